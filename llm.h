@@ -179,6 +179,7 @@
  *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
+ *   moments                  Mean and variance of a row
  *   batchnorm                Batch normalization
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
@@ -249,6 +250,8 @@
  *   vocab_table              Byte strings and their numbers
  *   vocab                    Vocabulary
  *   vocab_trie               All tokens that begin here
+ *   token_id                 Token IDs and the text they stand for
+ *   token_shard              Files of token IDs
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
  *   bpe                      Byte pair encoding: encode and decode
@@ -263,6 +266,10 @@
  *   unigram_seed             Frequent substrings
  *   unigram_train            Unigram language model: training
  *   aho_corasick             Many strings in one pass
+ *   protobuf                 Protocol buffers, read
+ *   spm                      SentencePiece models
+ *   spm_text                 Text through a SentencePiece model
+ *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   added_tokens             Added tokens: strings that are one id
  *   special_tokens           Special tokens
  *   tokenizer_text           Text to ids
@@ -270,15 +277,14 @@
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
  *   tokenizer_ranks          Rank files of tiktoken
- *   protobuf                 Protocol buffers, read
- *   spm                      SentencePiece models
- *   spm_text                 Text through a SentencePiece model
  *   gguf_values              The key-value part of a GGUF file
- *   tokenizer_llama2c        The tokenizer.bin of llama2.c
+ *   tokenizer_gguf           The tokenizer in a GGUF file
+ *   tokenizer_binary         Tokenizer files that are no JSON
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   vocab_size               Vocabulary size as a cost
  * 12-attn                    ATTENTION AND POSITION
  *   attention                Additive attention
  *   luong                    Luong attention
@@ -294,10 +300,13 @@
  *   entmax                   Entmax: weights that are exactly 0
  *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
+ *   causal_attn_step         Causal attention, one row at a time
  *   attn_head                One head as a circuit
  *   attn_head_circuit        Heads built by hand
  *   mha                      Multi-head attention
  *   cross_attn               Cross-attention
+ *   attn_visual              Attention visualization
+ *   attn_visual_rollout      Attention through layers
  *   positional_encoding      Positional encoding
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
@@ -318,6 +327,8 @@
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
  *   flash_split              Attention in parts: flash-decoding
+ *   memory_efficient_attn    Memory-efficient attention
+ *   attn_dispatch            Which form of attention to run
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
@@ -402,14 +413,17 @@
 #define LLM_PRINTF(f)
 #endif
 
-/* Before a loop whose turns write different outputs; before a loop that adds to one sum. */
+/* Before a loop whose turns write different outputs; before a loop that adds to one sum; before one
+ * that may write where it reads, but only its own number (y may be x): the compiler cannot know. */
 #if defined(_OPENMP)
 #define LLM_PRAGMA(text) _Pragma(#text)
 #define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
 #define LLM_SIMD_SUM(sum) LLM_PRAGMA(omp simd reduction(+ : sum))
+#define LLM_SIMD LLM_PRAGMA(omp simd)
 #else
 #define LLM_PARALLEL_FOR
 #define LLM_SIMD_SUM(sum)
+#define LLM_SIMD
 #endif
 
 /* @error ---------------------------------------------------- One sentence that says what is wrong
@@ -17915,6 +17929,84 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
     return (double)p / (1.0 - (double)p) * sum;
 }
 
+/* @moments -------------------------------------------------- Mean and variance of a row
+ *
+ *     m = a + mean(x - a),  a = mean(x)        sum (x - m)^2 = sum (x - a)^2 - n (m - a)^2
+ *
+ * What every normalization asks of its numbers, and its backward pass of their gradient: two sums
+ * in one pass, over numbers that lie side by side. E x^2 - m^2 would be one pass in all, and all
+ * wrong where the mean is large: squares of 1e4 have no digits left for a variance of 1. So the
+ * mean comes first. The float sum of such a row is itself off by units, and what is left after
+ * taking it off says by how much. An addition takes four times as long as until the next can begin,
+ * so four vectors of sums are kept, none of which waits for another.
+ *
+ * source  Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.7
+ * needs   base lanes
+ * see     @batchnorm @layernorm (its users)
+ * topics  -
+ */
+
+/* *sum, *square <- the sums of x - about and of its square, x (n). */
+LLM_API void llm_moments_sums(float *sum, float *square, const float *x, float about, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], q[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(q, 0, sizeof q);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
+            s[k] += d;
+            q[k] += d * d;
+        }
+    }
+    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
+    for (size_t i = whole; i < n; i++) {
+        *sum += x[i] - about;
+        *square += (x[i] - about) * (x[i] - about);
+    }
+}
+
+/* *square <- sum (x - m)^2, and returns the mean m of x (n), n > 0. */
+LLM_API float llm_moments(float *square, const float *x, size_t n) {
+    float sum, rest;
+    llm_moments_sums(&sum, square, x, 0.0f, n);
+    const float about = sum / (float)n;
+    llm_moments_sums(&rest, square, x, about, n);
+    rest /= (float)n;
+    *square -= (float)n * rest * rest;
+    if (!(*square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
+        llm_moments_sums(&sum, square, x, about + rest, n);
+    return about + rest;
+}
+
+/* *flat, *along <- the sums of g and of g (x - m), where g = w dy; dy, x, w (n), w NULL for 1. */
+LLM_API void llm_moments_products(float *flat, float *along, const float *dy, const float *x,
+                                  const float *w, float m, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], a[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(a, 0, sizeof a);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const size_t at = i + k * LLM_LANES;
+            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
+            s[k] += g;
+            a[k] += g * (llm_lanes_load(x + at) - m);
+        }
+    }
+    *flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
+    for (size_t i = whole; i < n; i++) {
+        const float g = dy[i] * (w ? w[i] : 1.0f);
+        *flat += g, *along += g * (x[i] - m);
+    }
+}
+
 /* @batchnorm ------------------------------------------------ Batch normalization
  *
  *     y = w xhat + b        xhat = (x - m) r        r = 1 / sqrt(v + eps)
@@ -17931,7 +18023,7 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
  * source  Ioffe & Szegedy 2015, "Batch normalization", algorithms 1 and 2; Chan, Golub & LeVeque
  *         1983, "Algorithms for computing the sample variance" (merging); Hoffer et al. 2017,
  *         "Train longer, generalize better" (ghost batches)
- * needs   base arena
+ * needs   base moments arena
  * see     @layernorm (looks at one sample only), @weight_init, @batch_size
  * topics  Batch Normalization
  */
@@ -17969,15 +18061,9 @@ LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t 
             const double share = 1.0 / (double)(n + 1), before = (double)(n * S);
             for (size_t c = 0; c < block; c++) {
                 const float *plane = x + (n * C + start + c) * S;
-                float sum = 0.0f, rest = 0.0f, around = 0.0f;
-                LLM_SIMD_SUM(sum)
-                for (size_t s = 0; s < S; s++) sum += plane[s];
-                const float about = sum / (float)S;
-                LLM_SIMD_SUM(rest)
-                for (size_t s = 0; s < S; s++) rest += plane[s] - about;
-                LLM_SIMD_SUM(around)
-                for (size_t s = 0; s < S; s++) around += (plane[s] - about) * (plane[s] - about);
-                const double own = (double)about + (double)rest / (double)S, delta = own - m[c];
+                float around = 0.0f;
+                const float own = S == 1 ? plane[0] : llm_moments(&around, plane, S);
+                const double delta = (double)own - m[c];
                 m[c] += delta * share;
                 square[c] += (double)around + delta * delta * share * before;
             }
@@ -18054,11 +18140,8 @@ LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const
             for (size_t c = 0; c < block; c++) {
                 const float *d = dy + (n * C + start + c) * S, *p = x + (n * C + start + c) * S;
                 const float m = mean[start + c];
-                float plain = 0.0f, times = 0.0f;
-                LLM_SIMD_SUM(plain)
-                for (size_t s = 0; s < S; s++) plain += d[s];
-                LLM_SIMD_SUM(times)
-                for (size_t s = 0; s < S; s++) times += d[s] * (p[s] - m);
+                float plain = d[0], times = d[0] * (p[0] - m);
+                if (S > 1) llm_moments_products(&plain, &times, d, p, NULL, m, S);
                 total[c] += (double)plain;
                 product[c] += (double)times;
             }
@@ -18122,57 +18205,29 @@ LLM_API void llm_batchnorm_fold(float *w, float *b, const llm_batchnorm *layer, 
  * Each row gets mean 0 and variance 1, whatever the layers before it did, and then a learned scale
  * and shift for each channel. Unlike batch normalization it looks at no other row, so training and
  * inference are the same, and a batch of one is fine. The variance divides by C, not C - 1; a
- * constant row has variance 0 and gives b. E[x^2] - m^2 would be one pass less, and all wrong when
- * the mean is large: squares of 1e4 have no digits left for a variance of 1.
+ * constant row has variance 0 and gives b.
  *
- * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
- *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
- * needs   base lanes arena
+ * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization"
+ * needs   base moments arena
  * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
 
 enum { LLM_LAYERNORM_COLUMNS = 64 }; /* whose sums over the rows one thread keeps */
 
-/* *sum, *square <- the sums of x - about and of its square, x (C). Four vectors of each: an
- * addition takes four times as long as until the next can begin, and none of these waits for
- * another. */
-LLM_API void llm_layernorm_sums(float *sum, float *square, const float *x, float about, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], q[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(q, 0, sizeof q);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
-            s[k] += d;
-            q[k] += d * d;
-        }
-    }
-    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
-    for (size_t i = whole; i < C; i++) {
-        *sum += x[i] - about;
-        *square += (x[i] - about) * (x[i] - about);
-    }
-}
-
-/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
- * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
+/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. */
 LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
                                const float *b, size_t C, float eps) {
-    float sum, rest, square;
-    llm_layernorm_sums(&sum, &square, x, 0.0f, C);
-    const float about = sum / (float)C;
-    llm_layernorm_sums(&rest, &square, x, about, C);
-    rest /= (float)C;
-    const float m = about + rest;
-    if (!(square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
-        llm_layernorm_sums(&rest, &square, x, m, C), rest = 0.0f;
-    const float r = 1.0f / sqrtf(square / (float)C - rest * rest + eps);
-    for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    float square;
+    const float m = llm_moments(&square, x, C), r = 1.0f / sqrtf(square / (float)C + eps);
+    if (w && b) {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * w[i] + b[i];
+    } else {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++)
+            y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    }
     *mean = m;
     *rstd = r;
 }
@@ -18184,6 +18239,9 @@ LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const flo
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         float m, r;
+        for (size_t i = 0; n + 1 < N && i < C;
+             i += 16) /* the next row comes while this one is done */
+            LLM_LANES_FETCH(x + (n + 1) * C + i);
         llm_layernorm_row(y + n * C, &m, &r, x + n * C, w, b, C, eps);
         if (mean) mean[n] = m;
         if (rstd) rstd[n] = r;
@@ -18212,26 +18270,8 @@ LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, f
  *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
                                         float m, float r, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], a[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(a, 0, sizeof a);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const size_t at = i + k * LLM_LANES;
-            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
-            s[k] += g;
-            a[k] += g * (llm_lanes_load(x + at) - m);
-        }
-    }
-    float flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    float along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
-    for (size_t i = whole; i < C; i++) {
-        const float g = dy[i] * (w ? w[i] : 1.0f);
-        flat += g, along += g * (x[i] - m);
-    }
+    float flat, along;
+    llm_moments_products(&flat, &along, dy, x, w, m, C);
     flat /= (float)C;
     along *= r * r / (float)C;
     for (size_t i = 0; i < C; i++)
@@ -22465,37 +22505,50 @@ LLM_API size_t llm_adafactor_floats(size_t rows, size_t cols, const llm_adafacto
 /* The learning rate of step t for weights w (n). */
 LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_config *c,
                                   size_t t) {
-    double rate = (double)c->lr, sum_sq = 0.0;
+    double rate = (double)c->lr, sum_sq = 0.0, part[64];
     if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
     if (!c->scale || n == 0) return rate;
-    LLM_SIMD_SUM(sum_sq)
-    for (size_t i = 0; i < n; i++) sum_sq += (double)w[i] * (double)w[i];
+    const size_t slice = n / 64 + 1; /* 64 of them, whatever the number of threads */
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = s * slice; i < end; i++) sum += (double)w[i] * (double)w[i];
+        part[s] = sum;
+    }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     return rate * fmax((double)c->eps2, sqrt(sum_sq / (double)n));
 }
 
-/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
+/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. Some
+ * rows at a time, which are still in the cache when their columns are summed. */
 LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
                                    float eps1, float b) {
-    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
+    enum { ROWS = 64, COLUMNS = 64 };
     const float share = (1.0f - b) / (float)rows;
-    LLM_PARALLEL_FOR
-    for (size_t i = 0; i < rows; i++) {
-        const float *gi = g + i * cols;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
-        r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
-    }
-    LLM_PARALLEL_FOR
-    for (size_t first = 0; first < cols; first += BLOCK) {
-        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
-        float sum[BLOCK] = {0.0f};
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < width; j++) {
-                const float v = g[i * cols + first + j];
-                sum[j] += v * v + eps1;
-            }
-        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
+    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    for (size_t from = 0; from < rows; from += ROWS) {
+        const size_t end = rows - from < ROWS ? rows : from + ROWS;
+        LLM_PARALLEL_FOR
+        for (size_t i = from; i < end; i++) {
+            const float *gi = g + i * cols;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
+            r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+        }
+        LLM_PARALLEL_FOR
+        for (size_t first = 0; first < cols; first += COLUMNS) {
+            const size_t width = cols - first < COLUMNS ? cols - first : (size_t)COLUMNS;
+            float sum[COLUMNS] = {0.0f};
+            for (size_t i = from; i < end; i++)
+                for (size_t j = 0; j < width; j++) {
+                    const float v = g[i * cols + first + j];
+                    sum[j] += v * v + eps1;
+                }
+            for (size_t j = 0; j < width; j++) col[first + j] += share * sum[j];
+        }
     }
 }
 
@@ -22518,23 +22571,30 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
     const float b = (float)(1.0 - pow((double)t, -(double)c->decay));
     const double rate = llm_adafactor_rate(w, n, c, t);
 
-    double mean = 0.0, sum_sq = 0.0;
+    double mean = 0.0, sum_sq = 0.0, part[64];
     if (vector) {
         for (size_t j = 0; j < n; j++) col[j] = b * col[j] + (1.0f - b) * (g[j] * g[j] + c->eps1);
     } else {
         llm_adafactor_squares(r, col, g, rows, cols, c->eps1, b);
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
-    for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < across; j++) {
-            const float u = gi[j] * (row / sqrtf(col[j]));
-            sum += u * u;
+    const size_t slice = down / 64 + 1;
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < down ? (s + 1) * slice : down;
+        part[s] = 0.0;
+        for (size_t i = s * slice; i < end; i++) {
+            const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < across; j++) {
+                const float u = gi[j] * (row / sqrtf(col[j]));
+                sum += u * u;
+            }
+            part[s] += (double)sum;
         }
-        sum_sq += (double)sum;
     }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
@@ -26725,6 +26785,267 @@ LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text,
     return id;
 }
 
+/* @token_id ------------------------------------------------- Token IDs and the text they stand for
+ *
+ *     text = bytes(id 1) bytes(id 2) ... bytes(id n)
+ *     shown so far = all of it but an unfinished character at its end, of 1 to 3 bytes
+ *
+ * Ids are what a model sees; joined bytes are what a user sees. A token may end in the middle of a
+ * character: an emoji is often two or three tokens. So whoever shows text while it is generated
+ * must hold back a tail that more bytes could still complete, and only that: what can no longer
+ * become a character is shown as U+FFFD at once. To go from a place in the text to the ids one
+ * wants the span of each; two ids that share a character both have it in theirs.
+ *
+ * source  The Unicode Standard 18, section 3.9 (maximal subparts); spans of code points as in the
+ *         tokenizers library, which counts a shared character to both tokens
+ * needs   base buffer unicode vocab_table
+ * see     @vocab @bpe @tokenizer
+ * topics  Token ID
+ */
+
+/* The string of an id that may come from outside. */
+LLM_API bool llm_token_id_bytes(const char **bytes, size_t *size, const llm_vocab_table *v, int id,
+                                llm_error *error) {
+    *bytes = "";
+    *size = 0;
+    if (id < 0 || (size_t)id >= v->count)
+        return llm_fail(error, "token id %d: the vocabulary has %zu ids", id, v->count);
+    *bytes = llm_vocab_table_bytes(v, (size_t)id, size);
+    return true;
+}
+
+/* Appends the bytes of ids (n). They need not be UTF-8. */
+LLM_API bool llm_token_id_decode(llm_buffer *out, const llm_vocab_table *v, const int *ids,
+                                 size_t n, llm_error *error) {
+    for (size_t i = 0; i < n; i++) {
+        const char *bytes;
+        size_t size;
+        if (!llm_token_id_bytes(&bytes, &size, v, ids[i], error)) return false;
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "token ids: out of memory");
+    }
+    return true;
+}
+
+/* Whether the `size` bytes of text from `at`, the last there are, are the beginning of a character:
+ * `length` of them were decoded as broken, but more could make them whole. */
+LLM_API bool llm_token_id_unfinished(const char *text, size_t size, size_t at, size_t length) {
+    const unsigned char first = (unsigned char)text[at];
+    return at + length == size && first >= 0xC2 && first <= 0xF4;
+}
+
+/* Text on its way. Starts as zeros. */
+typedef struct {
+    char held[4]; /* an unfinished character */
+    size_t size;
+} llm_token_id_stream;
+
+/* Appends what can be shown now that an id has come: always whole characters, U+FFFD for broken
+ * parts. After an error nothing has changed. */
+LLM_API bool llm_token_id_next(llm_token_id_stream *s, llm_buffer *out, const llm_vocab_table *v,
+                               int id, llm_error *error) {
+    const char *bytes;
+    char character[4];
+    size_t size, at = 0;
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_bytes(&bytes, &size, v, id, error)) return false;
+    bool ok = llm_buffer_put(&text, s->held, s->size) && llm_buffer_put(&text, bytes, size) &&
+              llm_buffer_reserve(out, 3 * text.size); /* one byte becomes three at most */
+    while (ok && at < text.size) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text.data + at, text.size - at);
+        if (code == LLM_UNICODE_BROKEN && llm_token_id_unfinished(text.data, text.size, at, length))
+            break;
+        ok = llm_buffer_put(out, character, llm_unicode_encode(character, code));
+        at += length;
+    }
+    if (ok) {
+        s->size = text.size - at;
+        memcpy(s->held, text.data + at, s->size);
+    }
+    llm_buffer_free(&text);
+    return ok || llm_fail(error, "token ids: out of memory");
+}
+
+/* The end of the text: what is still held can no longer be completed and becomes one U+FFFD. False
+ * when memory is out. */
+LLM_API bool llm_token_id_end(llm_token_id_stream *s, llm_buffer *out) {
+    if (s->size > 0 && !llm_buffer_put(out, "\xEF\xBF\xBD", 3)) return false;
+    s->size = 0;
+    return true;
+}
+
+typedef struct {
+    size_t byte, byte_end; /* in the decoded text */
+    size_t code, code_end; /* the code points that have a byte of the token; broken parts are one */
+} llm_token_id_span;
+
+/* spans (n) <- where each id's bytes stand. An id without bytes has empty spans, at the character
+ * that it stands before or in. */
+LLM_API bool llm_token_id_offsets(llm_token_id_span *spans, const llm_vocab_table *v,
+                                  const int *ids, size_t n, llm_error *error) {
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_decode(&text, v, ids, n, error)) {
+        llm_buffer_free(&text);
+        return false;
+    }
+    size_t code = 0, end = 0; /* `code` characters begin before byte `end`, where one ends */
+    for (size_t i = 0, byte = 0; i < n; i++) {
+        size_t size;
+        (void)llm_vocab_table_bytes(v, (size_t)ids[i], &size);
+        llm_token_id_span *span = &spans[i];
+        span->byte = byte;
+        span->byte_end = byte += size;
+        span->code = end > span->byte ? code - 1 : code; /* within the last one, or behind it */
+        for (uint32_t c; end < byte; code++)
+            end += llm_unicode_decode(&c, text.data + end, text.size - end);
+        span->code_end = size > 0 ? code : span->code;
+    }
+    llm_buffer_free(&text);
+    return true;
+}
+
+/* @token_shard ---------------------------------------------- Files of token IDs
+ *
+ *     header: 256 int32 = magic, version, count, 0, ...        then count ids, uint16 or uint32
+ *     row r of the data: T + 1 ids, from r T on; its last one is the first of row r + 1
+ *
+ * A corpus is tokenized once and trained on many times, so its ids stand in files ("shards") of
+ * some 100 million each, which are mapped, not read. Rows of T + 1 give T inputs and T targets, and
+ * share one id with the next, so that every id but the first of a shard is a target once in an
+ * epoch (a rest shorter than T is left out). The order of rows is a function of (seed, epoch,
+ * position), see @epoch: a run resumes from three numbers. What is easily got wrong: 16 bits end at
+ * 65,535, below the vocabularies of today.
+ *
+ * source  Karpathy 2024, llm.c (dev/data/data_common.py, llmc/dataloader.h)
+ * needs   error file epoch
+ * see     @token_id @bos @epoch
+ * topics  -
+ */
+enum {
+    LLM_TOKEN_SHARD_HEADER = 1024,
+    LLM_TOKEN_SHARD_NARROW = 20240520, /* version 1, uint16: GPT-2 */
+    LLM_TOKEN_SHARD_WIDE = 20240801    /* version 7, uint32: Llama 3 */
+};
+
+/* Numbers in a file have their low byte first. */
+LLM_API void llm_token_shard_put_number(unsigned char *to, uint32_t value, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++) to[i] = (unsigned char)(value >> 8 * i & 255);
+}
+LLM_API uint32_t llm_token_shard_number(const unsigned char *from, size_t bytes) {
+    uint32_t value = 0;
+    for (size_t i = bytes; i-- > 0;) value = value << 8 | from[i];
+    return value;
+}
+
+/* Writes ids (n), all >= 0, and below 65,536 unless wide. */
+LLM_API bool llm_token_shard_write(const char *path, const int *ids, size_t n, bool wide,
+                                   llm_error *error) {
+    unsigned char header[LLM_TOKEN_SHARD_HEADER] = {0}, part[4096];
+    const size_t bytes = wide ? 4 : 2;
+    llm_file_writer w;
+    if (n > INT32_MAX) return llm_fail(error, "%s: %zu ids, a shard has fewer than 2^31", path, n);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (!wide && ids[i] > 65535))
+            return llm_fail(error, "%s: id %d does not fit into %zu bits", path, ids[i],
+                            wide ? 31 : 8 * bytes);
+    llm_token_shard_put_number(header, wide ? LLM_TOKEN_SHARD_WIDE : LLM_TOKEN_SHARD_NARROW, 4);
+    llm_token_shard_put_number(header + 4, wide ? 7 : 1, 4);
+    llm_token_shard_put_number(header + 8, (uint32_t)n, 4);
+    if (!llm_file_begin(&w, path, error) || !llm_file_put(&w, header, sizeof header, error))
+        return false;
+    for (size_t at = 0, k; at < n; at += k) {
+        k = n - at < sizeof part / bytes ? n - at : sizeof part / bytes;
+        for (size_t i = 0; i < k; i++)
+            llm_token_shard_put_number(part + bytes * i, (uint32_t)ids[at + i], bytes);
+        if (!llm_file_put(&w, part, bytes * k, error)) return false;
+    }
+    return llm_file_commit(&w, error);
+}
+
+typedef struct {
+    llm_file file;
+    size_t count, bytes; /* ids, and bytes of each */
+} llm_token_shard;
+
+/* Gives the file back. */
+LLM_API void llm_token_shard_close(llm_token_shard *s) {
+    llm_file_free(&s->file);
+    s->count = s->bytes = 0;
+}
+
+/* Id i of the shard. */
+LLM_API int llm_token_shard_id(const llm_token_shard *s, size_t i) {
+    LLM_ASSERT(i < s->count);
+    const unsigned char *ids = s->file.data + LLM_TOKEN_SHARD_HEADER;
+    return (int)llm_token_shard_number(ids + s->bytes * i, s->bytes);
+}
+
+/* Maps a file and checks it; V > 0: every id too, which reads it once (an id of 2^31 and more, let
+ * through by V = 0, would come out negative). On failure it is closed. */
+LLM_API bool llm_token_shard_open(llm_token_shard *s, const char *path, size_t V,
+                                  llm_error *error) {
+    s->count = s->bytes = 0;
+    if (!llm_file_map(&s->file, path, error)) return false;
+    const size_t size = s->file.size;
+    bool ok = size >= LLM_TOKEN_SHARD_HEADER;
+    if (!ok) llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
+    const uint32_t magic = ok ? llm_token_shard_number(s->file.data, 4) : 0;
+    const uint32_t version = ok ? llm_token_shard_number(s->file.data + 4, 4) : 0;
+    const uint32_t count = ok ? llm_token_shard_number(s->file.data + 8, 4) : 0;
+    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
+    if (ok && !wide && magic != LLM_TOKEN_SHARD_NARROW)
+        ok = llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
+    if (ok && version != (wide ? 7u : 1u))
+        ok = llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
+    const size_t bytes = wide ? 4 : 2, most = ok ? (size - LLM_TOKEN_SHARD_HEADER) / bytes : 0;
+    if (ok && (count != most || size != LLM_TOKEN_SHARD_HEADER + bytes * most))
+        ok = llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
+                      bytes, count);
+    s->count = ok ? count : 0;
+    s->bytes = bytes;
+    for (size_t i = 0; V > 0 && i < s->count && ok; i++) {
+        const uint32_t id =
+            llm_token_shard_number(s->file.data + LLM_TOKEN_SHARD_HEADER + bytes * i, bytes);
+        if (id >= V)
+            ok = llm_fail(error, "%s: token %zu is %u, the vocabulary has %zu", path, i, id, V);
+    }
+    if (!ok) llm_token_shard_close(s);
+    return ok;
+}
+
+/* Rows of T + 1 ids in all shards (n): in each one (count - 1) / T. */
+LLM_API size_t llm_token_shard_rows(const llm_token_shard *shards, size_t n, size_t T) {
+    size_t rows = 0;
+    LLM_ASSERT(T > 0);
+    for (size_t s = 0; s < n; s++) rows += shards[s].count > 0 ? (shards[s].count - 1) / T : 0;
+    return rows;
+}
+
+/* ids (T + 1) <- row r of them, counted through the shards in turn. */
+LLM_API void llm_token_shard_row(int *ids, const llm_token_shard *shards, size_t n, size_t T,
+                                 size_t r) {
+    size_t s = 0;
+    for (size_t rows; s < n; s++, r -= rows) {
+        rows = llm_token_shard_rows(shards + s, 1, T);
+        if (r < rows) break;
+    }
+    LLM_ASSERT(s < n);
+    for (size_t i = 0; i <= T; i++) ids[i] = llm_token_shard_id(&shards[s], r * T + i);
+}
+
+/* ids (B,T+1) <- batch number `step` since the start: the rows one after another, or with random
+ * each epoch in an order of its own. A batch may reach into the next epoch; no row is left out. */
+LLM_API void llm_token_shard_batch(int *ids, const llm_token_shard *shards, size_t n, size_t B,
+                                   size_t T, size_t step, bool random, uint64_t seed) {
+    const size_t rows = llm_token_shard_rows(shards, n, T);
+    LLM_ASSERT(rows > 0);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = step * B + b, epoch = at / rows, i = at % rows;
+        const size_t r = random ? llm_epoch_at(i, rows, seed, epoch) : i;
+        llm_token_shard_row(ids + b * (T + 1), shards, n, T, r);
+    }
+}
+
 /* @byte_level ----------------------------------------------- Bytes as printable characters
  *
  *     33..126, 161..172, 174..255 -> themselves        the other 68, in order -> 256, 257, ..., 323
@@ -26851,7 +27172,7 @@ LLM_API llm_heap_entry llm_heap_pop(llm_heap_entry *heap, size_t *count) {
  *         machine translation of rare words with subword units"; Provilkov, Emelianenko & Voita
  *         2020, "BPE-dropout: simple and effective subword regularization", algorithm 1
  * needs   base arena rng buffer vocab_table byte_level heap
- * see     @bpe_train @pre_tokenize (cuts the text before this), @tokenizer
+ * see     @bpe_train @bpe_scores @pre_tokenize (cuts the text before this), @tokenizer
  * topics  Byte Pair Encoding (BPE)
  */
 typedef struct {
@@ -28095,6 +28416,7 @@ LLM_API size_t llm_unigram_lattice_scratch(const llm_pieces *p, size_t size, siz
 LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, size_t n,
                                         const llm_pieces *p, const char *text, size_t size,
                                         llm_arena *arena) {
+    if (n == 0) return 0;
     const size_t mark = arena->used;
     llm_unigram_lattice_way *way = /* (size + 1, n), of which known (size + 1) */
         (llm_unigram_lattice_way *)llm_arena_take(arena, (size + 1) * n, sizeof *way);
@@ -28103,8 +28425,8 @@ LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, 
         (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
     const bool fallback = llm_pieces_fallback(p);
     const llm_unigram_lattice_way nothing = {0.0, size, 0, -1};
-    if (n > 0) way[size * n] = nothing;
-    known[size] = n > 0;
+    way[size * n] = nothing;
+    known[size] = 1;
     for (size_t at = size; at-- > 0;) {
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         llm_unigram_lattice_way *best = way + at * n;
@@ -29108,12 +29430,14 @@ typedef struct {
 typedef struct {
     llm_buffer list; /* of llm_added_tokens_one */
     llm_buffer text;
+    bool begins[256]; /* whether a token begins with this byte */
 } llm_added_tokens;
 
 /* The list starts as zeros. This frees it, and makes it zeros again. */
 LLM_API void llm_added_tokens_free(llm_added_tokens *a) {
     llm_buffer_free(&a->list);
     llm_buffer_free(&a->text);
+    memset(a->begins, 0, sizeof a->begins);
 }
 
 /* How many there are. */
@@ -29137,6 +29461,7 @@ LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text,
     LLM_ASSERT(size > 0);
     const llm_added_tokens_one one = {id,         a->text.size, size,  special,
                                       normalized, false,        false, false};
+    a->begins[(unsigned char)text[0]] = true;
     return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
 }
 
@@ -29182,8 +29507,9 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
                                                           const char *text, size_t size, size_t *at,
                                                           bool normalized, bool special) {
     while (*at < size) {
-        const llm_added_tokens_one *one =
-            llm_added_tokens_match(a, text + *at, size - *at, normalized);
+        const llm_added_tokens_one *one = NULL;
+        if (a->begins[(unsigned char)text[*at]]) /* most bytes are done with this */
+            one = llm_added_tokens_match(a, text + *at, size - *at, normalized);
         if (one && (special || !one->special)) return one;
         *at += one ? one->size : 1;
     }
@@ -31041,6 +31367,300 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
         }
 }
 
+/* @vocab_size ----------------------------------------------- Vocabulary size as a cost
+ *
+ *     tokens per byte of text = a + b V^-c                     more ids: shorter text, ever less so
+ *     training FLOPs = 6 (N + V d) tokens                      N: the parameters without vocabulary
+ *
+ * A larger vocabulary says the same text in fewer tokens, so that every layer runs less often; but
+ * each id adds a row of d numbers to the embedding and a logit to every softmax. Their product has
+ * one minimum, and it lies at larger V for larger models: to them a row is cheap beside N. What the
+ * formula leaves out: loss, memory for the logits, and rows so rare that they are never trained.
+ * Rounding V up to a multiple of 64 or 128 makes the matrices fit the hardware; logits of ids that
+ * do not exist are then -inf, so that they get no probability and no gradient.
+ *
+ * source  Tao et al. 2024, "Scaling laws with vocabulary: larger models deserve larger
+ *         vocabularies"; Kaplan et al. 2020, "Scaling laws for neural language models" (6 N FLOPs)
+ * needs   base
+ * see     @bpe_train @tokenizer_training @softmax
+ * topics  Vocabulary Size
+ */
+
+/* The smallest multiple that is V or more. */
+LLM_API size_t llm_vocab_size_pad(size_t V, size_t multiple) {
+    LLM_ASSERT(multiple > 0 && V <= SIZE_MAX - multiple);
+    return (V + multiple - 1) / multiple * multiple;
+}
+
+/* logits (N,P): the columns from V on, which are no ids, become -inf: softmax makes them 0, and the
+ * gradient p - y with them. */
+LLM_API void llm_vocab_size_mask(float *logits, size_t N, size_t V, size_t P) {
+    LLM_ASSERT(V <= P);
+    for (size_t i = 0; i < N; i++)
+        for (size_t v = V; v < P; v++) logits[i * P + v] = -INFINITY;
+}
+
+typedef struct {
+    double embedding;    /* parameters of the vocabulary: V d, twice that where not tied */
+    double share;        /* of all parameters */
+    double tokens;       /* that the text takes */
+    double flops;        /* to train on it once */
+    double softmax;      /* of these, for the logits: their share */
+    double logits_bytes; /* float logits of one batch of tokens */
+} llm_vocab_size_costs;
+
+/* Of a model with N other parameters, width d and V ids on `bytes` of text at tokens_per_byte, with
+ * `batch` tokens at a time. Looking up a row costs nothing, so an embedding that is not tied adds
+ * parameters but no FLOPs. */
+LLM_API llm_vocab_size_costs llm_vocab_size_cost(double N, double d, double V, bool tied,
+                                                 double bytes, double tokens_per_byte,
+                                                 double batch) {
+    llm_vocab_size_costs c;
+    c.embedding = (tied ? 1.0 : 2.0) * V * d;
+    c.share = c.embedding / (c.embedding + N);
+    c.tokens = bytes * tokens_per_byte;
+    c.flops = 6.0 * (N + V * d) * c.tokens;
+    c.softmax = V * d / (N + V * d);
+    c.logits_bytes = 4.0 * V * batch;
+    return c;
+}
+
+/* y = a + b V^-c */
+typedef struct {
+    double a, b, c;
+    double squares; /* the sum of squared residuals */
+} llm_vocab_size_curve;
+
+/* The best a and b for a given c: a line through the points (V^-c, y). */
+LLM_API llm_vocab_size_curve llm_vocab_size_line(const double *V, const double *y, size_t n,
+                                                 double c) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        x_mean += pow(V[i], -c) / (double)n;
+        y_mean += y[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const double x = pow(V[i], -c) - x_mean;
+        xx += x * x;
+        xy += x * (y[i] - y_mean);
+    }
+    llm_vocab_size_curve f = {0.0, xx > 0.0 ? xy / xx : 0.0, c, 0.0};
+    f.a = y_mean - f.b * x_mean;
+    for (size_t i = 0; i < n; i++) {
+        const double r = f.a + f.b * pow(V[i], -c) - y[i];
+        f.squares += r * r;
+    }
+    return f;
+}
+
+/* Least squares for V (n), y (n), n >= 3. Only c is searched for, between 0.01 and 4: a grid on a
+ * log scale, then golden sections around its best point. */
+LLM_API llm_vocab_size_curve llm_vocab_size_fit(const double *V, const double *y, size_t n) {
+    const double step = log(4.0 / 0.01) / 60.0, golden = 0.6180339887498949;
+    llm_vocab_size_curve best = llm_vocab_size_line(V, y, n, 0.01);
+    LLM_ASSERT(n >= 3);
+    for (int i = 1; i <= 60; i++) {
+        const llm_vocab_size_curve f = llm_vocab_size_line(V, y, n, 0.01 * exp(step * i));
+        if (f.squares < best.squares) best = f;
+    }
+    double low = log(best.c) - step, high = log(best.c) + step;
+    for (int i = 0; i < 80; i++) {
+        const double left = high - golden * (high - low), right = low + golden * (high - low);
+        if (llm_vocab_size_line(V, y, n, exp(left)).squares <
+            llm_vocab_size_line(V, y, n, exp(right)).squares)
+            high = right;
+        else
+            low = left;
+    }
+    return llm_vocab_size_line(V, y, n, exp(0.5 * (low + high)));
+}
+
+/* The V between low and high with the fewest FLOPs for a fixed text: where the derivative of
+ * (N + V d) (a + b V^-c) is 0. Times V^(c+1) / d that is a V^(c+1) + b (1 - c) V - N b c / d, which
+ * has one positive root for a, b, c > 0. */
+LLM_API double llm_vocab_size_best(const llm_vocab_size_curve *f, double N, double d, double low,
+                                   double high) {
+    LLM_ASSERT(f->a > 0.0 && f->b > 0.0 && f->c > 0.0 && low > 0.0 && low <= high);
+    for (int i = 0; i < 200; i++) {
+        const double V = 0.5 * (low + high);
+        const double slope =
+            f->a * pow(V, f->c + 1.0) + f->b * (1.0 - f->c) * V - N * f->b * f->c / d;
+        if (slope < 0.0)
+            low = V;
+        else
+            high = V;
+    }
+    return 0.5 * (low + high);
+}
+
+/* best vocabulary parameters = k N^gamma, least squares in logarithms over n >= 2 models; Tao et
+ * al. find gamma near 0.83: the vocabulary grows slower than the rest. */
+LLM_API void llm_vocab_size_scaling(double *k, double *gamma, const double *N,
+                                    const double *embedding, size_t n) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    LLM_ASSERT(n >= 2);
+    for (size_t i = 0; i < n; i++) {
+        x_mean += log(N[i]) / (double)n;
+        y_mean += log(embedding[i]) / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        xx += (log(N[i]) - x_mean) * (log(N[i]) - x_mean);
+        xy += (log(N[i]) - x_mean) * (log(embedding[i]) - y_mean);
+    }
+    *gamma = xy / xx;
+    *k = exp(y_mean - *gamma * x_mean);
+}
+
+/* @tokenizer_training --------------------------------------- What a tokenizer has learnt
+ *
+ *     tokens(r) = tokens(r - 1) - uses of merge r            fertility = tokens / words
+ *     efficiency = H_2.5(p) / log V,   H_alpha = log(sum p_i^alpha) / (1 - alpha)
+ *
+ * The first merges shorten a text most, the last ones hardly; some make a token that only served as
+ * a step to a longer one and is never produced again ("stranded"). Its row in the embedding is then
+ * never trained, and a model that meets it derails. What a vocabulary is worth shows before any
+ * model is trained: how many tokens a word takes, in one language beside another; and how evenly
+ * the ids are used, where Renyi's entropy of order 2.5 counts the frequent ones most. Rows that no
+ * gradient has told apart lie close together, so the mean of a few known ones finds the others.
+ *
+ * source  Zouhar et al. 2023, "Tokenization and the noiseless channel"; Rust et al. 2021, "How good
+ *         is your tokenizer?" (fertility); Petrov et al. 2023 (parity); Land & Bartolo 2024,
+ *         "Fishing for Magikarp" (indicator)
+ * needs   base arena unicode vocab_table bpe bpe_train
+ * see     @vocab_size @bpe_train
+ * topics  Tokenizer Training Dynamics & Vocab Sizing
+ */
+
+/* Word w of the counted ones as ids of single bytes; returns its length. */
+LLM_API size_t llm_tokenizer_training_bytes(int *ids, const llm_bpe *bpe,
+                                            const llm_bpe_train_words *words, size_t w) {
+    size_t size;
+    const char *bytes = llm_vocab_table_bytes(&words->word, w, &size);
+    for (size_t i = 0; i < size; i++) ids[i] = bpe->byte_id[(unsigned char)bytes[i]];
+    return size;
+}
+
+/* uses (merges) <- how often each merge is made in the counted words; tokens (merges) <- how many
+ * tokens they take after it. Every merge in turn goes over all words: merges times symbols. Scratch
+ * (from the arena): 4 bytes for each byte of the words, 8 for each word. Returns the tokens before
+ * the first merge, the bytes. */
+LLM_API uint64_t llm_tokenizer_training_curve(uint64_t *uses, uint64_t *tokens, const llm_bpe *bpe,
+                                              const llm_bpe_train_words *words, llm_arena *arena) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    const size_t mark = arena->used, W = words->word.count;
+    int *symbol = (int *)llm_arena_take(arena, words->word.bytes.size, sizeof *symbol);
+    size_t *length = (size_t *)llm_arena_take(arena, W, sizeof *length);
+    uint64_t bytes = 0, now;
+    for (size_t w = 0, at = 0; w < W; at += length[w++]) {
+        length[w] = llm_tokenizer_training_bytes(symbol + at, bpe, words, w);
+        bytes += count[w] * length[w];
+    }
+    now = bytes;
+    for (size_t r = 0; r < bpe->merges; r++) {
+        const llm_bpe_merge m = bpe->merge[r];
+        uses[r] = 0;
+        for (size_t w = 0; w < W; w++) {
+            int *s = symbol + (w > 0 ? words->word.end[w - 1] : 0);
+            size_t kept = 0;
+            for (size_t i = 0; i < length[w]; kept++) { /* from the left, without overlap */
+                const bool pair = i + 1 < length[w] && s[i] == m.left && s[i + 1] == m.right;
+                s[kept] = pair ? m.result : s[i];
+                i += pair ? 2 : 1;
+            }
+            uses[r] += count[w] * (length[w] - kept);
+            length[w] = kept;
+        }
+        tokens[r] = now -= uses[r];
+    }
+    arena->used = mark;
+    return bytes;
+}
+
+/* used (V) <- how often each id comes out when the counted words are encoded; returns their sum,
+ * the tokens. Scratch: llm_bpe_scratch of the longest word and 4 bytes for each of its bytes. */
+LLM_API uint64_t llm_tokenizer_training_used(uint64_t *used, const llm_bpe *bpe,
+                                             const llm_bpe_train_words *words, llm_arena *arena) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    uint64_t tokens = 0;
+    memset(used, 0, bpe->token.count * sizeof *used);
+    for (size_t w = 0; w < words->word.count; w++) {
+        const size_t mark = arena->used;
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&words->word, w, &size);
+        int *ids = (int *)llm_arena_take(arena, size, sizeof *ids);
+        const size_t n = llm_bpe_encode(ids, bpe, bytes, size, 0.0f, NULL, arena);
+        for (size_t i = 0; i < n; i++) used[ids[i]] += count[w];
+        tokens += count[w] * n;
+        arena->used = mark;
+    }
+    return tokens;
+}
+
+/* Tokens for each word of a text; words are what white space separates. 0 without words. Two texts
+ * that say the same in two languages: the ratio of their tokens is the parity. */
+LLM_API double llm_tokenizer_training_fertility(uint64_t tokens, const char *text, size_t size) {
+    size_t words = 0;
+    bool inside = false;
+    for (size_t at = 0; at < size;) {
+        uint32_t code;
+        at += llm_unicode_decode(&code, text + at, size - at);
+        const bool letter = llm_unicode_class(code) != LLM_UNICODE_SPACE;
+        words += letter && !inside;
+        inside = letter;
+    }
+    return words > 0 ? (double)tokens / (double)words : 0.0;
+}
+
+/* Renyi's entropy of order alpha >= 0 in nats of the shares used[i] / sum, over ids in use; alpha 1
+ * is Shannon's, 0 the logarithm of their number. */
+LLM_API double llm_tokenizer_training_renyi(const uint64_t *used, size_t V, double alpha) {
+    double all = 0.0, sum = 0.0;
+    LLM_ASSERT(alpha >= 0.0);
+    for (size_t i = 0; i < V; i++) all += (double)used[i];
+    for (size_t i = 0; i < V; i++) {
+        if (used[i] == 0) continue;
+        const double p = (double)used[i] / all;
+        sum += alpha == 1.0 ? -p * log(p) : pow(p, alpha);
+    }
+    if (all == 0.0) return 0.0;
+    return alpha == 1.0 ? sum : log(sum) / (1.0 - alpha);
+}
+
+/* The same as a share of log V, what V ids that are used alike would have; V > 1. */
+LLM_API double llm_tokenizer_training_efficiency(const uint64_t *used, size_t V, double alpha) {
+    LLM_ASSERT(V > 1);
+    return llm_tokenizer_training_renyi(used, V, alpha) / log((double)V);
+}
+
+/* ids (V) <- those of merges that were made at least `least` times in training and come out at most
+ * `most` times: steps to longer tokens. Returns how many. uses and used from above. */
+LLM_API size_t llm_tokenizer_training_stranded(int *ids, const llm_bpe *bpe, const uint64_t *uses,
+                                               const uint64_t *used, uint64_t least,
+                                               uint64_t most) {
+    size_t n = 0;
+    for (size_t r = 0; r < bpe->merges; r++)
+        if (uses[r] >= least && used[bpe->merge[r].result] <= most) ids[n++] = bpe->merge[r].result;
+    return n;
+}
+
+/* score (V) <- 1 - cosine of each row of E (V,C) and the mean row of `unused` (n > 0), ids known to
+ * be untrained; low scores are suspects. A row of zeros has 1. */
+LLM_API void llm_tokenizer_training_indicator(float *score, const float *E, const int *unused,
+                                              size_t n, size_t V, size_t C) {
+    LLM_ASSERT(n > 0);
+    for (size_t v = 0; v < V; v++) {
+        double dot = 0.0, row = 0.0, mean = 0.0;
+        for (size_t k = 0; k < C; k++) {
+            double m = 0.0;
+            for (size_t i = 0; i < n; i++) m += (double)E[(size_t)unused[i] * C + k];
+            dot += m * (double)E[v * C + k];
+            row += (double)E[v * C + k] * (double)E[v * C + k];
+            mean += m * m;
+        }
+        score[v] = row > 0.0 && mean > 0.0 ? (float)(1.0 - dot / sqrt(row * mean)) : 1.0f;
+    }
+}
+
 /* @token_pipeline ------------------------------------------- Tokenization pipeline
  *
  *     texts -> tokens with their places -> cut to length, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
@@ -31723,11 +32343,11 @@ LLM_API void llm_luong_local_backward(float *de, float *dh, float *dplace, const
  *     rows [Q heads | K heads | V heads]      this section, Phi-3; Llama's three matrices in a row
  *     the transpose of that                   GPT-2, whose Conv1D stores (in, out)
  *     rows head by head, q k v of each        GPT-NeoX, BLOOM
- * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head: llm_rmsnorm_forward over the
- * B H T rows of D, before any rotation.
+ * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head, the B H T rows of D with one
+ * set of gains for all heads, before any rotation.
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2
- * needs   matmul
+ * needs   matmul rmsnorm
  * see     @causal_attn (reads the fused rows), @gqa, @mha, @rope, @rmsnorm
  * topics  Query, Key, Value (QKV)
  */
@@ -31814,6 +32434,28 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
     for (size_t l = 0; l < L; l++)
         for (size_t m = 0; m < M; m++)
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
+/* q, k normalised in place, head by head, with gains q_gain, k_gain (D). q_root (B,H,T), k_root
+ * (B,Hkv,T): 1 over the root mean square of each row, for the backward pass, or NULL. Scores are
+ * then bounded by D times the largest product of two gains. */
+LLM_API void llm_qkv_norm_forward(float *q, float *k, float *q_root, float *k_root,
+                                  const float *q_gain, const float *k_gain, const llm_qkv_config *c,
+                                  float eps) {
+    llm_rmsnorm_forward(q, q_root, q, q_gain, c->B * c->H * c->T, c->D, eps);
+    llm_rmsnorm_forward(k, k_root, k, k_gain, c->B * c->Hkv * c->T, c->D, eps);
+}
+
+/* dq_in, dk_in, dq_gain (D), dk_gain (D) += <- dq, dk, the gradients of what forward made, and
+ * q_in, k_in, what it was given (a copy: it works in place), with its roots and gains. The gains
+ * are one for all heads, so theirs is a sum over B H T rows. dq_in may not be dq. */
+LLM_API void llm_qkv_norm_backward(float *dq_in, float *dk_in, float *dq_gain, float *dk_gain,
+                                   const float *dq, const float *dk, const float *q_in,
+                                   const float *k_in, const float *q_root, const float *k_root,
+                                   const float *q_gain, const float *k_gain,
+                                   const llm_qkv_config *c) {
+    llm_rmsnorm_backward(dq_in, dq_gain, dq, q_in, q_gain, q_root, c->B * c->H * c->T, c->D);
+    llm_rmsnorm_backward(dk_in, dk_gain, dk, k_in, k_gain, k_root, c->B * c->Hkv * c->T, c->D);
 }
 
 /* @attn_projection ------------------------------------------ Projection matrices and head merging
@@ -33162,6 +33804,83 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     arena->used = mark;
 }
 
+/* @causal_attn_step ----------------------------------------- Causal attention, one row at a time
+ *
+ *     o_t = sum_{j <= t} p_tj v_j          from the rows that are there already
+ *
+ * A text is written token by token. Nothing a new token brings changes what earlier positions
+ * computed, so their keys and values are kept and only the last row is new: O(t D) in place of
+ * O(t^2 D). The fused rows of @causal_attn are the cache; @kv_cache has the form for serving.
+ *
+ * The other function writes down the whole derivative for a short text: who can influence whom, and
+ * how much. Everything above the diagonal is exactly zero: this is what "causal" means, and with
+ * p_ij and v_j - o_i it is all that attention does.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3
+ * needs   exp
+ * see     @causal_attn, @kv_cache, @self_attn (products with the derivative)
+ * topics  -
+ */
+
+/* out (B,C) <- qkv (B,room,3C), of which the rows 0 .. t of each text are there: position t's
+ * output. Scratch: t + 1 floats, given back. */
+LLM_API void llm_causal_attn_step(float *out, const float *qkv, size_t t, size_t B, size_t room,
+                                  size_t C, size_t H, llm_arena *arena) {
+    LLM_ASSERT(H > 0 && C % H == 0 && t < room);
+    const size_t D = C / H, S = 3 * C, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *p = llm_arena_floats(arena, t + 1);
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *k = qkv + bh / H * room * S + C + bh % H * D, *v = k + C;
+        const float *q = k - C + t * S;
+        float *o = out + bh / H * C + bh % H * D, max = -INFINITY, sum = 0.0f;
+        for (size_t j = 0; j <= t; j++) {
+            float s = 0.0f;
+            LLM_SIMD_SUM(s)
+            for (size_t d = 0; d < D; d++) s += q[d] * k[j * S + d];
+            p[j] = scale * s;
+            max = p[j] > max ? p[j] : max;
+        }
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j <= t; j++) {
+            const float e = llm_expf(p[j] - max);
+            sum += e;
+            for (size_t d = 0; d < D; d++) o[d] += e * v[j * S + d];
+        }
+        for (size_t d = 0; d < D; d++) o[d] /= sum;
+    }
+    arena->used = mark;
+}
+
+/* jacobian (T,C,T,3C) <- d out_i,c / d qkv_j,e for one text, from forward's out (T,C), att (H,T,T)
+ * and qkv (T,3C). Within a head, c and e its dimensions d and n:
+ *     by v_j:  p_ij where d = n                by k_j:  c p_ij (v_jd - o_id) q_in
+ *     by q_i:  c sum_j p_ij (v_jd - o_id) k_jn          c = 1/sqrt(D)
+ * p_ij (v_j - o_i) is what a score is worth: it moves the mean towards v_j. */
+LLM_API void llm_causal_attn_jacobian(float *jacobian, const float *out, const float *att,
+                                      const float *qkv, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H, S = 3 * C;
+    const float scale = 1.0f / sqrtf((float)D);
+    for (size_t i = 0; i < T * C * T * S; i++) jacobian[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        for (size_t c = 0; c < C; c++) {
+            const size_t h = c / D, first = h * D; /* the head's dimensions are first .. */
+            const float *p = att + (h * T + i) * T, *q = qkv + i * S + first;
+            float *row = jacobian + (i * C + c) * T * S;
+            for (size_t j = 0; j <= i; j++) {
+                const float *k = qkv + j * S + C + first, v = qkv[j * S + 2 * C + c];
+                const float worth = scale * p[j] * (v - out[i * C + c]);
+                row[j * S + 2 * C + c] = p[j];
+                for (size_t n = 0; n < D; n++) {
+                    row[j * S + C + first + n] = worth * q[n];
+                    row[i * S + first + n] += worth * k[n];
+                }
+            }
+        }
+    }
+}
+
 /* @attn_head ------------------------------------------------ One head as a circuit
  *
  *     y = sum_h y_h          y_h = O_h W_O,h^T = P_h x (W_V,h^T W_O,h^T)
@@ -33713,6 +34432,278 @@ LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, 
         sum += (double)dy[i] * (double)a[i];
     }
     *dalpha += (float)((1.0 - (double)gate * (double)gate) * sum);
+}
+
+/* @attn_visual ---------------------------------------------- Attention visualization
+ *
+ *     a square for each weight: white for nothing, dark for all     row: who looks, column: at whom
+ *
+ * A matrix of weights is a picture, and structure that no number shows is seen at once: a diagonal
+ * below the diagonal (previous token), a dark first column (a sink), blocks (sentences). Three
+ * forms of the same map: characters for a terminal, a PPM image for tables of thousands of cells
+ * (every viewer reads it, and it is 15 bytes of header and the pixels), and an SVG with the tokens
+ * along its sides. Values may be negative, as those of an encoding are: then the colours run both
+ * ways from white at 0.
+ *
+ * A picture of weights is not yet an explanation: a weight on a token says that it was read, not
+ * that it was heard. @attn_visual_rollout asks further.
+ *
+ * source  Vig 2019, "A Multiscale Visualization of Attention in the Transformer Model"; Wong 2011,
+ *         "Color blindness" (the two colours)
+ * needs   buffer chart
+ * see     @attn_head @attn_visual_rollout
+ * topics  Attention Visualization
+ */
+
+/* Which value is white and which is full colour. low < 0: full colour the other way at low, white
+ * at 0. lower: cells above the diagonal are left out, whatever they hold (causal weights). */
+typedef struct {
+    float low, high;
+    bool lower;
+    size_t cell; /* pixels or units along a cell's side */
+} llm_attn_visual_config;
+
+/* Weights from 0 to 1, 16 a cell. */
+LLM_API llm_attn_visual_config llm_attn_visual_defaults(bool lower) {
+    llm_attn_visual_config c;
+    c.low = 0.0f, c.high = 1.0f, c.lower = lower, c.cell = 16;
+    return c;
+}
+
+/* How much of the full colour v gets, -1 (orange) .. 1 (blue). What is no number is white. */
+LLM_API float llm_attn_visual_share(float v, const llm_attn_visual_config *c) {
+    float share =
+        c->low < 0.0f ? (v < 0.0f ? -v / c->low : v / c->high) : (v - c->low) / (c->high - c->low);
+    if (!(share == share)) return 0.0f;
+    if (share > 1.0f) share = 1.0f;
+    return share < (c->low < 0.0f ? -1.0f : 0.0f) ? (c->low < 0.0f ? -1.0f : 0.0f) : share;
+}
+
+/* rgb <- white, mixed with blue (18, 80, 140) or orange (213, 94, 0). */
+LLM_API void llm_attn_visual_colour(unsigned char rgb[3], float share) {
+    static const float full[2][3] = {{18.0f, 80.0f, 140.0f}, {213.0f, 94.0f, 0.0f}};
+    for (size_t k = 0; k < 3; k++)
+        rgb[k] = (unsigned char)(255.5f - fabsf(share) * (255.0f - full[share < 0.0f][k]));
+}
+
+/* text += a (R,C) as characters, ten steps of darkness, each cell two wide so that it is square. */
+LLM_API bool llm_attn_visual_terminal(llm_buffer *text, const float *a, size_t R, size_t C,
+                                      const llm_attn_visual_config *c) {
+    static const char ink[] = " .:-=+*#%@";
+    bool ok = true;
+    for (size_t i = 0; i < R; i++) {
+        for (size_t j = 0; j < C; j++) {
+            const float share = fabsf(llm_attn_visual_share(a[i * C + j], c));
+            const char mark = c->lower && j > i ? ' ' : ink[(size_t)(share * 9.0f + 0.5f)];
+            const char cell[2] = {mark, mark};
+            ok = llm_buffer_put(text, cell, 2) && ok;
+        }
+        ok = llm_buffer_put(text, "\n", 1) && ok;
+    }
+    return ok;
+}
+
+/* image += a (R,C) as a PPM (P6), each number cell x cell pixels. False: out of memory. */
+LLM_API bool llm_attn_visual_ppm(llm_buffer *image, const float *a, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    LLM_ASSERT(c->cell > 0);
+    bool ok = llm_buffer_print(image, "P6\n%zu %zu\n255\n", C * c->cell, R * c->cell);
+    for (size_t y = 0; y < R * c->cell; y++)
+        for (size_t x = 0; x < C * c->cell; x++) {
+            const size_t i = y / c->cell, j = x / c->cell;
+            unsigned char rgb[3] = {255, 255, 255};
+            if (!c->lower || j <= i)
+                llm_attn_visual_colour(rgb, llm_attn_visual_share(a[i * C + j], c));
+            ok = llm_buffer_put(image, rgb, 3) && ok;
+        }
+    return ok;
+}
+
+/* svg += the cells of a (R,C) with their corner at (x, y), a part of a larger picture. Cells that
+ * would be all but white are left out. */
+LLM_API bool llm_attn_visual_cells(llm_buffer *svg, const float *a, size_t R, size_t C, double x,
+                                   double y, double side, const llm_attn_visual_config *c) {
+    const double width = side * (double)C, height = side * (double)R;
+    bool ok = c->lower ? llm_buffer_print(svg, "<path d='M%.1f %.1fv%.1fh%.1fz' fill='#f2f2f2'/>\n",
+                                          x, y, height, width)
+                       : llm_buffer_print(svg,
+                                          "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' "
+                                          "fill='#f2f2f2'/>\n",
+                                          x, y, width, height, width);
+    for (size_t i = 0; i < R; i++)
+        for (size_t j = 0; j < C && (!c->lower || j <= i); j++) {
+            const float share = llm_attn_visual_share(a[i * C + j], c);
+            if (fabsf(share) < 0.01f) continue;
+            ok = llm_buffer_print(svg,
+                                  "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' fill='%s' "
+                                  "fill-opacity='%.2f'/>\n",
+                                  x + side * (double)j, y + side * (double)i, side, side, side,
+                                  share < 0.0f ? "#d55e00" : "#12508c", (double)fabsf(share)) &&
+                 ok;
+        }
+    return ok;
+}
+
+/* svg += a whole picture: a (R,C) with names along the left side, row (R), and along the top,
+ * column (C); either NULL. Names are escaped and cut off behind 12 characters. */
+LLM_API bool llm_attn_visual_svg(llm_buffer *svg, const float *a, const char *const *row,
+                                 const char *const *column, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    const double side = (double)c->cell, left = row ? 92.0 : 4.0, top = column ? 92.0 : 4.0;
+    bool ok = llm_buffer_print(svg,
+                               "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %.0f %.0f' "
+                               "font-family='monospace' font-size='11'>\n"
+                               "<path d='M0 0h%.0fv%.0fH0z' fill='#fff'/>\n",
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0,
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0);
+    ok = llm_attn_visual_cells(svg, a, R, C, left, top, side, c) && ok;
+    for (size_t i = 0; row && i < R; i++) {
+        llm_buffer_print(svg, "<text x='%.1f' y='%.1f' text-anchor='end'>", left - 4.0,
+                         top + side * ((double)i + 0.5) + 4.0);
+        llm_chart_text(svg, row[i], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    for (size_t j = 0; column && j < C; j++) {
+        llm_buffer_print(svg, "<text transform='translate(%.1f %.1f) rotate(-90)'>",
+                         left + side * ((double)j + 0.5) + 4.0, top - 4.0);
+        llm_chart_text(svg, column[j], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    return llm_buffer_print(svg, "</svg>\n") && ok;
+}
+
+/* @attn_visual_rollout -------------------------------------- Attention through layers
+ *
+ *     A_l     = rows of (mean over heads of P_l + I) / 2, normalised
+ *     rollout = A_L ... A_2 A_1            flow_ij = most that can flow from output i to input j
+ *     norm_ij = | sum_h P_h,ij W_O,h v_h,j |
+ *
+ * In layer 5 a position is no token any more: it holds what four layers have mixed into it. Rollout
+ * follows all paths down to the inputs, multiplying weights along a path and adding over paths,
+ * with I / 2 for the residual stream, which carries half of everything past the layer. Flow takes
+ * the weights for the widths of pipes: a path is as good as its narrowest pipe.
+ *
+ * Both trust the weights. But a weight of 0.9 on a vector of length 0 moves nothing: trained models
+ * park their attention on a first token or a full stop whose values are small. The norm of what is
+ * carried over, after W_O, says how much arrives.
+ *
+ * source  Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3; Kobayashi
+ *         et al. 2020, "Attention is Not Only a Weight: Analyzing Transformers with Vector Norms";
+ *         Edmonds & Karp 1972 (augmenting along shortest paths)
+ * needs   arena
+ * see     @attn_visual @attn_head
+ * topics  -
+ */
+
+/* a (L,T,T) <- att (L,H,T,T): the mean over heads, mixed half and half with the identity. Rows sum
+ * to 1 also where those of att do not. causal: what stands above the diagonal is not read. */
+LLM_API void llm_attn_visual_rollout_mix(float *a, const float *att, size_t L, size_t H, size_t T,
+                                         bool causal) {
+    for (size_t row = 0; row < L * T; row++) {
+        const size_t l = row / T, i = row % T, seen = causal ? i + 1 : T;
+        double sum = 0.0;
+        for (size_t j = 0; j < T; j++) {
+            double mean = 0.0;
+            for (size_t h = 0; h < H && j < seen; h++)
+                mean += (double)att[((l * H + h) * T + i) * T + j] / (double)H;
+            mean = 0.5 * mean + (j == i ? 0.5 : 0.0);
+            a[row * T + j] = (float)mean;
+            sum += mean;
+        }
+        for (size_t j = 0; j < T; j++) a[row * T + j] = (float)((double)a[row * T + j] / sum);
+    }
+}
+
+/* r (T,T) <- a (L,T,T), the product of all layers, the last on the left. L = 0: the identity.
+ * Scratch: T T floats. */
+LLM_API void llm_attn_visual_rollout(float *r, const float *a, size_t L, size_t T,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *below = llm_arena_floats(arena, T * T);
+    for (size_t i = 0; i < T * T; i++) r[i] = i / T == i % T ? 1.0f : 0.0f;
+    for (size_t l = 0; l < L; l++) {
+        memcpy(below, r, T * T * sizeof(float));
+        for (size_t i = 0; i < T; i++)
+            for (size_t j = 0; j < T; j++) {
+                double sum = 0.0;
+                for (size_t k = 0; k < T; k++)
+                    sum += (double)a[(l * T + i) * T + k] * (double)below[k * T + j];
+                r[i * T + j] = (float)sum;
+            }
+    }
+    arena->used = mark;
+}
+
+/* The most that flows from `output` of the last layer to `input`, through pipes of width a (L,T,T).
+ * Node l T + i is position i under layer l; layer l joins node (l+1) T + i to nodes l T + j. Flow
+ * is pushed along shortest paths that have room, back through pipes in use too, until there is
+ * none. Scratch: L T T + T (L + 1) doubles and 2 T (L + 1) indices. */
+LLM_API double llm_attn_visual_rollout_max_flow(const float *a, size_t output, size_t input,
+                                                size_t L, size_t T, llm_arena *arena) {
+    LLM_ASSERT(output < T && input < T && L > 0);
+    const size_t nodes = (L + 1) * T, source = L * T + output, mark = arena->used;
+    double *used = llm_arena_doubles(arena, L * T * T), *room = llm_arena_doubles(arena, nodes);
+    size_t *from = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    size_t *queue = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    double flow = 0.0;
+    for (size_t i = 0; i < L * T * T; i++) used[i] = 0.0;
+    for (;;) {
+        size_t head = 0, tail = 0;
+        for (size_t n = 0; n < nodes; n++) room[n] = 0.0;
+        room[source] = (double)INFINITY, queue[tail++] = source;
+        while (head < tail && room[input] == 0.0) {
+            const size_t n = queue[head++], l = n / T, i = n % T;
+            for (size_t j = 0; j < 2 * T; j++) { /* down to layer l - 1, then back up to l + 1 */
+                const bool down = j < T;
+                if (down ? l == 0 : l == L) continue;
+                const size_t to =
+                    down ? n - i - T + j : n - i + j; /* (l-1) T + j, (l+1) T + j - T */
+                const size_t pipe = down ? ((l - 1) * T + i) * T + j : (l * T + j - T) * T + i;
+                const double left = down ? (double)a[pipe] - used[pipe] : used[pipe];
+                if (left <= 1e-12 || room[to] > 0.0) continue;
+                room[to] = left < room[n] ? left : room[n];
+                from[to] = n, queue[tail++] = to;
+            }
+        }
+        if (room[input] == 0.0) break;
+        const double more = room[input];
+        for (size_t n = input; n != source; n = from[n]) {
+            const size_t up = from[n];
+            if (up / T > n / T) /* down */
+                used[(n / T * T + up % T) * T + n % T] += more;
+            else
+                used[(up / T * T + n % T) * T + up % T] -= more;
+        }
+        flow += more;
+    }
+    arena->used = mark;
+    return flow;
+}
+
+/* norm (T,T) <- att (H,T,T), v (H,T,D), wo (C,H D): the length of what position i gets from j.
+ * causal: what stands above the diagonal is not read, and 0 is written. Scratch: (H T + 1) C
+ * floats. */
+LLM_API void llm_attn_visual_rollout_norm(float *norm, const float *att, const float *v,
+                                          const float *wo, size_t H, size_t T, size_t D, size_t C,
+                                          bool causal, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *carried = llm_arena_floats(arena, H * T * C), *sum = llm_arena_floats(arena, C);
+    for (size_t n = 0; n < H * T * C; n++) {
+        const float *w = wo + (n % C * H + n / (T * C)) * D, *x = v + n / C * D;
+        carried[n] = 0.0f;
+        for (size_t d = 0; d < D; d++) carried[n] += w[d] * x[d];
+    }
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j < T; j++) {
+            double square = 0.0;
+            for (size_t c = 0; c < C; c++) sum[c] = 0.0f;
+            for (size_t h = 0; h < H && !(causal && j > i); h++)
+                for (size_t c = 0; c < C; c++)
+                    sum[c] += att[(h * T + i) * T + j] * carried[(h * T + j) * C + c];
+            for (size_t c = 0; c < C; c++) square += (double)sum[c] * (double)sum[c];
+            norm[i * T + j] = (float)sqrt(square);
+        }
+    arena->used = mark;
 }
 
 /* @positional_encoding -------------------------------------- Positional encoding
@@ -36211,6 +37202,247 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     for (size_t p = 0; p < parts; p++)
         llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
     arena->used = mark;
+}
+
+/* @memory_efficient_attn ------------------------------------ Memory-efficient attention
+ *
+ *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
+ *
+ * Attention in memory of the size of one chunk of keys: a query meets the keys chunk by chunk, and
+ * what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
+ * there. Backward makes each chunk's weights again. Rabe and Staats saw that this is enough; @flash
+ * is the same sum with chunks chosen for a GPU's fast memory. What this form keeps is freedom: any
+ * chunk, dropout, and any array as bias, with its gradient, in xFormers' layout (batch, position,
+ * head, dimension).
+ *
+ * source  Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; xFormers,
+ *         memory_efficient_attention and its attn_bias classes
+ * needs   error exp dropout gqa flash_split
+ * see     @flash23 (tiles), @masked_score (biases that broadcast), @attn_dispatch
+ * topics  xFormers / Memory-Efficient Attention
+ */
+
+/* What query i sees: everything; keys 0 .. i; keys 0 .. i + Mk - M; those of its own text; of its
+ * own text those at its own place and before. */
+typedef enum {
+    LLM_MEMORY_EFFICIENT_ATTN_ALL,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL
+} llm_memory_efficient_attn_mask;
+
+/* M queries, Mk keys. Texts of BLOCKS stand behind each other in one batch row: text n has queries
+ * start_q[n] .. start_q[n+1]-1 and keys start_k[n] ..; blocks of them. bias (bias_B,bias_H,M,Mk) or
+ * NULL: extents 1 or B and H. chunk: keys at a time. Dropout's entry (b,h,i,j) is
+ * number offset + ((b H + h) M + i) Mk + j of seed's stream. */
+typedef struct {
+    size_t B, M, Mk, H, K, chunk;
+    llm_memory_efficient_attn_mask mask;
+    const size_t *start_q, *start_k;
+    size_t blocks;
+    const float *bias;
+    size_t bias_B, bias_H;
+    float scale, dropout;
+    uint64_t seed, offset;
+} llm_memory_efficient_attn_config;
+
+/* No mask, bias or dropout; chunks of sqrt(Mk), rounded up. */
+LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
+                                                                            size_t Mk, size_t H,
+                                                                            size_t K) {
+    llm_memory_efficient_attn_config c;
+    memset(&c, 0, sizeof c);
+    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
+    c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    c.bias_B = c.bias_H = 1;
+    c.scale = 1.0f / sqrtf((float)K);
+    return c;
+}
+
+/* Query i sees the keys first .. end-1. */
+LLM_API void llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t i,
+                                             const llm_memory_efficient_attn_config *c) {
+    size_t n = 0;
+    *first = 0;
+    *end = c->Mk;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER) *end = i + 1;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
+        *end = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+        c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL) {
+        while (n < c->blocks && c->start_q[n + 1] <= i) n++;
+        LLM_ASSERT(n < c->blocks && c->start_k[n] <= c->start_k[n + 1]);
+        *first = c->start_k[n];
+        *end = c->start_k[n + 1];
+        if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL &&
+            *end - *first > i - c->start_q[n] + 1)
+            *end = *first + (i - c->start_q[n]) + 1;
+    }
+    if (*end > c->Mk) *end = c->Mk;
+}
+
+/* False and a message, if the config's bias does not broadcast or there is no chunk. */
+LLM_API bool llm_memory_efficient_attn_check(const llm_memory_efficient_attn_config *c,
+                                             llm_error *error) {
+    if (c->chunk == 0)
+        return llm_fail(error, "memory_efficient_attn: the chunk is 0, expected at least 1");
+    if (c->bias && ((c->bias_B != 1 && c->bias_B != c->B) || (c->bias_H != 1 && c->bias_H != c->H)))
+        return llm_fail(error,
+                        "memory_efficient_attn: bias for %zu texts and %zu heads, expected 1 or "
+                        "%zu and 1 or %zu",
+                        c->bias_B, c->bias_H, c->B, c->H);
+    return true;
+}
+
+/* The first of the Mk numbers of bias that query i of head bh = b H + h gets. */
+LLM_API size_t llm_memory_efficient_attn_bias(size_t bh, size_t i,
+                                              const llm_memory_efficient_attn_config *c) {
+    const size_t b = c->bias_B == 1 ? 0 : bh / c->H, h = c->bias_H == 1 ? 0 : bh % c->H;
+    return ((b * c->bias_H + h) * c->M + i) * c->Mk;
+}
+
+/* s (n) <- scores of query i, q (K), against n keys from j on; k is head bh's first key. */
+LLM_API void llm_memory_efficient_attn_scores(float *s, const float *q, const float *k, size_t bh,
+                                              size_t i, size_t j, size_t n,
+                                              const llm_memory_efficient_attn_config *c) {
+    const float *bias = c->bias ? c->bias + llm_memory_efficient_attn_bias(bh, i, c) + j : NULL;
+    for (size_t x = 0; x < n; x++) {
+        s[x] = c->scale * llm_gqa_dot(q, k + (j + x) * c->H * c->K, c->K);
+        if (bias) s[x] += bias[x];
+    }
+}
+
+/* out (B,M,H,K), lse (B,M,H) <- q (B,M,H,K), k, v (B,Mk,H,K). A query that sees nothing, or -inf
+ * only: 0 and -inf. Scratch: B H min(chunk, Mk) + B H K floats, given back. */
+LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const float *q,
+                                               const float *k, const float *v,
+                                               const llm_memory_efficient_attn_config *c,
+                                               llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
+        const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
+        float *p = scratch + bh * (chunk + K), *part = p + chunk;
+        for (size_t i = 0; i < c->M; i++) {
+            float *o = out + at_q + i * row, *l = lse + (bh / c->H * c->M + i) * c->H + bh % c->H;
+            size_t first, end;
+            llm_memory_efficient_attn_range(&first, &end, i, c);
+            for (size_t d = 0; d < K; d++) o[d] = 0.0f;
+            *l = -INFINITY;
+            for (size_t j = first, n; j < end; j += n) {
+                n = end - j < chunk ? end - j : chunk;
+                float max = -INFINITY, sum = 0.0f;
+                llm_memory_efficient_attn_scores(p, q + at_q + i * row, k + at_k, bh, i, j, n, c);
+                for (size_t x = 0; x < n; x++) max = fmaxf(max, p[x]);
+                if (max == -INFINITY) continue;
+                for (size_t x = 0; x < n; x++) sum += p[x] = llm_expf(p[x] - max);
+                for (size_t x = 0; x < n; x++) p[x] /= sum;
+                if (c->dropout > 0.0f)
+                    llm_dropout_forward(p, p, n, c->dropout, c->seed,
+                                        c->offset + (bh * c->M + i) * c->Mk + j);
+                for (size_t d = 0; d < K; d++) part[d] = 0.0f;
+                for (size_t x = 0; x < n; x++)
+                    for (size_t d = 0; d < K; d++) part[d] += p[x] * v[at_k + (j + x) * row + d];
+                const float lse_part = max + logf(sum);
+                llm_flash_split_merge(o, l, part, &lse_part, 1, K);
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk, dv and dbias (bias's extents) += <- dout, forward's out, lse and inputs; dbias may be
+ * NULL. Scratch: 2 min(chunk, Mk) floats. One head after another, since they may share dbias. */
+LLM_API void llm_memory_efficient_attn_backward(float *dq, float *dk, float *dv, float *dbias,
+                                                const float *dout, const float *out,
+                                                const float *lse, const float *q, const float *k,
+                                                const float *v,
+                                                const llm_memory_efficient_attn_config *c,
+                                                llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *p = llm_arena_floats(arena, 2 * chunk), *dp = p + chunk;
+    for (size_t bhi = 0; bhi < c->B * c->H * c->M; bhi++) {
+        const size_t i = bhi % c->M, bh = bhi / c->M, b = bh / c->H, h = bh % c->H;
+        const size_t at_q = (b * c->M + i) * row + h * K, at_k = b * c->Mk * row + h * K;
+        const float *g = dout + at_q, along = llm_gqa_dot(g, out + at_q, K);
+        const float total = lse[(b * c->M + i) * c->H + h];
+        size_t first, end;
+        llm_memory_efficient_attn_range(&first, &end, i, c);
+        if (total == -INFINITY) continue;
+        for (size_t j = first, n; j < end; j += n) {
+            const uint64_t number = c->offset + bhi * c->Mk + j;
+            n = end - j < chunk ? end - j : chunk;
+            llm_memory_efficient_attn_scores(p, q + at_q, k + at_k, bh, i, j, n, c);
+            for (size_t x = 0; x < n; x++) {
+                p[x] = llm_expf(p[x] - total);
+                dp[x] = llm_gqa_dot(g, v + at_k + (j + x) * row, K);
+            }
+            if (c->dropout > 0.0f) llm_dropout_forward(dp, dp, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) dp[x] = p[x] * (dp[x] - along); /* that of the score */
+            if (c->dropout > 0.0f) llm_dropout_forward(p, p, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) {
+                const size_t key = at_k + (j + x) * row;
+                if (dbias) dbias[llm_memory_efficient_attn_bias(bh, i, c) + j + x] += dp[x];
+                for (size_t d = 0; d < K; d++) {
+                    dq[at_q + d] += c->scale * dp[x] * k[key + d];
+                    dk[key + d] += c->scale * dp[x] * q[at_q + d];
+                    dv[key + d] += p[x] * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @attn_dispatch -------------------------------------------- Which form of attention to run
+ *
+ *     one query, no mask -> split over keys;  intervals without bias -> tiles;  else -> chunks
+ *
+ * A library has several forms of attention, each the fastest for some inputs and wrong for others,
+ * and a call runs the fastest that can do what is asked. When a model is slower than it should be,
+ * the question is which form ran and why no better one did: so the choice comes with its reasons,
+ * and it looks at the shapes and options only, never at the numbers.
+ *
+ * source  xFormers, memory_efficient_attention's dispatcher; PyTorch's sdp_utils (whose warnings
+ *         say why a backend was passed over)
+ * needs   buffer memory_efficient_attn
+ * see     @flash_split, @flash23
+ * topics  -
+ */
+
+typedef enum {
+    LLM_ATTN_DISPATCH_SPLIT, /* @flash_split: one query, all keys */
+    LLM_ATTN_DISPATCH_FLASH, /* @flash23: tiles, no bias, no dropout */
+    LLM_ATTN_DISPATCH_CHUNKS /* @memory_efficient_attn: everything */
+} llm_attn_dispatch_form;
+
+/* The fastest form for c. why, unless NULL, gets a line for each faster one that was passed
+ * over. */
+LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
+                                                 const llm_memory_efficient_attn_config *c) {
+    const bool texts = c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+                       c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL;
+    bool corner = c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER && c->M != c->Mk;
+    for (size_t n = 0; n < c->blocks && c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL; n++)
+        corner = corner || c->start_q[n + 1] - c->start_q[n] != c->start_k[n + 1] - c->start_k[n];
+    const char *extra = c->bias ? "a bias" : c->dropout > 0.0f ? "dropout" : NULL;
+    const char *against = extra       ? extra
+                          : c->M != 1 ? "more than one query"
+                          : c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER || texts ? "a mask"
+                                                                                : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_SPLIT;
+    if (why) llm_buffer_print(why, "flash_split cannot have %s\n", against);
+    against = extra ? extra : corner ? "a diagonal from the upper left corner" : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_FLASH;
+    if (why) llm_buffer_print(why, "flash23 cannot have %s\n", against);
+    return LLM_ATTN_DISPATCH_CHUNKS;
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */

@@ -102,7 +102,7 @@ TEST(added_tokens, "by hand: leftmost, then longest; only the kind asked for") {
     CHECK_ASSERTS(llm_added_tokens_get(&a, 5, &text));
     CHECK_ASSERTS(llm_added_tokens_put(&a, 1, "", 0, true, true));
     llm_added_tokens_free(&a);
-    CHECK(llm_added_tokens_count(&a) == 0 && a.text.size == 0);
+    CHECK(llm_added_tokens_count(&a) == 0 && a.text.size == 0 && !a.begins['a']);
 }
 
 TEST(added_tokens, "when memory is out, nothing is added") {

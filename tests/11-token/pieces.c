@@ -128,7 +128,7 @@ TEST(pieces, "the first id counts as any other: unknown, equal, a byte; scores m
     CHECK_FAILS(llm_pieces_put(&p, "u", 1, 0.0, LLM_PIECES_NORMAL, &error), error,
                 "pieces 0 and 1");
     CHECK(llm_pieces_put(&p, "v", 1, 5.0, LLM_PIECES_NORMAL, &error));
-    CHECK(p.low == 5.0 && p.high == 5.0);
+    CHECK(llm_pieces_ready(&p, &error) && p.low == 5.0 && p.high == 5.0);
     CHECK(llm_pieces_put(&p, "w", 1, DBL_MAX, LLM_PIECES_NORMAL, &error) && p.high == DBL_MAX);
     llm_pieces_free(&p);
     for (int b = 0; b < 256; b++) { /* byte 0 has id 0 */

@@ -2,6 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../tiny_hostile.h"
 #include "../tiny_pieces.h"
 
 /* In arrays and an arena of exactly the promised size. */
@@ -70,6 +71,48 @@ TEST(unigram, "ties go with float as in SentencePiece, with double as in Hugging
     t.count = golden("single/count");
     unigram_check(t, &p, true);
     llm_pieces_free(&p);
+}
+
+typedef struct {
+    llm_pieces pieces;
+    bool single, decoded; /* decoded: the answer is the text of the ids, 4096 bytes at most */
+} unigram_model;
+static size_t unigram_answer(uint32_t *out, const char *text, size_t size, const void *context) {
+    const unigram_model *m = (const unigram_model *)context;
+    llm_buffer spelt = {NULL, 0, 0};
+    CHECK(llm_pieces_spell(&spelt, text, size, false));
+    int *ids = (int *)malloc((spelt.size + 1) * sizeof *ids);
+    CHECK(ids);
+    const size_t n = unigram_encode(ids, NULL, &m->pieces, spelt.data, spelt.size, m->single);
+    for (size_t i = 0; i < n; i++) out[i] = (uint32_t)ids[i];
+    spelt.size = 0;
+    CHECK(llm_pieces_decode(&spelt, &m->pieces, ids, n));
+    const size_t bytes = spelt.size < 4096 ? spelt.size : 4096;
+    for (size_t i = 0; i < bytes && m->decoded; i++) out[i] = (unsigned char)spelt.data[i];
+    free(ids);
+    llm_buffer_free(&spelt);
+    return m->decoded ? bytes : n;
+}
+
+TEST(unigram, "awkward strings in many scripts: SentencePiece's ids and texts, Hugging Face's ids") {
+    unigram_model m = {tiny_pieces_golden("piece"), true, false};
+    tiny_hostile_check("hostile/single", TINY_HOSTILE_VALID, unigram_answer, &m);
+    m.decoded = true;
+    tiny_hostile_check("hostile/decoded", TINY_HOSTILE_VALID, unigram_answer, &m);
+    m.decoded = false;
+    llm_pieces plain = llm_pieces_empty(); /* the same without USER pieces: not found in texts */
+    for (size_t id = 0, size; id < m.pieces.text.count; id++) {
+        const llm_pieces_one one = llm_pieces_get(&m.pieces, id);
+        const char *text = llm_vocab_table_bytes(&m.pieces.text, id, &size);
+        CHECK(llm_pieces_put(&plain, text, size, one.score,
+                             one.kind == LLM_PIECES_USER ? LLM_PIECES_UNUSED : one.kind, NULL));
+    }
+    CHECK(llm_pieces_ready(&plain, NULL));
+    llm_pieces_free(&m.pieces);
+    m.pieces = plain;
+    m.single = false;
+    tiny_hostile_check("hostile/double", TINY_HOSTILE_VALID, unigram_answer, &m);
+    llm_pieces_free(&m.pieces);
 }
 
 /* The best of all ways to cut text: a bit mask of cuts after each byte. */
@@ -152,7 +195,23 @@ TEST(unigram, "edges by hand: shortest first, then the unknown character; a USER
     CHECK(unigram_encode(ids, NULL, &p, "xxab\xC3\xA8\xE2\x96z", 8, true) == 3);
     CHECK(ids[0] == 0 && ids[1] == 2 && ids[2] == 0);
     CHECK(unigram_encode(ids, NULL, &p, "", 0, true) == 0);
+    /* a character that the end of the text cuts in two, though its last byte stands behind */
+    CHECK(unigram_encode(ids, NULL, &p, "ab\xC3\xA9", 3, true) == 2 && ids[1] == 0);
+    CHECK(unigram_encode(ids, NULL, &p, "ab\xE2\x96\x81", 3, true) == 2 && ids[1] == 0);
     CHECK_ASSERTS(llm_unigram_encode(ids, NULL, &(llm_pieces){.unknown = 0}, "", 0, true, NULL));
+    llm_pieces_free(&p);
+}
+
+TEST(unigram, "the first id is a piece like any other, and the unknown one may be the last") {
+    llm_pieces p = llm_pieces_empty();
+    int ids[8];
+    double score;
+    CHECK(llm_pieces_put(&p, "a", 1, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "b", 1, -2.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "<u>", 3, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_ready(&p, NULL));
+    CHECK(unigram_encode(ids, &score, &p, "abxxa", 5, false) == 4 && score == -4.0 - 24.0);
+    CHECK(ids[0] == 0 && ids[1] == 1 && ids[2] == 2 && ids[3] == 0);
     llm_pieces_free(&p);
 }
 

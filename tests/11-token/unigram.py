@@ -2,6 +2,7 @@
 adds in double where SentencePiece adds in float."""
 import random
 
+import hostile  # tests/hostile.py: the strings of tiny_hostile.h
 import sentencepiece
 from pieces import model, save_model, save_texts, texts  # pieces.py beside this file
 from sentencepiece import sentencepiece_model_pb2
@@ -20,6 +21,15 @@ def main():
     save_texts(g, "text", sample, [sp.encode(t) for t in sample])
     best = [sp.nbest_encode_as_proto(t, nbest_size=2).nbests[0].score if t else 0 for t in sample]
     g.save("text", score=[min(s, 0) for s in best])
+
+    pairs = [(sp.id_to_piece(i), sp.get_score(i)) for i in range(len(sp)) if i not in (1, 2, 3, 4)]
+    shift = [i for i in range(len(sp)) if i not in (1, 2, 3, 4)]  # without control and USER pieces
+    double = Tokenizer(models.Unigram(pairs, unk_id=0))
+    spelt = lambda data: data.decode().replace(" ", "\u2581")
+    g.save("hostile", **hostile.hashes(
+        hostile.VALID, single=lambda data: sp.encode(data.decode()),
+        decoded=lambda data: sp.decode(sp.encode(data.decode())).encode()[:4096],
+        double=lambda data: [shift[i] for i in double.encode(spelt(data)).ids]))
 
     # runs of letters have many segmentations with the same pieces, whose sums differ in rounding only
     proto = sentencepiece_model_pb2.ModelProto()

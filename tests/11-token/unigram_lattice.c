@@ -248,6 +248,30 @@ TEST(unigram_lattice, "uniform at alpha 0: 2^(n-1) segmentations where all piece
     llm_pieces_free(&p);
 }
 
+TEST(unigram_lattice,
+     "the first id is a piece like any other, and the unknown one may be the last") {
+    llm_pieces p = llm_pieces_empty();
+    llm_rng rng = llm_rng_seed(5);
+    CHECK(llm_pieces_put(&p, "a", 1, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "b", 1, -2.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "<u>", 3, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_ready(&p, NULL));
+    llm_arena arena = lattice_arena(llm_unigram_lattice_scratch(&p, 4, 2));
+    int ids[8];
+    size_t count[2];
+    double score[2], counts[3] = {0};
+    CHECK(llm_unigram_lattice_best(ids, count, score, 2, &p, "axba", 4, &arena) == 1);
+    CHECK(count[0] == 4 && ids[0] == 0 && ids[1] == 2 && ids[2] == 1 && ids[3] == 0);
+    CHECK(llm_unigram_lattice_sample(ids, &p, "axba", 4, 1.0, &rng, &arena) == 4);
+    CHECK(ids[0] == 0 && ids[1] == 2 && ids[2] == 1 && ids[3] == 0);
+    CHECK_NEAR(llm_unigram_lattice_expect(counts, &p, "axba", 4, 1.0, &arena), -16.0, 1e-12);
+    CHECK_NEAR(counts[0], 2.0, 1e-12);
+    CHECK_NEAR(counts[1], 1.0, 1e-12);
+    CHECK(counts[2] == 0.0);
+    llm_arena_destroy(&arena);
+    llm_pieces_free(&p);
+}
+
 TEST(unigram_lattice, "with byte fallback uncovered characters become bytes; no text, none asked") {
     llm_pieces p = llm_pieces_empty();
     llm_rng rng = llm_rng_seed(4);

@@ -142,6 +142,20 @@ TEST(unigram_seed, "words begin at U+2581; broken UTF-8 and no words do no harm"
         CHECK(size == strlen(want[w]) && memcmp(word, want[w], size) == 0);
     }
     CHECK(seed_run(&s, &seed, &words, 100) == 9); /* six characters, ab, xy, U+2581 xy */
+    llm_bpe_train_words_free(&words);
+    words = llm_bpe_train_words_empty();
+    CHECK(llm_unigram_seed_count(&words, "ab\xE2\x96\x81", 5) && words.word.count == 2);
+    llm_bpe_train_words_free(&words);
+    /* half a character at the end of a word does not take the next word's first byte along */
+    words = llm_bpe_train_words_empty();
+    seed_word(&words, "a\xC3", 2, 1);
+    seed_word(&words, "\xA9z", 2, 1);
+    seed_word(&words, "a\xC3\xA9", 3, 1);
+    /* a 2, half 2, both halves 1, second half 1, z 1; a half 2 */
+    CHECK(seed_run(&s, &seed, &words, 100) == 6 && s[5].size == 2 && s[5].count == 2);
+    size_t bytes = 0;
+    for (size_t i = 0; i < 6; i++) bytes += s[i].size;
+    CHECK(bytes == 1 + 1 + 2 + 1 + 1 + 2);
     llm_rng rng = llm_rng_seed(2);
     for (size_t turn = 0; turn < 300; turn++) {
         char any[60];

@@ -13,6 +13,7 @@ static void *wordpiece_realloc(void *p, size_t size) {
 #define realloc wordpiece_realloc
 
 #include "../../llm.h"
+#include "../tiny_hostile.h"
 #include "../tiny_pieces.h"
 
 static llm_wordpiece wordpiece_of(const char *const *token, size_t n) {
@@ -55,6 +56,50 @@ TEST(wordpiece, "ids are those of Hugging Face tokenizers and of transformers") 
     CHECK(t.texts > 180 && unknown > 20 && unknown < 100);
     llm_wordpiece_free(&w);
     CHECK(!w.start.cell && !w.rest.cell && w.token.count == 0);
+}
+
+typedef struct {
+    llm_wordpiece w;
+    llm_wordpiece_linear l;
+    bool decoded; /* the answer is the text of the ids, 4096 bytes at most */
+} wordpiece_both;
+static size_t wordpiece_answer(uint32_t *out, const char *text, size_t size, const void *context) {
+    const wordpiece_both *m = (const wordpiece_both *)context;
+    size_t n = 0;
+    for (size_t at = 0, end; at < size; at = end + 1) {
+        for (end = at; end < size && text[end] != ' ';) end++;
+        if (end == at) continue;
+        int *ids = (int *)malloc(2 * (end - at) * sizeof *ids), *linear = ids + (end - at);
+        CHECK(ids);
+        const size_t count = llm_wordpiece_encode(ids, &m->w, text + at, end - at);
+        CHECK(count == llm_wordpiece_linear_encode(linear, &m->l, &m->w, text + at, end - at));
+        CHECK(memcmp(ids, linear, count * sizeof *ids) == 0);
+        for (size_t i = 0; i < count; i++) out[n++] = (uint32_t)ids[i];
+        free(ids);
+    }
+    if (!m->decoded) return n;
+    llm_buffer text_again = {NULL, 0, 0};
+    int *all = (int *)malloc((n + 1) * sizeof *all);
+    CHECK(all);
+    for (size_t i = 0; i < n; i++) all[i] = (int)out[i];
+    CHECK(llm_wordpiece_decode(&text_again, &m->w, all, n));
+    n = text_again.size < 4096 ? text_again.size : 4096;
+    for (size_t i = 0; i < n; i++) out[i] = (unsigned char)text_again.data[i];
+    llm_buffer_free(&text_again);
+    free(all);
+    return n;
+}
+
+TEST(wordpiece, "awkward strings in many scripts: Hugging Face's ids and texts") {
+    wordpiece_both m;
+    m.w = wordpiece_golden();
+    CHECK(llm_wordpiece_linear_build(&m.l, &m.w));
+    m.decoded = false;
+    tiny_hostile_check("hostile/words", TINY_HOSTILE_VALID, wordpiece_answer, &m);
+    m.decoded = true;
+    tiny_hostile_check("hostile/decoded", TINY_HOSTILE_VALID, wordpiece_answer, &m);
+    llm_wordpiece_linear_free(&m.l);
+    llm_wordpiece_free(&m.w);
 }
 
 TEST(wordpiece, "decoding is that of Hugging Face tokenizers") {

@@ -3,6 +3,7 @@ and texts of its decoder."""
 import collections
 import random
 
+import hostile  # tests/hostile.py: the strings of tiny_hostile.h
 from bpe import TEXT  # bpe.py beside this file
 from pieces import MORE
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -46,7 +47,11 @@ def main():
     assert ids == [[vocab[p] for p in oracle.tokenize(w)] for w in sample]
     save_text(g, "token", tokens)
     save_text(g, "word", sample, ids=sum(ids, []), count=[len(i) for i in ids])
+    answer = lambda data: sum([t.encode(w).ids for w in data.decode().split(" ") if w], [])
     decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    g.save("hostile", **hostile.hashes(
+        hostile.VALID, words=answer,
+        decoded=lambda data: decoder.decode([tokens[i] for i in answer(data)]).encode()[:4096]))
     lists = [[rng.randrange(4, len(tokens)) for _ in range(rng.randrange(1, 9))] for _ in range(40)]
     marks = [vocab[x] for x in [".", ",", "n't", "'s", "##", "the", "##s"]]
     lists += [[rng.choice(marks) for _ in range(6)] for _ in range(20)]

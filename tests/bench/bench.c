@@ -347,22 +347,25 @@ static void rows_optimizers(void) {
 }
 
 static void rows_attention(void) {
-    enum { B = 4, T = 256, C = 768, H = 12 };
-    float *qkv = numbers(3 * B * T * C), *dqkv = numbers(3 * B * T * C), *out = numbers(B * T * C);
-    float *att = numbers((size_t)B * H * T * T);
+    enum { C = 768, H = 12, MOST = 1024 };
+    const size_t shape[2][2] = {{4, 256}, {1, MOST}};
+    const char *name[2] = {"4 x 256 x 768", "1 x 1024 x 768"};
+    float *qkv = numbers(3 * MOST * C), *dqkv = numbers(3 * MOST * C), *out = numbers(MOST * C);
+    float *att = numbers((size_t)H * MOST * MOST);
     llm_arena arena;
     if (!llm_arena_create(&arena, (size_t)1 << 26)) exit(2);
-    const double work =
-        2e-9 * B * H * (double)T * (T + 1) * (C / H); /* two products, half of each */
-    for (size_t w = 0; w < ways && wanted("causal_attn"); w++) {
+    for (size_t i = 0; i < 2 * ways && wanted("causal_attn"); i++) {
+        const size_t w = i / 2, B = shape[i % 2][0], T = shape[i % 2][1];
+        /* two products, half of each */
+        const double work = 2e-9 * (double)(B * H * T * (T + 1)) * (C / H);
         double t;
         use_threads(threads[w]);
         BEST(t, 0.5, llm_causal_attn_forward(out, att, qkv, B, T, C, H));
-        print_row("causal_attn forward", "4 x 256 x 768", threads[w], t, work / t, "GFLOP/s",
+        print_row("causal_attn forward", name[i % 2], threads[w], t, work / t, "GFLOP/s",
                   peak_fma[w]);
-        BEST(t, 0.5, llm_causal_attn_backward(dqkv, out, att, qkv, B, T, C, H, &arena));
         printf("\n");
-        print_row("causal_attn backward", "4 x 256 x 768", threads[w], t, 2 * work / t, "GFLOP/s",
+        BEST(t, 0.5, llm_causal_attn_backward(dqkv, out, att, qkv, B, T, C, H, &arena));
+        print_row("causal_attn backward", name[i % 2], threads[w], t, 2 * work / t, "GFLOP/s",
                   peak_fma[w]);
         printf("\n");
     }
@@ -458,6 +461,50 @@ static void rows_gpt2(void) {
     llm_gpt2_destroy(&g);
 }
 
+/* ---- tokens: this header as text ---- */
+
+static void rows_token(void) {
+    llm_error error;
+    llm_file file;
+    llm_tokenizer t;
+    double best;
+    enum { LETTERS = 1000000 };
+    memset(&t, 0, sizeof t);
+    if (!wanted("bpe")) return;
+    if (!llm_file_read(&file, "llm.h", &error)) {
+        printf("%s\n", error.message);
+        return;
+    }
+    const char *text = (const char *)file.data;
+    BEST(best, 0.5, {
+        llm_bpe_free(&t.bpe);
+        if (!llm_bpe_train(&t.bpe, text, file.size, LLM_PRE_TOKENIZE_GPT2, 4256, &error)) exit(2);
+    });
+    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe training", "4,000 merges", 1e3 * best,
+           1e-6 * (double)file.size / best);
+    BEST(best, 0.5, {
+        int *ids;
+        size_t count;
+        if (!llm_tokenizer_text_encode(&t, &ids, &count, text, file.size, false, &error)) exit(2);
+        free(ids);
+    });
+    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe encoding", "GPT-2's rules", 1e3 * best,
+           1e-6 * (double)file.size / best);
+    llm_arena arena;
+    char *line = (char *)malloc(LETTERS);
+    int *ids = (int *)malloc(LETTERS * sizeof *ids);
+    if (!line || !ids || !llm_arena_create(&arena, llm_bpe_scratch(LETTERS))) exit(2);
+    memset(line, '-', LETTERS); /* rules of dashes are merged again and again */
+    BEST(best, 0.5, llm_bpe_encode(ids, &t.bpe, line, LETTERS, 0.0f, NULL, &arena));
+    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe, one pre-token", "1 MB of dashes",
+           1e3 * best, 1e-6 * LETTERS / best);
+    llm_arena_destroy(&arena);
+    free(line);
+    free(ids);
+    llm_bpe_free(&t.bpe);
+    llm_file_free(&file);
+}
+
 /* ---- the price of including the header ---- */
 
 static void row_include(void) {
@@ -508,6 +555,7 @@ int main(int argc, char **argv) {
     rows_optimizers();
     rows_attention();
     rows_gpt2();
+    rows_token();
     row_include();
     return 0;
 }

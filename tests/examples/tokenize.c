@@ -28,7 +28,8 @@ TEST(tokenize,
     file_of("other", "the caf\xC3\xA9\n");
     CHECK(tokenize("train book t.json --vocab 270 --special <|end|>") == 0);
     CHECK(says("t.json: 267 tokens")); /* no pair occurs twice any more */
-    CHECK(says("46 bytes, ") && says("decoded: the same text") && says("longest: ' cat' ' sat' ' the' 'the' ' on'\n"));
+    CHECK(says("46 bytes, ") && says("decoded: the same text") &&
+          says("longest: ' cat' ' sat' ' the' 'the' ' on'\n"));
     CHECK(tokenize("show t.json other") == 0);
     CHECK(says("the| |c|a|f|<C3>|<A9>|<0A>\n|") && says("10 bytes, 8 tokens of"));
     CHECK(says("2 tokens are bytes of characters without one, 25.00%"));
