@@ -7825,7 +7825,7 @@ static inline cudaError_t llm_cuda_equivariance_p4_bank(T *bank, float *zero, co
                                                         size_t C, size_t turns, size_t k,
                                                         cudaStream_t stream) {
     const size_t n = 4 * O * C * turns * k * k;
-    LLM_ASSERT(turns == 1 || turns == 4);
+    if (turns != 1 && turns != 4) return (cudaError_t)cudaErrorInvalidValue;
     if (n == 0) return cudaSuccess;
     LLM_LAUNCH(llm_equivariance_bank_kernel<T>, (unsigned)((n + 255) / 256), 256, 0, stream, bank,
                zero, w, n, C * turns, turns, k);
