@@ -158,3 +158,20 @@ TEST(input_layer, "columns of scales 1 and 1000 cost gradient descent a million 
         CHECK(raw > 200000 * scaled); /* seeds 4 to 27: 5.6e5 to 1.6e6, the squares' ratio */
     }
 }
+
+TEST(input_layer, "a wide table before another; numbers are cut on both sides") {
+    llm_input_layer_column c[3];
+    memset(c, 0, sizeof c);
+    c[0].kind = LLM_INPUT_LAYER_EMBED, c[0].classes = 1, c[0].width = 2;
+    c[1].kind = LLM_INPUT_LAYER_EMBED, c[1].classes = 1, c[1].width = 1;
+    c[2].kind = LLM_INPUT_LAYER_NUMBER, c[2].scale = 1.0f, c[2].clip = 3.0f;
+    const float x[6] = {0.0f, 1.0f, -5.0f, 1.0f, 0.0f, 5.0f};
+    const float w[6] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f};
+    const float want[8] = {1.0f, 2.0f, 6.0f, -3.0f, 3.0f, 4.0f, 5.0f, 3.0f};
+    const float grad[6] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f};
+    float y[8], dw[6] = {0};
+    llm_input_layer_apply(y, x, c, w, 2, 3);
+    CHECK_ALL_NEAR(y, want, 8, 0.0f);
+    llm_input_layer_backward(dw, want, x, c, 2, 3);
+    CHECK_ALL_NEAR(dw, grad, 6, 0.0f);
+}

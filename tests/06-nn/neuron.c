@@ -169,3 +169,11 @@ TEST(neuron, "Winnow makes at most 2 + 3 k (1 + log2 C) mistakes, adding makes m
     CHECK(!llm_neuron_winnow(w, x, true, 3, 4.0f, 5.0f));
     CHECK(w[0] == 2.0f && w[1] == 1.0f && w[2] == 8.0f);
 }
+
+TEST(neuron, "Winnow adds up the weights of what is on, from nothing") {
+    float w[2] = {1.0f, 1.0f};
+    const bool first[2] = {true, false}, none[2] = {false, false};
+    CHECK(llm_neuron_winnow(w, none, false, 2, 2.0f, 0.5f));  /* 0 is below theta */
+    CHECK(!llm_neuron_winnow(w, first, true, 2, 2.0f, 2.0f)); /* 1 is, too */
+    CHECK(w[0] == 2.0f && w[1] == 1.0f);
+}

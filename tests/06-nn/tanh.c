@@ -100,3 +100,12 @@ TEST(tanh, "on targets around 0 a net learns faster with tanh than with the sigm
     }
     CHECK(wins >= 8);
 }
+
+TEST(tanh, "one number alone; the joint of the two forms; caps below 1") {
+    const float x[1] = {0.55f};
+    float y[1] = {NAN};
+    llm_tanh_forward(y, x, 1);
+    CHECK_NEAR(y[0], tanh((double)x[0]), 1e-7);
+    llm_tanh_cap_forward(y, x, 1, 0.5f);
+    CHECK_NEAR(y[0], 0.5 * tanh((double)x[0] / 0.5), 1e-7);
+}
