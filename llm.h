@@ -179,6 +179,7 @@
  *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
+ *   moments                  Mean and variance of a row
  *   batchnorm                Batch normalization
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
@@ -249,6 +250,8 @@
  *   vocab_table              Byte strings and their numbers
  *   vocab                    Vocabulary
  *   vocab_trie               All tokens that begin here
+ *   token_id                 Token IDs and the text they stand for
+ *   token_shard              Files of token IDs
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
  *   bpe                      Byte pair encoding: encode and decode
@@ -263,6 +266,10 @@
  *   unigram_seed             Frequent substrings
  *   unigram_train            Unigram language model: training
  *   aho_corasick             Many strings in one pass
+ *   protobuf                 Protocol buffers, read
+ *   spm                      SentencePiece models
+ *   spm_text                 Text through a SentencePiece model
+ *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   added_tokens             Added tokens: strings that are one id
  *   special_tokens           Special tokens
  *   tokenizer_text           Text to ids
@@ -270,15 +277,16 @@
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
  *   tokenizer_ranks          Rank files of tiktoken
- *   protobuf                 Protocol buffers, read
- *   spm                      SentencePiece models
- *   spm_text                 Text through a SentencePiece model
  *   gguf_values              The key-value part of a GGUF file
- *   tokenizer_llama2c        The tokenizer.bin of llama2.c
+ *   tokenizer_gguf           The tokenizer in a GGUF file
+ *   tokenizer_binary         Tokenizer files that are no JSON
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   token_pipeline           Tokenization pipeline
+ *   vocab_size               Vocabulary size as a cost
+ *   tokenizer_training       What a tokenizer has learnt
  * 12-attn                    ATTENTION AND POSITION
  *   attention                Additive attention
  *   luong                    Luong attention
@@ -294,10 +302,13 @@
  *   entmax                   Entmax: weights that are exactly 0
  *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
+ *   causal_attn_step         Causal attention, one row at a time
  *   attn_head                One head as a circuit
  *   attn_head_circuit        Heads built by hand
  *   mha                      Multi-head attention
  *   cross_attn               Cross-attention
+ *   attn_visual              Attention visualization
+ *   attn_visual_rollout      Attention through layers
  *   positional_encoding      Positional encoding
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
@@ -318,6 +329,8 @@
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
  *   flash_split              Attention in parts: flash-decoding
+ *   memory_efficient_attn    Memory-efficient attention
+ *   attn_dispatch            Which form of attention to run
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
@@ -402,14 +415,23 @@
 #define LLM_PRINTF(f)
 #endif
 
-/* Before a loop whose turns write different outputs; before a loop that adds to one sum. */
+/* Before a loop whose turns write different outputs; before such a loop of so many turns over so
+ * many numbers each, which one thread does alone where they are few: it is done before another is
+ * awake. Before a loop that adds to one sum; before one that may write where it reads, but only its
+ * own number (y may be x): the compiler cannot know. */
+enum { LLM_PARALLEL_LEAST = 16384 };
 #if defined(_OPENMP)
 #define LLM_PRAGMA(text) _Pragma(#text)
 #define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
+#define LLM_PARALLEL_MANY(turns, numbers)                                                          \
+    LLM_PRAGMA(omp parallel for schedule(static) if ((turns) * (numbers) > LLM_PARALLEL_LEAST))
 #define LLM_SIMD_SUM(sum) LLM_PRAGMA(omp simd reduction(+ : sum))
+#define LLM_SIMD LLM_PRAGMA(omp simd)
 #else
 #define LLM_PARALLEL_FOR
+#define LLM_PARALLEL_MANY(turns, numbers)
 #define LLM_SIMD_SUM(sum)
+#define LLM_SIMD
 #endif
 
 /* @error ---------------------------------------------------- One sentence that says what is wrong
@@ -1945,7 +1967,7 @@ LLM_API void llm_transpose(float *to, size_t to_ld, const float *from, size_t fr
 #ifndef LLM_GEMM_THREADS
 #define LLM_GEMM_THREADS LLM_GEMM_CORES
 #endif
-enum { LLM_GEMM_SMALL = 32768 }; /* fewer operations are done before a second thread is awake */
+enum { LLM_GEMM_SMALL = 1 << 19 }; /* fewer products are done before a second thread is awake */
 
 /* A tile fills three quarters of the registers. */
 enum { LLM_GEMM_ROWS = 6, LLM_GEMM_VECTORS = LLM_LANES_REGISTERS / 8 };
@@ -2167,7 +2189,7 @@ LLM_API void llm_matmul_few(float *y, size_t y_m, size_t y_f, const float *many,
 /* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
 LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
                                 size_t C, size_t O) {
-    LLM_GEMM_PARALLEL_IF(N * O > LLM_GEMM_SMALL)
+    LLM_PARALLEL_MANY(N, O)
     for (size_t n = 0; n < N; n++)
         for (size_t o = 0; o < O; o++) y[n * O + o] = b ? b[o] : 0.0f;
     if (N < 24)
@@ -2184,7 +2206,7 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
                                  const float *w, size_t N, size_t C, size_t O) {
     if (dx) llm_gemm(dx, dy, false, w, false, N, C, O);
     if (dw) llm_gemm(dw, dy, true, x, false, O, C, N);
-    LLM_GEMM_PARALLEL_IF(N * O > LLM_GEMM_SMALL)
+    LLM_PARALLEL_MANY(N, O)
     for (size_t from = 0; from < (db ? O : 0); from += 64)
         for (size_t n = 0; n < N; n++)
             for (size_t o = from; o < O && o < from + 64; o++) db[o] += dy[n * O + o];
@@ -4997,7 +5019,7 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  * for the exponentials, which stand in p until their sum (a double) is known, and to divide. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
     LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n), gain = 1.0f / temp;
         const float shift = max == -INFINITY ? 0.0f : max;
@@ -5018,7 +5040,7 @@ LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n
  * The gradient of a score is how much better than the average (under p) its probability is paid. */
 LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                   float temp) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *dpr = dp + r * n, *pr = p + r * n, gain = 1.0f / temp;
         float *dxr = dx + r * n;
@@ -5064,7 +5086,7 @@ LLM_API void llm_softmax_axis_backward(float *dx, const float *dp, const float *
 /* p (rows,n) <- x (rows,n), at temperature 1: the maximum and the sum come from one pass, so memory
  * is read twice instead of three times. A row with NaN or +inf has NaN in it. p may be x. */
 LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const llm_logsumexp_pair a = llm_logsumexp_online(x + r * n, n);
         for (size_t i = 0; i < n; i++) {
@@ -5078,7 +5100,7 @@ LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n)
  * rounds to 0, y is still right. The maximum is subtracted before log(sum) and not added to it:
  * beside 1e4 the digits of log(sum) would be gone. A fully masked row is -inf. */
 LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
         const float shift = max == -INFINITY ? 0.0f : max;
@@ -5092,7 +5114,7 @@ LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size
 /* dx (rows,n) += <- dy (rows,n) and forward's result y: dx_i = dy_i - p_i sum_j dy_j, p = e^y. */
 LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y, size_t rows,
                                       size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *dyr = dy + r * n, *yr = y + r * n;
         float *dxr = dx + r * n;
@@ -7562,7 +7584,7 @@ enum { LLM_CROSS_ENTROPY_IGNORE = -100 }; /* torch's ignore_index */
  * loss and lse are 0 in the others. The mean loss is sum(loss) / that number. */
 LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *logits,
                                          const int *target, size_t N, size_t V) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * V;
         loss[n] = 0.0f;
@@ -7584,7 +7606,7 @@ LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *l
  * scale is 1 / kept for the mean. */
 LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, const float *lse,
                                         const int *target, size_t N, size_t V, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
@@ -7618,7 +7640,7 @@ LLM_API float llm_cross_entropy_total(const int *target, const float *weight, si
 LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *target,
                                         const float *weight, size_t N, size_t V, float scale,
                                         float z_loss) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         float *z = logits + n * V;
         loss[n] = 0.0f;
@@ -7644,7 +7666,7 @@ LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *t
  * order will do. Rows of ignored targets are not read. */
 LLM_API void llm_cross_entropy_chunk(llm_logsumexp_pair *state, float *z_y, const float *logits,
                                      const int *target, size_t first, size_t N, size_t size) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, size)
     for (size_t n = 0; n < N; n++) {
         if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
         LLM_ASSERT(target[n] >= 0);
@@ -7675,7 +7697,7 @@ LLM_API size_t llm_cross_entropy_chunk_loss(float *loss, const llm_logsumexp_pai
 LLM_API void llm_cross_entropy_chunk_backward(float *logits, const llm_logsumexp_pair *state,
                                               const int *target, size_t first, size_t N,
                                               size_t size, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, size)
     for (size_t n = 0; n < N; n++) {
         const bool kept = target[n] != LLM_CROSS_ENTROPY_IGNORE;
         const size_t at = (size_t)target[n] - first;
@@ -7690,7 +7712,7 @@ LLM_API void llm_cross_entropy_chunk_backward(float *logits, const llm_logsumexp
  * a teacher's, smoothed or mixed labels. Where p is 0 the logit may be -inf. */
 LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float *logits,
                                             const float *p, size_t N, size_t V) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * V, *pn = p + n * V, max = llm_logsumexp_max(z, V);
         const double l = (double)max + log(llm_logsumexp_sum(z, V, max, 1.0f));
@@ -7705,7 +7727,7 @@ LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float
 /* dlogits (N,V) += <- logits, p (N,V), forward's lse (N): scale * (sum_j p_j * softmax - p). */
 LLM_API void llm_cross_entropy_soft_backward(float *dlogits, const float *logits, const float *lse,
                                              const float *p, size_t N, size_t V, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * V, *pn = p + n * V, l = lse[n];
         float *dz = dlogits + n * V;
@@ -14887,13 +14909,13 @@ LLM_API float llm_activation_slope(float x, int kind) {
  * vectorise. */
 LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind) {
     if (kind == LLM_ACTIVATION_GELU_TANH) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) y[i] = llm_activation_gelu_tanh(x[i]);
     } else if (kind == LLM_ACTIVATION_SILU) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) y[i] = x[i] * llm_activation_sigmoid(x[i]);
     } else {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) y[i] = llm_activation_value(x[i], kind);
     }
 }
@@ -14902,13 +14924,13 @@ LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind
 LLM_API void llm_activation_backward(float *dx, const float *dy, const float *x, size_t n,
                                      int kind) {
     if (kind == LLM_ACTIVATION_GELU_TANH) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_gelu_tanh_slope(x[i]);
     } else if (kind == LLM_ACTIVATION_SILU) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_silu_slope(x[i]);
     } else {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_slope(x[i], kind);
     }
 }
@@ -15068,14 +15090,14 @@ LLM_API float llm_sigmoid_value(float x) {
 /* y (n) <- x (n): s(x / temp), temp > 0. y may be x. */
 LLM_API void llm_sigmoid_forward(float *y, const float *x, size_t n, float temp) {
     LLM_ASSERT(temp > 0.0f);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = llm_sigmoid_value(x[i] / temp);
 }
 
 /* dx (n) += <- dy (n) and forward's result y (n), temp. */
 LLM_API void llm_sigmoid_backward(float *dx, const float *dy, const float *y, size_t n,
                                   float temp) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) dx[i] += dy[i] * y[i] * (1.0f - y[i]) / temp;
 }
 
@@ -15083,7 +15105,7 @@ LLM_API void llm_sigmoid_backward(float *dx, const float *dy, const float *y, si
  * others. */
 LLM_API void llm_sigmoid_gate_forward(float *y, float *s, const float *z, const float *a,
                                       const float *b, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float share = llm_sigmoid_value(z[i]);
         y[i] = share * a[i] + (1.0f - share) * b[i];
@@ -15094,7 +15116,7 @@ LLM_API void llm_sigmoid_gate_forward(float *y, float *s, const float *z, const 
 /* dz, da, db (n) += <- dy (n) and forward's s, a, b. Any of the three may be NULL. */
 LLM_API void llm_sigmoid_gate_backward(float *dz, float *da, float *db, const float *dy,
                                        const float *s, const float *a, const float *b, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         if (dz) dz[i] += dy[i] * (a[i] - b[i]) * s[i] * (1.0f - s[i]);
         if (da) da[i] += dy[i] * s[i];
@@ -15163,13 +15185,13 @@ LLM_API float llm_tanh_value(float x) {
 
 /* y (n) <- x (n); y may be x. */
 LLM_API void llm_tanh_forward(float *y, const float *x, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = llm_tanh_value(x[i]);
 }
 
 /* dx (n) += <- dy (n) and forward's result y (n). */
 LLM_API void llm_tanh_backward(float *dx, const float *dy, const float *y, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) dx[i] += dy[i] * (1.0f - y[i] * y[i]);
 }
 
@@ -15190,13 +15212,13 @@ LLM_API float llm_tanh_fast(float x) {
 
 /* y (n) <- x (n): 1.7159 tanh(2x/3), which is 1 at 1 to four digits. y may be x. */
 LLM_API void llm_tanh_scaled_forward(float *y, const float *x, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = 1.7159f * llm_tanh_value(x[i] * (2.0f / 3.0f));
 }
 
 /* dx (n) += <- dy (n) and forward's result y (n). */
 LLM_API void llm_tanh_scaled_backward(float *dx, const float *dy, const float *y, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float t = y[i] / 1.7159f;
         dx[i] += dy[i] * (1.7159f * 2.0f / 3.0f) * (1.0f - t * t);
@@ -15206,14 +15228,14 @@ LLM_API void llm_tanh_scaled_backward(float *dx, const float *dy, const float *y
 /* y (n) <- x (n): cap tanh(x / cap), cap > 0: slope 1 at 0, never beyond the cap. y may be x. */
 LLM_API void llm_tanh_cap_forward(float *y, const float *x, size_t n, float cap) {
     LLM_ASSERT(cap > 0.0f);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = cap * llm_tanh_value(x[i] / cap);
 }
 
 /* dx (n) += <- dy (n) and forward's result y (n), cap. */
 LLM_API void llm_tanh_cap_backward(float *dx, const float *dy, const float *y, size_t n,
                                    float cap) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float t = y[i] / cap;
         dx[i] += dy[i] * (1.0f - t * t);
@@ -15244,7 +15266,7 @@ LLM_API size_t llm_relu_words(size_t n) { return n / 32 + (n % 32 != 0); }
 /* y (n), mask (llm_relu_words) or NULL <- x (n): max(0, x), at most cap; INFINITY for no cap. Bit
  * i % 32 of word i / 32 says whether the slope at x_i is 1. NaN stays. y may be x. */
 LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n, float cap) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t word = 0; word < llm_relu_words(n); word++) {
         const size_t left = n - 32 * word, width = left < 32 ? left : 32;
         const float *xw = x + 32 * word;
@@ -15259,7 +15281,7 @@ LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n
 
 /* dx (n) += <- dy (n) and forward's mask. dy is not read where the slope is 0. */
 LLM_API void llm_relu_backward(float *dx, const float *dy, const uint32_t *mask, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++)
         if (mask[i / 32] >> (i % 32) & 1) dx[i] += dy[i];
 }
@@ -15369,7 +15391,7 @@ LLM_API void llm_prelu_backward(float *dx, float *da, const float *dy, const flo
 LLM_API void llm_prelu_maxout_forward(float *y, unsigned char *winner, const float *z, size_t n,
                                       size_t K) {
     LLM_ASSERT(K > 0 && K <= 256);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         size_t best = 0;
         for (size_t k = 1; k < K; k++) {
@@ -15384,7 +15406,7 @@ LLM_API void llm_prelu_maxout_forward(float *y, unsigned char *winner, const flo
 /* dz (n,K) += <- dy (n) and forward's winner. */
 LLM_API void llm_prelu_maxout_backward(float *dz, const float *dy, const unsigned char *winner,
                                        size_t n, size_t K) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) dz[i * K + winner[i]] += dy[i];
 }
 
@@ -15408,7 +15430,7 @@ LLM_API void llm_prelu_maxout_backward(float *dz, const float *dy, const unsigne
 
 /* y (n) <- gate, up (n); y may be gate or up. */
 LLM_API void llm_swiglu_forward(float *y, const float *gate, const float *up, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = gate[i] * llm_activation_sigmoid(gate[i]) * up[i];
 }
 
@@ -15416,12 +15438,12 @@ LLM_API void llm_swiglu_forward(float *y, const float *gate, const float *up, si
 LLM_API void llm_swiglu_backward(float *dgate, float *dup, const float *dy, const float *gate,
                                  const float *up, size_t n) {
     if (dgate) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++)
             dgate[i] += dy[i] * up[i] * llm_activation_silu_slope(gate[i]);
     }
     if (dup) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) dup[i] += dy[i] * gate[i] * llm_activation_sigmoid(gate[i]);
     }
 }
@@ -15431,7 +15453,7 @@ LLM_API void llm_swiglu_backward(float *dgate, float *dup, const float *dy, cons
 LLM_API void llm_swiglu_packed_forward(float *y, const float *x, size_t N, size_t H,
                                        bool interleaved) {
     const size_t step = interleaved ? 2 : 1, to_up = interleaved ? 1 : H;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, H)
     for (size_t n = 0; n < N; n++) {
         const float *gate = x + n * 2 * H, *up = gate + to_up;
         for (size_t i = 0; i < H; i++) {
@@ -15445,7 +15467,7 @@ LLM_API void llm_swiglu_packed_forward(float *y, const float *x, size_t N, size_
 LLM_API void llm_swiglu_packed_backward(float *dx, const float *dy, const float *x, size_t N,
                                         size_t H, bool interleaved) {
     const size_t step = interleaved ? 2 : 1, to_up = interleaved ? 1 : H;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, H)
     for (size_t n = 0; n < N; n++) {
         const float *gate = x + n * 2 * H, *up = gate + to_up, *dyn = dy + n * H;
         float *dgate = dx + n * 2 * H, *dup = dgate + to_up;
@@ -15461,14 +15483,14 @@ LLM_API void llm_swiglu_packed_backward(float *dx, const float *dy, const float 
  * or up. */
 LLM_API void llm_swiglu_glu_forward(float *y, const float *gate, const float *up, size_t n,
                                     int kind) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = llm_activation_value(gate[i], kind) * up[i];
 }
 
 /* dgate, dup (n) += <- dy (n) and forward's gate, up (n). Either gradient may be NULL. */
 LLM_API void llm_swiglu_glu_backward(float *dgate, float *dup, const float *dy, const float *gate,
                                      const float *up, size_t n, int kind) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         if (dgate) dgate[i] += dy[i] * up[i] * llm_activation_slope(gate[i], kind);
         if (dup) dup[i] += dy[i] * llm_activation_value(gate[i], kind);
@@ -17609,7 +17631,7 @@ LLM_API void llm_he_init_fixup(float *w, size_t O, size_t C, size_t area, size_t
 
 /* y (n) <- x, f (n): x + alpha f, f being the branch's output. y may be x or f. */
 LLM_API void llm_residual_forward(float *y, const float *x, const float *f, size_t n, float alpha) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = x[i] + alpha * f[i];
 }
 
@@ -17627,7 +17649,7 @@ LLM_API void llm_residual_backward(float *dx, float *df, float *dalpha, const fl
 /* y (N,C) <- x, f (N,C), scale (C): x + scale f, LayerScale. y may be x or f. */
 LLM_API void llm_residual_scale_forward(float *y, const float *x, const float *f,
                                         const float *scale, size_t N, size_t C) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++)
         for (size_t i = 0; i < C; i++) y[n * C + i] = x[n * C + i] + scale[i] * f[n * C + i];
 }
@@ -17668,7 +17690,7 @@ LLM_API void llm_residual_project_backward(float *dx, float *df, float *dp, cons
 LLM_API void llm_residual_depth_forward(float *y, const float *x, const float *f, const bool *keep,
                                         size_t N, size_t C, float p) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++)
         for (size_t i = n * C; i < (n + 1) * C; i++)
             y[i] = keep[n] ? x[i] + f[i] / (1.0f - p) : x[i];
@@ -17805,7 +17827,7 @@ LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, ui
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
     const size_t tiles = llm_dropout_tiles(n, offset);
     const float scale = 1.0f / (1.0f - p);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t k = 0; k < tiles; k++) {
         uint32_t tile[LLM_DROPOUT_TILE];
         float out[LLM_DROPOUT_TILE];
@@ -17824,7 +17846,7 @@ LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p,
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
     const size_t tiles = llm_dropout_tiles(n, offset);
     const float scale = 1.0f / (1.0f - p);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t k = 0; k < tiles; k++) {
         uint32_t tile[LLM_DROPOUT_TILE];
         size_t from, end;
@@ -17869,7 +17891,7 @@ LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float
     LLM_ASSERT(p >= 0.0f && p < 1.0f);
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
     const size_t tiles = llm_dropout_tiles(n, offset);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t k = 0; k < tiles; k++) {
         uint32_t tile[LLM_DROPOUT_TILE];
         size_t from, end;
@@ -17883,7 +17905,7 @@ LLM_API void llm_dropout_alpha_backward(float *dx, const float *dy, size_t n, fl
                                         uint64_t seed, uint64_t offset) {
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
     const size_t tiles = llm_dropout_tiles(n, offset);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t k = 0; k < tiles; k++) {
         uint32_t tile[LLM_DROPOUT_TILE];
         size_t from, end;
@@ -17915,6 +17937,84 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
     return (double)p / (1.0 - (double)p) * sum;
 }
 
+/* @moments -------------------------------------------------- Mean and variance of a row
+ *
+ *     m = a + mean(x - a),  a = mean(x)        sum (x - m)^2 = sum (x - a)^2 - n (m - a)^2
+ *
+ * What every normalization asks of its numbers, and its backward pass of their gradient: two sums
+ * in one pass, over numbers that lie side by side. E x^2 - m^2 would be one pass in all, and all
+ * wrong where the mean is large: squares of 1e4 have no digits left for a variance of 1. So the
+ * mean comes first. The float sum of such a row is itself off by units, and what is left after
+ * taking it off says by how much. An addition takes four times as long as until the next can begin,
+ * so four vectors of sums are kept, none of which waits for another.
+ *
+ * source  Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.7
+ * needs   base lanes
+ * see     @batchnorm @layernorm (its users)
+ * topics  -
+ */
+
+/* *sum, *square <- the sums of x - about and of its square, x (n). */
+LLM_API void llm_moments_sums(float *sum, float *square, const float *x, float about, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], q[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(q, 0, sizeof q);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
+            s[k] += d;
+            q[k] += d * d;
+        }
+    }
+    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
+    for (size_t i = whole; i < n; i++) {
+        *sum += x[i] - about;
+        *square += (x[i] - about) * (x[i] - about);
+    }
+}
+
+/* *square <- sum (x - m)^2, and returns the mean m of x (n), n > 0. */
+LLM_API float llm_moments(float *square, const float *x, size_t n) {
+    float sum, rest;
+    llm_moments_sums(&sum, square, x, 0.0f, n);
+    const float about = sum / (float)n;
+    llm_moments_sums(&rest, square, x, about, n);
+    rest /= (float)n;
+    *square -= (float)n * rest * rest;
+    if (!(*square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
+        llm_moments_sums(&sum, square, x, about + rest, n);
+    return about + rest;
+}
+
+/* *flat, *along <- the sums of g and of g (x - m), where g = w dy; dy, x, w (n), w NULL for 1. */
+LLM_API void llm_moments_products(float *flat, float *along, const float *dy, const float *x,
+                                  const float *w, float m, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], a[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(a, 0, sizeof a);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const size_t at = i + k * LLM_LANES;
+            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
+            s[k] += g;
+            a[k] += g * (llm_lanes_load(x + at) - m);
+        }
+    }
+    *flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
+    for (size_t i = whole; i < n; i++) {
+        const float g = dy[i] * (w ? w[i] : 1.0f);
+        *flat += g, *along += g * (x[i] - m);
+    }
+}
+
 /* @batchnorm ------------------------------------------------ Batch normalization
  *
  *     y = w xhat + b        xhat = (x - m) r        r = 1 / sqrt(v + eps)
@@ -17931,7 +18031,7 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
  * source  Ioffe & Szegedy 2015, "Batch normalization", algorithms 1 and 2; Chan, Golub & LeVeque
  *         1983, "Algorithms for computing the sample variance" (merging); Hoffer et al. 2017,
  *         "Train longer, generalize better" (ghost batches)
- * needs   base arena
+ * needs   base moments arena
  * see     @layernorm (looks at one sample only), @weight_init, @batch_size
  * topics  Batch Normalization
  */
@@ -17960,7 +18060,7 @@ LLM_API void llm_batchnorm_merge(float *mean, float *m2, const float *mean_b, co
  * it is merged with those before. */
 LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t N, size_t C,
                                  size_t S) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C * S)
     for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
         const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
         double m[LLM_BATCHNORM_BLOCK], square[LLM_BATCHNORM_BLOCK];
@@ -17969,15 +18069,9 @@ LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t 
             const double share = 1.0 / (double)(n + 1), before = (double)(n * S);
             for (size_t c = 0; c < block; c++) {
                 const float *plane = x + (n * C + start + c) * S;
-                float sum = 0.0f, rest = 0.0f, around = 0.0f;
-                LLM_SIMD_SUM(sum)
-                for (size_t s = 0; s < S; s++) sum += plane[s];
-                const float about = sum / (float)S;
-                LLM_SIMD_SUM(rest)
-                for (size_t s = 0; s < S; s++) rest += plane[s] - about;
-                LLM_SIMD_SUM(around)
-                for (size_t s = 0; s < S; s++) around += (plane[s] - about) * (plane[s] - about);
-                const double own = (double)about + (double)rest / (double)S, delta = own - m[c];
+                float around = 0.0f;
+                const float own = S == 1 ? plane[0] : llm_moments(&around, plane, S);
+                const double delta = (double)own - m[c];
                 m[c] += delta * share;
                 square[c] += (double)around + delta * delta * share * before;
             }
@@ -18005,7 +18099,7 @@ LLM_API void llm_batchnorm_update(const llm_batchnorm *layer, float *rstd, const
 LLM_API void llm_batchnorm_apply(float *y, const float *x, const float *mean, const float *rstd,
                                  const llm_batchnorm *layer, size_t N, size_t S) {
     const size_t C = layer->C;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C * S)
     for (size_t n = 0; n < N; n++)
         for (size_t c = 0; c < C; c++) {
             const float scale = layer->w ? layer->w[c] * rstd[c] : rstd[c], m = mean[c];
@@ -18045,7 +18139,7 @@ LLM_API void llm_batchnorm_forward_eval(float *y, const float *x, const llm_batc
 LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const float *x,
                                 const float *mean, const float *rstd, size_t N, size_t C,
                                 size_t S) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C * S)
     for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
         const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
         double total[LLM_BATCHNORM_BLOCK], product[LLM_BATCHNORM_BLOCK];
@@ -18054,11 +18148,8 @@ LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const
             for (size_t c = 0; c < block; c++) {
                 const float *d = dy + (n * C + start + c) * S, *p = x + (n * C + start + c) * S;
                 const float m = mean[start + c];
-                float plain = 0.0f, times = 0.0f;
-                LLM_SIMD_SUM(plain)
-                for (size_t s = 0; s < S; s++) plain += d[s];
-                LLM_SIMD_SUM(times)
-                for (size_t s = 0; s < S; s++) times += d[s] * (p[s] - m);
+                float plain = d[0], times = d[0] * (p[0] - m);
+                if (S > 1) llm_moments_products(&plain, &times, d, p, NULL, m, S);
                 total[c] += (double)plain;
                 product[c] += (double)times;
             }
@@ -18076,7 +18167,7 @@ LLM_API void llm_batchnorm_input_backward(float *dx, const float *dy, const floa
                                           size_t S, size_t count) {
     const size_t C = layer->C;
     const float share = count ? 1.0f / (float)count : 0.0f;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C * S)
     for (size_t n = 0; n < N; n++)
         for (size_t c = 0; c < C; c++) {
             const float scale = (layer->w ? layer->w[c] : 1.0f) * rstd[c], m = mean[c];
@@ -18122,57 +18213,29 @@ LLM_API void llm_batchnorm_fold(float *w, float *b, const llm_batchnorm *layer, 
  * Each row gets mean 0 and variance 1, whatever the layers before it did, and then a learned scale
  * and shift for each channel. Unlike batch normalization it looks at no other row, so training and
  * inference are the same, and a batch of one is fine. The variance divides by C, not C - 1; a
- * constant row has variance 0 and gives b. E[x^2] - m^2 would be one pass less, and all wrong when
- * the mean is large: squares of 1e4 have no digits left for a variance of 1.
+ * constant row has variance 0 and gives b.
  *
- * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
- *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
- * needs   base lanes arena
+ * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization"
+ * needs   base moments arena
  * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
 
 enum { LLM_LAYERNORM_COLUMNS = 64 }; /* whose sums over the rows one thread keeps */
 
-/* *sum, *square <- the sums of x - about and of its square, x (C). Four vectors of each: an
- * addition takes four times as long as until the next can begin, and none of these waits for
- * another. */
-LLM_API void llm_layernorm_sums(float *sum, float *square, const float *x, float about, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], q[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(q, 0, sizeof q);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
-            s[k] += d;
-            q[k] += d * d;
-        }
-    }
-    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
-    for (size_t i = whole; i < C; i++) {
-        *sum += x[i] - about;
-        *square += (x[i] - about) * (x[i] - about);
-    }
-}
-
-/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
- * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
+/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. */
 LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
                                const float *b, size_t C, float eps) {
-    float sum, rest, square;
-    llm_layernorm_sums(&sum, &square, x, 0.0f, C);
-    const float about = sum / (float)C;
-    llm_layernorm_sums(&rest, &square, x, about, C);
-    rest /= (float)C;
-    const float m = about + rest;
-    if (!(square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
-        llm_layernorm_sums(&rest, &square, x, m, C), rest = 0.0f;
-    const float r = 1.0f / sqrtf(square / (float)C - rest * rest + eps);
-    for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    float square;
+    const float m = llm_moments(&square, x, C), r = 1.0f / sqrtf(square / (float)C + eps);
+    if (w && b) {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * w[i] + b[i];
+    } else {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++)
+            y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    }
     *mean = m;
     *rstd = r;
 }
@@ -18181,9 +18244,12 @@ LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *
  * and computes the rest again; NULL at inference. y may be x. */
 LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const float *x,
                                    const float *w, const float *b, size_t N, size_t C, float eps) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++) {
         float m, r;
+        for (size_t i = 0; n + 1 < N && i < C;
+             i += 16) /* the next row comes while this one is done */
+            LLM_LANES_FETCH(x + (n + 1) * C + i);
         llm_layernorm_row(y + n * C, &m, &r, x + n * C, w, b, C, eps);
         if (mean) mean[n] = m;
         if (rstd) rstd[n] = r;
@@ -18196,7 +18262,7 @@ LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const flo
 LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, float *rstd,
                                             const float *x, const float *f, const float *w,
                                             const float *b, size_t N, size_t C, float eps) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++) {
         float m, r, *s = sum + n * C;
         for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
@@ -18212,26 +18278,8 @@ LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, f
  *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
                                         float m, float r, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], a[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(a, 0, sizeof a);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const size_t at = i + k * LLM_LANES;
-            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
-            s[k] += g;
-            a[k] += g * (llm_lanes_load(x + at) - m);
-        }
-    }
-    float flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    float along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
-    for (size_t i = whole; i < C; i++) {
-        const float g = dy[i] * (w ? w[i] : 1.0f);
-        flat += g, along += g * (x[i] - m);
-    }
+    float flat, along;
+    llm_moments_products(&flat, &along, dy, x, w, m, C);
     flat /= (float)C;
     along *= r * r / (float)C;
     for (size_t i = 0; i < C; i++)
@@ -18263,10 +18311,10 @@ LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float
     for (size_t n0 = 0; n0 < N; n0 += ROWS) {
         const size_t left = N - n0, rows = left < ROWS ? left : (size_t)ROWS;
         const size_t last = dx ? n0 + rows : n0, columns = dw || db ? C : 0;
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(rows, C)
         for (size_t n = n0; n < last; n++)
             llm_layernorm_row_backward(dx + n * C, dy + n * C, x + n * C, w, mean[n], rstd[n], C);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(rows, C)
         for (size_t i = 0; i < columns; i += LLM_LAYERNORM_COLUMNS) {
             const size_t end = C - i < LLM_LAYERNORM_COLUMNS ? C : i + LLM_LAYERNORM_COLUMNS;
             llm_layernorm_columns_backward(dw, db, dy + n0 * C, x + n0 * C, mean + n0, rstd + n0,
@@ -18341,7 +18389,7 @@ LLM_API float llm_rmsnorm_row(float *y, const float *x, const float *w, size_t C
  * NULL at inference. y may be x. */
 LLM_API void llm_rmsnorm_forward(float *y, float *rstd, const float *x, const float *w, size_t N,
                                  size_t C, float eps) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++) {
         const float r = llm_rmsnorm_row(y + n * C, x + n * C, w, C, eps);
         if (rstd) rstd[n] = r;
@@ -18354,7 +18402,7 @@ LLM_API void llm_rmsnorm_forward(float *y, float *rstd, const float *x, const fl
 LLM_API void llm_rmsnorm_residual_forward(float *y, float *sum, float *rstd, const float *x,
                                           const float *f, const float *w, size_t N, size_t C,
                                           float eps) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++) {
         float *s = sum + n * C;
         for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
@@ -18384,10 +18432,10 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
     enum { ROWS = 128, COLUMNS = 64 };
     for (size_t n0 = 0; n0 < N; n0 += ROWS) {
         const size_t left = N - n0, end = n0 + (left < ROWS ? left : (size_t)ROWS);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(end - n0, C)
         for (size_t n = n0; n < end; n++)
             llm_rmsnorm_row_backward(dx + n * C, dy + n * C, x + n * C, w, rstd[n], C);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(end - n0, C)
         for (size_t i0 = 0; i0 < C; i0 += COLUMNS) {
             const size_t columns = C - i0 < COLUMNS ? C - i0 : (size_t)COLUMNS;
             float sum[COLUMNS] = {0.0f};
@@ -18453,7 +18501,7 @@ LLM_API size_t llm_label_smoothing_forward(float *loss, float *lse, const float 
     double label, other;
     llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
     if (prior) label = 1.0 - (double)e;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, K)
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * K;
         loss[n] = lse[n] = 0.0f;
@@ -18484,7 +18532,7 @@ LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, c
     double label, other;
     llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
     const float even = (float)other, own = prior ? 1.0f - e : (float)(label - other);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, K)
     for (size_t n = 0; n < N; n++) {
         if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < K);
@@ -18994,7 +19042,7 @@ LLM_API void llm_conv2d_forward(float *y, const float *x, const float *w, const 
                  O = c->O / c->groups;
     const size_t picture = c->C / c->groups * c->H * c->W; /* of a group */
     float *columns = llm_arena_floats(arena, T * K * wide);
-    LLM_PARALLEL_FOR
+    LLM_GEMM_PARALLEL_IF(N * c->O * K * P > LLM_GEMM_SMALL)
     for (size_t t = 0; t < T; t++) {
         for (size_t task = t; task < N * c->groups * per; task += T) {
             const size_t part = task / per, p = task % per * wide, g = part % c->groups;
@@ -19023,7 +19071,7 @@ LLM_API void llm_conv2d_backward(float *dx, float *dw, float *db, const float *d
     float *w_t = llm_arena_floats(arena, dx ? llm_conv2d_weights(c) : 0); /* (groups,K,O) */
     for (size_t g = 0; dx && g < c->groups; g++)
         llm_transpose(w_t + g * O * K, O, w + g * O * K, K, O, K);
-    LLM_PARALLEL_FOR
+    LLM_GEMM_PARALLEL_IF(N * c->O * K * P > LLM_GEMM_SMALL)
     for (size_t t = 0; t < T; t++) { /* channels first .. last - 1 of each group */
         const size_t first = t * in / T, last = (t + 1) * in / T, own = (last - first) * area;
         float *col = columns + t * llm_gemm_parts(in, T) * area * wide;
@@ -19339,7 +19387,7 @@ LLM_API size_t llm_pooling_window(size_t *from, size_t *to, const llm_pooling *c
 LLM_API void llm_pooling_max_forward(float *y, uint32_t *from, const float *x, size_t planes,
                                      const llm_pooling *c) {
     const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, c->H * c->W)
     for (size_t k = 0; k < planes; k++)
         for (size_t i = 0; i < I; i++)
             for (size_t j = 0; j < J; j++) {
@@ -19360,7 +19408,7 @@ LLM_API void llm_pooling_max_forward(float *y, uint32_t *from, const float *x, s
 LLM_API void llm_pooling_max_backward(float *dx, const float *dy, const uint32_t *from,
                                       size_t planes, const llm_pooling *c) {
     const size_t windows = llm_pooling_size(c, 0) * llm_pooling_size(c, 1);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, c->H * c->W)
     for (size_t k = 0; k < planes; k++)
         for (size_t i = k * windows; i < (k + 1) * windows; i++)
             dx[k * c->H * c->W + from[i]] += dy[i];
@@ -19370,7 +19418,7 @@ LLM_API void llm_pooling_max_backward(float *dx, const float *dy, const uint32_t
 LLM_API void llm_pooling_average_forward(float *y, const float *x, size_t planes,
                                          const llm_pooling *c) {
     const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, c->H * c->W)
     for (size_t k = 0; k < planes; k++)
         for (size_t i = 0; i < I; i++)
             for (size_t j = 0; j < J; j++) {
@@ -19389,7 +19437,7 @@ LLM_API void llm_pooling_average_forward(float *y, const float *x, size_t planes
 LLM_API void llm_pooling_average_backward(float *dx, const float *dy, size_t planes,
                                           const llm_pooling *c) {
     const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, c->H * c->W)
     for (size_t k = 0; k < planes; k++)
         for (size_t i = 0; i < I; i++)
             for (size_t j = 0; j < J; j++) {
@@ -19404,7 +19452,7 @@ LLM_API void llm_pooling_average_backward(float *dx, const float *dy, size_t pla
 
 /* y (planes) <- x (planes,S): the mean over a whole picture; and dx += <- dy. */
 LLM_API void llm_pooling_global_forward(float *y, const float *x, size_t planes, size_t S) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, S)
     for (size_t k = 0; k < planes; k++) {
         float sum = 0.0f;
         LLM_SIMD_SUM(sum)
@@ -19413,7 +19461,7 @@ LLM_API void llm_pooling_global_forward(float *y, const float *x, size_t planes,
     }
 }
 LLM_API void llm_pooling_global_backward(float *dx, const float *dy, size_t planes, size_t S) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, S)
     for (size_t k = 0; k < planes; k++)
         for (size_t s = 0; s < S; s++) dx[k * S + s] += dy[k] / (float)S;
 }
@@ -20102,7 +20150,7 @@ LLM_API void llm_classification_head_backward(float *dx, float *dw, const float 
  * source  Snell, Swersky & Zemel 2017, "Prototypical networks", eq. 8; Gidaris & Komodakis 2018 and
  *         Qi, Brown & Lowe 2018, "Low-shot learning with imprinted weights" (cosine)
  * needs   arena multiclass
- * see     @classification_head (where a comes from), @multiclass, @clip (the same temperature)
+ * see     @classification_head (where a comes from), @multiclass, @cosine_similarity
  * topics  -
  */
 
@@ -20975,7 +21023,7 @@ LLM_API void llm_deep_learning_parity(float *x, int *label, size_t n, size_t d, 
 
 /* w (n) -= lr g (n). */
 LLM_API void llm_gradient_descent_step(float *w, const float *g, size_t n, float lr) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) w[i] -= lr * g[i];
 }
 
@@ -21146,7 +21194,7 @@ LLM_API double llm_gradient_descent_beale(double *g, const double *x, void *cont
  * not the decay. */
 LLM_API void llm_sgd_step(float *w, const float *g, size_t n, float lr, float weight_decay,
                           bool maximize) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) w[i] -= lr * ((maximize ? -g[i] : g[i]) + weight_decay * w[i]);
 }
 
@@ -21171,14 +21219,14 @@ LLM_API double llm_sgd_rate(double a, double b, size_t t) { return a / ((double)
 /* mean (n) += share (w - mean). share 1/k for the k-th iterate, k = 1, 2, .., makes the plain mean
  * (Polyak and Ruppert; torch's AveragedModel), a constant 1 - decay the exponential one. */
 LLM_API void llm_sgd_average(float *mean, const float *w, size_t n, float share) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) mean[i] += share * (w[i] - mean[i]);
 }
 
 /* SVRG: g (n), the example's gradient at w, becomes g - at + full: at (n) is the same example's
  * gradient at the anchor, full (n) the mean of all there. Move the anchor every few epochs. */
 LLM_API void llm_sgd_svrg(float *g, const float *at, const float *full, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) g[i] += full[i] - at[i];
 }
 
@@ -21186,7 +21234,7 @@ LLM_API void llm_sgd_svrg(float *g, const float *at, const float *full, size_t n
  * last; then row <- g, and mean (n), of the rows of all `examples`, follows. Rows and mean may
  * start as 0. Memory: a gradient for each example (for linear models a number would do). */
 LLM_API void llm_sgd_saga(float *g, float *row, float *mean, size_t n, size_t examples) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float news = g[i] - row[i];
         row[i] = g[i];
@@ -21353,7 +21401,7 @@ LLM_API double llm_minibatch_padding(const size_t *order, const size_t *start, s
  * = 1 and plain SGD that is one step on the union of the batches; else H times less to send. */
 LLM_API void llm_minibatch_average(float *w, size_t workers, size_t n) {
     LLM_ASSERT(workers > 0);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         double sum = 0.0;
         for (size_t k = 0; k < workers; k++) sum += (double)w[k * n + i];
@@ -21740,7 +21788,7 @@ LLM_API void llm_momentum_step(float *w, float *v, const float *g, size_t n,
                                const llm_momentum_config *c, size_t t) {
     LLM_ASSERT(t > 0 && (!c->nesterov || (c->momentum > 0.0f && c->dampening == 0.0f)));
     const float lr = c->lr, mu = c->momentum, take = 1.0f - c->dampening;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
         v[i] = t == 1 ? d : mu * v[i] + take * d;
@@ -21753,7 +21801,7 @@ LLM_API void llm_momentum_step(float *w, float *v, const float *g, size_t n,
  * keeps the old rate's size for 1/(1 - mu) steps. */
 LLM_API void llm_momentum_classical(float *w, float *v, const float *g, size_t n, float lr,
                                     float mu) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         v[i] = mu * v[i] - lr * g[i];
         w[i] += v[i];
@@ -21782,7 +21830,7 @@ LLM_API bool llm_momentum_accelerate(float *w, float *y, double *t, const float 
     if (again) *t = 1.0;
     const double next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * *t * *t));
     const float push = (float)((*t - 1.0) / next);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float to = y[i] - lr * g[i];
         y[i] = to + push * (to - w[i]);
@@ -21834,7 +21882,7 @@ LLM_API void llm_adagrad_step(float *w, float *s, const float *g, size_t n,
     const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
     const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
     const float eps = c->eps > 0.0f ? c->eps : FLT_MIN; /* or 0/0 where s is 0 */
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = sign * g[i] + decay * w[i];
         s[i] += d * d;
@@ -21883,7 +21931,7 @@ typedef struct {
  * penalties + the squared distances to all earlier w, and is 0 wherever |z| <= l1. */
 LLM_API void llm_adagrad_ftrl(float *w, float *z, float *s, const float *g, size_t n,
                               const llm_adagrad_ftrl_config *c) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float before = sqrtf(s[i]);
         s[i] += g[i] * g[i];
@@ -21940,7 +21988,7 @@ LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const floa
     const float sign = c->maximize ? -1.0f : 1.0f;
     const float inside = c->eps_inside ? c->eps : 0.0f, behind = c->eps_inside ? 0.0f : c->eps;
     const bool centered = c->centered;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = sign * g[i] + decay * w[i];
         float variance = s[i] = a * s[i] + (1.0f - a) * d * d;
@@ -21959,7 +22007,7 @@ LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const floa
  * start at 0. torch: lr 1, rho 0.9, eps 1e-6; eps alone sets the first step, sqrt(eps). */
 LLM_API void llm_rmsprop_adadelta(float *w, float *s, float *u, const float *g, size_t n, float lr,
                                   float rho, float eps, float weight_decay) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = g[i] + weight_decay * w[i];
         s[i] = rho * s[i] + (1.0f - rho) * d * d;
@@ -21980,7 +22028,7 @@ typedef struct {
  * weight rests this time, and the next sign counts as new. */
 LLM_API void llm_rmsprop_rprop(float *w, float *size, float *before, const float *g, size_t n,
                                const llm_rmsprop_rprop_config *c) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float agree = g[i] * before[i], last = size[i];
         float d = g[i];
@@ -22049,7 +22097,7 @@ LLM_API void llm_adam_step(float *w, float *m, float *v, float *most, const floa
     const float b1 = c->beta1, b2 = c->beta2, scale = (float)(1.0 / sqrt(correct2));
     const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
     const float eps = c->eps, eps_root = c->eps_root;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = sign * g[i] + decay * w[i];
         m[i] = b1 * m[i] + (1.0f - b1) * d;
@@ -22068,7 +22116,7 @@ LLM_API void llm_adam_max_step(float *w, float *m, float *u, const float *g, siz
     LLM_ASSERT(t > 0);
     const float b1 = c->beta1, b2 = c->beta2;
     const float step = (float)((double)c->lr / (1.0 - pow((double)b1, (double)t)));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
         m[i] = b1 * m[i] + (1.0f - b1) * d;
@@ -22090,7 +22138,7 @@ LLM_API void llm_adam_nesterov_step(float *w, float *m, float *v, const float *g
     const float of_g = (float)((double)c->lr * (1.0 - now) / (1.0 - *product));
     const float of_m = (float)((double)c->lr * next / (1.0 - *product * next));
     const float scale = (float)(1.0 / sqrt(correct2)), take = 1.0f - c->beta1, b2 = c->beta2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
         m[i] = c->beta1 * m[i] + take * d;
@@ -22119,7 +22167,7 @@ LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *
     const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
     const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
     const float b1 = c->beta1, b2 = c->beta2, plain = (float)step, divided = (float)(step * trust);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
         m[i] = b1 * m[i] + (1.0f - b1) * d;
@@ -22174,7 +22222,7 @@ LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t
     const float step = (float)((double)c->lr / correct1), scale = (float)(1.0 / sqrt(correct2));
     const float b1 = c->beta1, b2 = c->beta2, eps = c->eps;
     const float keep = (float)(1.0 - (double)c->lr * (double)c->weight_decay);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         m[i] = b1 * m[i] + (1.0f - b1) * g[i];
         v[i] = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
@@ -22200,7 +22248,7 @@ LLM_API void llm_adamw_step_bf16(float *w, float *m, float *v, const float *g, s
                                  const llm_adamw_config *c, size_t t, uint64_t seed) {
     llm_adamw_step(w, m, v, g, n, c, t);
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t block = 0; block < (n + 7) / 8; block++) {
         const uint64_t b = block, step = t;
         const uint32_t counter[4] = {(uint32_t)b, (uint32_t)(b >> 32), (uint32_t)step,
@@ -22230,7 +22278,7 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
     const float lr = (float)((double)config->lr * ramp), decay = config->weight_decay;
     *sum += (double)lr * (double)lr;
     const float c = (float)((double)lr * (double)lr / *sum);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float x = (y[i] - (1.0f - b1) * z[i]) / b1;
         v[i] = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
@@ -22268,26 +22316,26 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
  * paper), which does not change when the peak rate does. */
 LLM_API void llm_weight_decay_apply(float *w, size_t n, double amount) {
     const float keep = (float)(1.0 - amount);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) w[i] *= keep;
 }
 
 /* L2: g (n) += wd w (n), the gradient of wd/2 |w|^2. */
 LLM_API void llm_weight_decay_l2(float *g, const float *w, size_t n, float wd) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) g[i] += wd * w[i];
 }
 
 /* w (n) decays to w0 (n) instead of 0: for fine-tuning, where the start is worth keeping. */
 LLM_API void llm_weight_decay_toward(float *w, const float *w0, size_t n, float amount) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) w[i] -= amount * (w[i] - w0[i]);
 }
 
 /* w (n) decays only where the update u (n), w <- w - lr u, has the sign of w, so that both shrink
  * it; elsewhere the loss wants it larger, and is not fought. Call it before the step. */
 LLM_API void llm_weight_decay_cautious(float *w, const float *u, size_t n, float amount) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++)
         if ((u[i] > 0.0f && w[i] > 0.0f) || (u[i] < 0.0f && w[i] < 0.0f)) w[i] -= amount * w[i];
 }
@@ -22387,7 +22435,7 @@ LLM_API void llm_lion_step(float *w, float *m, const float *g, size_t n, const l
             agree += llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]) * g[i] > 0.0f;
         scale = (float)n / (float)(agree + 1);
     }
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float u = llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]);
         const bool step = !c->cautious || u * g[i] > 0.0f;
@@ -22400,7 +22448,7 @@ LLM_API void llm_lion_step(float *w, float *m, const float *g, size_t n, const l
 LLM_API void llm_lion_signum(float *w, float *m, const float *g, size_t n, float lr, float beta,
                              float weight_decay) {
     const float keep = 1.0f - lr * weight_decay;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         m[i] = beta * m[i] + (1.0f - beta) * g[i];
         w[i] = keep * w[i] - lr * llm_lion_sign(m[i]);
@@ -22465,37 +22513,50 @@ LLM_API size_t llm_adafactor_floats(size_t rows, size_t cols, const llm_adafacto
 /* The learning rate of step t for weights w (n). */
 LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_config *c,
                                   size_t t) {
-    double rate = (double)c->lr, sum_sq = 0.0;
+    double rate = (double)c->lr, sum_sq = 0.0, part[64];
     if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
     if (!c->scale || n == 0) return rate;
-    LLM_SIMD_SUM(sum_sq)
-    for (size_t i = 0; i < n; i++) sum_sq += (double)w[i] * (double)w[i];
+    const size_t slice = n / 64 + 1; /* 64 of them, whatever the number of threads */
+    LLM_PARALLEL_MANY(n, 1)
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = s * slice; i < end; i++) sum += (double)w[i] * (double)w[i];
+        part[s] = sum;
+    }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     return rate * fmax((double)c->eps2, sqrt(sum_sq / (double)n));
 }
 
-/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
+/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. Some
+ * rows at a time, which are still in the cache when their columns are summed. */
 LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
                                    float eps1, float b) {
-    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
+    enum { ROWS = 64, COLUMNS = 64 };
     const float share = (1.0f - b) / (float)rows;
-    LLM_PARALLEL_FOR
-    for (size_t i = 0; i < rows; i++) {
-        const float *gi = g + i * cols;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
-        r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
-    }
-    LLM_PARALLEL_FOR
-    for (size_t first = 0; first < cols; first += BLOCK) {
-        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
-        float sum[BLOCK] = {0.0f};
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < width; j++) {
-                const float v = g[i * cols + first + j];
-                sum[j] += v * v + eps1;
-            }
-        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
+    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    for (size_t from = 0; from < rows; from += ROWS) {
+        const size_t end = rows - from < ROWS ? rows : from + ROWS;
+        LLM_PARALLEL_MANY(end - from, cols)
+        for (size_t i = from; i < end; i++) {
+            const float *gi = g + i * cols;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
+            r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+        }
+        LLM_PARALLEL_MANY(end - from, cols)
+        for (size_t first = 0; first < cols; first += COLUMNS) {
+            const size_t width = cols - first < COLUMNS ? cols - first : (size_t)COLUMNS;
+            float sum[COLUMNS] = {0.0f};
+            for (size_t i = from; i < end; i++)
+                for (size_t j = 0; j < width; j++) {
+                    const float v = g[i * cols + first + j];
+                    sum[j] += v * v + eps1;
+                }
+            for (size_t j = 0; j < width; j++) col[first + j] += share * sum[j];
+        }
     }
 }
 
@@ -22518,27 +22579,34 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
     const float b = (float)(1.0 - pow((double)t, -(double)c->decay));
     const double rate = llm_adafactor_rate(w, n, c, t);
 
-    double mean = 0.0, sum_sq = 0.0;
+    double mean = 0.0, sum_sq = 0.0, part[64];
     if (vector) {
         for (size_t j = 0; j < n; j++) col[j] = b * col[j] + (1.0f - b) * (g[j] * g[j] + c->eps1);
     } else {
         llm_adafactor_squares(r, col, g, rows, cols, c->eps1, b);
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
-    for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < across; j++) {
-            const float u = gi[j] * (row / sqrtf(col[j]));
-            sum += u * u;
+    const size_t slice = down / 64 + 1;
+    LLM_PARALLEL_MANY(down, across)
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < down ? (s + 1) * slice : down;
+        part[s] = 0.0;
+        for (size_t i = s * slice; i < end; i++) {
+            const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < across; j++) {
+                const float u = gi[j] * (row / sqrtf(col[j]));
+                sum += u * u;
+            }
+            part[s] += (double)sum;
         }
-        sum_sq += (double)sum;
     }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(down, across)
     for (size_t i = 0; i < down; i++) {
         const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
         float *wi = w + i * across, *mi = b1 > 0.0f ? m + i * across : NULL;
@@ -23648,7 +23716,7 @@ LLM_API double llm_cosine_lr_area(size_t T, double max_lr, double min_lr) {
 LLM_API double llm_grad_clip_power(const float *g, size_t n, float p) {
     double part[64], sum = 0.0;
     const size_t slice = n / 64 + 1;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t s = 0; s < 64; s++) {
         const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
         double total = 0.0;
@@ -23681,7 +23749,7 @@ LLM_API double llm_grad_clip_root(double power, float p) {
 LLM_API void llm_grad_clip_scale(float *g, size_t n, double norm, float max) {
     const float factor = (float)((double)max / (norm + 1e-6));
     if (!(factor < 1.0f) || !(norm < (double)INFINITY)) return;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) g[i] *= factor;
 }
 
@@ -23695,7 +23763,7 @@ LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
 
 /* g (n) in place: every entry cut to [-limit, limit]; NaN stays. */
 LLM_API void llm_grad_clip_value(float *g, size_t n, float limit) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) g[i] = g[i] > limit ? limit : g[i] < -limit ? -limit : g[i];
 }
 
@@ -23913,7 +23981,7 @@ LLM_API void llm_grad_accum_begin(llm_grad_accum *a, float *sum, size_t n) {
 LLM_API void llm_grad_accum_add(llm_grad_accum *a, const float *g, float loss, size_t weight) {
     if (weight == 0) return;
     const float w = (float)weight;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(a->n, 1)
     for (size_t i = 0; i < a->n; i++) a->sum[i] += w * g[i];
     a->weight += (double)weight;
     a->loss += (double)weight * (double)loss;
@@ -23931,7 +23999,7 @@ LLM_API bool llm_grad_accum_boundary(size_t k, size_t every, size_t count) {
  * does not matter which of them saw how many targets. All-reduce of n + 2 numbers, once a step. */
 LLM_API void llm_grad_accum_merge(llm_grad_accum *a, const llm_grad_accum *other) {
     LLM_ASSERT(a->n == other->n);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(a->n, 1)
     for (size_t i = 0; i < a->n; i++) a->sum[i] += other->sum[i];
     a->weight += other->weight;
     a->loss += other->loss;
@@ -23942,7 +24010,7 @@ LLM_API void llm_grad_accum_merge(llm_grad_accum *a, const llm_grad_accum *other
 LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
     if (a->weight == 0.0) return 0.0f;
     const float scale = (float)(1.0 / a->weight);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(a->n, 1)
     for (size_t i = 0; i < a->n; i++) a->sum[i] *= scale;
     return (float)(a->loss / a->weight);
 }
@@ -26725,6 +26793,267 @@ LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text,
     return id;
 }
 
+/* @token_id ------------------------------------------------- Token IDs and the text they stand for
+ *
+ *     text = bytes(id 1) bytes(id 2) ... bytes(id n)
+ *     shown so far = all of it but an unfinished character at its end, of 1 to 3 bytes
+ *
+ * Ids are what a model sees; joined bytes are what a user sees. A token may end in the middle of a
+ * character: an emoji is often two or three tokens. So whoever shows text while it is generated
+ * must hold back a tail that more bytes could still complete, and only that: what can no longer
+ * become a character is shown as U+FFFD at once. To go from a place in the text to the ids one
+ * wants the span of each; two ids that share a character both have it in theirs.
+ *
+ * source  The Unicode Standard 18, section 3.9 (maximal subparts); spans of code points as in the
+ *         tokenizers library, which counts a shared character to both tokens
+ * needs   base buffer unicode vocab_table
+ * see     @vocab @bpe @tokenizer
+ * topics  Token ID
+ */
+
+/* The string of an id that may come from outside. */
+LLM_API bool llm_token_id_bytes(const char **bytes, size_t *size, const llm_vocab_table *v, int id,
+                                llm_error *error) {
+    *bytes = "";
+    *size = 0;
+    if (id < 0 || (size_t)id >= v->count)
+        return llm_fail(error, "token id %d: the vocabulary has %zu ids", id, v->count);
+    *bytes = llm_vocab_table_bytes(v, (size_t)id, size);
+    return true;
+}
+
+/* Appends the bytes of ids (n). They need not be UTF-8. */
+LLM_API bool llm_token_id_decode(llm_buffer *out, const llm_vocab_table *v, const int *ids,
+                                 size_t n, llm_error *error) {
+    for (size_t i = 0; i < n; i++) {
+        const char *bytes;
+        size_t size;
+        if (!llm_token_id_bytes(&bytes, &size, v, ids[i], error)) return false;
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "token ids: out of memory");
+    }
+    return true;
+}
+
+/* Whether the `size` bytes of text from `at`, the last there are, are the beginning of a character:
+ * `length` of them were decoded as broken, but more could make them whole. */
+LLM_API bool llm_token_id_unfinished(const char *text, size_t size, size_t at, size_t length) {
+    const unsigned char first = (unsigned char)text[at];
+    return at + length == size && first >= 0xC2 && first <= 0xF4;
+}
+
+/* Text on its way. Starts as zeros. */
+typedef struct {
+    char held[4]; /* an unfinished character */
+    size_t size;
+} llm_token_id_stream;
+
+/* Appends what can be shown now that an id has come: always whole characters, U+FFFD for broken
+ * parts. After an error nothing has changed. */
+LLM_API bool llm_token_id_next(llm_token_id_stream *s, llm_buffer *out, const llm_vocab_table *v,
+                               int id, llm_error *error) {
+    const char *bytes;
+    char character[4];
+    size_t size, at = 0;
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_bytes(&bytes, &size, v, id, error)) return false;
+    bool ok = llm_buffer_put(&text, s->held, s->size) && llm_buffer_put(&text, bytes, size) &&
+              llm_buffer_reserve(out, 3 * text.size); /* one byte becomes three at most */
+    while (ok && at < text.size) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text.data + at, text.size - at);
+        if (code == LLM_UNICODE_BROKEN && llm_token_id_unfinished(text.data, text.size, at, length))
+            break;
+        ok = llm_buffer_put(out, character, llm_unicode_encode(character, code));
+        at += length;
+    }
+    if (ok) {
+        s->size = text.size - at;
+        memcpy(s->held, text.data + at, s->size);
+    }
+    llm_buffer_free(&text);
+    return ok || llm_fail(error, "token ids: out of memory");
+}
+
+/* The end of the text: what is still held can no longer be completed and becomes one U+FFFD. False
+ * when memory is out. */
+LLM_API bool llm_token_id_end(llm_token_id_stream *s, llm_buffer *out) {
+    if (s->size > 0 && !llm_buffer_put(out, "\xEF\xBF\xBD", 3)) return false;
+    s->size = 0;
+    return true;
+}
+
+typedef struct {
+    size_t byte, byte_end; /* in the decoded text */
+    size_t code, code_end; /* the code points that have a byte of the token; broken parts are one */
+} llm_token_id_span;
+
+/* spans (n) <- where each id's bytes stand. An id without bytes has empty spans, at the character
+ * that it stands before or in. */
+LLM_API bool llm_token_id_offsets(llm_token_id_span *spans, const llm_vocab_table *v,
+                                  const int *ids, size_t n, llm_error *error) {
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_decode(&text, v, ids, n, error)) {
+        llm_buffer_free(&text);
+        return false;
+    }
+    size_t code = 0, end = 0; /* `code` characters begin before byte `end`, where one ends */
+    for (size_t i = 0, byte = 0; i < n; i++) {
+        size_t size;
+        (void)llm_vocab_table_bytes(v, (size_t)ids[i], &size);
+        llm_token_id_span *span = &spans[i];
+        span->byte = byte;
+        span->byte_end = byte += size;
+        span->code = end > span->byte ? code - 1 : code; /* within the last one, or behind it */
+        for (uint32_t c; end < byte; code++)
+            end += llm_unicode_decode(&c, text.data + end, text.size - end);
+        span->code_end = size > 0 ? code : span->code;
+    }
+    llm_buffer_free(&text);
+    return true;
+}
+
+/* @token_shard ---------------------------------------------- Files of token IDs
+ *
+ *     header: 256 int32 = magic, version, count, 0, ...        then count ids, uint16 or uint32
+ *     row r of the data: T + 1 ids, from r T on; its last one is the first of row r + 1
+ *
+ * A corpus is tokenized once and trained on many times, so its ids stand in files ("shards") of
+ * some 100 million each, which are mapped, not read. Rows of T + 1 give T inputs and T targets, and
+ * share one id with the next, so that every id but the first of a shard is a target once in an
+ * epoch (a rest shorter than T is left out). The order of rows is a function of (seed, epoch,
+ * position), see @epoch: a run resumes from three numbers. What is easily got wrong: 16 bits end at
+ * 65,535, below the vocabularies of today.
+ *
+ * source  Karpathy 2024, llm.c (dev/data/data_common.py, llmc/dataloader.h)
+ * needs   error file epoch
+ * see     @token_id @bos @epoch
+ * topics  -
+ */
+enum {
+    LLM_TOKEN_SHARD_HEADER = 1024,
+    LLM_TOKEN_SHARD_NARROW = 20240520, /* version 1, uint16: GPT-2 */
+    LLM_TOKEN_SHARD_WIDE = 20240801    /* version 7, uint32: Llama 3 */
+};
+
+/* Numbers in a file have their low byte first. */
+LLM_API void llm_token_shard_put_number(unsigned char *to, uint32_t value, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++) to[i] = (unsigned char)(value >> 8 * i & 255);
+}
+LLM_API uint32_t llm_token_shard_number(const unsigned char *from, size_t bytes) {
+    uint32_t value = 0;
+    for (size_t i = bytes; i-- > 0;) value = value << 8 | from[i];
+    return value;
+}
+
+/* Writes ids (n), all >= 0, and below 65,536 unless wide. */
+LLM_API bool llm_token_shard_write(const char *path, const int *ids, size_t n, bool wide,
+                                   llm_error *error) {
+    unsigned char header[LLM_TOKEN_SHARD_HEADER] = {0}, part[4096];
+    const size_t bytes = wide ? 4 : 2;
+    llm_file_writer w;
+    if (n > INT32_MAX) return llm_fail(error, "%s: %zu ids, a shard has fewer than 2^31", path, n);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (!wide && ids[i] > 65535))
+            return llm_fail(error, "%s: id %d does not fit into %zu bits", path, ids[i],
+                            wide ? 31 : 8 * bytes);
+    llm_token_shard_put_number(header, wide ? LLM_TOKEN_SHARD_WIDE : LLM_TOKEN_SHARD_NARROW, 4);
+    llm_token_shard_put_number(header + 4, wide ? 7 : 1, 4);
+    llm_token_shard_put_number(header + 8, (uint32_t)n, 4);
+    if (!llm_file_begin(&w, path, error) || !llm_file_put(&w, header, sizeof header, error))
+        return false;
+    for (size_t at = 0, k; at < n; at += k) {
+        k = n - at < sizeof part / bytes ? n - at : sizeof part / bytes;
+        for (size_t i = 0; i < k; i++)
+            llm_token_shard_put_number(part + bytes * i, (uint32_t)ids[at + i], bytes);
+        if (!llm_file_put(&w, part, bytes * k, error)) return false;
+    }
+    return llm_file_commit(&w, error);
+}
+
+typedef struct {
+    llm_file file;
+    size_t count, bytes; /* ids, and bytes of each */
+} llm_token_shard;
+
+/* Gives the file back. */
+LLM_API void llm_token_shard_close(llm_token_shard *s) {
+    llm_file_free(&s->file);
+    s->count = s->bytes = 0;
+}
+
+/* Id i of the shard. */
+LLM_API int llm_token_shard_id(const llm_token_shard *s, size_t i) {
+    LLM_ASSERT(i < s->count);
+    const unsigned char *ids = s->file.data + LLM_TOKEN_SHARD_HEADER;
+    return (int)llm_token_shard_number(ids + s->bytes * i, s->bytes);
+}
+
+/* Maps a file and checks it; V > 0: every id too, which reads it once (an id of 2^31 and more, let
+ * through by V = 0, would come out negative). On failure it is closed. */
+LLM_API bool llm_token_shard_open(llm_token_shard *s, const char *path, size_t V,
+                                  llm_error *error) {
+    s->count = s->bytes = 0;
+    if (!llm_file_map(&s->file, path, error)) return false;
+    const size_t size = s->file.size;
+    bool ok = size >= LLM_TOKEN_SHARD_HEADER;
+    if (!ok) llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
+    const uint32_t magic = ok ? llm_token_shard_number(s->file.data, 4) : 0;
+    const uint32_t version = ok ? llm_token_shard_number(s->file.data + 4, 4) : 0;
+    const uint32_t count = ok ? llm_token_shard_number(s->file.data + 8, 4) : 0;
+    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
+    if (ok && !wide && magic != LLM_TOKEN_SHARD_NARROW)
+        ok = llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
+    if (ok && version != (wide ? 7u : 1u))
+        ok = llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
+    const size_t bytes = wide ? 4 : 2, most = ok ? (size - LLM_TOKEN_SHARD_HEADER) / bytes : 0;
+    if (ok && (count != most || size != LLM_TOKEN_SHARD_HEADER + bytes * most))
+        ok = llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
+                      bytes, count);
+    s->count = ok ? count : 0;
+    s->bytes = bytes;
+    for (size_t i = 0; V > 0 && i < s->count && ok; i++) {
+        const uint32_t id =
+            llm_token_shard_number(s->file.data + LLM_TOKEN_SHARD_HEADER + bytes * i, bytes);
+        if (id >= V)
+            ok = llm_fail(error, "%s: token %zu is %u, the vocabulary has %zu", path, i, id, V);
+    }
+    if (!ok) llm_token_shard_close(s);
+    return ok;
+}
+
+/* Rows of T + 1 ids in all shards (n): in each one (count - 1) / T. */
+LLM_API size_t llm_token_shard_rows(const llm_token_shard *shards, size_t n, size_t T) {
+    size_t rows = 0;
+    LLM_ASSERT(T > 0);
+    for (size_t s = 0; s < n; s++) rows += shards[s].count > 0 ? (shards[s].count - 1) / T : 0;
+    return rows;
+}
+
+/* ids (T + 1) <- row r of them, counted through the shards in turn. */
+LLM_API void llm_token_shard_row(int *ids, const llm_token_shard *shards, size_t n, size_t T,
+                                 size_t r) {
+    size_t s = 0;
+    for (size_t rows; s < n; s++, r -= rows) {
+        rows = llm_token_shard_rows(shards + s, 1, T);
+        if (r < rows) break;
+    }
+    LLM_ASSERT(s < n);
+    for (size_t i = 0; i <= T; i++) ids[i] = llm_token_shard_id(&shards[s], r * T + i);
+}
+
+/* ids (B,T+1) <- batch number `step` since the start: the rows one after another, or with random
+ * each epoch in an order of its own. A batch may reach into the next epoch; no row is left out. */
+LLM_API void llm_token_shard_batch(int *ids, const llm_token_shard *shards, size_t n, size_t B,
+                                   size_t T, size_t step, bool random, uint64_t seed) {
+    const size_t rows = llm_token_shard_rows(shards, n, T);
+    LLM_ASSERT(rows > 0);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = step * B + b, epoch = at / rows, i = at % rows;
+        const size_t r = random ? llm_epoch_at(i, rows, seed, epoch) : i;
+        llm_token_shard_row(ids + b * (T + 1), shards, n, T, r);
+    }
+}
+
 /* @byte_level ----------------------------------------------- Bytes as printable characters
  *
  *     33..126, 161..172, 174..255 -> themselves        the other 68, in order -> 256, 257, ..., 323
@@ -28606,6 +28935,483 @@ LLM_API int llm_aho_corasick_find(const llm_aho_corasick *a, const char *text, s
     return found;
 }
 
+/* @protobuf ------------------------------------------------- Protocol buffers, read
+ *
+ *     message = field, field, ...        field = varint(8 number + wire), value
+ *     wire 0: varint    1: 8 bytes    2: varint n, n bytes    5: 4 bytes        (little-endian)
+ *     varint:   300 = 10101100 00000010    seven bits a byte, the low ones first, 1 = more follow
+ *
+ * The format of SentencePiece models and of ONNX. A message is a list of numbered values and
+ * nothing else: what a number means, and whether eight bytes are a double or a count, is in a
+ * schema that the file does not hold. A nested message is bytes like a string. So a reader walks
+ * the fields, takes those it knows and passes over all others, which is how old programs read new
+ * files. Hostile ones lie about lengths, and hold varints that never end.
+ *
+ * source  Google, Protocol Buffers, "Encoding"
+ * needs   error
+ * see     @spm
+ * topics  -
+ */
+typedef struct {
+    const unsigned char *data; /* of the message; stays the caller's */
+    size_t size, at;
+    const char *name; /* for the sentence of an error */
+    bool broken;
+} llm_protobuf;
+
+typedef enum {
+    LLM_PROTOBUF_VARINT = 0,
+    LLM_PROTOBUF_64 = 1,
+    LLM_PROTOBUF_BYTES = 2,
+    LLM_PROTOBUF_32 = 5
+} llm_protobuf_wire;
+
+typedef struct {
+    uint32_t number;
+    llm_protobuf_wire wire;
+    uint64_t value;            /* but for BYTES */
+    const unsigned char *data; /* (size) of BYTES */
+    size_t size;
+} llm_protobuf_field;
+
+/* A message of size bytes, to be walked from its start. */
+LLM_API llm_protobuf llm_protobuf_begin(const void *data, size_t size, const char *name) {
+    const llm_protobuf p = {(const unsigned char *)data, size, 0, name, false};
+    return p;
+}
+
+/* Says where the message is broken. Always false. */
+LLM_API bool llm_protobuf_fail(llm_protobuf *p, size_t at, const char *expected, llm_error *error) {
+    p->broken = true;
+    return llm_fail(error, "%s, byte %zu: expected %s", p->name, at, expected);
+}
+
+/* *value <- the varint at p->at, of ten bytes at most. */
+LLM_API bool llm_protobuf_varint(llm_protobuf *p, uint64_t *value, llm_error *error) {
+    const size_t start = p->at;
+    *value = 0;
+    for (unsigned shift = 0; shift < 70 && p->at < p->size; shift += 7) {
+        const uint64_t byte = p->data[p->at++];
+        if (shift == 63 && byte > 1) break; /* above 2^64 */
+        *value |= (byte & 127) << shift;
+        if (byte < 128) return true;
+    }
+    return llm_protobuf_fail(p, start, "a varint of at most 64 bits", error);
+}
+
+/* *value <- the next `bytes` bytes as a number. */
+LLM_API bool llm_protobuf_fixed(llm_protobuf *p, uint64_t *value, unsigned bytes,
+                                llm_error *error) {
+    if (p->size - p->at < bytes)
+        return llm_protobuf_fail(p, p->at, bytes == 4 ? "4 bytes" : "8 bytes", error);
+    *value = 0;
+    for (unsigned i = 0; i < bytes; i++) *value |= (uint64_t)p->data[p->at++] << 8 * i;
+    return true;
+}
+
+/* The next field. False at the end of the message, and where it is broken: p->broken tells. */
+LLM_API bool llm_protobuf_next(llm_protobuf *p, llm_protobuf_field *f, llm_error *error) {
+    uint64_t key, length;
+    const size_t start = p->at;
+    memset(f, 0, sizeof *f);
+    if (p->broken || p->at == p->size || !llm_protobuf_varint(p, &key, error)) return false;
+    if (key >> 3 == 0 || key >> 3 >= 1u << 29)
+        return llm_protobuf_fail(p, start, "a field number from 1 to 2^29 - 1", error);
+    f->number = (uint32_t)(key >> 3);
+    f->wire = (llm_protobuf_wire)(key & 7);
+    switch (f->wire) {
+    case LLM_PROTOBUF_VARINT:
+        return llm_protobuf_varint(p, &f->value, error);
+    case LLM_PROTOBUF_64:
+        return llm_protobuf_fixed(p, &f->value, 8, error);
+    case LLM_PROTOBUF_32:
+        return llm_protobuf_fixed(p, &f->value, 4, error);
+    case LLM_PROTOBUF_BYTES:
+        if (!llm_protobuf_varint(p, &length, error)) return false;
+        if (length > p->size - p->at)
+            return llm_protobuf_fail(p, start, "a field that ends with its message", error);
+        f->data = p->data + p->at;
+        f->size = (size_t)length;
+        p->at += f->size;
+        return true;
+    }
+    return llm_protobuf_fail(p, start, "wire type 0, 1, 2 or 5", error);
+}
+
+/* A value as the schema's types read it: float, double, int32 and int64, sint64 (zigzag). */
+LLM_API float llm_protobuf_float(const llm_protobuf_field *f) {
+    const uint32_t bits = (uint32_t)f->value;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+LLM_API double llm_protobuf_double(const llm_protobuf_field *f) {
+    double x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_int(const llm_protobuf_field *f) {
+    int64_t x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
+    const uint64_t half = f->value >> 1; /* 0, -1, 1, -2, 2, ... */
+    return f->value & 1 ? -(int64_t)half - 1 : (int64_t)half;
+}
+
+/* @spm ------------------------------------------------------ SentencePiece models
+ *
+ *     1 piece* {1 text, 2 score, 3 kind}    2 trainer {3 model, 24 spaces behind, 41 42 43 ids}
+ *     3 normalizer {2 rules, 3 space in front, 4 squeeze spaces, 5 spell spaces as U+2581}
+ *
+ * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
+ * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
+ * numbers above are those of its fields. A field that is absent has the default of the schema, and
+ * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
+ * so is text without the spelling of spaces.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
+ * needs   error buffer protobuf pieces
+ * see     @spm_text (uses it), @bpe_scores @unigram
+ * topics  -
+ */
+typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
+
+typedef struct {
+    llm_pieces pieces;
+    llm_spm_model model;
+    int bos, eos, pad;            /* ids, or -1 */
+    bool prefix, suffix, squeeze; /* a space is added in front, or behind; runs of them are one */
+    llm_buffer rules;             /* of the normalizer, compiled; empty: text stays as it is */
+} llm_spm;
+
+/* Nothing, with the schema's defaults; and the way back. */
+LLM_API llm_spm llm_spm_empty(void) {
+    llm_spm s;
+    memset(&s, 0, sizeof s);
+    s.pieces = llm_pieces_empty();
+    s.model = LLM_SPM_UNIGRAM;
+    s.bos = 1, s.eos = 2, s.pad = -1;
+    s.prefix = s.squeeze = true;
+    return s;
+}
+LLM_API void llm_spm_free(llm_spm *s) {
+    llm_pieces_free(&s->pieces);
+    llm_buffer_free(&s->rules);
+    *s = llm_spm_empty();
+}
+
+/* Whether the field has this number and a value of this wire. */
+LLM_API bool llm_spm_is(const llm_protobuf_field *f, uint32_t number, llm_protobuf_wire wire) {
+    return f->number == number && f->wire == wire;
+}
+
+/* Reads one piece. */
+LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(piece->data, piece->size, "piece");
+    llm_protobuf_field f;
+    const char *text = "";
+    size_t size = 0;
+    float score = 0.0f;
+    llm_pieces_kind kind = LLM_PIECES_NORMAL;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            text = (const char *)f.data, size = f.size;
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_32))
+            score = llm_protobuf_float(&f);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_VARINT))
+            kind = f.value < 7 ? (llm_pieces_kind)f.value : (llm_pieces_kind)0;
+    }
+    if (!p.broken && !(fabsf(score) <= 1e30f)) /* sums must not overflow */
+        return llm_fail(error, "piece %zu: found score %g, expected at most 1e30 in size",
+                        s->pieces.text.count, (double)score);
+    return !p.broken && llm_pieces_put(&s->pieces, text, size, (double)score, kind, error);
+}
+
+/* Reads the trainer's part; ids are checked when all pieces are there. */
+LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "trainer_spec");
+    llm_protobuf_field f;
+    uint64_t model = s->model;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        const int id = f.value <= INT_MAX ? (int)f.value : -1;
+        if (f.number == 3) model = f.value;
+        if (f.number == 24) s->suffix = f.value != 0;
+        if (f.number == 41) s->bos = id;
+        if (f.number == 42) s->eos = id;
+        if (f.number == 43) s->pad = id;
+    }
+    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
+        return llm_fail(error,
+                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+                        (unsigned long long)model);
+    s->model = (llm_spm_model)model;
+    return !p.broken;
+}
+
+/* Takes the normalizer's rules: 4 bytes n, n bytes of a double array (@spm_text), texts
+ * that end in 0. */
+LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    const unsigned char *b = (const unsigned char *)data;
+    s->rules.size = 0;
+    if (size == 0) return true;
+    const uint64_t trie =
+        size < 4 ? 0 : b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24;
+    if (trie < 4 || trie % 4 != 0 || trie > size - 4 || b[size - 1] != 0)
+        return llm_fail(error, "normalizer_spec: precompiled_charsmap, %zu bytes, is broken", size);
+    return llm_buffer_put(&s->rules, data, size) ||
+           llm_fail(error, "normalizer_spec: out of memory");
+}
+
+/* Reads the normalizer's part. */
+LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "normalizer_spec");
+    llm_protobuf_field f;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES) && !llm_spm_rules(s, f.data, f.size, error))
+            return false;
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        if (f.number == 3) s->prefix = f.value != 0;
+        if (f.number == 4) s->squeeze = f.value != 0;
+        if (f.number == 5 && f.value == 0)
+            return llm_fail(error, "normalizer_spec: escape_whitespaces false is not supported");
+    }
+    return !p.broken;
+}
+
+/* Reads a model from size bytes into *s, whatever it held. On failure *s is empty. */
+LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(data, size, "SentencePiece model");
+    llm_protobuf_field f;
+    bool ok = true;
+    *s = llm_spm_empty();
+    while (ok && llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_piece(s, &f, error);
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_trainer(s, &f, error);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_normalizer(s, &f, error);
+    }
+    ok = ok && !p.broken && llm_pieces_ready(&s->pieces, error);
+    int *id[3] = {&s->bos, &s->eos, &s->pad};
+    for (size_t i = 0; i < 3 && ok; i++) /* a default id may belong to another piece */
+        if (*id[i] >= 0 && ((size_t)*id[i] >= s->pieces.text.count ||
+                            llm_pieces_get(&s->pieces, (size_t)*id[i]).kind != LLM_PIECES_CONTROL))
+            *id[i] = -1;
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
+/* @spm_text ------------------------------------------------- Text through a SentencePiece model
+ *
+ *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
+ *
+ * What happens to a text before its pieces are found, and which is part of the model. Rules replace
+ * the longest string that one of them knows (T5's make NFKC of it), one character passes where none
+ * does, and what is no UTF-8 becomes U+FFFD. Then spaces in front and behind go and runs of them
+ * become one, if the model says so; one is put in front, so that a word is spelt alike at the start
+ * and in the middle. User-defined pieces are left alone. The rules are a double array trie of the
+ * Darts library: one unit of 32 bits for each node, with the offset of its children, its label and
+ * whether a value hangs on it.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
+ *         Darts-clone (the units)
+ * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
+ * see     @unicode, @tokenizer
+ * topics  -
+ */
+
+/* The four bytes from `at` on as a number. */
+LLM_API uint32_t llm_spm_word(const llm_buffer *rules, size_t at) {
+    const unsigned char *b = (const unsigned char *)rules->data + at;
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* The longest beginning of text that a rule replaces, its length or 0, and by what. */
+LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    if (rules->size == 0) return 0;
+    const size_t units = llm_spm_word(rules, 0) / 4, texts = 4 + 4 * units;
+    uint32_t unit = llm_spm_word(rules, 4);
+    size_t found = 0, node = (unit >> 10) << ((unit & 512) >> 6);
+    for (size_t i = 0; i < size; i++) {
+        node ^= (unsigned char)text[i];
+        if (node >= units) break;
+        unit = llm_spm_word(rules, 4 + 4 * node);
+        if ((unit & 0x800000FFu) != (unsigned char)text[i]) break;
+        node ^= (unit >> 10) << ((unit & 512) >> 6);
+        if (node >= units) break;
+        if (!(unit >> 8 & 1)) continue;
+        const size_t value = llm_spm_word(rules, 4 + 4 * node) & 0x7FFFFFFFu;
+        if (value >= rules->size - texts) break;
+        found = i + 1;
+        *to = rules->data + texts + value;
+        *to_size = strlen(*to); /* the last byte of all is 0 */
+    }
+    return found;
+}
+
+/* The first unit of text (size > 0) as the rules leave it: its length, and *to (*to_size). */
+LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    uint32_t code, state = 0;
+    size_t user = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(&s->pieces.trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int id = s->pieces.trie.cell[state].id;
+        if (id >= 0 && llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_USER) user = i + 1;
+    }
+    const size_t rule = user > 0 ? 0 : llm_spm_rule(&s->rules, text, size, to, to_size);
+    if (rule > 0) return rule;
+    const size_t one = user > 0 ? user : llm_unicode_decode(&code, text, size);
+    const bool broken = user == 0 && code == LLM_UNICODE_BROKEN;
+    *to = broken ? "\xEF\xBF\xBD" : text;
+    *to_size = broken ? 3 : one;
+    return broken ? 1 : one;
+}
+
+/* Appends text as the model's pieces spell it. False when memory is out. */
+LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s, const char *text, size_t size) {
+    const size_t start = out->size;
+    const char *to = "";
+    size_t n = 0, at = 0;
+    while (s->squeeze && at < size) { /* spaces in front */
+        const size_t one = llm_spm_next(s, text + at, size - at, &to, &n);
+        if (n != 1 || to[0] != ' ') break;
+        at += one;
+    }
+    if (at == size) return true;
+    if (s->prefix && !s->suffix && !llm_pieces_spell(out, " ", 1, false)) return false;
+    for (bool space = s->squeeze; at < size;) {
+        at += llm_spm_next(s, text + at, size - at, &to, &n);
+        for (; space && n > 0 && to[0] == ' '; n--) to++;
+        if (n > 0) space = s->squeeze && to[n - 1] == ' ';
+        if (!llm_pieces_spell(out, to, n, false)) return false;
+    }
+    while (s->squeeze && out->size >= start + 3 &&
+           memcmp(out->data + out->size - 3, "\xE2\x96\x81", 3) == 0)
+        out->size -= 3;
+    return !s->prefix || !s->suffix || llm_pieces_spell(out, " ", 1, false);
+}
+
+/* *ids (*count, from malloc) <- text, without BOS and EOS. */
+LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const char *text,
+                            size_t size, llm_error *error) {
+    llm_buffer line = {NULL, 0, 0};
+    llm_arena arena;
+    bool room = false;
+    *ids = NULL;
+    *count = 0;
+    if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
+        const bool bpe = s->model == LLM_SPM_BPE;
+        const size_t scratch =
+            bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
+        *ids = (int *)malloc((line.size + 1) * sizeof **ids);
+        room = *ids && llm_arena_create(&arena, scratch);
+        if (room && bpe)
+            *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
+        else if (room)
+            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
+        if (room) llm_arena_destroy(&arena);
+    }
+    llm_buffer_free(&line);
+    if (!room) free(*ids);
+    if (!room) *ids = NULL;
+    return room || llm_fail(error, "text of %zu bytes: out of memory", size);
+}
+
+/* Appends the text of the ids. Of the first piece with a text one space in front is taken away, if
+ * the model has put it there; where spaces are squeezed, of those before it too. */
+LLM_API bool llm_spm_decode(const llm_spm *s, llm_buffer *out, const int *ids, size_t count,
+                            llm_error *error) {
+    const size_t start = out->size;
+    bool trim = s->prefix || s->squeeze;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= s->pieces.text.count)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one below %zu", i,
+                            count, ids[i], s->pieces.text.count);
+        const llm_pieces_kind kind = llm_pieces_get(&s->pieces, (size_t)ids[i]).kind;
+        if (!llm_pieces_decode(out, &s->pieces, ids + i, 1))
+            return llm_fail(error, "decoding: out of memory");
+        if (!trim || out->size == start) continue;
+        const bool space =
+            kind != LLM_PIECES_UNKNOWN && kind != LLM_PIECES_BYTE && out->data[start] == ' ';
+        if (space) memmove(out->data + start, out->data + start + 1, --out->size - start);
+        trim = space && s->squeeze && out->size == start;
+    }
+    return true;
+}
+
+/* @tokenizer_llama2c ---------------------------------------- The tokenizer.bin of llama2.c
+ *
+ *     longest (u32)    then for each piece:  score (f32)  size (u32)  bytes        (little-endian)
+ *
+ * Karpathy's llama2.c has SentencePiece's BPE pieces in a file that fits on a line: the id is the
+ * place, and there are as many as the model's vocabulary has. Kinds are not stored, since all its
+ * files are numbered alike: 0 is the unknown piece, 1 BOS, 2 EOS, then come the 256 bytes where
+ * there is a fallback. Two spellings have to be undone: a space stands for U+2581, and BOS and EOS
+ * have line breaks around them.
+ *
+ * source  Karpathy 2023, llama2.c (tokenizer.py, run.c)
+ * needs   error buffer pieces spm
+ * see     @bpe_scores, @tokenizer
+ * topics  -
+ */
+
+/* The number in four bytes. */
+LLM_API uint32_t llm_tokenizer_llama2c_word(const unsigned char *b) {
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* Reads size bytes into *s, whatever it held: a model with a space in front and nothing else done
+ * to text. On failure *s is empty. */
+LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t size,
+                                        llm_error *error) {
+    static const char *const special[3] = {"<unk>", "<s>", "</s>"};
+    const unsigned char *b = (const unsigned char *)data;
+    bool ok = size >= 4 || llm_fail(error, "tokenizer.bin: %zu bytes, expected 4 or more", size);
+    *s = llm_spm_empty();
+    s->model = LLM_SPM_BPE;
+    s->squeeze = false;
+    const uint32_t longest = ok ? llm_tokenizer_llama2c_word(b) : 0;
+    for (size_t at = 4, id = 0; at < size && ok; id++) {
+        const size_t left = size - at;
+        const uint32_t length = left < 8 ? 0 : llm_tokenizer_llama2c_word(b + at + 4);
+        if (left < 8 || length > left - 8 || length > longest) {
+            ok = llm_fail(error, "tokenizer.bin, piece %zu: %u bytes, but %zu are left, longest %u",
+                          id, (unsigned)length, left < 8 ? 0 : left - 8, (unsigned)longest);
+            break;
+        }
+        const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
+        const char *text = (const char *)b + at + 8;
+        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        float score;
+        llm_buffer spelt = {NULL, 0, 0};
+        memcpy(&score, &bits, sizeof score);
+        ok = (id < 3 ? llm_buffer_put(&spelt, special[id], strlen(special[id]))
+                     : llm_pieces_spell(&spelt, text, length, false)) ||
+             llm_fail(error, "tokenizer.bin: out of memory");
+        ok = ok && llm_pieces_put(&s->pieces, spelt.data, spelt.size, (double)score,
+                                  id == 0  ? LLM_PIECES_UNKNOWN
+                                  : id < 3 ? LLM_PIECES_CONTROL
+                                  : byte   ? LLM_PIECES_BYTE
+                                           : LLM_PIECES_NORMAL,
+                                  error);
+        llm_buffer_free(&spelt);
+        at += 8 + length;
+    }
+    ok = ok && llm_pieces_ready(&s->pieces, error);
+    if (ok && s->pieces.text.count < 3)
+        ok = llm_fail(error, "tokenizer.bin: %zu pieces, expected 3 or more", s->pieces.text.count);
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
 /* @added_tokens --------------------------------------------- Added tokens: strings that are one id
  *
  *     the leftmost added token in the text, of several there the longest; then on behind it
@@ -28898,19 +29704,23 @@ LLM_API size_t llm_special_tokens_skip(int *ids, size_t count, const llm_added_t
 
 /* @tokenizer_text ------------------------------------------- Text to ids
  *
- *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ...
+ *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ... or pieces
  *
  * A byte-level tokenizer is four things: the added tokens, the rule that cuts words, the merges,
  * and the numbering. All four come with a model and are used as they are, or the ids mean something
  * else. Natural text repeats its words, so a small cache of encoded words does most of the work.
+ * A SentencePiece model has its own rules for text and no words: what is between two added tokens
+ * goes to it whole.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners"; Hugging Face
  *         tokenizers
- * needs   error arena buffer pre_tokenize vocab_table bpe added_tokens
+ * needs   error arena buffer pre_tokenize vocab_table bpe spm spm_text added_tokens
  * see     @tokenizer
  * topics  -
  */
 typedef struct {
+    bool pieces; /* spm does the work; if not, bpe */
+    llm_spm spm;
     llm_bpe bpe;
     llm_pre_tokenize_kind pattern;
     bool prefix_space;  /* text that starts with no space gets one (RoBERTa); only with GPT2 */
@@ -28931,8 +29741,8 @@ typedef struct {
 /* What one call of encode carries along. */
 typedef struct {
     int *ids;
-    size_t count;
-    bool special; /* control tokens are to be read */
+    size_t count, room; /* room: for the whole text, if each byte and space in front is an id */
+    bool special;       /* control tokens are to be read */
     llm_arena arena;
     llm_tokenizer_text_cached *cache; /* (LLM_TOKENIZER_TEXT_CACHE) by hash */
 } llm_tokenizer_text_run;
@@ -28967,11 +29777,28 @@ LLM_API bool llm_tokenizer_text_word(const llm_tokenizer *t, llm_tokenizer_text_
     return true;
 }
 
+/* Appends the ids of text, which may be more than bytes, and makes room for the rest again. */
+LLM_API bool llm_tokenizer_text_pieces(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                       const char *text, size_t size) {
+    int *ids, *wide = NULL;
+    size_t count;
+    if (!llm_spm_encode(&t->spm, &ids, &count, text, size, NULL)) return false;
+    wide = (int *)realloc(run->ids, (run->count + count + run->room) * sizeof *wide);
+    if (wide) {
+        memcpy(wide + run->count, ids, count * sizeof *ids);
+        run->ids = wide;
+        run->count += count;
+    }
+    free(ids);
+    return wide != NULL;
+}
+
 /* Appends the ids of text (size > 0) without added tokens. */
 LLM_API bool llm_tokenizer_text_plain(const llm_tokenizer *t, llm_tokenizer_text_run *run,
                                       const char *text, size_t size) {
     llm_buffer spaced = {NULL, 0, 0};
     bool ok = true;
+    if (t->pieces) return llm_tokenizer_text_pieces(t, run, text, size);
     if (t->prefix_space && text[0] != ' ') {
         ok = llm_buffer_put(&spaced, " ", 1) && llm_buffer_put(&spaced, text, size);
         text = spaced.data;
@@ -29013,7 +29840,8 @@ LLM_API bool llm_tokenizer_text_encode(const llm_tokenizer *t, int **ids, size_t
     *count = 0;
     if (size > INT_MAX - 2) return llm_fail(error, "text of %zu bytes: expected below 2^31", size);
     /* an id for each byte and each space put in front of one; room for a cached word behind them */
-    run.ids = (int *)calloc(2 * size + 4, sizeof *run.ids);
+    run.room = 2 * size + 4;
+    run.ids = (int *)calloc(run.room, sizeof *run.ids);
     run.cache = (llm_tokenizer_text_cached *)calloc(LLM_TOKENIZER_TEXT_CACHE, sizeof *run.cache);
     run.special = special;
     const bool ok = run.cache && run.ids && llm_tokenizer_text_part(t, &run, text, size, false);
@@ -29427,7 +30255,8 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
         llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
         llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
     const bool spaced = t->prefix_space && t->pattern != LLM_PRE_TOKENIZE_GPT2;
-    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    if (t->pieces) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
+    if (!ok && !t->pieces) llm_fail(error, "tokenizer %.100s: out of memory", path);
     if (spaced) ok = llm_fail(error, "tokenizer %.100s: only GPT-2's pattern takes a space", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
@@ -29595,418 +30424,6 @@ LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t
     t->ignore_merges = true;
     if (ok) t->vocab = count;
     return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
-}
-
-/* @protobuf ------------------------------------------------- Protocol buffers, read
- *
- *     message = field, field, ...        field = varint(8 number + wire), value
- *     wire 0: varint    1: 8 bytes    2: varint n, n bytes    5: 4 bytes        (little-endian)
- *     varint:   300 = 10101100 00000010    seven bits a byte, the low ones first, 1 = more follow
- *
- * The format of SentencePiece models and of ONNX. A message is a list of numbered values and
- * nothing else: what a number means, and whether eight bytes are a double or a count, is in a
- * schema that the file does not hold. A nested message is bytes like a string. So a reader walks
- * the fields, takes those it knows and passes over all others, which is how old programs read new
- * files. Hostile ones lie about lengths, and hold varints that never end.
- *
- * source  Google, Protocol Buffers, "Encoding"
- * needs   error
- * see     @spm
- * topics  -
- */
-typedef struct {
-    const unsigned char *data; /* of the message; stays the caller's */
-    size_t size, at;
-    const char *name; /* for the sentence of an error */
-    bool broken;
-} llm_protobuf;
-
-typedef enum {
-    LLM_PROTOBUF_VARINT = 0,
-    LLM_PROTOBUF_64 = 1,
-    LLM_PROTOBUF_BYTES = 2,
-    LLM_PROTOBUF_32 = 5
-} llm_protobuf_wire;
-
-typedef struct {
-    uint32_t number;
-    llm_protobuf_wire wire;
-    uint64_t value;            /* but for BYTES */
-    const unsigned char *data; /* (size) of BYTES */
-    size_t size;
-} llm_protobuf_field;
-
-/* A message of size bytes, to be walked from its start. */
-LLM_API llm_protobuf llm_protobuf_begin(const void *data, size_t size, const char *name) {
-    const llm_protobuf p = {(const unsigned char *)data, size, 0, name, false};
-    return p;
-}
-
-/* Says where the message is broken. Always false. */
-LLM_API bool llm_protobuf_fail(llm_protobuf *p, size_t at, const char *expected, llm_error *error) {
-    p->broken = true;
-    return llm_fail(error, "%s, byte %zu: expected %s", p->name, at, expected);
-}
-
-/* *value <- the varint at p->at, of ten bytes at most. */
-LLM_API bool llm_protobuf_varint(llm_protobuf *p, uint64_t *value, llm_error *error) {
-    const size_t start = p->at;
-    *value = 0;
-    for (unsigned shift = 0; shift < 70 && p->at < p->size; shift += 7) {
-        const uint64_t byte = p->data[p->at++];
-        if (shift == 63 && byte > 1) break; /* above 2^64 */
-        *value |= (byte & 127) << shift;
-        if (byte < 128) return true;
-    }
-    return llm_protobuf_fail(p, start, "a varint of at most 64 bits", error);
-}
-
-/* *value <- the next `bytes` bytes as a number. */
-LLM_API bool llm_protobuf_fixed(llm_protobuf *p, uint64_t *value, unsigned bytes,
-                                llm_error *error) {
-    if (p->size - p->at < bytes)
-        return llm_protobuf_fail(p, p->at, bytes == 4 ? "4 bytes" : "8 bytes", error);
-    *value = 0;
-    for (unsigned i = 0; i < bytes; i++) *value |= (uint64_t)p->data[p->at++] << 8 * i;
-    return true;
-}
-
-/* The next field. False at the end of the message, and where it is broken: p->broken tells. */
-LLM_API bool llm_protobuf_next(llm_protobuf *p, llm_protobuf_field *f, llm_error *error) {
-    uint64_t key, length;
-    const size_t start = p->at;
-    memset(f, 0, sizeof *f);
-    if (p->broken || p->at == p->size || !llm_protobuf_varint(p, &key, error)) return false;
-    if (key >> 3 == 0 || key >> 3 >= 1u << 29)
-        return llm_protobuf_fail(p, start, "a field number from 1 to 2^29 - 1", error);
-    f->number = (uint32_t)(key >> 3);
-    f->wire = (llm_protobuf_wire)(key & 7);
-    switch (f->wire) {
-    case LLM_PROTOBUF_VARINT:
-        return llm_protobuf_varint(p, &f->value, error);
-    case LLM_PROTOBUF_64:
-        return llm_protobuf_fixed(p, &f->value, 8, error);
-    case LLM_PROTOBUF_32:
-        return llm_protobuf_fixed(p, &f->value, 4, error);
-    case LLM_PROTOBUF_BYTES:
-        if (!llm_protobuf_varint(p, &length, error)) return false;
-        if (length > p->size - p->at)
-            return llm_protobuf_fail(p, start, "a field that ends with its message", error);
-        f->data = p->data + p->at;
-        f->size = (size_t)length;
-        p->at += f->size;
-        return true;
-    }
-    return llm_protobuf_fail(p, start, "wire type 0, 1, 2 or 5", error);
-}
-
-/* A value as the schema's types read it: float, double, int32 and int64, sint64 (zigzag). */
-LLM_API float llm_protobuf_float(const llm_protobuf_field *f) {
-    const uint32_t bits = (uint32_t)f->value;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-LLM_API double llm_protobuf_double(const llm_protobuf_field *f) {
-    double x;
-    memcpy(&x, &f->value, sizeof x);
-    return x;
-}
-LLM_API int64_t llm_protobuf_int(const llm_protobuf_field *f) {
-    int64_t x;
-    memcpy(&x, &f->value, sizeof x);
-    return x;
-}
-LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
-    const uint64_t half = f->value >> 1; /* 0, -1, 1, -2, 2, ... */
-    return f->value & 1 ? -(int64_t)half - 1 : (int64_t)half;
-}
-
-/* @spm ------------------------------------------------------ SentencePiece models
- *
- *     1 piece* {1 text, 2 score, 3 kind}    2 trainer {3 model, 24 spaces behind, 41 42 43 ids}
- *     3 normalizer {2 rules, 3 space in front, 4 squeeze spaces, 5 spell spaces as U+2581}
- *
- * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
- * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
- * numbers above are those of its fields. A field that is absent has the default of the schema, and
- * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
- * so is text without the spelling of spaces.
- *
- * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
- *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
- * needs   error buffer protobuf pieces
- * see     @spm_text (uses it), @bpe_scores @unigram
- * topics  -
- */
-typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
-
-typedef struct {
-    llm_pieces pieces;
-    llm_spm_model model;
-    int bos, eos, pad;            /* ids, or -1 */
-    bool prefix, suffix, squeeze; /* a space is added in front, or behind; runs of them are one */
-    llm_buffer rules;             /* of the normalizer, compiled; empty: text stays as it is */
-} llm_spm;
-
-/* Nothing, with the schema's defaults; and the way back. */
-LLM_API llm_spm llm_spm_empty(void) {
-    llm_spm s;
-    memset(&s, 0, sizeof s);
-    s.pieces = llm_pieces_empty();
-    s.model = LLM_SPM_UNIGRAM;
-    s.bos = 1, s.eos = 2, s.pad = -1;
-    s.prefix = s.squeeze = true;
-    return s;
-}
-LLM_API void llm_spm_free(llm_spm *s) {
-    llm_pieces_free(&s->pieces);
-    llm_buffer_free(&s->rules);
-    *s = llm_spm_empty();
-}
-
-/* Whether the field has this number and a value of this wire. */
-LLM_API bool llm_spm_is(const llm_protobuf_field *f, uint32_t number, llm_protobuf_wire wire) {
-    return f->number == number && f->wire == wire;
-}
-
-/* Reads one piece. */
-LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece, llm_error *error) {
-    llm_protobuf p = llm_protobuf_begin(piece->data, piece->size, "piece");
-    llm_protobuf_field f;
-    const char *text = "";
-    size_t size = 0;
-    float score = 0.0f;
-    llm_pieces_kind kind = LLM_PIECES_NORMAL;
-    while (llm_protobuf_next(&p, &f, error)) {
-        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
-            text = (const char *)f.data, size = f.size;
-        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_32))
-            score = llm_protobuf_float(&f);
-        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_VARINT))
-            kind = f.value < 7 ? (llm_pieces_kind)f.value : (llm_pieces_kind)0;
-    }
-    if (!p.broken && !(fabsf(score) <= 1e30f)) /* sums must not overflow */
-        return llm_fail(error, "piece %zu: found score %g, expected at most 1e30 in size",
-                        s->pieces.text.count, (double)score);
-    return !p.broken && llm_pieces_put(&s->pieces, text, size, (double)score, kind, error);
-}
-
-/* Reads the trainer's part; ids are checked when all pieces are there. */
-LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
-    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "trainer_spec");
-    llm_protobuf_field f;
-    uint64_t model = s->model;
-    while (llm_protobuf_next(&p, &f, error)) {
-        if (f.wire != LLM_PROTOBUF_VARINT) continue;
-        const int id = f.value <= INT_MAX ? (int)f.value : -1;
-        if (f.number == 3) model = f.value;
-        if (f.number == 24) s->suffix = f.value != 0;
-        if (f.number == 41) s->bos = id;
-        if (f.number == 42) s->eos = id;
-        if (f.number == 43) s->pad = id;
-    }
-    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
-        return llm_fail(error,
-                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
-                        (unsigned long long)model);
-    s->model = (llm_spm_model)model;
-    return !p.broken;
-}
-
-/* Takes the normalizer's rules: 4 bytes n, n bytes of a double array (@spm_text), texts
- * that end in 0. */
-LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size, llm_error *error) {
-    const unsigned char *b = (const unsigned char *)data;
-    s->rules.size = 0;
-    if (size == 0) return true;
-    const uint64_t trie =
-        size < 4 ? 0 : b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24;
-    if (trie < 4 || trie % 4 != 0 || trie > size - 4 || b[size - 1] != 0)
-        return llm_fail(error, "normalizer_spec: precompiled_charsmap, %zu bytes, is broken", size);
-    return llm_buffer_put(&s->rules, data, size) ||
-           llm_fail(error, "normalizer_spec: out of memory");
-}
-
-/* Reads the normalizer's part. */
-LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
-    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "normalizer_spec");
-    llm_protobuf_field f;
-    while (llm_protobuf_next(&p, &f, error)) {
-        if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES) && !llm_spm_rules(s, f.data, f.size, error))
-            return false;
-        if (f.wire != LLM_PROTOBUF_VARINT) continue;
-        if (f.number == 3) s->prefix = f.value != 0;
-        if (f.number == 4) s->squeeze = f.value != 0;
-        if (f.number == 5 && f.value == 0)
-            return llm_fail(error, "normalizer_spec: escape_whitespaces false is not supported");
-    }
-    return !p.broken;
-}
-
-/* Reads a model from size bytes into *s, whatever it held. On failure *s is empty. */
-LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *error) {
-    llm_protobuf p = llm_protobuf_begin(data, size, "SentencePiece model");
-    llm_protobuf_field f;
-    bool ok = true;
-    *s = llm_spm_empty();
-    while (ok && llm_protobuf_next(&p, &f, error)) {
-        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
-            ok = llm_spm_piece(s, &f, error);
-        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES))
-            ok = llm_spm_trainer(s, &f, error);
-        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_BYTES))
-            ok = llm_spm_normalizer(s, &f, error);
-    }
-    ok = ok && !p.broken && llm_pieces_ready(&s->pieces, error);
-    int *id[3] = {&s->bos, &s->eos, &s->pad};
-    for (size_t i = 0; i < 3 && ok; i++) /* a default id may belong to another piece */
-        if (*id[i] >= 0 && ((size_t)*id[i] >= s->pieces.text.count ||
-                            llm_pieces_get(&s->pieces, (size_t)*id[i]).kind != LLM_PIECES_CONTROL))
-            *id[i] = -1;
-    if (!ok) llm_spm_free(s);
-    return ok;
-}
-
-/* @spm_text ------------------------------------------------- Text through a SentencePiece model
- *
- *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
- *
- * What happens to a text before its pieces are found, and which is part of the model. Rules replace
- * the longest string that one of them knows (T5's make NFKC of it), one character passes where none
- * does, and what is no UTF-8 becomes U+FFFD. Then spaces in front and behind go and runs of them
- * become one, if the model says so; one is put in front, so that a word is spelt alike at the start
- * and in the middle. User-defined pieces are left alone. The rules are a double array trie of the
- * Darts library: one unit of 32 bits for each node, with the offset of its children, its label and
- * whether a value hangs on it.
- *
- * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
- *         Darts-clone (the units)
- * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
- * see     @unicode, @tokenizer
- * topics  -
- */
-
-/* The four bytes from `at` on as a number. */
-LLM_API uint32_t llm_spm_word(const llm_buffer *rules, size_t at) {
-    const unsigned char *b = (const unsigned char *)rules->data + at;
-    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
-}
-
-/* The longest beginning of text that a rule replaces, its length or 0, and by what. */
-LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t size, const char **to,
-                            size_t *to_size) {
-    if (rules->size == 0) return 0;
-    const size_t units = llm_spm_word(rules, 0) / 4, texts = 4 + 4 * units;
-    uint32_t unit = llm_spm_word(rules, 4);
-    size_t found = 0, node = (unit >> 10) << ((unit & 512) >> 6);
-    for (size_t i = 0; i < size; i++) {
-        node ^= (unsigned char)text[i];
-        if (node >= units) break;
-        unit = llm_spm_word(rules, 4 + 4 * node);
-        if ((unit & 0x800000FFu) != (unsigned char)text[i]) break;
-        node ^= (unit >> 10) << ((unit & 512) >> 6);
-        if (node >= units) break;
-        if (!(unit >> 8 & 1)) continue;
-        const size_t value = llm_spm_word(rules, 4 + 4 * node) & 0x7FFFFFFFu;
-        if (value >= rules->size - texts) break;
-        found = i + 1;
-        *to = rules->data + texts + value;
-        *to_size = strlen(*to); /* the last byte of all is 0 */
-    }
-    return found;
-}
-
-/* The first unit of text (size > 0) as the rules leave it: its length, and *to (*to_size). */
-LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size, const char **to,
-                            size_t *to_size) {
-    uint32_t code, state = 0;
-    size_t user = 0;
-    for (size_t i = 0; i < size; i++) {
-        state = llm_vocab_trie_step(&s->pieces.trie, state, (unsigned char)text[i]);
-        if (state == 0) break;
-        const int id = s->pieces.trie.cell[state].id;
-        if (id >= 0 && llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_USER) user = i + 1;
-    }
-    const size_t rule = user > 0 ? 0 : llm_spm_rule(&s->rules, text, size, to, to_size);
-    if (rule > 0) return rule;
-    const size_t one = user > 0 ? user : llm_unicode_decode(&code, text, size);
-    const bool broken = user == 0 && code == LLM_UNICODE_BROKEN;
-    *to = broken ? "\xEF\xBF\xBD" : text;
-    *to_size = broken ? 3 : one;
-    return broken ? 1 : one;
-}
-
-/* Appends text as the model's pieces spell it. False when memory is out. */
-LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s, const char *text, size_t size) {
-    const size_t start = out->size;
-    const char *to = "";
-    size_t n = 0, at = 0;
-    while (s->squeeze && at < size) { /* spaces in front */
-        const size_t one = llm_spm_next(s, text + at, size - at, &to, &n);
-        if (n != 1 || to[0] != ' ') break;
-        at += one;
-    }
-    if (at == size) return true;
-    if (s->prefix && !s->suffix && !llm_pieces_spell(out, " ", 1, false)) return false;
-    for (bool space = s->squeeze; at < size;) {
-        at += llm_spm_next(s, text + at, size - at, &to, &n);
-        for (; space && n > 0 && to[0] == ' '; n--) to++;
-        if (n > 0) space = s->squeeze && to[n - 1] == ' ';
-        if (!llm_pieces_spell(out, to, n, false)) return false;
-    }
-    while (s->squeeze && out->size >= start + 3 &&
-           memcmp(out->data + out->size - 3, "\xE2\x96\x81", 3) == 0)
-        out->size -= 3;
-    return !s->prefix || !s->suffix || llm_pieces_spell(out, " ", 1, false);
-}
-
-/* *ids (*count, from malloc) <- text, without BOS and EOS. */
-LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const char *text,
-                            size_t size, llm_error *error) {
-    llm_buffer line = {NULL, 0, 0};
-    llm_arena arena;
-    bool room = false;
-    *ids = NULL;
-    *count = 0;
-    if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
-        const bool bpe = s->model == LLM_SPM_BPE;
-        const size_t scratch =
-            bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
-        *ids = (int *)malloc((line.size + 1) * sizeof **ids);
-        room = *ids && llm_arena_create(&arena, scratch);
-        if (room && bpe)
-            *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
-        else if (room)
-            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
-        if (room) llm_arena_destroy(&arena);
-    }
-    llm_buffer_free(&line);
-    if (!room) free(*ids);
-    if (!room) *ids = NULL;
-    return room || llm_fail(error, "text of %zu bytes: out of memory", size);
-}
-
-/* Appends the text of the ids. Of the first piece with a text one space in front is taken away, if
- * the model has put it there; where spaces are squeezed, of those before it too. */
-LLM_API bool llm_spm_decode(const llm_spm *s, llm_buffer *out, const int *ids, size_t count,
-                            llm_error *error) {
-    const size_t start = out->size;
-    bool trim = s->prefix || s->squeeze;
-    for (size_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || (size_t)ids[i] >= s->pieces.text.count)
-            return llm_fail(error, "token %zu of %zu: found id %d, expected one below %zu", i,
-                            count, ids[i], s->pieces.text.count);
-        const llm_pieces_kind kind = llm_pieces_get(&s->pieces, (size_t)ids[i]).kind;
-        if (!llm_pieces_decode(out, &s->pieces, ids + i, 1))
-            return llm_fail(error, "decoding: out of memory");
-        if (!trim || out->size == start) continue;
-        const bool space =
-            kind != LLM_PIECES_UNKNOWN && kind != LLM_PIECES_BYTE && out->data[start] == ' ';
-        if (space) memmove(out->data + start, out->data + start + 1, --out->size - start);
-        trim = space && s->squeeze && out->size == start;
-    }
-    return true;
 }
 
 /* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
@@ -30200,90 +30617,252 @@ LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const
     return size == strlen(text) && memcmp(value, text, size) == 0;
 }
 
-/* @tokenizer_llama2c ---------------------------------------- The tokenizer.bin of llama2.c
+/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
  *
- *     longest (u32)    then for each piece:  score (f32)  size (u32)  bytes        (little-endian)
+ *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces with scores    t5: unigram
+ *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
  *
- * Karpathy's llama2.c has SentencePiece's BPE pieces in a file that fits on a line: the id is the
- * place, and there are as many as the model's vocabulary has. Kinds are not stored, since all its
- * files are numbered alike: 0 is the unknown piece, 1 BOS, 2 EOS, then come the 256 bytes where
- * there is a fallback. Two spellings have to be undone: a space stands for U+2581, and BOS and EOS
- * have line breaks around them.
+ * llama.cpp puts the tokenizer into the model's file, three kinds of it in the same arrays. For
+ * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
+ * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
+ * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
  *
- * source  Karpathy 2023, llama2.c (tokenizer.py, run.c)
- * needs   error buffer pieces spm
- * see     @bpe_scores, @tokenizer
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
+ * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
+ *         gguf_values
+ * see     @tokenizer
  * topics  -
  */
 
-/* The number in four bytes. */
-LLM_API uint32_t llm_tokenizer_llama2c_word(const unsigned char *b) {
-    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+/* The pattern that a name in tokenizer.ggml.pre means, or false. */
+LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
+                                        llm_error *error) {
+    static const struct {
+        const char *name;
+        llm_pre_tokenize_kind pattern;
+    } row[] = {{"gpt-2", LLM_PRE_TOKENIZE_GPT2},       {"phi-2", LLM_PRE_TOKENIZE_GPT2},
+               {"llama3", LLM_PRE_TOKENIZE_LLAMA3},    {"llama-v3", LLM_PRE_TOKENIZE_LLAMA3},
+               {"llama-bpe", LLM_PRE_TOKENIZE_LLAMA3}, {"falcon3", LLM_PRE_TOKENIZE_LLAMA3},
+               {"qwen2", LLM_PRE_TOKENIZE_QWEN2},      {"deepseek-r1-qwen", LLM_PRE_TOKENIZE_QWEN2},
+               {"megrez", LLM_PRE_TOKENIZE_QWEN2},     {"gpt-4o", LLM_PRE_TOKENIZE_O200K},
+               {"llama4", LLM_PRE_TOKENIZE_O200K},     {"dbrx", LLM_PRE_TOKENIZE_LLAMA3},
+               {"smaug-bpe", LLM_PRE_TOKENIZE_LLAMA3}};
+    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+        if (llm_gguf_values_is(g, "tokenizer.ggml.pre", row[i].name)) {
+            t->pattern = row[i].pattern;
+            t->ignore_merges = t->pattern == LLM_PRE_TOKENIZE_LLAMA3;
+            return true;
+        }
+    size_t at = pre ? pre->at : 0, size = 0;
+    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
+    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
+    return llm_fail(error, "tokenizer.ggml.pre: \"%.*s\" is not supported",
+                    size < 60 ? (int)size : 60, name);
 }
 
-/* Reads size bytes into *s, whatever it held: a model with a space in front and nothing else done
- * to text. On failure *s is empty. */
-LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t size,
-                                        llm_error *error) {
-    static const char *const special[3] = {"<unk>", "<s>", "</s>"};
-    const unsigned char *b = (const unsigned char *)data;
-    bool ok = size >= 4 || llm_fail(error, "tokenizer.bin: %zu bytes, expected 4 or more", size);
-    *s = llm_spm_empty();
-    s->model = LLM_SPM_BPE;
-    s->squeeze = false;
-    const uint32_t longest = ok ? llm_tokenizer_llama2c_word(b) : 0;
-    for (size_t at = 4, id = 0; at < size && ok; id++) {
-        const size_t left = size - at;
-        const uint32_t length = left < 8 ? 0 : llm_tokenizer_llama2c_word(b + at + 4);
-        if (left < 8 || length > left - 8 || length > longest) {
-            ok = llm_fail(error, "tokenizer.bin, piece %zu: %u bytes, but %zu are left, longest %u",
-                          id, (unsigned)length, left < 8 ? 0 : left - 8, (unsigned)longest);
-            break;
-        }
-        const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
-        const char *text = (const char *)b + at + 8;
-        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
-        float score;
-        llm_buffer spelt = {NULL, 0, 0};
-        memcpy(&score, &bits, sizeof score);
-        ok = (id < 3 ? llm_buffer_put(&spelt, special[id], strlen(special[id]))
-                     : llm_pieces_spell(&spelt, text, length, false)) ||
-             llm_fail(error, "tokenizer.bin: out of memory");
-        ok = ok && llm_pieces_put(&s->pieces, spelt.data, spelt.size, (double)score,
-                                  id == 0  ? LLM_PIECES_UNKNOWN
-                                  : id < 3 ? LLM_PIECES_CONTROL
-                                  : byte   ? LLM_PIECES_BYTE
-                                           : LLM_PIECES_NORMAL,
-                                  error);
-        llm_buffer_free(&spelt);
-        at += 8 + length;
+/* The array of strings under the key, or a sentence. */
+LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
+                                                               const char *key, llm_error *error) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
+    llm_fail(error, "%s: expected an array of strings", key);
+    return NULL;
+}
+
+/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
+LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
+                                      llm_error *error) {
+    const llm_gguf_values_pair *tokens, *merges;
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
+        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
+        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
+        return false;
+    llm_buffer line = {NULL, 0, 0};
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        line.size = 0;
+        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
+        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
+            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
+                 llm_fail(error, "tokens: out of memory");
+        llm_json_node node; /* as if it stood in a vocab.json */
+        memset(&node, 0, sizeof node);
+        node.key = line.data;
+        node.key_size = size;
+        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
     }
-    ok = ok && llm_pieces_ready(&s->pieces, error);
-    if (ok && s->pieces.text.count < 3)
-        ok = llm_fail(error, "tokenizer.bin: %zu pieces, expected 3 or more", s->pieces.text.count);
-    if (!ok) llm_spm_free(s);
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
+    at = merges->at;
+    for (size_t i = 0; i < merges->count && ok; i++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const size_t left = space ? (size_t)(space - text) : 0;
+        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
+                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
+    }
+    llm_buffer_free(&line);
+    t->vocab = tokens->count;
     return ok;
+}
+
+/* An id under the key if it is one of a control piece, or -1. */
+LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
+                                  const char *key) {
+    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
+    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
+    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
+}
+
+/* Reads pieces with scores, of either model. */
+LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
+                                       llm_error *error) {
+    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
+    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
+    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
+    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
+    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
+    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
+    t->pieces = true;
+    t->spm = llm_spm_empty();
+    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
+    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
+    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double score = llm_gguf_values_number(g, scores, id, 0.0);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        if (!(fabs(score) <= 1e30))
+            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
+                            score);
+        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
+                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
+                            error);
+    }
+    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
+    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
+        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
+    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
+    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
+    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
+ * part, and is to be freed. */
+LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
+                                     llm_error *error) {
+    llm_gguf_values g;
+    if (!llm_gguf_values_read(&g, data, size, error)) return false;
+    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
+    bool ok;
+    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
+        ok = llm_tokenizer_gguf_bytes(t, &g, error);
+    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
+        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
+    else
+        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama or t5");
+    llm_gguf_values_free(&g);
+    return ok;
+}
+
+/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
+ *
+ *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
+ *
+ * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
+ * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
+ * in its own way. Control pieces of a model become control tokens, so that they can be read and
+ * written by their names, and text between them is a text of its own: it gets its space in front,
+ * and loses it again.
+ *
+ * source  -
+ * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
+ *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* Appends the text of pieces, control tokens by their names: what stands between two of them is
+ * decoded alone, as it was encoded. */
+LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                         size_t count, llm_error *error) {
+    for (size_t start = 0, i = 0; i <= count; i++) {
+        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
+        const bool control =
+            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
+        if (i < count && !control) continue;
+        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
+        size_t size = 0;
+        const char *name =
+            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
+        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
+        start = i + 1;
+    }
+    return true;
+}
+
+/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
+LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
+    t->pieces = true;
+    t->vocab = t->spm.pieces.text.count;
+    for (size_t id = 0, size; id < t->vocab; id++) {
+        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
+        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
+            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
+            return llm_fail(error, "pieces: out of memory");
+    }
+    return true;
+}
+
+/* Reads what is no JSON. The pattern of a rank file is the one that OpenAI and Meta use with so
+ * many ranks; another one can be put into t->pattern. */
+LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
+    const char *text = (const char *)f->data;
+    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
+        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
+               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
+    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
+        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
+               llm_tokenizer_binary_pieces(t, error);
+    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
+        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
+    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
+    t->pattern = t->vocab >= 199000   ? LLM_PRE_TOKENIZE_O200K
+                 : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                                      : LLM_PRE_TOKENIZE_CL100K;
+    return true;
 }
 
 /* @tokenizer ------------------------------------------------ Tokenizer
  *
  *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
  *
- * What a program uses. A tokenizer comes from a trained BPE or from files: Hugging Face's
- * tokenizer.json, which holds everything, or GPT-2's vocab.json and merges.txt, which hold ids and
- * merges while the rest is known. llm_tokenizer_encode takes text from outside, in which the name
- * of a control token is only text; llm_tokenizer_encode_special reads control tokens, for text that
- * the program has put together itself. Neither adds any in front or behind (@bos, @eos).
+ * What a program uses. A tokenizer comes from a trained BPE or from files, which are told apart by
+ * how they begin: Hugging Face's tokenizer.json, which holds everything, GPT-2's vocab.json and
+ * merges.txt, a SentencePiece model, tiktoken's ranks, a GGUF file, llama2.c's tokenizer.bin.
+ * llm_tokenizer_encode takes text from outside, in which the name of a control token is only text;
+ * llm_tokenizer_encode_special reads control tokens, for text that the program has put together
+ * itself. Neither adds any in front or behind (@bos, @eos).
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
  *         Hugging Face tokenizers
- * needs   error buffer file json unicode pre_tokenize vocab_table bpe added_tokens tokenizer_text
- *         tokenizer_vocab tokenizer_json
+ * needs   error buffer file json unicode pre_tokenize vocab_table bpe spm added_tokens
+ *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary
  * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
  * topics  Tokenizer
  */
 
 LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_spm_free(&t->spm);
     llm_bpe_free(&t->bpe);
     llm_added_tokens_free(&t->added);
     t->vocab = 0;
@@ -30319,12 +30898,17 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
     return true;
 }
 
-/* Reads the parsed text of a tokenizer.json, or of a vocab.json when there are merges (else
- * NULL). */
+/* Reads the text of a tokenizer.json, or of a vocab.json when there are merges (else NULL), or
+ * another file. */
 LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const llm_file *merges,
                                  llm_error *error) {
     static const char end[] = "<|endoftext|>";
     llm_json j;
+    size_t first = 0;
+    while (first < text->size && text->data[first] != 0 && strchr(" \t\r\n", text->data[first]))
+        first++;
+    if (!merges && first < text->size && text->data[first] != '{')
+        return llm_tokenizer_binary_read(t, text, error);
     if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
     bool ok;
     if (merges) {
@@ -30339,11 +30923,11 @@ LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const l
     return ok;
 }
 
-/* Loads a tokenizer.json, or from a directory its tokenizer.json, or if it has none its vocab.json
- * and merges.txt: with GPT-2's pattern, and <|endoftext|> as control token if the vocabulary has
- * it. */
+/* Loads a file of any of these kinds, or from a directory its tokenizer.json, or if it has none its
+ * vocab.json and merges.txt (with GPT-2's pattern, and <|endoftext|> as control token if the
+ * vocabulary has it), or its tokenizer.model. */
 LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *error) {
-    static const char *const name[3] = {"/tokenizer.json", "/vocab.json", ""};
+    static const char *const name[4] = {"/tokenizer.json", "/vocab.json", "/tokenizer.model", ""};
     llm_bpe none = llm_bpe_empty();
     llm_tokenizer_from_bpe(t, &none, LLM_PRE_TOKENIZE_GPT2);
     llm_buffer full = {NULL, 0, 0}, list = {NULL, 0, 0};
@@ -30354,7 +30938,7 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     inner.message[0] = 0;
     size_t form = 0;
     bool ok = true;
-    for (FILE *stream = NULL; form < 3 && ok && !stream; form += !stream) {
+    for (FILE *stream = NULL; form < 4 && ok && !stream; form += !stream) {
         full.size = 0;
         ok = llm_buffer_print(&full, "%s%s", path, name[form]);
         stream = ok ? fopen(full.data, "rb") : NULL;
@@ -30389,6 +30973,7 @@ LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, siz
  * whole characters. */
 LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
                                   size_t count, llm_error *error) {
+    if (t->pieces) return llm_tokenizer_binary_decode(t, out, ids, count, error);
     for (size_t i = 0; i < count; i++) {
         const char *bytes = "";
         size_t size = 0;
@@ -30788,6 +31373,501 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
             const float moved = from[r] < 0 ? 0.0f : x[(size_t)from[r] * C + c];
             y[r * C + c] = add ? y[r * C + c] + moved : moved;
         }
+}
+
+/* @token_pipeline ------------------------------------------- Tokenization pipeline
+ *
+ *     texts -> tokens and their places -> cut, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
+ *
+ * What stands around a tokenizer when a model reads one text or a pair. Every token remembers which
+ * bytes of the original it came from and which word it belongs to, or no answer could be marked in
+ * a text and no label given to a word. A text that is too long is cut into windows that share
+ * `stride` tokens, so that nothing is lost at a cut. Then a template puts control tokens and type
+ * ids around the texts; the room for them is taken off before. What is easily got wrong: a pair is
+ * cut where it is longest, so that both keep the same number of tokens unless one is short.
+ *
+ * source  Hugging Face tokenizers, TemplateProcessing, truncate_encodings, Encoding::merge_with
+ * needs   error buffer pre_tokenize pre_words vocab_table pieces spm added_tokens tokenizer
+ * see     @pad @bos @special_tokens
+ * topics  Tokenization Pipeline
+ */
+typedef struct {
+    int id, type;      /* type: of the template, 0 or 1 mostly */
+    int word, text;    /* the word in its text, and the text 0 or 1; -1 for the template's own */
+    size_t start, end; /* the bytes of the text; 0, 0 for the template's own */
+} llm_token_pipeline_token;
+
+/* How many bytes of text, from `at` on, a piece stands for; the first mark of all may be none. */
+LLM_API size_t llm_token_pipeline_piece(const llm_spm *s, int id, const char *text, size_t size,
+                                        size_t at, bool first) {
+    size_t n, end = at;
+    const char *piece = llm_vocab_table_bytes(&s->pieces.text, (size_t)id, &n);
+    if (llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_BYTE) return 1;
+    for (size_t i = 0; i < n;) {
+        const bool mark = llm_pre_words_mark(piece, n, i) == 3;
+        if (!(mark && first && i == 0)) end += mark ? llm_pre_words_mark(text, size, end) : 1;
+        i += mark ? 3 : 1;
+    }
+    return end - at;
+}
+
+/* Appends the tokens of text number `number`, in which control tokens are text. Pieces need bytes
+ * for what they do not know, and a model that leaves text as it is. */
+LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, int number,
+                                     const char *text, size_t size, llm_error *error) {
+    if (t->pieces && (t->spm.rules.size > 0 || t->spm.squeeze || t->spm.suffix ||
+                      !llm_pieces_fallback(&t->spm.pieces)))
+        return llm_fail(error, "pipeline: places through rules or unknown pieces: not supported");
+    int *ids;
+    size_t count, word_end = 0;
+    if (!llm_tokenizer_encode(t, &ids, &count, text, size, error)) return false;
+    const bool added = t->pieces ? t->spm.prefix : t->prefix_space && size > 0 && text[0] != ' ';
+    bool ok = true;
+    int word = -1;
+    for (size_t i = 0, at = 0, n; i < count && ok; i++) {
+        if (t->pieces)
+            n = llm_token_pipeline_piece(&t->spm, ids[i], text, size, at, added && i == 0);
+        else if ((size_t)ids[i] < t->bpe.token.count)
+            llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &n);
+        else
+            n = 0; /* an added token */
+        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && n == 0 && !t->pieces; k++) {
+            const char *name;
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &name);
+            if (one->id == ids[i]) n = one->size;
+        }
+        if (!t->pieces && added && i == 0) n--;     /* the space that was put in front */
+        while (at >= word_end && word_end < size) { /* a token never reaches across words */
+            word_end += t->pieces ? llm_pre_words_metaspace(text + word_end, size - word_end)
+                                  : llm_pre_tokenize(text + word_end, size - word_end, t->pattern);
+            word++;
+        }
+        const llm_token_pipeline_token one = {ids[i], 0, word < 0 ? 0 : word, number, at, at + n};
+        ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
+        at += n;
+    }
+    free(ids);
+    return ok;
+}
+
+typedef enum {
+    LLM_TOKEN_PIPELINE_LONGEST, /* first off the longer text, until both are as long */
+    LLM_TOKEN_PIPELINE_FIRST,   /* only off the first, or the second */
+    LLM_TOKEN_PIPELINE_SECOND
+} llm_token_pipeline_strategy;
+
+/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
+ * have at most `most`. False where the strategy leaves nothing. */
+LLM_API bool llm_token_pipeline_cut(size_t n[2], size_t most,
+                                    llm_token_pipeline_strategy strategy) {
+    if (n[0] + n[1] <= most) return true;
+    const size_t remove = n[0] + n[1] - most;
+    if (strategy != LLM_TOKEN_PIPELINE_LONGEST) {
+        size_t *one = &n[strategy == LLM_TOKEN_PIPELINE_SECOND];
+        if (*one <= remove) return false;
+        *one -= remove;
+        return true;
+    }
+    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
+    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
+    n[1 - small] = most - n[small];
+    return true;
+}
+
+/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
+LLM_API size_t llm_token_pipeline_windows(size_t n, size_t most, size_t stride) {
+    if (n <= most) return 1;
+    LLM_ASSERT(stride < most);
+    return 1 + (n - most + (most - stride) - 1) / (most - stride);
+}
+
+/* Appends the template's tokens around windows of the texts. A template is words with spaces
+ * between: $A and $B are the texts, anything else is a control token of t; ":1" behind one is its
+ * type. */
+LLM_API bool llm_token_pipeline_template(llm_buffer *out, const llm_tokenizer *t,
+                                         const char *template_text,
+                                         const llm_token_pipeline_token *a, size_t a_count,
+                                         const llm_token_pipeline_token *b, size_t b_count,
+                                         llm_error *error) {
+    for (const char *s = template_text; *s;) {
+        size_t length = strcspn(s, " "), name = length;
+        int type = 0;
+        if (length > 2 && s[length - 2] == ':' && s[length - 1] >= '0' && s[length - 1] <= '9')
+            type = s[length - 1] - '0', name = length - 2;
+        const bool first = name == 2 && memcmp(s, "$A", 2) == 0;
+        const bool text = first || (name == 2 && memcmp(s, "$B", 2) == 0);
+        const int id = text ? 0 : llm_added_tokens_find(&t->added, s, name);
+        if (id < 0) return llm_fail(error, "template: \"%.*s\" is no control token", (int)name, s);
+        const size_t count = !text ? 1 : first ? a_count : b ? b_count : 0;
+        for (size_t i = 0; i < count; i++) {
+            llm_token_pipeline_token one = {id, 0, -1, -1, 0, 0};
+            if (text) one = first ? a[i] : b[i];
+            one.type = type;
+            if (!llm_buffer_put(out, &one, sizeof one))
+                return llm_fail(error, "pipeline: out of memory");
+        }
+        s += length + (s[length] == ' ');
+    }
+    return true;
+}
+
+typedef struct {
+    const char *single, *pair; /* templates */
+    size_t most, stride;       /* tokens in all; SIZE_MAX: no limit */
+    llm_token_pipeline_strategy strategy;
+} llm_token_pipeline;
+
+/* Appends to out all windows of the texts a and b (b NULL: one text), one behind another, and to
+ * ends (size_t) where each ends. The first is what a model reads that takes one; then come, as in
+ * tokenizers, each further window of a with all of b's, and the first with b's others. */
+LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm_token_pipeline *p,
+                                    const llm_tokenizer *t, const char *a, size_t a_size,
+                                    const char *b, size_t b_size, llm_error *error) {
+    llm_buffer text[2] = {{NULL, 0, 0}, {NULL, 0, 0}}, none = {NULL, 0, 0};
+    const char *template_text = b ? p->pair : p->single;
+    const size_t unit = sizeof(llm_token_pipeline_token);
+    bool ok = llm_token_pipeline_text(&text[0], t, 0, a, a_size, error) &&
+              (!b || llm_token_pipeline_text(&text[1], t, 1, b, b_size, error)) &&
+              llm_token_pipeline_template(&none, t, template_text, NULL, 0, NULL, 0, error);
+    const size_t full[2] = {text[0].size / unit, text[1].size / unit}, own = none.size / unit;
+    size_t n[2] = {full[0], full[1]}, windows[2] = {1, 1};
+    if (ok && own > p->most)
+        ok = llm_fail(error, "pipeline: %zu tokens of the template, expected at most %zu", own,
+                      p->most);
+    if (ok && !(b || full[0] <= p->most - own)) n[0] = p->most - own;
+    if (ok && b && !llm_token_pipeline_cut(n, p->most - own, p->strategy))
+        ok = llm_fail(error, "pipeline: the text to be cut is shorter than what is to go");
+    for (size_t k = 0; k < 2 && ok; k++)
+        if (n[k] < full[k] && n[k] <= p->stride)
+            ok = llm_fail(error, "pipeline: windows of %zu tokens, expected more than the stride",
+                          n[k]);
+        else
+            windows[k] = llm_token_pipeline_windows(full[k], n[k], p->stride);
+    for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
+        const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
+        size_t at[2] = {0, 0}; /* the windows of a and of b */
+        if (w > 0 && w <= later) at[0] = 1 + (w - 1) / windows[1], at[1] = (w - 1) % windows[1];
+        if (w > later) at[1] = w - later;
+        const llm_token_pipeline_token *token[2];
+        size_t count[2];
+        for (size_t k = 0; k < 2; k++) {
+            const size_t from = at[k] > 0 ? at[k] * (n[k] - p->stride) : 0;
+            token[k] = (const llm_token_pipeline_token *)(const void *)text[k].data;
+            if (from > 0) token[k] += from;
+            count[k] = full[k] - from < n[k] ? full[k] - from : n[k];
+        }
+        ok = llm_token_pipeline_template(out, t, template_text, token[0], count[0],
+                                         b ? token[1] : NULL, count[1], error);
+        const size_t end = out->size / unit;
+        ok = ok &&
+             (llm_buffer_put(ends, &end, sizeof end) || llm_fail(error, "pipeline: out of memory"));
+    }
+    for (size_t k = 0; k < 2; k++) llm_buffer_free(&text[k]);
+    llm_buffer_free(&none);
+    return ok;
+}
+
+/* The token (n of them) of text number `number` that has its byte `at`, or n: of several in one
+ * character the first. */
+LLM_API size_t llm_token_pipeline_find(const llm_token_pipeline_token *token, size_t n, int number,
+                                       size_t at) {
+    for (size_t i = 0; i < n; i++)
+        if (token[i].text == number && token[i].start <= at && at < token[i].end) return i;
+    return n;
+}
+
+/* @vocab_size ----------------------------------------------- Vocabulary size as a cost
+ *
+ *     tokens per byte of text = a + b V^-c                     more ids: shorter text, ever less so
+ *     training FLOPs = 6 (N + V d) tokens                      N: the parameters without vocabulary
+ *
+ * A larger vocabulary says the same text in fewer tokens, so that every layer runs less often; but
+ * each id adds a row of d numbers to the embedding and a logit to every softmax. Their product has
+ * one minimum, and it lies at larger V for larger models: to them a row is cheap beside N. What the
+ * formula leaves out: loss, memory for the logits, and rows so rare that they are never trained.
+ * Rounding V up to a multiple of 64 or 128 makes the matrices fit the hardware; logits of ids that
+ * do not exist are then -inf, so that they get no probability and no gradient.
+ *
+ * source  Tao et al. 2024, "Scaling laws with vocabulary: larger models deserve larger
+ *         vocabularies"; Kaplan et al. 2020, "Scaling laws for neural language models" (6 N FLOPs)
+ * needs   base
+ * see     @bpe_train @tokenizer_training @softmax
+ * topics  Vocabulary Size
+ */
+
+/* The smallest multiple that is V or more. */
+LLM_API size_t llm_vocab_size_pad(size_t V, size_t multiple) {
+    LLM_ASSERT(multiple > 0 && V <= SIZE_MAX - multiple);
+    return (V + multiple - 1) / multiple * multiple;
+}
+
+/* logits (N,P): the columns from V on, which are no ids, become -inf: softmax makes them 0, and the
+ * gradient p - y with them. */
+LLM_API void llm_vocab_size_mask(float *logits, size_t N, size_t V, size_t P) {
+    LLM_ASSERT(V <= P);
+    for (size_t i = 0; i < N; i++)
+        for (size_t v = V; v < P; v++) logits[i * P + v] = -INFINITY;
+}
+
+typedef struct {
+    double embedding;    /* parameters of the vocabulary: V d, twice that where not tied */
+    double share;        /* of all parameters */
+    double tokens;       /* that the text takes */
+    double flops;        /* to train on it once */
+    double softmax;      /* of these, for the logits: their share */
+    double logits_bytes; /* float logits of one batch of tokens */
+} llm_vocab_size_costs;
+
+/* Of a model with N other parameters, width d and V ids on `bytes` of text at tokens_per_byte, with
+ * `batch` tokens at a time. Looking up a row costs nothing, so an embedding that is not tied adds
+ * parameters but no FLOPs. */
+LLM_API llm_vocab_size_costs llm_vocab_size_cost(double N, double d, double V, bool tied,
+                                                 double bytes, double tokens_per_byte,
+                                                 double batch) {
+    llm_vocab_size_costs c;
+    c.embedding = (tied ? 1.0 : 2.0) * V * d;
+    c.share = c.embedding / (c.embedding + N);
+    c.tokens = bytes * tokens_per_byte;
+    c.flops = 6.0 * (N + V * d) * c.tokens;
+    c.softmax = V * d / (N + V * d);
+    c.logits_bytes = 4.0 * V * batch;
+    return c;
+}
+
+/* y = a + b V^-c */
+typedef struct {
+    double a, b, c;
+    double squares; /* the sum of squared residuals */
+} llm_vocab_size_curve;
+
+/* The best a and b for a given c: a line through the points (V^-c, y). */
+LLM_API llm_vocab_size_curve llm_vocab_size_line(const double *V, const double *y, size_t n,
+                                                 double c) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        x_mean += pow(V[i], -c) / (double)n;
+        y_mean += y[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const double x = pow(V[i], -c) - x_mean;
+        xx += x * x;
+        xy += x * (y[i] - y_mean);
+    }
+    llm_vocab_size_curve f = {0.0, xx > 0.0 ? xy / xx : 0.0, c, 0.0};
+    f.a = y_mean - f.b * x_mean;
+    for (size_t i = 0; i < n; i++) {
+        const double r = f.a + f.b * pow(V[i], -c) - y[i];
+        f.squares += r * r;
+    }
+    return f;
+}
+
+/* Least squares for V (n), y (n), n >= 3. Only c is searched for, between 0.01 and 4: a grid on a
+ * log scale, then golden sections around its best point. */
+LLM_API llm_vocab_size_curve llm_vocab_size_fit(const double *V, const double *y, size_t n) {
+    const double step = log(4.0 / 0.01) / 60.0, golden = 0.6180339887498949;
+    llm_vocab_size_curve best = llm_vocab_size_line(V, y, n, 0.01);
+    LLM_ASSERT(n >= 3);
+    for (int i = 1; i <= 60; i++) {
+        const llm_vocab_size_curve f = llm_vocab_size_line(V, y, n, 0.01 * exp(step * i));
+        if (f.squares < best.squares) best = f;
+    }
+    double low = log(best.c) - step, high = log(best.c) + step;
+    for (int i = 0; i < 80; i++) {
+        const double left = high - golden * (high - low), right = low + golden * (high - low);
+        if (llm_vocab_size_line(V, y, n, exp(left)).squares <
+            llm_vocab_size_line(V, y, n, exp(right)).squares)
+            high = right;
+        else
+            low = left;
+    }
+    return llm_vocab_size_line(V, y, n, exp(0.5 * (low + high)));
+}
+
+/* The V between low and high with the fewest FLOPs for a fixed text: where the derivative of
+ * (N + V d) (a + b V^-c) is 0. Times V^(c+1) / d that is a V^(c+1) + b (1 - c) V - N b c / d, which
+ * has one positive root for a, b, c > 0. */
+LLM_API double llm_vocab_size_best(const llm_vocab_size_curve *f, double N, double d, double low,
+                                   double high) {
+    LLM_ASSERT(f->a > 0.0 && f->b > 0.0 && f->c > 0.0 && low > 0.0 && low <= high);
+    for (int i = 0; i < 200; i++) {
+        const double V = 0.5 * (low + high);
+        const double slope =
+            f->a * pow(V, f->c + 1.0) + f->b * (1.0 - f->c) * V - N * f->b * f->c / d;
+        if (slope < 0.0)
+            low = V;
+        else
+            high = V;
+    }
+    return 0.5 * (low + high);
+}
+
+/* best vocabulary parameters = k N^gamma, least squares in logarithms over n >= 2 models; Tao et
+ * al. find gamma near 0.83: the vocabulary grows slower than the rest. */
+LLM_API void llm_vocab_size_scaling(double *k, double *gamma, const double *N,
+                                    const double *embedding, size_t n) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    LLM_ASSERT(n >= 2);
+    for (size_t i = 0; i < n; i++) {
+        x_mean += log(N[i]) / (double)n;
+        y_mean += log(embedding[i]) / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        xx += (log(N[i]) - x_mean) * (log(N[i]) - x_mean);
+        xy += (log(N[i]) - x_mean) * (log(embedding[i]) - y_mean);
+    }
+    *gamma = xy / xx;
+    *k = exp(y_mean - *gamma * x_mean);
+}
+
+/* @tokenizer_training --------------------------------------- What a tokenizer has learnt
+ *
+ *     tokens(r) = tokens(r - 1) - uses of merge r            fertility = tokens / words
+ *     efficiency = H_2.5(p) / log V,   H_alpha = log(sum p_i^alpha) / (1 - alpha)
+ *
+ * The first merges shorten a text most, the last ones hardly; some make a token that only served as
+ * a step to a longer one and is never produced again ("stranded"). Its row in the embedding is then
+ * never trained, and a model that meets it derails. What a vocabulary is worth shows before any
+ * model is trained: how many tokens a word takes, in one language beside another; and how evenly
+ * the ids are used, where Renyi's entropy of order 2.5 counts the frequent ones most. Rows that no
+ * gradient has told apart lie close together, so the mean of a few known ones finds the others.
+ *
+ * source  Zouhar et al. 2023, "Tokenization and the noiseless channel"; Rust et al. 2021, "How good
+ *         is your tokenizer?" (fertility); Petrov et al. 2023 (parity); Land & Bartolo 2024,
+ *         "Fishing for Magikarp" (indicator)
+ * needs   base arena unicode vocab_table bpe bpe_train
+ * see     @vocab_size @bpe_train
+ * topics  Tokenizer Training Dynamics & Vocab Sizing
+ */
+
+/* Word w of the counted ones as ids of single bytes; returns its length. */
+LLM_API size_t llm_tokenizer_training_bytes(int *ids, const llm_bpe *bpe,
+                                            const llm_bpe_train_words *words, size_t w) {
+    size_t size;
+    const char *bytes = llm_vocab_table_bytes(&words->word, w, &size);
+    for (size_t i = 0; i < size; i++) ids[i] = bpe->byte_id[(unsigned char)bytes[i]];
+    return size;
+}
+
+/* uses (merges) <- how often each merge is made in the counted words; tokens (merges) <- how many
+ * tokens they take after it. Every merge in turn goes over all words: merges times symbols. Scratch
+ * (from the arena): 4 bytes for each byte of the words, 8 for each word. Returns the tokens before
+ * the first merge, the bytes. */
+LLM_API uint64_t llm_tokenizer_training_curve(uint64_t *uses, uint64_t *tokens, const llm_bpe *bpe,
+                                              const llm_bpe_train_words *words, llm_arena *arena) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    const size_t mark = arena->used, W = words->word.count;
+    int *symbol = (int *)llm_arena_take(arena, words->word.bytes.size, sizeof *symbol);
+    size_t *length = (size_t *)llm_arena_take(arena, W, sizeof *length);
+    uint64_t bytes = 0, now;
+    for (size_t w = 0, at = 0; w < W; at += length[w++]) {
+        length[w] = llm_tokenizer_training_bytes(symbol + at, bpe, words, w);
+        bytes += count[w] * length[w];
+    }
+    now = bytes;
+    for (size_t r = 0; r < bpe->merges; r++) {
+        const llm_bpe_merge m = bpe->merge[r];
+        uses[r] = 0;
+        for (size_t w = 0; w < W; w++) {
+            int *s = symbol + (w > 0 ? words->word.end[w - 1] : 0);
+            size_t kept = 0;
+            for (size_t i = 0; i < length[w]; kept++) { /* from the left, without overlap */
+                const bool pair = i + 1 < length[w] && s[i] == m.left && s[i + 1] == m.right;
+                s[kept] = pair ? m.result : s[i];
+                i += pair ? 2 : 1;
+            }
+            uses[r] += count[w] * (length[w] - kept);
+            length[w] = kept;
+        }
+        tokens[r] = now -= uses[r];
+    }
+    arena->used = mark;
+    return bytes;
+}
+
+/* used (V) <- how often each id comes out when the counted words are encoded; returns their sum,
+ * the tokens. Scratch: llm_bpe_scratch of the longest word and 4 bytes for each of its bytes. */
+LLM_API uint64_t llm_tokenizer_training_used(uint64_t *used, const llm_bpe *bpe,
+                                             const llm_bpe_train_words *words, llm_arena *arena) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    uint64_t tokens = 0;
+    memset(used, 0, bpe->token.count * sizeof *used);
+    for (size_t w = 0; w < words->word.count; w++) {
+        const size_t mark = arena->used;
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&words->word, w, &size);
+        int *ids = (int *)llm_arena_take(arena, size, sizeof *ids);
+        const size_t n = llm_bpe_encode(ids, bpe, bytes, size, 0.0f, NULL, arena);
+        for (size_t i = 0; i < n; i++) used[ids[i]] += count[w];
+        tokens += count[w] * n;
+        arena->used = mark;
+    }
+    return tokens;
+}
+
+/* Tokens for each word of a text; words are what white space separates. 0 without words. Two texts
+ * that say the same in two languages: the ratio of their tokens is the parity. */
+LLM_API double llm_tokenizer_training_fertility(uint64_t tokens, const char *text, size_t size) {
+    size_t words = 0;
+    bool inside = false;
+    for (size_t at = 0; at < size;) {
+        uint32_t code;
+        at += llm_unicode_decode(&code, text + at, size - at);
+        const bool letter = llm_unicode_class(code) != LLM_UNICODE_SPACE;
+        words += letter && !inside;
+        inside = letter;
+    }
+    return words > 0 ? (double)tokens / (double)words : 0.0;
+}
+
+/* Renyi's entropy of order alpha >= 0 in nats of the shares used[i] / sum, over ids in use; alpha 1
+ * is Shannon's, 0 the logarithm of their number. */
+LLM_API double llm_tokenizer_training_renyi(const uint64_t *used, size_t V, double alpha) {
+    double all = 0.0, sum = 0.0;
+    LLM_ASSERT(alpha >= 0.0);
+    for (size_t i = 0; i < V; i++) all += (double)used[i];
+    for (size_t i = 0; i < V; i++) {
+        if (used[i] == 0) continue;
+        const double p = (double)used[i] / all;
+        sum += alpha == 1.0 ? -p * log(p) : pow(p, alpha);
+    }
+    if (all == 0.0) return 0.0;
+    return alpha == 1.0 ? sum : log(sum) / (1.0 - alpha);
+}
+
+/* The same as a share of log V, what V ids that are used alike would have; V > 1. */
+LLM_API double llm_tokenizer_training_efficiency(const uint64_t *used, size_t V, double alpha) {
+    LLM_ASSERT(V > 1);
+    return llm_tokenizer_training_renyi(used, V, alpha) / log((double)V);
+}
+
+/* ids (V) <- those of merges that were made at least `least` times in training and come out at most
+ * `most` times: steps to longer tokens. Returns how many. uses and used from above. */
+LLM_API size_t llm_tokenizer_training_stranded(int *ids, const llm_bpe *bpe, const uint64_t *uses,
+                                               const uint64_t *used, uint64_t least,
+                                               uint64_t most) {
+    size_t n = 0;
+    for (size_t r = 0; r < bpe->merges; r++)
+        if (uses[r] >= least && used[bpe->merge[r].result] <= most) ids[n++] = bpe->merge[r].result;
+    return n;
+}
+
+/* score (V) <- 1 - cosine of each row of E (V,C) and the mean row of `unused` (n > 0), ids known to
+ * be untrained; low scores are suspects. A row of zeros has 1. */
+LLM_API void llm_tokenizer_training_indicator(float *score, const float *E, const int *unused,
+                                              size_t n, size_t V, size_t C) {
+    LLM_ASSERT(n > 0);
+    for (size_t v = 0; v < V; v++) {
+        double dot = 0.0, row = 0.0, mean = 0.0;
+        for (size_t k = 0; k < C; k++) {
+            double m = 0.0;
+            for (size_t i = 0; i < n; i++) m += (double)E[(size_t)unused[i] * C + k];
+            dot += m * (double)E[v * C + k];
+            row += (double)E[v * C + k] * (double)E[v * C + k];
+            mean += m * m;
+        }
+        score[v] = row > 0.0 && mean > 0.0 ? (float)(1.0 - dot / sqrt(row * mean)) : 1.0f;
+    }
 }
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
@@ -31271,11 +32351,11 @@ LLM_API void llm_luong_local_backward(float *de, float *dh, float *dplace, const
  *     rows [Q heads | K heads | V heads]      this section, Phi-3; Llama's three matrices in a row
  *     the transpose of that                   GPT-2, whose Conv1D stores (in, out)
  *     rows head by head, q k v of each        GPT-NeoX, BLOOM
- * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head: llm_rmsnorm_forward over the
- * B H T rows of D, before any rotation.
+ * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head, the B H T rows of D with one
+ * set of gains for all heads, before any rotation.
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2
- * needs   matmul
+ * needs   matmul rmsnorm
  * see     @causal_attn (reads the fused rows), @gqa, @mha, @rope, @rmsnorm
  * topics  Query, Key, Value (QKV)
  */
@@ -31362,6 +32442,28 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
     for (size_t l = 0; l < L; l++)
         for (size_t m = 0; m < M; m++)
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
+/* q, k normalised in place, head by head, with gains q_gain, k_gain (D). q_root (B,H,T), k_root
+ * (B,Hkv,T): 1 over the root mean square of each row, for the backward pass, or NULL. Scores are
+ * then bounded by D times the largest product of two gains. */
+LLM_API void llm_qkv_norm_forward(float *q, float *k, float *q_root, float *k_root,
+                                  const float *q_gain, const float *k_gain, const llm_qkv_config *c,
+                                  float eps) {
+    llm_rmsnorm_forward(q, q_root, q, q_gain, c->B * c->H * c->T, c->D, eps);
+    llm_rmsnorm_forward(k, k_root, k, k_gain, c->B * c->Hkv * c->T, c->D, eps);
+}
+
+/* dq_in, dk_in, dq_gain (D), dk_gain (D) += <- dq, dk, the gradients of what forward made, and
+ * q_in, k_in, what it was given (a copy: it works in place), with its roots and gains. The gains
+ * are one for all heads, so theirs is a sum over B H T rows. dq_in may not be dq. */
+LLM_API void llm_qkv_norm_backward(float *dq_in, float *dk_in, float *dq_gain, float *dk_gain,
+                                   const float *dq, const float *dk, const float *q_in,
+                                   const float *k_in, const float *q_root, const float *k_root,
+                                   const float *q_gain, const float *k_gain,
+                                   const llm_qkv_config *c) {
+    llm_rmsnorm_backward(dq_in, dq_gain, dq, q_in, q_gain, q_root, c->B * c->H * c->T, c->D);
+    llm_rmsnorm_backward(dk_in, dk_gain, dk, k_in, k_gain, k_root, c->B * c->Hkv * c->T, c->D);
 }
 
 /* @attn_projection ------------------------------------------ Projection matrices and head merging
@@ -32710,6 +33812,83 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     arena->used = mark;
 }
 
+/* @causal_attn_step ----------------------------------------- Causal attention, one row at a time
+ *
+ *     o_t = sum_{j <= t} p_tj v_j          from the rows that are there already
+ *
+ * A text is written token by token. Nothing a new token brings changes what earlier positions
+ * computed, so their keys and values are kept and only the last row is new: O(t D) in place of
+ * O(t^2 D). The fused rows of @causal_attn are the cache; @kv_cache has the form for serving.
+ *
+ * The other function writes down the whole derivative for a short text: who can influence whom, and
+ * how much. Everything above the diagonal is exactly zero: this is what "causal" means, and with
+ * p_ij and v_j - o_i it is all that attention does.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3
+ * needs   exp
+ * see     @causal_attn, @kv_cache, @self_attn (products with the derivative)
+ * topics  -
+ */
+
+/* out (B,C) <- qkv (B,room,3C), of which the rows 0 .. t of each text are there: position t's
+ * output. Scratch: t + 1 floats, given back. */
+LLM_API void llm_causal_attn_step(float *out, const float *qkv, size_t t, size_t B, size_t room,
+                                  size_t C, size_t H, llm_arena *arena) {
+    LLM_ASSERT(H > 0 && C % H == 0 && t < room);
+    const size_t D = C / H, S = 3 * C, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *p = llm_arena_floats(arena, t + 1);
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *k = qkv + bh / H * room * S + C + bh % H * D, *v = k + C;
+        const float *q = k - C + t * S;
+        float *o = out + bh / H * C + bh % H * D, max = -INFINITY, sum = 0.0f;
+        for (size_t j = 0; j <= t; j++) {
+            float s = 0.0f;
+            LLM_SIMD_SUM(s)
+            for (size_t d = 0; d < D; d++) s += q[d] * k[j * S + d];
+            p[j] = scale * s;
+            max = p[j] > max ? p[j] : max;
+        }
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j <= t; j++) {
+            const float e = llm_expf(p[j] - max);
+            sum += e;
+            for (size_t d = 0; d < D; d++) o[d] += e * v[j * S + d];
+        }
+        for (size_t d = 0; d < D; d++) o[d] /= sum;
+    }
+    arena->used = mark;
+}
+
+/* jacobian (T,C,T,3C) <- d out_i,c / d qkv_j,e for one text, from forward's out (T,C), att (H,T,T)
+ * and qkv (T,3C). Within a head, c and e its dimensions d and n:
+ *     by v_j:  p_ij where d = n                by k_j:  c p_ij (v_jd - o_id) q_in
+ *     by q_i:  c sum_j p_ij (v_jd - o_id) k_jn          c = 1/sqrt(D)
+ * p_ij (v_j - o_i) is what a score is worth: it moves the mean towards v_j. */
+LLM_API void llm_causal_attn_jacobian(float *jacobian, const float *out, const float *att,
+                                      const float *qkv, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H, S = 3 * C;
+    const float scale = 1.0f / sqrtf((float)D);
+    for (size_t i = 0; i < T * C * T * S; i++) jacobian[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        for (size_t c = 0; c < C; c++) {
+            const size_t h = c / D, first = h * D; /* the head's dimensions are first .. */
+            const float *p = att + (h * T + i) * T, *q = qkv + i * S + first;
+            float *row = jacobian + (i * C + c) * T * S;
+            for (size_t j = 0; j <= i; j++) {
+                const float *k = qkv + j * S + C + first, v = qkv[j * S + 2 * C + c];
+                const float worth = scale * p[j] * (v - out[i * C + c]);
+                row[j * S + 2 * C + c] = p[j];
+                for (size_t n = 0; n < D; n++) {
+                    row[j * S + C + first + n] = worth * q[n];
+                    row[i * S + first + n] += worth * k[n];
+                }
+            }
+        }
+    }
+}
+
 /* @attn_head ------------------------------------------------ One head as a circuit
  *
  *     y = sum_h y_h          y_h = O_h W_O,h^T = P_h x (W_V,h^T W_O,h^T)
@@ -33261,6 +34440,278 @@ LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, 
         sum += (double)dy[i] * (double)a[i];
     }
     *dalpha += (float)((1.0 - (double)gate * (double)gate) * sum);
+}
+
+/* @attn_visual ---------------------------------------------- Attention visualization
+ *
+ *     a square for each weight: white for nothing, dark for all     row: who looks, column: at whom
+ *
+ * A matrix of weights is a picture, and structure that no number shows is seen at once: a diagonal
+ * below the diagonal (previous token), a dark first column (a sink), blocks (sentences). Three
+ * forms of the same map: characters for a terminal, a PPM image for tables of thousands of cells
+ * (every viewer reads it, and it is 15 bytes of header and the pixels), and an SVG with the tokens
+ * along its sides. Values may be negative, as those of an encoding are: then the colours run both
+ * ways from white at 0.
+ *
+ * A picture of weights is not yet an explanation: a weight on a token says that it was read, not
+ * that it was heard. @attn_visual_rollout asks further.
+ *
+ * source  Vig 2019, "A Multiscale Visualization of Attention in the Transformer Model"; Wong 2011,
+ *         "Color blindness" (the two colours)
+ * needs   buffer chart
+ * see     @attn_head @attn_visual_rollout
+ * topics  Attention Visualization
+ */
+
+/* Which value is white and which is full colour. low < 0: full colour the other way at low, white
+ * at 0. lower: cells above the diagonal are left out, whatever they hold (causal weights). */
+typedef struct {
+    float low, high;
+    bool lower;
+    size_t cell; /* pixels or units along a cell's side */
+} llm_attn_visual_config;
+
+/* Weights from 0 to 1, 16 a cell. */
+LLM_API llm_attn_visual_config llm_attn_visual_defaults(bool lower) {
+    llm_attn_visual_config c;
+    c.low = 0.0f, c.high = 1.0f, c.lower = lower, c.cell = 16;
+    return c;
+}
+
+/* How much of the full colour v gets, -1 (orange) .. 1 (blue). What is no number is white. */
+LLM_API float llm_attn_visual_share(float v, const llm_attn_visual_config *c) {
+    float share =
+        c->low < 0.0f ? (v < 0.0f ? -v / c->low : v / c->high) : (v - c->low) / (c->high - c->low);
+    if (!(share == share)) return 0.0f;
+    if (share > 1.0f) share = 1.0f;
+    return share < (c->low < 0.0f ? -1.0f : 0.0f) ? (c->low < 0.0f ? -1.0f : 0.0f) : share;
+}
+
+/* rgb <- white, mixed with blue (18, 80, 140) or orange (213, 94, 0). */
+LLM_API void llm_attn_visual_colour(unsigned char rgb[3], float share) {
+    static const float full[2][3] = {{18.0f, 80.0f, 140.0f}, {213.0f, 94.0f, 0.0f}};
+    for (size_t k = 0; k < 3; k++)
+        rgb[k] = (unsigned char)(255.5f - fabsf(share) * (255.0f - full[share < 0.0f][k]));
+}
+
+/* text += a (R,C) as characters, ten steps of darkness, each cell two wide so that it is square. */
+LLM_API bool llm_attn_visual_terminal(llm_buffer *text, const float *a, size_t R, size_t C,
+                                      const llm_attn_visual_config *c) {
+    static const char ink[] = " .:-=+*#%@";
+    bool ok = true;
+    for (size_t i = 0; i < R; i++) {
+        for (size_t j = 0; j < C; j++) {
+            const float share = fabsf(llm_attn_visual_share(a[i * C + j], c));
+            const char mark = c->lower && j > i ? ' ' : ink[(size_t)(share * 9.0f + 0.5f)];
+            const char cell[2] = {mark, mark};
+            ok = llm_buffer_put(text, cell, 2) && ok;
+        }
+        ok = llm_buffer_put(text, "\n", 1) && ok;
+    }
+    return ok;
+}
+
+/* image += a (R,C) as a PPM (P6), each number cell x cell pixels. False: out of memory. */
+LLM_API bool llm_attn_visual_ppm(llm_buffer *image, const float *a, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    LLM_ASSERT(c->cell > 0);
+    bool ok = llm_buffer_print(image, "P6\n%zu %zu\n255\n", C * c->cell, R * c->cell);
+    for (size_t y = 0; y < R * c->cell; y++)
+        for (size_t x = 0; x < C * c->cell; x++) {
+            const size_t i = y / c->cell, j = x / c->cell;
+            unsigned char rgb[3] = {255, 255, 255};
+            if (!c->lower || j <= i)
+                llm_attn_visual_colour(rgb, llm_attn_visual_share(a[i * C + j], c));
+            ok = llm_buffer_put(image, rgb, 3) && ok;
+        }
+    return ok;
+}
+
+/* svg += the cells of a (R,C) with their corner at (x, y), a part of a larger picture. Cells that
+ * would be all but white are left out. */
+LLM_API bool llm_attn_visual_cells(llm_buffer *svg, const float *a, size_t R, size_t C, double x,
+                                   double y, double side, const llm_attn_visual_config *c) {
+    const double width = side * (double)C, height = side * (double)R;
+    bool ok = c->lower ? llm_buffer_print(svg, "<path d='M%.1f %.1fv%.1fh%.1fz' fill='#f2f2f2'/>\n",
+                                          x, y, height, width)
+                       : llm_buffer_print(svg,
+                                          "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' "
+                                          "fill='#f2f2f2'/>\n",
+                                          x, y, width, height, width);
+    for (size_t i = 0; i < R; i++)
+        for (size_t j = 0; j < C && (!c->lower || j <= i); j++) {
+            const float share = llm_attn_visual_share(a[i * C + j], c);
+            if (fabsf(share) < 0.01f) continue;
+            ok = llm_buffer_print(svg,
+                                  "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' fill='%s' "
+                                  "fill-opacity='%.2f'/>\n",
+                                  x + side * (double)j, y + side * (double)i, side, side, side,
+                                  share < 0.0f ? "#d55e00" : "#12508c", (double)fabsf(share)) &&
+                 ok;
+        }
+    return ok;
+}
+
+/* svg += a whole picture: a (R,C) with names along the left side, row (R), and along the top,
+ * column (C); either NULL. Names are escaped and cut off behind 12 characters. */
+LLM_API bool llm_attn_visual_svg(llm_buffer *svg, const float *a, const char *const *row,
+                                 const char *const *column, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    const double side = (double)c->cell, left = row ? 92.0 : 4.0, top = column ? 92.0 : 4.0;
+    bool ok = llm_buffer_print(svg,
+                               "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %.0f %.0f' "
+                               "font-family='monospace' font-size='11'>\n"
+                               "<path d='M0 0h%.0fv%.0fH0z' fill='#fff'/>\n",
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0,
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0);
+    ok = llm_attn_visual_cells(svg, a, R, C, left, top, side, c) && ok;
+    for (size_t i = 0; row && i < R; i++) {
+        llm_buffer_print(svg, "<text x='%.1f' y='%.1f' text-anchor='end'>", left - 4.0,
+                         top + side * ((double)i + 0.5) + 4.0);
+        llm_chart_text(svg, row[i], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    for (size_t j = 0; column && j < C; j++) {
+        llm_buffer_print(svg, "<text transform='translate(%.1f %.1f) rotate(-90)'>",
+                         left + side * ((double)j + 0.5) + 4.0, top - 4.0);
+        llm_chart_text(svg, column[j], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    return llm_buffer_print(svg, "</svg>\n") && ok;
+}
+
+/* @attn_visual_rollout -------------------------------------- Attention through layers
+ *
+ *     A_l     = rows of (mean over heads of P_l + I) / 2, normalised
+ *     rollout = A_L ... A_2 A_1            flow_ij = most that can flow from output i to input j
+ *     norm_ij = | sum_h P_h,ij W_O,h v_h,j |
+ *
+ * In layer 5 a position is no token any more: it holds what four layers have mixed into it. Rollout
+ * follows all paths down to the inputs, multiplying weights along a path and adding over paths,
+ * with I / 2 for the residual stream, which carries half of everything past the layer. Flow takes
+ * the weights for the widths of pipes: a path is as good as its narrowest pipe.
+ *
+ * Both trust the weights. But a weight of 0.9 on a vector of length 0 moves nothing: trained models
+ * park their attention on a first token or a full stop whose values are small. The norm of what is
+ * carried over, after W_O, says how much arrives.
+ *
+ * source  Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3; Kobayashi
+ *         et al. 2020, "Attention is Not Only a Weight: Analyzing Transformers with Vector Norms";
+ *         Edmonds & Karp 1972 (augmenting along shortest paths)
+ * needs   arena
+ * see     @attn_visual @attn_head
+ * topics  -
+ */
+
+/* a (L,T,T) <- att (L,H,T,T): the mean over heads, mixed half and half with the identity. Rows sum
+ * to 1 also where those of att do not. causal: what stands above the diagonal is not read. */
+LLM_API void llm_attn_visual_rollout_mix(float *a, const float *att, size_t L, size_t H, size_t T,
+                                         bool causal) {
+    for (size_t row = 0; row < L * T; row++) {
+        const size_t l = row / T, i = row % T, seen = causal ? i + 1 : T;
+        double sum = 0.0;
+        for (size_t j = 0; j < T; j++) {
+            double mean = 0.0;
+            for (size_t h = 0; h < H && j < seen; h++)
+                mean += (double)att[((l * H + h) * T + i) * T + j] / (double)H;
+            mean = 0.5 * mean + (j == i ? 0.5 : 0.0);
+            a[row * T + j] = (float)mean;
+            sum += mean;
+        }
+        for (size_t j = 0; j < T; j++) a[row * T + j] = (float)((double)a[row * T + j] / sum);
+    }
+}
+
+/* r (T,T) <- a (L,T,T), the product of all layers, the last on the left. L = 0: the identity.
+ * Scratch: T T floats. */
+LLM_API void llm_attn_visual_rollout(float *r, const float *a, size_t L, size_t T,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *below = llm_arena_floats(arena, T * T);
+    for (size_t i = 0; i < T * T; i++) r[i] = i / T == i % T ? 1.0f : 0.0f;
+    for (size_t l = 0; l < L; l++) {
+        memcpy(below, r, T * T * sizeof(float));
+        for (size_t i = 0; i < T; i++)
+            for (size_t j = 0; j < T; j++) {
+                double sum = 0.0;
+                for (size_t k = 0; k < T; k++)
+                    sum += (double)a[(l * T + i) * T + k] * (double)below[k * T + j];
+                r[i * T + j] = (float)sum;
+            }
+    }
+    arena->used = mark;
+}
+
+/* The most that flows from `output` of the last layer to `input`, through pipes of width a (L,T,T).
+ * Node l T + i is position i under layer l; layer l joins node (l+1) T + i to nodes l T + j. Flow
+ * is pushed along shortest paths that have room, back through pipes in use too, until there is
+ * none. Scratch: L T T + T (L + 1) doubles and 2 T (L + 1) indices. */
+LLM_API double llm_attn_visual_rollout_max_flow(const float *a, size_t output, size_t input,
+                                                size_t L, size_t T, llm_arena *arena) {
+    LLM_ASSERT(output < T && input < T && L > 0);
+    const size_t nodes = (L + 1) * T, source = L * T + output, mark = arena->used;
+    double *used = llm_arena_doubles(arena, L * T * T), *room = llm_arena_doubles(arena, nodes);
+    size_t *from = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    size_t *queue = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    double flow = 0.0;
+    for (size_t i = 0; i < L * T * T; i++) used[i] = 0.0;
+    for (;;) {
+        size_t head = 0, tail = 0;
+        for (size_t n = 0; n < nodes; n++) room[n] = 0.0;
+        room[source] = (double)INFINITY, queue[tail++] = source;
+        while (head < tail && room[input] == 0.0) {
+            const size_t n = queue[head++], l = n / T, i = n % T;
+            for (size_t j = 0; j < 2 * T; j++) { /* down to layer l - 1, then back up to l + 1 */
+                const bool down = j < T;
+                if (down ? l == 0 : l == L) continue;
+                const size_t to =
+                    down ? n - i - T + j : n - i + j; /* (l-1) T + j, (l+1) T + j - T */
+                const size_t pipe = down ? ((l - 1) * T + i) * T + j : (l * T + j - T) * T + i;
+                const double left = down ? (double)a[pipe] - used[pipe] : used[pipe];
+                if (left <= 1e-12 || room[to] > 0.0) continue;
+                room[to] = left < room[n] ? left : room[n];
+                from[to] = n, queue[tail++] = to;
+            }
+        }
+        if (room[input] == 0.0) break;
+        const double more = room[input];
+        for (size_t n = input; n != source; n = from[n]) {
+            const size_t up = from[n];
+            if (up / T > n / T) /* down */
+                used[(n / T * T + up % T) * T + n % T] += more;
+            else
+                used[(up / T * T + n % T) * T + up % T] -= more;
+        }
+        flow += more;
+    }
+    arena->used = mark;
+    return flow;
+}
+
+/* norm (T,T) <- att (H,T,T), v (H,T,D), wo (C,H D): the length of what position i gets from j.
+ * causal: what stands above the diagonal is not read, and 0 is written. Scratch: (H T + 1) C
+ * floats. */
+LLM_API void llm_attn_visual_rollout_norm(float *norm, const float *att, const float *v,
+                                          const float *wo, size_t H, size_t T, size_t D, size_t C,
+                                          bool causal, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *carried = llm_arena_floats(arena, H * T * C), *sum = llm_arena_floats(arena, C);
+    for (size_t n = 0; n < H * T * C; n++) {
+        const float *w = wo + (n % C * H + n / (T * C)) * D, *x = v + n / C * D;
+        carried[n] = 0.0f;
+        for (size_t d = 0; d < D; d++) carried[n] += w[d] * x[d];
+    }
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j < T; j++) {
+            double square = 0.0;
+            for (size_t c = 0; c < C; c++) sum[c] = 0.0f;
+            for (size_t h = 0; h < H && !(causal && j > i); h++)
+                for (size_t c = 0; c < C; c++)
+                    sum[c] += att[(h * T + i) * T + j] * carried[(h * T + j) * C + c];
+            for (size_t c = 0; c < C; c++) square += (double)sum[c] * (double)sum[c];
+            norm[i * T + j] = (float)sqrt(square);
+        }
+    arena->used = mark;
 }
 
 /* @positional_encoding -------------------------------------- Positional encoding
@@ -35759,6 +37210,247 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     for (size_t p = 0; p < parts; p++)
         llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
     arena->used = mark;
+}
+
+/* @memory_efficient_attn ------------------------------------ Memory-efficient attention
+ *
+ *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
+ *
+ * Attention in memory of the size of one chunk of keys: a query meets the keys chunk by chunk, and
+ * what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
+ * there. Backward makes each chunk's weights again. Rabe and Staats saw that this is enough; @flash
+ * is the same sum with chunks chosen for a GPU's fast memory. What this form keeps is freedom: any
+ * chunk, dropout, and any array as bias, with its gradient, in xFormers' layout (batch, position,
+ * head, dimension).
+ *
+ * source  Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; xFormers,
+ *         memory_efficient_attention and its attn_bias classes
+ * needs   error exp dropout gqa flash_split
+ * see     @flash23 (tiles), @masked_score (biases that broadcast), @attn_dispatch
+ * topics  xFormers / Memory-Efficient Attention
+ */
+
+/* What query i sees: everything; keys 0 .. i; keys 0 .. i + Mk - M; those of its own text; of its
+ * own text those at its own place and before. */
+typedef enum {
+    LLM_MEMORY_EFFICIENT_ATTN_ALL,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL
+} llm_memory_efficient_attn_mask;
+
+/* M queries, Mk keys. Texts of BLOCKS stand behind each other in one batch row: text n has queries
+ * start_q[n] .. start_q[n+1]-1 and keys start_k[n] ..; blocks of them. bias (bias_B,bias_H,M,Mk) or
+ * NULL: extents 1 or B and H. chunk: keys at a time. Dropout's entry (b,h,i,j) is
+ * number offset + ((b H + h) M + i) Mk + j of seed's stream. */
+typedef struct {
+    size_t B, M, Mk, H, K, chunk;
+    llm_memory_efficient_attn_mask mask;
+    const size_t *start_q, *start_k;
+    size_t blocks;
+    const float *bias;
+    size_t bias_B, bias_H;
+    float scale, dropout;
+    uint64_t seed, offset;
+} llm_memory_efficient_attn_config;
+
+/* No mask, bias or dropout; chunks of sqrt(Mk), rounded up. */
+LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
+                                                                            size_t Mk, size_t H,
+                                                                            size_t K) {
+    llm_memory_efficient_attn_config c;
+    memset(&c, 0, sizeof c);
+    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
+    c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    c.bias_B = c.bias_H = 1;
+    c.scale = 1.0f / sqrtf((float)K);
+    return c;
+}
+
+/* Query i sees the keys first .. end-1. */
+LLM_API void llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t i,
+                                             const llm_memory_efficient_attn_config *c) {
+    size_t n = 0;
+    *first = 0;
+    *end = c->Mk;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER) *end = i + 1;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
+        *end = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+        c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL) {
+        while (n < c->blocks && c->start_q[n + 1] <= i) n++;
+        LLM_ASSERT(n < c->blocks && c->start_k[n] <= c->start_k[n + 1]);
+        *first = c->start_k[n];
+        *end = c->start_k[n + 1];
+        if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL &&
+            *end - *first > i - c->start_q[n] + 1)
+            *end = *first + (i - c->start_q[n]) + 1;
+    }
+    if (*end > c->Mk) *end = c->Mk;
+}
+
+/* False and a message, if the config's bias does not broadcast or there is no chunk. */
+LLM_API bool llm_memory_efficient_attn_check(const llm_memory_efficient_attn_config *c,
+                                             llm_error *error) {
+    if (c->chunk == 0)
+        return llm_fail(error, "memory_efficient_attn: the chunk is 0, expected at least 1");
+    if (c->bias && ((c->bias_B != 1 && c->bias_B != c->B) || (c->bias_H != 1 && c->bias_H != c->H)))
+        return llm_fail(error,
+                        "memory_efficient_attn: bias for %zu texts and %zu heads, expected 1 or "
+                        "%zu and 1 or %zu",
+                        c->bias_B, c->bias_H, c->B, c->H);
+    return true;
+}
+
+/* The first of the Mk numbers of bias that query i of head bh = b H + h gets. */
+LLM_API size_t llm_memory_efficient_attn_bias(size_t bh, size_t i,
+                                              const llm_memory_efficient_attn_config *c) {
+    const size_t b = c->bias_B == 1 ? 0 : bh / c->H, h = c->bias_H == 1 ? 0 : bh % c->H;
+    return ((b * c->bias_H + h) * c->M + i) * c->Mk;
+}
+
+/* s (n) <- scores of query i, q (K), against n keys from j on; k is head bh's first key. */
+LLM_API void llm_memory_efficient_attn_scores(float *s, const float *q, const float *k, size_t bh,
+                                              size_t i, size_t j, size_t n,
+                                              const llm_memory_efficient_attn_config *c) {
+    const float *bias = c->bias ? c->bias + llm_memory_efficient_attn_bias(bh, i, c) + j : NULL;
+    for (size_t x = 0; x < n; x++) {
+        s[x] = c->scale * llm_gqa_dot(q, k + (j + x) * c->H * c->K, c->K);
+        if (bias) s[x] += bias[x];
+    }
+}
+
+/* out (B,M,H,K), lse (B,M,H) <- q (B,M,H,K), k, v (B,Mk,H,K). A query that sees nothing, or -inf
+ * only: 0 and -inf. Scratch: B H min(chunk, Mk) + B H K floats, given back. */
+LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const float *q,
+                                               const float *k, const float *v,
+                                               const llm_memory_efficient_attn_config *c,
+                                               llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
+        const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
+        float *p = scratch + bh * (chunk + K), *part = p + chunk;
+        for (size_t i = 0; i < c->M; i++) {
+            float *o = out + at_q + i * row, *l = lse + (bh / c->H * c->M + i) * c->H + bh % c->H;
+            size_t first, end;
+            llm_memory_efficient_attn_range(&first, &end, i, c);
+            for (size_t d = 0; d < K; d++) o[d] = 0.0f;
+            *l = -INFINITY;
+            for (size_t j = first, n; j < end; j += n) {
+                n = end - j < chunk ? end - j : chunk;
+                float max = -INFINITY, sum = 0.0f;
+                llm_memory_efficient_attn_scores(p, q + at_q + i * row, k + at_k, bh, i, j, n, c);
+                for (size_t x = 0; x < n; x++) max = fmaxf(max, p[x]);
+                if (max == -INFINITY) continue;
+                for (size_t x = 0; x < n; x++) sum += p[x] = llm_expf(p[x] - max);
+                for (size_t x = 0; x < n; x++) p[x] /= sum;
+                if (c->dropout > 0.0f)
+                    llm_dropout_forward(p, p, n, c->dropout, c->seed,
+                                        c->offset + (bh * c->M + i) * c->Mk + j);
+                for (size_t d = 0; d < K; d++) part[d] = 0.0f;
+                for (size_t x = 0; x < n; x++)
+                    for (size_t d = 0; d < K; d++) part[d] += p[x] * v[at_k + (j + x) * row + d];
+                const float lse_part = max + logf(sum);
+                llm_flash_split_merge(o, l, part, &lse_part, 1, K);
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk, dv and dbias (bias's extents) += <- dout, forward's out, lse and inputs; dbias may be
+ * NULL. Scratch: 2 min(chunk, Mk) floats. One head after another, since they may share dbias. */
+LLM_API void llm_memory_efficient_attn_backward(float *dq, float *dk, float *dv, float *dbias,
+                                                const float *dout, const float *out,
+                                                const float *lse, const float *q, const float *k,
+                                                const float *v,
+                                                const llm_memory_efficient_attn_config *c,
+                                                llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *p = llm_arena_floats(arena, 2 * chunk), *dp = p + chunk;
+    for (size_t bhi = 0; bhi < c->B * c->H * c->M; bhi++) {
+        const size_t i = bhi % c->M, bh = bhi / c->M, b = bh / c->H, h = bh % c->H;
+        const size_t at_q = (b * c->M + i) * row + h * K, at_k = b * c->Mk * row + h * K;
+        const float *g = dout + at_q, along = llm_gqa_dot(g, out + at_q, K);
+        const float total = lse[(b * c->M + i) * c->H + h];
+        size_t first, end;
+        llm_memory_efficient_attn_range(&first, &end, i, c);
+        if (total == -INFINITY) continue;
+        for (size_t j = first, n; j < end; j += n) {
+            const uint64_t number = c->offset + bhi * c->Mk + j;
+            n = end - j < chunk ? end - j : chunk;
+            llm_memory_efficient_attn_scores(p, q + at_q, k + at_k, bh, i, j, n, c);
+            for (size_t x = 0; x < n; x++) {
+                p[x] = llm_expf(p[x] - total);
+                dp[x] = llm_gqa_dot(g, v + at_k + (j + x) * row, K);
+            }
+            if (c->dropout > 0.0f) llm_dropout_forward(dp, dp, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) dp[x] = p[x] * (dp[x] - along); /* that of the score */
+            if (c->dropout > 0.0f) llm_dropout_forward(p, p, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) {
+                const size_t key = at_k + (j + x) * row;
+                if (dbias) dbias[llm_memory_efficient_attn_bias(bh, i, c) + j + x] += dp[x];
+                for (size_t d = 0; d < K; d++) {
+                    dq[at_q + d] += c->scale * dp[x] * k[key + d];
+                    dk[key + d] += c->scale * dp[x] * q[at_q + d];
+                    dv[key + d] += p[x] * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @attn_dispatch -------------------------------------------- Which form of attention to run
+ *
+ *     one query, no mask -> split over keys;  intervals without bias -> tiles;  else -> chunks
+ *
+ * A library has several forms of attention, each the fastest for some inputs and wrong for others,
+ * and a call runs the fastest that can do what is asked. When a model is slower than it should be,
+ * the question is which form ran and why no better one did: so the choice comes with its reasons,
+ * and it looks at the shapes and options only, never at the numbers.
+ *
+ * source  xFormers, memory_efficient_attention's dispatcher; PyTorch's sdp_utils (whose warnings
+ *         say why a backend was passed over)
+ * needs   buffer memory_efficient_attn
+ * see     @flash_split, @flash23
+ * topics  -
+ */
+
+typedef enum {
+    LLM_ATTN_DISPATCH_SPLIT, /* @flash_split: one query, all keys */
+    LLM_ATTN_DISPATCH_FLASH, /* @flash23: tiles, no bias, no dropout */
+    LLM_ATTN_DISPATCH_CHUNKS /* @memory_efficient_attn: everything */
+} llm_attn_dispatch_form;
+
+/* The fastest form for c. why, unless NULL, gets a line for each faster one that was passed
+ * over. */
+LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
+                                                 const llm_memory_efficient_attn_config *c) {
+    const bool texts = c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+                       c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL;
+    bool corner = c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER && c->M != c->Mk;
+    for (size_t n = 0; n < c->blocks && c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL; n++)
+        corner = corner || c->start_q[n + 1] - c->start_q[n] != c->start_k[n + 1] - c->start_k[n];
+    const char *extra = c->bias ? "a bias" : c->dropout > 0.0f ? "dropout" : NULL;
+    const char *against = extra       ? extra
+                          : c->M != 1 ? "more than one query"
+                          : c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER || texts ? "a mask"
+                                                                                : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_SPLIT;
+    if (why) llm_buffer_print(why, "flash_split cannot have %s\n", against);
+    against = extra ? extra : corner ? "a diagonal from the upper left corner" : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_FLASH;
+    if (why) llm_buffer_print(why, "flash23 cannot have %s\n", against);
+    return LLM_ATTN_DISPATCH_CHUNKS;
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */

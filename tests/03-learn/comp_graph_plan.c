@@ -247,8 +247,7 @@ TEST(comp_graph_plan, "lives and places by hand, in arrays that are exactly long
         size_t many[40], same[40];
         memset(dirty.memory, 0x11, dirty.size);
         llm_comp_graph_create(&h, 40, &dirty);
-        for (size_t i = 0; i < n; i++) llm_comp_graph_input(&h, "x", 1, 1 + i, true);
-        CHECK(llm_comp_graph_order(many, &h, &dirty, &error));
+        for (size_t i = 0; i < n; i++) many[i] = llm_comp_graph_input(&h, "x", 1, 1 + i, true);
         CHECK(llm_comp_graph_plan_share(same, &h, many, &dirty) == 0);
     }
 }

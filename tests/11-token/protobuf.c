@@ -88,6 +88,7 @@ TEST(protobuf, "broken messages end with a sentence, and nothing comes after it"
         {"\x08\x05\x10", 3, 1, "m, byte 3: expected a varint"},
         {"\x08\x05\x00\x01", 4, 1, "m, byte 2: expected a field number from 1 to 2^29 - 1"},
         {"\x80\x80\x80\x80\x10\x01", 6, 0, "m, byte 0: expected a field number"},
+        {"\x02\x00", 2, 0, "m, byte 0: expected a field number"},
         {"\x0d\x01\x02\x03", 4, 0, "m, byte 1: expected 4 bytes"},
         {"\x09\x01\x02\x03\x04\x05\x06\x07", 8, 0, "m, byte 1: expected 8 bytes"},
         {"\x0a\x02"

@@ -248,7 +248,8 @@ TEST(unigram_lattice, "uniform at alpha 0: 2^(n-1) segmentations where all piece
     llm_pieces_free(&p);
 }
 
-TEST(unigram_lattice, "the first id is a piece like any other, and the unknown one may be the last") {
+TEST(unigram_lattice,
+     "the first id is a piece like any other, and the unknown one may be the last") {
     llm_pieces p = llm_pieces_empty();
     llm_rng rng = llm_rng_seed(5);
     CHECK(llm_pieces_put(&p, "a", 1, -1.0, LLM_PIECES_NORMAL, NULL));

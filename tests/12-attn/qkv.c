@@ -55,8 +55,7 @@ static void qkv_layer(float *y, const float *x, const float *w, const float *b, 
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 1 << 16));
     llm_qkv_forward(q, k, v, x, w, b, c, &arena);
-    if (q_norm) llm_rmsnorm_forward(q, NULL, q, q_norm, H * T, D, 1e-6f);
-    if (k_norm) llm_rmsnorm_forward(k, NULL, k, k_norm, Hkv * T, D, 1e-6f);
+    if (q_norm) llm_qkv_norm_forward(q, k, NULL, NULL, q_norm, k_norm, c, 1e-6f);
     float *f = floats(rot / 2), *cosine = floats(T * rot / 2), *sine = floats(T * rot / 2);
     llm_rope_inv_freq(f, rot, 10000.0f);
     llm_rope_table(cosine, sine, NULL, f, T, rot);
@@ -165,4 +164,57 @@ TEST(qkv, "with W_Q = W_K scores are symmetric, otherwise not") {
         CHECK(same ? asymmetry < 1e-5 : asymmetry > 1.0);
     }
     llm_arena_destroy(&arena);
+}
+
+static double qkv_norm_loss(const float *x, const float *gain, const float *dy, size_t rows,
+                            size_t D, double eps) {
+    double loss = 0.0;
+    for (size_t r = 0; r < rows; r++) {
+        const double root = sqrt(dot(x + r * D, x + r * D, D) / (double)D + eps);
+        for (size_t d = 0; d < D; d++)
+            loss += (double)x[r * D + d] / root * (double)gain[d] * (double)dy[r * D + d];
+    }
+    return loss;
+}
+
+TEST(qkv, "normalised heads: gradients equal finite differences, scores are bounded by the gains") {
+    enum { B = 2, T = 3, H = 4, HKV = 2, D = 5, NQ = B * H * T * D, NK = B * HKV * T * D };
+    llm_qkv_config c = llm_qkv_defaults(B, T, H * D, H);
+    c.Hkv = HKV;
+    float q_in[NQ], k_in[NK], q[NQ], k[NK], gq[D], gk[D], dq[NQ], dk[NK], rq[NQ / D], rk[NK / D];
+    float dq_in[NQ] = {0}, dk_in[NK] = {0}, dgq[D] = {0}, dgk[D] = {0};
+    llm_rng rng = llm_rng_seed(21);
+    llm_rng_normal_fill(&rng, q_in, NQ);
+    llm_rng_normal_fill(&rng, k_in, NK);
+    llm_rng_normal_fill(&rng, gq, D);
+    llm_rng_normal_fill(&rng, gk, D);
+    llm_rng_normal_fill(&rng, dq, NQ);
+    llm_rng_normal_fill(&rng, dk, NK);
+    memcpy(q, q_in, sizeof q);
+    memcpy(k, k_in, sizeof k);
+    llm_qkv_norm_forward(q, k, rq, rk, gq, gk, &c, 0.1f);
+    for (size_t i = 0; i < NQ; i++) {
+        const float *row = q_in + i / D * D;
+        CHECK_NEAR(q[i], (double)q_in[i] / sqrt(dot(row, row, D) / D + 0.1) * (double)gq[i % D],
+                   1e-6);
+    }
+    for (size_t i = 0; i < NK; i++) {
+        const float *row = k_in + i / D * D;
+        CHECK_NEAR(k[i], (double)k_in[i] / sqrt(dot(row, row, D) / D + 0.1) * (double)gk[i % D],
+                   1e-6);
+    }
+    llm_qkv_norm_backward(dq_in, dk_in, dgq, dgk, dq, dk, q_in, k_in, rq, rk, gq, gk, &c);
+    CHECK_GRAD(dq_in, q_in, NQ, 1e-2f, 5e-4f, qkv_norm_loss(q_in, gq, dq, NQ / D, D, 0.1));
+    CHECK_GRAD(dk_in, k_in, NK, 1e-2f, 5e-4f, qkv_norm_loss(k_in, gk, dk, NK / D, D, 0.1));
+    CHECK_GRAD(dgq, gq, D, 1e-2f, 5e-4f, qkv_norm_loss(q_in, gq, dq, NQ / D, D, 0.1));
+    CHECK_GRAD(dgk, gk, D, 1e-2f, 5e-4f, qkv_norm_loss(k_in, gk, dk, NK / D, D, 0.1));
+    for (size_t i = 0; i < NQ; i++) q_in[i] *= 1e4f; /* however large the inputs are */
+    memcpy(q, q_in, sizeof q);
+    llm_qkv_norm_forward(q, k, NULL, NULL, gq, gk, &c, 1e-6f);
+    float most = 0.0f;
+    for (size_t d = 0; d < D; d++)
+        for (size_t e = 0; e < D; e++) most = fmaxf(most, fabsf(gq[d] * gk[e]));
+    for (size_t i = 0; i < NQ / D; i++)
+        for (size_t j = 0; j < NK / D; j++)
+            CHECK(fabs(dot(q + i * D, k + j * D, D)) <= 1.00001 * D * (double)most);
 }

@@ -347,22 +347,25 @@ static void rows_optimizers(void) {
 }
 
 static void rows_attention(void) {
-    enum { B = 4, T = 256, C = 768, H = 12 };
-    float *qkv = numbers(3 * B * T * C), *dqkv = numbers(3 * B * T * C), *out = numbers(B * T * C);
-    float *att = numbers((size_t)B * H * T * T);
+    enum { C = 768, H = 12, MOST = 1024 };
+    const size_t shape[2][2] = {{4, 256}, {1, MOST}};
+    const char *name[2] = {"4 x 256 x 768", "1 x 1024 x 768"};
+    float *qkv = numbers(3 * MOST * C), *dqkv = numbers(3 * MOST * C), *out = numbers(MOST * C);
+    float *att = numbers((size_t)H * MOST * MOST);
     llm_arena arena;
     if (!llm_arena_create(&arena, (size_t)1 << 26)) exit(2);
-    const double work =
-        2e-9 * B * H * (double)T * (T + 1) * (C / H); /* two products, half of each */
-    for (size_t w = 0; w < ways && wanted("causal_attn"); w++) {
+    for (size_t i = 0; i < 2 * ways && wanted("causal_attn"); i++) {
+        const size_t w = i / 2, B = shape[i % 2][0], T = shape[i % 2][1];
+        /* two products, half of each */
+        const double work = 2e-9 * (double)(B * H * T * (T + 1)) * (C / H);
         double t;
         use_threads(threads[w]);
         BEST(t, 0.5, llm_causal_attn_forward(out, att, qkv, B, T, C, H));
-        print_row("causal_attn forward", "4 x 256 x 768", threads[w], t, work / t, "GFLOP/s",
+        print_row("causal_attn forward", name[i % 2], threads[w], t, work / t, "GFLOP/s",
                   peak_fma[w]);
-        BEST(t, 0.5, llm_causal_attn_backward(dqkv, out, att, qkv, B, T, C, H, &arena));
         printf("\n");
-        print_row("causal_attn backward", "4 x 256 x 768", threads[w], t, 2 * work / t, "GFLOP/s",
+        BEST(t, 0.5, llm_causal_attn_backward(dqkv, out, att, qkv, B, T, C, H, &arena));
+        print_row("causal_attn backward", name[i % 2], threads[w], t, 2 * work / t, "GFLOP/s",
                   peak_fma[w]);
         printf("\n");
     }
@@ -493,8 +496,8 @@ static void rows_token(void) {
     if (!line || !ids || !llm_arena_create(&arena, llm_bpe_scratch(LETTERS))) exit(2);
     memset(line, '-', LETTERS); /* rules of dashes are merged again and again */
     BEST(best, 0.5, llm_bpe_encode(ids, &t.bpe, line, LETTERS, 0.0f, NULL, &arena));
-    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe, one pre-token", "1 MB of dashes", 1e3 * best,
-           1e-6 * LETTERS / best);
+    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe, one pre-token", "1 MB of dashes",
+           1e3 * best, 1e-6 * LETTERS / best);
     llm_arena_destroy(&arena);
     free(line);
     free(ids);
