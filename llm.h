@@ -31367,6 +31367,207 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
         }
 }
 
+/* @token_pipeline ------------------------------------------- Tokenization pipeline
+ *
+ *     texts -> tokens with their places -> cut to length, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
+ *
+ * What stands around a tokenizer when a model reads one text or a pair. Every token remembers which
+ * bytes of the original it came from and which word it belongs to, or no answer could be marked in
+ * a text and no label given to a word. A text that is too long is cut into windows that share
+ * `stride` tokens, so that nothing is lost at a cut. Then a template puts control tokens and type
+ * ids around the texts; the room for them is taken off before. What is easily got wrong: a pair is
+ * cut where it is longest, so that both keep the same number of tokens unless one is short.
+ *
+ * source  Hugging Face tokenizers, TemplateProcessing, truncate_encodings, Encoding::merge_with
+ * needs   error buffer pre_tokenize pre_words vocab_table pieces spm added_tokens tokenizer
+ * see     @pad @bos @special_tokens
+ * topics  Tokenization Pipeline
+ */
+typedef struct {
+    int id, type;      /* type: of the template, 0 or 1 mostly */
+    int word, text;    /* the word in its text, and the text 0 or 1; -1 for the template's own */
+    size_t start, end; /* the bytes of the text; 0, 0 for the template's own */
+} llm_token_pipeline_token;
+
+/* How many bytes of text, from `at` on, a piece stands for; the first mark of all may be none. */
+LLM_API size_t llm_token_pipeline_piece(const llm_spm *s, int id, const char *text, size_t size,
+                                        size_t at, bool first) {
+    size_t n, end = at;
+    const char *piece = llm_vocab_table_bytes(&s->pieces.text, (size_t)id, &n);
+    if (llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_BYTE) return 1;
+    for (size_t i = 0; i < n;) {
+        const bool mark = llm_pre_words_mark(piece, n, i) == 3;
+        if (!(mark && first && i == 0)) end += mark ? llm_pre_words_mark(text, size, end) : 1;
+        i += mark ? 3 : 1;
+    }
+    return end - at;
+}
+
+/* Appends the tokens of text number `number`, in which control tokens are text. Pieces need bytes
+ * for what they do not know, and a model that leaves text as it is. */
+LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, int number,
+                                     const char *text, size_t size, llm_error *error) {
+    if (t->pieces && (t->spm.rules.size > 0 || t->spm.squeeze || t->spm.suffix ||
+                      !llm_pieces_fallback(&t->spm.pieces)))
+        return llm_fail(error, "pipeline: places through rules or unknown pieces: not supported");
+    int *ids;
+    size_t count, word_end = 0;
+    if (!llm_tokenizer_encode(t, &ids, &count, text, size, error)) return false;
+    const bool added = t->pieces ? t->spm.prefix : t->prefix_space && size > 0 && text[0] != ' ';
+    bool ok = true;
+    int word = -1;
+    for (size_t i = 0, at = 0, n; i < count && ok; i++) {
+        if (t->pieces)
+            n = llm_token_pipeline_piece(&t->spm, ids[i], text, size, at, added && i == 0);
+        else if ((size_t)ids[i] < t->bpe.token.count)
+            llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &n);
+        else
+            n = 0; /* an added token */
+        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && n == 0 && !t->pieces; k++) {
+            const char *name;
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &name);
+            if (one->id == ids[i]) n = one->size;
+        }
+        if (!t->pieces && added && i == 0) n--;     /* the space that was put in front */
+        while (at >= word_end && word_end < size) { /* a token never reaches across words */
+            word_end += t->pieces ? llm_pre_words_metaspace(text + word_end, size - word_end)
+                                  : llm_pre_tokenize(text + word_end, size - word_end, t->pattern);
+            word++;
+        }
+        const llm_token_pipeline_token one = {ids[i], 0, word < 0 ? 0 : word, number, at, at + n};
+        ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
+        at += n;
+    }
+    free(ids);
+    return ok;
+}
+
+typedef enum {
+    LLM_TOKEN_PIPELINE_LONGEST, /* first off the longer text, until both are as long */
+    LLM_TOKEN_PIPELINE_FIRST,   /* only off the first, or the second */
+    LLM_TOKEN_PIPELINE_SECOND
+} llm_token_pipeline_strategy;
+
+/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
+ * have at most `most`. False where the strategy leaves nothing. */
+LLM_API bool llm_token_pipeline_cut(size_t n[2], size_t most,
+                                    llm_token_pipeline_strategy strategy) {
+    if (n[0] + n[1] <= most) return true;
+    const size_t remove = n[0] + n[1] - most;
+    if (strategy != LLM_TOKEN_PIPELINE_LONGEST) {
+        size_t *one = &n[strategy == LLM_TOKEN_PIPELINE_SECOND];
+        if (*one <= remove) return false;
+        *one -= remove;
+        return true;
+    }
+    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
+    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
+    n[1 - small] = most - n[small];
+    return true;
+}
+
+/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
+LLM_API size_t llm_token_pipeline_windows(size_t n, size_t most, size_t stride) {
+    if (n <= most) return 1;
+    LLM_ASSERT(stride < most);
+    return 1 + (n - most + (most - stride) - 1) / (most - stride);
+}
+
+/* Appends the template's tokens around windows of the texts. A template is words with spaces
+ * between: $A and $B are the texts, anything else is a control token of t; ":1" behind one is its
+ * type. */
+LLM_API bool llm_token_pipeline_template(llm_buffer *out, const llm_tokenizer *t,
+                                         const char *template_text,
+                                         const llm_token_pipeline_token *a, size_t a_count,
+                                         const llm_token_pipeline_token *b, size_t b_count,
+                                         llm_error *error) {
+    for (const char *s = template_text; *s;) {
+        size_t length = strcspn(s, " "), name = length;
+        int type = 0;
+        if (length > 2 && s[length - 2] == ':' && s[length - 1] >= '0' && s[length - 1] <= '9')
+            type = s[length - 1] - '0', name = length - 2;
+        const bool first = name == 2 && memcmp(s, "$A", 2) == 0;
+        const bool text = first || (name == 2 && memcmp(s, "$B", 2) == 0);
+        const int id = text ? 0 : llm_added_tokens_find(&t->added, s, name);
+        if (id < 0) return llm_fail(error, "template: \"%.*s\" is no control token", (int)name, s);
+        const size_t count = !text ? 1 : first ? a_count : b ? b_count : 0;
+        for (size_t i = 0; i < count; i++) {
+            llm_token_pipeline_token one = {id, 0, -1, -1, 0, 0};
+            if (text) one = first ? a[i] : b[i];
+            one.type = type;
+            if (!llm_buffer_put(out, &one, sizeof one))
+                return llm_fail(error, "pipeline: out of memory");
+        }
+        s += length + (s[length] == ' ');
+    }
+    return true;
+}
+
+typedef struct {
+    const char *single, *pair; /* templates */
+    size_t most, stride;       /* tokens in all; SIZE_MAX: no limit */
+    llm_token_pipeline_strategy strategy;
+} llm_token_pipeline;
+
+/* Appends to out all windows of the texts a and b (b NULL: one text), one behind another, and to
+ * ends (size_t) where each ends. The first is what a model reads that takes one; then
+ * come, as in tokenizers, each further window of a with all of b's, and the first with b's others. */
+LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm_token_pipeline *p,
+                                    const llm_tokenizer *t, const char *a, size_t a_size,
+                                    const char *b, size_t b_size, llm_error *error) {
+    llm_buffer text[2] = {{NULL, 0, 0}, {NULL, 0, 0}}, none = {NULL, 0, 0};
+    const char *template_text = b ? p->pair : p->single;
+    const size_t unit = sizeof(llm_token_pipeline_token);
+    bool ok = llm_token_pipeline_text(&text[0], t, 0, a, a_size, error) &&
+              (!b || llm_token_pipeline_text(&text[1], t, 1, b, b_size, error)) &&
+              llm_token_pipeline_template(&none, t, template_text, NULL, 0, NULL, 0, error);
+    const size_t full[2] = {text[0].size / unit, text[1].size / unit}, own = none.size / unit;
+    size_t n[2] = {full[0], full[1]}, windows[2] = {1, 1};
+    if (ok && own > p->most)
+        ok = llm_fail(error, "pipeline: %zu tokens of the template, expected at most %zu", own,
+                      p->most);
+    if (ok && !(b || full[0] <= p->most - own)) n[0] = p->most - own;
+    if (ok && b && !llm_token_pipeline_cut(n, p->most - own, p->strategy))
+        ok = llm_fail(error, "pipeline: the text to be cut is shorter than what is to go");
+    for (size_t k = 0; k < 2 && ok; k++)
+        if (n[k] < full[k] && n[k] <= p->stride)
+            ok = llm_fail(error, "pipeline: windows of %zu tokens, expected more than the stride",
+                          n[k]);
+        else
+            windows[k] = llm_token_pipeline_windows(full[k], n[k], p->stride);
+    for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
+        const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
+        size_t at[2] = {0, 0}; /* the windows of a and of b */
+        if (w > 0 && w <= later) at[0] = 1 + (w - 1) / windows[1], at[1] = (w - 1) % windows[1];
+        if (w > later) at[1] = w - later;
+        const llm_token_pipeline_token *token[2];
+        size_t count[2];
+        for (size_t k = 0; k < 2; k++) {
+            const size_t from = at[k] > 0 ? at[k] * (n[k] - p->stride) : 0;
+            token[k] = (const llm_token_pipeline_token *)(const void *)text[k].data;
+            if (from > 0) token[k] += from;
+            count[k] = full[k] - from < n[k] ? full[k] - from : n[k];
+        }
+        ok = llm_token_pipeline_template(out, t, template_text, token[0], count[0],
+                                         b ? token[1] : NULL, count[1], error);
+        const size_t end = out->size / unit;
+        ok = ok &&
+             (llm_buffer_put(ends, &end, sizeof end) || llm_fail(error, "pipeline: out of memory"));
+    }
+    for (size_t k = 0; k < 2; k++) llm_buffer_free(&text[k]);
+    llm_buffer_free(&none);
+    return ok;
+}
+
+/* The token (n of them) of text number `number` that has its byte `at`, or n: of several in one
+ * character the first. */
+LLM_API size_t llm_token_pipeline_find(const llm_token_pipeline_token *token, size_t n, int number,
+                                       size_t at) {
+    for (size_t i = 0; i < n; i++)
+        if (token[i].text == number && token[i].start <= at && at < token[i].end) return i;
+    return n;
+}
+
 /* @vocab_size ----------------------------------------------- Vocabulary size as a cost
  *
  *     tokens per byte of text = a + b V^-c                     more ids: shorter text, ever less so
@@ -31659,207 +31860,6 @@ LLM_API void llm_tokenizer_training_indicator(float *score, const float *E, cons
         }
         score[v] = row > 0.0 && mean > 0.0 ? (float)(1.0 - dot / sqrt(row * mean)) : 1.0f;
     }
-}
-
-/* @token_pipeline ------------------------------------------- Tokenization pipeline
- *
- *     texts -> tokens with their places -> cut to length, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
- *
- * What stands around a tokenizer when a model reads one text or a pair. Every token remembers which
- * bytes of the original it came from and which word it belongs to, or no answer could be marked in
- * a text and no label given to a word. A text that is too long is cut into windows that share
- * `stride` tokens, so that nothing is lost at a cut. Then a template puts control tokens and type
- * ids around the texts; the room for them is taken off before. What is easily got wrong: a pair is
- * cut where it is longest, so that both keep the same number of tokens unless one is short.
- *
- * source  Hugging Face tokenizers, TemplateProcessing, truncate_encodings, Encoding::merge_with
- * needs   error buffer pre_tokenize pre_words vocab_table pieces spm added_tokens tokenizer
- * see     @pad @bos @special_tokens
- * topics  Tokenization Pipeline
- */
-typedef struct {
-    int id, type;      /* type: of the template, 0 or 1 mostly */
-    int word, text;    /* the word in its text, and the text 0 or 1; -1 for the template's own */
-    size_t start, end; /* the bytes of the text; 0, 0 for the template's own */
-} llm_token_pipeline_token;
-
-/* How many bytes of text, from `at` on, a piece stands for; the first mark of all may be none. */
-LLM_API size_t llm_token_pipeline_piece(const llm_spm *s, int id, const char *text, size_t size,
-                                        size_t at, bool first) {
-    size_t n, end = at;
-    const char *piece = llm_vocab_table_bytes(&s->pieces.text, (size_t)id, &n);
-    if (llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_BYTE) return 1;
-    for (size_t i = 0; i < n;) {
-        const bool mark = llm_pre_words_mark(piece, n, i) == 3;
-        if (!(mark && first && i == 0)) end += mark ? llm_pre_words_mark(text, size, end) : 1;
-        i += mark ? 3 : 1;
-    }
-    return end - at;
-}
-
-/* Appends the tokens of text number `number`, in which control tokens are text. Pieces need bytes
- * for what they do not know, and a model that leaves text as it is. */
-LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, int number,
-                                     const char *text, size_t size, llm_error *error) {
-    if (t->pieces && (t->spm.rules.size > 0 || t->spm.squeeze || t->spm.suffix ||
-                      !llm_pieces_fallback(&t->spm.pieces)))
-        return llm_fail(error, "pipeline: places through rules or unknown pieces: not supported");
-    int *ids;
-    size_t count, word_end = 0;
-    if (!llm_tokenizer_encode(t, &ids, &count, text, size, error)) return false;
-    const bool added = t->pieces ? t->spm.prefix : t->prefix_space && size > 0 && text[0] != ' ';
-    bool ok = true;
-    int word = -1;
-    for (size_t i = 0, at = 0, n; i < count && ok; i++) {
-        if (t->pieces)
-            n = llm_token_pipeline_piece(&t->spm, ids[i], text, size, at, added && i == 0);
-        else if ((size_t)ids[i] < t->bpe.token.count)
-            llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &n);
-        else
-            n = 0; /* an added token */
-        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && n == 0 && !t->pieces; k++) {
-            const char *name;
-            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &name);
-            if (one->id == ids[i]) n = one->size;
-        }
-        if (!t->pieces && added && i == 0) n--;     /* the space that was put in front */
-        while (at >= word_end && word_end < size) { /* a token never reaches across words */
-            word_end += t->pieces ? llm_pre_words_metaspace(text + word_end, size - word_end)
-                                  : llm_pre_tokenize(text + word_end, size - word_end, t->pattern);
-            word++;
-        }
-        const llm_token_pipeline_token one = {ids[i], 0, word < 0 ? 0 : word, number, at, at + n};
-        ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
-        at += n;
-    }
-    free(ids);
-    return ok;
-}
-
-typedef enum {
-    LLM_TOKEN_PIPELINE_LONGEST, /* first off the longer text, until both are as long */
-    LLM_TOKEN_PIPELINE_FIRST,   /* only off the first, or the second */
-    LLM_TOKEN_PIPELINE_SECOND
-} llm_token_pipeline_strategy;
-
-/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
- * have at most `most`. False where the strategy leaves nothing. */
-LLM_API bool llm_token_pipeline_cut(size_t n[2], size_t most,
-                                    llm_token_pipeline_strategy strategy) {
-    if (n[0] + n[1] <= most) return true;
-    const size_t remove = n[0] + n[1] - most;
-    if (strategy != LLM_TOKEN_PIPELINE_LONGEST) {
-        size_t *one = &n[strategy == LLM_TOKEN_PIPELINE_SECOND];
-        if (*one <= remove) return false;
-        *one -= remove;
-        return true;
-    }
-    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
-    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
-    n[1 - small] = most - n[small];
-    return true;
-}
-
-/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
-LLM_API size_t llm_token_pipeline_windows(size_t n, size_t most, size_t stride) {
-    if (n <= most) return 1;
-    LLM_ASSERT(stride < most);
-    return 1 + (n - most + (most - stride) - 1) / (most - stride);
-}
-
-/* Appends the template's tokens around windows of the texts. A template is words with spaces
- * between: $A and $B are the texts, anything else is a control token of t; ":1" behind one is its
- * type. */
-LLM_API bool llm_token_pipeline_template(llm_buffer *out, const llm_tokenizer *t,
-                                         const char *template_text,
-                                         const llm_token_pipeline_token *a, size_t a_count,
-                                         const llm_token_pipeline_token *b, size_t b_count,
-                                         llm_error *error) {
-    for (const char *s = template_text; *s;) {
-        size_t length = strcspn(s, " "), name = length;
-        int type = 0;
-        if (length > 2 && s[length - 2] == ':' && s[length - 1] >= '0' && s[length - 1] <= '9')
-            type = s[length - 1] - '0', name = length - 2;
-        const bool first = name == 2 && memcmp(s, "$A", 2) == 0;
-        const bool text = first || (name == 2 && memcmp(s, "$B", 2) == 0);
-        const int id = text ? 0 : llm_added_tokens_find(&t->added, s, name);
-        if (id < 0) return llm_fail(error, "template: \"%.*s\" is no control token", (int)name, s);
-        const size_t count = !text ? 1 : first ? a_count : b ? b_count : 0;
-        for (size_t i = 0; i < count; i++) {
-            llm_token_pipeline_token one = {id, 0, -1, -1, 0, 0};
-            if (text) one = first ? a[i] : b[i];
-            one.type = type;
-            if (!llm_buffer_put(out, &one, sizeof one))
-                return llm_fail(error, "pipeline: out of memory");
-        }
-        s += length + (s[length] == ' ');
-    }
-    return true;
-}
-
-typedef struct {
-    const char *single, *pair; /* templates */
-    size_t most, stride;       /* tokens in all; SIZE_MAX: no limit */
-    llm_token_pipeline_strategy strategy;
-} llm_token_pipeline;
-
-/* Appends to out all windows of the texts a and b (b NULL: one text), one behind another, and to
- * ends (size_t) where each ends. The first is what a model reads that takes one; then
- * come, as in tokenizers, each further window of a with all of b's, and the first with b's others. */
-LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm_token_pipeline *p,
-                                    const llm_tokenizer *t, const char *a, size_t a_size,
-                                    const char *b, size_t b_size, llm_error *error) {
-    llm_buffer text[2] = {{NULL, 0, 0}, {NULL, 0, 0}}, none = {NULL, 0, 0};
-    const char *template_text = b ? p->pair : p->single;
-    const size_t unit = sizeof(llm_token_pipeline_token);
-    bool ok = llm_token_pipeline_text(&text[0], t, 0, a, a_size, error) &&
-              (!b || llm_token_pipeline_text(&text[1], t, 1, b, b_size, error)) &&
-              llm_token_pipeline_template(&none, t, template_text, NULL, 0, NULL, 0, error);
-    const size_t full[2] = {text[0].size / unit, text[1].size / unit}, own = none.size / unit;
-    size_t n[2] = {full[0], full[1]}, windows[2] = {1, 1};
-    if (ok && own > p->most)
-        ok = llm_fail(error, "pipeline: %zu tokens of the template, expected at most %zu", own,
-                      p->most);
-    if (ok && !(b || full[0] <= p->most - own)) n[0] = p->most - own;
-    if (ok && b && !llm_token_pipeline_cut(n, p->most - own, p->strategy))
-        ok = llm_fail(error, "pipeline: the text to be cut is shorter than what is to go");
-    for (size_t k = 0; k < 2 && ok; k++)
-        if (n[k] < full[k] && n[k] <= p->stride)
-            ok = llm_fail(error, "pipeline: windows of %zu tokens, expected more than the stride",
-                          n[k]);
-        else
-            windows[k] = llm_token_pipeline_windows(full[k], n[k], p->stride);
-    for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
-        const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
-        size_t at[2] = {0, 0}; /* the windows of a and of b */
-        if (w > 0 && w <= later) at[0] = 1 + (w - 1) / windows[1], at[1] = (w - 1) % windows[1];
-        if (w > later) at[1] = w - later;
-        const llm_token_pipeline_token *token[2];
-        size_t count[2];
-        for (size_t k = 0; k < 2; k++) {
-            const size_t from = at[k] > 0 ? at[k] * (n[k] - p->stride) : 0;
-            token[k] = (const llm_token_pipeline_token *)(const void *)text[k].data;
-            if (from > 0) token[k] += from;
-            count[k] = full[k] - from < n[k] ? full[k] - from : n[k];
-        }
-        ok = llm_token_pipeline_template(out, t, template_text, token[0], count[0],
-                                         b ? token[1] : NULL, count[1], error);
-        const size_t end = out->size / unit;
-        ok = ok &&
-             (llm_buffer_put(ends, &end, sizeof end) || llm_fail(error, "pipeline: out of memory"));
-    }
-    for (size_t k = 0; k < 2; k++) llm_buffer_free(&text[k]);
-    llm_buffer_free(&none);
-    return ok;
-}
-
-/* The token (n of them) of text number `number` that has its byte `at`, or n: of several in one
- * character the first. */
-LLM_API size_t llm_token_pipeline_find(const llm_token_pipeline_token *token, size_t n, int number,
-                                       size_t at) {
-    for (size_t i = 0; i < n; i++)
-        if (token[i].text == number && token[i].start <= at && at < token[i].end) return i;
-    return n;
 }
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
