@@ -10122,14 +10122,12 @@ LLM_KERNEL void llm_maml_kernel(float *phi, float *loss, float *part, const floa
     for (int l = 0; l <= net.layers; l++) units += net.size[l];
     float *g = sw + P, *a = g + P, *z = a + rows * units;
     for (unsigned i = threadIdx.x; i < P; i += blockDim.x) sw[i] = llm_load(w, i);
-    __syncthreads();
-    for (size_t t = 0; t < steps; t++) {
+    for (size_t t = 0; t < steps; t++) { /* a barrier stands in front of what reads sw */
         llm_cuda_maml_row_gradient(g, a, z, sw, support.x + task * support.N * in,
                                    support.label ? support.label + task * support.N : NULL,
                                    support.target ? support.target + task * support.N * K : NULL,
                                    (unsigned)support.N, net);
         for (unsigned i = threadIdx.x; i < P; i += blockDim.x) sw[i] -= llm_load(rate, i) * g[i];
-        __syncthreads();
     }
     for (unsigned i = threadIdx.x; phi && i < P; i += blockDim.x)
         llm_store(phi, task * P + i, sw[i]);
@@ -10150,7 +10148,7 @@ llm_cuda_maml_launch(float *phi, float *loss, float *part, const llm_mlp *m, con
     const size_t P = llm_mlp_param_count(m), rows = support.N > query.N ? support.N : query.N;
     llm_cuda_mlp net;
     size_t units = 0;
-    LLM_ASSERT(m->layers <= LLM_CUDA_MLP_LAYERS);
+    if (m->layers > LLM_CUDA_MLP_LAYERS) return (cudaError_t)cudaErrorInvalidValue;
     net.layers = (int)m->layers, net.act = m->act, net.head = m->head;
     for (size_t l = 0; l <= m->layers; l++) units += net.size[l] = (unsigned)m->size[l];
     const size_t shared = 2 * (P + rows * units) * sizeof(float);
@@ -10162,7 +10160,7 @@ llm_cuda_maml_launch(float *phi, float *loss, float *part, const llm_mlp *m, con
 /* phi (tasks,P) <- w (P) after so many steps with rates (P) on each task's support set:
  * llm_maml_adapt; their mean minus w is Reptile's direction. A batch holds the examples of all
  * tasks, x (tasks,N,size[0]) and label (tasks,N) or target, with N those of one, on the device. A
- * net and examples that do not fit into 227 KB are an invalid value. */
+ * net of more than 8 layers, or what does not fit into 227 KB, is an invalid value. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_maml_adapt(float *phi, const llm_mlp *m, const float *w, const float *rate,
                     llm_maml_batch support, size_t tasks, size_t steps, cudaStream_t stream) {

@@ -94,7 +94,8 @@ static size_t unigram_answer(uint32_t *out, const char *text, size_t size, const
     return m->decoded ? bytes : n;
 }
 
-TEST(unigram, "awkward strings in many scripts: SentencePiece's ids and texts, Hugging Face's ids") {
+TEST(unigram,
+     "awkward strings in many scripts: SentencePiece's ids and texts, Hugging Face's ids") {
     unigram_model m = {tiny_pieces_golden("piece"), true, false};
     tiny_hostile_check("hostile/single", TINY_HOSTILE_VALID, unigram_answer, &m);
     m.decoded = true;
