@@ -284,6 +284,7 @@
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   token_pipeline           Tokenization pipeline
  *   vocab_size               Vocabulary size as a cost
  *   tokenizer_training       What a tokenizer has learnt
  * 12-attn                    ATTENTION AND POSITION
@@ -31376,7 +31377,7 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
 
 /* @token_pipeline ------------------------------------------- Tokenization pipeline
  *
- *     texts -> tokens with their places -> cut to length, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
+ *     texts -> tokens and their places -> cut, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
  *
  * What stands around a tokenizer when a model reads one text or a pair. Every token remembers which
  * bytes of the original it came from and which word it belongs to, or no answer could be marked in
@@ -31517,8 +31518,8 @@ typedef struct {
 } llm_token_pipeline;
 
 /* Appends to out all windows of the texts a and b (b NULL: one text), one behind another, and to
- * ends (size_t) where each ends. The first is what a model reads that takes one; then
- * come, as in tokenizers, each further window of a with all of b's, and the first with b's others. */
+ * ends (size_t) where each ends. The first is what a model reads that takes one; then come, as in
+ * tokenizers, each further window of a with all of b's, and the first with b's others. */
 LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm_token_pipeline *p,
                                     const llm_tokenizer *t, const char *a, size_t a_size,
                                     const char *b, size_t b_size, llm_error *error) {

@@ -66,8 +66,8 @@ TEST(tanh, "the scaled form has its fixed points at 1 and -1; a cap caps and has
     CHECK_NEAR(y[0], 1.0f, 1e-6);
 }
 
-/* Epochs, up to `most`, until a net with one hidden layer of 8 reaches a loss of 0.01 on sin, targets
- * around 0. */
+/* Epochs, up to `most`, until a net with one hidden layer of 8 reaches a loss of 0.01 on sin,
+ * targets around 0. */
 static size_t th_epochs(int act, uint64_t seed, size_t most) {
     const size_t size[3] = {1, 8, 1};
     const llm_mlp m = {size, 2, act, LLM_OUTPUT_LAYER_MSE};
