@@ -265,6 +265,7 @@ TEST(spm, "cut files are refused or read, and never more than that; out of memor
         llm_error error;
         spm_message *copy = (spm_message *)test_memory(1, sizeof *copy);
         *copy = m;
+        error.message[0] = 0;
         spm_calls = calls;
         ok = llm_spm_read(&s, copy->data, copy->size, &error);
         spm_calls = 1 << 30;

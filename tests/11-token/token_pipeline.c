@@ -261,6 +261,7 @@ TEST(token_pipeline, "templates, and what is wrong in one sentence; memory runs 
     }
     bool ok = false;
     for (int calls = 0; calls < 60 && !ok; calls++) {
+        error.message[0] = 0;
         pipe_calls = calls;
         ok = llm_token_pipeline_run(&out, &ends, &pipe_settings, &t, "a b", 3, "c", 1, &error);
         pipe_calls = 1 << 30;
