@@ -34299,7 +34299,7 @@ LLM_API double llm_attn_visual_rollout_max_flow(const float *a, size_t output, s
     for (;;) {
         size_t head = 0, tail = 0;
         for (size_t n = 0; n < nodes; n++) room[n] = 0.0;
-        room[source] = INFINITY, queue[tail++] = source;
+        room[source] = (double)INFINITY, queue[tail++] = source;
         while (head < tail && room[input] == 0.0) {
             const size_t n = queue[head++], l = n / T, i = n % T;
             for (size_t j = 0; j < 2 * T; j++) { /* down to layer l - 1, then back up to l + 1 */
