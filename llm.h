@@ -25092,8 +25092,8 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  *     1110xxxx 10xxxxxx 10xxxxxx           up to FFFF    11110xxx 10xxxxxx (3 times)  up to 10FFFF
  *
  * Tokenizers cut text where the class of the character changes, so they must know which of
- * 1,114,112 code points are letters, numbers, marks and white space. The table is 2608 runs of
- * equal class, spelt as 51 rows of characters: a search finds the row, and its runs are counted
+ * 1,114,112 code points are letters, numbers, marks and white space. The table is 2844 runs of
+ * equal class, spelt as 53 rows of characters: a search finds the row, and its runs are counted
  * off. Bytes that are no UTF-8 must not stop a tokenizer: a sequence that breaks off counts as one
  * unknown character up to where it can no longer be completed (a "maximal subpart"). Overlong
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
@@ -25111,15 +25111,19 @@ typedef enum {
     LLM_UNICODE_OTHER, /* controls (Cc), private use, surrogates, what is not assigned */
     LLM_UNICODE_SPACE, /* White_Space */
     LLM_UNICODE_NUMBER,
-    LLM_UNICODE_MARK,
+    LLM_UNICODE_MARK,  /* Mn: drawn over or under what is before it */
     LLM_UNICODE_CASED, /* only in the rows: upper and lower case in turn */
     LLM_UNICODE_UPPER, /* from here on letters; title case counts as UPPER */
     LLM_UNICODE_LOWER,
     LLM_UNICODE_LETTER, /* without case: modifiers, Hebrew, Chinese */
     LLM_UNICODE_PUNCT,
     LLM_UNICODE_SYMBOL,
-    LLM_UNICODE_FORMAT /* Cf: invisible, such as joiners and marks of direction */
+    LLM_UNICODE_FORMAT, /* Cf: invisible, such as joiners and marks of direction */
+    LLM_UNICODE_SPACING /* Mc, Me: marks that take room or enclose */
 } llm_unicode_kind;
+
+/* Both kinds of marks, as a set with a bit for each class. */
+enum { LLM_UNICODE_MARKS = 1 << LLM_UNICODE_MARK | 1 << LLM_UNICODE_SPACING };
 
 /* The number of bytes, 1 to 4, of the first character of text (size > 0), and its code. */
 LLM_API size_t llm_unicode_decode(uint32_t *code, const char *text, size_t size) {
@@ -25171,55 +25175,57 @@ typedef struct {
 static const llm_unicode_row llm_unicode_rows[] = {
     {0x00000, ")A.)J*]b`b^7B\\d\\LR]b[bSR[b[b(*)R*[f[cT[bie2bM\\b1T[3[LObL?SPbS@E8@MEHME/@DNFCA"},
     {0x0018A, "GNIMGMHOGMFE?BMAAFCFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJeZDhFXh?TbThI>8BBTbFM"},
-    {0x00378, "$TO[F&cF[H#F#GMLI#LAS#@FNHOEPPFMbAFNL3@S0@EZb>?E7@EFME(B#L&@#U`S)@\\Ud#>-@[8[9[9"},
+    {0x00378, "$TO[F&cF[H#F#GMLI#LAS#@FNHOEPPFMbAFNL3@S0@EZb<qE7@EFME(B#L&@#U`S)@\\Ud#>-@[8[9[9"},
     {0x005C6, "[:(ZS&W\\)Cnd\\b\\c>C[i]Z+@>M7B^U8Z+B[T>?ib=U9b;U7BVcTaF#iT8ZV>S$Z=A>CT)F7BZY>AU"},
-    {0x007F6, "b]T$8cZN;T>AT:T<$aG#ZQ:$[#ZC'ZPbZ?j'>AZ*@>Pi>YZ6@:T>JT>?ZB9\\7B[ZH:#Z@$U$ZN#Z?#T"},
-    {0x009B3, "%W$8T>?$9$:T)@8&U#V9$7BUc6cT[8$:#Y&U$ZN#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8[)B:#ZA#V#"},
-    {0x00A93, "ZN#Z?#U#X$8T>@#:#:$T)GU9$7B[b)?T=#:#Z@$U$ZN#Z?#U#X$8T>?$9$:'<&U#V9$7BbT6)B8T#Y%V"},
-    {0x00B91, "#W%U#T#U%U%V%ZD&<%:#;$T(8)F7Eh@'<Z@#V#ZO#ZH$8T>?#:#;)?9#V#U$U9$7B)?[7?bT:[Z@#V#"},
-    {0x00C92, "ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T>?#:#;Tb&V87?V9$7KbY#:#ZJ%ZP#ZA#T$Z?%"},
-    {0x00DCA, "8&=#8#>@(7B$9[)DZ0@8U>?&bZ?>@[7B\\)%@U#T#X#ZP#T#ZB8U>AT$X#T#>?#7B$W)XTdaGb[d9g7L"},
-    {0x00F34, "b8b8b8^9Z@#Z$@&>L[9X>C#>$@#h@8g#c_e\\)%@Z+@>LT7B`Y;W:T:U>?V;ZE>DT87B;cL&@#F'F$"},
-    {0x010D0, "S+@[TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:aA7L%ZHhB(L:A$R$[Z<Tb[ZI*ZR\\"},
-    {0x0169D, "%Z/A]3Z@)?ZJ;)AZK:\\)AZJ9)DZE#V#9)DZ4@>X]T]bT8$7B(7B(aC:i87B(Z=A)?X9ZZ8T'Z*A)BZW"},
-    {0x0191F, "#>D&>D&b%\\7BZV$X)CZ,@&ZR(7C%hZZO<$\\Z5@>B#>U$87B(7B(a?T`$>%A)G<Z/@>IZ@#\\7Ba?hB"},
-    {0x01B6B, ">AhA]:ZV>EU7BZ,@>F)@^Z$@>L%_7B%V7BZ$@\\SAFM'L+@$Ha@)@:[>MW8Y8U:T'S,@Z#ASETSZZ%@"},
-    {0x01DC0, ">$AE&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJbMdO#NJdP$NI#dS@"},
-    {0x01FE8, "Jd$O#NJc#0CmaP+m*aLbaEbaD*m#oB1T$6d\\T7Bd\\ZIh%@)C>Y)GcFeFcMHNHMbFdJgFbFbFbIbMIM"},
-    {0x02135, "WMcNGfFPeMb73@FM5c&h(L^hU\\h;G)NhC)M7<@h2A7Nh8TaF7Vh1@\\hWaBh'MaNh#A^hX\\h&L$h6C"},
-    {0x02C00, "L0@S0@AGNE?GBMFRUGE,BMgB:FM'^1\\S&@#M'M$Z8@)?T[)F8ZO)AZ?#Z?#Z?#Z?#Z?#Z?#Z?#Z?#>X"},
-    {0x02E00, "a/@TaXcaD$^)ThR#h=A)Dh.F)RhH*]bU1aBcaDb7A=[Xc3U[c#Z:A$9cV[Z>A[W'Z+@#Z&B#c4hBZX"},
-    {0x031C0, "h&@)AbZHhW#7BhV7@b7GhX7Bh'@7Gh(JZ(.Gh$AZ%*#@%h7@)AZ.@\\Z-H]ZH7BU)LE.@T;[>B[TETU9"},
-    {0x0A6A0, "Z*A7B9`)@hOZAcEFNE>@TS@CEBTcBTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<e8%6e(Z4@^)@9Z2@"},
-    {0x0A8B4, ">J)@\\7B(>JY]T[U87BZT>@\\ZO>E)C[ZU%;Z/@>FaE#T7B&\\X8ZB7BX#Z)@>F)AV8Z@9$7B$^ZOdT:"},
-    {0x0AA7E, "Z2@8T:U9X9T8T)PV\\ZC<\\V9)BY$Y$Y)AZ?#Z?#S+@bWSATcG$S4AZ#@>@[9$7B(Z8)M)DZO&Z1@"},
-    {0x0D7FC, ")48IZ:K$Z2B)&@S?)DQ'T8ZBbZE#X#T#U#U#Z4BhYZ7K\\hHZ$AcZ6@h@)XZDe>HaB(>Ha#@#aFb[d#["},
-    {0x0FE69, "b\\&X#Z3C$i#]b`b^7B\\d\\LR]b[bSR[b[ba?Z=A%Y$Y$Y$V%h?#h?)Bkc$ZD#ZR#ZK#U#ZG$ZF)Z"},
-    {0x10080, "Z'C']&7-@%hA79@hI2d#hE%b)/@h-@8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV#[Z$@&Z@[5)*@"},
-    {0x10400, "L(@S(@Z2A$7B(L$@&S$@&Z(@)@Z4@)C[LC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF"},
-    {0x107C0, ")$AY$T#Z,@#U%T$ZO#[7@ZOc7?ZW)@7A)0@ZK#U'5ZN6%[ZR'[ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$"},
-    {0x10A38, ":&87A)?aA)?ZU2[ZU3)XZ@bZT9&5a?)AZ6@%a?ZN$7@ZK'7@ZJ)?^)D7?)4AZ-A)7@L3@)ES3@)?6Z$@"},
-    {0x10D24, ";)@7B(7BYLN%<[TSN)@c)(F7W#Z*@#9[$U)HY#c<[h@ZN#>HZU7BT)@ZN>C4_)NZJ;^)&@ZM7?)LZO)A"},
-    {0x11000, ":Z5@>Ga?&7V8U9T)A;Z-@>C\\i^8)Bi$ZQ)?7B(:Z$@>F#7B^T9T)@Z#@8\\T)A:Z0@>FW^;[97BT[T]"},
-    {0x111E0, "#7L)CZJ#ZQ>D`8U8)>@Z?#T#W#ZG#ZB[(Z/@>D'7B(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<"},
-    {0x11375, ")CZB#T$T#Z&@#T>A#8$8#;#<T8T\\#\\)@9)UZ5@>JW_7B\\#[8V)VZ0@>LU[T)@7B)6DZ/@>?$>AaOW"},
-    {0x115DC, "9)ZZ0@>I]T)C7B(aE)KZ+@>ET[(7B(7L)TZS$>G&7D]bZ?)-EZ,@>G[),BLXSX7K)DZ@$T$Z@#U#ZP=#"},
-    {0x11937, "9$;T8T9])A7B)*AZ@$Z'@>?$>?T[T8)ST>BZ(@>?T;a@8)@T>CZ.@>H]T_)EZ-A)?aBT)9A>@)<AZY["},
-    {0x11BE2, ")F7B(ZA#Z%@>@#>@T_)B7U%\\ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#U#ZX<#9#<T)?7B(Z,@&"},
-    {0x11DE0, "7B(8T)*GZK;\\)?9T8ZE#ZZ>?%<aE7B8)9AT)G7MhU)E[Z6'@).B78B_7CZ8E)D7;I)-=AZ)B\\)E"},
-    {0x13000, "Z$-@oH8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B&\\Z3A#7B(ZV$<[)BZ0@>?_eW[b)B7B#7?#"},
-    {0x16B63, "ZM'ZK)(NZ-@]7B):ELXSX7O^'LQ$SQ),@Z/A&8T>7@)?;ZE)$AU[T8)C9U3)AZ3.H)$@ZZ)'BZ;B)E"},
-    {0x18E00, "Z.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB$b9[l)(#Dh,G7Bd%h,N(hO#d"},
-    {0x1CED5, ")@hY$>.@$>O)Ah<B)<@h2G)Bh'@9h<@<d=o@>@c>?hV;h$D:b)B:h@9c8hX9)>@7L)D7L)Dh;A)A7Q"},
-    {0x1D379, ")3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSR"},
-    {0x1D608, "LRSRLRSRLRSU#LQbSQbRLQbSQbRLQbSQbRLQbSQbRLQbSQbRFM$72@h$Q>7@e>2@h@8hF8c_)G<#>G"},
-    {0x1DAB0, ")4AhU)+*@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&Tb)(J"},
-    {0x1E290, "ZV8)IZ,@;7B'b),OZT;7B).FZV9T7B&[)4EZW#V8U8Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?"},
-    {0x1E94B, "T&7B&\\)9Z7;@b3b4)0A7-@b7G)6EW#ZS#U#T$T#ZB#W#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#"},
-    {0x1EE6C, "Z?#W#W#T#ZB#ZI'V#X#ZI)4@c).Hh,@&h,B)DhG$hG#hG#h%@)B7Eh2D)7@hU)Eh,@&hA)?c)Fg)*D"},
-    {0x1F300, "h>)@$hI%hE%h4F&hD&hT&h8@)@hB(h(@)@hV$hD&c)FhA)'@h$K)@hF$hE%h+A#b%hJ#hE%hD'h#D#"},
-    {0x1FB94, "h$B7Bb)1+@Z00=@)XZ+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)9&<$@i)Vo(B),C"},
-    {0xE0100, ">,G)8&=G"},
+    {0x007F6, "b]T$8cZN;T>AT:T<$aG#ZQ:$[#ZC'ZPbZ?j'>AZ*@>Pi>XpZ6@8p8Tr>@s8qT>?ZB9\\7B[ZH8q#Z@$U"},
+    {0x00991, "$ZN#Z?#T%W$8Tr;$q$q8T)@p&U#V9$7BUc6cT[8$9p#Y&U$ZN#Z?#U#U#U$8#r9&9$:%8)?W#T)?7B9V"},
+    {0x00A75, "8[)B9p#ZA#V#ZN#Z?#U#X$8Tr<#9p#q8$T)GU9$7B[b)?T=#8q#Z@$U$ZN#Z?#U#X$8Tp8p;$q$q8';p"},
+    {0x00B58, "&U#V9$7BbT6)B8T#Y%V#W%U#T#U%U%V%ZD&q8q%r#r8$T(p)F7Eh@'8r8Z@#V#ZO#ZH$8T:s#:#;)?9#"},
+    {0x00C58, "V#U$U9$7B)?[7?bT8q[Z@#V#ZO#ZB#X$8Tp8t#8q#q9)?q'V#U9$7B#Up)D9qZA#V#Z)@9Tr;#r#r8Tb"},
+    {0x00D50, "&Vp7?V9$7KbY#8q#ZJ%ZP#ZA#T$Z?%8&r:#8#v@(7B$q[)DZ0@8U>?&bZ?>@[7B\\)%@U#T#X#ZP#T#"},
+    {0x00EA7, "ZB8U>AT$X#T#>?#7B$W)XTdaGb[d9g7Lb8b8b8^qZ@#Z$@&>Fp<[9X>C#>$@#h@8g#c_e\\)%@Z+@q;p"},
+    {0x01032, "=p9q9T7B`Yq9W:TrUv?V;ZE8q9u8Tp7Br8cL&@#F'F$S+@[TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$"},
+    {0x012C8, "ZG#Z9@#W$Z'A$:aA7L%ZHhB(L:A$R$[Z<Tb[ZI*ZR\\%Z/A]3Z@)?ZJ:p)AZK9p\\)AZJ9)DZE#V#9)D"},
+    {0x01780, "Z4@9p>?v@8q>C]T]bT8$7B(7B(aC:i87B(Z=A)?X9ZZ8T'Z*A)BZW#:s9r&q8u:&b%\\7BZV$X)CZ,@&"},
+    {0x019B0, "ZR(7C%hZZO9q8$\\Z5@p8p>?#8p8q>@u>B$87B(7B(a?T`$>Fp>2@)G;pZ/@8p<p8t8qZ@#\\7Ba?hB"},
+    {0x01B6B, ">AhA]9pZVp;q9p:U7BZ,@8p9r8p:q)@^Z$@v@>@q9%_7B%V7BZ$@\\SAFM'L+@$Ha@)@:[>Ep>?W8Y8U"},
+    {0x01CF7, "p9T'S,@Z#ASETSZZ%@>$AE&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#"},
+    {0x01FB6, "NJbMdO#NJdP$NI#dS@Jd$O#NJc#0CmaP+m*aLbaEbaD*m#oB1T$6d\\T7Bd\\ZIh%@)C>Es8r>D)GcFe"},
+    {0x02107, "FcMHNHMbFdJgFbFbFbIbMIMWMcNGfFPeMb73@FM5c&h(L^hU\\h;G)NhC)M7<@h2A7Nh8TaF7Vh1@\\"},
+    {0x027C7, "hWaBh'MaNh#A^hX\\h&L$h6CL0@S0@AGNE?GBMFRUGE,BMgB:FM'^1\\S&@#M'M$Z8@)?T[)F8ZO)AZ?"},
+    {0x02DA7, "#Z?#Z?#Z?#Z?#Z?#Z?#Z?#>Xa/@TaXcaD$^)ThR#h=A)Dh.F)RhH*]bU1aBcaDb7A;q[Xc3U[c#Z:A$9"},
+    {0x0309B, "cV[Z>A[W'Z+@#Z&B#c4hBZXh&@)AbZHhW#7BhV7@b7GhX7Bh'@7Gh(JZ(.Gh$AZ%*#@%h7@)AZ.@\\"},
+    {0x0A500, "Z-H]ZH7BU)LE.@T8r[>B[TETU9Z*A7B9`)@hOZAcEFNE>@TS@CEBTcBTBNEMIMIEIGCEIF&F)FWFMVM"},
+    {0x0A7FB, "Z?8V8W8ZOq9pe8%6e(Z4@^)@qZ2@vH9)@\\7B(>JY]T[U87BZT>@\\ZO>Cq)C[ZU%:pZ/@8q;q9raE#T"},
+    {0x0A9D0, "7B&\\X8ZB7BX#Z)@=q9q9)AV8Z@8p$7B$^ZOdTp8pZ2@8T:U9X9T8T)PV\\ZCp9q\\Vp8)BY$Y$Y)AZ?"},
+    {0x0AB27, "#Z?#S+@bWSATcG$S4AZ#@q8q8q[p8$7B(Z8)M)DZO&Z1@)48IZ:K$Z2B)&@S?)DQ'T8ZBbZE#X#T#U#U"},
+    {0x0FB45, "#Z4BhYZ7K\\hHZ$AcZ6@h@)XZDe>HaB(>Ha#@#aFb[d#[b\\&X#Z3C$i#]b`b^7B\\d\\LR]b[bSR[b["},
+    {0x0FF5E, "ba?Z=A%Y$Y$Y$V%h?#h?)Bkc$ZD#ZR#ZK#U#ZG$ZF)ZZ'C']&7-@%hA79@hI2d#hE%b)/@h-@8).CZU%"},
+    {0x102A0, "Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV#[Z$@&Z@[5)*@L(@S(@Z2A$7B(L$@&S$@&Z(@)@Z4@)C[LC#LG#"},
+    {0x1058C, "L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF)$AY$T#Z,@#U%T$ZO#[7@ZOc7?ZW)@7A)0@ZK#"},
+    {0x108F4, "U'5ZN6%[ZR'[ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$:&87A)?aA)?ZU2[ZU3)XZ@bZT9&5a?)AZ6@%a?"},
+    {0x10B40, "ZN$7@ZK'7@ZJ)?^)D7?)4AZ-A)7@L3@)ES3@)?6Z$@;)@7B(7BYLN%<[TSN)@c)(F7W#Z*@#9[$U)HY#"},
+    {0x10EC9, "c<[h@ZN#>HZU7BT)@ZN>C4_)NZJ;^)&@ZM7?)LZO)Ap8pZ5@>Ga?&7V8U9T)A:pZ-@r;q9\\i^8)Bi$"},
+    {0x110D0, "ZQ)?7B(:Z$@<p>@#7B^TqT)@Z#@8\\T)A9pZ0@r>AqW^;[p87BT[T]#7L)CZJ#ZQr:q8p9`8U8)>@Z?#"},
+    {0x11288, "T#W#ZG#ZB[(Z/@8r>@'7B(9q#Z@$U$ZN#Z?#U#X#9Tq8s$q$r$T(p'Xq$>?%<)CZB#T$T#Z&@#Tr=#p$"},
+    {0x113C5, "p#s#q8p8T8T\\#\\)@9)UZ5@r>@q:p8W_7B\\#[8V)VZ0@r=p8s9p9U[T)@7B)6DZ/@r;$s9p9aOW9)Z"},
+    {0x11600, "Z0@r>@q8p9]T)C7B(aE)KZ+@8p8q=p8T[(7B(7L)TZS$8p8q;p<&7D]bZ?)-EZ,@r>Ap9[),BLXSX7K"},
+    {0x118F3, ")DZ@$T$Z@#U#ZPu#q$9p8TpTp8])A7B)*AZ@$Z'@r;$9s8T[Tp)ST>BZ(@=pT;a@8)@T=q:Z.@>Ep9]T"},
+    {0x11A9E, "_)EZ-A)?aBT)9A8p:p8p)<AZY[)F7B(ZA#Z%@p>?#=p8T_)B7U%\\ZV$>N#p>?p9p9)-AZ?#U#Z&@=%8"},
+    {0x11D3B, "#9#>?T8)@7B(Y#U#ZXt#9#q8p8T)?7B(Z,@&7B(8T)*GZK9q\\)?9TpZE#ZZq<%q8p8aE7B8)9AT)G7M"},
+    {0x11FD5, "hU)E[Z6'@).B78B_7CZ8E)D7;I)-=AZ)B\\)EZ$-@oH8Y>G)BZ/%D'Z3S)%7GZV>Dr:7B)6(AZ%S)?ZW"},
+    {0x16A5F, "#7B&\\Z3A#7B(ZV$<[)BZ0@>?_eW[b)B7B#7?#ZM'ZK)(NZ-@]7B):ELXSX7O^'LQ$SQ),@Z/A&8Tv7@"},
+    {0x16F88, ")?;ZE)$AU[T8)CqU3)AZ3.H)$@ZZ)'BZ;B)EZ.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=A"},
+    {0x1BC00, "Z3B'ZE%ZA)?ZB$b9[l)(#Dh,G7Bd%h,N(hO#d)@hY$>.@$>O)Ah<B)<@h2G)Bh'@9h<@q:duo@>@c>?"},
+    {0x1D18C, "hV;h$D:b)Brh@9cphXq)>@7L)D7L)Dh;A)A7Q)3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P#M#S?#SCLRSR"},
+    {0x1D504, "G#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSRLRSRLRSRLRSU#LQbSQbRLQbSQbRLQbSQbRLQbSQbRLQ"},
+    {0x1D7A9, "bSQbRFM$72@h$Q>7@e>2@h@8hF8c_)G<#>G)4AhU)+*@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@Z3@>?#"},
+    {0x1E008, ">I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&Tb)(JZV8)IZ,@;7B'b),OZT;7B).FZV9T7B&[)4EZW#V8U8Z?"},
+    {0x1E6EE, "9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?T&7B&\\)9Z7;@b3b4)0A7-@b7G)6EW#ZS#U#T$T#ZB#W"},
+    {0x1EE38, "#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#Z?#W#W#T#ZB#ZI'V#X#ZI)4@c).Hh,@&h,B)DhG$hG#hG"},
+    {0x1F0D0, "#h%@)B7Eh2D)7@hU)Eh,@&hA)?c)Fg)*Dh>)@$hI%hE%h4F&hD&hT&h8@)@hB(h(@)@hV$hD&c)FhA"},
+    {0x1F8D9, ")'@h$K)@hF$hE%h+A#b%hJ#hE%hD'h#D#h$B7Bb)1+@Z00=@)XZ+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@"},
+    {0x30000, "Z'+E'Z>9I)689@Z,/M)9&<$@i)Vo(B),C>,G)8&=G"},
 };
 
 /* The kind of the run of rows (count) that holds the code point; *offset = its place in the run. 0
@@ -25454,7 +25460,7 @@ LLM_API size_t llm_token_apostrophe(const char *text, size_t size, size_t at) {
 /* The length of the first word. */
 LLM_API size_t llm_token_word(const char *text, size_t size) {
     const unsigned head = 7u << LLM_UNICODE_UPPER | 1u << LLM_UNICODE_NUMBER;
-    const unsigned tail = head | 1u << LLM_UNICODE_MARK | 1u << LLM_UNICODE_FORMAT;
+    const unsigned tail = head | LLM_UNICODE_MARKS | 1u << LLM_UNICODE_FORMAT;
     size_t end = 0, next;
     llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
     if (kind == LLM_UNICODE_SPACE) {
@@ -26062,6 +26068,105 @@ LLM_API bool llm_unicode_normal_text(const llm_unicode_normal *n, llm_buffer *ou
     return ok;
 }
 
+/* @unicode_fold --------------------------------------------- Small letters, bare letters
+ *
+ *     "Cafe NO" with an accent on the first e and a tab -> "cafe no"         BERT's normalizer
+ *
+ * For search and for models of one language it can be right to forget more than normal forms do:
+ * capitals, accents, invisible characters. Accents are taken off by taking characters apart (NFD)
+ * and dropping the marks without width (Mn), which in scripts of India are vowels: the words of
+ * whole languages become others. Small letters are a map, in which one code point becomes two once
+ * (U+0130), and the Greek final sigma, which depends on its neighbours, is left alone.
+ *
+ * source  The Unicode Standard 18, sections 4.2 (case) and 5.18; Devlin et al. 2019, "BERT" (its
+ *         code, BasicTokenizer)
+ * needs   buffer unicode unicode_map unicode_normal
+ * see     @pre_words
+ * topics  -
+ */
+
+/* Made by tests/11-token/unicode_map.py: 1488 capitals. */
+static const char *const llm_unicode_fold_lower[] = {
+    "t,Qi+Tt!Rf5T,UTsjV+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T-<XBr+FX+T+T5V+T+T+T+T+T+T+T",
+    "5V+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+*U 1U+T+T@-Y !Y+T+ Y IX,PNX GX59S 3U T CX+NX ",
+    "V+] Q OX@/Y V+V *Y+T+T+9Y 2Y+9Y5.Y+9Y 2Y,P7Y 0Y+T+;Y 4Y@Xic P+V P+V P+T+T+T+T+T+T+T+T5V+T+T+",
+    "T+T+T+T+T+T5X P+T+(T HQ 9R+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+<U+FU+T+T+T+T+T+T+T+Ti@*Z ,",
+    "*Z+!W 11Z5!*Z+4X 9[ V OR+T+T+T+Ts&V=]+T@XsP3U_$S,QR+-Q,PR,`,Q,WTslisPT+T+T+T+T+T+T+T+T+T+T+T",
+    "T2R5FR+[ c6Q:U!_)Y!o!Rsyu+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+TsQe+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T",
+    "+T+T+T+T+T+T+T+T+T+T+q j+T+T+T+T+T+T5V+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T",
+    "+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T6u)Rt>1Qu3:Y+TT]t9`BQ1:o!T0Cus:!Q)$R`z8HR6QVsFVF'S+T",
+    "+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T",
+    "+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+TsQA)W++*W+T+T+T+T+T+T+T+T+T+T+T+T+T+T+",
+    "T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+TtQVRtPTctRVgtPVctPTcsSi+T+T",
+    "+TtPVctaV%QtPVctPVctPPc!PGR JRtSRGR 3StSPk!PMStTP;T!P6T =TtSPCT!PV 'Us.V6GV@6v /U_DHWtv_7Qs[",
+    "Zt=biButHx Q EQsyT+!(Z /:V 89V5;'Z+T+T+>)Z 3Q 4Q T+L)Z5VtPPI*Z /+Z+T+T+T+T+T+T+T+T+T+T+T+T+T",
+    "+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+TsPc+TJZsK@_)1n+T+T+T",
+    "+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+Ts[y+T+T+T+T+T+T+T+T+T+T+T+T+TsERLU+T+T+T+T+T+T@X+T+T+T",
+    "+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+T+TsRg+T+&3r -3r+T+T+T+TJZ+*Nx55Nx+T@X+T+",
+    "T+T+T+T+T+T+T+T+4Ox d Z g S+-R ~ } HGy ,y+T+T+T+T+T+T+T+!R .Mx #:V 95r+T+M y %!y+T+T+T+T+T+T",
+    "+T+4+ysa=,ytM9Zi=&ft2kw7(QtFRsNUt+SYFV,^T,UT,PTt/w$Q%BQt,Se7Ut/1Qo CRt@0ZoBAet+Qh=Rt0F_q1<n",
+};
+
+/* Reads the map of small letters, for llm_unicode_fold_small; llm_unicode_map_free gives it back.
+ * False when memory is out. */
+LLM_API bool llm_unicode_fold_open(llm_unicode_map *lower) {
+    const size_t lines = sizeof llm_unicode_fold_lower / sizeof llm_unicode_fold_lower[0];
+    memset(lower, 0, sizeof *lower);
+    return llm_unicode_map_read(lower, llm_unicode_fold_lower, lines);
+}
+
+/* Appends text in small letters; broken bytes stay. False when memory is out. */
+LLM_API bool llm_unicode_fold_small(const llm_unicode_map *lower, llm_buffer *out, const char *text,
+                                    size_t size) {
+    bool ok = true;
+    for (size_t at = 0, length; at < size && ok; at += length) {
+        uint32_t code;
+        char character[4];
+        size_t count;
+        length = llm_unicode_decode(&code, text + at, size - at);
+        const uint32_t *to = llm_unicode_map_find(lower, code, &count);
+        if (!to) ok = llm_buffer_put(out, text + at, length);
+        for (size_t i = 0; i < count && ok; i++)
+            ok = llm_buffer_put(out, character, llm_unicode_encode(character, to[i]));
+    }
+    return ok;
+}
+
+/* Appends text taken apart and without its marks of class Mn. False when memory is out. */
+LLM_API bool llm_unicode_fold_bare(const llm_unicode_normal *n, llm_buffer *out, const char *text,
+                                   size_t size) {
+    llm_buffer apart = {NULL, 0, 0};
+    bool ok = llm_unicode_normal_text(n, &apart, text, size, LLM_UNICODE_NORMAL_NFD);
+    for (size_t at = 0, length; at < apart.size && ok; at += length) {
+        uint32_t code;
+        length = llm_unicode_decode(&code, apart.data + at, apart.size - at);
+        if (llm_unicode_class(code) != LLM_UNICODE_MARK)
+            ok = llm_buffer_put(out, apart.data + at, length);
+    }
+    llm_buffer_free(&apart);
+    return ok;
+}
+
+/* Appends text without controls, format characters, private use, U+FFFD and broken bytes; white
+ * space of any kind becomes a space each, tabs and newlines too. False when memory is out. */
+LLM_API bool llm_unicode_fold_clean(llm_buffer *out, const char *text, size_t size) {
+    bool ok = true;
+    for (size_t at = 0, length; at < size && ok; at += length) {
+        uint32_t code;
+        length = llm_unicode_decode(&code, text + at, size - at);
+        const llm_unicode_kind kind = llm_unicode_class(code);
+        const bool control = code < 0x20 || (code >= 0x7F && code <= 0x9F);
+        const bool line = code == '\t' || code == '\n' || code == '\r'; /* controls that are kept */
+        const bool private_use = (code >= 0xE000 && code <= 0xF8FF) ||
+                                 (code >= 0xF0000 && (code & 0xFFFF) < 0xFFFE); /* broken too */
+        if (line || (kind == LLM_UNICODE_SPACE && !control))
+            ok = llm_buffer_put(out, " ", 1);
+        else if (!control && !private_use && kind != LLM_UNICODE_FORMAT && code != 0xFFFD)
+            ok = llm_buffer_put(out, text + at, length);
+    }
+    return ok;
+}
+
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
  *
  *     GPT-2: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
@@ -26124,7 +26229,7 @@ enum {
     LLM_PRE_TOKENIZE_N = 1 << LLM_UNICODE_NUMBER,
     LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER, /* UPPER, LOWER, LETTER */
     LLM_PRE_TOKENIZE_X =                         /* [^\s\p{L}\p{N}] */
-    1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK | 7 << LLM_UNICODE_PUNCT
+    1 << LLM_UNICODE_OTHER | LLM_UNICODE_MARKS | 7 << LLM_UNICODE_PUNCT
 };
 
 /* The set that holds just the class of the character at `at`, and where it ends; 0 and `at` at the
@@ -26229,7 +26334,7 @@ LLM_API size_t llm_pre_tokenize_cl100k(const char *text, size_t size) {
  * both are letters without case and marks. Where no W follows U*, that gives back up to its last
  * W. */
 LLM_API size_t llm_pre_tokenize_camel(const char *text, size_t size, size_t at) {
-    const unsigned both = 1u << LLM_UNICODE_LETTER | 1u << LLM_UNICODE_MARK;
+    const unsigned both = 1u << LLM_UNICODE_LETTER | LLM_UNICODE_MARKS;
     const unsigned upper = both | 1u << LLM_UNICODE_UPPER, lower = both | 1u << LLM_UNICODE_LOWER;
     size_t stop = at, back = 0, next;
     for (unsigned set; (set = llm_pre_tokenize_set(text, size, stop, &next)) & upper; stop = next)
@@ -29632,7 +29737,7 @@ typedef struct {
 LLM_API bool llm_special_tokens_next(llm_special_tokens_span *span, const llm_special_tokens *s,
                                      const char *text, size_t size, size_t from, bool normalized,
                                      const bool *allowed, bool hides) {
-    const unsigned word = 1u << LLM_UNICODE_NUMBER | 1u << LLM_UNICODE_MARK |
+    const unsigned word = 1u << LLM_UNICODE_NUMBER | LLM_UNICODE_MARKS |
                           7u << LLM_UNICODE_UPPER; /* and LOWER and LETTER */
     size_t at = from, start = 0, length = 0;
     for (int k; (k = llm_aho_corasick_find(&s->search[normalized], text, size, at, &start,

@@ -7,15 +7,18 @@ code -> codes, sorted: a digit 10 gap + 2 (length - 1) + (run > 1), gap being wh
 number follows), length 5 and more likewise; run - 2 if there is a run of codes one apart whose first value grows by one too; then
 each value as its zigzag difference from the last value at that place."""
 import sys
+import unicodedata
 from pathlib import Path
 
 import unicodedata2 as ucd
+from tokenizers import normalizers
 
 import hostile  # tests/hostile.py: block_hash
 from golden import Golden  # tests/golden.py: writes named arrays as text
 
 assert ucd.unidata_version == "18.0.0"
 ALPHABET = [chr(c) for c in range(32, 127) if chr(c) not in '"?\\']
+LOWER = normalizers.Lowercase()
 EVERY = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
 
@@ -68,7 +71,8 @@ def tables():
                 compat[c] = d
             else:  # a third value: never composed
                 canonical[c] = d + [0] * (len(d) == 2 and ucd.normalize("NFC", chr(c)) != chr(c))
-        small = chr(c).lower()
+        small = LOWER.normalize_str(chr(c))
+        assert small == chr(c).lower() or unicodedata.category(chr(c)) == "Cn"  # Python's own, of an older Unicode
         if small != chr(c):
             lower[c] = [ord(s) for s in small]
     return compat, canonical, lower
