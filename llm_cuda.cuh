@@ -11088,6 +11088,199 @@ static inline cudaError_t llm_cuda_mha_backward(T *dx, const llm_cuda_mha_grads 
     return error;
 }
 
+/* @absolute_position ---------------------------------------- Learned absolute position table
+ *
+ * A token's row and its place's row are read, added and written: the first layer of GPT-2 as one
+ * kernel, where a gather of tokens and an addition of places would move 5 elements for each. A warp
+ * takes a row, 16 bytes a lane. Traffic: 3 elements for each one written, of which the places' come
+ * from L2 after the first text of a batch. Limit: memory bandwidth.
+ *
+ * Backward needs no kernel of its own: the table of places is a table of ids that happen to be
+ * numbers of places, and llm_cuda_embedding_backward adds the rows of each in a fixed order.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     embedding, sinusoidal
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_absolute_position_kernel(T *y, const int *ids, const int *pos, const T *wte,
+                                             const T *wpe, size_t N, size_t rows, size_t M,
+                                             size_t period, size_t C) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= N) return;
+    const int id = ids[p.row], at = pos ? pos[p.row] : (int)(p.row % period);
+    const bool known = id >= 0 && (size_t)id < rows && at >= 0 && (size_t)at < M;
+    for (size_t i = (size_t)p.lane * V; i < C; i += (size_t)p.width * V) {
+        float v[V], w[V];
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = w[k] = NAN;
+        if (known) {
+            llm_load_vector(v, wte, (size_t)id * C + i);
+            llm_load_vector(w, wpe, (size_t)at * C + i);
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += w[k];
+        llm_store_vector(y, p.row * C + i, v);
+    }
+}
+
+/* y (N,C) <- wte (V,C) at ids (N) + wpe (M,C) at pos (N), or at n mod `period` where pos is NULL
+ * (texts of that length). T is float or llm_bf16. An id or a place outside its table gives a row of
+ * NaN. */
+template <typename T>
+static inline cudaError_t llm_cuda_absolute_position_embed(T *y, const int *ids, const int *pos,
+                                                           const T *wte, const T *wpe, size_t N,
+                                                           size_t V, size_t M, size_t period,
+                                                           size_t C, cudaStream_t stream) {
+    enum { wide = 16 / sizeof(T) };
+    if (N == 0) return cudaSuccess;
+    const auto absolute_position = llm_aligned(y, C) && llm_aligned(wte, C) && llm_aligned(wpe, C)
+                                       ? llm_absolute_position_kernel<T, wide>
+                                       : llm_absolute_position_kernel<T, 1>;
+    LLM_LAUNCH(absolute_position, llm_row_blocks(N, true), 128, 0, stream, y, ids, pos, wte, wpe, N,
+               V, M, period, C);
+    return cudaGetLastError();
+}
+
+/* @sinusoidal ----------------------------------------------- Sinusoidal encoding
+ *
+ * The encoding is made where it is added: no table is read, and the longest text is not known
+ * beforehand. A warp takes a row, a lane a pair of channels. The angle is a product in double,
+ * brought back into one turn before it becomes a float: two double operations and a rounding for a
+ * pair, then sine and cosine in float. Traffic: 2 elements for each one written, and C/2 doubles of
+ * frequencies from L2. Limit: memory bandwidth for C of hundreds; the sines on a card whose doubles
+ * are slow (64 times slower than floats on consumer cards), where a table is better.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     absolute_position, rope
+ * topics  -
+ */
+template <typename T>
+LLM_KERNEL void llm_sinusoidal_kernel(T *y, const T *x, const int *pos, const double *frequency,
+                                      size_t N, size_t period, size_t C, float scale,
+                                      llm_sinusoidal_order order) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= N) return;
+    const double turn = 6.283185307179586476925;
+    const double t = pos ? (double)pos[p.row] : (double)(p.row % period);
+    for (size_t i = p.lane; i < C / 2; i += p.width) {
+        const double angle = t * frequency[i];
+        const float rest = (float)(angle - turn * rint(angle / turn));
+        const bool neighbours = order == LLM_SINUSOIDAL_NEIGHBOURS;
+        const size_t first = p.row * C + (neighbours ? 2 * i : i);
+        const size_t second = neighbours ? first + 1 : first + C / 2;
+        const bool swapped = order == LLM_SINUSOIDAL_COSINE_FIRST;
+        const float s = sinf(rest), c = cosf(rest);
+        const float v = scale * llm_load(x, first) + (swapped ? c : s);
+        const float w = scale * llm_load(x, second) + (swapped ? s : c);
+        llm_store(y, first, v);
+        llm_store(y, second, w);
+    }
+}
+
+/* y (N,C) <- scale x (N,C) + PE(pos); pos (N), or NULL for n mod `period`. frequency (C/2) are
+ * llm_sinusoidal_frequency's, made on the host. T is float or llm_bf16; y may be x. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sinusoidal_forward(T *y, const T *x, const int *pos, const double *frequency, size_t N,
+                            size_t period, size_t C, float scale, llm_sinusoidal_order order,
+                            cudaStream_t stream) {
+    if (C % 2 != 0) return cudaErrorInvalidValue;
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_sinusoidal_kernel<T>, llm_row_blocks(N, true), 128, 0, stream, y, x, pos,
+               frequency, N, period, C, scale, order);
+    return cudaGetLastError();
+}
+
+/* @relative_position_t5 ------------------------------------- Relative position: T5's buckets
+ *
+ * Forward: a block adds the bias to one row of scores. The bucket of each diagonal is made once, on
+ * the host (llm_relative_position_t5_diagonals), where the logarithm is the reference's; a head's
+ * column of w waits in shared memory. Traffic: each score in and out, the minimum for a bias that is
+ * not inside the product's kernel, and T + S - 1 numbers of buckets from L2.
+ *
+ * Backward, without atomics: a thread owns a diagonal of a head and adds it up over texts and rows.
+ * Neighbouring threads read neighbouring keys, so the reads are whole lines; the sums are doubles, as
+ * in the reference. Then a block for each head: a thread a bucket, which adds its diagonals in
+ * order. Reads ds once, the minimum. Limit: memory bandwidth; with few heads and short texts the
+ * B T dependent additions of one thread.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     flash
+ * topics  -
+ */
+enum { LLM_CUDA_RELATIVE_POSITION_T5_BUCKETS = 128 }; /* the most */
+
+template <typename U>
+LLM_KERNEL void llm_relative_position_t5_forward_kernel(U *s, const float *w, const int *bucket,
+                                                        size_t H, size_t T, size_t S,
+                                                        size_t buckets) {
+    __shared__ float mine[LLM_CUDA_RELATIVE_POSITION_T5_BUCKETS];
+    const size_t row = blockIdx.x, h = row / T % H;
+    for (size_t n = threadIdx.x; n < buckets; n += blockDim.x) mine[n] = w[n * H + h];
+    __syncthreads();
+    const int *at = bucket + T - 1 - row % T;
+    for (size_t j = threadIdx.x; j < S; j += blockDim.x)
+        llm_store(s, row * S + j, llm_load(s, row * S + j) + mine[at[j]]);
+}
+
+/* s (B,H,T,S) += w (buckets,H); bucket (T+S-1) on the device; U is float or llm_bf16. */
+template <typename U>
+static inline cudaError_t
+llm_cuda_relative_position_t5_forward(U *s, const float *w, const int *bucket, size_t B, size_t H,
+                                      size_t T, size_t S, size_t buckets, cudaStream_t stream) {
+    if (buckets > LLM_CUDA_RELATIVE_POSITION_T5_BUCKETS) return cudaErrorInvalidValue;
+    if (B * H * T * S == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_relative_position_t5_forward_kernel<U>, (unsigned)(B * H * T), 128, 0, stream, s,
+               w, bucket, H, T, S, buckets);
+    return cudaGetLastError();
+}
+
+template <typename U>
+LLM_KERNEL void llm_relative_position_t5_sum_kernel(double *sum, const U *ds, size_t B, size_t H,
+                                                    size_t T, size_t S) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
+    if (n >= T + S - 1) return;
+    double mine = 0.0;
+    for (size_t b = 0; b < B; b++)
+        for (size_t i = 0; i < T; i++) {
+            const size_t j = n + i; /* and T - 1 less */
+            if (j + 1 < T || j - (T - 1) >= S) continue;
+            mine += (double)llm_load(ds, ((b * H + h) * T + i) * S + j - (T - 1));
+        }
+    sum[h * (T + S - 1) + n] = mine;
+}
+
+LLM_KERNEL void llm_relative_position_t5_bucket_kernel(float *dw, const double *sum,
+                                                       const int *bucket, size_t H,
+                                                       size_t diagonals) {
+    const size_t h = blockIdx.x, mine = threadIdx.x;
+    double all = 0.0;
+    for (size_t n = 0; n < diagonals; n++)
+        if ((size_t)bucket[n] == mine) all += sum[h * diagonals + n];
+    llm_store(dw, mine * H + h, llm_load(dw, mine * H + h) + (float)all);
+}
+
+/* dw (buckets,H) += <- ds (B,H,T,S), bucket (T+S-1); scratch: H (T+S-1) doubles. */
+template <typename U>
+static inline cudaError_t
+llm_cuda_relative_position_t5_backward(float *dw, const U *ds, const int *bucket, double *scratch,
+                                       size_t B, size_t H, size_t T, size_t S, size_t buckets,
+                                       cudaStream_t stream) {
+    if (buckets > LLM_CUDA_RELATIVE_POSITION_T5_BUCKETS) return cudaErrorInvalidValue;
+    if (B * H * T * S == 0) return cudaSuccess;
+    const size_t diagonals = T + S - 1;
+    LLM_LAUNCH(llm_relative_position_t5_sum_kernel<U>,
+               dim3((unsigned)((diagonals + 127) / 128), (unsigned)H), 128, 0, stream, scratch, ds,
+               B, H, T, S);
+    LLM_LAUNCH(llm_relative_position_t5_bucket_kernel, (unsigned)H, (unsigned)buckets, 0, stream,
+               dw, scratch, bucket, H, diagonals);
+    return cudaGetLastError();
+}
+
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
  * Between the QKV product and attention three things happen to q, k and v: heads are split off, q
