@@ -245,6 +245,7 @@
  *   unicode_map              Code points that stand for others
  *   unicode_apart            Characters taken apart
  *   unicode_normal           Normal forms
+ *   unicode_fold             Small letters, bare letters
  *   pre_tokenize             Pre-tokenization
  *   pre_words                Cutting at spaces, signs, digits
  *   vocab_table              Byte strings and their numbers

@@ -11198,14 +11198,14 @@ llm_cuda_sinusoidal_forward(T *y, const T *x, const int *pos, const double *freq
  *
  * Forward: a block adds the bias to one row of scores. The bucket of each diagonal is made once, on
  * the host (llm_relative_position_t5_diagonals), where the logarithm is the reference's; a head's
- * column of w waits in shared memory. Traffic: each score in and out, the minimum for a bias that is
- * not inside the product's kernel, and T + S - 1 numbers of buckets from L2.
+ * column of w waits in shared memory. Traffic: each score in and out, the minimum for a bias that
+ * is not inside the product's kernel, and T + S - 1 numbers of buckets from L2.
  *
  * Backward, without atomics: a thread owns a diagonal of a head and adds it up over texts and rows.
- * Neighbouring threads read neighbouring keys, so the reads are whole lines; the sums are doubles, as
- * in the reference. Then a block for each head: a thread a bucket, which adds its diagonals in
- * order. Reads ds once, the minimum. Limit: memory bandwidth; with few heads and short texts the
- * B T dependent additions of one thread.
+ * Neighbouring threads read neighbouring keys, so the reads are whole lines; the sums are doubles,
+ * as in the reference. Then a block for each head: a thread a bucket, which adds its diagonals in
+ * order. Reads ds once, the minimum. Limit: memory bandwidth; with few heads and short texts the B
+ * T dependent additions of one thread.
  *
  * source  -
  * needs   cuda_launch, cuda_memory
