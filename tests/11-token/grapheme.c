@@ -85,7 +85,10 @@ TEST(grapheme, "each rule by hand") {
     grapheme_clusters("\xF0\x9F\x91\xA9\xE2\x80\x8D\xE2\x9D\xA4", ":"); /* woman joiner heart: 10 */
     grapheme_clusters("a\xE2\x80\x8D\xE2\x9D\xA4", "43");               /* a joiner alone */
     grapheme_clusters("a\xC3z\xCC\x81\x80\xCC\x81", "1133");            /* broken parts */
-    const char *nothing = (const char *)test_memory(8, 1) + 8;          /* reading it is noticed */
+    /* man, a mark that takes room or a linker, joiner, man: only the linker extends the picture */
+    grapheme_clusters("\xF0\x9F\x91\xA8\xE0\xA4\x83\xE2\x80\x8D\xF0\x9F\x91\xA8", ":4");
+    grapheme_clusters("\xF0\x9F\x91\xA8\xE0\xA5\x8D\xE2\x80\x8D\xF0\x9F\x91\xA8", ">");
+    const char *nothing = (const char *)test_memory(8, 1) + 8; /* reading it is noticed */
     CHECK(llm_grapheme_next(nothing, 0) == 0);
 }
 
