@@ -179,6 +179,7 @@
  *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
+ *   moments                  Mean and variance of a row
  *   batchnorm                Batch normalization
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
@@ -239,25 +240,95 @@
  *   interpolated_lm          N-gram model, interpolated discounting
  * 11-token                   TOKENIZATION
  *   unicode                  Code points and their classes
+ *   grapheme                 What a reader takes for one character
+ *   token                    Bytes, code points, graphemes, words
+ *   unicode_map              Code points that stand for others
+ *   unicode_apart            Characters taken apart
+ *   unicode_normal           Normal forms
  *   pre_tokenize             Pre-tokenization
+ *   pre_words                Cutting at spaces, signs, digits
  *   vocab_table              Byte strings and their numbers
+ *   vocab                    Vocabulary
+ *   vocab_trie               All tokens that begin here
+ *   token_id                 Token IDs and the text they stand for
+ *   token_shard              Files of token IDs
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
  *   bpe                      Byte pair encoding: encode and decode
  *   bpe_train                Byte pair encoding: training
+ *   pieces                   Pieces with scores
+ *   bpe_scores               Byte pair encoding by scores
+ *   wordpiece                WordPiece
+ *   wordpiece_linear         WordPiece without going back
+ *   wordpiece_train          WordPiece: training
+ *   unigram                  Unigram language model: segmentation
+ *   unigram_lattice          All segmentations: marginals, samples
+ *   unigram_seed             Frequent substrings
+ *   unigram_train            Unigram language model: training
+ *   aho_corasick             Many strings in one pass
+ *   protobuf                 Protocol buffers, read
+ *   spm                      SentencePiece models
+ *   spm_text                 Text through a SentencePiece model
+ *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   added_tokens             Added tokens: strings that are one id
+ *   special_tokens           Special tokens
  *   tokenizer_text           Text to ids
  *   tokenizer_vocab          Vocabulary and merges from a file
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
+ *   tokenizer_ranks          Rank files of tiktoken
+ *   gguf_values              The key-value part of a GGUF file
+ *   tokenizer_gguf           The tokenizer in a GGUF file
+ *   tokenizer_binary         Tokenizer files that are no JSON
  *   tokenizer                Tokenizer
+ *   bos                      Beginning-of-sequence token
+ *   eos                      End-of-sequence and stop conditions
+ *   pad                      Padding token
+ *   vocab_size               Vocabulary size as a cost
  * 12-attn                    ATTENTION AND POSITION
+ *   attention                Additive attention
+ *   luong                    Luong attention
+ *   luong_local              Luong's local attention
  *   qkv                      Query, key and value projections
+ *   attn_projection          Projection matrices and head merging
+ *   attn_score               Score functions
+ *   attn_scale               Why 1/sqrt(d)
+ *   attn_mask                Attention masks
+ *   causal_mask              Causal mask
+ *   masked_score             Masked scores and safe softmax
+ *   attn_weights             Attention weights
+ *   entmax                   Entmax: weights that are exactly 0
+ *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
+ *   causal_attn_step         Causal attention, one row at a time
+ *   attn_head                One head as a circuit
+ *   attn_head_circuit        Heads built by hand
  *   mha                      Multi-head attention
+ *   cross_attn               Cross-attention
+ *   attn_visual              Attention visualization
+ *   attn_visual_rollout      Attention through layers
+ *   positional_encoding      Positional encoding
+ *   absolute_position        Learned absolute position table
+ *   absolute_position_resize A position table of another size
+ *   sinusoidal               Sinusoidal encoding
+ *   relative_position        Relative position: vectors for distances
+ *   relative_position_t5     Relative position: T5's buckets
  *   rope                     Rotary position embedding
+ *   yarn                     YaRN, NTK-aware and Llama 3 scaling
+ *   alibi                    ALiBi
  *   gqa                      Grouped-query attention
+ *   mla                      Multi-head latent attention
+ *   mla_decode               Latent attention from its latents
+ *   sliding_window           Sliding-window attention
+ *   linear_attn              Linear attention
+ *   linear_attn_favor        Positive random features
+ *   linear_attn_delta        The delta rule as attention
  *   flash                    FlashAttention
+ *   flash23                  FlashAttention-2
+ *   flash23_backward         FlashAttention-2, backward
+ *   flash_split              Attention in parts: flash-decoding
+ *   memory_efficient_attn    Memory-efficient attention
+ *   attn_dispatch            Which form of attention to run
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
@@ -342,14 +413,17 @@
 #define LLM_PRINTF(f)
 #endif
 
-/* Before a loop whose turns write different outputs; before a loop that adds to one sum. */
+/* Before a loop whose turns write different outputs; before a loop that adds to one sum; before one
+ * that may write where it reads, but only its own number (y may be x): the compiler cannot know. */
 #if defined(_OPENMP)
 #define LLM_PRAGMA(text) _Pragma(#text)
 #define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
 #define LLM_SIMD_SUM(sum) LLM_PRAGMA(omp simd reduction(+ : sum))
+#define LLM_SIMD LLM_PRAGMA(omp simd)
 #else
 #define LLM_PARALLEL_FOR
 #define LLM_SIMD_SUM(sum)
+#define LLM_SIMD
 #endif
 
 /* @error ---------------------------------------------------- One sentence that says what is wrong
@@ -5360,7 +5434,8 @@ LLM_API double llm_special_inverse_gamma(double a, double p) {
  * full precision, unless it is NULL. The start is I < (x/y)^a / (a B(a,b)); above the median a and
  * b change places. */
 LLM_API double llm_special_inverse_beta(double *y, double a, double b, double p) {
-    const bool inside = p > 0.0 && p<1.0, swap = p> 0.5;
+    const bool inside = p > 0.0 && p < 1.0;
+    const bool swap = p > 0.5;
     const double l = swap ? -log1p(-p) : -log(p), c = swap ? b : a, d = swap ? a : b;
     double t = p == 0.0 || p == 1.0 ? -(double)INFINITY : (double)NAN; /* log(x/y) */
     if (inside)
@@ -5768,16 +5843,16 @@ LLM_API double llm_categorical_logpmf(const llm_categorical_law *law, double k) 
     if (!(k >= 0.0 && k <= 1e15) || k != floor(k)) return k != k ? k : never;
     switch (law->kind) {
     case LLM_CATEGORICAL_BINOMIAL:
-        if (k > n || (p == 0.0 && k > 0.0) || (p == 1.0 && k < n)) return never;
-        if (k == 0.0 || k == n) /* 0 log 0 is 0 */
-            return (k > 0.0 ? k * log(p) : 0.0) + (k < n ? (n - k) * log1p(-p) : 0.0);
+        if (k > n) return never;
+        if (k == n) return n > 0.0 ? n * log(p) : 0.0;
+        if (k == 0.0) return n * log1p(-p);
         return llm_special_beta_front(k, n - k, p, q) + log(n / k / (n - k));
     case LLM_CATEGORICAL_POISSON:
         if (k == 0.0) return -n;
-        return n == 0.0 ? never : llm_special_gamma_front(k, n) - log(k);
+        return llm_special_gamma_front(k, n) - log(k);
     case LLM_CATEGORICAL_NEGATIVE:
         if (k == 0.0) return n * log(p);
-        return p == 1.0 ? never : llm_special_beta_front(n, k, p, q) - log(k);
+        return llm_special_beta_front(n, k, p, q) - log(k);
     default:
         if (k < 1.0) return never;
         return log(p) + (k > 1.0 ? (k - 1.0) * log1p(-p) : 0.0);
@@ -6213,9 +6288,9 @@ LLM_API double llm_conditional_gtest(double *G, const double *count, size_t X, s
 LLM_API void llm_conditional_counts(float *p, const int *tokens, size_t n, size_t V, float alpha) {
     for (size_t i = 0; i < V * V; i++) p[i] = alpha;
     for (size_t t = 0; t + 1 < n; t++) {
-        LLM_ASSERT(tokens[t] >= 0 && (size_t)tokens[t] < V && tokens[t + 1] >= 0 &&
-                   (size_t)tokens[t + 1] < V);
-        p[(size_t)tokens[t] * V + (size_t)tokens[t + 1]] += 1.0f;
+        const size_t i = (size_t)tokens[t], j = (size_t)tokens[t + 1]; /* a negative id is huge */
+        LLM_ASSERT(i < V && j < V);
+        p[i * V + j] += 1.0f;
     }
     for (size_t i = 0; i < V; i++) {
         double sum = 0.0;
@@ -6673,8 +6748,7 @@ LLM_API bool llm_mle_fit(llm_distribution *d, int kind, const float *x, size_t n
     double sum = 0.0, spread = 0.0;
     llm_argsort(order, x, n);
     d->kind = kind;
-    d->a = d->b = d->loc = 0.0;
-    d->scale = 0.0;
+    d->a = d->b = d->loc = d->scale = 0.0;
     if (n == 0) return false;
     const double min = (double)x[order[0]], max = (double)x[order[n - 1]];
     const double median = 0.5 * ((double)x[order[(n - 1) / 2]] + (double)x[order[n / 2]]);
@@ -6785,8 +6859,8 @@ LLM_API void llm_mle_ridge(double u[2], int family, const float *x, const bool *
  * then there is none inside, as for equal values or underdispersed counts. */
 LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const float *x,
                               const bool *event, size_t n) {
-    double u[2], g[2], h[3], next[2], g2[2], h2[3];
-    for (size_t i = 0; i < 2; i++) u[i] = fmin(fmax(log(theta[i]), -10.0), 10.0);
+    double u[2] = {log(theta[0]), log(theta[1])}, g[2], h[3], next[2], g2[2], h2[3];
+    for (size_t i = 0; i < 2; i++) u[i] = fmin(fmax(u[i], -10.0), 10.0);
     llm_mle_ridge(u, family, x, event, n);
     double l = llm_mle_eval(g, h, u, family, x, event, n);
     for (size_t k = 0; k < 100; k++) {
@@ -7385,8 +7459,7 @@ LLM_API void llm_entropy_logits_forward(float *h, float *lse, const float *z, si
             sum += e;
             mean += e * (double)(zn[i] - max);
         }
-        const double entropy = sum == 0.0 ? 0.0 : log(sum) - mean / sum;
-        h[n] = entropy < 0.0 ? 0.0f : (float)entropy; /* rounding; NaN stays NaN */
+        h[n] = sum == 0.0 ? 0.0f : (float)(log(sum) - mean / sum); /* sum >= 1, mean <= 0 */
         if (lse) lse[n] = sum == 0.0 ? -INFINITY : max + (float)log(sum);
     }
 }
@@ -7904,8 +7977,8 @@ LLM_API void llm_f_divergence_logits(float *d, float *dz, const float *dd, const
             for (size_t i = 0; i < V; i++) {
                 if (q[i] == 0.0f) continue; /* no slope is left to push with */
                 const double t = (double)pn[i] / (double)q[i];
-                const double f = t > 0.0 ? llm_f_divergence_f(&slope, kind, t, a) : at_zero;
-                const double g = t > 0.0 ? f - t * slope : at_zero;
+                double g = at_zero;
+                if (t > 0.0) g = llm_f_divergence_f(&slope, kind, t, a), g -= t * slope;
                 if (pass == 0)
                     mean += (double)q[i] * g;
                 else
@@ -8506,8 +8579,7 @@ LLM_API void llm_fisher_info_empirical(double *F, const float *p, const float *x
                                        size_t n, size_t K, size_t D, float *s) {
     for (size_t i = 0; i < K * D * K * D; i++) F[i] = 0.0;
     for (size_t i = 0; i < n; i++) {
-        LLM_ASSERT(label[i] >= 0);
-        llm_fisher_info_score(s, p + i * K, x + i * D, (size_t)label[i], K, D);
+        llm_fisher_info_score(s, p + i * K, x + i * D, (size_t)label[i], K, D); /* -1 is huge */
         llm_fisher_info_accumulate(F, s, 1, K * D, 1.0 / (double)n);
     }
 }
@@ -9545,7 +9617,7 @@ LLM_API void llm_supervised_standardize_fit(float *mean, float *scale, const flo
             if (!isnan(off)) sum_sq += off * off;
         }
         mean[j] = (float)center;
-        scale[j] = count > 0.0 ? (float)sqrt(sum_sq / count) : 1.0f;
+        scale[j] = (float)sqrt(sum_sq / count); /* NaN where nothing is known */
         /* a constant column differs from its rounded mean by less than this */
         if (!(scale[j] > FLT_EPSILON * fabsf(mean[j]))) scale[j] = 1.0f;
     }
@@ -9570,7 +9642,7 @@ LLM_API float llm_supervised_mean(const float *y, size_t n) {
     return (float)(sum / (double)n);
 }
 LLM_API int llm_supervised_majority(const int *label, size_t n, size_t K, llm_arena *arena) {
-    LLM_ASSERT(n > 0 && K > 0);
+    LLM_ASSERT(n > 0);
     const size_t mark = arena->used;
     size_t *count = (size_t *)llm_arena_take(arena, K, sizeof(size_t)), best = 0;
     for (size_t k = 0; k < K; k++) count[k] = 0;
@@ -12250,7 +12322,6 @@ LLM_API bool llm_forward_pass_chain_build(llm_forward_pass_chain *chain, const l
             chain->leaf[registers].rows = n->rows, chain->leaf[registers].cols = n->cols;
             reg[k] = registers++;
         }
-        registers += !inside && reg[k] == wanted; /* one too many */
     }
     chain->leaves = (unsigned)registers;
     for (size_t k = 0; k < out && registers <= most; k++) { /* downwards: the steps */
@@ -17586,6 +17657,25 @@ LLM_API void llm_residual_scale_backward(float *dx, float *df, float *dscale, co
     }
 }
 
+/* y (N,O) <- x (N,C), f (N,O), p (O,C): x p^T + f, for a branch that changes the width; the
+ * identity path becomes a projection. y may be f. Scratch: N O floats, given back. */
+LLM_API void llm_residual_project_forward(float *y, const float *x, const float *f, const float *p,
+                                          size_t N, size_t C, size_t O, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *short_cut = llm_arena_floats(arena, N * O);
+    llm_matmul_forward(short_cut, x, p, NULL, N, C, O);
+    llm_residual_forward(y, short_cut, f, N * O, 1.0f);
+    arena->used = mark;
+}
+
+/* dx (N,C), df (N,O), dp (O,C) += <- dy (N,O) and forward's x, p. Any of the three may be NULL. */
+LLM_API void llm_residual_project_backward(float *dx, float *df, float *dp, const float *dy,
+                                           const float *x, const float *p, size_t N, size_t C,
+                                           size_t O) {
+    llm_matmul_backward(dx, dp, NULL, dy, x, p, N, C, O);
+    for (size_t i = 0; df && i < N * O; i++) df[i] += dy[i];
+}
+
 /* y (N,C) <- x, f (N,C), keep (N): stochastic depth. A sample loses the whole branch with
  * probability p; where it is kept it counts 1 / (1 - p), so that the mean is x + f, which is what
  * inference uses. f is not read where it is dropped. y may be x or f. */
@@ -17653,69 +17743,108 @@ LLM_API void llm_residual_unravel(float *y, float *length, const float *x, const
  *
  * source  Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from
  *         overfitting", section 9.1; Klambauer et al. 2017, "Self-normalizing neural networks"
- *         (alpha dropout); Gal & Ghahramani 2016 (one mask for all steps of time)
- * needs   base rng
+ *         (alpha dropout); Gal & Ghahramani 2016 (one mask for all steps of time; Monte Carlo)
+ * needs   base rng exp
  * see     @residual (stochastic depth), @attn_weights
  * topics  Dropout
  */
 
-/* scale (4): the factors of elements 4 block .. 4 block + 3 of the stream, 0 or 1 / (1 - p). */
-LLM_API void llm_dropout_block(float scale[4], float p, uint64_t seed, uint64_t block) {
+/* The factor of one element, 0 or 1 / (1 - p). */
+LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
+    const uint64_t block = index / 4;
     const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t word[4];
     llm_rng_philox(word, counter, key);
-    for (size_t k = 0; k < 4; k++) {
-        const float u = (float)(word[k] >> 8) * (1.0f / 16777216.0f); /* as llm_rng_uniform */
-        scale[k] = u < p ? 0.0f : 1.0f / (1.0f - p);
+    const float u = (float)(word[index % 4] >> 8) * (1.0f / 16777216.0f); /* as llm_rng_uniform */
+    return u < p ? 0.0f : 1.0f / (1.0f - p);
+}
+
+enum { LLM_DROPOUT_TILE = 128 }; /* elements that are decided together */
+
+/* keep (128): all bits of elements 128 tile .. 128 tile + 127 of the stream, or none: whether they
+ * stay. llm_rng_philox for 32 blocks, round by round: one instruction then works on many. */
+LLM_API void llm_dropout_tile(uint32_t keep[LLM_DROPOUT_TILE], float p, uint64_t seed,
+                              uint64_t tile) {
+    enum { B = LLM_DROPOUT_TILE / 4 };
+    uint32_t c0[B], c1[B], c2[B], c3[B], k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (size_t b = 0; b < B; b++) {
+        const uint64_t block = B * tile + b;
+        c0[b] = (uint32_t)block, c1[b] = (uint32_t)(block >> 32), c2[b] = c3[b] = 0;
+    }
+    for (int round = 0; round < 10; round++) {
+        for (size_t b = 0; b < B; b++) {
+            const uint32_t x = c0[b], y = c2[b];
+            c0[b] = (uint32_t)((uint64_t)0xCD9E8D57u * y >> 32) ^ c1[b] ^ k0;
+            c2[b] = (uint32_t)((uint64_t)0xD2511F53u * x >> 32) ^ c3[b] ^ k1;
+            c1[b] = 0xCD9E8D57u * y;
+            c3[b] = 0xD2511F53u * x;
+        }
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    /* u >= p in integers: a product with a power of two is exact */
+    const uint32_t limit = (uint32_t)ceilf(p * 16777216.0f);
+    for (size_t b = 0; b < B; b++) {
+        keep[4 * b] = 0u - (uint32_t)(c0[b] >> 8 >= limit);
+        keep[4 * b + 1] = 0u - (uint32_t)(c1[b] >> 8 >= limit);
+        keep[4 * b + 2] = 0u - (uint32_t)(c2[b] >> 8 >= limit);
+        keep[4 * b + 3] = 0u - (uint32_t)(c3[b] >> 8 >= limit);
     }
 }
 
-/* The factor of one element. */
-LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
-    float scale[4];
-    llm_dropout_block(scale, p, seed, index / 4);
-    return scale[index % 4];
+/* How many tiles the elements offset .. offset + n - 1 touch. */
+LLM_API size_t llm_dropout_tiles(size_t n, uint64_t offset) {
+    const uint64_t size = LLM_DROPOUT_TILE;
+    return n ? (size_t)((offset + n - 1) / size - offset / size + 1) : 0;
 }
 
-/* How many blocks the elements offset .. offset + n - 1 touch. */
-LLM_API size_t llm_dropout_blocks(size_t n, uint64_t offset) {
-    return n ? (size_t)((offset + n - 1) / 4 - offset / 4 + 1) : 0;
+/* Draws the k-th of these tiles: elements *from .. *end - 1 of the array. Returns where the first
+ * of them stands in it. */
+LLM_API const uint32_t *llm_dropout_part(uint32_t keep[LLM_DROPOUT_TILE], size_t *from, size_t *end,
+                                         size_t k, size_t n, float p, uint64_t seed,
+                                         uint64_t offset) {
+    const size_t size = LLM_DROPOUT_TILE, skip = (size_t)(offset % size);
+    const size_t next = (k + 1) * size - skip;
+    *from = k ? k * size - skip : 0;
+    *end = next < n ? next : n;
+    llm_dropout_tile(keep, p, seed, offset / size + k);
+    return keep + (k ? 0 : skip);
 }
 
-/* y (n) <- x (n): element i is number offset + i of the stream seed. x is not read where it is
- * dropped. p = 0 copies, p = 1 gives zeros. y may be x. */
+/* y (n) <- x (n): element i is number offset + i of the stream seed. What x is where it is dropped
+ * does not matter, NaN included. p = 0 copies, p = 1 gives zeros. y may be x, which only the copy
+ * at the end has to know. */
 LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
                                  uint64_t offset) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
-    const size_t blocks = llm_dropout_blocks(n, offset);
+    const size_t tiles = llm_dropout_tiles(n, offset);
+    const float scale = 1.0f / (1.0f - p);
     LLM_PARALLEL_FOR
-    for (size_t block = 0; block < blocks; block++) {
-        const uint64_t first = offset / 4 + block;
-        float scale[4];
-        llm_dropout_block(scale, p, seed, first);
-        for (size_t k = 0; k < 4; k++) {
-            const uint64_t i =
-                4 * first + k - offset; /* in front of offset it wraps: not below n */
-            if (i < n) y[i] = scale[k] == 0.0f ? 0.0f : scale[k] * x[i];
-        }
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        float out[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++)
+            out[i - from] = llm_exp_float(llm_exp_bits(scale * x[i]) & keep[i - from]);
+        memcpy(y + from, out, (end - from) * sizeof(float));
     }
 }
 
-/* dx (n) += <- dy (n), with forward's p, seed and offset. dy is not read where x was dropped. */
+/* dx (n) += <- dy (n), with forward's p, seed and offset. What dy is where x was dropped does not
+ * matter. */
 LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p, uint64_t seed,
                                   uint64_t offset) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
-    const size_t blocks = llm_dropout_blocks(n, offset);
+    const size_t tiles = llm_dropout_tiles(n, offset);
+    const float scale = 1.0f / (1.0f - p);
     LLM_PARALLEL_FOR
-    for (size_t block = 0; block < blocks; block++) {
-        const uint64_t first = offset / 4 + block;
-        float scale[4];
-        llm_dropout_block(scale, p, seed, first);
-        for (size_t k = 0; k < 4; k++) {
-            const uint64_t i = 4 * first + k - offset;
-            if (i < n && scale[k] != 0.0f) dx[i] += scale[k] * dy[i];
-        }
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++)
+            dx[i] += llm_exp_float(llm_exp_bits(scale * dy[i]) & keep[i - from]);
     }
 }
 
@@ -17753,10 +17882,13 @@ LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float
                                        uint64_t offset) {
     LLM_ASSERT(p >= 0.0f && p < 1.0f);
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    const size_t tiles = llm_dropout_tiles(n, offset);
     LLM_PARALLEL_FOR
-    for (size_t i = 0; i < n; i++) {
-        const bool kept = llm_dropout_scale(p, seed, offset + i) != 0.0f;
-        y[i] = a * ((kept ? x[i] : low) - p * low);
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++) y[i] = a * ((keep[i - from] ? x[i] : low) - p * low);
     }
 }
 
@@ -17764,9 +17896,26 @@ LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float
 LLM_API void llm_dropout_alpha_backward(float *dx, const float *dy, size_t n, float p,
                                         uint64_t seed, uint64_t offset) {
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    const size_t tiles = llm_dropout_tiles(n, offset);
     LLM_PARALLEL_FOR
-    for (size_t i = 0; i < n; i++)
-        if (llm_dropout_scale(p, seed, offset + i) != 0.0f) dx[i] += a * dy[i];
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++)
+            if (keep[i - from]) dx[i] += a * dy[i];
+    }
+}
+
+/* Monte Carlo dropout: left on at inference, it makes the net a crowd whose spread says what they
+ * do not know. mean, m2 (n) take in y (n), the predictions of pass number pass = 0, 1, ..; the
+ * variance of `passes` of them is m2 / passes. One update at a time, no pass is kept. */
+LLM_API void llm_dropout_mc(float *mean, float *m2, const float *y, size_t n, size_t pass) {
+    for (size_t i = 0; i < n; i++) {
+        const float before = pass ? mean[i] : 0.0f, off = y[i] - before;
+        mean[i] = before + off / (float)(pass + 1);
+        m2[i] = (pass ? m2[i] : 0.0f) + off * (y[i] - mean[i]);
+    }
 }
 
 /* p / (1 - p) sum_j w_j^2 sum_i x_ij^2 <- w (C), x (N,C): what dropout of the inputs adds, on
@@ -17778,6 +17927,84 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
         sum += part * part;
     }
     return (double)p / (1.0 - (double)p) * sum;
+}
+
+/* @moments -------------------------------------------------- Mean and variance of a row
+ *
+ *     m = a + mean(x - a),  a = mean(x)        sum (x - m)^2 = sum (x - a)^2 - n (m - a)^2
+ *
+ * What every normalization asks of its numbers, and its backward pass of their gradient: two sums
+ * in one pass, over numbers that lie side by side. E x^2 - m^2 would be one pass in all, and all
+ * wrong where the mean is large: squares of 1e4 have no digits left for a variance of 1. So the
+ * mean comes first. The float sum of such a row is itself off by units, and what is left after
+ * taking it off says by how much. An addition takes four times as long as until the next can begin,
+ * so four vectors of sums are kept, none of which waits for another.
+ *
+ * source  Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.7
+ * needs   base lanes
+ * see     @batchnorm @layernorm (its users)
+ * topics  -
+ */
+
+/* *sum, *square <- the sums of x - about and of its square, x (n). */
+LLM_API void llm_moments_sums(float *sum, float *square, const float *x, float about, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], q[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(q, 0, sizeof q);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
+            s[k] += d;
+            q[k] += d * d;
+        }
+    }
+    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
+    for (size_t i = whole; i < n; i++) {
+        *sum += x[i] - about;
+        *square += (x[i] - about) * (x[i] - about);
+    }
+}
+
+/* *square <- sum (x - m)^2, and returns the mean m of x (n), n > 0. */
+LLM_API float llm_moments(float *square, const float *x, size_t n) {
+    float sum, rest;
+    llm_moments_sums(&sum, square, x, 0.0f, n);
+    const float about = sum / (float)n;
+    llm_moments_sums(&rest, square, x, about, n);
+    rest /= (float)n;
+    *square -= (float)n * rest * rest;
+    if (!(*square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
+        llm_moments_sums(&sum, square, x, about + rest, n);
+    return about + rest;
+}
+
+/* *flat, *along <- the sums of g and of g (x - m), where g = w dy; dy, x, w (n), w NULL for 1. */
+LLM_API void llm_moments_products(float *flat, float *along, const float *dy, const float *x,
+                                  const float *w, float m, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], a[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(a, 0, sizeof a);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const size_t at = i + k * LLM_LANES;
+            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
+            s[k] += g;
+            a[k] += g * (llm_lanes_load(x + at) - m);
+        }
+    }
+    *flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
+    for (size_t i = whole; i < n; i++) {
+        const float g = dy[i] * (w ? w[i] : 1.0f);
+        *flat += g, *along += g * (x[i] - m);
+    }
 }
 
 /* @batchnorm ------------------------------------------------ Batch normalization
@@ -17796,7 +18023,7 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
  * source  Ioffe & Szegedy 2015, "Batch normalization", algorithms 1 and 2; Chan, Golub & LeVeque
  *         1983, "Algorithms for computing the sample variance" (merging); Hoffer et al. 2017,
  *         "Train longer, generalize better" (ghost batches)
- * needs   base arena
+ * needs   base moments arena
  * see     @layernorm (looks at one sample only), @weight_init, @batch_size
  * topics  Batch Normalization
  */
@@ -17834,15 +18061,9 @@ LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t 
             const double share = 1.0 / (double)(n + 1), before = (double)(n * S);
             for (size_t c = 0; c < block; c++) {
                 const float *plane = x + (n * C + start + c) * S;
-                float sum = 0.0f, rest = 0.0f, around = 0.0f;
-                LLM_SIMD_SUM(sum)
-                for (size_t s = 0; s < S; s++) sum += plane[s];
-                const float about = sum / (float)S;
-                LLM_SIMD_SUM(rest)
-                for (size_t s = 0; s < S; s++) rest += plane[s] - about;
-                LLM_SIMD_SUM(around)
-                for (size_t s = 0; s < S; s++) around += (plane[s] - about) * (plane[s] - about);
-                const double own = (double)about + (double)rest / (double)S, delta = own - m[c];
+                float around = 0.0f;
+                const float own = S == 1 ? plane[0] : llm_moments(&around, plane, S);
+                const double delta = (double)own - m[c];
                 m[c] += delta * share;
                 square[c] += (double)around + delta * delta * share * before;
             }
@@ -17919,11 +18140,8 @@ LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const
             for (size_t c = 0; c < block; c++) {
                 const float *d = dy + (n * C + start + c) * S, *p = x + (n * C + start + c) * S;
                 const float m = mean[start + c];
-                float plain = 0.0f, times = 0.0f;
-                LLM_SIMD_SUM(plain)
-                for (size_t s = 0; s < S; s++) plain += d[s];
-                LLM_SIMD_SUM(times)
-                for (size_t s = 0; s < S; s++) times += d[s] * (p[s] - m);
+                float plain = d[0], times = d[0] * (p[0] - m);
+                if (S > 1) llm_moments_products(&plain, &times, d, p, NULL, m, S);
                 total[c] += (double)plain;
                 product[c] += (double)times;
             }
@@ -17987,57 +18205,29 @@ LLM_API void llm_batchnorm_fold(float *w, float *b, const llm_batchnorm *layer, 
  * Each row gets mean 0 and variance 1, whatever the layers before it did, and then a learned scale
  * and shift for each channel. Unlike batch normalization it looks at no other row, so training and
  * inference are the same, and a batch of one is fine. The variance divides by C, not C - 1; a
- * constant row has variance 0 and gives b. E[x^2] - m^2 would be one pass less, and all wrong when
- * the mean is large: squares of 1e4 have no digits left for a variance of 1.
+ * constant row has variance 0 and gives b.
  *
- * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
- *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
- * needs   base lanes arena
+ * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization"
+ * needs   base moments arena
  * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
 
 enum { LLM_LAYERNORM_COLUMNS = 64 }; /* whose sums over the rows one thread keeps */
 
-/* *sum, *square <- the sums of x - about and of its square, x (C). Four vectors of each: an
- * addition takes four times as long as until the next can begin, and none of these waits for
- * another. */
-LLM_API void llm_layernorm_sums(float *sum, float *square, const float *x, float about, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], q[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(q, 0, sizeof q);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
-            s[k] += d;
-            q[k] += d * d;
-        }
-    }
-    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
-    for (size_t i = whole; i < C; i++) {
-        *sum += x[i] - about;
-        *square += (x[i] - about) * (x[i] - about);
-    }
-}
-
-/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
- * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
+/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. */
 LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
                                const float *b, size_t C, float eps) {
-    float sum, rest, square;
-    llm_layernorm_sums(&sum, &square, x, 0.0f, C);
-    const float about = sum / (float)C;
-    llm_layernorm_sums(&rest, &square, x, about, C);
-    rest /= (float)C;
-    const float m = about + rest;
-    if (!(square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
-        llm_layernorm_sums(&rest, &square, x, m, C), rest = 0.0f;
-    const float r = 1.0f / sqrtf(square / (float)C - rest * rest + eps);
-    for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    float square;
+    const float m = llm_moments(&square, x, C), r = 1.0f / sqrtf(square / (float)C + eps);
+    if (w && b) {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * w[i] + b[i];
+    } else {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++)
+            y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    }
     *mean = m;
     *rstd = r;
 }
@@ -18049,6 +18239,9 @@ LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const flo
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         float m, r;
+        for (size_t i = 0; n + 1 < N && i < C;
+             i += 16) /* the next row comes while this one is done */
+            LLM_LANES_FETCH(x + (n + 1) * C + i);
         llm_layernorm_row(y + n * C, &m, &r, x + n * C, w, b, C, eps);
         if (mean) mean[n] = m;
         if (rstd) rstd[n] = r;
@@ -18077,26 +18270,8 @@ LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, f
  *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
                                         float m, float r, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], a[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(a, 0, sizeof a);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const size_t at = i + k * LLM_LANES;
-            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
-            s[k] += g;
-            a[k] += g * (llm_lanes_load(x + at) - m);
-        }
-    }
-    float flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    float along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
-    for (size_t i = whole; i < C; i++) {
-        const float g = dy[i] * (w ? w[i] : 1.0f);
-        flat += g, along += g * (x[i] - m);
-    }
+    float flat, along;
+    llm_moments_products(&flat, &along, dy, x, w, m, C);
     flat /= (float)C;
     along *= r * r / (float)C;
     for (size_t i = 0; i < C; i++)
@@ -22330,37 +22505,50 @@ LLM_API size_t llm_adafactor_floats(size_t rows, size_t cols, const llm_adafacto
 /* The learning rate of step t for weights w (n). */
 LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_config *c,
                                   size_t t) {
-    double rate = (double)c->lr, sum_sq = 0.0;
+    double rate = (double)c->lr, sum_sq = 0.0, part[64];
     if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
     if (!c->scale || n == 0) return rate;
-    LLM_SIMD_SUM(sum_sq)
-    for (size_t i = 0; i < n; i++) sum_sq += (double)w[i] * (double)w[i];
+    const size_t slice = n / 64 + 1; /* 64 of them, whatever the number of threads */
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = s * slice; i < end; i++) sum += (double)w[i] * (double)w[i];
+        part[s] = sum;
+    }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     return rate * fmax((double)c->eps2, sqrt(sum_sq / (double)n));
 }
 
-/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
+/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. Some
+ * rows at a time, which are still in the cache when their columns are summed. */
 LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
                                    float eps1, float b) {
-    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
+    enum { ROWS = 64, COLUMNS = 64 };
     const float share = (1.0f - b) / (float)rows;
-    LLM_PARALLEL_FOR
-    for (size_t i = 0; i < rows; i++) {
-        const float *gi = g + i * cols;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
-        r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
-    }
-    LLM_PARALLEL_FOR
-    for (size_t first = 0; first < cols; first += BLOCK) {
-        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
-        float sum[BLOCK] = {0.0f};
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < width; j++) {
-                const float v = g[i * cols + first + j];
-                sum[j] += v * v + eps1;
-            }
-        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
+    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    for (size_t from = 0; from < rows; from += ROWS) {
+        const size_t end = rows - from < ROWS ? rows : from + ROWS;
+        LLM_PARALLEL_FOR
+        for (size_t i = from; i < end; i++) {
+            const float *gi = g + i * cols;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
+            r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+        }
+        LLM_PARALLEL_FOR
+        for (size_t first = 0; first < cols; first += COLUMNS) {
+            const size_t width = cols - first < COLUMNS ? cols - first : (size_t)COLUMNS;
+            float sum[COLUMNS] = {0.0f};
+            for (size_t i = from; i < end; i++)
+                for (size_t j = 0; j < width; j++) {
+                    const float v = g[i * cols + first + j];
+                    sum[j] += v * v + eps1;
+                }
+            for (size_t j = 0; j < width; j++) col[first + j] += share * sum[j];
+        }
     }
 }
 
@@ -22383,23 +22571,30 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
     const float b = (float)(1.0 - pow((double)t, -(double)c->decay));
     const double rate = llm_adafactor_rate(w, n, c, t);
 
-    double mean = 0.0, sum_sq = 0.0;
+    double mean = 0.0, sum_sq = 0.0, part[64];
     if (vector) {
         for (size_t j = 0; j < n; j++) col[j] = b * col[j] + (1.0f - b) * (g[j] * g[j] + c->eps1);
     } else {
         llm_adafactor_squares(r, col, g, rows, cols, c->eps1, b);
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
-    for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < across; j++) {
-            const float u = gi[j] * (row / sqrtf(col[j]));
-            sum += u * u;
+    const size_t slice = down / 64 + 1;
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < down ? (s + 1) * slice : down;
+        part[s] = 0.0;
+        for (size_t i = s * slice; i < end; i++) {
+            const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < across; j++) {
+                const float u = gi[j] * (row / sqrtf(col[j]));
+                sum += u * u;
+            }
+            part[s] += (double)sum;
         }
-        sum_sq += (double)sum;
     }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
@@ -23415,6 +23610,29 @@ LLM_API size_t llm_warmup_adam_steps(double beta2) {
  * the first steps (RAdam then steps along m' alone, undivided). */
 LLM_API double llm_warmup_radam(double beta2, size_t t) { return llm_adam_trust(beta2, t); }
 
+/* The factor in a run that lost its optimizer's states at steps restart[0] < restart[1] < .. (a new
+ * batch size, other data, a checkpoint of weights alone): each time v is one gradient again, and
+ * the ramp begins anew. count = 0: one ramp from t = 0. With states that were kept nothing of this
+ * is needed. */
+LLM_API double llm_warmup_rewarm(int kind, size_t t, const size_t *restart, size_t count, size_t W,
+                                 double start) {
+    size_t from = 0;
+    for (size_t k = 0; k < count; k++) {
+        LLM_ASSERT(k == 0 || restart[k] > restart[k - 1]);
+        if (restart[k] <= t) from = restart[k];
+    }
+    return llm_warmup_factor(kind, t - from, W, start);
+}
+
+/* A ramp of the batch in place of the rate: its size at step t, linear from first to last over W
+ * steps, in whole `unit`s. Early gradients agree so well (@grad_noise_scale) that a large batch
+ * buys nothing; later it does. */
+LLM_API size_t llm_warmup_batch(size_t t, size_t W, size_t first, size_t last, size_t unit) {
+    LLM_ASSERT(unit > 0 && first <= last && first % unit == 0 && last % unit == 0);
+    if (t >= W) return last;
+    return first + (size_t)((double)(last - first) / (double)unit * (double)t / (double)W) * unit;
+}
+
 /* @cosine_lr ------------------------------------------------ Cosine annealing
  *
  *     lr(t) = min + (max - min) (1 + cos(pi t / T)) / 2
@@ -23566,6 +23784,36 @@ LLM_API float llm_grad_clip_quantile(const float *history, size_t count, float q
     const double a = (double)history[order[low]], b = (double)history[order[high]];
     arena->used = mark;
     return (float)(a + (at - (double)low) * (b - a));
+}
+
+/* What clipping costs and buys. g (N,n) are N draws of a gradient, each clipped by norm to max: of
+ * their mean's error, |mean of the clipped - mean| / |mean| is returned; *variance is what is left
+ * of sum |g_k - mean|^2, as a share. 0 and 1 where max is never reached. With a tail so heavy that
+ * the variance is infinite, a bias of some percent is cheap. Scratch: 2 n doubles, given back. */
+LLM_API double llm_grad_clip_bias(double *variance, const float *g, size_t N, size_t n, float max,
+                                  llm_arena *arena) {
+    LLM_ASSERT(N > 0);
+    const size_t mark = arena->used;
+    double *mean = llm_arena_doubles(arena, n), *clipped = llm_arena_doubles(arena, n);
+    double before = 0.0, after = 0.0, off = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) mean[i] = clipped[i] = 0.0;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t k = 0; k < N; k++) {
+            const float *gk = g + k * n;
+            const double norm = llm_grad_clip_root(llm_grad_clip_power(gk, n, 2.0f), 2.0f);
+            const double factor = fmin(1.0, (double)max / (norm + 1e-6));
+            for (size_t i = 0; i < n; i++) {
+                const double x = (double)gk[i], y = factor * x;
+                if (pass == 0)
+                    mean[i] += x / (double)N, clipped[i] += y / (double)N;
+                else
+                    before += pow(x - mean[i], 2.0), after += pow(y - clipped[i], 2.0);
+            }
+        }
+    for (size_t i = 0; i < n; i++) off += pow(clipped[i] - mean[i], 2.0), size += mean[i] * mean[i];
+    *variance = before > 0.0 ? after / before : 1.0;
+    arena->used = mark;
+    return off > 0.0 ? sqrt(off / size) : 0.0;
 }
 
 /* ZClip: mean and variance of the norm as running averages, and how far a spike may stand out. */
@@ -23729,6 +23977,24 @@ LLM_API void llm_grad_accum_add(llm_grad_accum *a, const float *g, float loss, s
     for (size_t i = 0; i < a->n; i++) a->sum[i] += w * g[i];
     a->weight += (double)weight;
     a->loss += (double)weight * (double)loss;
+}
+
+/* Whether the optimizer steps after micro-batch k = 0 .. count - 1, when `every` of them make a
+ * batch: after each last one, and at the end, where the batch may be smaller. Nothing has to be
+ * sent between machines after any other. */
+LLM_API bool llm_grad_accum_boundary(size_t k, size_t every, size_t count) {
+    LLM_ASSERT(every > 0 && k < count);
+    return (k + 1) % every == 0 || k + 1 == count;
+}
+
+/* a takes in what another machine has summed, before both finish: sums and weights are added, so it
+ * does not matter which of them saw how many targets. All-reduce of n + 2 numbers, once a step. */
+LLM_API void llm_grad_accum_merge(llm_grad_accum *a, const llm_grad_accum *other) {
+    LLM_ASSERT(a->n == other->n);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->n; i++) a->sum[i] += other->sum[i];
+    a->weight += other->weight;
+    a->loss += other->loss;
 }
 
 /* a->sum becomes the gradient of the mean over all kept targets. Returns that mean; 0, and a
@@ -24818,8 +25084,8 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  *     1110xxxx 10xxxxxx 10xxxxxx           up to FFFF    11110xxx 10xxxxxx (3 times)  up to 10FFFF
  *
  * Tokenizers cut text where the class of the character changes, so they must know which of
- * 1,114,112 code points are letters, numbers, marks and white space. The table is 2254 runs of
- * equal class, spelt as 44 rows of characters: a search finds the row, and its runs are counted
+ * 1,114,112 code points are letters, numbers, marks and white space. The table is 2608 runs of
+ * equal class, spelt as 51 rows of characters: a search finds the row, and its runs are counted
  * off. Bytes that are no UTF-8 must not stop a tokenizer: a sequence that breaks off counts as one
  * unknown character up to where it can no longer be completed (a "maximal subpart"). Overlong
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
@@ -24828,20 +25094,23 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  * source  The Unicode Standard 18, tables 3-6 and 3-7, section 3.9 (substitution of maximal
  *         subparts) and 4.5 (general category)
  * needs   base
- * see     @pre_tokenize
+ * see     @grapheme @pre_tokenize
  * topics  -
  */
 enum { LLM_UNICODE_BROKEN = 0x110000 }; /* the code of what is no UTF-8 */
 
 typedef enum {
-    LLM_UNICODE_OTHER, /* punctuation, symbols, controls, what is not assigned */
+    LLM_UNICODE_OTHER, /* controls (Cc), private use, surrogates, what is not assigned */
     LLM_UNICODE_SPACE, /* White_Space */
     LLM_UNICODE_NUMBER,
     LLM_UNICODE_MARK,
     LLM_UNICODE_CASED, /* only in the rows: upper and lower case in turn */
     LLM_UNICODE_UPPER, /* from here on letters; title case counts as UPPER */
     LLM_UNICODE_LOWER,
-    LLM_UNICODE_LETTER /* without case: modifiers, Hebrew, Chinese */
+    LLM_UNICODE_LETTER, /* without case: modifiers, Hebrew, Chinese */
+    LLM_UNICODE_PUNCT,
+    LLM_UNICODE_SYMBOL,
+    LLM_UNICODE_FORMAT /* Cf: invisible, such as joiners and marks of direction */
 } llm_unicode_kind;
 
 /* The number of bytes, 1 to 4, of the first character of text (size > 0), and its code. */
@@ -24892,51 +25161,84 @@ typedef struct {
  * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
  * last one. A CASED run starts with upper case. */
 static const llm_unicode_row llm_unicode_rows[] = {
-    {0x00000, ")A.)J*)G7B)?LR(SR)B*)R*)AT)?2#M%1T#3#LO#L?SP#S@E8@MEHME/@DNFCAGNIMGMHOGMFE?BMAAF"},
-    {0x001B3, "CFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJ&ZD)FX)?T#T)I>8BBT#FM$TO#F(F#H#F#GMLI#"},
-    {0x003A3, "LAS#@FNHOEPPFM#AFNL3@S0@EZ#>?E7@EFME(B#L&@#U(S)@$U&>-@#8#9#9#:(ZS&W)U>C'Z+@>M7B&"},
-    {0x0066E, "U8Z+B#T>?$=U9#;U7BV$T)HT8ZV>S$Z=A>CT)F7BZY>AU&T$8$ZN;T>AT:T<)JZQ:&ZC'ZP#Z?)?>A"},
-    {0x008A0, "Z*@>P#>YZ6@:T>JT>?ZB9$7B#ZH:#Z@$U$ZN#Z?#T%W$8T>?$9$:T)@8&U#V9$7BU$6$T#8$:#Y&U$ZN"},
-    {0x00A29, "#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8)C:#ZA#V#ZN#Z?#U#X$8T>@#:#:$T)GU9$7B)AT=#:#Z@$U$"},
-    {0x00B13, "ZN#Z?#U#X$8T>?$9$:'<&U#V9$7B#T6)B8T#Y%V#W%U#T#U%U%V%ZD&<%:#;$T(8)F7E)E<Z@#V#ZO#"},
-    {0x00C2A, "ZH$8T>?#:#;)?9#V#U$U9$7B)@7?#T:#Z@#V#ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T"},
-    {0x00D3E, ">?#:#;T'V87?V9$7K#Y#:#ZJ%ZP#ZA#T$Z?%8&=#8#>@(7B$9)EZ0@8U>?'Z?>@#7B)'@U#T#X#ZP#T#"},
-    {0x00EA7, "ZB8U>AT$X#T#>?#7B$W)XT)O9(7L#8#8#8&9Z@#Z$@&>L#9X>C#>$@)A8)9@Z+@>LT7B(Y;W:T:U>?V;"},
-    {0x01075, "ZE>DT87B;$L&@#F'F$S+@#TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:)A7L%ZH)H"},
-    {0x013A0, "L:A$R%Z<T$ZI*ZR'Z/A%3Z@)?ZJ;)AZK:)CZJ9)DZE#V#9)DZ4@>X%T&T8$7B(7B)I:#87B(Z=A)?X9"},
-    {0x01887, "ZZ8T'Z*A)BZW#>D&>D)B7BZV$X)CZ,@&ZR(7C)%@ZO<&Z5@>B#>U$87B(7B)ET)@>%A)G<Z/@>IZ@%7B"},
-    {0x01B5A, ")I>A)D:ZV>EU7BZ,@>F)DZ$@>L)@7B%V7BZ$@$SAFM'L+@$H)H:#>MW8Y8U:T'S,@Z#ASETSZZ%@>$A"},
-    {0x01E00, "E&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJ#M%O#NJ%P$NI&S@J'O#"},
-    {0x01FF6, "NJ%0C)U+'*)/@*)H1T$6'T7B'ZI)0@>Y)IF&F$MHNHM#F%J(F#F#F#I#MIMWM$NG'FP&M#73@FM5)6X"},
-    {0x02460, "7<@)2A7N)*U7V)(/@L0@S0@AGNE?GBMFRUGE,BM(B:FM)A1$S&@#M'M$Z8@)?T)G8ZO)AZ?#Z?#Z?#Z?"},
-    {0x02DBF, "#Z?#Z?#Z?#Z?#>X)/@T),O*&U1)Q7A=#X$3U&Z:A$9$V#Z>A#W'Z+@#Z&B%4)BZX)0@ZH)X7B)V7@#7G"},
-    {0x03260, ")X7B)'@7G)(JZ(.G)$AZ%*#@)'AZ.@$Z-H%ZH7BU)LE.@T;#>B#TETU9Z*A7B9)%@ZA$EFNE>@TS@CEB"},
-    {0x0A788, "T$BTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<&8%6)BZ4@)D9Z2@>J)B7B(>JY%T#U87BZT>@$ZO>E)D"},
-    {0x0A960, "ZU%;Z/@>F)FT7B(X8ZB7BX#Z)@>F)AV8Z@9$7B(ZO%T:Z2@8T:U9X9T8T)PV$ZC<$V9)BY$Y$Y)AZ?#"},
-    {0x0AB28, "Z?#S+@#WSAT$G$S4AZ#@>@#9$7B(Z8)M)DZO&Z1@)48IZ:K$Z2B)&@S?)DQ'T8ZB#ZE#X#T#U#U#Z4B"},
-    {0x0FBB2, ")YZ7K)JZ$A$Z6@)(@ZD&>H)H>H)$AX#Z3C)K7B)?LR(SR)CZ=A%Y$Y$Y$V)#@ZD#ZR#ZK#U#ZG$ZF)Z"},
-    {0x10080, "Z'C)D7-@)D79@)I2)9B8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV$Z$@&Z@#5)*@L(@S(@Z2A$7B("},
-    {0x104B0, "L$@&S$@&Z(@)@Z4@)DLC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF)$AY$T#Z,@#U%T"},
-    {0x1083D, "$ZO$7@ZO$7?ZW)@7A)0@ZK#U'5ZN6&ZR(ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$:&87A)OZU2#ZU3)X"},
-    {0x10AC0, "Z@#ZT9&5)HZ6@)BZN$7@ZK'7@ZJ)O7?)4AZ-A)7@L3@)ES3@)?6Z$@;)@7B(7BYLN%<#TSN)2F7W#Z*@"},
-    {0x10EAA, "#9%U)HY%<)AZN#>HZU7BT)@ZN>C4)SZJ;)*@ZM7?)LZO)A:Z5@>G)C7V8U9T)A;Z-@>C)?8)EZQ)?7B("},
-    {0x11100, ":Z$@>F#7B&T9T)@Z#@8$T)A:Z0@>FW&;#97BT#T&7L)CZJ#ZQ>D(8U8)>@Z?#T#W#ZG#ZB)?Z/@>D'7B"},
-    {0x112FA, "(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<)CZB#T$T#Z&@#T>A#8$8#;#<T8T)E9)UZ5@>JW'7B&"},
-    {0x1145E, "8V)VZ0@>LU#T)@7B)6DZ/@>?$>A)OW9)ZZ0@>I%T)C7B)&@Z+@>ET)?7B(7L)TZS$>G&7D&Z?)-EZ,@"},
-    {0x1182C, ">G)-BLXSX7K)DZ@$T$Z@#U#ZP=#9$;T8T9)D7B)*AZ@$Z'@>?$>?T#T8)ST>BZ(@>?T;)@8)@T>CZ.@"},
-    {0x11A8A, ">H%T)JZ-A)IT)9A>@)<AZY)G7B(ZA#Z%@>@#>@T)G7U'ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#"},
-    {0x11D67, "U#ZX<#9#<T)?7B(Z,@&7B(8T)*GZK;)A9T8ZE#ZZ>?%<)E7B8)9AT)G7M)+@Z6'@).B78B'7CZ8E)D"},
-    {0x12550, "7;I)-=AZ)B)GZ$-@)H8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B(Z3A#7B(ZV$<)CZ0@>?)AW)D"},
-    {0x16B50, "7B#7?#ZM'ZK)(NZ-@%7B):ELXSX7O)ALQ$SQ),@Z/A&8T>7@)?;ZE)$AU#T8)C9U3)AZ3.H)$@ZZ)'B"},
-    {0x18D80, "Z;B)EZ.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB%9)=+D7B)*Q>.@$>O"},
-    {0x1CF47, ")<O9)<@<%=)@>@$>?)V;)$D:)C:)@9$8)X9)>@7L)D7L)4B7Q)3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P"},
-    {0x1D4BA, "#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSRLRSRLRSRLRSU#LQ#SQ#RLQ#SQ#RLQ#"},
-    {0x1D736, "SQ#RLQ#SQ#RLQ#SQ#RFM$72@)$Q>7@&>2@)@8)F8)N<#>G)(.@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@"},
-    {0x1DFCD, "Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&T))JZV8)IZ,@;7B)2OZT;7B).FZV9T7B)9EZW#V8U8"},
-    {0x1E6E7, "Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?T&7B)##@7;@#3#4)0A7-@#7G)6EW#ZS#U#T$T#ZB#W"},
-    {0x1EE38, "#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#Z?#W#W#T#ZB#ZI'V#X#ZI)0S7E)+2B7B)2+@Z00=@)X"},
-    {0x2A700, "Z+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
+    {0x00000, ")A.)J*]b`b^7B\\d\\LR]b[bSR[b[b(*)R*[f[cT[bie2bM\\b1T[3[LObL?SPbS@E8@MEHME/@DNFCA"},
+    {0x0018A, "GNIMGMHOGMFE?BMAAFCFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJeZDhFXh?TbThI>8BBTbFM"},
+    {0x00378, "$TO[F&cF[H#F#GMLI#LAS#@FNHOEPPFMbAFNL3@S0@EZb>?E7@EFME(B#L&@#U`S)@\\Ud#>-@[8[9[9"},
+    {0x005C6, "[:(ZS&W\\)Cnd\\b\\c>C[i]Z+@>M7B^U8Z+B[T>?ib=U9b;U7BVcTaF#iT8ZV>S$Z=A>CT)F7BZY>AU"},
+    {0x007F6, "b]T$8cZN;T>AT:T<$aG#ZQ:$[#ZC'ZPbZ?j'>AZ*@>Pi>YZ6@:T>JT>?ZB9\\7B[ZH:#Z@$U$ZN#Z?#T"},
+    {0x009B3, "%W$8T>?$9$:T)@8&U#V9$7BUc6cT[8$:#Y&U$ZN#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8[)B:#ZA#V#"},
+    {0x00A93, "ZN#Z?#U#X$8T>@#:#:$T)GU9$7B[b)?T=#:#Z@$U$ZN#Z?#U#X$8T>?$9$:'<&U#V9$7BbT6)B8T#Y%V"},
+    {0x00B91, "#W%U#T#U%U%V%ZD&<%:#;$T(8)F7Eh@'<Z@#V#ZO#ZH$8T>?#:#;)?9#V#U$U9$7B)?[7?bT:[Z@#V#"},
+    {0x00C92, "ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T>?#:#;Tb&V87?V9$7KbY#:#ZJ%ZP#ZA#T$Z?%"},
+    {0x00DCA, "8&=#8#>@(7B$9[)DZ0@8U>?&bZ?>@[7B\\)%@U#T#X#ZP#T#ZB8U>AT$X#T#>?#7B$W)XTdaGb[d9g7L"},
+    {0x00F34, "b8b8b8^9Z@#Z$@&>L[9X>C#>$@#h@8g#c_e\\)%@Z+@>LT7B`Y;W:T:U>?V;ZE>DT87B;cL&@#F'F$"},
+    {0x010D0, "S+@[TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:aA7L%ZHhB(L:A$R$[Z<Tb[ZI*ZR\\"},
+    {0x0169D, "%Z/A]3Z@)?ZJ;)AZK:\\)AZJ9)DZE#V#9)DZ4@>X]T]bT8$7B(7B(aC:i87B(Z=A)?X9ZZ8T'Z*A)BZW"},
+    {0x0191F, "#>D&>D&b%\\7BZV$X)CZ,@&ZR(7C%hZZO<$\\Z5@>B#>U$87B(7B(a?T`$>%A)G<Z/@>IZ@#\\7Ba?hB"},
+    {0x01B6B, ">AhA]:ZV>EU7BZ,@>F)@^Z$@>L%_7B%V7BZ$@\\SAFM'L+@$Ha@)@:[>MW8Y8U:T'S,@Z#ASETSZZ%@"},
+    {0x01DC0, ">$AE&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJbMdO#NJdP$NI#dS@"},
+    {0x01FE8, "Jd$O#NJc#0CmaP+m*aLbaEbaD*m#oB1T$6d\\T7Bd\\ZIh%@)C>Y)GcFeFcMHNHMbFdJgFbFbFbIbMIM"},
+    {0x02135, "WMcNGfFPeMb73@FM5c&h(L^hU\\h;G)NhC)M7<@h2A7Nh8TaF7Vh1@\\hWaBh'MaNh#A^hX\\h&L$h6C"},
+    {0x02C00, "L0@S0@AGNE?GBMFRUGE,BMgB:FM'^1\\S&@#M'M$Z8@)?T[)F8ZO)AZ?#Z?#Z?#Z?#Z?#Z?#Z?#Z?#>X"},
+    {0x02E00, "a/@TaXcaD$^)ThR#h=A)Dh.F)RhH*]bU1aBcaDb7A=[Xc3U[c#Z:A$9cV[Z>A[W'Z+@#Z&B#c4hBZX"},
+    {0x031C0, "h&@)AbZHhW#7BhV7@b7GhX7Bh'@7Gh(JZ(.Gh$AZ%*#@%h7@)AZ.@\\Z-H]ZH7BU)LE.@T;[>B[TETU9"},
+    {0x0A6A0, "Z*A7B9`)@hOZAcEFNE>@TS@CEBTcBTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<e8%6e(Z4@^)@9Z2@"},
+    {0x0A8B4, ">J)@\\7B(>JY]T[U87BZT>@\\ZO>E)C[ZU%;Z/@>FaE#T7B&\\X8ZB7BX#Z)@>F)AV8Z@9$7B$^ZOdT:"},
+    {0x0AA7E, "Z2@8T:U9X9T8T)PV\\ZC<\\V9)BY$Y$Y)AZ?#Z?#S+@bWSATcG$S4AZ#@>@[9$7B(Z8)M)DZO&Z1@"},
+    {0x0D7FC, ")48IZ:K$Z2B)&@S?)DQ'T8ZBbZE#X#T#U#U#Z4BhYZ7K\\hHZ$AcZ6@h@)XZDe>HaB(>Ha#@#aFb[d#["},
+    {0x0FE69, "b\\&X#Z3C$i#]b`b^7B\\d\\LR]b[bSR[b[ba?Z=A%Y$Y$Y$V%h?#h?)Bkc$ZD#ZR#ZK#U#ZG$ZF)Z"},
+    {0x10080, "Z'C']&7-@%hA79@hI2d#hE%b)/@h-@8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV#[Z$@&Z@[5)*@"},
+    {0x10400, "L(@S(@Z2A$7B(L$@&S$@&Z(@)@Z4@)C[LC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF"},
+    {0x107C0, ")$AY$T#Z,@#U%T$ZO#[7@ZOc7?ZW)@7A)0@ZK#U'5ZN6%[ZR'[ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$"},
+    {0x10A38, ":&87A)?aA)?ZU2[ZU3)XZ@bZT9&5a?)AZ6@%a?ZN$7@ZK'7@ZJ)?^)D7?)4AZ-A)7@L3@)ES3@)?6Z$@"},
+    {0x10D24, ";)@7B(7BYLN%<[TSN)@c)(F7W#Z*@#9[$U)HY#c<[h@ZN#>HZU7BT)@ZN>C4_)NZJ;^)&@ZM7?)LZO)A"},
+    {0x11000, ":Z5@>Ga?&7V8U9T)A;Z-@>C\\i^8)Bi$ZQ)?7B(:Z$@>F#7B^T9T)@Z#@8\\T)A:Z0@>FW^;[97BT[T]"},
+    {0x111E0, "#7L)CZJ#ZQ>D`8U8)>@Z?#T#W#ZG#ZB[(Z/@>D'7B(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<"},
+    {0x11375, ")CZB#T$T#Z&@#T>A#8$8#;#<T8T\\#\\)@9)UZ5@>JW_7B\\#[8V)VZ0@>LU[T)@7B)6DZ/@>?$>AaOW"},
+    {0x115DC, "9)ZZ0@>I]T)C7B(aE)KZ+@>ET[(7B(7L)TZS$>G&7D]bZ?)-EZ,@>G[),BLXSX7K)DZ@$T$Z@#U#ZP=#"},
+    {0x11937, "9$;T8T9])A7B)*AZ@$Z'@>?$>?T[T8)ST>BZ(@>?T;a@8)@T>CZ.@>H]T_)EZ-A)?aBT)9A>@)<AZY["},
+    {0x11BE2, ")F7B(ZA#Z%@>@#>@T_)B7U%\\ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#U#ZX<#9#<T)?7B(Z,@&"},
+    {0x11DE0, "7B(8T)*GZK;\\)?9T8ZE#ZZ>?%<aE7B8)9AT)G7MhU)E[Z6'@).B78B_7CZ8E)D7;I)-=AZ)B\\)E"},
+    {0x13000, "Z$-@oH8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B&\\Z3A#7B(ZV$<[)BZ0@>?_eW[b)B7B#7?#"},
+    {0x16B63, "ZM'ZK)(NZ-@]7B):ELXSX7O^'LQ$SQ),@Z/A&8T>7@)?;ZE)$AU[T8)C9U3)AZ3.H)$@ZZ)'BZ;B)E"},
+    {0x18E00, "Z.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB$b9[l)(#Dh,G7Bd%h,N(hO#d"},
+    {0x1CED5, ")@hY$>.@$>O)Ah<B)<@h2G)Bh'@9h<@<d=o@>@c>?hV;h$D:b)B:h@9c8hX9)>@7L)D7L)Dh;A)A7Q"},
+    {0x1D379, ")3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSR"},
+    {0x1D608, "LRSRLRSRLRSU#LQbSQbRLQbSQbRLQbSQbRLQbSQbRLQbSQbRFM$72@h$Q>7@e>2@h@8hF8c_)G<#>G"},
+    {0x1DAB0, ")4AhU)+*@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&Tb)(J"},
+    {0x1E290, "ZV8)IZ,@;7B'b),OZT;7B).FZV9T7B&[)4EZW#V8U8Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?"},
+    {0x1E94B, "T&7B&\\)9Z7;@b3b4)0A7-@b7G)6EW#ZS#U#T$T#ZB#W#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#"},
+    {0x1EE6C, "Z?#W#W#T#ZB#ZI'V#X#ZI)4@c).Hh,@&h,B)DhG$hG#hG#h%@)B7Eh2D)7@hU)Eh,@&hA)?c)Fg)*D"},
+    {0x1F300, "h>)@$hI%hE%h4F&hD&hT&h8@)@hB(h(@)@hV$hD&c)FhA)'@h$K)@hF$hE%h+A#b%hJ#hE%hD'h#D#"},
+    {0x1FB94, "h$B7Bb)1+@Z00=@)XZ+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)9&<$@i)Vo(B),C"},
+    {0xE0100, ">,G)8&=G"},
 };
+
+/* The kind of the run of rows (count) that holds the code point; *offset = its place in the run. 0
+ * behind the last run. */
+LLM_API uint32_t llm_unicode_find(const llm_unicode_row *rows, size_t count, uint32_t code,
+                                  uint32_t *offset) {
+    size_t low = 0;
+    for (size_t high = count; high - low > 1;) {
+        const size_t middle = (low + high) / 2;
+        if (rows[middle].first <= code)
+            low = middle;
+        else
+            high = middle;
+    }
+    *offset = code - rows[low].first;
+    for (const char *run = rows[low].runs; *run;) {
+        const uint32_t head = (uint32_t)(*run++ - '#');
+        uint32_t length = head % 7 + 1;
+        for (uint32_t unit = length == 7, digit = 0; unit > 0 && digit < 28; unit *= 28) {
+            digit = (uint32_t)(*run++ - '#');
+            length += unit * (digit % 28);
+        }
+        if (*offset < length) return head / 7;
+        *offset -= length;
+    }
+    return 0;
+}
 
 /* The class of a code point, never LLM_UNICODE_CASED; that of LLM_UNICODE_BROKEN is OTHER. */
 LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
@@ -24944,31 +25246,812 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
         if ((code | 32) >= 'a' && (code | 32) <= 'z')
             return code & 32 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
         if (code >= '0' && code <= '9') return LLM_UNICODE_NUMBER;
-        return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
+        if (code <= ' ' || code == 0x7F)
+            return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
+        return strchr("$+<=>^`|~", (int)code) ? LLM_UNICODE_SYMBOL : LLM_UNICODE_PUNCT;
     }
-    size_t low = 0, high = sizeof llm_unicode_rows / sizeof llm_unicode_rows[0];
-    while (high - low > 1) {
+    const size_t rows = sizeof llm_unicode_rows / sizeof llm_unicode_rows[0];
+    uint32_t offset;
+    const uint32_t kind = llm_unicode_find(llm_unicode_rows, rows, code, &offset);
+    if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
+    return offset % 2 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
+}
+
+/* @grapheme ------------------------------------------------- What a reader takes for one character
+ *
+ *     e + acute accent, crlf                                 one cluster each, of two code points
+ *     man + joiner + woman + joiner + girl                   one, of five
+ *     D + E (flag letters), L + V + T (Hangul)               one each
+ *
+ * A cursor moves by extended grapheme clusters, and a text that is cut anywhere else shows broken
+ * characters. Two neighbours belong together by a short list of rules on their classes: whatever
+ * extends stays with what is before it, pictures hold on to a joiner, flag letters go in pairs,
+ * syllables of Hangul are L* V* T*, and in the scripts of India a linker (virama) ties the next
+ * consonant to the cluster. Three facts about the past are enough: whether a linker, a picture, or
+ * an odd number of flag letters came before. The table is 1379 runs in the coding of @unicode.
+ *
+ * source  Unicode Standard Annex 29, "Unicode text segmentation", rules GB3 to GB999, as of Unicode
+ *         18 (before it, GB9c asked for a consonant before the linker too)
+ * needs   unicode
+ * see     @token
+ * topics  -
+ */
+typedef enum {
+    LLM_GRAPHEME_OTHER,
+    LLM_GRAPHEME_CONTROL,
+    LLM_GRAPHEME_EXTEND, /* marks without width, skin tones, U+200C */
+    LLM_GRAPHEME_SPACING,
+    LLM_GRAPHEME_PICTURE = 5,
+    LLM_GRAPHEME_CONSONANT,
+    LLM_GRAPHEME_LINKER,
+    LLM_GRAPHEME_L, /* Hangul: leading consonant, vowel, trailing consonant */
+    LLM_GRAPHEME_V,
+    LLM_GRAPHEME_T,
+    LLM_GRAPHEME_PREPEND,
+    LLM_GRAPHEME_STARTER, /* a linker that begins a cluster */
+    LLM_GRAPHEME_JOINER,  /* the rest is computed: U+200D */
+    LLM_GRAPHEME_FLAG,
+    LLM_GRAPHEME_LV,
+    LLM_GRAPHEME_LVT
+} llm_grapheme_kind;
+
+/* Made from Unicode 18 by tests/11-token/grapheme.py. */
+static const llm_unicode_row llm_grapheme_rows[] = {
+    {0x00000, "0X)'B0Y)AF%*F)=S78B)3H7?)'H7-@#1#2#2#3)6@u)B7C#*).@7M)H1)-B7?p#6$2#4)Yp#1)V7S)#B"},
+    {0x007A6, "7C):@7A)A1)P4#7A#3#5)+@3)4@q'7A)*@7Pp7X8)IS%@181#:7@;T9#7?S@$2)LS@#19)ISL#S?#M%P"},
+    {0x009BA, "$1#194$9$9T)A1&N#M$2)DN)D1$28)8@1#:2&2$3%1)V2%1)C28)ISL#S?#N#Q$1#:5#28#9T)L2)MM6"},
+    {0x00B00, "#19)ISL#S?#N#Q$1#284$9$9T'5&N#M$2)EM)H1);@1819%:#:1)A1)(@1:1)HSL#SH$1#3;#3#3T)?2"},
+    {0x00C57, "#O)?2)U19)8@1#82819#3#4)?2)C2)G8)D29)IS&@2#194#:#:Tp)@1)B2)U19)*A1&193#1#>?1)J9"},
+    {0x00DF4, ")=@1#87?)D7@)*B1#87A)C7?)-A2)S1#1#1&9)1@7F85#2'7C#7$@)A1)9@S+@$486#T192M)HR92P3M"},
+    {0x01062, "%N)?O4SE1#82(1M)F1)*Ba(Bh,Ao<A))K3)2(@4)T3)U2)V2)DS4@287?>@197AT1)A1)-@3*1)=B2)Z"},
+    {0x018A9, "1)>B3;2:&91=3)3F291&S5@8187?#T#1$7@=7B$1)0@7%A)G48(N(SY7B;2TS@)V7A)D28SV8493T2N"},
+    {0x01BB0, ")CO)(@182:185)0@>@7@92)(D3#7E87?&1(1x82):E7$A)/Q*1#+)P0?)EF)DF)N0H)(B7Y)1@F)NF"},
+    {0x0213A, ")>AK)GG);KG)DF)6DF)QLC&H);EF)#GG)BF)AF):@I#J)AF$F$G$F&F$F#G$F%F%G)@H'F#F'LD)CG$F"},
+    {0x02664, "#G#F)JF$G)JK#F#G%G'F$G&G)CG'G$F'G#F#G)LG'K#I$F&F$F$K#F$F#F#F(F%F(F)BG)GF$F&F#F&H"},
+    {0x02756, "#F)CG)0@H)AF)FF)FF)$LG)+OH)KG)3@F&F)-M3)9C1)(B7X)2R6F)DF)#B2)<PF#F)99,@4#7B)X2"},
+    {0x0A6A0, ")4A2)0H1%1&1)O928&1)7A9)2@>H2)R7J)E1)&@7@)Q7C81)DaU%38'O%S$@194929T)WQ1#SA)BQ)*@"},
+    {0x0AA29, "69292)D1)@18)JSH#O(M#1#N)0@1#3$2'2#1)VSC829'8T)=ESS)@91919#81):*MhO&o1@)>/J1)%Y"},
+    {0x0FE00, "7H)H7H)'F*).D2)4A0D)%Q1):F1)%D5)-&AM3#2'4P#O#SU$3&T)5D2))S4)%A5)%J2)V5)X7H)*A7C"},
+    {0x10F51, ")1@4)&C818)5@7G))@1$2)B38)-@:492$p&1)Bp)2@3S$@586T1)GM9M)+@1)D28)0@:7A81#q'4#81"},
+    {0x111D0, ")$B:394(1$1)-D1:7@)M29)7@2#181;$9$91)A1)B9$7?%5)CSB#M$M#S&@$196#1$1#38#92Tp1)F2"},
+    {0x113E3, ")6A:7@9381)O1)5A19681918282)'G194$;282)S2)6A:7@9182)2B18197@)-B181$485)<G:7A82"},
+    {0x1183B, ")9ES?$M$S@#N#SP1<#9$3Tp8p81)9C:4$2;1%8)SM7BS(@68w4)@T)@M693S(@u7E81T)8BM)9A18381"},
+    {0x11B67, "8);E87?#681)6A7N#87?8282)&C6%1#2#7?p1)&A<#2#9181)<A1M)=G29)A2p8SE#SZ95%92T)O1"},
+    {0x11F5B, "))9E0H1(7G)(4M7D:3)<'B5);@7?)4Rb%e)$P1#>7@)?4)5A1)C2)7#X2#-)4>D7.@$7O)<O2)<@5%6"},
+    {0x1D173, "0@7@$7?)V4)$D3)C3)@2$1)X2)*/A77@&72@)@1)F1)N5#7G),7@7?#7I$7?#2#5),B1)0D7?)'L1)=@"},
+    {0x1E2EC, "4)<P4):G2)/G1$1)?2'1)6O7?)5B7?))(AF)'@I),BLD)GG)GF)FG)%@LB)8BG)DG)FF$LB)LL7@)SLG"},
+    {0x1F210, ")BF)LF$LA#I)ALO(L0E$L8B$G#H$L7A$H#I5L:G#L#A)CK#LP)?G$L@)DF$I$F&G)EG$F)@G)AF'H)DH"},
+    {0x1F5D4, ")@H$F#F&F(F%F(L:A)0@L*A'L@$LI%F#K$LE)4FLM)SI)8@L@)BK)(@L@)VG)DI$LF)AL'@)DL/@#LB#"},
+    {0x1F947, "L-E)<AL@)FL>C)<GL*+@)6%:*@0X7(B0,C7,G0,3C)(28G"},
+};
+
+/* The class of a code point; that of LLM_UNICODE_BROKEN is OTHER, as that of U+FFFD. */
+LLM_API llm_grapheme_kind llm_grapheme_class(uint32_t code) {
+    uint32_t offset;
+    if (code < 0x7F) return code < ' ' ? LLM_GRAPHEME_CONTROL : LLM_GRAPHEME_OTHER;
+    if (code == 0x200D) return LLM_GRAPHEME_JOINER;
+    if (code >= 0x1F1E6 && code <= 0x1F1FF) return LLM_GRAPHEME_FLAG;
+    if (code >= 0xAC00 && code <= 0xD7A3)
+        return (code - 0xAC00) % 28 == 0 ? LLM_GRAPHEME_LV : LLM_GRAPHEME_LVT;
+    const size_t rows = sizeof llm_grapheme_rows / sizeof llm_grapheme_rows[0];
+    return (llm_grapheme_kind)llm_unicode_find(llm_grapheme_rows, rows, code, &offset);
+}
+
+/* Of the cluster so far: its last class, and what the rules must remember. */
+typedef struct {
+    llm_grapheme_kind last;
+    bool linked;  /* a linker came, and behind it only what is transparent (GB9c) */
+    bool picture; /* a picture came, and behind it only what extends (GB11) */
+    bool odd;     /* an odd number of flag letters came last (GB12, GB13) */
+} llm_grapheme_state;
+
+/* Puts a character of that class at the end of the cluster. */
+LLM_API void llm_grapheme_push(llm_grapheme_state *s, llm_grapheme_kind kind, uint32_t code) {
+    const bool linker = kind == LLM_GRAPHEME_LINKER || kind == LLM_GRAPHEME_STARTER;
+    const bool extends = kind == LLM_GRAPHEME_EXTEND || kind == LLM_GRAPHEME_JOINER;
+    s->linked = linker || (s->linked && extends && code != 0x200C);
+    s->picture =
+        kind == LLM_GRAPHEME_PICTURE || (s->picture && (extends || kind == LLM_GRAPHEME_LINKER));
+    s->odd = kind == LLM_GRAPHEME_FLAG && !s->odd;
+    s->last = kind;
+}
+
+/* Whether a character of that class stays with the cluster before it. */
+LLM_API bool llm_grapheme_joins(const llm_grapheme_state *s, llm_grapheme_kind kind) {
+    const llm_grapheme_kind last = s->last;
+    if (last == LLM_GRAPHEME_CONTROL || kind == LLM_GRAPHEME_CONTROL) return false; /* GB4, GB5 */
+    if (last == LLM_GRAPHEME_PREPEND) return true;                                  /* GB9b */
+    switch (kind) {
+    case LLM_GRAPHEME_EXTEND: /* GB9, GB9a */
+    case LLM_GRAPHEME_LINKER:
+    case LLM_GRAPHEME_JOINER:
+    case LLM_GRAPHEME_SPACING:
+        return true;
+    case LLM_GRAPHEME_L: /* GB6 */
+    case LLM_GRAPHEME_LV:
+    case LLM_GRAPHEME_LVT:
+        return last == LLM_GRAPHEME_L;
+    case LLM_GRAPHEME_V: /* GB6, GB7 */
+        return last == LLM_GRAPHEME_L || last == LLM_GRAPHEME_V || last == LLM_GRAPHEME_LV;
+    case LLM_GRAPHEME_T: /* GB7, GB8 */
+        return last == LLM_GRAPHEME_V || last == LLM_GRAPHEME_LV || last == LLM_GRAPHEME_T ||
+               last == LLM_GRAPHEME_LVT;
+    case LLM_GRAPHEME_CONSONANT:
+        return s->linked;
+    case LLM_GRAPHEME_PICTURE:
+        return s->picture && last == LLM_GRAPHEME_JOINER;
+    case LLM_GRAPHEME_FLAG:
+        return s->odd;
+    default:
+        return false;
+    }
+}
+
+/* The number of bytes of the first cluster of text; 0 only for empty text. Broken parts (@unicode)
+ * are clusters of their own, with what extends them. */
+LLM_API size_t llm_grapheme_next(const char *text, size_t size) {
+    llm_grapheme_state s = {LLM_GRAPHEME_OTHER, false, false, false};
+    size_t end = 0;
+    if (size > 1 && text[0] == '\r' && text[1] == '\n') return 2; /* GB3 */
+    while (end < size) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text + end, size - end);
+        const llm_grapheme_kind kind = llm_grapheme_class(code);
+        if (end > 0 && !llm_grapheme_joins(&s, kind)) break;
+        llm_grapheme_push(&s, kind, code);
+        end += length;
+    }
+    return end;
+}
+
+/* @token ---------------------------------------------------- Bytes, code points, graphemes, words
+ *
+ *     text = unit 1 unit 2 ... unit n              n / bytes: what a model that reads units pays
+ *
+ * A token is the unit that a model reads and writes. Text offers four units of its own: bytes (256
+ * of them say everything, in long sequences), code points (1.1 million possible), grapheme clusters
+ * (no list of all exists), and words (short sequences, an open list). Subwords (@bpe) stand between
+ * bytes and words. All four cut the text without loss: the units of any bytes, valid or not, put
+ * together are the text. A word here is letters, digits and their marks, with an apostrophe between
+ * letters; a run of white space; or one cluster of anything else.
+ *
+ * source  The Unicode Standard 18, section 3.9; Mielke et al. 2021, "Between words and characters:
+ *         a brief history of open-vocabulary modeling and tokenization in NLP"
+ * needs   buffer unicode grapheme
+ * see     @pre_tokenize @bpe
+ * topics  Token
+ */
+typedef enum {
+    LLM_TOKEN_BYTE,
+    LLM_TOKEN_CODE, /* a code point, or a broken part */
+    LLM_TOKEN_GRAPHEME,
+    LLM_TOKEN_WORD
+} llm_token_kind;
+
+/* The class of the character at `at`, and where it ends; OTHER and `at` at the end of the text. */
+LLM_API llm_unicode_kind llm_token_class(const char *text, size_t size, size_t at, size_t *end) {
+    uint32_t code;
+    *end = at;
+    if (at >= size) return LLM_UNICODE_OTHER;
+    *end = at + llm_unicode_decode(&code, text + at, size - at);
+    return llm_unicode_class(code);
+}
+
+/* The length of ' or U+2019 at `at`, or 0. */
+LLM_API size_t llm_token_apostrophe(const char *text, size_t size, size_t at) {
+    if (at < size && text[at] == '\'') return 1;
+    return size - at >= 3 && memcmp(text + at, "\xE2\x80\x99", 3) == 0 ? 3 : 0;
+}
+
+/* The length of the first word. */
+LLM_API size_t llm_token_word(const char *text, size_t size) {
+    const unsigned head = 7u << LLM_UNICODE_UPPER | 1u << LLM_UNICODE_NUMBER;
+    const unsigned tail = head | 1u << LLM_UNICODE_MARK | 1u << LLM_UNICODE_FORMAT;
+    size_t end = 0, next;
+    llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
+    if (kind == LLM_UNICODE_SPACE) {
+        for (; next > end && kind == LLM_UNICODE_SPACE;
+             kind = llm_token_class(text, size, end, &next))
+            end = next;
+        return end;
+    }
+    if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
+    while (end < size) {
+        while (kind = llm_token_class(text, size, end, &next), next > end && tail >> kind & 1)
+            end = next;
+        const size_t mark = llm_token_apostrophe(text, size, end);
+        kind = llm_token_class(text, size, end + mark, &next);
+        if (mark == 0 || !(head >> kind & 1)) break; /* an apostrophe at the end is no part of it */
+        end = next;
+    }
+    return end;
+}
+
+/* The number of bytes of the first unit of text; 0 only for empty text. */
+LLM_API size_t llm_token_next(const char *text, size_t size, llm_token_kind kind) {
+    uint32_t code;
+    if (size == 0) return 0;
+    return kind == LLM_TOKEN_BYTE       ? 1
+           : kind == LLM_TOKEN_CODE     ? llm_unicode_decode(&code, text, size)
+           : kind == LLM_TOKEN_GRAPHEME ? llm_grapheme_next(text, size)
+                                        : llm_token_word(text, size);
+}
+
+/* The number of units of text. */
+LLM_API size_t llm_token_count(const char *text, size_t size, llm_token_kind kind) {
+    size_t n = 0;
+    for (size_t at = 0; at < size; n++) at += llm_token_next(text + at, size - at, kind);
+    return n;
+}
+
+/* Units per byte, from just above 0 to 1; 0 for empty text. */
+LLM_API double llm_token_units(const char *text, size_t size, llm_token_kind kind) {
+    return size > 0 ? (double)llm_token_count(text, size, kind) / (double)size : 0.0;
+}
+
+/* Appends text with U+FFFD for each broken part, as a reader sees it: always valid UTF-8. False
+ * when memory is out. */
+LLM_API bool llm_token_replace(llm_buffer *out, const char *text, size_t size) {
+    char character[4];
+    for (size_t at = 0; at < size;) {
+        uint32_t code;
+        at += llm_unicode_decode(&code, text + at, size - at);
+        if (!llm_buffer_put(out, character, llm_unicode_encode(character, code))) return false;
+    }
+    return true;
+}
+
+/* @unicode_map ---------------------------------------------- Code points that stand for others
+ *
+ *     U+00E9 (e with acute) -> e U+0301        U+FB01 (fi ligature) -> f i        A -> a
+ *
+ * Many facts about characters are maps from one code point to a few. Such a map has thousands of
+ * entries and little news in them: an entry mostly follows the one before, in its code and in its
+ * values. So it is written as differences, one printable character for each small number, and read
+ * once into two arrays for a binary search. This one holds the spellings that are the same text.
+ *
+ * source  The Unicode Standard 18, UnicodeData.txt, field 5; section 3.7 (decomposition)
+ * needs   buffer
+ * see     @unicode_apart @unicode_normal
+ * topics  -
+ */
+
+/* Canonical decompositions of Unicode 18 without Hangul, made by tests/11-token/unicode_map.py,
+ * which describes the coding. A third value of 0: the other two are never put together again. */
+static const char *const llm_unicode_map_canonical[] = {
+    "u THR3r#PR#PR#PR#PZ#PT-T-Q#TAQ#PR#PR#P]#X`#PR#PR#P]-ZY#RU#PR#PR#PR#PZ7]`#PR#PR#P]#X^7aQ#PR#P",
+    "R#PR#PZ#PT-T-Q#TAQ#PR#PR#P]#X`#PR#PR#P]-ZY#RU#PR#PR#PR#PZ7]`#PR#PR#P]#X^-P_#4RW#3QP#2QT#3QP#",
+    "2Q7Q#3QP#.QAQ#3QP#2QR#3QP#2QZ#3QP#2QZ#3QP#0QP#3QP70Q`#3QP#2QT#3QP#2QR#3QP#2Q5Q#3QP#2Q*Q#3QP#",
+    ".Qd#3QP#2QX#3QP#2QR#3QP#2Q3Q#3QP#0Q<Q#3QP70QR#3QP#2QR#3QP#2QT#3QP#2Q7Q#3QP#2Q4QBRY#3QP#0Q=Q#",
+    "3QP-0Q>Q#3QP#2Q@Q#3QP#2Q(Q#3QPL.Qf#3QP#2Q@Q#3QP#2Q(Q#3QPB0Q`#3QP#2QT#3QP#2QZ#3QP7,Qd#3QP#2Q@",
+    "Q#3QP#2Q(Q#3QP#0Qf#3QP#2QR#3QP#2Q=Q#3QP#2Q(Q#3QP#0Q)Q#3QP#2Q(Q#3QP70Qb#3QP#2QR#3QP#2QT#3QP#2",
+    "QX#3QP#2QR#3QP#2Q-Q#3QP#.Q>Q#3QP#.QP#3QP#2Q]#R^#3QP#2Q]#3QP#2QZ#3QPujIQo#3QPuU&QP#3QPue,Rn#3",
+    "QP#!QP#3QP#&QP#3QP#&QP#3QP#7T`#3QP#2QU#3QP#2Qg#3QP#2Qh#3QP-4RX#3QP$P _P#0`P#3QP7KVa#3QP#*QP#",
+    "3QP#*Q+Q#3QP$P7a:Q#,Ra#9YP#OhPB8Qf#3QP7$QQ#3QP#FSR#3QP#0QP#3QP#lP#3QP#MWm#3QP#2QT#3QP#*QS#3Q",
+    "P#2QT#3QP#*QS#3QP#2QT#3QP#&QS#3QP#2QT#3QP#,QS#3QP#2QT#3QP#,QS#3QP#2QT#3QP#6Q{#3QP#0QP#3QP7KQ",
+    "&Q#3QPaAQY#3QP#*Q3Q#3QP#LT8Q#3QP#4QP#3QP#*WV#3QP$P5dU#4eP#3QPt@UP'm+u%fUPsx4SsQClaDTP#3qP Cp",
+    "#LpP#TP#TP-]P-]P#XP#5QPub&R_#iP#i^#XP#TP#TP#uPubt_#iP#[^#]P#XPLcP#P_utLR`#Pa-S^Bj_Ly^#SQ#g]u",
+    "RfPuh3QPu_U[#Pa-S^B9Q_L*Q^#SQ#g]v`P'Rcu4Q&Tb#3QPuU>QP#3QP#2QT#3QP7(QS#3QP8P%WT#6XP#3QP#0QP#3",
+    "QP70QW#3QP#2QX#3QP#&QP#3QP8P3WP#(XP#3QP#GQW#3QP#2QX#3QP#2QV#3QP#*QU#3QP7*QP#3QPu-VBe@u#PR#5Q",
+    "P#4QR#9QQu(S#VP-xPuXsPuG] k1qkaP7VPxlQ.QPP%ZPP&PZPP%cPP%XPPu(R=V@U#P%QxWP>Q(QP/kPPw>QBU;UP9]",
+    "PPxkP6QPP%ZPP9oPPuKT1]-]7P!Q#P%QxWP>Q(QPu QJTDVv~P-R$Q#Q%Qu8R;U9Uu4R-U9Ua_P#PR-Px#Xwv;RP3U;T",
+    "#Q%QuKR3V U-PZ#VY#U{w;WB`9ePwQePPNZPPNZPPNZPPwT(QSPwQ'RKRP/PTP%HRiP/RPPwPIRPPwY5Q3RPwQePPNZP",
+    "PNZPPNZPPwT(QSPu)R7V-Uu0/Q#>RD@R-TP-TP-TP-TPBXPuqFQP-TP8PTP-VPu#`:9VGGU#3QP#0Q.Q#3QP#2Q+Q#3Q",
+    "P#2Qm#3QP#3T$R#3QP#$W]#3QP#2Q+Q#3QP#2Qm#3QP#2Qd#3QP#2Q]#3QP$P;WMQ$PQR#MXLQ#3QP#2QV#3QP$P=dGQ",
+    "#OeR#3QP#0QU#3QP#0QV#3QP#2Q+Q#3QP#2Q(Q#3QP#2Q1Q#3QP#2Q_#3QP#0QT#3QP#5T!R#3QP#&WP#3QP#2Q7Q#3Q",
+    "P#2Qm#3QP#0Ql#3QP$P;*W0Q#O+WNQ#3QP#2QW#3QP#0QKQ#3QP#2Q]#3QP#2Q+Q#3QP#0Q*Q#3QP#2Q+Q#3QP#2Qm#3",
+    "QP#2QW#3QP#7TKQ#3QP#2Q_#3QP$PFS`$PQR#OZP#3QP#2Q]#3QP#.QP#3QP#2Q+Q#3QP$PJ+W0Q#.-WNQ#3QP#0QGQ#",
+    "3QP#2Q+Q#3QP$P#Z*Q$PZP$PH WP#:-WP#3QP#2Q+Q#3QP#2Qm#3QP#2QW#3QP#0Qb#3QP#2Qi#3QP#2QU#3QP$P;ZKQ",
+    "$PR_#!]Y#3QP#2Q3Q#3QP#0Q8Q#3QP#2QR#3QP#2Q_#3QP#2QQ#3QP#2Q+Q#3QP#0Q*Q#3QP#2QR#3QP#0QQ#3QP#0QY",
+    "#3QP#2Q5Q#3QP#2Qm#3QP#tP#iEQ#VT#TP-3[ULG^+Q#3QP#2Q&Q#3QP#+T`#3QP#2QQ#3QP#2Qc#3QP#2Q[#3QP$P#*",
+    "WQ$PA(WQ$PQQ$PQc$PQ[$P=(WV#K0W-Q#3QP#2Q&Q#3QP#2Q[#3QP#3TS#3QP#2QQ#3QP#2Qc#3QP#2Q[#3QP$PD*WQ#",
+    "E1W_#3QP#2Q'Q#3QP#&QP#3QP#2Q&Q#3QP#3T`#3QP#2QQ#3QP#2Qc#3QP#2Q[#3QP$P)+WQ$PC#WQ$PQQ$PQc$PQ[$P",
+    "Q3Q#4_P#3QP#2Q&Q#3QP$P@^`$PQQ$PQc$PQ[$PQ3Q#K_8Q#3QP#2Q9Q#3QP#2Q&Q#3QP#2Q[#3QPaHtq#PR$PN<Vx$P",
+    "QR$PQHR#2>V!R#PR$PB>Vx$PQR$PQHR#(=V!R#PR$P7=Vx$PQR7K>Vu#PR$P+@Vx$PQR7E=Vu#PR$P%>Vx$PQR$PQHR#",
+    "8@V!R#PR$PH@Vx$PQR$PQHR#2>V!R#PR$PB>Vx$PQR$PQHR#&AV!R#PR$P5AVx$PQR$PQHR#G>V!R#PR$P'@Vx$PQR7:",
+    "AVu#PR$PJAVx$PQR7,@Vu#PR$P;@Vx$PQR$PQHR-OAVOQ-1BVx-PR-PHR#E@V!R#PR$P%AVx$PQR$PQHR#8BV!R#PR$P",
+    "HBVx$PQR$PQHR#8BVIR Y#cP `#eP b#gP d#qP k#^P a#WP Z8_B;V S$_sP$_'RP#EBVCR#PS#HBVHR#GBVP#YP-Z",
+    "U#JEVV#,GVCR#PS#PW f#g S+DQ7&sU#F5WV#CBVP#bP-cU#/FVV#EGVOR j#oP l#m S#3GVOR#PR#PHR#KEV<R#PS#",
+    "sW 8R7FQJR#sP#&R<R#PS#PW n-BJVP#PR#PHR#&HV<R#PS#]W (Q#sw#PR#X R#]P#>Q<R#PS#PW ~#wy#$rx Jp Os",
+    "7-9W S#.BVP#ZP-YU#=GVV#4IVOR v#-QP &Q#'Q S Kq6P5;Ws)V:IV@6v /Uu+R MWj#TPuZTPug=RP#XP#SPu}'RP",
+    "LZP7VPu`#QP-TPuc QP7_P7TP-VPu_K+XP- -XPuRxP#(,XP#TP$P%-XP8PkP8PVPbPVP8P_P8PVPuk)QP$P]P#TPvyP",
+    "!RP$PyPbR3QPt&QP/+Sw>{:,QPPu$o5/Q%OZ-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP7VP-TP-TPa_P#PR-VQ#PR-V",
+    "Q#PR-VQ#PR-VQ#PRu_.RQuQFSPuUmP-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP7VP-TP-TPa_P#PR-VQ#PR-VQ#PR-V",
+    "Q#PR-VQ#PRu_.RQ8R)SPBgPsK)i'%g 6!Y 3>Y 0g 8,W $KW 52Q D/c P 2 b J@^ !<_ Fz =%R =MT 3*R J=Q 7",
+    "a H^ 7HQ $0Y 7s @z =r +NS @)S L#R <,c %*Q +BU LBQ 3IT 7FU .A` %8T ;.U Nx A0Y B8W J8Q ! Z 3 R",
+    " 39Q  1Q L*W <F` 3i H] +0T 56Q ;DQ J(Q /*R  6Q DS /HQ %,R )!Q /m <#Y ;Z N~ ;7Q 9AS FER GDT &",
+    "%] 37Q F%W H~ !4S /:Q -HT =6R 4!` 3x 3/S #{ 5^ +4S 7[  HU O/a L#[ <.[ p BDY 5y  8Q %7T M>R K",
+    "HY 'DQ 'OW 2B_ -/S 3 Q ;BT -f ./X D(Y MNY 'IS O,T +5W :EQ 3CU 6 Z -&Q  4W H*S  :Q 07W -BX .8",
+    "X (/R %CW !;W F.T K1Y 3o )T J7U #MT ;0Q 1!R FAQ :*` 7_ F,Q L/Q +@Q F6R %+R 1KV D'Q 7 Q 3R &5",
+    "c 7JT +'Q FAX <H[ =s JT Nm -:R Lh )u 7-Q 1 Q =l F:S C6R DBR %t AE` %V 3h 'FV JFU +f 2=Z #^ +",
+    "x -OQ 1 T E&R OHX NMQ J)Q /e 9k  DT NW ;BR 7W ;0T N'Q ;S #Y 8:b  *Z 3GU H*Q ,!^ .5T Lj /AR 9",
+    "S %-R %$Q FJQ ;$Q L:S  FR B>S >F^ 19[ K1a '$U +U #.Q %` 3/Q =_ )s B&Q L<V <(b 7#T  @] 6 b L&",
+    "S )$T %#X !9[ )d N>Q /ER 96X K9a 'f F R D0R B^ #` )!Q 1CQ Be D/R L,R u -(R =+Q G1a J>V *5V ;",
+    ")W No 7*T 5!T 72Q 3j 8/^ #8Q JIT (CQ BS %a .2R Mh B6V 4@_ LA] *I[ *R 7#S 7 Q 9.V G#X J,T 2:Q",
+    " %GY (AQ J2S O$S 60Z $.S %%Q5Nm+N3S5&OT =#X 1y +l 7Q _ HQ 5*W O4V 1r+79Q+9)Q55-Q ;X@5LQ k LQ",
+    " =%Q I%S %4Q >)b =^ 5T 9a )Q DT ;j ;T -T 9e 9T ;z e ) Q +Y @Q 1T 5v 3V =W Df #*Q %W 7[ ;j +X",
+    " Jf 1$Q 9W g Q a ] _!P%R DW HR J^ 9i { 5R -^ 3V +f %V P Fe ;'Q HU F` 5R Hb /R Hn @U +=Q 1] =",
+    "R E7^ 'D9R C<1R5(;] =x 0S *f Bd ;R +_ +R 1n &S NR )S 7l JS /V q D[ =X Fy _ -V NR  ^ 'U !S HU",
+    " OQ 1V JR 3b HS 1R /[ 5] %W X ;R # Q HR  b Hb p FS NZ =_ -8Q </Q /U 1U +_ 7V /R HY T 5W s %Q",
+    " DS d +b %f F[ 'X DY @V 1_ @X Du HV 3x Hd  S q L] 7R MQ 1R U r /S 9S =a 1i @^ H] =Y F} 7T  U",
+    " FU ;Q i %R =p 9%Q B $R [ DFR ( @R J$Q 5Q H,FR ):R ;+X C!9R -Sw.QG)v42ZP/%QVPwRbeP%PRP%'2.QQ",
+    "P%PRP%*3.QfP%PRP&UPXP0STPP/TPP0PTPP0PTPP0STPP%zUP%W]P%ePP%cPPu'-Q=L0Q,oucaPu4.Q=<RJ,4Q-TPuVe",
+    "Pv@RP%VDTu:[)h-h#P%Qu Q;RNT-TluP__7Z_u|)R^-Pd#Psu%UDZ7Z#Pd-Pkv.UP%[9Zu+dFw xu BX33b=3b#Pg#Pd",
+    "#gP#fR$PVQ#QRuO6Q=NR@NR#WP#]Px$%]P-)iN)iP%_cP%PRP%PRP%PRP%PRPxBQPLSjP&PRcP&PQRPs2<tOD!R Y c ",
+    "3+.R KM-R 3S k %S +U 1Q 3S !Q EGV 5@5R (C.R _ q w L3.R G15R +MV @Q  5.R :4.R k >p  q c N3!S ",
+    "(1!S m 0#W F%W g LQ Z !&W 9)W T )Q }!Pg s )R a c %Q e T P P @'/R 8'(R ILV {  1/R 60/R ] { =V",
+    " 4T q 3Q 9R @S 'Q LR q 5Q P { u a o F_ G[ J[ <X 9Q ,$Q H@Q 8] @Q %Q >U -W Q 1U 170R .40R Z o",
+    " y a FR %D0R JR M@0R #R i 4S )V E;X m +CX 1R P )#1R 2L0R { o i L)1R 2)1R _ Du 8t AIX 3LX m ;",
+    "S *R 1C1R 4:1R 9:1R >81R U s!P3T <&Y F'Y JQ { LQ ,*Y +1;R $0;R +,Y V V y 19#S $7#S )42R P 6M",
+    ")R &5X P K-Y 14@R =3[ ,7BR c I/Y L1Y +R e 7Q LU (8Y .Q /:Y  L2R EI2R =U X T S  R y ;Q l g #R",
+    " y X 'Q g JR @S 9Q 3U 9-3R 0.3R GR BT )Q +T #13R 0.3R !T *Q A!Z #+Z { 1Q >Q M(Z 12Z -Q =N3R ",
+    "4I3R #] <W A5Z H8Z :9Z :Q 57U V 3)U 0T '/V !C_ -9X X ] @R f J34R !$@R 5GZ $U LX +R N-4R :-4R",
+    " GT @Z ! [ ##[ +T %S -X F.4R :,4R 6/[ 92[ N@4R C=4R 22[ B3[ NQ!P)Q 3O4R 4'W ),W CM4R /25R 2-",
+    "5R m 4T =W DQ 7R 0R DQ o k #)5R :,5R LZ DR MK[   ] W N-5R K65R +a H,5R %R $+5R  U (Q U .+] 1",
+    "-] +R [ 1R LI&R .C&R N95R (65R 5E5R 0>5R k )Q L(6R G&6R {  36R BY C26R s 6F] =G] $G] P 'N] {",
+    " { y  S 8O] 5$^ +O6R $N6R %#7R KO6R J<,R K5,R  <7R  Q %V OGER i /.^ FA7R Q BQ 'Q!PCB7R P JQ ",
+    "K/^ D2^ (2^ 7S '=FR M&8R BR FR .9^ 5!GR &28R )78R JQ :68R  T 6C^ )G^ e Z 5M8R  ^ P 8$9R :E^ ",
+    "3%HR 4&9R V 6M^ #-HR !$9R C$_ B%_ Y -Q BD9R 2@9R G&_ )+_ ;R LR 4._ /2IR 1Q !2IR 38IR &N9R 9#",
+    ":R 0!:R 3T g 3/:R )S <.:R 34:R A3:R  ,.R :K<R 5C_ 9S <D_ )G_ K/Y J ER m ,=] c *L-R V 3.S O)c",
+    " D!` [ u .<[ )=[ T e FQ 3(;R 4(;R 5R #S +S OU BV HQ JT .[ )U T q ;(;R 5^ 8V ,7KR H4` T 9Q -B",
+    "<R I=<R 78;R & LR X D&LR ;] I2LR /B` i g T FR 4Q HU KQ ;V 8S LR )Q $K` #O` 3Q MN` %$a V =9<R",
+    " :4<R _ M&a )(a A2e %0#S  X <'NR c )4a 1S HV HX /%=R : =R } LS  T H4=R 2Hm E8OQ n -R @AOQ C6",
+    "OQ 1T )=>R )Q */>R #T 3Q D7>R .7>R 3]!PLV OS ;a +Q ;L>R .;>R 62c 34c NJ>R G+#S 9<c (G^ 1K^ 7",
+    "6@R -Y 8+$S a @Cc %N@R &>$S +E$S .#AR P /Q 9.AR 6&AR >Fc DIc 7U )Q =R ,Lc 1%&S $LAR '^ +X 63",
+    "d 1Q D6d @BBR K('S /+'S 9[ BU 6GBR MAd @Dd Z _ e _ =Q '9CR",
+};
+
+/* Reads the digits of a table, line by line. */
+typedef struct {
+    const char *const *line;
+    const char *at;
+    size_t lines; /* behind this one */
+} llm_unicode_map_cursor;
+
+/* At the first digit of a table. */
+LLM_API llm_unicode_map_cursor llm_unicode_map_start(const char *const *line, size_t lines) {
+    const llm_unicode_map_cursor c = {line, line[0], lines - 1};
+    return c;
+}
+
+/* One digit, 0 to 91: the place of the character in ASCII without " ? and the backslash. */
+LLM_API uint32_t llm_unicode_map_digit(llm_unicode_map_cursor *c) {
+    if (*c->at == 0) {
+        LLM_ASSERT(c->lines > 0);
+        c->at = *++c->line;
+        c->lines--;
+    }
+    const int a = *c->at++;
+    return (uint32_t)(a - ' ' - (a > '"') - (a > '?') - (a > '\\'));
+}
+
+/* A number in base 46, low digits first, 46 added to the last one. */
+LLM_API uint32_t llm_unicode_map_number(llm_unicode_map_cursor *c) {
+    uint32_t value = 0;
+    for (uint32_t unit = 1, digit = 0; digit < 46; unit *= 46) {
+        digit = llm_unicode_map_digit(c);
+        value += digit % 46 * unit;
+    }
+    return value;
+}
+
+typedef struct {
+    uint32_t code, start, count; /* code -> to[start .. start + count] */
+} llm_unicode_map_entry;
+
+/* Starts as zeros. */
+typedef struct {
+    llm_buffer entry; /* llm_unicode_map_entry, sorted by code */
+    llm_buffer to;    /* uint32_t */
+} llm_unicode_map;
+
+/* Frees the arrays; the map is empty again. */
+LLM_API void llm_unicode_map_free(llm_unicode_map *m) {
+    llm_buffer_free(&m->entry);
+    llm_buffer_free(&m->to);
+}
+
+/* Reads a table into m, which is empty. False when memory is out; m is then empty again. */
+LLM_API bool llm_unicode_map_read(llm_unicode_map *m, const char *const *line, size_t lines) {
+    enum { LONGEST = 18 };
+    uint32_t value[LONGEST] = {0}, code = 0;
+    llm_unicode_map_cursor c = llm_unicode_map_start(line, lines);
+    bool ok = true;
+    while (ok && (c.lines > 0 || *c.at)) {
+        const uint32_t head = llm_unicode_map_digit(&c);
+        const uint32_t gap = head / 10 == 8 ? 8 + llm_unicode_map_number(&c) : head / 10;
+        uint32_t length = head % 10 / 2 + 1;
+        if (length == 5) length += llm_unicode_map_number(&c);
+        LLM_ASSERT(length <= LONGEST);
+        const uint32_t run = head % 2 ? 2 + llm_unicode_map_number(&c) : 1;
+        for (uint32_t k = 0; k < length; k++) { /* zigzag: 0, -1, 1, -2, ... are 0, 1, 2, 3, ... */
+            const uint32_t z = llm_unicode_map_number(&c);
+            value[k] += z % 2 ? 0u - (z + 1) / 2 : z / 2;
+        }
+        code += gap;
+        for (uint32_t i = 0; i < run && ok; i++) {
+            const llm_unicode_map_entry e = {code++, (uint32_t)(m->to.size / sizeof value[0]),
+                                             length};
+            ok = llm_buffer_put(&m->entry, &e, sizeof e) &&
+                 llm_buffer_put(&m->to, value, length * sizeof value[0]);
+            value[0] += i + 1 < run;
+        }
+    }
+    if (!ok) llm_unicode_map_free(m);
+    return ok;
+}
+
+/* What the code stands for, *count codes, or NULL: itself. */
+LLM_API const uint32_t *llm_unicode_map_find(const llm_unicode_map *m, uint32_t code,
+                                             size_t *count) {
+    const llm_unicode_map_entry *entry = (const llm_unicode_map_entry *)(const void *)m->entry.data;
+    size_t low = 0;
+    for (size_t high = m->entry.size / sizeof *entry; low < high;) {
         const size_t middle = (low + high) / 2;
-        if (llm_unicode_rows[middle].first <= code)
-            low = middle;
+        if (entry[middle].code == code) {
+            *count = entry[middle].count;
+            return (const uint32_t *)(const void *)m->to.data + entry[middle].start;
+        }
+        if (entry[middle].code < code)
+            low = middle + 1;
         else
             high = middle;
     }
-    uint32_t start = llm_unicode_rows[low].first;
-    for (const char *run = llm_unicode_rows[low].runs; *run;) {
-        const uint32_t head = (uint32_t)(*run++ - '#'), kind = head / 7;
-        uint32_t length = head % 7 + 1;
-        for (uint32_t unit = length == 7, digit = 0; unit > 0 && digit < 28; unit *= 28) {
-            digit = (uint32_t)(*run++ - '#');
-            length += unit * (digit % 28);
-        }
-        if (code - start < length) {
-            if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
-            return (code - start) % 2 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
-        }
-        start += length;
+    *count = 0;
+    return NULL;
+}
+
+/* @unicode_apart -------------------------------------------- Characters taken apart
+ *
+ *     U+1E69 -> U+1E63 U+0307 -> s U+0323 U+0307          U+AC01 -> U+1100 U+1161 U+11A8 (Hangul)
+ *     U+FB01 (fi ligature) -> f i       U+2460 (1 in a circle) -> 1       U+FF21 (wide A) -> A
+ *
+ * Taking apart is replacement until nothing is left to replace. The canonical map alone keeps the
+ * text what it is. The compatibility map drops distinctions: thousands of code points are variants
+ * made for older encodings, ligatures, wide and narrow forms, letters in circles, alphabets of
+ * mathematics; 2 to the 5th, in superscript, becomes 25. The 11,172 syllables of Hangul stand in
+ * no table: their numbers are digits, 28 trailing consonants and 21 vowels to a leading consonant.
+ *
+ * source  The Unicode Standard 18, sections 3.7 (decomposition) and 3.12 (Hangul)
+ * needs   buffer unicode_map
+ * see     @unicode_normal
+ * topics  -
+ */
+
+/* Made by tests/11-token/unicode_map.py: 3901 code points in 2395 entries. */
+static const char *const llm_unicode_apart_compat[] = {
+    "s/S3QkPDr+HRLGRW6Pu#vU )y7(y@Q s BR/AR##W-R%PPS%TPTu0R}KCW#3Q3QuS,Q1S#3QPuPDj(Ss~4ju/Q!RF[#P",
+    "R#3QP#!Q2^#P3Q#3QP#.Q2Q#P3Q#3QPumGQp#P3Q#3QPsLSX )g $g a ;g T ] Ag TuhIS1m#PR#PV#P/Q#P<Q#Pa5",
+    ")j If _ Z 9hu$S0l9RuQPMRs6QDx ] v55Q [sb[!P_+GQ -Q@ts5W@duwSJl@] euJTDW9Z#5QP#9UP#4UPuH{)MQ)",
+    "JQu<R;U;Uuq6Q$Q#Pasw)Tu'R-WDY-RPs+XL]s>6QG T FU CU,PT /_!V*_+R /e ,e T!PT T e!P9f %6V <LV!PT",
+    " Df!PT Ef+X T @Y :Y %f!PH6V KLV!PX NLV M5V Mf -MV!Q,(V!Pu 6v c!PV!P u m!PZsU'Usk0f 8f @f 8` ",
+    "H` Gf Nf T X!QV -:V !8V $R ;:V 28V OQ Q!RT V!Pe 2Y!P@Y D4V!PA4V !h!Q+h F]u;T(v!%Su'VGRBS-PP#",
+    "P#Ru(QPOQ@P P P P P P P P P_7CWV6CW1QsTm#P<r%PP[sPlBNDW1DW%PP1DW-VV%PPVL!EW!EW-Q)quP1QIo#P.Q",
+    "#.Q/QyULDW=CWU1FWiMDWsXq 7R6T.R l 1*X :)X!Pz  S!XAR l 1*X :)X!Pz+5R X e c Le <f!RV T!PV V!PT",
+    "uPCQ0AWwCQoMR!BW%PPq .Q#DTy/0SxW%PP] %^-CY Q (S 0Q P P 3Q /X >Y P V 3Q+.Q#PFQ6QT P P7R6Q%R`E",
+    "Q#Pa+]@PAP!Q+7Q!P2Q+_ 7Q!RJ.Q ,/Q/8Qhi Bw j 2Q k H1WJ*)X!P3Q!PXc6R/DW4Q%PPT'PP`,DW&PPPT&RQPT",
+    "%UPR%XPP%WPT%TPP%TPP%TPP#[P #Q#PMCW%PPs#Pk k#Pj%PPP'PPP%Q#jo o#Pn%PPP h!Pb c +Q#P3Q%PP3Q#Pk ",
+    "k#Pj%PPP'PPP3Q#jo o#Pn%PPP h!Pb cwQ>R;BW0Ru1S++X)f%PP%+X-VV%PPVtO[W.+X#`0+X#PR#PR#PR#PR#PR#P",
+    "R#PR#PR#PR#Rb%dR>+X%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP'P`_ER'PPRP'PPRP'PPRP'PPRP'PPRP'PPRP'PPRP",
+    "'PPRP'PPRP'PRbP$WcW%`TS%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%RbP%d'RY%PRP%PRP%PRP%PRP%PRP%PRP",
+    "%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP!i%Q!i_ *Sy2m++X",
+    " (X9+X9+Xw$RE*XE*X>*X#VV%PPPs$[NQ xs$U1KZs4VF%`s>QF9]sT6Dd DQ m c 'Q LQ _ y 'Q #m @Q ]  Q y ",
+    "{ /R { g DV %T +Q Z /Q c )Q k %Q -R u )Q Jq 'S  e  Q a g u /S De %R +U  Q w } 1R V D` e i k ",
+    "#U a Z %U e k a @R s u 7S -j  R { )q Z =S q k { BQ Z =[ #Q 3Q )} JR  Q 9R #Q c _ -R Z 3Q L Q",
+    " 5d i Z X a u T 9S 3Y Z D_ e )R _ c a NS _ LY _ 'R s #R /Z _ s +_ 7U ] LW FS  R 5a FU Ni )Q ",
+    "7R +R NR g ] 5Q /S e #` _ c c q o X 5S X ] @{ /Q 3e i  Q /] k %S  R @i o o 9Q =Q @X i LR FZ ",
+    "1Q %Y { Z ;Y  X 5U ] Z =y c FV BV V #R ;T k X _ -T 7Q ] m -W +R X NW V w NZ %R _ #S e V e /Q",
+    " )b 3b e @Q } a e X DQ X s Z k )Q o a ;R o Xss.<ws~@<[+=8X!PVuLQ4&e-B[#PR7FB[puKQJQBRtzPG@W ",
+    "1W .W!P3W!Q2W!T5W CV!Qx %Q!X!Q!d5S z!P.S!PDW X T Z X T *X 3X T!P4X T!PT X T!ST V X e _ Z!P)W",
+    "!QCV!PJQ V!Pc T e V@N<_ %V AU )'R &'R 9Q 6Q F6Y 23Y ER !Q )BR Mf (#RwLQ8 dCAWx%PTP%PRP%PTP%P",
+    "RP%PRP%PTP%PTP%PRP%PTP%PRP%PRP%PRP%PRP'Pt@(T8+X'PTPP'PRPP'PTPP'PRPP'PRPP'PTPP'PTPP'PRPP'PTPP",
+    "'PRPP'PRPP'PRPP'PRPP'P[kP)RPQYN$T=*T@-TFQ)QPPP]cI+T/P7D_O(T%P%VP%PAUP%P)'RP%P& RP%PBpP%POvP%",
+    "PLvP%POrP%P5)QP%P'FTP%P7-RP%PK QP%P(+QP%PH/ZP%P.*_P%P5;SP%P-jP%P:]P%P@3TP%PMOXP%P=1WP%P'0VP%",
+    "P4@TP%P.1YP%P6{P%P/1QP%PN@QP%PN>VP%PK>YP%P;M_P%P4K^P%P#+YP%P6,ZP%PN.]P%PcP F<e '+R 3BQ +0UwP",
+    "EGnC1p+Q#.Q8Q#PR#PR#PR#PR#PR#PR#PR#PR#Rb#PR#PR#PR#PR#PR  $T!PT!QT T!PT!ST#t'(T$PTP$QTP#TP$PT",
+    "P$STP)PWP)+TtY'Sk6W#U#QP+7D_ %V AU )'R & R Bp Ov Lv Or 5)Q 'FT 7-R K Q (+Q H/Z .*_ 5;S -j :]",
+    " @3T MOX =1W '0V 4@T .1Y @6Y 8&Q !CV D.^ M.` /j 7(V J4Z O>b )m #,V >%W 9Q 6Q 7HS C3R OW #!R ",
+    "&R N>V K>Y ;M_ 4K^ 13Q#<8f>(T#PR#PR#PR#Rb#PR#PR#PR#PR#PR#PR#PR#PR#PR#Rb$WWBJi%`AJi%Ge%PRP%PR",
+    "P# Q/R%-Qg.Hi#P*Q%$QS8Q  B[ T T T!PT T T T T T T T T T T T V T T!TT V V V V!SV T T!TT!RT#/,W",
+    "32e'E/WA>X-F[B;W'P'QAQAQ'PaZR%Pcs'T&Ram%PDQ(R%T*S)R)PTqMR/S+<W'PLRWP%Tbm%PcBQ%RGSe'P SAQ,R'P",
+    "XBQ-R%RPc%P]z#T$S%P1Q/Q'Q'QtP'R]GQP#QT)PPPpv Q)QPP'Rw!QBF[)PPPm6RP%VWn)PPPPZJQ)PQT:Q:Q['PTFR",
+    "FQ%ToKR%Trs%Psw'TGSOQ/Q)PP5Susj'Tb)R.S%Xc(R%PP_%Zcn#_OR#T-R#Qa#T<Q%Xfo%R0QW)PTHSbLR!Q%PPc'QP",
+    "DQ`)PXKS*R8Q9Q%Pk)R#PX#Q5R)PT*SSY6Q'PTwZ)PR3QOR4Q7Q%Q@Q=R)PV8R,RBSP#Tm%Pmw%S3Ql%Taf%PcQ%QP_'",
+    "XGS-R,R%Q%SIQ#Qa%TPR%Sc7Q%PPa'VGSMR=Q%PP=R%P1Q*Q%PDQ2Q)PPaa[a'RMR1Ri#P;R)PPP,Qc`#TAR'PP`b'P7",
+    "SP`%VPR%PP7Q%TKSa'X5QIQP#P@Q%Rz-R'PDQ>QP#R*Q)PPwl6Ra%V$RP$X:F[L6`%`:+lB6`%PRP%PRP%PRP%PRP%PR",
+    "P%PRP%PRP%PRP%PRP%RbP%PRP%PRP%PRP%PRP%1R+Q4)l#Ws#8Qh%5Qis#kf#Rk#he%PPFR%PPR#(Q!Q#%FgF>h# JQ4",
+    "-S#M'S+9U#=&SN_'7h(/S@Nc7:b#8%j*Mg#SP#FuP#GuP#SP#2QR#TP#[P%+Q1QC!d'aTfE+n#Z,Q#SP#FuP#P5Q#GuP",
+    "#SP#8Qw%9Q(R%Q%.QPP%[PP%kPP#Lv MW#GuP#bP#_P#Y2KW#aP#FuP#GuP#dP#aP%TP5R%dPP#e S%SORP%TPR%dPP#",
+    "e#S%S!SP%T='XER'PPP#S#,Q&(X%)Qrt%.QPP%[PP%JQsV)PPPP=$XGC[)QPPPPPC@[#Su#SP#FuP#GuP#V,Q#SP#FuP",
+    "#GuP#SP#.QP#9QR#SP#FuP#GuP#SP#.QP#/QNu#.QP'yCwc0*X#0QLR#5Ql#PR'2Q (XS7R%P8'X>R#5QMQ#,Q3R#5Q!",
+    "Q#2Qr#5Q/Q#.Q8Q#PT#3QBQ#R^#PR%PR7R#Pc#R|%P_Z%P]P#,QAQ'3Q&QR6R%2Q7Q2Q#PT#9Q3Q#2QX#Xx%Q%(X3Q%z",
+    "PP$WpF3a%`!=i3:i%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%RbP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP",
+    "%RbP%PRP%-R%R4:is@I^-| Ts3TF6xs=RO4y p V g@-Y NQs@cD&y +~ EHy NIysQ6HyuD=YMhZ#PV#PV%P[U%PPV#",
+    "+]m#>[PuTB*QD*Q#Pr#P]#eg#dbsPFT t!PV!Q_ g T M2QunH1QHT  W P e P P P V P P P T P P P [ P P P ",
+    "Z P P P [ P P P JQ P P P T P P P 6Q P P P Q P P P V P P!PP P P P ] P Q P T P [ P q P ^ P #Q ",
+    "P P P ] P P P X P P P S P P P c!PP P P P Z!PP P P P U P P P y!PP Psj>Q P P P 'Q P Q P T P 8S",
+    " @S P [ P X P _ P P P IU P#8Q-S#PP#P;W#PP#P&V#PP#P9U#PP#PQ#PP#PT#PP#Pa#PP#PP#PIU#PP#PP +W P ",
+    "P P#*W,Q#PR#P#Q#PX#PR#T.Q#PR#PR#P Q#PX#PR#T.Q#PR#PR#P Q#PX#PR#R.Q#P%Q#PX#PR#R,Q#P#Q#R$Q#P%Q#",
+    "R$Q#PR#P#Q#Z$Q#PR#PR#P Q#T!Q#P#Q#R$Q#PR#PR#P Q#R!Q$PP#Q#R$Q#P%Q#R$Q#P%Q#_$Q#PR#PR#P Q#PX#PR#",
+    "R,Q#P#Q#PX#PR#R8Q#PZ#PR#PR#P}#PR#PX#PR#R.Q#PR#PR#P Q#PX#PR#R.Q#PR#PR#P Q#PX#PR#R.Q#PR#PR#P Q",
+    "#PX#PR#R.Q#P%Q#PX#PR#V.Q#PR#PR#P Q#PX#PR$P&Q@Q##QP%:7Q:Q=4Q%PRP%PRP%PRP%PRP%PR1Q##6Q2Q#PR#Pw",
+    "#PR#PV#PR#T$Q#PR#Pw#PR#PV#PR#T$Q#PR#Pw#PR#PV#PR#R$Q#PR#Pw#PR#PV#PR#}Q#PR#RQ#PR#R8Q#P-Q#PR#PX",
+    "#PR#RY#PX#PR#R8Q#P/Q#Rx#PR#Pw#PR#PV#PR#V@Q#RCR#PR#Pw#PR#PV#PR#:Q.Q#PR#PR#P Q#PT#T(Q#PR#PR#P ",
+    "Q#PT#T(Q#PR#PR#P Q#PT#RS#R!Q#P#Q#R$Q#P%Q#R$Q#P%Q#Z$Q#PR#PR#P Q#T!Q#PR#P Q#R$Q#PR#PR#P Q#R!Q#",
+    "R#Q#R$Q#P%Q#R$Q#P%Q#_$Q#PR#PR#P Q#R!Q#P#Q#R$Q#PR#PR#P}#PR#R$Q#PR#PR#P Q#PT#R(Q#PR#PR#P Q#R$Q",
+    "#PR#PR#P Q#PT#R(Q#P%Q#PJQ#VMR#PR#PR#P Q#PT#:QS#PT#TS#PT#TS#PT#RS#PT#aS#PT#RS#PT#oU$PPR#TP#PT",
+    "#XS#PT%d_0Q%PRP%PRP#b^#PR#TQ#PR#RQ#PR#^Q#PR#RQ#PR#^Q#PR#QQ#PR#TQ#PR#_Q#PR#RQ#PR#S.Q#PR#PR#P ",
+    "Q#Px#QP$PTP#R#Q#PR#TQ#PR#RQ#PR#^Q#PR#RQ#PR#^Q#PR#QQ#PR#TQ#PR#_Q#PR#RQ#PR#S.Q#PR#PR#P Q#Px#QP",
+    "$PTP#SY#PR#PR#P Q$PQT#VS#W$Q#PR#PR#RS#PR#PR$PV Q#r]#PPwZV0Qh%PR$Q%PPP%PP%Q%PRP%P Q$Q%PPR%PPR",
+    "%TPQ%PPP%RP-Q%PPQ%]!Q,Q%PQR%PP+Q%P%Q*Q%PPP%PPQ%PP%Q%PPP%T!Q!Q%PPP%P#Q#Q%Q!QP%PPP%PQZ%P%Q*Q%P",
+    "PP%PP Q%PPP%T!QX%PRW%PPP%R Q!Q%PPP%PP#Q%PPZ%T$QY%P%QP%PPP%PPX%RPW%PPZ%PPQ%_~W%PPP%R Q!Q%PP#Q",
+    "%T!QP%PPZ%PPQ%PQ,Q%PPP%PT%Q%PPP%P Q!Q%PPP%R!QQ%PP%Q%PPZ%PQ,Q%PP#Q%PT$Q%PP%Q9PS~%T%QS%PP%Q%Q!",
+    "QP%PPX%PQW%PPP%PPX%P%QR%PPQ%XPW%PPP%6Q~Z%TSP%PPQ%PTR%PPQ%P QR%PPQ%TPR%P!QQ%P#QP%_~P%TQR%QPP%",
+    "TPP%mQP%P%QP%]!QP%PQP%P%QP%YPP%UPP%X!QP%W#Q,Q%T!Q#Q%f#QZ%ePP%V$Q,Q%QT-Q%QSY%Q%QP%R$QP%TP!Q%&",
+    "QR-Q%RQP%#QPP%W%QP%$Q!QP%)Q#QY%d$QP%W%QP%S~Z%wSPwqr#QLU%kPP'(QP(VJ6Q'PQ*Q|'/Q|-QS'p Qh}'WroQ",
+    "'asTV'or[S%vsZ)^PPP27Q72Q 1QN6QJ8Q3Q-8QD8Q 9QJ8Q3QL8Q 8QD8QF8Q)SbP:7Q/6Q-Q,QPP'ZLU%6Q#Qs[O5Q",
+    "!P3;[!PG:[ &Q /Q!P7;[ 4ISs_Q r Q I@W P!P2R ;S T!PB8[!PY!P^!PU!RV5M9[ T HBW P P P CBW P P *R ",
+    "3;[ .;[+k Q Z .Q =CW!P.CW ;S T!PB8[ ><[ V!PX T o T Q+1Q!P4R )QL2Q<U#)7QP#(7QR-PR-PR#)7QP#(7Q",
+    "R#)7QP#(7QR#)7QP#(7QR#)7QP#(7QR#)7QP!P0Q!PP!PP!PP!PP P P!PP!PP P P!PP!PP P P!PP P P!PP P P!P",
+    "P P P!PP P P!PP!PP!PP!PP!PP P P!PP P P!PP P P!PP P P!PP P P!PP P P!PP P P!PP P P P _ P P!PP ",
+    "P P!PP P P!PP P P!PP P P!PP P P!PP P P!PP!PP!PP P P P#[$R#PP#PR#PP#PT#PP#PT#PPK R.7Q!P@LY );",
+    "Q!Pe h JZ b 8S T T T T 9R T T :Q 7R KS T T T!PT T T T T T T T T T T T V T T!TT V V V V!SV T ",
+    "T!TT T X!PKS FX!m*RATR6TR6TR6QRAP>F[ c V b Q 1DW+3#Q!R0w %~ JQtNzP06X 0f Lc !S+7S 3Hy .Hy Q!",
+    "P2S #<V O;V ] -S OR S S ;R (a +a .R -Q!P@Q CR B/8R A1>Q KMx @/8R ,.8R /.8R M@8R!P=a 8g @g -/",
+    "8R!P&/8R T DQ S /Hy ,Hy 0Q 7'Z+('Z!Pu d!Q2Y 178R y >/8R!Po _ H-8Ru87e$+-R/+Z#%U S#P%Q#3Q;QtK",
+    "0Si8E[!XGQtLwia!i_!i6R!U_,aT!i6R!i_ 6R,PT5V6PV6RV,VT!R_+T,UT,YT!i6R!i_!P6R,RT6VV,UT,ia!P6R,R",
+    "T,ST+TAUX,ia!i6R!i_!i6R!i_!i6R!i_!i6R!i_!i6R!i_!i6R!i_ NW 3[ /88R,`,)8R =S!U8S  1W!h>0W 3/W ",
+    "6-W :Q 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q",
+    " 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q 1Q (Q",
+    " +Q (Q!P]6XKy!Xb!Xb!Xb!Xbs!{+Wt!QQ;E8R E38R -6V &AV GT +Y $W HS '<8R t C38R J;V LG1R *;8R @Y",
+    "!PMR =38R t 6/8R /:V  F1R p !/8R H9V 6V Y _ .4V ]!PFQ (V!Qw!P7b -+V J3r <3r V X KEV s i LZ :",
+    "Z +88RtyW,K7R!QT!YT V!PT B,x >&x AU T /V 8R 3Q!WKV!PT!PV T!TT!PT #S :R Q e /S +&x M%xt1>QP-a",
+    " X V+%Q | Y e w!R^ v ] a h k r V!Pd V T ] T T -R /S $Q (R+$S X+)Q5&Q+-Q!R^ v ] a h k+l!Pd V+",
+    "a+X_lJR+-Q+[+T v ]+W k+l5[+a+X+;U+,S+$S X+)Q5&Q e w ^,PT v ] a h k+l!Pd V+a T T -R++R,P.U X ",
+    "V!P#Q | Y e w,Q[ v ] a h k r V!Pd V T ] T TTt X V+%Q | Y e w,Q[ v ] a h k r V!Pd V T ] T Tu5",
+    "]*6Q4F[$XPSXr{A5Q%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PR",
+    "P%PRP%PRP%PRP%PRP%PRP%PRP%3<[^3<[ *;[ o#nn#y},i|#tW#ZP#]t#Po%UU4:[#_jucdP#PR#Pmulb`u,R@@[/=[",
+    "#5R9T TsULO[ 2AQ MGQ E6X 1*W 7:R  G[ 0F[ $:R 3AU 7@R 0FR E@T 5*S E2S 'JT ICT +5Z :NQ  BU A8]",
+    " 6'Q L7V $!S 1X 4(U c 5!a I)] OFS -3Q H>S #-Z I4Z  =U HZ K.Y =3V $GQ Q B4S G3X 1u -4_N&9h/)^",
+    "5:[%PE$VP%PBUP%P;'SP%PH&UP%P,7SP%P1NTP%P4BXP%P@6TPiH7[ CGRt1(QX&-e",
+};
+
+/* Starts as zeros. */
+typedef struct {
+    llm_unicode_map canonical, compat;
+} llm_unicode_apart;
+
+/* Frees both maps; they are empty again. */
+LLM_API void llm_unicode_apart_free(llm_unicode_apart *a) {
+    llm_unicode_map_free(&a->canonical);
+    llm_unicode_map_free(&a->compat);
+}
+
+/* Reads the tables, 200 KB. False when memory is out; a is then empty again. */
+LLM_API bool llm_unicode_apart_open(llm_unicode_apart *a) {
+    const size_t canonical = sizeof llm_unicode_map_canonical / sizeof llm_unicode_map_canonical[0];
+    const size_t compat = sizeof llm_unicode_apart_compat / sizeof llm_unicode_apart_compat[0];
+    memset(a, 0, sizeof *a);
+    if (llm_unicode_map_read(&a->canonical, llm_unicode_map_canonical, canonical) &&
+        llm_unicode_map_read(&a->compat, llm_unicode_apart_compat, compat))
+        return true;
+    llm_unicode_apart_free(a);
+    return false;
+}
+
+/* Appends what the code comes apart into, uint32_t each; compat: by the second map too. False when
+ * memory is out. The maps nest, but not deeper than five. */
+LLM_API bool llm_unicode_apart_put(const llm_unicode_apart *a, llm_buffer *codes, uint32_t code,
+                                   bool compat) {
+    size_t count = 0;
+    if (code < 0xA0) return llm_buffer_put(codes, &code, sizeof code);
+    if (code >= 0xAC00 && code < 0xAC00 + 11172) {
+        const uint32_t s = code - 0xAC00, t = s % 28;
+        const uint32_t jamo[3] = {0x1100 + s / 588, 0x1161 + s % 588 / 28, 0x11A7 + t};
+        return llm_buffer_put(codes, jamo, (t > 0 ? 3 : 2) * sizeof *jamo);
     }
-    return LLM_UNICODE_OTHER; /* above 10FFFF */
+    const uint32_t *to = llm_unicode_map_find(&a->canonical, code, &count);
+    if (to && count == 3) count = 2; /* the third value is none */
+    if (!to && compat) to = llm_unicode_map_find(&a->compat, code, &count);
+    if (!to) return llm_buffer_put(codes, &code, sizeof code);
+    bool ok = true;
+    for (size_t i = 0; i < count && ok; i++) ok = llm_unicode_apart_put(a, codes, to[i], compat);
+    return ok;
+}
+
+/* @unicode_normal ------------------------------------------- Normal forms
+ *
+ *     e + acute <-> e-acute         NFD takes apart, NFC puts together; both order the marks
+ *     fi ligature -> f i            NFKD and NFKC replace variants by plain forms too
+ *
+ * One text has many spellings: an accented letter is one code point or two, and two marks can come
+ * in either order. A tokenizer gives different ids to each, so most tokenizers normalise first, and
+ * all that compares text should. After taking apart, the marks between two letters are sorted by
+ * their class, stably, because marks of one class stack in the order in which they are written.
+ * Putting together joins a mark with its letter unless a mark of the same or a higher class stands
+ * between. What is easily got wrong: letters join too (Hangul), and some pairs must not.
+ *
+ * source  The Unicode Standard 18, sections 3.11 (normal forms) and 3.12 (Hangul)
+ * needs   buffer unicode unicode_map unicode_apart
+ * see     @token
+ * topics  -
+ */
+typedef enum {
+    LLM_UNICODE_NORMAL_NFD,
+    LLM_UNICODE_NORMAL_NFC,
+    LLM_UNICODE_NORMAL_NFKD,
+    LLM_UNICODE_NORMAL_NFKC
+} llm_unicode_normal_form;
+
+/* Made by tests/11-token/unicode_map.py: gap, length of the run, class. */
+static const char *const llm_unicode_normal_classes[] = {
+    "Baf UPQ#UPTFTPQ#UPQBTPUFTPR3TPTFTPR3TP[FTPUQPTFTPX UPQ+UPQ UPSFTPS UPRFTQS UPTFTPQ UPQ#UPRFT",
+    "PQ UPQ$UPR%UPQ$UPR%UPQ$UP^ UOUU UEUQFTPT UPQFTPS UPQHTPQFTPV UPVFTPR UPQFTPR UPQHTPQNTPQ UPQ",
+    "ZPQ[PQ]PQ^PQ_PQ`PQaPQbPQcPRdPQePQfPQgQQhQQiPQjQQ UPQFTQQcPQZPQf9QX UPQoPQpPQq#QQlPQmPQnPQoPQ",
+    "pPQqPQrPQsPR UPRFTPU UPQFTPR UPQFTaQt*RW URT UPQFTPQ URR UQQFTPR UPQFTtQuoQ UPQFTPR UPQFTPR ",
+    "UPSFTPQ UPRFTPQ UPQFTPS UPQFTPQ UPQFTPQ UPQFTPQ UPQFTPR U7SW UPQFTPQ UYQFTiT UQY UQS UQU U|S",
+    "FT.QR UPSFTPT U{U UPUFTP_ UQQFTPR UPQFTPR UPQFTPS UPSFTPQlPQmPQnPS UPQFTPR UPRFTPU U/QQWaQYS",
+    "Q UPQFTPR U,RQWaQY#QQ U0QQWaQY3RQWaQY3RQWaQYERQY3RQWaQYWQHQPQOQ*RQWaQY2RRYaQYBRQY2RR,RPQY^T0",
+    "R1RR;RPQY^T@R@QRFTlQFTQQFTQQBT*QQGRPQHRQQJRUTHRRQHRQR UPQYQR U1QQFT5RQWQRYFQQFT>`S U=eRYoQY4",
+    "SQYZQ U4TQNT&SQHTPQ UPQFTETQ UPQFT:QQYeX URQFT#QU UPVFTPR UPQFTQRFTPR UPRFTPU UPQFTPc UPQFTP",
+    "X UPQFTPT UPQ%UPR UPRFTPQ U6QQW`QYwQ UPQFTPW U)QRY-QQW[RY6QQW/SS UQQQPUFTPR UPTFTPQ UQWQTQFT",
+    "VQ USR U/TR UPQFTPW UPQFTPR UPQ%UPQ@TPQFTPQ3TPv UPQ#UPRNTPQFTPQDTPQ UPQ$UPQFTPQ UPQFT@`R UPR",
+    "QPT UPSQPR UTQ USRQPQ UPQFTPQ UPRQPTFTPQ UD5QS U$SQY%Rq U#]QDTPQNTPQ#UPQHTPRJT.RRXD,_Q UTZ U",
+    "qR UDQR U VQYvQY.SQYlc U,QSFTvQY$RQW]QY*UQ UQR UPQFTRR UUR UQQ U'QQY1UQYB;YQkCaW UPWFTPR U(f",
+    "QFTLTQFT,SU U;uQFTQQ UyQ UPQQPQFTTQY<SQ UPQFT6]T U4QU UKVR UoQ UPRFTPR UqSFTPQ UPQFTPQ UPQFT",
+    "PS UPRFTQSFT9QRFTPS UPQFTPQ UPTFT$QQ UPQFTPQ UPQFT)TQYzQY_QY,QQYPQW8QS U#QRY1QQW@QQYYQW/RQYP",
+    "QWJSQWPQYDQRWaQYiW USU UMQSY6RQYSQWhQ U(RQYPQW6UQYPQWDRQY;RQYPQW8RQYIUQYPQW=URYTQW3SQYGQQYcQ",
+    "YEQQY(YQY=UQWQRYEQQY,YRYJNWQY-)QUQ.QW U.kRVB-YQQ-7RRFT/QRBTPSQSQLTPUBTXXFTRU UPRFToT U+SS U[",
+    "SBTXRQRQBTqRBT%>QW UQb URW UQR UQU U)RQ U7SW U(XQ U0QT U#[R#UPQFTPQ U9UQ UPQFT.UQ URQ UWR UU",
+    "Q U/ZWFT2RV UPQW",
+};
+
+enum { LLM_UNICODE_NORMAL_MARKS = 0x20000, LLM_UNICODE_NORMAL_SLOTS = 4096 };
+
+typedef struct {
+    uint32_t first, second, whole;
+} llm_unicode_normal_pair;
+
+typedef struct {
+    llm_unicode_apart apart;
+    unsigned char *mark_class;     /* (MARKS) 0 for what is no mark; none stands behind */
+    llm_unicode_normal_pair *pair; /* (SLOTS) a hash table; whole = 0 where free */
+} llm_unicode_normal;
+
+/* Frees what open has taken. */
+LLM_API void llm_unicode_normal_free(llm_unicode_normal *n) {
+    llm_unicode_apart_free(&n->apart);
+    free(n->mark_class);
+    free(n->pair);
+    memset(n, 0, sizeof *n);
+}
+
+/* The slot of a pair, or the free one where it would stand. */
+LLM_API llm_unicode_normal_pair *llm_unicode_normal_slot(const llm_unicode_normal *n,
+                                                         uint32_t first, uint32_t second) {
+    size_t s = (first * 31u + second) % LLM_UNICODE_NORMAL_SLOTS;
+    while (n->pair[s].whole && (n->pair[s].first != first || n->pair[s].second != second))
+        s = (s + 1) % LLM_UNICODE_NORMAL_SLOTS;
+    return &n->pair[s];
+}
+
+/* Reads the tables, 250 KB, once for any number of texts. False when memory is out. */
+LLM_API bool llm_unicode_normal_open(llm_unicode_normal *n) {
+    memset(n, 0, sizeof *n);
+    n->mark_class = (unsigned char *)calloc(LLM_UNICODE_NORMAL_MARKS, 1);
+    n->pair = (llm_unicode_normal_pair *)calloc(LLM_UNICODE_NORMAL_SLOTS, sizeof *n->pair);
+    if (!n->mark_class || !n->pair || !llm_unicode_apart_open(&n->apart)) {
+        llm_unicode_normal_free(n);
+        return false;
+    }
+    const llm_unicode_map_entry *e =
+        (const llm_unicode_map_entry *)(const void *)n->apart.canonical.entry.data;
+    const uint32_t *to = (const uint32_t *)(const void *)n->apart.canonical.to.data;
+    for (size_t i = 0; i < n->apart.canonical.entry.size / sizeof *e; i++) {
+        if (e[i].count != 2) continue;
+        const llm_unicode_normal_pair p = {to[e[i].start], to[e[i].start + 1], e[i].code};
+        *llm_unicode_normal_slot(n, p.first, p.second) = p;
+    }
+    llm_unicode_map_cursor c =
+        llm_unicode_map_start(llm_unicode_normal_classes, sizeof llm_unicode_normal_classes /
+                                                              sizeof llm_unicode_normal_classes[0]);
+    for (size_t at = 0; c.lines > 0 || *c.at;) {
+        at += llm_unicode_map_number(&c);
+        const size_t length = llm_unicode_map_number(&c);
+        LLM_ASSERT(at + length <= LLM_UNICODE_NORMAL_MARKS);
+        memset(n->mark_class + at, (int)llm_unicode_map_number(&c), length);
+        at += length;
+    }
+    return true;
+}
+
+/* The combining class of a code point, 0 to 254; 0: it starts anew. */
+LLM_API unsigned llm_unicode_normal_class(const llm_unicode_normal *n, uint32_t code) {
+    return code < LLM_UNICODE_NORMAL_MARKS ? n->mark_class[code] : 0;
+}
+
+/* Sorts each run of marks in codes (count) by class, stably, by counting; scratch (count). */
+LLM_API void llm_unicode_normal_order(const llm_unicode_normal *n, uint32_t *codes, size_t count,
+                                      uint32_t *scratch) {
+    for (size_t i = 0, end; i < count; i = end + 1) {
+        size_t place[257] = {0};
+        for (end = i; end < count && llm_unicode_normal_class(n, codes[end]) > 0; end++) {
+        }
+        if (end < i + 2) continue;
+        for (size_t k = i; k < end; k++) place[llm_unicode_normal_class(n, codes[k]) + 1]++;
+        for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
+        for (size_t k = i; k < end; k++)
+            scratch[place[llm_unicode_normal_class(n, codes[k])]++] = codes[k];
+        memcpy(codes + i, scratch, (end - i) * sizeof *codes);
+    }
+}
+
+/* The code that two put together make, or 0. */
+LLM_API uint32_t llm_unicode_normal_together(const llm_unicode_normal *n, uint32_t a, uint32_t b) {
+    if (a >= 0x1100 && a < 0x1100 + 19 && b >= 0x1161 && b < 0x1161 + 21)
+        return 0xAC00 + ((a - 0x1100) * 21 + (b - 0x1161)) * 28;
+    if (a >= 0xAC00 && a < 0xAC00 + 11172 && (a - 0xAC00) % 28 == 0 && b > 0x11A7 &&
+        b < 0x11A7 + 28)
+        return a + (b - 0x11A7);
+    return llm_unicode_normal_slot(n, a, b)->whole;
+}
+
+/* Puts codes (count), taken apart and ordered, together in place; returns how many are left. */
+LLM_API size_t llm_unicode_normal_compose(const llm_unicode_normal *n, uint32_t *codes,
+                                          size_t count) {
+    size_t size = 0, letter = count; /* the last code that is no mark */
+    unsigned last = 0;               /* the class of what was kept last */
+    for (size_t i = 0; i < count; i++) {
+        const unsigned k = llm_unicode_normal_class(n, codes[i]);
+        if (letter < count && (size == letter + 1 || last < k)) { /* nothing in between blocks it */
+            const uint32_t whole = llm_unicode_normal_together(n, codes[letter], codes[i]);
+            if (whole) {
+                codes[letter] = whole;
+                continue;
+            }
+        }
+        if (k == 0) letter = size;
+        last = k;
+        codes[size++] = codes[i];
+    }
+    return size;
+}
+
+/* Appends the normal form of text; bytes that are no UTF-8 stay as they are. False when memory is
+ * out. */
+LLM_API bool llm_unicode_normal_text(const llm_unicode_normal *n, llm_buffer *out, const char *text,
+                                     size_t size, llm_unicode_normal_form form) {
+    const bool compat = form == LLM_UNICODE_NORMAL_NFKD || form == LLM_UNICODE_NORMAL_NFKC;
+    llm_buffer codes = {NULL, 0, 0}, scratch = {NULL, 0, 0};
+    bool ok = true;
+    for (size_t at = 0; at < size && ok;) {
+        uint32_t code;
+        const size_t end = at + llm_unicode_decode(&code, text + at, size - at);
+        if (code != LLM_UNICODE_BROKEN) {
+            ok = llm_unicode_apart_put(&n->apart, &codes, code, compat);
+            at = end;
+        }
+        for (; at < end && ok; at++) { /* no code point: the byte behind the last one */
+            code = LLM_UNICODE_BROKEN + (unsigned char)text[at];
+            ok = llm_buffer_put(&codes, &code, sizeof code);
+        }
+    }
+    if (ok && llm_buffer_reserve(&scratch, codes.size) && codes.size > 0) {
+        uint32_t *c = (uint32_t *)(void *)codes.data;
+        size_t count = codes.size / sizeof *c;
+        llm_unicode_normal_order(n, c, count, (uint32_t *)(void *)scratch.data);
+        if (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC)
+            count = llm_unicode_normal_compose(n, c, count);
+        for (size_t i = 0; i < count && ok; i++) {
+            char character[4] = {(char)(unsigned char)(c[i] - LLM_UNICODE_BROKEN), 0, 0, 0};
+            const bool byte = c[i] >= LLM_UNICODE_BROKEN;
+            ok = llm_buffer_put(out, character, byte ? 1 : llm_unicode_encode(character, c[i]));
+        }
+    } else
+        ok = ok && codes.size == 0;
+    llm_buffer_free(&codes);
+    llm_buffer_free(&scratch);
+    return ok;
 }
 
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
@@ -24988,7 +26071,7 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its code);
  *         the patterns in tiktoken and in the tokenizer.json of Llama 3 and Qwen 2
  * needs   unicode
- * see     @bpe (merges within a pre-token)
+ * see     @bpe (merges within a pre-token) @pre_words
  * topics  Tokenization
  */
 typedef enum {
@@ -25031,8 +26114,9 @@ LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
 enum {
     LLM_PRE_TOKENIZE_S = 1 << LLM_UNICODE_SPACE,
     LLM_PRE_TOKENIZE_N = 1 << LLM_UNICODE_NUMBER,
-    LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER,                        /* UPPER, LOWER, LETTER */
-    LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
+    LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER, /* UPPER, LOWER, LETTER */
+    LLM_PRE_TOKENIZE_X =                         /* [^\s\p{L}\p{N}] */
+    1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK | 7 << LLM_UNICODE_PUNCT
 };
 
 /* The set that holds just the class of the character at `at`, and where it ends; 0 and `at` at the
@@ -25168,6 +26252,111 @@ LLM_API size_t llm_pre_tokenize(const char *text, size_t size, llm_pre_tokenize_
                                              : llm_pre_tokenize_qwen2(text, size);
 }
 
+/* @pre_words ------------------------------------------------ Cutting at spaces, signs, digits
+ *
+ *     BERT       "Hey, you"  -> "Hey" "," "you"        white space falls away, signs stand alone
+ *     Metaspace  "Hey you"   -> "_Hey" "_you"          a space becomes the sign U+2581 (here _)
+ *     digits     "a1234"     -> "a" "1" "2" "3" "4"    or "a" "1234"
+ *
+ * Three older ways to cut text, each simpler than the patterns of @pre_tokenize. BERT cuts at white
+ * space and forgets it: "a.b" and "a . b" become the same ids, and no decoder can tell them apart.
+ * Metaspace (SentencePiece, so Llama 1 and 2, T5, Gemma) keeps every space as part of the word
+ * behind it, and puts one before the first word, so that a word has one spelling wherever it
+ * stands. Cutting at digits is added to others, so that numbers are spelt the same at every length.
+ * As in @pre_tokenize each function returns the length of the first piece; the pieces are the text.
+ *
+ * source  Devlin et al. 2019, "BERT" (its code, BasicTokenizer); Kudo & Richardson 2018,
+ *         "SentencePiece"; Chowdhery et al. 2022, "PaLM", section 2.2 (digits)
+ * needs   buffer unicode pre_tokenize
+ * see     @pre_tokenize
+ * topics  -
+ */
+
+/* The blocks of Chinese characters that BERT isolates: those of Unicode in 2018, without kana and
+ * Hangul. 2B920 is what the tokenizers library has; BERT's own code has 2B820, where the block
+ * starts. */
+LLM_API bool llm_pre_words_chinese(uint32_t code) {
+    return (code >= 0x4E00 && code <= 0x9FFF) || (code >= 0x3400 && code <= 0x4DBF) ||
+           (code >= 0x20000 && code <= 0x2A6DF) || (code >= 0x2A700 && code <= 0x2B81F) ||
+           (code >= 0x2B920 && code <= 0x2CEAF) || (code >= 0xF900 && code <= 0xFAFF) ||
+           (code >= 0x2F800 && code <= 0x2FA1F);
+}
+
+typedef enum { LLM_PRE_WORDS_SPACE, LLM_PRE_WORDS_ALONE, LLM_PRE_WORDS_INSIDE } llm_pre_words_kind;
+
+/* What BERT sees in the character at the start of text (size > 0), and its length: punctuation is
+ * what Unicode calls so, and every sign of ASCII ($ + < = > ^ ` | ~ are symbols). */
+LLM_API llm_pre_words_kind llm_pre_words_class(const char *text, size_t size, bool chinese,
+                                               size_t *length) {
+    uint32_t code;
+    *length = llm_unicode_decode(&code, text, size);
+    const llm_unicode_kind kind = llm_unicode_class(code);
+    if (kind == LLM_UNICODE_SPACE) return LLM_PRE_WORDS_SPACE;
+    const bool sign = kind == LLM_UNICODE_PUNCT || (kind == LLM_UNICODE_SYMBOL && code < 0x80);
+    return sign || (chinese && llm_pre_words_chinese(code)) ? LLM_PRE_WORDS_ALONE
+                                                            : LLM_PRE_WORDS_INSIDE;
+}
+
+/* By BERT's rule: a run of white space (*space is then true: no token comes from it), one sign, one
+ * Chinese character if these are isolated, or a run of anything else. 0 only for empty text. */
+LLM_API size_t llm_pre_words_bert(const char *text, size_t size, bool chinese, bool *space) {
+    size_t end = 0, length;
+    *space = false;
+    if (size == 0) return 0;
+    const llm_pre_words_kind first = llm_pre_words_class(text, size, chinese, &length);
+    *space = first == LLM_PRE_WORDS_SPACE;
+    if (first == LLM_PRE_WORDS_ALONE) return length;
+    while (end < size && llm_pre_words_class(text + end, size - end, chinese, &length) == first)
+        end += length;
+    return end;
+}
+
+/* The length of a space or of U+2581 at `at`, or 0. */
+LLM_API size_t llm_pre_words_mark(const char *text, size_t size, size_t at) {
+    if (at < size && text[at] == ' ') return 1;
+    return at < size && size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+}
+
+/* By the rule of Metaspace: up to before the next space or U+2581. 0 only for empty text. */
+LLM_API size_t llm_pre_words_metaspace(const char *text, size_t size) {
+    const size_t first = llm_pre_words_mark(text, size, 0);
+    size_t end = size > 0 && first == 0 ? 1 : first;
+    while (end < size && llm_pre_words_mark(text, size, end) == 0) end++;
+    return end;
+}
+
+/* Appends text as pieces are spelt, with U+2581 for each space; prepend: and one before the text
+ * unless it starts with one or is empty. False when memory is out. */
+LLM_API bool llm_pre_words_spell(llm_buffer *out, const char *text, size_t size, bool prepend) {
+    const char *mark = "\xE2\x96\x81";
+    bool ok = !prepend || size == 0 || llm_pre_words_mark(text, size, 0) > 0 ||
+              llm_buffer_put(out, mark, 3);
+    for (size_t i = 0; i < size && ok; i++)
+        ok = text[i] == ' ' ? llm_buffer_put(out, mark, 3) : llm_buffer_put(out, text + i, 1);
+    return ok;
+}
+
+/* The way back: appends text with a space for each U+2581; prepended: but the first, if text starts
+ * with it. A U+2581 of the original comes back as a space too. False when memory is out. */
+LLM_API bool llm_pre_words_read(llm_buffer *out, const char *text, size_t size, bool prepended) {
+    size_t at = prepended && llm_pre_words_mark(text, size, 0) == 3 ? 3 : 0;
+    while (at < size) {
+        const size_t mark = llm_pre_words_mark(text, size, at);
+        if (!llm_buffer_put(out, mark > 0 ? " " : text + at, 1)) return false;
+        at += mark > 0 ? mark : 1;
+    }
+    return true;
+}
+
+/* Up to `most` numbers (\p{N}: all scripts, fractions and Roman numerals too), or the run of all
+ * else; most > 0, SIZE_MAX keeps numbers whole. 0 only for empty text. */
+LLM_API size_t llm_pre_words_digits(const char *text, size_t size, size_t most) {
+    LLM_ASSERT(most > 0);
+    const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_N, most);
+    const unsigned rest = ~(unsigned)LLM_PRE_TOKENIZE_N;
+    return end > 0 ? end : llm_pre_tokenize_run(text, size, 0, rest, SIZE_MAX);
+}
+
 /* @vocab_table ---------------------------------------------- Byte strings and their numbers
  *
  *     id -> string: bytes[end[id - 1] .. end[id]]
@@ -25279,6 +26468,582 @@ LLM_API bool llm_vocab_table_skip(llm_vocab_table *t) {
     if (!llm_vocab_table_grow(t)) return false;
     t->end[t->count++] = t->bytes.size;
     return true;
+}
+
+/* @vocab ---------------------------------------------------- Vocabulary
+ *
+ *     ids: specials first, then the words by count, most frequent first, ties by their bytes
+ *     new row of an embedding = mean of the old rows
+ *
+ * A model has one row of weights for each id, so the list of ids is part of the model, fixed before
+ * training. The oldest way to make one is to count words and keep the frequent: then whatever is
+ * not in the list is one and the same unknown token, and the share of text that is known says how
+ * much the list is worth (subwords, @bpe, know everything). Later the list may change: ids are
+ * translated by their strings, and rows move along. A row for a new id starts as the mean of the
+ * old ones: its logit is then the mean logit, where a random row could win against all.
+ *
+ * source  Mikolov et al. 2013 (minimum counts); Hewitt 2021, "Initializing new word embeddings for
+ *         pretrained language models"
+ * needs   base buffer vocab_table
+ * see     @vocab_table @vocab_trie @bpe
+ * topics  Vocabulary
+ */
+
+/* Words and how often each was seen. Starts as zeros. */
+typedef struct {
+    llm_vocab_table word;
+    llm_buffer count; /* uint64_t for each id of word */
+} llm_vocab_counts;
+
+/* Frees both; empty again. */
+LLM_API void llm_vocab_counts_free(llm_vocab_counts *c) {
+    llm_vocab_table_free(&c->word);
+    llm_buffer_free(&c->count);
+}
+
+/* How often the word of that id was seen. */
+LLM_API uint64_t llm_vocab_count_of(const llm_vocab_counts *c, size_t id) {
+    uint64_t count;
+    LLM_ASSERT(id < c->count.size / sizeof count);
+    memcpy(&count, c->count.data + id * sizeof count, sizeof count);
+    return count;
+}
+
+/* Adds `times` to the count of a word. False when memory is out; nothing is counted then. */
+LLM_API bool llm_vocab_count(llm_vocab_counts *c, const char *word, size_t size, uint64_t times) {
+    const uint64_t none = 0;
+    if (!llm_buffer_reserve(&c->count, sizeof none)) return false;
+    const int id = llm_vocab_table_add(&c->word, word, size);
+    if (id < 0) return false;
+    if ((size_t)id == c->count.size / sizeof none)
+        (void)llm_buffer_put(&c->count, &none, sizeof none);
+    times += llm_vocab_count_of(c, (size_t)id);
+    memcpy(c->count.data + (size_t)id * sizeof times, &times, sizeof times);
+    return true;
+}
+
+/* Whether word a comes before word b: it was seen more often, or its bytes are smaller. */
+LLM_API bool llm_vocab_before(const llm_vocab_counts *c, size_t a, size_t b) {
+    const uint64_t m = llm_vocab_count_of(c, a), n = llm_vocab_count_of(c, b);
+    size_t size[2];
+    if (m != n) return m > n;
+    const char *s = llm_vocab_table_bytes(&c->word, a, &size[0]);
+    const char *t = llm_vocab_table_bytes(&c->word, b, &size[1]);
+    const int order = memcmp(s, t, size[0] < size[1] ? size[0] : size[1]);
+    return order < 0 || (order == 0 && size[0] < size[1]);
+}
+
+/* order (n): the ids sorted, by merging ever longer sorted stretches; scratch (n). */
+LLM_API void llm_vocab_order(size_t *order, size_t *scratch, const llm_vocab_counts *c, size_t n) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t half = 1; half < n; half *= 2) {
+        for (size_t start = 0; start < n; start += 2 * half) {
+            const size_t middle = start + half < n ? start + half : n;
+            const size_t end = middle + half < n ? middle + half : n;
+            for (size_t i = start, a = start, b = middle; i < end; i++) {
+                const bool second =
+                    a == middle || (b < end && llm_vocab_before(c, order[b], order[a]));
+                scratch[i] = order[second ? b++ : a++];
+            }
+        }
+        memcpy(order, scratch, n * sizeof *order);
+    }
+}
+
+/* v, which is empty <- the specials (strings), then the words seen min_count times or more, up to
+ * `most` ids in all. False: memory is out (v is empty again), or two specials are the same or more
+ * than `most`. A word that is spelt like a special gets no second id. */
+LLM_API bool llm_vocab_from_counts(llm_vocab_table *v, const llm_vocab_counts *c,
+                                   const char *const *special, size_t specials, uint64_t min_count,
+                                   size_t most) {
+    const size_t n = c->word.count;
+    LLM_ASSERT(v->count == 0);
+    size_t *order = (size_t *)calloc(2 * n + 1, sizeof *order);
+    bool ok = order != NULL && specials <= most;
+    for (size_t i = 0; i < specials && ok; i++)
+        ok = llm_vocab_table_add(v, special[i], strlen(special[i])) == (int)i;
+    if (ok) llm_vocab_order(order, order + n, c, n);
+    for (size_t i = 0; i < n && ok && v->count < most; i++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&c->word, order[i], &size);
+        if (llm_vocab_count_of(c, order[i]) < min_count) break;
+        ok = llm_vocab_table_add(v, bytes, size) >= 0;
+    }
+    free(order);
+    if (!ok) llm_vocab_table_free(v);
+    return ok;
+}
+
+/* The share of the counted words that v knows, 0 to 1; 0 if none were counted. */
+LLM_API double llm_vocab_known(const llm_vocab_table *v, const llm_vocab_counts *c) {
+    double known = 0.0, all = 0.0;
+    for (size_t id = 0; id < c->word.count; id++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&c->word, id, &size);
+        all += (double)llm_vocab_count_of(c, id);
+        if (llm_vocab_table_find(v, bytes, size) >= 0) known += (double)llm_vocab_count_of(c, id);
+    }
+    return all > 0.0 ? known / all : 0.0;
+}
+
+/* to[i] (from->count) = the id in `into` of the string that has id i in `from`, or -1; ids without
+ * a string (llm_vocab_table_skip) have none. */
+LLM_API void llm_vocab_map(int *to, const llm_vocab_table *from, const llm_vocab_table *into) {
+    for (size_t i = 0; i < from->count; i++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(from, i, &size);
+        to[i] = llm_vocab_table_find(from, bytes, size) == (int)i
+                    ? llm_vocab_table_find(into, bytes, size)
+                    : -1;
+    }
+}
+
+/* out (V_new,C) <- rows of w (V_old,C): row i is that of from[i], where from[i] >= 0 (of i < V_old,
+ * where from is NULL), and else the mean of all old rows. V_old > 0; out is not w. */
+LLM_API void llm_vocab_resize_rows(float *out, const float *w, const int *from, size_t V_new,
+                                   size_t V_old, size_t C) {
+    LLM_ASSERT(V_old > 0);
+    for (size_t k = 0; k < C; k++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < V_old; i++) sum += (double)w[i * C + k];
+        const float mean = (float)(sum / (double)V_old);
+        for (size_t i = 0; i < V_new; i++) {
+            const int old = from ? from[i] : i < V_old ? (int)i : -1;
+            LLM_ASSERT(old < 0 || (size_t)old < V_old);
+            out[i * C + k] = old >= 0 ? w[(size_t)old * C + k] : mean;
+        }
+    }
+}
+
+/* @vocab_trie ----------------------------------------------- All tokens that begin here
+ *
+ *     child of state s by byte c:    t = base[s] + c,    if parent[t] = s
+ *
+ * "Which tokens begin at this place of the text?" A trie answers with one step a byte, and stops at
+ * the first byte that no token goes on with. In a double array a step is an addition and a
+ * comparison: the children of a state stand at its base plus their byte, scattered among the
+ * children of others, and every cell names its parent, so that a foreign one is recognised.
+ * Building is a search for bases whose cells are all free; it goes on where the last one ended once
+ * the cells behind are too full to be worth another look. Strings may hold any byte.
+ *
+ * source  Aoe 1989, "An efficient digital search algorithm by using a double-array structure"
+ * needs   base buffer vocab_table
+ * see     @unigram @wordpiece @special_tokens
+ * topics  -
+ */
+typedef struct {
+    uint32_t base, parent; /* parent UINT32_MAX: the cell is free, or the root */
+    int id;                /* of the string that ends here, or -1 */
+} llm_vocab_trie_cell;
+
+/* State 0 is the root, the empty string. A trie starts as zeros, which holds no memory. */
+typedef struct {
+    llm_vocab_trie_cell *cell; /* (cells) */
+    size_t cells, longest;     /* longest: bytes of the longest string */
+} llm_vocab_trie;
+
+/* Back to zeros. */
+LLM_API void llm_vocab_trie_free(llm_vocab_trie *trie) {
+    free(trie->cell);
+    memset(trie, 0, sizeof *trie);
+}
+
+/* The state behind `state` and one more byte; 0, which is nobody's child, where no string goes on
+ * so. There are always 256 cells from the largest base on; a leaf has base 0. */
+LLM_API uint32_t llm_vocab_trie_step(const llm_vocab_trie *trie, uint32_t state,
+                                     unsigned char byte) {
+    const uint32_t next = trie->cell[state].base + byte;
+    return trie->cell[next].parent == state ? next : 0;
+}
+
+/* Makes room for the children of `base`. */
+LLM_API bool llm_vocab_trie_grow(llm_vocab_trie *trie, size_t base) {
+    if (base + 256 <= trie->cells) return true;
+    const size_t cells = base + base / 2 + 512;
+    if (cells > UINT32_MAX) return false;
+    llm_vocab_trie_cell *cell = (llm_vocab_trie_cell *)realloc(trie->cell, cells * sizeof *cell);
+    if (!cell) return false;
+    const llm_vocab_trie_cell none = {0, UINT32_MAX, -1};
+    for (size_t i = trie->cells; i < cells; i++) cell[i] = none;
+    trie->cell = cell;
+    trie->cells = cells;
+    return true;
+}
+
+/* The first base from *from on with free cells for all `count` bytes; 0 when memory is out. After a
+ * long search *from follows by half of the way. */
+LLM_API size_t llm_vocab_trie_place(llm_vocab_trie *trie, size_t *from, const unsigned char *byte,
+                                    size_t count) {
+    for (size_t base = *from;; base++) {
+        size_t k = 0;
+        if (!llm_vocab_trie_grow(trie, base)) return 0;
+        while (k < count && trie->cell[base + byte[k]].parent == UINT32_MAX) k++;
+        if (k < count) continue;
+        if (base - *from > 64) *from += (base - *from) / 2;
+        return base;
+    }
+}
+
+/* The trie as it grows: children in lists. Node 0 is the root, and in child and sibling means
+ * none. */
+typedef struct {
+    uint32_t child, sibling, state;
+    int id;
+    unsigned char byte;
+} llm_vocab_trie_node;
+
+/* Appends the nodes of a string that are not there yet. */
+LLM_API bool llm_vocab_trie_insert(llm_buffer *nodes, const char *bytes, size_t size, int id) {
+    llm_vocab_trie_node *node = (llm_vocab_trie_node *)(void *)nodes->data;
+    size_t at = 0;
+    for (size_t i = 0; i < size; i++) {
+        const unsigned char byte = (unsigned char)bytes[i];
+        size_t next = node[at].child;
+        while (next > 0 && node[next].byte != byte) next = node[next].sibling;
+        if (next == 0) {
+            next = nodes->size / sizeof *node;
+            const llm_vocab_trie_node fresh = {0, node[at].child, 0, -1, byte};
+            if (next >= UINT32_MAX || !llm_buffer_put(nodes, &fresh, sizeof fresh)) return false;
+            node = (llm_vocab_trie_node *)(void *)nodes->data;
+            node[at].child = (uint32_t)next;
+        }
+        at = next;
+    }
+    node[at].id = id;
+    return true;
+}
+
+/* Gives every node its state. A node stands behind its parent, so its state is known by then. */
+LLM_API bool llm_vocab_trie_layout(llm_vocab_trie *trie, llm_vocab_trie_node *node, size_t count) {
+    size_t from = 1;
+    if (!llm_vocab_trie_grow(trie, 0)) return false;
+    for (size_t n = 0; n < count; n++) {
+        unsigned char byte[256];
+        size_t children = 0;
+        const uint32_t state = node[n].state;
+        trie->cell[state].id = node[n].id;
+        for (size_t c = node[n].child; c > 0; c = node[c].sibling) byte[children++] = node[c].byte;
+        if (children == 0) continue;
+        const size_t base = llm_vocab_trie_place(trie, &from, byte, children);
+        if (base == 0) return false;
+        trie->cell[state].base = (uint32_t)base;
+        for (size_t c = node[n].child; c > 0; c = node[c].sibling) {
+            node[c].state = (uint32_t)base + node[c].byte;
+            trie->cell[node[c].state].parent = state;
+        }
+    }
+    return true;
+}
+
+/* A trie of all strings of the table but empty ones. False, and zeros, when memory is out. */
+LLM_API bool llm_vocab_trie_build(llm_vocab_trie *trie, const llm_vocab_table *table) {
+    const llm_vocab_trie_node root = {0, 0, 0, -1, 0};
+    llm_buffer nodes = {NULL, 0, 0};
+    memset(trie, 0, sizeof *trie);
+    bool ok = llm_buffer_put(&nodes, &root, sizeof root);
+    for (size_t id = 0, size; id < table->count && ok; id++) {
+        const char *bytes = llm_vocab_table_bytes(table, id, &size);
+        if (size > 0) ok = llm_vocab_trie_insert(&nodes, bytes, size, (int)id);
+        if (size > trie->longest) trie->longest = size;
+    }
+    ok = ok && llm_vocab_trie_layout(trie, (llm_vocab_trie_node *)(void *)nodes.data,
+                                     nodes.size / sizeof root);
+    llm_buffer_free(&nodes);
+    if (!ok) llm_vocab_trie_free(trie);
+    return ok;
+}
+
+/* All strings that text begins with, the shortest first: their ids and, unless NULL, lengths, both
+ * with room for trie->longest. Returns how many. */
+LLM_API size_t llm_vocab_trie_all(const llm_vocab_trie *trie, const char *text, size_t size,
+                                  int *ids, size_t *lengths) {
+    size_t count = 0;
+    uint32_t state = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        if (trie->cell[state].id < 0) continue;
+        if (lengths) lengths[count] = i + 1;
+        ids[count++] = trie->cell[state].id;
+    }
+    return count;
+}
+
+/* The longest of them, and its length; -1 and 0 where there is none. */
+LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text, size_t size,
+                                   size_t *length) {
+    int id = -1;
+    uint32_t state = 0;
+    *length = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        if (trie->cell[state].id < 0) continue;
+        id = trie->cell[state].id;
+        *length = i + 1;
+    }
+    return id;
+}
+
+/* @token_id ------------------------------------------------- Token IDs and the text they stand for
+ *
+ *     text = bytes(id 1) bytes(id 2) ... bytes(id n)
+ *     shown so far = all of it but an unfinished character at its end, of 1 to 3 bytes
+ *
+ * Ids are what a model sees; joined bytes are what a user sees. A token may end in the middle of a
+ * character: an emoji is often two or three tokens. So whoever shows text while it is generated
+ * must hold back a tail that more bytes could still complete, and only that: what can no longer
+ * become a character is shown as U+FFFD at once. To go from a place in the text to the ids one
+ * wants the span of each; two ids that share a character both have it in theirs.
+ *
+ * source  The Unicode Standard 18, section 3.9 (maximal subparts); spans of code points as in the
+ *         tokenizers library, which counts a shared character to both tokens
+ * needs   base buffer unicode vocab_table
+ * see     @vocab @bpe @tokenizer
+ * topics  Token ID
+ */
+
+/* The string of an id that may come from outside. */
+LLM_API bool llm_token_id_bytes(const char **bytes, size_t *size, const llm_vocab_table *v, int id,
+                                llm_error *error) {
+    *bytes = "";
+    *size = 0;
+    if (id < 0 || (size_t)id >= v->count)
+        return llm_fail(error, "token id %d: the vocabulary has %zu ids", id, v->count);
+    *bytes = llm_vocab_table_bytes(v, (size_t)id, size);
+    return true;
+}
+
+/* Appends the bytes of ids (n). They need not be UTF-8. */
+LLM_API bool llm_token_id_decode(llm_buffer *out, const llm_vocab_table *v, const int *ids,
+                                 size_t n, llm_error *error) {
+    for (size_t i = 0; i < n; i++) {
+        const char *bytes;
+        size_t size;
+        if (!llm_token_id_bytes(&bytes, &size, v, ids[i], error)) return false;
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "token ids: out of memory");
+    }
+    return true;
+}
+
+/* Whether the `size` bytes of text from `at`, the last there are, are the beginning of a character:
+ * `length` of them were decoded as broken, but more could make them whole. */
+LLM_API bool llm_token_id_unfinished(const char *text, size_t size, size_t at, size_t length) {
+    const unsigned char first = (unsigned char)text[at];
+    return at + length == size && first >= 0xC2 && first <= 0xF4;
+}
+
+/* Text on its way. Starts as zeros. */
+typedef struct {
+    char held[4]; /* an unfinished character */
+    size_t size;
+} llm_token_id_stream;
+
+/* Appends what can be shown now that an id has come: always whole characters, U+FFFD for broken
+ * parts. After an error nothing has changed. */
+LLM_API bool llm_token_id_next(llm_token_id_stream *s, llm_buffer *out, const llm_vocab_table *v,
+                               int id, llm_error *error) {
+    const char *bytes;
+    char character[4];
+    size_t size, at = 0;
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_bytes(&bytes, &size, v, id, error)) return false;
+    bool ok = llm_buffer_put(&text, s->held, s->size) && llm_buffer_put(&text, bytes, size) &&
+              llm_buffer_reserve(out, 3 * text.size); /* one byte becomes three at most */
+    while (ok && at < text.size) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text.data + at, text.size - at);
+        if (code == LLM_UNICODE_BROKEN && llm_token_id_unfinished(text.data, text.size, at, length))
+            break;
+        ok = llm_buffer_put(out, character, llm_unicode_encode(character, code));
+        at += length;
+    }
+    if (ok) {
+        s->size = text.size - at;
+        memcpy(s->held, text.data + at, s->size);
+    }
+    llm_buffer_free(&text);
+    return ok || llm_fail(error, "token ids: out of memory");
+}
+
+/* The end of the text: what is still held can no longer be completed and becomes one U+FFFD. False
+ * when memory is out. */
+LLM_API bool llm_token_id_end(llm_token_id_stream *s, llm_buffer *out) {
+    if (s->size > 0 && !llm_buffer_put(out, "\xEF\xBF\xBD", 3)) return false;
+    s->size = 0;
+    return true;
+}
+
+typedef struct {
+    size_t byte, byte_end; /* in the decoded text */
+    size_t code, code_end; /* the code points that have a byte of the token; broken parts are one */
+} llm_token_id_span;
+
+/* spans (n) <- where each id's bytes stand. An id without bytes has empty spans, at the character
+ * that it stands before or in. */
+LLM_API bool llm_token_id_offsets(llm_token_id_span *spans, const llm_vocab_table *v,
+                                  const int *ids, size_t n, llm_error *error) {
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_decode(&text, v, ids, n, error)) {
+        llm_buffer_free(&text);
+        return false;
+    }
+    size_t code = 0, end = 0; /* `code` characters begin before byte `end`, where one ends */
+    for (size_t i = 0, byte = 0; i < n; i++) {
+        size_t size;
+        (void)llm_vocab_table_bytes(v, (size_t)ids[i], &size);
+        llm_token_id_span *span = &spans[i];
+        span->byte = byte;
+        span->byte_end = byte += size;
+        span->code = end > span->byte ? code - 1 : code; /* within the last one, or behind it */
+        for (uint32_t c; end < byte; code++)
+            end += llm_unicode_decode(&c, text.data + end, text.size - end);
+        span->code_end = size > 0 ? code : span->code;
+    }
+    llm_buffer_free(&text);
+    return true;
+}
+
+/* @token_shard ---------------------------------------------- Files of token IDs
+ *
+ *     header: 256 int32 = magic, version, count, 0, ...        then count ids, uint16 or uint32
+ *     row r of the data: T + 1 ids, from r T on; its last one is the first of row r + 1
+ *
+ * A corpus is tokenized once and trained on many times, so its ids stand in files ("shards") of
+ * some 100 million each, which are mapped, not read. Rows of T + 1 give T inputs and T targets, and
+ * share one id with the next, so that every id but the first of a shard is a target once in an
+ * epoch (a rest shorter than T is left out). The order of rows is a function of (seed, epoch,
+ * position), see @epoch: a run resumes from three numbers. What is easily got wrong: 16 bits end at
+ * 65,535, below the vocabularies of today.
+ *
+ * source  Karpathy 2024, llm.c (dev/data/data_common.py, llmc/dataloader.h)
+ * needs   error file epoch
+ * see     @token_id @bos @epoch
+ * topics  -
+ */
+enum {
+    LLM_TOKEN_SHARD_HEADER = 1024,
+    LLM_TOKEN_SHARD_NARROW = 20240520, /* version 1, uint16: GPT-2 */
+    LLM_TOKEN_SHARD_WIDE = 20240801    /* version 7, uint32: Llama 3 */
+};
+
+/* Numbers in a file have their low byte first. */
+LLM_API void llm_token_shard_put_number(unsigned char *to, uint32_t value, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++) to[i] = (unsigned char)(value >> 8 * i & 255);
+}
+LLM_API uint32_t llm_token_shard_number(const unsigned char *from, size_t bytes) {
+    uint32_t value = 0;
+    for (size_t i = bytes; i-- > 0;) value = value << 8 | from[i];
+    return value;
+}
+
+/* Writes ids (n), all >= 0, and below 65,536 unless wide. */
+LLM_API bool llm_token_shard_write(const char *path, const int *ids, size_t n, bool wide,
+                                   llm_error *error) {
+    unsigned char header[LLM_TOKEN_SHARD_HEADER] = {0}, part[4096];
+    const size_t bytes = wide ? 4 : 2;
+    llm_file_writer w;
+    if (n > INT32_MAX) return llm_fail(error, "%s: %zu ids, a shard has fewer than 2^31", path, n);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (!wide && ids[i] > 65535))
+            return llm_fail(error, "%s: id %d does not fit into %zu bits", path, ids[i],
+                            wide ? 31 : 8 * bytes);
+    llm_token_shard_put_number(header, wide ? LLM_TOKEN_SHARD_WIDE : LLM_TOKEN_SHARD_NARROW, 4);
+    llm_token_shard_put_number(header + 4, wide ? 7 : 1, 4);
+    llm_token_shard_put_number(header + 8, (uint32_t)n, 4);
+    if (!llm_file_begin(&w, path, error) || !llm_file_put(&w, header, sizeof header, error))
+        return false;
+    for (size_t at = 0, k; at < n; at += k) {
+        k = n - at < sizeof part / bytes ? n - at : sizeof part / bytes;
+        for (size_t i = 0; i < k; i++)
+            llm_token_shard_put_number(part + bytes * i, (uint32_t)ids[at + i], bytes);
+        if (!llm_file_put(&w, part, bytes * k, error)) return false;
+    }
+    return llm_file_commit(&w, error);
+}
+
+typedef struct {
+    llm_file file;
+    size_t count, bytes; /* ids, and bytes of each */
+} llm_token_shard;
+
+/* Gives the file back. */
+LLM_API void llm_token_shard_close(llm_token_shard *s) {
+    llm_file_free(&s->file);
+    s->count = s->bytes = 0;
+}
+
+/* Id i of the shard. */
+LLM_API int llm_token_shard_id(const llm_token_shard *s, size_t i) {
+    LLM_ASSERT(i < s->count);
+    const unsigned char *ids = s->file.data + LLM_TOKEN_SHARD_HEADER;
+    return (int)llm_token_shard_number(ids + s->bytes * i, s->bytes);
+}
+
+/* Maps a file and checks it; V > 0: every id too, which reads it once (an id of 2^31 and more, let
+ * through by V = 0, would come out negative). On failure it is closed. */
+LLM_API bool llm_token_shard_open(llm_token_shard *s, const char *path, size_t V,
+                                  llm_error *error) {
+    s->count = s->bytes = 0;
+    if (!llm_file_map(&s->file, path, error)) return false;
+    const size_t size = s->file.size;
+    bool ok = size >= LLM_TOKEN_SHARD_HEADER;
+    if (!ok) llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
+    const uint32_t magic = ok ? llm_token_shard_number(s->file.data, 4) : 0;
+    const uint32_t version = ok ? llm_token_shard_number(s->file.data + 4, 4) : 0;
+    const uint32_t count = ok ? llm_token_shard_number(s->file.data + 8, 4) : 0;
+    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
+    if (ok && !wide && magic != LLM_TOKEN_SHARD_NARROW)
+        ok = llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
+    if (ok && version != (wide ? 7u : 1u))
+        ok = llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
+    const size_t bytes = wide ? 4 : 2, most = ok ? (size - LLM_TOKEN_SHARD_HEADER) / bytes : 0;
+    if (ok && (count != most || size != LLM_TOKEN_SHARD_HEADER + bytes * most))
+        ok = llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
+                      bytes, count);
+    s->count = ok ? count : 0;
+    s->bytes = bytes;
+    for (size_t i = 0; V > 0 && i < s->count && ok; i++) {
+        const uint32_t id =
+            llm_token_shard_number(s->file.data + LLM_TOKEN_SHARD_HEADER + bytes * i, bytes);
+        if (id >= V)
+            ok = llm_fail(error, "%s: token %zu is %u, the vocabulary has %zu", path, i, id, V);
+    }
+    if (!ok) llm_token_shard_close(s);
+    return ok;
+}
+
+/* Rows of T + 1 ids in all shards (n): in each one (count - 1) / T. */
+LLM_API size_t llm_token_shard_rows(const llm_token_shard *shards, size_t n, size_t T) {
+    size_t rows = 0;
+    LLM_ASSERT(T > 0);
+    for (size_t s = 0; s < n; s++) rows += shards[s].count > 0 ? (shards[s].count - 1) / T : 0;
+    return rows;
+}
+
+/* ids (T + 1) <- row r of them, counted through the shards in turn. */
+LLM_API void llm_token_shard_row(int *ids, const llm_token_shard *shards, size_t n, size_t T,
+                                 size_t r) {
+    size_t s = 0;
+    for (size_t rows; s < n; s++, r -= rows) {
+        rows = llm_token_shard_rows(shards + s, 1, T);
+        if (r < rows) break;
+    }
+    LLM_ASSERT(s < n);
+    for (size_t i = 0; i <= T; i++) ids[i] = llm_token_shard_id(&shards[s], r * T + i);
+}
+
+/* ids (B,T+1) <- batch number `step` since the start: the rows one after another, or with random
+ * each epoch in an order of its own. A batch may reach into the next epoch; no row is left out. */
+LLM_API void llm_token_shard_batch(int *ids, const llm_token_shard *shards, size_t n, size_t B,
+                                   size_t T, size_t step, bool random, uint64_t seed) {
+    const size_t rows = llm_token_shard_rows(shards, n, T);
+    LLM_ASSERT(rows > 0);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = step * B + b, epoch = at / rows, i = at % rows;
+        const size_t r = random ? llm_epoch_at(i, rows, seed, epoch) : i;
+        llm_token_shard_row(ids + b * (T + 1), shards, n, T, r);
+    }
 }
 
 /* @byte_level ----------------------------------------------- Bytes as printable characters
@@ -25407,7 +27172,7 @@ LLM_API llm_heap_entry llm_heap_pop(llm_heap_entry *heap, size_t *count) {
  *         machine translation of rare words with subword units"; Provilkov, Emelianenko & Voita
  *         2020, "BPE-dropout: simple and effective subword regularization", algorithm 1
  * needs   base arena rng buffer vocab_table byte_level heap
- * see     @bpe_train @pre_tokenize (cuts the text before this), @tokenizer
+ * see     @bpe_train @bpe_scores @pre_tokenize (cuts the text before this), @tokenizer
  * topics  Byte Pair Encoding (BPE)
  */
 typedef struct {
@@ -25776,6 +27541,1869 @@ LLM_API bool llm_bpe_train(llm_bpe *bpe, const char *text, size_t size, llm_pre_
     return ok || (!counted && llm_fail(error, "BPE training: out of memory"));
 }
 
+/* @pieces --------------------------------------------------- Pieces with scores
+ *
+ *     "_the" -3.5 NORMAL    "<unk>" UNKNOWN    "<s>" CONTROL    "<0x0A>" BYTE    (_: U+2581)
+ *
+ * The vocabulary of SentencePiece, under both of its models (@bpe_scores, @unigram): each piece has
+ * a score and a kind. Spaces are characters like others, spelt U+2581, so a text is the join of its
+ * pieces and nothing has to be guessed in decoding. A character that no piece has becomes the
+ * unknown piece, several in a row become one; with byte fallback it becomes the pieces of its
+ * bytes, and nothing is lost. What is easily got wrong: control, unknown and byte pieces have a
+ * spelling, but a text that spells them does not get them.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing"
+ * needs   error buffer vocab_table vocab_trie
+ * see     @bpe_scores @unigram
+ * topics  -
+ */
+typedef enum { /* the numbers of sentencepiece_model.proto and of GGUF's token_type */
+               LLM_PIECES_NORMAL = 1,
+               LLM_PIECES_UNKNOWN,
+               LLM_PIECES_CONTROL,
+               LLM_PIECES_USER, /* never split where it stands in a text */
+               LLM_PIECES_UNUSED,
+               LLM_PIECES_BYTE
+} llm_pieces_kind;
+
+typedef struct {
+    double score; /* the higher the better; a log probability in @unigram */
+    llm_pieces_kind kind;
+} llm_pieces_one;
+
+typedef struct {
+    llm_vocab_table text;
+    llm_buffer one;            /* of llm_pieces_one */
+    int unknown, byte_id[256]; /* ids, or -1 */
+    double low, high;          /* the scores of NORMAL pieces lie between these */
+    llm_vocab_trie trie;       /* of all pieces; zeros before llm_pieces_ready */
+} llm_pieces;
+
+/* No pieces, which hold no memory; and the way back. */
+LLM_API llm_pieces llm_pieces_empty(void) {
+    llm_pieces p;
+    memset(&p, 0, sizeof p);
+    p.unknown = -1;
+    for (size_t b = 0; b < 256; b++) p.byte_id[b] = -1;
+    p.low = (double)INFINITY;
+    p.high = -(double)INFINITY;
+    return p;
+}
+LLM_API void llm_pieces_free(llm_pieces *p) {
+    llm_vocab_table_free(&p->text);
+    llm_buffer_free(&p->one);
+    llm_vocab_trie_free(&p->trie);
+    *p = llm_pieces_empty();
+}
+
+/* Score and kind of an id. */
+LLM_API llm_pieces_one llm_pieces_get(const llm_pieces *p, size_t id) {
+    LLM_ASSERT(id < p->text.count);
+    return ((const llm_pieces_one *)(const void *)p->one.data)[id];
+}
+
+/* Adds the piece with the next id. */
+LLM_API bool llm_pieces_put(llm_pieces *p, const char *text, size_t size, double score,
+                            llm_pieces_kind kind, llm_error *error) {
+    const size_t id = p->text.count;
+    const llm_pieces_one one = {score, kind};
+    int byte = -1;
+    char spelt[8];
+    if (kind == LLM_PIECES_BYTE)
+        for (int b = 0; b < 256; b++)
+            if (snprintf(spelt, sizeof spelt, "<0x%02X>", (unsigned)b) == (int)size &&
+                memcmp(spelt, text, size) == 0)
+                byte = b;
+    if (kind == LLM_PIECES_BYTE && byte < 0)
+        return llm_fail(error, "piece %zu is a byte: expected <0x00> to <0xFF>", id);
+    if (kind < LLM_PIECES_NORMAL || kind > LLM_PIECES_BYTE)
+        return llm_fail(error, "piece %zu is of kind %d: expected 1 to 6", id, (int)kind);
+    if (size == 0 || !(fabs(score) <= DBL_MAX))
+        return llm_fail(error, "piece %zu: expected a text and a finite score", id);
+    if (kind == LLM_PIECES_UNKNOWN && p->unknown >= 0)
+        return llm_fail(error, "pieces %d and %zu are both the unknown one", p->unknown, id);
+    const int other = llm_vocab_table_find(&p->text, text, size);
+    if (other >= 0) return llm_fail(error, "pieces %d and %zu are the same", other, id);
+    if (!llm_buffer_put(&p->one, &one, sizeof one) || llm_vocab_table_add(&p->text, text, size) < 0)
+        return llm_fail(error, "piece %zu: out of memory", id);
+    if (byte >= 0) p->byte_id[byte] = (int)id;
+    if (kind == LLM_PIECES_UNKNOWN) p->unknown = (int)id;
+    if (kind == LLM_PIECES_NORMAL && score < p->low) p->low = score;
+    if (kind == LLM_PIECES_NORMAL && score > p->high) p->high = score;
+    return true;
+}
+
+/* Whether unknown characters become bytes: then all 256 have a piece. */
+LLM_API bool llm_pieces_fallback(const llm_pieces *p) {
+    size_t bytes = 0;
+    for (size_t b = 0; b < 256; b++) bytes += p->byte_id[b] >= 0;
+    return bytes == 256;
+}
+
+/* Builds the trie. After this nothing may be put in. */
+LLM_API bool llm_pieces_ready(llm_pieces *p, llm_error *error) {
+    if (p->unknown < 0 && !llm_pieces_fallback(p))
+        return llm_fail(error, "pieces: neither an unknown one nor all 256 bytes");
+    if (p->low > p->high) p->low = p->high = 0.0;
+    llm_vocab_trie_free(&p->trie);
+    return llm_vocab_trie_build(&p->trie, &p->text) || llm_fail(error, "pieces: out of memory");
+}
+
+/* Appends to ids (count, and room for size more) what stands for a text that no piece has; returns
+ * how many ids there are then. fallback: of llm_pieces_fallback. */
+LLM_API size_t llm_pieces_cover(int *ids, size_t count, const llm_pieces *p, bool fallback,
+                                const char *text, size_t size) {
+    for (size_t i = 0; i < size && fallback; i++) ids[count++] = p->byte_id[(unsigned char)text[i]];
+    if (!fallback && (count == 0 || ids[count - 1] != p->unknown)) ids[count++] = p->unknown;
+    return count;
+}
+
+/* Appends text as pieces spell it: U+2581 for each space and, with prefix, one in front. */
+LLM_API bool llm_pieces_spell(llm_buffer *out, const char *text, size_t size, bool prefix) {
+    if (prefix && !llm_buffer_put(out, "\xE2\x96\x81", 3)) return false;
+    for (size_t i = 0; i < size; i++) {
+        const bool space = text[i] == ' ';
+        if (!llm_buffer_put(out, space ? "\xE2\x96\x81" : text + i, space ? 3 : 1)) return false;
+    }
+    return true;
+}
+
+/* Appends the text of the ids: U+2581 becomes a space, a byte itself, the unknown piece U+2047
+ * between spaces, a control piece nothing. A space that a prefix has put in front stays. False when
+ * memory is out or an id is not in the vocabulary. */
+LLM_API bool llm_pieces_decode(llm_buffer *out, const llm_pieces *p, const int *ids, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= p->text.count) return false;
+        size_t size;
+        const char *text = llm_vocab_table_bytes(&p->text, (size_t)ids[i], &size);
+        const llm_pieces_kind kind = llm_pieces_get(p, (size_t)ids[i]).kind;
+        if (kind == LLM_PIECES_CONTROL) continue;
+        if (kind == LLM_PIECES_UNKNOWN) text = " \xE2\x81\x87 ", size = 5;
+        char byte = 0;
+        for (int b = 0; b < 256 && kind == LLM_PIECES_BYTE; b++)
+            if (p->byte_id[b] == ids[i]) byte = (char)(unsigned char)b;
+        if (kind == LLM_PIECES_BYTE) text = &byte, size = 1;
+        for (size_t k = 0; k < size;) {
+            const bool space = size - k >= 3 && memcmp(text + k, "\xE2\x96\x81", 3) == 0;
+            if (!llm_buffer_put(out, space ? " " : text + k, 1)) return false;
+            k += space ? 3 : 1;
+        }
+    }
+    return true;
+}
+
+/* @bpe_scores ----------------------------------------------- Byte pair encoding by scores
+ *
+ *     while the join of any two neighbours is a piece:
+ *         merge the two whose join has the highest score, the leftmost if there are several
+ *
+ * SentencePiece's form of byte pair encoding (Llama 1 and 2, Mistral, Gemma). It begins with
+ * characters, not bytes, knows no list of merges, only pieces, and cuts no words before: a piece
+ * may hold a space, and the whole text is one line of symbols. Two symbols merge whatever their own
+ * pieces are, if their join is one; the score says when, and training numbers pieces by minus their
+ * rank. Characters without a piece become bytes or the unknown piece at the end. What is easily got
+ * wrong: it is not @unigram. Scores are no probabilities here, they are never added, and the
+ * result need not be the segmentation with the highest sum.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing", section 3.1; its code
+ * needs   base arena unicode vocab_table vocab_trie heap pieces
+ * see     @bpe @unigram
+ * topics  -
+ */
+
+/* The id of the NORMAL piece with that text, or -1. */
+LLM_API int llm_bpe_scores_find(const llm_pieces *p, const char *text, size_t size) {
+    const int id = size > p->trie.longest ? -1 : llm_vocab_table_find(&p->text, text, size);
+    return id >= 0 && llm_pieces_get(p, (size_t)id).kind == LLM_PIECES_NORMAL ? id : -1;
+}
+
+/* A number that is smaller for a higher score: doubles, and their bits with the sign turned, have
+ * the same order. 0 - score has no -0. */
+LLM_API uint64_t llm_bpe_scores_key(const llm_pieces *p, int id) {
+    const double cost = 0.0 - llm_pieces_get(p, (size_t)id).score;
+    uint64_t bits;
+    memcpy(&bits, &cost, sizeof bits);
+    return bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
+}
+
+/* The length of the first symbol of text (size > 0): the longest USER piece, or else a character.
+ * *id gets its piece, or -1. */
+LLM_API size_t llm_bpe_scores_symbol(int *id, const llm_pieces *p, const char *text, size_t size) {
+    uint32_t code, state = 0;
+    size_t user = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(&p->trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int end = p->trie.cell[state].id;
+        if (end < 0 || llm_pieces_get(p, (size_t)end).kind != LLM_PIECES_USER) continue;
+        user = i + 1;
+        *id = end;
+    }
+    if (user > 0) return user;
+    const size_t one = llm_unicode_decode(&code, text, size);
+    *id = llm_bpe_scores_find(p, text, one);
+    return one;
+}
+
+/* The symbols of a text, by the place of their first byte. */
+typedef struct {
+    uint32_t *next, *previous; /* (size); behind the last one is size */
+    int *id;                   /* (size) of the piece, or -1 */
+    int *join; /* (size) of the piece that this symbol and the next one make, or -1 */
+} llm_bpe_scores_line;
+
+/* Looks up the join of the symbol at i and the next one; USER pieces are not merged. */
+LLM_API void llm_bpe_scores_pair(llm_bpe_scores_line *line, llm_heap_entry *heap, size_t *waiting,
+                                 const llm_pieces *p, const char *text, size_t size, size_t i) {
+    const size_t k = line->next[i];
+    line->join[i] = -1;
+    if (k >= size) return;
+    for (size_t side = 0; side < 2; side++) {
+        const int id = line->id[side == 0 ? i : k];
+        if (id >= 0 && llm_pieces_get(p, (size_t)id).kind == LLM_PIECES_USER) return;
+    }
+    line->join[i] = llm_bpe_scores_find(p, text + i, line->next[k] - i);
+    if (line->join[i] >= 0) llm_heap_push(heap, waiting, llm_bpe_scores_key(p, line->join[i]), i);
+}
+
+/* Bytes of an arena that encoding a text of that size takes. */
+LLM_API size_t llm_bpe_scores_scratch(size_t size) { return 48 * size + 320; }
+
+/* ids (size) <- text (size bytes, below 2^32), spelt as by llm_pieces_spell; returns how many.
+ * Time is n log n, as in llm_bpe_encode. Scratch: llm_bpe_scores_scratch(size) bytes. */
+LLM_API size_t llm_bpe_scores_encode(int *ids, const llm_pieces *p, const char *text, size_t size,
+                                     llm_arena *arena) {
+    LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
+    const size_t mark = arena->used;
+    llm_bpe_scores_line line;
+    line.next = (uint32_t *)llm_arena_take(arena, size, sizeof *line.next);
+    line.previous = (uint32_t *)llm_arena_take(arena, size, sizeof *line.previous);
+    line.id = (int *)llm_arena_take(arena, size, sizeof *line.id);
+    line.join = (int *)llm_arena_take(arena, size, sizeof *line.join);
+    llm_heap_entry *heap = (llm_heap_entry *)llm_arena_take(arena, 2 * size, sizeof *heap);
+    const bool fallback = llm_pieces_fallback(p);
+    size_t waiting = 0, last = size; /* no symbol before the first */
+
+    for (size_t at = 0; at < size; at = line.next[at]) {
+        const size_t length = llm_bpe_scores_symbol(&line.id[at], p, text + at, size - at);
+        line.next[at] = (uint32_t)(at + length);
+        line.previous[at] = (uint32_t)last;
+        last = at;
+    }
+    for (size_t at = 0; at < size; at = line.next[at])
+        llm_bpe_scores_pair(&line, heap, &waiting, p, text, size, at);
+    while (waiting > 0) {
+        const llm_heap_entry best = llm_heap_pop(heap, &waiting);
+        const size_t i = (size_t)best.tie;
+        if (line.join[i] < 0 || llm_bpe_scores_key(p, line.join[i]) != best.key)
+            continue; /* one of the two has been merged since */
+        line.id[i] = line.join[i];
+        line.join[line.next[i]] = -1;
+        line.next[i] = line.next[line.next[i]];
+        if (line.next[i] < size) line.previous[line.next[i]] = (uint32_t)i;
+        llm_bpe_scores_pair(&line, heap, &waiting, p, text, size, i);
+        if (line.previous[i] < size)
+            llm_bpe_scores_pair(&line, heap, &waiting, p, text, size, line.previous[i]);
+    }
+    size_t count = 0;
+    for (size_t at = 0; at < size; at = line.next[at]) {
+        if (line.id[at] < 0)
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, line.next[at] - at);
+        else
+            ids[count++] = line.id[at];
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* @wordpiece ------------------------------------------------ WordPiece
+ *
+ *     "unaffable"  ->  un ##aff ##able     the longest token that fits, then on behind it
+ *
+ * BERT's tokenizer takes words from left to right: the longest token that the rest begins with, at
+ * the start of the word one as it is, further on one that is listed with "##". No merges and no
+ * scores. Where the rest begins with no token the whole word is one unknown token, not only what is
+ * missing: one strange character takes the word with it. Two tries make it plain: one of all tokens
+ * as they are spelt, one of those with "##" without it, for the rest.
+ *
+ * source  Schuster & Nakajima 2012, "Japanese and Korean voice search"; Devlin et al. 2019, "BERT"
+ *         (its code, WordpieceTokenizer)
+ * needs   error buffer unicode vocab_table vocab_trie
+ * see     @wordpiece_linear @wordpiece_train @bpe
+ * topics  Subword
+ */
+enum { LLM_WORDPIECE_LONGEST = 100 }; /* characters: a longer word is unknown */
+
+typedef struct {
+    llm_vocab_table token;
+    llm_vocab_trie start, rest; /* of all tokens; of those with ##, without it. Both with the ids of
+                                   token */
+    int unknown;
+} llm_wordpiece;
+
+/* It starts as zeros, and so it is after this. */
+LLM_API void llm_wordpiece_free(llm_wordpiece *w) {
+    llm_vocab_table_free(&w->token);
+    llm_vocab_trie_free(&w->start);
+    llm_vocab_trie_free(&w->rest);
+    memset(w, 0, sizeof *w);
+}
+
+/* Makes the tries of the tokens that stand in w->token; one must be [UNK]. */
+LLM_API bool llm_wordpiece_build(llm_wordpiece *w, llm_error *error) {
+    llm_vocab_table rest = llm_vocab_table_empty();
+    llm_buffer ids = {NULL, 0, 0}; /* of int: the token that string i of rest belongs to */
+    w->unknown = llm_vocab_table_find(&w->token, "[UNK]", 5);
+    if (w->unknown < 0) return llm_fail(error, "WordPiece: no token [UNK]");
+    bool ok = llm_vocab_trie_build(&w->start, &w->token);
+    for (size_t id = 0, size; id < w->token.count && ok; id++) {
+        const char *text = llm_vocab_table_bytes(&w->token, id, &size);
+        if (size < 3 || memcmp(text, "##", 2) != 0) continue;
+        const int own = (int)id;
+        ok = llm_vocab_table_add(&rest, text + 2, size - 2) >= 0 &&
+             llm_buffer_put(&ids, &own, sizeof own);
+    }
+    ok = ok && llm_vocab_trie_build(&w->rest, &rest);
+    const int *own = (const int *)(const void *)ids.data;
+    for (size_t i = 0; i < w->rest.cells && ok; i++)
+        if (w->rest.cell[i].id >= 0) w->rest.cell[i].id = own[w->rest.cell[i].id];
+    llm_buffer_free(&ids);
+    llm_vocab_table_free(&rest);
+    return ok || llm_fail(error, "WordPiece: out of memory");
+}
+
+/* Whether the word has more characters than are looked at. */
+LLM_API bool llm_wordpiece_long(const char *word, size_t size) {
+    size_t characters = 0;
+    uint32_t code;
+    for (size_t at = 0; at < size && characters <= LLM_WORDPIECE_LONGEST; characters++)
+        at += llm_unicode_decode(&code, word + at, size - at);
+    return characters > LLM_WORDPIECE_LONGEST;
+}
+
+/* ids (size, at least 1) <- the tokens of a word; returns how many there are. */
+LLM_API size_t llm_wordpiece_encode(int *ids, const llm_wordpiece *w, const char *word,
+                                    size_t size) {
+    size_t count = 0;
+    bool known = !llm_wordpiece_long(word, size);
+    for (size_t at = 0, length; at < size && known; at += length) {
+        const llm_vocab_trie *trie = at == 0 ? &w->start : &w->rest;
+        ids[count] = llm_vocab_trie_longest(trie, word + at, size - at, &length);
+        known = ids[count++] >= 0;
+    }
+    if (known) return count;
+    ids[0] = w->unknown;
+    return 1;
+}
+
+/* Appends the text of the ids: ## joins, other tokens are parted by a space, unless they begin as
+ * English writes without one. False when memory is out or an id is not in the vocabulary. */
+LLM_API bool llm_wordpiece_decode(llm_buffer *out, const llm_wordpiece *w, const int *ids,
+                                  size_t count) {
+    static const char *const close[9] = {".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"};
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= w->token.count) return false;
+        size_t size;
+        const char *text = llm_vocab_table_bytes(&w->token, (size_t)ids[i], &size);
+        const bool joins = i > 0 && size >= 2 && memcmp(text, "##", 2) == 0;
+        bool space = i > 0 && !joins;
+        for (size_t c = 0; c < 9 && space; c++)
+            space = size < strlen(close[c]) || memcmp(text, close[c], strlen(close[c])) != 0;
+        if (space && !llm_buffer_put(out, " ", 1)) return false;
+        if (!llm_buffer_put(out, text + (joins ? 2 : 0), size - (joins ? 2 : 0))) return false;
+    }
+    return true;
+}
+
+/* @wordpiece_linear ----------------------------------------- WordPiece without going back
+ *
+ *     v = child of u by c:  a token:   pops(v) = itself,  fail(v) = the root of the rest
+ *                           otherwise: z = fail(u), then fail(z), ..., until z has a child by c:
+ *                                      pops(v) = pops(u) and those of the z left behind,
+ *                                      fail(v) = that child
+ *
+ * The greedy form may read on for a long token, find it does not end as hoped, and read all of that
+ * again for a shorter one: "aaa...b" with tokens a and aaa...c takes n^2 steps. But what it will
+ * put out there does not depend on the text, only on what was read. So each state of the tries
+ * knows it: where there is no child, its pops are put out and its failure link leads to the state
+ * of what is left, as in the automaton of Aho and Corasick. Each byte is read once (LinMaxMatch). A
+ * state without a failure link is one from which no reading on without a child ends well.
+ *
+ * source  Song et al. 2021, "Fast WordPiece tokenization", algorithms 1 and 2
+ * needs   buffer vocab_trie wordpiece
+ * see     @special_tokens (the automaton for finding words in a text)
+ * topics  -
+ */
+typedef struct {
+    uint32_t fail;      /* a state, or UINT32_MAX: the word is unknown */
+    uint32_t at, count; /* what to put out: in pops */
+} llm_wordpiece_linear_link;
+
+/* States are those of w->start, then those of w->rest. It starts as zeros. */
+typedef struct {
+    llm_wordpiece_linear_link *link; /* (w->start.cells + w->rest.cells) */
+    llm_buffer pops;                 /* of int */
+} llm_wordpiece_linear;
+
+/* Back to zeros. */
+LLM_API void llm_wordpiece_linear_free(llm_wordpiece_linear *l) {
+    llm_buffer_free(&l->pops);
+    free(l->link);
+    l->link = NULL;
+}
+
+/* The state behind `state` and a byte, or 0. */
+LLM_API uint32_t llm_wordpiece_linear_step(const llm_wordpiece *w, uint32_t state,
+                                           unsigned char byte) {
+    const uint32_t root = (uint32_t)w->start.cells;
+    if (state < root) return llm_vocab_trie_step(&w->start, state, byte);
+    const uint32_t next = llm_vocab_trie_step(&w->rest, state - root, byte);
+    return next > 0 ? next + root : 0;
+}
+
+/* Sets the link of v, u's child by this byte. Those of shorter strings are set. */
+LLM_API bool llm_wordpiece_linear_connect(llm_wordpiece_linear *l, const llm_wordpiece *w,
+                                          uint32_t u, unsigned char byte, uint32_t v) {
+    const uint32_t root = (uint32_t)w->start.cells;
+    const int id = v < root ? w->start.cell[v].id : w->rest.cell[v - root].id;
+    const size_t at = l->pops.size / sizeof id;
+    uint32_t z = u;
+    if (id >= 0) {
+        if (!llm_buffer_put(&l->pops, &id, sizeof id)) return false;
+        z = root;
+    } else {
+        do {
+            const llm_wordpiece_linear_link of_z = l->link[z];
+            const size_t size = of_z.count * sizeof id;
+            if (!llm_buffer_reserve(&l->pops, size)) return false; /* so that data stays in place */
+            if (!llm_buffer_put(&l->pops, l->pops.data + of_z.at * sizeof id, size)) return false;
+            z = of_z.fail;
+        } while (z != UINT32_MAX && llm_wordpiece_linear_step(w, z, byte) == 0);
+        if (z != UINT32_MAX) z = llm_wordpiece_linear_step(w, z, byte);
+        if (z == UINT32_MAX) l->pops.size = at * sizeof id; /* never put out */
+    }
+    l->link[v].fail = z;
+    l->link[v].at = (uint32_t)at;
+    l->link[v].count = (uint32_t)(l->pops.size / sizeof id - at);
+    return l->pops.size / sizeof id < UINT32_MAX;
+}
+
+/* Makes the links, for w as it is. False, and zeros, when memory is out. */
+LLM_API bool llm_wordpiece_linear_build(llm_wordpiece_linear *l, const llm_wordpiece *w) {
+    const size_t root = w->start.cells, states = root + w->rest.cells;
+    size_t head = 0, tail = 2;
+    memset(l, 0, sizeof *l);
+    l->link = (llm_wordpiece_linear_link *)calloc(states, sizeof *l->link);
+    uint32_t *queue = (uint32_t *)calloc(states, sizeof *queue); /* the shortest strings first */
+    bool ok = l->link && queue && llm_buffer_reserve(&l->pops, 1);
+    if (ok) {
+        queue[1] = (uint32_t)root;
+        l->link[0].fail = l->link[root].fail = UINT32_MAX;
+    }
+    while (head < tail && ok) {
+        const uint32_t u = queue[head++];
+        for (int c = 0; c < 256 && ok; c++) {
+            const unsigned char byte = (unsigned char)c;
+            const uint32_t v = llm_wordpiece_linear_step(w, u, byte);
+            if (v == 0) continue;
+            ok = llm_wordpiece_linear_connect(l, w, u, byte, v);
+            queue[tail++] = v;
+        }
+    }
+    free(queue);
+    if (!ok) llm_wordpiece_linear_free(l);
+    return ok;
+}
+
+/* As llm_wordpiece_encode, in time proportional to size. */
+LLM_API size_t llm_wordpiece_linear_encode(int *ids, const llm_wordpiece_linear *l,
+                                           const llm_wordpiece *w, const char *word, size_t size) {
+    const uint32_t root = (uint32_t)w->start.cells;
+    uint32_t state = size > 0 ? 0 : root;
+    size_t count = 0, i = 0;
+    bool known = !llm_wordpiece_long(word, size);
+    while (known && (i < size || state != root)) { /* behind the end nothing has a child */
+        const uint32_t next =
+            i < size ? llm_wordpiece_linear_step(w, state, (unsigned char)word[i]) : 0;
+        const llm_wordpiece_linear_link link = l->link[state];
+        state = next > 0 ? next : link.fail;
+        i += next > 0;
+        known = state != UINT32_MAX;
+        if (next > 0 || !known) continue;
+        memcpy(ids + count, l->pops.data + link.at * sizeof *ids, link.count * sizeof *ids);
+        count += link.count;
+    }
+    if (known) return count;
+    ids[0] = w->unknown;
+    return 1;
+}
+
+/* @wordpiece_train ------------------------------------------ WordPiece: training
+ *
+ *     merge the pair (a, b) with the largest  count(ab) / (count(a) count(b))    as first described
+ *                                      or     count(ab)                          as Hugging Face
+ *
+ * The vocabulary of WordPiece grows by merging, like that of @bpe_train, from the characters of the
+ * words, with "##" in front of all but a word's first; the merges themselves are forgotten. The
+ * quotient says how much more often a and b stand together than they would by chance: its logarithm
+ * is the gain of the likelihood of a model in which tokens are independent, for each place that is
+ * merged. It changes for all pairs with a or b at every merge, so nothing can be kept in a heap and
+ * every step looks at all pairs. A pair of two letters that occur nowhere else has the quotient
+ * 1 / count: rare pairs win, unless pairs that are rarer than `least` are left out.
+ *
+ * source  Schuster & Nakajima 2012, "Japanese and Korean voice search"; Hugging Face tokenizers,
+ *         WordPieceTrainer (for the count, and equal pairs in the order of their ids)
+ * needs   error buffer unicode vocab_table bpe bpe_train
+ * see     @wordpiece
+ * topics  -
+ */
+typedef enum { LLM_WORDPIECE_TRAIN_SCORE, LLM_WORDPIECE_TRAIN_COUNT } llm_wordpiece_train_mode;
+
+/* Appends the token of `size` bytes, with ## in front unless first, if it is not there. Returns its
+ * id, or -1 when memory is out. */
+LLM_API int llm_wordpiece_train_add(llm_vocab_table *token, const char *text, size_t size,
+                                    bool first) {
+    llm_buffer spelt = {NULL, 0, 0};
+    const bool ok =
+        (first || llm_buffer_put(&spelt, "##", 2)) && llm_buffer_put(&spelt, text, size);
+    const int id = ok ? llm_vocab_table_add(token, spelt.data, spelt.size) : -1;
+    llm_buffer_free(&spelt);
+    return id;
+}
+
+/* The token of two that are joined: b has ## in front. */
+LLM_API int llm_wordpiece_train_join(llm_vocab_table *token, int a, int b) {
+    size_t size_a, size_b;
+    llm_buffer joined = {NULL, 0, 0};
+    const char *text_a = llm_vocab_table_bytes(token, (size_t)a, &size_a);
+    const char *text_b = llm_vocab_table_bytes(token, (size_t)b, &size_b);
+    const bool ok =
+        llm_buffer_put(&joined, text_a, size_a) && llm_buffer_put(&joined, text_b + 2, size_b - 2);
+    const int id = ok ? llm_vocab_table_add(token, joined.data, joined.size) : -1;
+    llm_buffer_free(&joined);
+    return id;
+}
+
+/* count (of uint64_t, by id) of an id grows; wraps for what falls. */
+LLM_API bool llm_wordpiece_train_count(llm_buffer *count, int id, uint64_t by) {
+    const uint64_t none = 0;
+    while (count->size / sizeof none <= (size_t)id)
+        if (!llm_buffer_put(count, &none, sizeof none)) return false;
+    ((uint64_t *)(void *)count->data)[id] += by;
+    return true;
+}
+
+/* The words as characters, and the counts of characters and pairs. */
+LLM_API bool llm_wordpiece_train_words(llm_bpe_train_state *s, llm_buffer *count,
+                                       llm_vocab_table *token, const llm_bpe_train_words *words) {
+    const uint64_t *times = (const uint64_t *)(const void *)words->count.data;
+    for (size_t w = 0, size; w < words->word.count; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        int *symbol = s->symbol + (words->word.end[w] - size);
+        uint32_t code;
+        for (size_t at = 0, length; at < size; at += length) {
+            length = llm_unicode_decode(&code, text + at, size - at);
+            const size_t n = s->length[w]++;
+            symbol[n] = llm_wordpiece_train_add(token, text + at, length, at == 0);
+            if (symbol[n] < 0 || !llm_wordpiece_train_count(count, symbol[n], times[w]))
+                return false;
+            if (n > 0 && !llm_bpe_train_change(s, symbol[n - 1], symbol[n], w, times[w], 0))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* The number of the pair to merge, or SIZE_MAX where none occurs `least` times. Equal ones: the
+ * smallest a, then the smallest b. */
+LLM_API size_t llm_wordpiece_train_best(const llm_bpe_train_state *s, const llm_buffer *count,
+                                        llm_wordpiece_train_mode mode, uint64_t least) {
+    const llm_bpe_train_pair *pair = (const llm_bpe_train_pair *)(const void *)s->pair.data;
+    const uint64_t *single = (const uint64_t *)(const void *)count->data;
+    size_t best = SIZE_MAX, size;
+    double best_value = 0.0;
+    int best_id[2] = {0, 0};
+    for (size_t p = 0; p < s->key.count; p++) {
+        int id[2];
+        if (pair[p].count < least || pair[p].count == 0) continue;
+        memcpy(id, llm_vocab_table_bytes(&s->key, p, &size), sizeof id);
+        double value = (double)pair[p].count;
+        if (mode == LLM_WORDPIECE_TRAIN_SCORE)
+            value /= (double)single[id[0]] * (double)single[id[1]];
+        if (best != SIZE_MAX && value < best_value) continue;
+        if (best != SIZE_MAX && value == best_value &&
+            (id[0] > best_id[0] || (id[0] == best_id[0] && id[1] > best_id[1])))
+            continue;
+        best = p;
+        best_value = value;
+        memcpy(best_id, id, sizeof id);
+    }
+    return best;
+}
+
+/* Merges a pair in all words that may have it. */
+LLM_API bool llm_wordpiece_train_merge(llm_bpe_train_state *s, llm_buffer *count,
+                                       llm_vocab_table *token, const llm_bpe_train_words *words,
+                                       size_t p) {
+    const uint64_t *times = (const uint64_t *)(const void *)words->count.data;
+    size_t size;
+    int id[2];
+    memcpy(id, llm_vocab_table_bytes(&s->key, p, &size), sizeof id);
+    const llm_bpe_merge m = {id[0], id[1], llm_wordpiece_train_join(token, id[0], id[1])};
+    if (m.result < 0) return false;
+    llm_bpe_train_node node;
+    for (size_t at = ((const llm_bpe_train_pair *)(const void *)s->pair.data)[p].list; at > 0;
+         at = node.next) {
+        node = ((const llm_bpe_train_node *)(const void *)s->node.data)[at - 1];
+        const size_t w = node.word, before = s->length[w];
+        int *symbol = s->symbol + (w > 0 ? words->word.end[w - 1] : 0);
+        if (!llm_bpe_train_word(s, m, symbol, w, times[w])) return false;
+        const uint64_t merged = (before - s->length[w]) * times[w];
+        if (!llm_wordpiece_train_count(count, m.left, 0 - merged) ||
+            !llm_wordpiece_train_count(count, m.right, 0 - merged) ||
+            !llm_wordpiece_train_count(count, m.result, merged))
+            return false;
+    }
+    ((llm_bpe_train_pair *)(void *)s->pair.data)[p].count = 0;
+    return true;
+}
+
+/* Adds to the tokens, which keep their ids (special ones stand first), the characters of the words
+ * in the order in which they come, and then merges until there are `vocab` or no pair occurs
+ * `least` times. */
+LLM_API bool llm_wordpiece_train(llm_vocab_table *token, const llm_bpe_train_words *words,
+                                 size_t vocab, uint64_t least, llm_wordpiece_train_mode mode,
+                                 llm_error *error) {
+    llm_bpe_train_state s;
+    llm_buffer count = {NULL, 0, 0};
+    memset(&s, 0, sizeof s);
+    s.symbol = (int *)calloc(words->word.bytes.size + 1, sizeof *s.symbol);
+    s.length = (size_t *)calloc(words->word.count + 1, sizeof *s.length);
+    bool ok = s.symbol && s.length && llm_wordpiece_train_words(&s, &count, token, words);
+    while (ok && token->count < vocab) {
+        const size_t p = llm_wordpiece_train_best(&s, &count, mode, least);
+        if (p == SIZE_MAX) break;
+        ok = llm_wordpiece_train_merge(&s, &count, token, words, p);
+    }
+    free(s.symbol);
+    free(s.length);
+    llm_vocab_table_free(&s.key);
+    llm_buffer_free(&s.pair);
+    llm_buffer_free(&s.node);
+    llm_buffer_free(&count);
+    return ok || llm_fail(error, "WordPiece training: out of memory");
+}
+
+/* @unigram -------------------------------------------------- Unigram language model: segmentation
+ *
+ *     best[end] = max over pieces text[at .. end) of  best[at] + score(piece)         score: log p
+ *
+ * Every segmentation of a text has a probability, the product of those of its pieces, and the text
+ * gets the most probable one. No merges and no order in which things were learnt: the vocabulary is
+ * a distribution, and rare words, misspellings and other splits all have their probability
+ * (@unigram_lattice). The trie lists the pieces that begin at a character, and the best way to
+ * each place is found from left to right: time is linear in the text. A character without a piece
+ * of its own is an edge too, 10 below the lowest score. What is easily got wrong are ties, as in
+ * a run of one letter: of equal sums the first found stays, the one whose last piece is longest,
+ * but whether sums are equal depends on rounding. SentencePiece keeps them in float, Hugging Face
+ * in double.
+ *
+ * source  Kudo 2018, "Subword regularization: improving neural network translation models with
+ *         multiple subword candidates", section 3.2; Viterbi 1967
+ * needs   base arena unicode vocab_trie pieces
+ * see     @unigram_train (where scores come from), @bpe_scores
+ * topics  Subword Tokenization
+ */
+
+/* The text up to `end` as one piece; id -1: as an unknown character. */
+typedef struct {
+    size_t end;
+    int id;
+    double score;
+} llm_unigram_edge;
+
+/* edge (p->trie.longest + 1) <- what text (at < size) can go on with from `at`, the shortest first
+ * but for the unknown character; returns how many. A USER piece gets the score that makes it win:
+ * that of its bytes as the best piece each, less 0.1. */
+LLM_API size_t llm_unigram_edges(llm_unigram_edge *edge, const llm_pieces *p, const char *text,
+                                 size_t size, size_t at) {
+    uint32_t code, state = 0;
+    const size_t one = at + llm_unicode_decode(&code, text + at, size - at);
+    size_t count = 0;
+    bool covered = false;
+    for (size_t i = at; i < size; i++) {
+        state = llm_vocab_trie_step(&p->trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int id = p->trie.cell[state].id;
+        if (id < 0) continue;
+        const llm_pieces_one piece = llm_pieces_get(p, (size_t)id);
+        if (piece.kind != LLM_PIECES_NORMAL && piece.kind != LLM_PIECES_USER) continue;
+        edge[count].end = i + 1;
+        edge[count].id = id;
+        edge[count++].score =
+            piece.kind == LLM_PIECES_NORMAL ? piece.score : (double)(i + 1 - at) * p->high - 0.1;
+        covered = covered || i + 1 == one;
+    }
+    if (covered) return count;
+    edge[count].end = one;
+    edge[count].id = -1;
+    edge[count].score = p->low - 10.0;
+    return count + 1;
+}
+
+/* Bytes of an arena that a text of that size takes, here and in @unigram_lattice. */
+LLM_API size_t llm_unigram_scratch(const llm_pieces *p, size_t size) {
+    return 16 * (size + 1) + (p->trie.longest + 1) * sizeof(llm_unigram_edge) + 256;
+}
+
+/* ids (size) <- the most probable segmentation of text; returns how many ids there are, and in
+ * *score, unless NULL, its log probability. Text is as llm_pieces_spell writes it. single: sums are
+ * rounded to float. Scratch: llm_unigram_scratch(p, size). */
+LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, const char *text,
+                                  size_t size, bool single, llm_arena *arena) {
+    LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
+    const size_t mark = arena->used;
+    double *best = llm_arena_doubles(arena, size + 1);
+    uint32_t *from = (uint32_t *)llm_arena_take(arena, size + 1, sizeof *from);
+    int *id = (int *)llm_arena_take(arena, size + 1, sizeof *id); /* of the piece that ends here */
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const bool fallback = llm_pieces_fallback(p);
+
+    for (size_t i = 1; i <= size; i++) best[i] = -(double)INFINITY;
+    best[0] = 0.0;
+    for (size_t at = 0; at < size; at++) {
+        if (best[at] == -(double)INFINITY) continue; /* inside a character */
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        for (size_t e = 0; e < edges; e++) {
+            double sum = best[at] + edge[e].score;
+            if (single) sum = (double)((float)best[at] + (float)edge[e].score);
+            if (!(sum > best[edge[e].end])) continue;
+            best[edge[e].end] = sum;
+            from[edge[e].end] = (uint32_t)at;
+            id[edge[e].end] = edge[e].id;
+        }
+    }
+    if (score) *score = best[size];
+    size_t next = size, count = 0;
+    for (size_t end = size; end > 0;) { /* the path, turned round: from[end] is where it goes on */
+        const size_t at = from[end];
+        from[end] = (uint32_t)next;
+        next = end;
+        end = at;
+    }
+    for (size_t at = 0; at < size; at = next, next = from[next]) {
+        if (id[next] < 0)
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, next - at);
+        else
+            ids[count++] = id[next];
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* @unigram_lattice ------------------------------------------ All segmentations: marginals, samples
+ *
+ *     b[at] = log sum over pieces text[at .. end) of exp(alpha score(piece) + b[end])   b[size] = 0
+ *
+ * b[at] is the log of the summed probability of all segmentations of the rest of the text, and all
+ * else follows from it: b[0] is that of the text; a piece is drawn with probability
+ * exp(alpha score + b[end] - b[at]), and then the next one, which gives whole segmentations in
+ * proportion to P^alpha; the same sum from the left, a, gives how often each piece is expected.
+ * There may be 2^(size - 1) segmentations, and none is written down. A model that is trained on
+ * samples instead of the one best segmentation sees words in many splits ("subword
+ * regularization"). The n best come from the same recursion with the n best continuations kept in
+ * place of their sum.
+ *
+ * source  Kudo 2018, "Subword regularization: improving neural network translation models with
+ *         multiple subword candidates", section 3.3
+ * needs   base arena rng pieces unigram
+ * see     @unigram_train
+ * topics  -
+ */
+
+/* log(e^a + e^b). */
+LLM_API double llm_unigram_lattice_add(double a, double b) {
+    const double high = a > b ? a : b, low = a > b ? b : a;
+    return low == -(double)INFINITY ? high : high + log1p(exp(low - high));
+}
+
+/* b (size + 1) as above, edge (p->trie.longest + 1) is scratch. Returns b[0]. */
+LLM_API double llm_unigram_lattice_backward(double *b, llm_unigram_edge *edge, const llm_pieces *p,
+                                            const char *text, size_t size, double alpha) {
+    b[size] = 0.0;
+    for (size_t at = size; at-- > 0;) {
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        b[at] = -(double)INFINITY;
+        for (size_t e = 0; e < edges; e++)
+            b[at] = llm_unigram_lattice_add(b[at], alpha * edge[e].score + b[edge[e].end]);
+    }
+    return b[0];
+}
+
+/* count[id] += weight times the expected number of that piece in the text, each segmentation with
+ * its probability. Returns log P(text), the sum over all of them. Scratch:
+ * llm_unigram_scratch(p, size). */
+LLM_API double llm_unigram_lattice_expect(double *count, const llm_pieces *p, const char *text,
+                                          size_t size, double weight, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, size + 1), *b = llm_arena_doubles(arena, size + 1);
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const double total = llm_unigram_lattice_backward(b, edge, p, text, size, 1.0);
+    for (size_t i = 1; i <= size; i++) a[i] = -(double)INFINITY;
+    a[0] = 0.0;
+    for (size_t at = 0; at < size; at++) {
+        if (a[at] == -(double)INFINITY) continue;
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        for (size_t e = 0; e < edges; e++) {
+            const double sum = a[at] + edge[e].score;
+            a[edge[e].end] = llm_unigram_lattice_add(a[edge[e].end], sum);
+            if (edge[e].id >= 0) count[edge[e].id] += weight * exp(sum + b[edge[e].end] - total);
+        }
+    }
+    arena->used = mark;
+    return total;
+}
+
+/* ids (size) <- a segmentation drawn with probability proportional to P^alpha: alpha 1 follows the
+ * model, 0 is uniform over all, infinity would be the best one. Returns how many ids there are.
+ * Scratch likewise. */
+LLM_API size_t llm_unigram_lattice_sample(int *ids, const llm_pieces *p, const char *text,
+                                          size_t size, double alpha, llm_rng *rng,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *b = llm_arena_doubles(arena, size + 1);
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const bool fallback = llm_pieces_fallback(p);
+    size_t count = 0;
+    llm_unigram_lattice_backward(b, edge, p, text, size, alpha);
+    for (size_t at = 0, e; at < size; at = edge[e].end) {
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        double left = (double)llm_rng_uniform(rng);
+        for (e = 0; e + 1 < edges; e++) {
+            left -= exp(alpha * edge[e].score + b[edge[e].end] - b[at]);
+            if (left < 0.0) break;
+        }
+        if (edge[e].id < 0)
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, edge[e].end - at);
+        else
+            ids[count++] = edge[e].id;
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* One of the n best ways on: a piece, and which of the best ways from its end. */
+typedef struct {
+    double score;
+    size_t end, rank;
+    int id;
+} llm_unigram_lattice_way;
+
+/* Bytes of an arena that the n best segmentations take. */
+LLM_API size_t llm_unigram_lattice_scratch(const llm_pieces *p, size_t size, size_t n) {
+    return (size + 1) * (n * sizeof(llm_unigram_lattice_way) + sizeof(size_t)) +
+           (p->trie.longest + 1) * sizeof(llm_unigram_edge) + 256;
+}
+
+/* ids (n, size), count (n), score (n) <- the n most probable segmentations, the best first: their
+ * ids, how many each has, and log probabilities. Returns how many there are, fewer than n for a
+ * short text. Scratch: llm_unigram_lattice_scratch. */
+LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, size_t n,
+                                        const llm_pieces *p, const char *text, size_t size,
+                                        llm_arena *arena) {
+    if (n == 0) return 0;
+    const size_t mark = arena->used;
+    llm_unigram_lattice_way *way = /* (size + 1, n), of which known (size + 1) */
+        (llm_unigram_lattice_way *)llm_arena_take(arena, (size + 1) * n, sizeof *way);
+    size_t *known = (size_t *)llm_arena_take(arena, size + 1, sizeof *known);
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const bool fallback = llm_pieces_fallback(p);
+    const llm_unigram_lattice_way nothing = {0.0, size, 0, -1};
+    way[size * n] = nothing;
+    known[size] = 1;
+    for (size_t at = size; at-- > 0;) {
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        llm_unigram_lattice_way *best = way + at * n;
+        size_t kept = 0;
+        for (size_t e = edges; e-- > 0;)
+            for (size_t r = 0; r < known[edge[e].end]; r++) {
+                const double sum = edge[e].score + way[edge[e].end * n + r].score;
+                if (kept == n && !(sum > best[n - 1].score)) break; /* the next ones are worse */
+                size_t k = kept < n ? kept++ : n - 1;
+                for (; k > 0 && sum > best[k - 1].score; k--) best[k] = best[k - 1];
+                const llm_unigram_lattice_way on = {sum, edge[e].end, r, edge[e].id};
+                best[k] = on;
+            }
+        known[at] = kept;
+    }
+    const size_t found = known[0];
+    for (size_t k = 0; k < found; k++) {
+        score[k] = way[k].score;
+        count[k] = 0;
+        for (size_t at = 0, rank = k; at < size;) {
+            const llm_unigram_lattice_way on = way[at * n + rank];
+            int *row = ids + k * size;
+            if (on.id < 0)
+                count[k] = llm_pieces_cover(row, count[k], p, fallback, text + at, on.end - at);
+            else
+                row[count[k]++] = on.id;
+            at = on.end;
+            rank = on.rank;
+        }
+    }
+    arena->used = mark;
+    return found;
+}
+
+/* @unigram_seed --------------------------------------------- Frequent substrings
+ *
+ *     sort all suffixes; substrings that occur together stand together: an interval of neighbours
+ *     whose common prefix has d bytes is one substring of d bytes, its width the number of places
+ *
+ * A unigram vocabulary is found by pruning a much larger one, and this is the larger one:
+ * substrings of the words, the most useful first by count times length. There are n^2 substrings,
+ * but only those need a look that cannot be prolonged without losing a place: every shorter one in
+ * between has the same count and is less use. These are the intervals of the sorted suffixes, at
+ * most 2 n of them, and a stack finds all in one pass. Suffixes end with their word, and are cut
+ * off after 16 characters.
+ *
+ * source  Manber & Myers 1993, "Suffix arrays: a new method for on-line string searches";
+ *         Abouelhoda, Kurtz & Ohlebusch 2004, "Replacing suffix trees with enhanced suffix arrays",
+ *         algorithm 4.4; Kudo 2018, "Subword regularization", section 3.2
+ * needs   buffer unicode vocab_table heap bpe_train
+ * see     @unigram_train
+ * topics  -
+ */
+enum { LLM_UNIGRAM_SEED_LONGEST = 16 };
+
+/* Adds the words of a text that llm_pieces_spell wrote: each begins at a U+2581, but for the first.
+ * False when memory is out. */
+LLM_API bool llm_unigram_seed_count(llm_bpe_train_words *words, const char *text, size_t size) {
+    for (size_t at = 0, end; at < size; at = end) {
+        const uint64_t none = 0;
+        const size_t known = words->word.count;
+        for (end = at + 1; end < size; end++)
+            if (size - end >= 3 && memcmp(text + end, "\xE2\x96\x81", 3) == 0) break;
+        const int id = llm_vocab_table_add(&words->word, text + at, end - at);
+        if (id < 0) return false;
+        if ((size_t)id == known && !llm_buffer_put(&words->count, &none, sizeof none)) return false;
+        ((uint64_t *)(void *)words->count.data)[id]++;
+    }
+    return true;
+}
+
+/* A piece of text that occurs `count` times: a suffix of a word, and later a candidate. */
+typedef struct {
+    const char *text;
+    size_t size, characters;
+    uint64_t count;
+} llm_unigram_seed_part;
+
+/* Whether a comes before b; a prefix comes first. */
+LLM_API bool llm_unigram_seed_before(llm_unigram_seed_part a, llm_unigram_seed_part b) {
+    const int order = memcmp(a.text, b.text, a.size < b.size ? a.size : b.size);
+    return order < 0 || (order == 0 && a.size < b.size);
+}
+
+/* Sorts part (n) by merging; spare (n) is scratch. Equal ones stay in order. */
+LLM_API void llm_unigram_seed_sort(llm_unigram_seed_part *part, llm_unigram_seed_part *spare,
+                                   size_t n) {
+    for (size_t width = 1; width < n; width *= 2) {
+        for (size_t start = 0; start < n; start += 2 * width) {
+            const size_t middle = start + width < n ? start + width : n;
+            const size_t end = start + 2 * width < n ? start + 2 * width : n;
+            for (size_t a = start, b = middle, k = start; k < end; k++) {
+                const bool second =
+                    a == middle || (b < end && llm_unigram_seed_before(part[b], part[a]));
+                spare[k] = part[second ? b++ : a++];
+            }
+        }
+        memcpy(part, spare, n * sizeof *part);
+    }
+}
+
+/* Appends the suffixes of a word, at its characters. */
+LLM_API bool llm_unigram_seed_suffixes(llm_buffer *parts, const char *text, size_t size,
+                                       uint64_t count) {
+    uint32_t code;
+    for (size_t at = 0; at < size; at += llm_unicode_decode(&code, text + at, size - at)) {
+        llm_unigram_seed_part one = {text + at, 0, 0, count};
+        for (; one.characters < LLM_UNIGRAM_SEED_LONGEST && at + one.size < size; one.characters++)
+            one.size += llm_unicode_decode(&code, one.text + one.size, size - at - one.size);
+        if (!llm_buffer_put(parts, &one, sizeof one)) return false;
+    }
+    return true;
+}
+
+/* The characters that a and b begin with in common: a's first `size` bytes. */
+LLM_API llm_unigram_seed_part llm_unigram_seed_common(llm_unigram_seed_part a,
+                                                      llm_unigram_seed_part b) {
+    uint32_t code;
+    llm_unigram_seed_part both = {a.text, 0, 0, 0};
+    while (both.size < a.size && both.size < b.size) {
+        const size_t one = llm_unicode_decode(&code, a.text + both.size, a.size - both.size);
+        if (one > b.size - both.size || memcmp(a.text + both.size, b.text + both.size, one) != 0)
+            break;
+        both.size += one;
+        both.characters++;
+    }
+    return both;
+}
+
+/* Appends each interval of the sorted suffixes part (n) that occurs twice, and each character. open
+ * is a stack of the intervals that the current suffix is in; count is there how many suffixes stood
+ * before them. */
+LLM_API bool llm_unigram_seed_intervals(llm_buffer *found, const llm_unigram_seed_part *part,
+                                        size_t n) {
+    llm_unigram_seed_part open[LLM_UNIGRAM_SEED_LONGEST + 1];
+    const llm_unigram_seed_part nothing = {NULL, 0, 0, 0};
+    uint64_t passed = 0;
+    size_t depth = 0;
+    for (size_t i = 0; i <= n; i++) {
+        llm_unigram_seed_part common =
+            i > 0 && i < n ? llm_unigram_seed_common(part[i - 1], part[i]) : nothing;
+        common.count = passed;
+        while (depth > 0 && open[depth - 1].size > common.size) {
+            llm_unigram_seed_part done = open[--depth];
+            common.count = done.count;
+            done.count = passed - done.count;
+            if ((done.count > 1 || done.characters == 1) &&
+                !llm_buffer_put(found, &done, sizeof done))
+                return false;
+        }
+        if (i == n) break;
+        if (common.size == 0) { /* another first character, which is wanted however it goes on */
+            uint32_t code;
+            common = part[i];
+            common.count = passed;
+            common.characters = 1;
+            common.size = llm_unicode_decode(&code, common.text, common.size);
+        }
+        if (depth == 0 || common.size > open[depth - 1].size) open[depth++] = common;
+        if (part[i].size > common.size) {
+            open[depth] = part[i];
+            open[depth++].count = passed;
+        }
+        passed += part[i].count;
+    }
+    return true;
+}
+
+/* seed (of llm_unigram_seed_part, pointing into words) <- all characters, then the substrings of
+ * several characters with the largest count times characters, `most` of them at most, the largest
+ * first. False when memory is out. */
+LLM_API bool llm_unigram_seed(llm_buffer *seed, const llm_bpe_train_words *words, size_t most) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    llm_buffer parts = {NULL, 0, 0}, spare = {NULL, 0, 0}, found = {NULL, 0, 0};
+    llm_heap_entry *heap = NULL;
+    bool ok = true;
+    for (size_t w = 0, size; w < words->word.count && ok; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        ok = llm_unigram_seed_suffixes(&parts, text, size, count[w]);
+    }
+    ok = ok && llm_buffer_reserve(&spare, parts.size);
+    if (ok) {
+        llm_unigram_seed_part *part = (llm_unigram_seed_part *)(void *)parts.data;
+        const size_t n = parts.size / sizeof *part;
+        llm_unigram_seed_sort(part, (llm_unigram_seed_part *)(void *)spare.data, n);
+        ok = llm_unigram_seed_intervals(&found, part, n);
+    }
+    const llm_unigram_seed_part *one = (const llm_unigram_seed_part *)(const void *)found.data;
+    const size_t candidates = found.size / sizeof *one;
+    size_t waiting = 0;
+    if (ok) heap = (llm_heap_entry *)calloc(candidates + 1, sizeof *heap);
+    ok = ok && heap;
+    for (size_t i = 0; i < candidates && ok; i++) {
+        if (one[i].characters == 1)
+            ok = llm_buffer_put(seed, &one[i], sizeof *one);
+        else
+            llm_heap_push(heap, &waiting, UINT64_MAX - one[i].count * one[i].characters, i);
+    }
+    for (; most > 0 && waiting > 0 && ok; most--)
+        ok = llm_buffer_put(seed, &one[llm_heap_pop(heap, &waiting).tie], sizeof *one);
+    free(heap);
+    llm_buffer_free(&found);
+    llm_buffer_free(&spare);
+    llm_buffer_free(&parts);
+    return ok;
+}
+
+/* @unigram_train -------------------------------------------- Unigram language model: training
+ *
+ *     E:  n(x) = sum over words of count(word) E[number of x in the word]       (@unigram_lattice)
+ *     M:  score(x) = psi(n(x)) - psi(sum of n)         or log(n(x) / sum of n), without the prior
+ *     then drop the pieces whose loss costs the least likelihood, and again, down to the size
+ *
+ * The pieces of a text are not observed, only the text is, so probabilities come from expectation
+ * maximization over all segmentations. The logarithm is the maximum of the likelihood, which then
+ * never falls. Its place is taken by psi, the digamma function, about log(n - 1/2): a piece that is
+ * expected once or less loses nearly all of its probability, the sparse prior of variational Bayes.
+ * A piece is missed little if the best other segmentation of its own letters is nearly as good.
+ * What is easily got wrong: single characters stay whatever they cost, or texts become unknown.
+ *
+ * source  Kudo 2018, "Subword regularization: improving neural network translation models with
+ *         multiple subword candidates", section 3.2; SentencePiece's trainer; Liang & Klein 2007,
+ *         "Structured Bayesian nonparametric models with variational inference"
+ * needs   error arena buffer special unicode vocab_table heap bpe_train pieces unigram
+ *         unigram_lattice unigram_seed
+ * see     @unigram @bpe_train
+ * topics  -
+ */
+
+/* Whether the piece of that id is one character. */
+LLM_API bool llm_unigram_train_single(const llm_pieces *p, size_t id) {
+    uint32_t code;
+    size_t size;
+    const char *text = llm_vocab_table_bytes(&p->text, id, &size);
+    return llm_unicode_decode(&code, text, size) == size;
+}
+
+/* Puts those of the pieces p into a new set that have a score which is not NaN, with that score,
+ * and takes the old ones away. Piece 0 is the unknown one. */
+LLM_API bool llm_unigram_train_keep(llm_pieces *p, const double *score, llm_error *error) {
+    llm_pieces kept = llm_pieces_empty();
+    bool ok = true;
+    for (size_t id = 0, size; id < p->text.count && ok; id++) {
+        const char *text = llm_vocab_table_bytes(&p->text, id, &size);
+        const llm_pieces_kind kind = id == 0 ? LLM_PIECES_UNKNOWN : LLM_PIECES_NORMAL;
+        if (id == 0 || score[id] == score[id])
+            ok = llm_pieces_put(&kept, text, size, id == 0 ? 0.0 : score[id], kind, error);
+    }
+    ok = ok && llm_pieces_ready(&kept, error);
+    llm_pieces_free(p);
+    *p = kept;
+    return ok;
+}
+
+/* The largest word, in bytes. */
+LLM_API size_t llm_unigram_train_longest(const llm_bpe_train_words *words) {
+    size_t longest = 0;
+    for (size_t w = 0, size; w < words->word.count; w++) {
+        llm_vocab_table_bytes(&words->word, w, &size);
+        if (size > longest) longest = size;
+    }
+    return longest;
+}
+
+/* One step of expectation maximization over the words. *likelihood gets the log likelihood of the
+ * words before it. digamma: the M step with psi; then a piece that is expected less than half a
+ * time is dropped, but for single characters, which count half. */
+LLM_API bool llm_unigram_train_step(llm_pieces *p, double *likelihood,
+                                    const llm_bpe_train_words *words, bool digamma,
+                                    llm_error *error) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    llm_arena arena;
+    double *n = (double *)calloc(p->text.count, sizeof *n), sum = 0.0;
+    const size_t scratch = llm_unigram_scratch(p, llm_unigram_train_longest(words));
+    const bool room = llm_arena_create(&arena, scratch);
+    *likelihood = 0.0;
+    for (size_t w = 0, size; w < words->word.count && n && room; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        const double times = (double)count[w];
+        *likelihood += times * llm_unigram_lattice_expect(n, p, text, size, times, &arena);
+    }
+    for (size_t id = 1; id < p->text.count && n; id++) {
+        const double least = digamma ? 0.5 : 1e-30; /* the logarithm of 0 is no score */
+        if (n[id] < least)
+            n[id] = !digamma || llm_unigram_train_single(p, id) ? least : (double)NAN;
+        if (n[id] == n[id]) sum += n[id];
+    }
+    for (size_t id = 1; id < p->text.count && n; id++)
+        n[id] = digamma ? llm_special_digamma(n[id]) - llm_special_digamma(sum) : log(n[id] / sum);
+    const bool ok = n && room ? llm_unigram_train_keep(p, n, error)
+                              : llm_fail(error, "unigram training: out of memory");
+    llm_arena_destroy(&arena);
+    free(n);
+    return ok;
+}
+
+/* loss (pieces) <- how much the log likelihood of a word falls, on average over the words, when the
+ * piece is taken away and its occurrences become the best other segmentation of it: n are the
+ * counts of the best segmentations, sum their sum, F how many of the words have the piece.
+ *     loss = F (log n / sum  -  sum over its other pieces y of log (n_y + n) / (sum + (k - 1) n))
+ * infinity: it has no other segmentation; 0: it is in no best segmentation, not even its own. */
+LLM_API void llm_unigram_train_loss(double *loss, const llm_pieces *p,
+                                    const llm_bpe_train_words *words, double *n, double *F,
+                                    int *ids, llm_arena *arena) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    double sum = 0.0, total = 0.0, score[2];
+    size_t length[2], size;
+    for (size_t id = 0; id < p->text.count; id++) n[id] = F[id] = 0.0;
+    for (size_t w = 0; w < words->word.count; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        const size_t k = llm_unigram_encode(ids, NULL, p, text, size, false, arena);
+        for (size_t i = 0; i < k; i++) {
+            size_t first = 0; /* F counts a word once */
+            while (ids[first] != ids[i]) first++;
+            n[ids[i]] += (double)count[w];
+            if (first == i) F[ids[i]] += (double)count[w];
+        }
+        sum += (double)k * (double)count[w];
+        total += (double)count[w];
+    }
+    for (size_t id = 1; id < p->text.count; id++) {
+        const char *text = llm_vocab_table_bytes(&p->text, id, &size);
+        const size_t ways = llm_unigram_lattice_best(ids, length, score, 2, p, text, size, arena);
+        loss[id] = 0.0;
+        if (ways == 1) loss[id] = (double)INFINITY;
+        if (ways == 1 || length[0] > 1 || n[id] == 0.0) continue;
+        double other = 0.0;
+        for (size_t i = 0; i < length[1]; i++)
+            other += log(n[ids[size + i]] + n[id]) - log(sum + (double)(length[1] - 1) * n[id]);
+        loss[id] = F[id] / total * (log(n[id]) - log(sum) - other);
+    }
+}
+
+/* Takes away the pieces of smallest loss until `most` are left, or only single characters and
+ * pieces without another segmentation are. */
+LLM_API bool llm_unigram_train_prune(llm_pieces *p, const llm_bpe_train_words *words, size_t most,
+                                     llm_error *error) {
+    const size_t V = p->text.count;
+    size_t longest = llm_unigram_train_longest(words), waiting = 0, left = V;
+    if (p->trie.longest > longest) longest = p->trie.longest;
+    llm_arena arena;
+    const bool room = llm_arena_create(&arena, llm_unigram_lattice_scratch(p, longest, 2));
+    double *loss = (double *)calloc(3 * V, sizeof *loss);
+    int *ids = (int *)calloc(2 * longest + 1, sizeof *ids);
+    llm_heap_entry *heap = (llm_heap_entry *)calloc(V, sizeof *heap);
+    bool ok = room && loss && ids && heap;
+    if (ok) llm_unigram_train_loss(loss, p, words, loss + V, loss + 2 * V, ids, &arena);
+    for (size_t id = 1; id < V && ok; id++) {
+        uint64_t key; /* doubles that are not negative have the order of their bits */
+        const double rest = loss[id] > 0.0 ? loss[id] : 0.0;
+        memcpy(&key, &rest, sizeof key);
+        if (loss[id] < (double)INFINITY && !llm_unigram_train_single(p, id))
+            llm_heap_push(heap, &waiting, key, UINT64_MAX - id); /* of equal ones the last */
+        loss[id] = llm_pieces_get(p, id).score;
+    }
+    for (; ok && left > most && waiting > 0; left--)
+        loss[UINT64_MAX - llm_heap_pop(heap, &waiting).tie] = (double)NAN;
+    ok = ok ? llm_unigram_train_keep(p, loss, error)
+            : llm_fail(error, "unigram training: out of memory");
+    free(heap);
+    free(ids);
+    free(loss);
+    llm_arena_destroy(&arena);
+    return ok;
+}
+
+/* Trains p, whatever it held, on counted words, up to `vocab` pieces with the unknown one: from a
+ * seed of `seed` substrings down by a quarter a round, with two steps before each. */
+LLM_API bool llm_unigram_train(llm_pieces *p, const llm_bpe_train_words *words, size_t vocab,
+                               size_t seed, llm_error *error) {
+    llm_buffer parts = {NULL, 0, 0};
+    double likelihood, sum = 0.0;
+    *p = llm_pieces_empty();
+    bool ok = llm_unigram_seed(&parts, words, seed) || llm_fail(error, "unigram: out of memory");
+    const llm_unigram_seed_part *part = (const llm_unigram_seed_part *)(const void *)parts.data;
+    const size_t n = parts.size / sizeof *part;
+    for (size_t i = 0; i < n; i++) sum += (double)part[i].count * (double)part[i].characters;
+    ok = ok && llm_pieces_put(p, "<unk>", 5, 0.0, LLM_PIECES_UNKNOWN, error);
+    for (size_t i = 0; i < n && ok; i++)
+        if (llm_vocab_table_find(&p->text, part[i].text, part[i].size) < 0) /* not "<unk>" */
+            ok = llm_pieces_put(p, part[i].text, part[i].size,
+                                log((double)part[i].count * (double)part[i].characters / sum),
+                                LLM_PIECES_NORMAL, error);
+    ok = ok && llm_pieces_ready(p, error);
+    while (ok) {
+        for (size_t step = 0; step < 2 && ok; step++)
+            ok = llm_unigram_train_step(p, &likelihood, words, true, error);
+        const size_t before = p->text.count, most = before - before / 4;
+        if (!ok || before <= vocab) break;
+        ok = llm_unigram_train_prune(p, words, most > vocab ? most : vocab, error);
+        if (p->text.count == before) break; /* nothing that may go */
+    }
+    llm_buffer_free(&parts);
+    if (!ok) llm_pieces_free(p);
+    return ok;
+}
+
+/* @aho_corasick --------------------------------------------- Many strings in one pass
+ *
+ *     fail(v) = the longest proper suffix of the string of v that is a state too
+ *     read c in s:  while s has no child by c and is not the root: s = fail(s);  then to the child
+ *
+ * All places where any of many strings stands in a text, each byte read once, however many strings
+ * there are. A state is the longest piece of what was just read that some string begins with; where
+ * the text does not go on like that, the failure link leads to the next shorter one, with nothing
+ * to read again. Strings that end inside a longer one are found along `out`. What a tokenizer needs
+ * is one string at a time: the leftmost, and of those that begin there the longest. A string that
+ * has been found counts only once no longer state can still begin before it, or where it does.
+ *
+ * source  Aho & Corasick 1975, "Efficient string matching: an aid to bibliographic search"
+ * needs   base vocab_table vocab_trie
+ * see     @special_tokens @wordpiece_linear
+ * topics  -
+ */
+typedef struct {
+    uint32_t fail;
+    uint32_t out;   /* the state of the longest string that ends here, or 0 */
+    uint32_t depth; /* bytes of the state's string */
+} llm_aho_corasick_state;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_vocab_trie trie;
+    llm_aho_corasick_state *state; /* (trie.cells) */
+} llm_aho_corasick;
+
+/* Back to zeros. */
+LLM_API void llm_aho_corasick_free(llm_aho_corasick *a) {
+    llm_vocab_trie_free(&a->trie);
+    free(a->state);
+    a->state = NULL;
+}
+
+/* The state behind s and a byte. */
+LLM_API uint32_t llm_aho_corasick_step(const llm_aho_corasick *a, uint32_t s, unsigned char byte) {
+    for (;; s = a->state[s].fail) {
+        const uint32_t next = llm_vocab_trie_step(&a->trie, s, byte);
+        if (next > 0 || s == 0) return next;
+    }
+}
+
+/* The automaton of all strings of the table but empty ones; what it finds has their ids. False, and
+ * zeros, when memory is out. */
+LLM_API bool llm_aho_corasick_build(llm_aho_corasick *a, const llm_vocab_table *strings) {
+    size_t head = 0, tail = 1;
+    uint32_t *queue = NULL; /* states, the shortest first */
+    memset(a, 0, sizeof *a);
+    bool ok = llm_vocab_trie_build(&a->trie, strings);
+    if (ok) a->state = (llm_aho_corasick_state *)calloc(a->trie.cells, sizeof *a->state);
+    if (ok) queue = (uint32_t *)calloc(a->trie.cells, sizeof *queue);
+    ok = ok && a->state && queue;
+    while (head < tail && ok) {
+        const uint32_t u = queue[head++];
+        for (int c = 0; c < 256; c++) {
+            const uint32_t v = llm_vocab_trie_step(&a->trie, u, (unsigned char)c);
+            if (v == 0) continue;
+            llm_aho_corasick_state *state = &a->state[v];
+            if (u > 0) state->fail = llm_aho_corasick_step(a, a->state[u].fail, (unsigned char)c);
+            state->out = a->trie.cell[v].id >= 0 ? v : a->state[state->fail].out;
+            state->depth = a->state[u].depth + 1;
+            queue[tail++] = v;
+        }
+    }
+    free(queue);
+    if (!ok) llm_aho_corasick_free(a);
+    return ok;
+}
+
+/* count[id] += how often the string stands in text, overlapping places included. */
+LLM_API void llm_aho_corasick_count(size_t *count, const llm_aho_corasick *a, const char *text,
+                                    size_t size) {
+    uint32_t s = 0;
+    for (size_t i = 0; i < size; i++) {
+        s = llm_aho_corasick_step(a, s, (unsigned char)text[i]);
+        for (uint32_t o = a->state[s].out; o > 0; o = a->state[a->state[o].fail].out)
+            count[a->trie.cell[o].id]++;
+    }
+}
+
+/* The string in text that begins first from `from` on, of several the longest: its id and place;
+ * -1 where there is none. Reads on behind it by less than the longest string. */
+LLM_API int llm_aho_corasick_find(const llm_aho_corasick *a, const char *text, size_t size,
+                                  size_t from, size_t *start, size_t *length) {
+    uint32_t s = 0;
+    int found = -1;
+    for (size_t i = from; i < size; i++) {
+        s = llm_aho_corasick_step(a, s, (unsigned char)text[i]);
+        /* what is still open begins at i + 1 - depth: behind the one found, so that is the first */
+        if (found >= 0 && i + 1 - a->state[s].depth > *start) break;
+        const uint32_t o = a->state[s].out;
+        if (o == 0) continue;
+        const size_t begin = i + 1 - a->state[o].depth;
+        if (found >= 0 && begin > *start) continue;
+        *start = begin;
+        *length = a->state[o].depth;
+        found = a->trie.cell[o].id;
+    }
+    return found;
+}
+
+/* @protobuf ------------------------------------------------- Protocol buffers, read
+ *
+ *     message = field, field, ...        field = varint(8 number + wire), value
+ *     wire 0: varint    1: 8 bytes    2: varint n, n bytes    5: 4 bytes        (little-endian)
+ *     varint:   300 = 10101100 00000010    seven bits a byte, the low ones first, 1 = more follow
+ *
+ * The format of SentencePiece models and of ONNX. A message is a list of numbered values and
+ * nothing else: what a number means, and whether eight bytes are a double or a count, is in a
+ * schema that the file does not hold. A nested message is bytes like a string. So a reader walks
+ * the fields, takes those it knows and passes over all others, which is how old programs read new
+ * files. Hostile ones lie about lengths, and hold varints that never end.
+ *
+ * source  Google, Protocol Buffers, "Encoding"
+ * needs   error
+ * see     @spm
+ * topics  -
+ */
+typedef struct {
+    const unsigned char *data; /* of the message; stays the caller's */
+    size_t size, at;
+    const char *name; /* for the sentence of an error */
+    bool broken;
+} llm_protobuf;
+
+typedef enum {
+    LLM_PROTOBUF_VARINT = 0,
+    LLM_PROTOBUF_64 = 1,
+    LLM_PROTOBUF_BYTES = 2,
+    LLM_PROTOBUF_32 = 5
+} llm_protobuf_wire;
+
+typedef struct {
+    uint32_t number;
+    llm_protobuf_wire wire;
+    uint64_t value;            /* but for BYTES */
+    const unsigned char *data; /* (size) of BYTES */
+    size_t size;
+} llm_protobuf_field;
+
+/* A message of size bytes, to be walked from its start. */
+LLM_API llm_protobuf llm_protobuf_begin(const void *data, size_t size, const char *name) {
+    const llm_protobuf p = {(const unsigned char *)data, size, 0, name, false};
+    return p;
+}
+
+/* Says where the message is broken. Always false. */
+LLM_API bool llm_protobuf_fail(llm_protobuf *p, size_t at, const char *expected, llm_error *error) {
+    p->broken = true;
+    return llm_fail(error, "%s, byte %zu: expected %s", p->name, at, expected);
+}
+
+/* *value <- the varint at p->at, of ten bytes at most. */
+LLM_API bool llm_protobuf_varint(llm_protobuf *p, uint64_t *value, llm_error *error) {
+    const size_t start = p->at;
+    *value = 0;
+    for (unsigned shift = 0; shift < 70 && p->at < p->size; shift += 7) {
+        const uint64_t byte = p->data[p->at++];
+        if (shift == 63 && byte > 1) break; /* above 2^64 */
+        *value |= (byte & 127) << shift;
+        if (byte < 128) return true;
+    }
+    return llm_protobuf_fail(p, start, "a varint of at most 64 bits", error);
+}
+
+/* *value <- the next `bytes` bytes as a number. */
+LLM_API bool llm_protobuf_fixed(llm_protobuf *p, uint64_t *value, unsigned bytes,
+                                llm_error *error) {
+    if (p->size - p->at < bytes)
+        return llm_protobuf_fail(p, p->at, bytes == 4 ? "4 bytes" : "8 bytes", error);
+    *value = 0;
+    for (unsigned i = 0; i < bytes; i++) *value |= (uint64_t)p->data[p->at++] << 8 * i;
+    return true;
+}
+
+/* The next field. False at the end of the message, and where it is broken: p->broken tells. */
+LLM_API bool llm_protobuf_next(llm_protobuf *p, llm_protobuf_field *f, llm_error *error) {
+    uint64_t key, length;
+    const size_t start = p->at;
+    memset(f, 0, sizeof *f);
+    if (p->broken || p->at == p->size || !llm_protobuf_varint(p, &key, error)) return false;
+    if (key >> 3 == 0 || key >> 3 >= 1u << 29)
+        return llm_protobuf_fail(p, start, "a field number from 1 to 2^29 - 1", error);
+    f->number = (uint32_t)(key >> 3);
+    f->wire = (llm_protobuf_wire)(key & 7);
+    switch (f->wire) {
+    case LLM_PROTOBUF_VARINT:
+        return llm_protobuf_varint(p, &f->value, error);
+    case LLM_PROTOBUF_64:
+        return llm_protobuf_fixed(p, &f->value, 8, error);
+    case LLM_PROTOBUF_32:
+        return llm_protobuf_fixed(p, &f->value, 4, error);
+    case LLM_PROTOBUF_BYTES:
+        if (!llm_protobuf_varint(p, &length, error)) return false;
+        if (length > p->size - p->at)
+            return llm_protobuf_fail(p, start, "a field that ends with its message", error);
+        f->data = p->data + p->at;
+        f->size = (size_t)length;
+        p->at += f->size;
+        return true;
+    }
+    return llm_protobuf_fail(p, start, "wire type 0, 1, 2 or 5", error);
+}
+
+/* A value as the schema's types read it: float, double, int32 and int64, sint64 (zigzag). */
+LLM_API float llm_protobuf_float(const llm_protobuf_field *f) {
+    const uint32_t bits = (uint32_t)f->value;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+LLM_API double llm_protobuf_double(const llm_protobuf_field *f) {
+    double x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_int(const llm_protobuf_field *f) {
+    int64_t x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
+    const uint64_t half = f->value >> 1; /* 0, -1, 1, -2, 2, ... */
+    return f->value & 1 ? -(int64_t)half - 1 : (int64_t)half;
+}
+
+/* @spm ------------------------------------------------------ SentencePiece models
+ *
+ *     1 piece* {1 text, 2 score, 3 kind}    2 trainer {3 model, 24 spaces behind, 41 42 43 ids}
+ *     3 normalizer {2 rules, 3 space in front, 4 squeeze spaces, 5 spell spaces as U+2581}
+ *
+ * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
+ * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
+ * numbers above are those of its fields. A field that is absent has the default of the schema, and
+ * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
+ * so is text without the spelling of spaces.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
+ * needs   error buffer protobuf pieces
+ * see     @spm_text (uses it), @bpe_scores @unigram
+ * topics  -
+ */
+typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
+
+typedef struct {
+    llm_pieces pieces;
+    llm_spm_model model;
+    int bos, eos, pad;            /* ids, or -1 */
+    bool prefix, suffix, squeeze; /* a space is added in front, or behind; runs of them are one */
+    llm_buffer rules;             /* of the normalizer, compiled; empty: text stays as it is */
+} llm_spm;
+
+/* Nothing, with the schema's defaults; and the way back. */
+LLM_API llm_spm llm_spm_empty(void) {
+    llm_spm s;
+    memset(&s, 0, sizeof s);
+    s.pieces = llm_pieces_empty();
+    s.model = LLM_SPM_UNIGRAM;
+    s.bos = 1, s.eos = 2, s.pad = -1;
+    s.prefix = s.squeeze = true;
+    return s;
+}
+LLM_API void llm_spm_free(llm_spm *s) {
+    llm_pieces_free(&s->pieces);
+    llm_buffer_free(&s->rules);
+    *s = llm_spm_empty();
+}
+
+/* Whether the field has this number and a value of this wire. */
+LLM_API bool llm_spm_is(const llm_protobuf_field *f, uint32_t number, llm_protobuf_wire wire) {
+    return f->number == number && f->wire == wire;
+}
+
+/* Reads one piece. */
+LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(piece->data, piece->size, "piece");
+    llm_protobuf_field f;
+    const char *text = "";
+    size_t size = 0;
+    float score = 0.0f;
+    llm_pieces_kind kind = LLM_PIECES_NORMAL;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            text = (const char *)f.data, size = f.size;
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_32))
+            score = llm_protobuf_float(&f);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_VARINT))
+            kind = f.value < 7 ? (llm_pieces_kind)f.value : (llm_pieces_kind)0;
+    }
+    if (!p.broken && !(fabsf(score) <= 1e30f)) /* sums must not overflow */
+        return llm_fail(error, "piece %zu: found score %g, expected at most 1e30 in size",
+                        s->pieces.text.count, (double)score);
+    return !p.broken && llm_pieces_put(&s->pieces, text, size, (double)score, kind, error);
+}
+
+/* Reads the trainer's part; ids are checked when all pieces are there. */
+LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "trainer_spec");
+    llm_protobuf_field f;
+    uint64_t model = s->model;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        const int id = f.value <= INT_MAX ? (int)f.value : -1;
+        if (f.number == 3) model = f.value;
+        if (f.number == 24) s->suffix = f.value != 0;
+        if (f.number == 41) s->bos = id;
+        if (f.number == 42) s->eos = id;
+        if (f.number == 43) s->pad = id;
+    }
+    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
+        return llm_fail(error,
+                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+                        (unsigned long long)model);
+    s->model = (llm_spm_model)model;
+    return !p.broken;
+}
+
+/* Takes the normalizer's rules: 4 bytes n, n bytes of a double array (@spm_text), texts
+ * that end in 0. */
+LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    const unsigned char *b = (const unsigned char *)data;
+    s->rules.size = 0;
+    if (size == 0) return true;
+    const uint64_t trie =
+        size < 4 ? 0 : b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24;
+    if (trie < 4 || trie % 4 != 0 || trie > size - 4 || b[size - 1] != 0)
+        return llm_fail(error, "normalizer_spec: precompiled_charsmap, %zu bytes, is broken", size);
+    return llm_buffer_put(&s->rules, data, size) ||
+           llm_fail(error, "normalizer_spec: out of memory");
+}
+
+/* Reads the normalizer's part. */
+LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "normalizer_spec");
+    llm_protobuf_field f;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES) && !llm_spm_rules(s, f.data, f.size, error))
+            return false;
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        if (f.number == 3) s->prefix = f.value != 0;
+        if (f.number == 4) s->squeeze = f.value != 0;
+        if (f.number == 5 && f.value == 0)
+            return llm_fail(error, "normalizer_spec: escape_whitespaces false is not supported");
+    }
+    return !p.broken;
+}
+
+/* Reads a model from size bytes into *s, whatever it held. On failure *s is empty. */
+LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(data, size, "SentencePiece model");
+    llm_protobuf_field f;
+    bool ok = true;
+    *s = llm_spm_empty();
+    while (ok && llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_piece(s, &f, error);
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_trainer(s, &f, error);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_normalizer(s, &f, error);
+    }
+    ok = ok && !p.broken && llm_pieces_ready(&s->pieces, error);
+    int *id[3] = {&s->bos, &s->eos, &s->pad};
+    for (size_t i = 0; i < 3 && ok; i++) /* a default id may belong to another piece */
+        if (*id[i] >= 0 && ((size_t)*id[i] >= s->pieces.text.count ||
+                            llm_pieces_get(&s->pieces, (size_t)*id[i]).kind != LLM_PIECES_CONTROL))
+            *id[i] = -1;
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
+/* @spm_text ------------------------------------------------- Text through a SentencePiece model
+ *
+ *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
+ *
+ * What happens to a text before its pieces are found, and which is part of the model. Rules replace
+ * the longest string that one of them knows (T5's make NFKC of it), one character passes where none
+ * does, and what is no UTF-8 becomes U+FFFD. Then spaces in front and behind go and runs of them
+ * become one, if the model says so; one is put in front, so that a word is spelt alike at the start
+ * and in the middle. User-defined pieces are left alone. The rules are a double array trie of the
+ * Darts library: one unit of 32 bits for each node, with the offset of its children, its label and
+ * whether a value hangs on it.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
+ *         Darts-clone (the units)
+ * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
+ * see     @unicode, @tokenizer
+ * topics  -
+ */
+
+/* The four bytes from `at` on as a number. */
+LLM_API uint32_t llm_spm_word(const llm_buffer *rules, size_t at) {
+    const unsigned char *b = (const unsigned char *)rules->data + at;
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* The longest beginning of text that a rule replaces, its length or 0, and by what. */
+LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    if (rules->size == 0) return 0;
+    const size_t units = llm_spm_word(rules, 0) / 4, texts = 4 + 4 * units;
+    uint32_t unit = llm_spm_word(rules, 4);
+    size_t found = 0, node = (unit >> 10) << ((unit & 512) >> 6);
+    for (size_t i = 0; i < size; i++) {
+        node ^= (unsigned char)text[i];
+        if (node >= units) break;
+        unit = llm_spm_word(rules, 4 + 4 * node);
+        if ((unit & 0x800000FFu) != (unsigned char)text[i]) break;
+        node ^= (unit >> 10) << ((unit & 512) >> 6);
+        if (node >= units) break;
+        if (!(unit >> 8 & 1)) continue;
+        const size_t value = llm_spm_word(rules, 4 + 4 * node) & 0x7FFFFFFFu;
+        if (value >= rules->size - texts) break;
+        found = i + 1;
+        *to = rules->data + texts + value;
+        *to_size = strlen(*to); /* the last byte of all is 0 */
+    }
+    return found;
+}
+
+/* The first unit of text (size > 0) as the rules leave it: its length, and *to (*to_size). */
+LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    uint32_t code, state = 0;
+    size_t user = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(&s->pieces.trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int id = s->pieces.trie.cell[state].id;
+        if (id >= 0 && llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_USER) user = i + 1;
+    }
+    const size_t rule = user > 0 ? 0 : llm_spm_rule(&s->rules, text, size, to, to_size);
+    if (rule > 0) return rule;
+    const size_t one = user > 0 ? user : llm_unicode_decode(&code, text, size);
+    const bool broken = user == 0 && code == LLM_UNICODE_BROKEN;
+    *to = broken ? "\xEF\xBF\xBD" : text;
+    *to_size = broken ? 3 : one;
+    return broken ? 1 : one;
+}
+
+/* Appends text as the model's pieces spell it. False when memory is out. */
+LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s, const char *text, size_t size) {
+    const size_t start = out->size;
+    const char *to = "";
+    size_t n = 0, at = 0;
+    while (s->squeeze && at < size) { /* spaces in front */
+        const size_t one = llm_spm_next(s, text + at, size - at, &to, &n);
+        if (n != 1 || to[0] != ' ') break;
+        at += one;
+    }
+    if (at == size) return true;
+    if (s->prefix && !s->suffix && !llm_pieces_spell(out, " ", 1, false)) return false;
+    for (bool space = s->squeeze; at < size;) {
+        at += llm_spm_next(s, text + at, size - at, &to, &n);
+        for (; space && n > 0 && to[0] == ' '; n--) to++;
+        if (n > 0) space = s->squeeze && to[n - 1] == ' ';
+        if (!llm_pieces_spell(out, to, n, false)) return false;
+    }
+    while (s->squeeze && out->size >= start + 3 &&
+           memcmp(out->data + out->size - 3, "\xE2\x96\x81", 3) == 0)
+        out->size -= 3;
+    return !s->prefix || !s->suffix || llm_pieces_spell(out, " ", 1, false);
+}
+
+/* *ids (*count, from malloc) <- text, without BOS and EOS. */
+LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const char *text,
+                            size_t size, llm_error *error) {
+    llm_buffer line = {NULL, 0, 0};
+    llm_arena arena;
+    bool room = false;
+    *ids = NULL;
+    *count = 0;
+    if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
+        const bool bpe = s->model == LLM_SPM_BPE;
+        const size_t scratch =
+            bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
+        *ids = (int *)malloc((line.size + 1) * sizeof **ids);
+        room = *ids && llm_arena_create(&arena, scratch);
+        if (room && bpe)
+            *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
+        else if (room)
+            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
+        if (room) llm_arena_destroy(&arena);
+    }
+    llm_buffer_free(&line);
+    if (!room) free(*ids);
+    if (!room) *ids = NULL;
+    return room || llm_fail(error, "text of %zu bytes: out of memory", size);
+}
+
+/* Appends the text of the ids. Of the first piece with a text one space in front is taken away, if
+ * the model has put it there; where spaces are squeezed, of those before it too. */
+LLM_API bool llm_spm_decode(const llm_spm *s, llm_buffer *out, const int *ids, size_t count,
+                            llm_error *error) {
+    const size_t start = out->size;
+    bool trim = s->prefix || s->squeeze;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= s->pieces.text.count)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one below %zu", i,
+                            count, ids[i], s->pieces.text.count);
+        const llm_pieces_kind kind = llm_pieces_get(&s->pieces, (size_t)ids[i]).kind;
+        if (!llm_pieces_decode(out, &s->pieces, ids + i, 1))
+            return llm_fail(error, "decoding: out of memory");
+        if (!trim || out->size == start) continue;
+        const bool space =
+            kind != LLM_PIECES_UNKNOWN && kind != LLM_PIECES_BYTE && out->data[start] == ' ';
+        if (space) memmove(out->data + start, out->data + start + 1, --out->size - start);
+        trim = space && s->squeeze && out->size == start;
+    }
+    return true;
+}
+
+/* @tokenizer_llama2c ---------------------------------------- The tokenizer.bin of llama2.c
+ *
+ *     longest (u32)    then for each piece:  score (f32)  size (u32)  bytes        (little-endian)
+ *
+ * Karpathy's llama2.c has SentencePiece's BPE pieces in a file that fits on a line: the id is the
+ * place, and there are as many as the model's vocabulary has. Kinds are not stored, since all its
+ * files are numbered alike: 0 is the unknown piece, 1 BOS, 2 EOS, then come the 256 bytes where
+ * there is a fallback. Two spellings have to be undone: a space stands for U+2581, and BOS and EOS
+ * have line breaks around them.
+ *
+ * source  Karpathy 2023, llama2.c (tokenizer.py, run.c)
+ * needs   error buffer pieces spm
+ * see     @bpe_scores, @tokenizer
+ * topics  -
+ */
+
+/* The number in four bytes. */
+LLM_API uint32_t llm_tokenizer_llama2c_word(const unsigned char *b) {
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* Reads size bytes into *s, whatever it held: a model with a space in front and nothing else done
+ * to text. On failure *s is empty. */
+LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t size,
+                                        llm_error *error) {
+    static const char *const special[3] = {"<unk>", "<s>", "</s>"};
+    const unsigned char *b = (const unsigned char *)data;
+    bool ok = size >= 4 || llm_fail(error, "tokenizer.bin: %zu bytes, expected 4 or more", size);
+    *s = llm_spm_empty();
+    s->model = LLM_SPM_BPE;
+    s->squeeze = false;
+    const uint32_t longest = ok ? llm_tokenizer_llama2c_word(b) : 0;
+    for (size_t at = 4, id = 0; at < size && ok; id++) {
+        const size_t left = size - at;
+        const uint32_t length = left < 8 ? 0 : llm_tokenizer_llama2c_word(b + at + 4);
+        if (left < 8 || length > left - 8 || length > longest) {
+            ok = llm_fail(error, "tokenizer.bin, piece %zu: %u bytes, but %zu are left, longest %u",
+                          id, (unsigned)length, left < 8 ? 0 : left - 8, (unsigned)longest);
+            break;
+        }
+        const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
+        const char *text = (const char *)b + at + 8;
+        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        float score;
+        llm_buffer spelt = {NULL, 0, 0};
+        memcpy(&score, &bits, sizeof score);
+        ok = (id < 3 ? llm_buffer_put(&spelt, special[id], strlen(special[id]))
+                     : llm_pieces_spell(&spelt, text, length, false)) ||
+             llm_fail(error, "tokenizer.bin: out of memory");
+        ok = ok && llm_pieces_put(&s->pieces, spelt.data, spelt.size, (double)score,
+                                  id == 0  ? LLM_PIECES_UNKNOWN
+                                  : id < 3 ? LLM_PIECES_CONTROL
+                                  : byte   ? LLM_PIECES_BYTE
+                                           : LLM_PIECES_NORMAL,
+                                  error);
+        llm_buffer_free(&spelt);
+        at += 8 + length;
+    }
+    ok = ok && llm_pieces_ready(&s->pieces, error);
+    if (ok && s->pieces.text.count < 3)
+        ok = llm_fail(error, "tokenizer.bin: %zu pieces, expected 3 or more", s->pieces.text.count);
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
 /* @added_tokens --------------------------------------------- Added tokens: strings that are one id
  *
  *     the leftmost added token in the text, of several there the longest; then on behind it
@@ -25796,17 +29424,20 @@ typedef struct {
     size_t start, size; /* in text */
     bool special;       /* a control token */
     bool normalized;    /* looked for after the others, in what they leave (Hugging Face) */
+    bool single_word, lstrip, rstrip; /* where it counts: for @special_tokens; here not looked at */
 } llm_added_tokens_one;
 
 typedef struct {
     llm_buffer list; /* of llm_added_tokens_one */
     llm_buffer text;
+    bool begins[256]; /* whether a token begins with this byte */
 } llm_added_tokens;
 
 /* The list starts as zeros. This frees it, and makes it zeros again. */
 LLM_API void llm_added_tokens_free(llm_added_tokens *a) {
     llm_buffer_free(&a->list);
     llm_buffer_free(&a->text);
+    memset(a->begins, 0, sizeof a->begins);
 }
 
 /* How many there are. */
@@ -25828,8 +29459,21 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_get(const llm_added_tokens 
 LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text, size_t size,
                                   bool special, bool normalized) {
     LLM_ASSERT(size > 0);
-    const llm_added_tokens_one one = {id, a->text.size, size, special, normalized};
+    const llm_added_tokens_one one = {id,         a->text.size, size,  special,
+                                      normalized, false,        false, false};
+    a->begins[(unsigned char)text[0]] = true;
     return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
+}
+
+/* Sets the flags of the token that was added last, which are false at first. */
+LLM_API void llm_added_tokens_flags(llm_added_tokens *a, bool single_word, bool lstrip,
+                                    bool rstrip) {
+    const size_t count = llm_added_tokens_count(a);
+    LLM_ASSERT(count > 0);
+    llm_added_tokens_one *one = (llm_added_tokens_one *)(void *)a->list.data + count - 1;
+    one->single_word = single_word;
+    one->lstrip = lstrip;
+    one->rstrip = rstrip;
 }
 
 /* The id of the token with that text, or -1. */
@@ -25863,29 +29507,212 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
                                                           const char *text, size_t size, size_t *at,
                                                           bool normalized, bool special) {
     while (*at < size) {
-        const llm_added_tokens_one *one =
-            llm_added_tokens_match(a, text + *at, size - *at, normalized);
+        const llm_added_tokens_one *one = NULL;
+        if (a->begins[(unsigned char)text[*at]]) /* most bytes are done with this */
+            one = llm_added_tokens_match(a, text + *at, size - *at, normalized);
         if (one && (special || !one->special)) return one;
         *at += one ? one->size : 1;
     }
     return NULL;
 }
 
+/* @special_tokens ------------------------------------------- Special tokens
+ *
+ *     "Hi <|im_end|>"  ->  "Hi " as text, then the id of <|im_end|>: if the caller allows it
+ *     otherwise          the whole as text, or an error
+ *
+ * Control tokens steer a model: here the document ends, here the assistant speaks. A text from
+ * outside can spell them, so the caller says what a spelling may do, in tiktoken's three ways: an
+ * allowed token becomes its id, a disallowed one is an error, and what is neither is text like any
+ * other. Hugging Face's flags say where an added token counts: single_word only where no letter,
+ * mark, number or underscore touches it; lstrip and rstrip take the white space around it along.
+ * The tokens are those of @added_tokens, found by one automaton instead of one comparison each.
+ *
+ * source  tiktoken, Encoding.encode; Hugging Face tokenizers, AddedToken and AddedVocabulary
+ * needs   error buffer unicode vocab_table aho_corasick added_tokens
+ * see     @tokenizer
+ * topics  Special Tokens
+ */
+typedef enum {
+    LLM_SPECIAL_TOKENS_END,    /* GPT-2 */
+    LLM_SPECIAL_TOKENS_CHATML, /* Qwen and others */
+    LLM_SPECIAL_TOKENS_LLAMA3,
+    LLM_SPECIAL_TOKENS_FIM /* fill in the middle */
+} llm_special_tokens_set;
+
+/* The name of token k of a set in common use, or NULL behind the last one. */
+LLM_API const char *llm_special_tokens_name(llm_special_tokens_set set, size_t k) {
+    static const char *const name[4][6] = {{"<|endoftext|>"},
+                                           {"<|im_start|>", "<|im_end|>"},
+                                           {"<|begin_of_text|>", "<|end_of_text|>",
+                                            "<|start_header_id|>", "<|end_header_id|>",
+                                            "<|eot_id|>"},
+                                           {"<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"}};
+    return k < 6 ? name[set][k] : NULL;
+}
+
+/* The tokens of a list, ready for search: those that are not normalized, and those that are. It
+ * starts as zeros. */
+typedef struct {
+    const llm_added_tokens *added;
+    llm_aho_corasick search[2];
+    llm_buffer index[2]; /* of size_t: the place in the list by the id of search */
+} llm_special_tokens;
+
+/* Back to zeros; the list stays. */
+LLM_API void llm_special_tokens_free(llm_special_tokens *s) {
+    for (size_t k = 0; k < 2; k++) {
+        llm_aho_corasick_free(&s->search[k]);
+        llm_buffer_free(&s->index[k]);
+    }
+    s->added = NULL;
+}
+
+/* For the list as it is, which must stay. Of equal texts the first counts. */
+LLM_API bool llm_special_tokens_build(llm_special_tokens *s, const llm_added_tokens *added,
+                                      llm_error *error) {
+    memset(s, 0, sizeof *s);
+    s->added = added;
+    bool ok = true;
+    for (size_t normalized = 0; normalized < 2 && ok; normalized++) {
+        llm_vocab_table table = llm_vocab_table_empty();
+        for (size_t i = 0; i < llm_added_tokens_count(added) && ok; i++) {
+            const char *text;
+            const llm_added_tokens_one *one = llm_added_tokens_get(added, i, &text);
+            if (one->normalized != (normalized > 0)) continue;
+            const size_t known = table.count;
+            ok = llm_vocab_table_add(&table, text, one->size) >= 0;
+            if (table.count > known) ok = llm_buffer_put(&s->index[normalized], &i, sizeof i);
+        }
+        ok = ok && llm_aho_corasick_build(&s->search[normalized], &table);
+        llm_vocab_table_free(&table);
+    }
+    if (!ok) llm_special_tokens_free(s);
+    return ok || llm_fail(error, "special tokens: out of memory");
+}
+
+/* The length of the character that ends at `at`, 0 at the start of text; *kind gets its class, and
+ * OTHER at the start. The underscore is a LETTER here. */
+LLM_API size_t llm_special_tokens_before(llm_unicode_kind *kind, const char *text, size_t at) {
+    uint32_t code;
+    *kind = LLM_UNICODE_OTHER;
+    for (size_t length = at < 4 ? at : 4; length > 0; length--) {
+        if (llm_unicode_decode(&code, text + at - length, length) != length) continue;
+        *kind = code == '_' ? LLM_UNICODE_LETTER : llm_unicode_class(code);
+        return length;
+    }
+    return 0;
+}
+
+/* The same for the character that begins at `at`. */
+LLM_API size_t llm_special_tokens_behind(llm_unicode_kind *kind, const char *text, size_t size,
+                                         size_t at) {
+    uint32_t code = 0;
+    const size_t length = at < size ? llm_unicode_decode(&code, text + at, size - at) : 0;
+    *kind = code == '_' ? LLM_UNICODE_LETTER : llm_unicode_class(code);
+    return length;
+}
+
+typedef struct {
+    const llm_added_tokens_one *one;
+    size_t start, end; /* in the text, with the white space that it takes along */
+} llm_special_tokens_span;
+
+/* The first token in text from `from` on, which is where the last one ended. allowed (tokens of the
+ * list): one that is not is passed over, with all of its characters if hides (Hugging Face), with
+ * its first one otherwise (tiktoken). NULL: all are. */
+LLM_API bool llm_special_tokens_next(llm_special_tokens_span *span, const llm_special_tokens *s,
+                                     const char *text, size_t size, size_t from, bool normalized,
+                                     const bool *allowed, bool hides) {
+    const unsigned word = 1u << LLM_UNICODE_NUMBER | 1u << LLM_UNICODE_MARK |
+                          7u << LLM_UNICODE_UPPER; /* and LOWER and LETTER */
+    size_t at = from, start = 0, length = 0;
+    for (int k; (k = llm_aho_corasick_find(&s->search[normalized], text, size, at, &start,
+                                           &length)) >= 0;) {
+        const char *spelt;
+        const size_t i = ((const size_t *)(const void *)s->index[normalized].data)[k];
+        llm_unicode_kind before, behind;
+        span->one = llm_added_tokens_get(s->added, i, &spelt);
+        span->start = start;
+        span->end = start + length;
+        if (allowed && !allowed[i]) {
+            at = start + (hides ? length : 1);
+            continue;
+        }
+        llm_special_tokens_before(&before, text, start);
+        llm_special_tokens_behind(&behind, text, size, span->end);
+        at = span->end;
+        if (span->one->single_word && ((word >> before & 1u) || (word >> behind & 1u))) continue;
+        for (size_t n = 0; span->one->lstrip && span->start > from; span->start -= n) {
+            n = llm_special_tokens_before(&before, text, span->start);
+            if (before != LLM_UNICODE_SPACE || n > span->start - from) break;
+        }
+        for (size_t n = 0; span->one->rstrip && span->end < size; span->end += n) {
+            n = llm_special_tokens_behind(&behind, text, size, span->end);
+            if (behind != LLM_UNICODE_SPACE) break;
+        }
+        return true;
+    }
+    return false;
+}
+
+/* Whether text spells no disallowed token, anywhere; else the error names one. disallowed (tokens
+ * of the list). */
+LLM_API bool llm_special_tokens_check(const llm_special_tokens *s, const char *text, size_t size,
+                                      const bool *disallowed, llm_error *error) {
+    const size_t n = llm_added_tokens_count(s->added);
+    size_t *count = (size_t *)calloc(n + 1, sizeof *count);
+    bool ok = count || llm_fail(error, "special tokens: out of memory");
+    for (size_t normalized = 0; normalized < 2 && ok; normalized++) {
+        const size_t *index = (const size_t *)(const void *)s->index[normalized].data;
+        memset(count, 0, n * sizeof *count);
+        llm_aho_corasick_count(count, &s->search[normalized], text, size);
+        for (size_t k = 0; k < s->index[normalized].size / sizeof *index && ok; k++) {
+            const char *spelt;
+            const llm_added_tokens_one *one = llm_added_tokens_get(s->added, index[k], &spelt);
+            ok = count[k] == 0 || !disallowed[index[k]] ||
+                 llm_fail(error, "the text spells the special token %.*s: it is not allowed",
+                          (int)(one->size < 64 ? one->size : 64), spelt);
+        }
+    }
+    free(count);
+    return ok;
+}
+
+/* Takes the control tokens out of ids (count); returns how many are left. */
+LLM_API size_t llm_special_tokens_skip(int *ids, size_t count, const llm_added_tokens *added) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool control = false;
+        for (size_t k = 0; k < llm_added_tokens_count(added) && !control; k++) {
+            const char *text;
+            const llm_added_tokens_one *one = llm_added_tokens_get(added, k, &text);
+            control = one->special && one->id == ids[i];
+        }
+        if (!control) ids[kept++] = ids[i];
+    }
+    return kept;
+}
+
 /* @tokenizer_text ------------------------------------------- Text to ids
  *
- *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ...
+ *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ... or pieces
  *
  * A byte-level tokenizer is four things: the added tokens, the rule that cuts words, the merges,
  * and the numbering. All four come with a model and are used as they are, or the ids mean something
  * else. Natural text repeats its words, so a small cache of encoded words does most of the work.
+ * A SentencePiece model has its own rules for text and no words: what is between two added tokens
+ * goes to it whole.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners"; Hugging Face
  *         tokenizers
- * needs   error arena buffer pre_tokenize vocab_table bpe added_tokens
+ * needs   error arena buffer pre_tokenize vocab_table bpe spm spm_text added_tokens
  * see     @tokenizer
  * topics  -
  */
 typedef struct {
+    bool pieces; /* spm does the work; if not, bpe */
+    llm_spm spm;
     llm_bpe bpe;
     llm_pre_tokenize_kind pattern;
     bool prefix_space;  /* text that starts with no space gets one (RoBERTa); only with GPT2 */
@@ -25906,8 +29733,8 @@ typedef struct {
 /* What one call of encode carries along. */
 typedef struct {
     int *ids;
-    size_t count;
-    bool special; /* control tokens are to be read */
+    size_t count, room; /* room: for the whole text, if each byte and space in front is an id */
+    bool special;       /* control tokens are to be read */
     llm_arena arena;
     llm_tokenizer_text_cached *cache; /* (LLM_TOKENIZER_TEXT_CACHE) by hash */
 } llm_tokenizer_text_run;
@@ -25942,11 +29769,28 @@ LLM_API bool llm_tokenizer_text_word(const llm_tokenizer *t, llm_tokenizer_text_
     return true;
 }
 
+/* Appends the ids of text, which may be more than bytes, and makes room for the rest again. */
+LLM_API bool llm_tokenizer_text_pieces(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                       const char *text, size_t size) {
+    int *ids, *wide = NULL;
+    size_t count;
+    if (!llm_spm_encode(&t->spm, &ids, &count, text, size, NULL)) return false;
+    wide = (int *)realloc(run->ids, (run->count + count + run->room) * sizeof *wide);
+    if (wide) {
+        memcpy(wide + run->count, ids, count * sizeof *ids);
+        run->ids = wide;
+        run->count += count;
+    }
+    free(ids);
+    return wide != NULL;
+}
+
 /* Appends the ids of text (size > 0) without added tokens. */
 LLM_API bool llm_tokenizer_text_plain(const llm_tokenizer *t, llm_tokenizer_text_run *run,
                                       const char *text, size_t size) {
     llm_buffer spaced = {NULL, 0, 0};
     bool ok = true;
+    if (t->pieces) return llm_tokenizer_text_pieces(t, run, text, size);
     if (t->prefix_space && text[0] != ' ') {
         ok = llm_buffer_put(&spaced, " ", 1) && llm_buffer_put(&spaced, text, size);
         text = spaced.data;
@@ -25988,7 +29832,8 @@ LLM_API bool llm_tokenizer_text_encode(const llm_tokenizer *t, int **ids, size_t
     *count = 0;
     if (size > INT_MAX - 2) return llm_fail(error, "text of %zu bytes: expected below 2^31", size);
     /* an id for each byte and each space put in front of one; room for a cached word behind them */
-    run.ids = (int *)calloc(2 * size + 4, sizeof *run.ids);
+    run.room = 2 * size + 4;
+    run.ids = (int *)calloc(run.room, sizeof *run.ids);
     run.cache = (llm_tokenizer_text_cached *)calloc(LLM_TOKENIZER_TEXT_CACHE, sizeof *run.cache);
     run.special = special;
     const bool ok = run.cache && run.ids && llm_tokenizer_text_part(t, &run, text, size, false);
@@ -26402,32 +30247,614 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
         llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
         llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
     const bool spaced = t->prefix_space && t->pattern != LLM_PRE_TOKENIZE_GPT2;
-    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    if (t->pieces) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
+    if (!ok && !t->pieces) llm_fail(error, "tokenizer %.100s: out of memory", path);
     if (spaced) ok = llm_fail(error, "tokenizer %.100s: only GPT-2's pattern takes a space", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
     return ok;
 }
 
+/* @tokenizer_ranks ------------------------------------------ Rank files of tiktoken
+ *
+ *     IA== 220            the bytes in base 64, a space, the rank: here one space is token 220
+ *     IHRoZQ== 262        " the"
+ *
+ * OpenAI's tokenizers (and Llama 3's own file) list tokens with their ranks and no merges: two
+ * neighbours merge when their join is a token, the join of lowest rank first. The merges are still
+ * there. A token was made from two others at the end of all merges of lower rank, so to encode its
+ * bytes with the tokens before it gives just those two: one line of code turns ranks into merges,
+ * and the rest is @bpe. A file whose tokens do not come about so is refused, for its ids could
+ * differ. What is easily got wrong: a pre-token that is a token is taken whole at once. The pattern
+ * and the control tokens are not in the file: they belong to the name of the encoding.
+ *
+ * source  OpenAI, tiktoken (load.py; _byte_pair_merge in lib.rs)
+ * needs   error arena buffer vocab_table bpe tokenizer_text
+ * see     @pre_tokenize (the patterns), @special_tokens, @tokenizer
+ * topics  -
+ */
+
+/* Appends the bytes that base 64 spells, with its padding. False when memory is out (*bad is then
+ * size) or it is none. */
+LLM_API bool llm_tokenizer_ranks_base64(llm_buffer *out, size_t *bad, const char *text,
+                                        size_t size) {
+    *bad = 0;
+    if (size % 4 != 0) return false;
+    size_t pads = 0;
+    while (pads < 2 && pads < size && text[size - 1 - pads] == '=') pads++;
+    uint32_t bits = 0;
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i];
+        const bool pad = i + pads >= size;
+        const int value = pad                    ? 0
+                          : c >= 'A' && c <= 'Z' ? c - 'A'
+                          : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                          : c >= '0' && c <= '9' ? c - '0' + 52
+                          : c == '+'             ? 62
+                          : c == '/'             ? 63
+                                                 : -1;
+        if (value < 0) return false;
+        bits = bits << 6 | (uint32_t)value;
+        if (i % 4 != 3) continue;
+        const char three[3] = {(char)(unsigned char)(bits >> 16 & 255),
+                               (char)(unsigned char)(bits >> 8 & 255),
+                               (char)(unsigned char)(bits & 255)};
+        const size_t most = i + 1 == size ? 3 - pads : 3;
+        *bad = size;
+        if (!llm_buffer_put(out, three, most)) return false;
+        *bad = 0;
+    }
+    return pads == 0 || (bits & (pads == 1 ? 0xFFu : 0xFFFFu)) == 0; /* one spelling each */
+}
+
+/* The whole number below `limit` that all of text spells, or SIZE_MAX. */
+LLM_API size_t llm_tokenizer_ranks_number(const char *text, size_t size, size_t limit) {
+    size_t n = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] < '0' || text[i] > '9') return SIZE_MAX;
+        n = 10 * n + (size_t)(text[i] - '0');
+        if (n >= limit) return SIZE_MAX;
+    }
+    return size > 0 ? n : SIZE_MAX;
+}
+
+/* line_of (limit): for each rank where its line begins, plus 1, or 0. *count: of ranks, with
+ * gaps. */
+LLM_API bool llm_tokenizer_ranks_lines(size_t *line_of, size_t *count, size_t limit,
+                                       const char *text, size_t size, llm_error *error) {
+    *count = 0;
+    for (size_t at = 0, line = 1; at < size; line++) {
+        const char *start = text + at, *end = (const char *)memchr(start, '\n', size - at);
+        size_t n = end ? (size_t)(end - start) : size - at;
+        const size_t first = at;
+        at += n + 1;
+        if (n > 0 && start[n - 1] == '\r') n--;
+        if (n == 0) continue;
+        const char *space = (const char *)memchr(start, ' ', n);
+        const size_t rank =
+            space ? llm_tokenizer_ranks_number(space + 1, n - (size_t)(space + 1 - start), limit)
+                  : SIZE_MAX;
+        if (rank == SIZE_MAX)
+            return llm_fail(error, "ranks, line %zu: expected base 64, a space, a rank below %zu",
+                            line, limit);
+        if (line_of[rank] > 0)
+            return llm_fail(error, "ranks, line %zu: rank %zu is there twice", line, rank);
+        line_of[rank] = first + 1;
+        if (rank >= *count) *count = rank + 1;
+    }
+    return true;
+}
+
+/* Gives the next id the token of the line at text, or none where that is NULL. */
+LLM_API bool llm_tokenizer_ranks_put(llm_bpe *bpe, const char *text, size_t size,
+                                     llm_error *error) {
+    const size_t id = bpe->token.count;
+    if (!text) return llm_vocab_table_skip(&bpe->token) || llm_fail(error, "ranks: out of memory");
+    llm_buffer bytes = {NULL, 0, 0};
+    size_t bad;
+    const bool spelt = llm_tokenizer_ranks_base64(&bytes, &bad, text, size);
+    const int got =
+        spelt && bytes.size > 0 ? llm_vocab_table_add(&bpe->token, bytes.data, bytes.size) : -1;
+    const bool ok = got == (int)id;
+    if (ok && bytes.size == 1) bpe->byte_id[(unsigned char)bytes.data[0]] = got;
+    if (!ok)
+        llm_fail(error, "ranks, rank %zu, \"%.*s\": %s", id, size < 60 ? (int)size : 60, text,
+                 got >= 0                                               ? "is there twice"
+                 : (spelt && bytes.size > 0) || (!spelt && bad == size) ? "out of memory"
+                                                                        : "is no token in base 64");
+    llm_buffer_free(&bytes);
+    return ok;
+}
+
+/* Finds the merge of each token of two or more bytes, in order of rank. */
+LLM_API bool llm_tokenizer_ranks_merge(llm_bpe *bpe, llm_error *error) {
+    size_t longest = 0, size;
+    for (size_t id = 0; id < bpe->token.count; id++) {
+        llm_vocab_table_bytes(&bpe->token, id, &size);
+        if (size > longest) longest = size;
+    }
+    llm_arena arena;
+    int *ids = (int *)malloc((longest + 1) * sizeof *ids);
+    const bool room = ids && llm_arena_create(&arena, llm_bpe_scratch(longest));
+    bool ok = room;
+    for (size_t id = 0; id < bpe->token.count && ok; id++) {
+        const char *bytes = llm_vocab_table_bytes(&bpe->token, id, &size);
+        if (size < 2) continue;
+        const size_t parts = llm_bpe_encode(ids, bpe, bytes, size, 0.0f, NULL, &arena);
+        if (parts != 2)
+            ok = llm_fail(error, "ranks, rank %zu: %zu tokens of lower rank make it, expected 2",
+                          id, parts);
+        else if (llm_bpe_add(bpe, ids[0], ids[1]) < 0)
+            ok = llm_fail(error, "ranks: out of memory");
+    }
+    if (!room) llm_fail(error, "ranks: out of memory");
+    if (room) llm_arena_destroy(&arena);
+    free(ids);
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the text of a rank file; t->pattern is the
+ * caller's. On failure it holds a part, and is to be freed. */
+LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t size,
+                                      llm_error *error) {
+    size_t lines = 1;
+    for (size_t i = 0; i < size; i++) lines += text[i] == '\n';
+    const size_t limit = 2 * lines + 1024; /* gaps are few */
+    size_t *line_of = (size_t *)calloc(limit, sizeof *line_of);
+    if (!line_of) return llm_fail(error, "ranks: out of memory");
+    size_t count;
+    bool ok = llm_tokenizer_ranks_lines(line_of, &count, limit, text, size, error);
+    for (size_t rank = 0; rank < count && ok; rank++) {
+        const char *start = line_of[rank] > 0 ? text + line_of[rank] - 1 : NULL;
+        const char *space = start; /* there is one: the line has been read */
+        while (space && *space != ' ') space++;
+        ok = llm_tokenizer_ranks_put(&t->bpe, start, (size_t)(space - start), error);
+    }
+    free(line_of);
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "ranks: byte 0x%02x has no rank", b);
+    t->ignore_merges = true;
+    if (ok) t->vocab = count;
+    return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
+}
+
+/* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
+ *
+ *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
+ *     string: length, bytes                array: item type, count, items       (little-endian)
+ *
+ * llama.cpp's files hold a model's settings and its tokenizer as typed pairs in front of the
+ * tensors: `llama.context_length` a number, `tokenizer.ggml.tokens` an array of 128,256 strings.
+ * Nothing says where a pair ends but reading it, so all are walked once, every length compared with
+ * what is left before it is believed, and each key is remembered with the place of its value.
+ * Arrays of strings are walked again by who wants them: they have no index. What is easily got
+ * wrong: version 1 had lengths of four bytes, not eight, and files of big-endian machines look like
+ * versions of 16 million.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml (versions 2 and 3)
+ * needs   error size buffer
+ * see     @tokenizer
+ * topics  -
+ */
+typedef enum {
+    LLM_GGUF_VALUES_U8,
+    LLM_GGUF_VALUES_I8,
+    LLM_GGUF_VALUES_U16,
+    LLM_GGUF_VALUES_I16,
+    LLM_GGUF_VALUES_U32,
+    LLM_GGUF_VALUES_I32,
+    LLM_GGUF_VALUES_F32,
+    LLM_GGUF_VALUES_BOOL,
+    LLM_GGUF_VALUES_STRING,
+    LLM_GGUF_VALUES_ARRAY,
+    LLM_GGUF_VALUES_U64,
+    LLM_GGUF_VALUES_I64,
+    LLM_GGUF_VALUES_F64,
+    LLM_GGUF_VALUES_TYPES
+} llm_gguf_values_type;
+
+typedef struct {
+    size_t key, key_size;      /* where the key stands in the file, and its length */
+    llm_gguf_values_type type; /* of the value, or of an array's items */
+    bool array;
+    size_t at, count; /* where the value or the first item stands; items, 1 without an array */
+} llm_gguf_values_pair;
+
+typedef struct {
+    const unsigned char *data; /* (size) the whole file; stays the caller's */
+    size_t size, at;           /* at: behind the last pair, where the tensors' descriptions begin */
+    uint32_t version;
+    uint64_t tensors;
+    llm_buffer pair; /* of llm_gguf_values_pair */
+} llm_gguf_values;
+
+/* Frees what llm_gguf_values_read has taken. */
+LLM_API void llm_gguf_values_free(llm_gguf_values *g) { llm_buffer_free(&g->pair); }
+
+/* The number in the `bytes` bytes from `at` on. */
+LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_t bytes) {
+    uint64_t x = 0;
+    for (size_t i = 0; i < bytes; i++) x |= (uint64_t)g->data[at + i] << 8 * i;
+    return x;
+}
+
+/* Bytes of one value; 0 for strings and arrays. */
+LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
+    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
+                                                              1, 0, 0, 8, 8, 8};
+    return size[type];
+}
+
+/* *x <- the next number of `bytes` bytes in the header; g->at moves behind it. */
+LLM_API bool llm_gguf_values_take(llm_gguf_values *g, uint64_t *x, size_t bytes, const char *what,
+                                  llm_error *error) {
+    if (g->size - g->at < bytes)
+        return llm_fail(error, "GGUF, byte %zu: the file ends, expected %s", g->at, what);
+    *x = llm_gguf_values_bits(g, g->at, bytes);
+    g->at += bytes;
+    return true;
+}
+
+/* Moves g->at behind `count` items of a type. */
+LLM_API bool llm_gguf_values_skip(llm_gguf_values *g, llm_gguf_values_type type, uint64_t count,
+                                  llm_error *error) {
+    const size_t one = llm_gguf_values_size(type), left = g->size - g->at;
+    uint64_t length = 0;
+    if (one > 0 ? count > left / one : count > left / 8) /* a string has at least its length */
+        return llm_fail(error, "GGUF, byte %zu: %llu items do not fit into %zu bytes", g->at,
+                        (unsigned long long)count, left);
+    if (one > 0) g->at += (size_t)count * one;
+    for (; one == 0 && count > 0; count--) {
+        if (!llm_gguf_values_take(g, &length, 8, "a length", error)) return false;
+        if (length > g->size - g->at)
+            return llm_fail(error, "GGUF, byte %zu: a string of %llu bytes, but %zu are left",
+                            g->at, (unsigned long long)length, g->size - g->at);
+        g->at += (size_t)length;
+    }
+    return true;
+}
+
+/* Reads one pair. */
+LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
+    llm_gguf_values_pair p;
+    uint64_t type = 0, count = 1;
+    const size_t start = g->at;
+    memset(&p, 0, sizeof p);
+    if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
+    p.key = start + 8;
+    p.key_size = g->at - p.key;
+    if (!llm_gguf_values_take(g, &type, 4, "a type", error)) return false;
+    p.array = type == LLM_GGUF_VALUES_ARRAY;
+    if (p.array && (!llm_gguf_values_take(g, &type, 4, "a type of items", error) ||
+                    !llm_gguf_values_take(g, &count, 8, "a count", error)))
+        return false;
+    if (type >= LLM_GGUF_VALUES_TYPES || type == LLM_GGUF_VALUES_ARRAY)
+        return llm_fail(error, "GGUF, \"%.*s\": found type %llu, expected one of 13%s",
+                        p.key_size < 60 ? (int)p.key_size : 60, (const char *)g->data + p.key,
+                        (unsigned long long)type, p.array ? ", and no array in an array" : "");
+    p.type = (llm_gguf_values_type)type;
+    p.at = g->at;
+    if (!llm_gguf_values_skip(g, p.type, count, error)) return false;
+    p.count = (size_t)count;
+    return llm_buffer_put(&g->pair, &p, sizeof p) || llm_fail(error, "GGUF: out of memory");
+}
+
+/* Reads the pairs of a file, whose bytes must stay as long as g is used. On failure there is
+ * nothing to free. */
+LLM_API bool llm_gguf_values_read(llm_gguf_values *g, const void *data, size_t size,
+                                  llm_error *error) {
+    uint64_t magic = 0, version = 0, pairs = 0;
+    memset(g, 0, sizeof *g);
+    g->data = (const unsigned char *)data;
+    g->size = size;
+    if (!llm_gguf_values_take(g, &magic, 4, "\"GGUF\"", error)) return false;
+    if (magic != 0x46554747) return llm_fail(error, "GGUF: the file does not begin with \"GGUF\"");
+    if (!llm_gguf_values_take(g, &version, 4, "a version", error)) return false;
+    if (version != 2 && version != 3)
+        return llm_fail(error, "GGUF: found version %llu%s, expected 2 or 3",
+                        (unsigned long long)version, version >> 24 ? " (big-endian?)" : "");
+    g->version = (uint32_t)version;
+    bool ok = llm_gguf_values_take(g, &g->tensors, 8, "the number of tensors", error) &&
+              llm_gguf_values_take(g, &pairs, 8, "the number of pairs", error);
+    for (; ok && pairs > 0; pairs--) ok = llm_gguf_values_next(g, error);
+    if (!ok) llm_gguf_values_free(g);
+    return ok;
+}
+
+/* The pair of a key, or NULL: the first one, should there be several. */
+LLM_API const llm_gguf_values_pair *llm_gguf_values_find(const llm_gguf_values *g,
+                                                         const char *key) {
+    const llm_gguf_values_pair *p = (const llm_gguf_values_pair *)(const void *)g->pair.data;
+    for (size_t i = 0; i < g->pair.size / sizeof *p; i++)
+        if (p[i].key_size == strlen(key) && memcmp(g->data + p[i].key, key, p[i].key_size) == 0)
+            return &p[i];
+    return NULL;
+}
+
+/* Item i of a pair as a number (whole numbers beyond 2^53 are rounded), `absent` where p is NULL,
+ * a string, or shorter. */
+LLM_API double llm_gguf_values_number(const llm_gguf_values *g, const llm_gguf_values_pair *p,
+                                      size_t i, double absent) {
+    if (!p || i >= p->count || p->type == LLM_GGUF_VALUES_STRING) return absent;
+    const size_t bytes = llm_gguf_values_size(p->type);
+    const uint64_t bits = llm_gguf_values_bits(g, p->at + i * bytes, bytes);
+    const uint32_t low = (uint32_t)bits;
+    float single;
+    double wide;
+    memcpy(&single, &low, sizeof single);
+    memcpy(&wide, &bits, sizeof wide);
+    if (p->type == LLM_GGUF_VALUES_F32) return (double)single;
+    if (p->type == LLM_GGUF_VALUES_F64) return wide;
+    const uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
+    const bool negative = (p->type == LLM_GGUF_VALUES_I8 || p->type == LLM_GGUF_VALUES_I16 ||
+                           p->type == LLM_GGUF_VALUES_I32 || p->type == LLM_GGUF_VALUES_I64) &&
+                          (bits & sign);
+    return negative ? -(double)(sign - (bits & (sign - 1))) : (double)bits;
+}
+
+/* The next string of a pair's value: start with *at = p->at, and call it p->count times. */
+LLM_API const char *llm_gguf_values_string(const llm_gguf_values *g, size_t *at, size_t *size) {
+    *size = (size_t)llm_gguf_values_bits(g, *at, 8);
+    const char *text = (const char *)g->data + *at + 8;
+    *at += 8 + *size;
+    return text;
+}
+
+/* Whether the key's value is this string. */
+LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const char *text) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING) return false;
+    size_t at = p->at, size;
+    const char *value = llm_gguf_values_string(g, &at, &size);
+    return size == strlen(text) && memcmp(value, text, size) == 0;
+}
+
+/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
+ *
+ *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces with scores    t5: unigram
+ *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
+ *
+ * llama.cpp puts the tokenizer into the model's file, three kinds of it in the same arrays. For
+ * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
+ * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
+ * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
+ * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
+ *         gguf_values
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* The pattern that a name in tokenizer.ggml.pre means, or false. */
+LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
+                                        llm_error *error) {
+    static const struct {
+        const char *name;
+        llm_pre_tokenize_kind pattern;
+    } row[] = {{"gpt-2", LLM_PRE_TOKENIZE_GPT2},       {"phi-2", LLM_PRE_TOKENIZE_GPT2},
+               {"llama3", LLM_PRE_TOKENIZE_LLAMA3},    {"llama-v3", LLM_PRE_TOKENIZE_LLAMA3},
+               {"llama-bpe", LLM_PRE_TOKENIZE_LLAMA3}, {"falcon3", LLM_PRE_TOKENIZE_LLAMA3},
+               {"qwen2", LLM_PRE_TOKENIZE_QWEN2},      {"deepseek-r1-qwen", LLM_PRE_TOKENIZE_QWEN2},
+               {"megrez", LLM_PRE_TOKENIZE_QWEN2},     {"gpt-4o", LLM_PRE_TOKENIZE_O200K},
+               {"llama4", LLM_PRE_TOKENIZE_O200K},     {"dbrx", LLM_PRE_TOKENIZE_LLAMA3},
+               {"smaug-bpe", LLM_PRE_TOKENIZE_LLAMA3}};
+    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+        if (llm_gguf_values_is(g, "tokenizer.ggml.pre", row[i].name)) {
+            t->pattern = row[i].pattern;
+            t->ignore_merges = t->pattern == LLM_PRE_TOKENIZE_LLAMA3;
+            return true;
+        }
+    size_t at = pre ? pre->at : 0, size = 0;
+    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
+    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
+    return llm_fail(error, "tokenizer.ggml.pre: \"%.*s\" is not supported",
+                    size < 60 ? (int)size : 60, name);
+}
+
+/* The array of strings under the key, or a sentence. */
+LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
+                                                               const char *key, llm_error *error) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
+    llm_fail(error, "%s: expected an array of strings", key);
+    return NULL;
+}
+
+/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
+LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
+                                      llm_error *error) {
+    const llm_gguf_values_pair *tokens, *merges;
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
+        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
+        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
+        return false;
+    llm_buffer line = {NULL, 0, 0};
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        line.size = 0;
+        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
+        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
+            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
+                 llm_fail(error, "tokens: out of memory");
+        llm_json_node node; /* as if it stood in a vocab.json */
+        memset(&node, 0, sizeof node);
+        node.key = line.data;
+        node.key_size = size;
+        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
+    }
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
+    at = merges->at;
+    for (size_t i = 0; i < merges->count && ok; i++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const size_t left = space ? (size_t)(space - text) : 0;
+        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
+                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
+    }
+    llm_buffer_free(&line);
+    t->vocab = tokens->count;
+    return ok;
+}
+
+/* An id under the key if it is one of a control piece, or -1. */
+LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
+                                  const char *key) {
+    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
+    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
+    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
+}
+
+/* Reads pieces with scores, of either model. */
+LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
+                                       llm_error *error) {
+    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
+    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
+    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
+    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
+    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
+    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
+    t->pieces = true;
+    t->spm = llm_spm_empty();
+    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
+    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
+    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double score = llm_gguf_values_number(g, scores, id, 0.0);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        if (!(fabs(score) <= 1e30))
+            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
+                            score);
+        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
+                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
+                            error);
+    }
+    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
+    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
+        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
+    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
+    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
+    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
+ * part, and is to be freed. */
+LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
+                                     llm_error *error) {
+    llm_gguf_values g;
+    if (!llm_gguf_values_read(&g, data, size, error)) return false;
+    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
+    bool ok;
+    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
+        ok = llm_tokenizer_gguf_bytes(t, &g, error);
+    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
+        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
+    else
+        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama or t5");
+    llm_gguf_values_free(&g);
+    return ok;
+}
+
+/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
+ *
+ *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
+ *
+ * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
+ * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
+ * in its own way. Control pieces of a model become control tokens, so that they can be read and
+ * written by their names, and text between them is a text of its own: it gets its space in front,
+ * and loses it again.
+ *
+ * source  -
+ * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
+ *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* Appends the text of pieces, control tokens by their names: what stands between two of them is
+ * decoded alone, as it was encoded. */
+LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                         size_t count, llm_error *error) {
+    for (size_t start = 0, i = 0; i <= count; i++) {
+        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
+        const bool control =
+            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
+        if (i < count && !control) continue;
+        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
+        size_t size = 0;
+        const char *name =
+            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
+        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
+        start = i + 1;
+    }
+    return true;
+}
+
+/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
+LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
+    t->pieces = true;
+    t->vocab = t->spm.pieces.text.count;
+    for (size_t id = 0, size; id < t->vocab; id++) {
+        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
+        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
+            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
+            return llm_fail(error, "pieces: out of memory");
+    }
+    return true;
+}
+
+/* Reads what is no JSON. The pattern of a rank file is the one that OpenAI and Meta use with so
+ * many ranks; another one can be put into t->pattern. */
+LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
+    const char *text = (const char *)f->data;
+    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
+        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
+               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
+    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
+        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
+               llm_tokenizer_binary_pieces(t, error);
+    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
+        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
+    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
+    t->pattern = t->vocab >= 199000   ? LLM_PRE_TOKENIZE_O200K
+                 : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                                      : LLM_PRE_TOKENIZE_CL100K;
+    return true;
+}
+
 /* @tokenizer ------------------------------------------------ Tokenizer
  *
  *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
  *
- * What a program uses. A tokenizer comes from a trained BPE or from files: Hugging Face's
- * tokenizer.json, which holds everything, or GPT-2's vocab.json and merges.txt, which hold ids and
- * merges while the rest is known. llm_tokenizer_encode takes text from outside, in which the name
- * of a control token is only text; llm_tokenizer_encode_special reads control tokens, for text that
- * the program has put together itself. Neither adds any in front or behind (@bos, @eos).
+ * What a program uses. A tokenizer comes from a trained BPE or from files, which are told apart by
+ * how they begin: Hugging Face's tokenizer.json, which holds everything, GPT-2's vocab.json and
+ * merges.txt, a SentencePiece model, tiktoken's ranks, a GGUF file, llama2.c's tokenizer.bin.
+ * llm_tokenizer_encode takes text from outside, in which the name of a control token is only text;
+ * llm_tokenizer_encode_special reads control tokens, for text that the program has put together
+ * itself. Neither adds any in front or behind (@bos, @eos).
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
  *         Hugging Face tokenizers
- * needs   error buffer file json unicode pre_tokenize vocab_table bpe added_tokens tokenizer_text
- *         tokenizer_vocab tokenizer_json
+ * needs   error buffer file json unicode pre_tokenize vocab_table bpe spm added_tokens
+ *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary
  * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
  * topics  Tokenizer
  */
 
 LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_spm_free(&t->spm);
     llm_bpe_free(&t->bpe);
     llm_added_tokens_free(&t->added);
     t->vocab = 0;
@@ -26463,12 +30890,17 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
     return true;
 }
 
-/* Reads the parsed text of a tokenizer.json, or of a vocab.json when there are merges (else
- * NULL). */
+/* Reads the text of a tokenizer.json, or of a vocab.json when there are merges (else NULL), or
+ * another file. */
 LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const llm_file *merges,
                                  llm_error *error) {
     static const char end[] = "<|endoftext|>";
     llm_json j;
+    size_t first = 0;
+    while (first < text->size && text->data[first] != 0 && strchr(" \t\r\n", text->data[first]))
+        first++;
+    if (!merges && first < text->size && text->data[first] != '{')
+        return llm_tokenizer_binary_read(t, text, error);
     if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
     bool ok;
     if (merges) {
@@ -26483,11 +30915,11 @@ LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const l
     return ok;
 }
 
-/* Loads a tokenizer.json, or from a directory its tokenizer.json, or if it has none its vocab.json
- * and merges.txt: with GPT-2's pattern, and <|endoftext|> as control token if the vocabulary has
- * it. */
+/* Loads a file of any of these kinds, or from a directory its tokenizer.json, or if it has none its
+ * vocab.json and merges.txt (with GPT-2's pattern, and <|endoftext|> as control token if the
+ * vocabulary has it), or its tokenizer.model. */
 LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *error) {
-    static const char *const name[3] = {"/tokenizer.json", "/vocab.json", ""};
+    static const char *const name[4] = {"/tokenizer.json", "/vocab.json", "/tokenizer.model", ""};
     llm_bpe none = llm_bpe_empty();
     llm_tokenizer_from_bpe(t, &none, LLM_PRE_TOKENIZE_GPT2);
     llm_buffer full = {NULL, 0, 0}, list = {NULL, 0, 0};
@@ -26498,7 +30930,7 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     inner.message[0] = 0;
     size_t form = 0;
     bool ok = true;
-    for (FILE *stream = NULL; form < 3 && ok && !stream; form += !stream) {
+    for (FILE *stream = NULL; form < 4 && ok && !stream; form += !stream) {
         full.size = 0;
         ok = llm_buffer_print(&full, "%s%s", path, name[form]);
         stream = ok ? fopen(full.data, "rb") : NULL;
@@ -26533,6 +30965,7 @@ LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, siz
  * whole characters. */
 LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
                                   size_t count, llm_error *error) {
+    if (t->pieces) return llm_tokenizer_binary_decode(t, out, ids, count, error);
     for (size_t i = 0; i < count; i++) {
         const char *bytes = "";
         size_t size = 0;
@@ -26548,6 +30981,534 @@ LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const
         if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
     }
     return true;
+}
+
+/* @bos ------------------------------------------------------ Beginning-of-sequence token
+ *
+ *     P(x_1 .. x_n) = P(x_1 | BOS) P(x_2 | BOS, x_1) ... P(x_n | BOS, x_1 .. x_(n-1))
+ *
+ * A model predicts a token from those before it, and before the first one there is none: without
+ * BOS its probability is not defined, and a score can only leave it out. BOS stands there instead.
+ * It also marks where a document begins when several share a row. Which token it is and whether
+ * text gets one is the model's matter and stands in its tokenizer_config.json: Llama yes, GPT-2 no
+ * (its <|endoftext|> can play the part), Qwen has none. What is easily got wrong: a chat template
+ * that writes BOS, and a tokenizer that adds one more. A model has never seen two, and answers a
+ * little worse without a word.
+ *
+ * source  Touvron et al. 2023, "LLaMA: open and efficient foundation language models" (its
+ *         tokenizer); Hugging Face transformers, tokenizer_config.json
+ * needs   error json tokenizer_json tokenizer logsumexp
+ * see     @eos @pad @special_tokens
+ * topics  BOS Token (Beginning of Sequence)
+ */
+typedef struct {
+    int id;   /* -1: the model has none */
+    bool add; /* text gets one */
+} llm_bos;
+
+/* Reads bos_token and add_bos_token from a tokenizer_config.json; `absent` is the policy of a file
+ * that does not say (transformers 4: true for the Llama family, false for GPT-2). */
+LLM_API bool llm_bos_read(llm_bos *bos, const llm_tokenizer *t, const char *config, size_t size,
+                          bool absent, llm_error *error) {
+    llm_json j;
+    if (!llm_json_parse(&j, config, size, error)) return false;
+    const llm_json_node *token = llm_json_get(&j, j.node, "bos_token");
+    if (token && token->kind == LLM_JSON_OBJECT) token = llm_json_get(&j, token, "content");
+    const bool named = token && token->kind == LLM_JSON_STRING;
+    bos->add = llm_tokenizer_json_flag(&j, j.node, "add_bos_token", named && absent);
+    bos->id = named ? llm_tokenizer_id(t, token->text) : -1;
+    bool ok = true;
+    if (named && bos->id < 0)
+        ok = llm_fail(error, "bos_token: \"%.60s\" is no token", token->text);
+    else if (bos->add && !named)
+        ok = llm_fail(error, "bos_token: add_bos_token wants one, found none");
+    llm_json_free(&j);
+    return ok;
+}
+
+/* Puts BOS in front of ids (n, room for n + 1) if text gets one and none stands there. Returns the
+ * new n. */
+LLM_API size_t llm_bos_prepend(int *ids, size_t n, llm_bos bos) {
+    if (!bos.add || (n > 0 && ids[0] == bos.id)) return n;
+    for (size_t i = n; i > 0; i--) ids[i] = ids[i - 1];
+    ids[0] = bos.id;
+    return n + 1;
+}
+
+/* Whether ids begin with more than one BOS: a template and a tokenizer have both written it. */
+LLM_API bool llm_bos_doubled(const int *ids, size_t n, int id) {
+    return n > 1 && ids[0] == id && ids[1] == id;
+}
+
+/* Rows of T tokens being filled; any array may be NULL. */
+typedef struct {
+    int *ids, *document, *position; /* each (B,T) */
+    size_t T, at;
+} llm_bos_rows;
+
+/* The next place of the rows: a token of a document, or of none (-1). Positions count on within a
+ * document, and from 0 where it goes on in a new row: what was before cannot be seen from there. */
+LLM_API void llm_bos_put(llm_bos_rows *r, int id, int document, size_t i, size_t *position) {
+    *position = i == 0 || r->at % r->T == 0 ? 0 : *position + 1;
+    if (r->ids) r->ids[r->at] = id;
+    if (r->document) r->document[r->at] = document;
+    if (r->position) r->position[r->at] = (int)*position;
+    r->at++;
+}
+
+/* ids, document, position (B,T each, or NULL) <- D documents, number d in tokens[start[d]] up to
+ * start[d + 1], each with BOS in front (one that it brings along counts). Returns B: call it with
+ * NULLs first. Documents follow each other and are cut where a row ends; with `whole`, one that
+ * does not fit into the rest of a row begins the next, and only what is longer than a row is lost.
+ * What stays free holds pad, document -1, position 0. Empty documents take no place. */
+LLM_API size_t llm_bos_pack(int *ids, int *document, int *position, const int *tokens,
+                            const size_t *start, size_t D, size_t T, bool whole, int bos, int pad) {
+    LLM_ASSERT(T > 0);
+    llm_bos_rows r = {ids, document, position, T, 0};
+    size_t p = 0;
+    for (size_t d = 0; d < D; d++) {
+        const int *text = tokens + start[d];
+        const size_t n = start[d + 1] - start[d];
+        if (n == 0) continue;
+        const size_t missing = text[0] != bos;
+        size_t length = n + missing;
+        if (whole && length > T) length = T;
+        while (whole && r.at % T > 0 && length > T - r.at % T) llm_bos_put(&r, pad, -1, 0, &p);
+        for (size_t i = 0; i < length; i++)
+            llm_bos_put(&r, i < missing ? bos : text[i - missing], (int)d, i, &p);
+    }
+    while (r.at % T > 0) llm_bos_put(&r, pad, -1, 0, &p);
+    return r.at / T;
+}
+
+/* log P(first token = id | BOS), from logits (V) behind BOS: the one row that knows of no text. */
+LLM_API double llm_bos_unconditional(const float *logits, int id, size_t V) {
+    return (double)(logits[id] - llm_logsumexp(logits, V));
+}
+
+/* log P of a text from logits (n,V), whose row t was computed from ids[0] .. ids[t]. Where ids (n)
+ * begin with BOS this is the whole text; where they do not, the first token's term is missing. */
+LLM_API double llm_bos_score(const float *logits, const int *ids, size_t n, size_t V) {
+    double sum = 0.0;
+    for (size_t t = 0; t + 1 < n; t++) sum += llm_bos_unconditional(logits + t * V, ids[t + 1], V);
+    return sum;
+}
+
+/* @eos ------------------------------------------------------ End-of-sequence and stop conditions
+ *
+ *     a text ends:  an EOS was drawn  |  a stop string stands in it  |  it has `most` tokens
+ *
+ * A model that has never seen how texts end cannot end one: EOS is the token for it, and a document
+ * in training gets one unless it was cut off before its end. Models have several (Llama 3: end of
+ * text, end of turn). Stop strings are the user's ends, and they know nothing of tokens: "\n\nUser"
+ * may begin in the middle of one and end in the middle of the fourth behind it. So the decoded
+ * bytes run through one Knuth-Morris-Pratt automaton for each string, which costs a step a byte and
+ * never looks back. Its state is the length of the longest beginning of the string that the text
+ * ends with: just as many bytes may yet belong to a match and must not be shown.
+ *
+ * source  Knuth, Morris & Pratt 1977, "Fast pattern matching in strings"; Kemeny & Snell 1960,
+ *         "Finite Markov chains", chapter 3 (absorbing chains)
+ * needs   arena buffer
+ * see     @bos, @decoding (stops at the tokens and feeds a listener), @token_id (whole characters)
+ * topics  EOS Token (End of Sequence)
+ */
+
+/* Puts EOS behind the document ids (n, room for `most`) unless it has one. A document that does not
+ * end within `most` tokens is cut and gets none: its end is not there. Returns the new n. */
+LLM_API size_t llm_eos_append(int *ids, size_t n, size_t most, int eos) {
+    if (n >= most) return most;
+    if (n > 0 && ids[n - 1] == eos) return n;
+    ids[n] = eos;
+    return n + 1;
+}
+
+/* A stop string: text[start] on in the list, of which the first `matched` bytes have just come. */
+typedef struct {
+    size_t start, size, matched;
+} llm_eos_string;
+
+typedef struct {
+    llm_buffer list; /* of llm_eos_string */
+    llm_buffer text; /* of all strings */
+    llm_buffer back; /* of size_t, one for each byte of text: how much stays when the next fails */
+    llm_buffer held; /* bytes that may be the beginning of a stop string */
+    bool found;
+} llm_eos_stop;
+
+/* A list starts as zeros. This frees it, and makes it zeros again. */
+LLM_API void llm_eos_stop_free(llm_eos_stop *s) {
+    llm_buffer_free(&s->list);
+    llm_buffer_free(&s->text);
+    llm_buffer_free(&s->back);
+    llm_buffer_free(&s->held);
+    s->found = false;
+}
+
+/* The state of a string behind one more byte. */
+LLM_API size_t llm_eos_next(const char *string, const size_t *back, size_t matched, char byte) {
+    while (matched > 0 && string[matched] != byte) matched = back[matched - 1];
+    return matched + (string[matched] == byte);
+}
+
+/* Adds a stop string; size > 0. False when memory is out. */
+LLM_API bool llm_eos_stop_add(llm_eos_stop *s, const char *string, size_t size) {
+    LLM_ASSERT(size > 0);
+    const llm_eos_string one = {s->text.size, size, 0};
+    const size_t none = 0;
+    if (!llm_buffer_put(&s->text, string, size)) return false;
+    for (size_t i = 0; i < size; i++)
+        if (!llm_buffer_put(&s->back, &none, sizeof none)) return false;
+    size_t *back = (size_t *)(void *)s->back.data + one.start;
+    for (size_t i = 1; i < size; i++) /* the string run through itself, one byte late */
+        back[i] = llm_eos_next(string, back, back[i - 1], string[i]);
+    return llm_buffer_put(&s->list, &one, sizeof one);
+}
+
+/* Appends to out what can be shown behind the next bytes of the text. Once a stop string is
+ * complete, s->found is true, what stood before it has been given out, and nothing comes any more.
+ * Of several that end at the same byte the longest counts. False when memory is out. */
+LLM_API bool llm_eos_stop_feed(llm_eos_stop *s, llm_buffer *out, const char *bytes, size_t size) {
+    llm_eos_string *list = (llm_eos_string *)(void *)s->list.data;
+    const size_t strings = s->list.size / sizeof *list;
+    size_t longest = 0;
+    if (s->found || size == 0) return true;
+    for (size_t i = 0; i < size && !s->found; i++) {
+        longest = 0;
+        if (!llm_buffer_put(&s->held, &bytes[i], 1)) return false;
+        for (size_t k = 0; k < strings; k++) {
+            llm_eos_string *one = &list[k];
+            const size_t *back = (const size_t *)(const void *)s->back.data + one->start;
+            one->matched = llm_eos_next(s->text.data + one->start, back, one->matched, bytes[i]);
+            const bool whole = one->matched == one->size;
+            if (one->matched > longest && (whole || !s->found)) longest = one->matched;
+            if (whole && !s->found) longest = one->matched, s->found = true;
+        }
+    }
+    const size_t shown = s->held.size - longest;
+    if (!llm_buffer_put(out, s->held.data, shown)) return false;
+    memmove(s->held.data, s->held.data + shown, longest);
+    s->held.size = s->found ? 0 : longest;
+    return true;
+}
+
+/* The text has ended otherwise: what was held back was text after all. The list is ready for the
+ * next text. */
+LLM_API bool llm_eos_stop_flush(llm_eos_stop *s, llm_buffer *out) {
+    llm_eos_string *list = (llm_eos_string *)(void *)s->list.data;
+    const bool ok = llm_buffer_put(out, s->held.data, s->held.size);
+    for (size_t k = 0; k < s->list.size / sizeof *list; k++) list[k].matched = 0;
+    s->held.size = 0;
+    s->found = false;
+    return ok;
+}
+
+typedef enum { LLM_EOS_NONE, LLM_EOS_TOKEN, LLM_EOS_STRING, LLM_EOS_MOST } llm_eos_reason;
+
+/* Why a text of n generated tokens, the last of which is `last`, ends here. eos (count): the tokens
+ * that end it; stop may be NULL. */
+LLM_API llm_eos_reason llm_eos_check(int last, size_t n, const int *eos, size_t count,
+                                     const llm_eos_stop *stop, size_t most) {
+    for (size_t k = 0; k < count && n > 0; k++)
+        if (last == eos[k]) return LLM_EOS_TOKEN;
+    if (stop && stop->found) return LLM_EOS_STRING;
+    return n >= most ? LLM_EOS_MOST : LLM_EOS_NONE;
+}
+
+/* logits (V) of the token behind n generated ones: no EOS before there are `least`. */
+LLM_API void llm_eos_suppress(float *logits, const int *eos, size_t count, size_t n, size_t least) {
+    for (size_t k = 0; k < count && n < least; k++) logits[eos[k]] = -INFINITY;
+}
+
+/* The law of the length of a Markov chain's texts: p[n], for n < most, is the probability of n
+ * tokens and then EOS, p[most] that of more. p (most + 1), first (V): of the first token,
+ * transition (V,V): rows sum to 1; that of EOS is not read. Scratch: 2 V doubles, given back. */
+LLM_API void llm_eos_length_dist(double *p, const double *first, const double *transition, size_t V,
+                                 int eos, size_t most, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *now = llm_arena_doubles(arena, V), *next = llm_arena_doubles(arena, V);
+    memcpy(now, first, V * sizeof *now);
+    p[most] = 1.0;
+    for (size_t n = 0; n < most; n++) {
+        p[n] = now[eos];
+        for (size_t b = 0; b < V; b++) next[b] = 0.0;
+        for (size_t a = 0; a < V; a++)
+            for (size_t b = 0; b < V && a != (size_t)eos; b++)
+                next[b] += now[a] * transition[a * V + b];
+        memcpy(now, next, V * sizeof *now);
+    }
+    for (size_t n = 0; n < most; n++) p[most] -= p[n];
+    if (p[most] < 0.0) p[most] = 0.0; /* rounding */
+    arena->used = mark;
+}
+
+/* @pad ------------------------------------------------------ Padding token
+ *
+ *     ids     7 8 9 . .    mask 1 1 1 0 0    labels 7 8 9 x x    position 0 1 2 2 2      x: ignored
+ *              5 . . . .         1 0 0 0 0           5 x x x x             0 0 0 0 0
+ *
+ * Texts have lengths and arrays have rows, so a batch is filled up with a token that means nothing.
+ * Nothing may depend on it: attention masks it, the loss ignores it, positions do not count it.
+ * Generation pads on the left, so that all rows go on at the same column. What is easily got wrong:
+ * most models have no pad token and use EOS; a label is then ignored for where it stands, never for
+ * which token it is, or the model learns no end. Padding also costs what tokens cost. Batches of
+ * similar lengths waste little of it. Leaving it out altogether (varlen) puts all rows behind each
+ * other, with the places where they begin, cu_seqlens, beside them.
+ *
+ * source  Hugging Face transformers, DataCollatorForLanguageModeling; Dao 2023, "FlashAttention-2"
+ *         (flash_attn_varlen_func, unpad_input and pad_input)
+ * needs   argsort arena cross_entropy
+ * see     @eos @bos (packing), @causal_attn
+ * topics  Padding Token
+ */
+
+/* n rounded up to a multiple. */
+LLM_API size_t llm_pad_round(size_t n, size_t multiple) {
+    LLM_ASSERT(multiple > 0);
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+/* The T of a batch: the longest of the texts which (B), rounded up. Text d is start[d] up to
+ * start[d + 1]. */
+LLM_API size_t llm_pad_length(const size_t *start, const size_t *which, size_t B, size_t multiple) {
+    size_t longest = 0;
+    for (size_t b = 0; b < B; b++) {
+        const size_t n = start[which[b] + 1] - start[which[b]];
+        if (n > longest) longest = n;
+    }
+    return llm_pad_round(longest, multiple);
+}
+
+/* ids, mask, labels, position (B,T; any may be NULL) <- the texts which (B), none longer than T.
+ * labels are the ids, not shifted. Positions count the tokens before; pads repeat the last one. */
+LLM_API void llm_pad_collate(int *ids, bool *mask, int *labels, int *position, const int *tokens,
+                             const size_t *start, const size_t *which, size_t B, size_t T, int pad,
+                             bool left) {
+    for (size_t b = 0; b < B; b++) {
+        const int *text = tokens + start[which[b]];
+        const size_t n = start[which[b] + 1] - start[which[b]];
+        LLM_ASSERT(n <= T);
+        const size_t from = left ? T - n : 0;
+        for (size_t t = 0, seen = 0; t < T; t++) {
+            const bool real = t >= from && t - from < n;
+            const size_t at = b * T + t;
+            seen += real;
+            if (ids) ids[at] = real ? text[t - from] : pad;
+            if (mask) mask[at] = real;
+            if (labels) labels[at] = real ? text[t - from] : (int)LLM_CROSS_ENTROPY_IGNORE;
+            if (position) position[at] = seen > 0 ? (int)seen - 1 : 0;
+        }
+    }
+}
+
+/* Batches of N texts, each of at most `budget` places, pads included; only a text that is longer
+ * than that is alone in one that exceeds it. order (N): the texts by length; batch (N + 1): the
+ * texts order[batch[k]] up to order[batch[k + 1]] are number k. Returns how many. The loader should
+ * draw the batches in random order: as they stand, short texts come first. Scratch: N floats and
+ * that of llm_argsort. */
+LLM_API size_t llm_pad_bucket(size_t *order, size_t *batch, const size_t *start, size_t N,
+                              size_t budget, size_t multiple, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *length = llm_arena_floats(arena, N);
+    for (size_t d = 0; d < N; d++) {
+        LLM_ASSERT(start[d + 1] - start[d] < 1 << 24); /* a float is exact */
+        length[d] = (float)(start[d + 1] - start[d]);
+    }
+    llm_argsort(order, length, N);
+    size_t batches = 0;
+    for (size_t i = 0, first = 0; i < N; i++) { /* the last one in is the longest */
+        const size_t T = llm_pad_length(start, order + i, 1, multiple);
+        if (i == 0 || (i + 1 - first) * T > budget) batch[batches++] = first = i;
+    }
+    batch[batches] = N;
+    arena->used = mark;
+    return batches;
+}
+
+/* The share of places that hold a pad, in batches of the texts in this order. */
+LLM_API double llm_pad_waste(const size_t *start, const size_t *order, const size_t *batch,
+                             size_t batches, size_t multiple) {
+    size_t real = 0, places = 0;
+    for (size_t k = 0; k < batches; k++) {
+        const size_t B = batch[k + 1] - batch[k];
+        places += B * llm_pad_length(start, order + batch[k], B, multiple);
+        for (size_t i = batch[k]; i < batch[k + 1]; i++)
+            real += start[order[i] + 1] - start[order[i]];
+    }
+    return places > 0 ? 1.0 - (double)real / (double)places : 0.0;
+}
+
+/* The layout without padding: cu (B + 1) gets the first row of each text and N, the number of all
+ * tokens, which is returned; index (N) where in mask (B,T) each of them stands, place (B,T) its
+ * number, -1 for a pad. index and place have room for B T; either may be NULL. */
+LLM_API size_t llm_pad_varlen(int *cu, int *index, int *place, const bool *mask, size_t B,
+                              size_t T) {
+    LLM_ASSERT(B * T <= INT_MAX);
+    size_t N = 0;
+    for (size_t at = 0; at < B * T; at++) {
+        if (at % T == 0) cu[at / T] = (int)N;
+        if (place) place[at] = mask[at] ? (int)N : -1;
+        if (!mask[at]) continue;
+        if (index) index[N] = (int)at;
+        N++;
+    }
+    for (size_t b = T > 0 ? B : 0; b <= B; b++) cu[b] = (int)N;
+    return N;
+}
+
+/* y (rows,C) <- row from[r] of x for each row r, zeros where that is -1; with `add`, y +=. Unpad is
+ * from = index, repad from = place. Each is the other's transpose, so the gradient of one is the
+ * other one with add. */
+LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows, size_t C,
+                          bool add) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < C; c++) {
+            const float moved = from[r] < 0 ? 0.0f : x[(size_t)from[r] * C + c];
+            y[r * C + c] = add ? y[r * C + c] + moved : moved;
+        }
+}
+
+/* @vocab_size ----------------------------------------------- Vocabulary size as a cost
+ *
+ *     tokens per byte of text = a + b V^-c                     more ids: shorter text, ever less so
+ *     training FLOPs = 6 (N + V d) tokens                      N: the parameters without vocabulary
+ *
+ * A larger vocabulary says the same text in fewer tokens, so that every layer runs less often; but
+ * each id adds a row of d numbers to the embedding and a logit to every softmax. Their product has
+ * one minimum, and it lies at larger V for larger models: to them a row is cheap beside N. What the
+ * formula leaves out: loss, memory for the logits, and rows so rare that they are never trained.
+ * Rounding V up to a multiple of 64 or 128 makes the matrices fit the hardware; logits of ids that
+ * do not exist are then -inf, so that they get no probability and no gradient.
+ *
+ * source  Tao et al. 2024, "Scaling laws with vocabulary: larger models deserve larger
+ *         vocabularies"; Kaplan et al. 2020, "Scaling laws for neural language models" (6 N FLOPs)
+ * needs   base
+ * see     @bpe_train @tokenizer_training @softmax
+ * topics  Vocabulary Size
+ */
+
+/* The smallest multiple that is V or more. */
+LLM_API size_t llm_vocab_size_pad(size_t V, size_t multiple) {
+    LLM_ASSERT(multiple > 0 && V <= SIZE_MAX - multiple);
+    return (V + multiple - 1) / multiple * multiple;
+}
+
+/* logits (N,P): the columns from V on, which are no ids, become -inf: softmax makes them 0, and the
+ * gradient p - y with them. */
+LLM_API void llm_vocab_size_mask(float *logits, size_t N, size_t V, size_t P) {
+    LLM_ASSERT(V <= P);
+    for (size_t i = 0; i < N; i++)
+        for (size_t v = V; v < P; v++) logits[i * P + v] = -INFINITY;
+}
+
+typedef struct {
+    double embedding;    /* parameters of the vocabulary: V d, twice that where not tied */
+    double share;        /* of all parameters */
+    double tokens;       /* that the text takes */
+    double flops;        /* to train on it once */
+    double softmax;      /* of these, for the logits: their share */
+    double logits_bytes; /* float logits of one batch of tokens */
+} llm_vocab_size_costs;
+
+/* Of a model with N other parameters, width d and V ids on `bytes` of text at tokens_per_byte, with
+ * `batch` tokens at a time. Looking up a row costs nothing, so an embedding that is not tied adds
+ * parameters but no FLOPs. */
+LLM_API llm_vocab_size_costs llm_vocab_size_cost(double N, double d, double V, bool tied,
+                                                 double bytes, double tokens_per_byte,
+                                                 double batch) {
+    llm_vocab_size_costs c;
+    c.embedding = (tied ? 1.0 : 2.0) * V * d;
+    c.share = c.embedding / (c.embedding + N);
+    c.tokens = bytes * tokens_per_byte;
+    c.flops = 6.0 * (N + V * d) * c.tokens;
+    c.softmax = V * d / (N + V * d);
+    c.logits_bytes = 4.0 * V * batch;
+    return c;
+}
+
+/* y = a + b V^-c */
+typedef struct {
+    double a, b, c;
+    double squares; /* the sum of squared residuals */
+} llm_vocab_size_curve;
+
+/* The best a and b for a given c: a line through the points (V^-c, y). */
+LLM_API llm_vocab_size_curve llm_vocab_size_line(const double *V, const double *y, size_t n,
+                                                 double c) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        x_mean += pow(V[i], -c) / (double)n;
+        y_mean += y[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const double x = pow(V[i], -c) - x_mean;
+        xx += x * x;
+        xy += x * (y[i] - y_mean);
+    }
+    llm_vocab_size_curve f = {0.0, xx > 0.0 ? xy / xx : 0.0, c, 0.0};
+    f.a = y_mean - f.b * x_mean;
+    for (size_t i = 0; i < n; i++) {
+        const double r = f.a + f.b * pow(V[i], -c) - y[i];
+        f.squares += r * r;
+    }
+    return f;
+}
+
+/* Least squares for V (n), y (n), n >= 3. Only c is searched for, between 0.01 and 4: a grid on a
+ * log scale, then golden sections around its best point. */
+LLM_API llm_vocab_size_curve llm_vocab_size_fit(const double *V, const double *y, size_t n) {
+    const double step = log(4.0 / 0.01) / 60.0, golden = 0.6180339887498949;
+    llm_vocab_size_curve best = llm_vocab_size_line(V, y, n, 0.01);
+    LLM_ASSERT(n >= 3);
+    for (int i = 1; i <= 60; i++) {
+        const llm_vocab_size_curve f = llm_vocab_size_line(V, y, n, 0.01 * exp(step * i));
+        if (f.squares < best.squares) best = f;
+    }
+    double low = log(best.c) - step, high = log(best.c) + step;
+    for (int i = 0; i < 80; i++) {
+        const double left = high - golden * (high - low), right = low + golden * (high - low);
+        if (llm_vocab_size_line(V, y, n, exp(left)).squares <
+            llm_vocab_size_line(V, y, n, exp(right)).squares)
+            high = right;
+        else
+            low = left;
+    }
+    return llm_vocab_size_line(V, y, n, exp(0.5 * (low + high)));
+}
+
+/* The V between low and high with the fewest FLOPs for a fixed text: where the derivative of
+ * (N + V d) (a + b V^-c) is 0. Times V^(c+1) / d that is a V^(c+1) + b (1 - c) V - N b c / d, which
+ * has one positive root for a, b, c > 0. */
+LLM_API double llm_vocab_size_best(const llm_vocab_size_curve *f, double N, double d, double low,
+                                   double high) {
+    LLM_ASSERT(f->a > 0.0 && f->b > 0.0 && f->c > 0.0 && low > 0.0 && low <= high);
+    for (int i = 0; i < 200; i++) {
+        const double V = 0.5 * (low + high);
+        const double slope =
+            f->a * pow(V, f->c + 1.0) + f->b * (1.0 - f->c) * V - N * f->b * f->c / d;
+        if (slope < 0.0)
+            low = V;
+        else
+            high = V;
+    }
+    return 0.5 * (low + high);
+}
+
+/* best vocabulary parameters = k N^gamma, least squares in logarithms over n >= 2 models; Tao et
+ * al. find gamma near 0.83: the vocabulary grows slower than the rest. */
+LLM_API void llm_vocab_size_scaling(double *k, double *gamma, const double *N,
+                                    const double *embedding, size_t n) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    LLM_ASSERT(n >= 2);
+    for (size_t i = 0; i < n; i++) {
+        x_mean += log(N[i]) / (double)n;
+        y_mean += log(embedding[i]) / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        xx += (log(N[i]) - x_mean) * (log(N[i]) - x_mean);
+        xy += (log(N[i]) - x_mean) * (log(embedding[i]) - y_mean);
+    }
+    *gamma = xy / xx;
+    *k = exp(y_mean - *gamma * x_mean);
 }
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
@@ -26621,9 +31582,9 @@ LLM_API void llm_attention_pool_forward(float *a, float *c, const float *e, cons
     }
 }
 
-/* de (T,S), dh (S,C) += <- dc (T,C) and forward's a, c, h, length; either may be NULL. da_ij = dc_i.h_j
- * and its mean under a is dc_i.c_i, so the softmax needs no second pass: de_ij = a_ij dc_i.(h_j -
- * c_i): up for what lies where the gradient wants the mean to go. */
+/* de (T,S), dh (S,C) += <- dc (T,C) and forward's a, c, h, length; either may be NULL. da_ij =
+ * dc_i.h_j and its mean under a is dc_i.c_i, so the softmax needs no second pass: de_ij = a_ij
+ * dc_i.(h_j - c_i): up for what lies where the gradient wants the mean to go. */
 LLM_API void llm_attention_pool_backward(float *de, float *dh, const float *dc, const float *a,
                                          const float *c, const float *h, size_t length, size_t T,
                                          size_t S, size_t C) {
@@ -26717,8 +31678,8 @@ LLM_API size_t llm_attention_hard(const float *a, size_t n, llm_rng *rng) {
 }
 
 /* de (n) += an estimate of the gradient of the expected loss: (loss - baseline) d log a_drawn / de,
- * where the derivative is (l == drawn) - a_l. Its mean is exact whatever the baseline; near the mean
- * loss it has the least noise. */
+ * where the derivative is (l == drawn) - a_l. Its mean is exact whatever the baseline; near the
+ * mean loss it has the least noise. */
 LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, size_t drawn,
                                          float loss, float baseline) {
     for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
@@ -26963,9 +31924,10 @@ LLM_API void llm_luong_local_place_backward(float *ds, float *dw, float *dv, con
     arena->used = mark;
 }
 
-/* soft, a (T,S), c (T,C) <- e (T,S), h (S,C), and place (T), or NULL for local-m: row t is around
- * t. soft is the softmax of the window and a what is read with, 0 outside; local-m has a = soft,
- * and they may be one array. e and h outside of all windows are not read; a and soft may not be e. */
+/* soft, a (T,S), c (T,C) <- e (T,S), h (S,C), and place (T), or NULL for local-m: row t is
+ * around t. soft is the softmax of the window and a what is read with, 0 outside; local-m has a
+ * = soft, and they may be one array. e and h outside of all windows are not read; a and soft may
+ * not be e. */
 LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const float *e,
                                      const float *h, const float *place, size_t T, size_t S,
                                      size_t C, size_t R) {
@@ -27133,9 +32095,9 @@ LLM_API void llm_qkv_norm_forward(float *q, float *k, float *q_root, float *k_ro
     llm_rmsnorm_forward(k, k_root, k, k_gain, c->B * c->Hkv * c->T, c->D, eps);
 }
 
-/* dq_in, dk_in, dq_gain (D), dk_gain (D) += <- dq, dk, the gradients of what forward made, and q_in,
- * k_in, what it was given (a copy: it works in place), with its roots and gains. The gains are one
- * for all heads, so theirs is a sum over B H T rows. dq_in may not be dq. */
+/* dq_in, dk_in, dq_gain (D), dk_gain (D) += <- dq, dk, the gradients of what forward made, and
+ * q_in, k_in, what it was given (a copy: it works in place), with its roots and gains. The gains
+ * are one for all heads, so theirs is a sum over B H T rows. dq_in may not be dq. */
 LLM_API void llm_qkv_norm_backward(float *dq_in, float *dk_in, float *dq_gain, float *dk_gain,
                                    const float *dq, const float *dk, const float *q_in,
                                    const float *k_in, const float *q_root, const float *k_root,
@@ -27809,15 +32771,15 @@ LLM_API void llm_causal_mask_balance(size_t *order, size_t n) {
 
 /* @masked_score --------------------------------------------- Masked scores and safe softmax
  *
- *     p_ij = exp(s_ij + b_ij - m_i) / sum_l exp(s_il + b_il - m_i)     over allowed l; else p_ij = 0
+ *     p_ij = exp(s_ij + b_ij - m_i) / sum_l exp(s_il + b_il - m_i)    over allowed l; else p_ij = 0
  *     m_i  = max over allowed l of s_il + b_il         lse_i = m_i + log sum
  *
  * Softmax in which some entries do not take part. What is masked is not read: it may be NaN, and
  * gets weight 0 and no gradient. A query that may see nothing (padding on the left, more queries
  * than keys) gets a row of zeros and lse -inf, where exp(-inf - -inf) would be NaN and reach every
  * weight of the model in one backward pass. b is a bias that is added to scores, learned or not:
- * ALiBi's slopes, T5's buckets, a table of pairs; it may be one for all texts, heads or queries, and
- * its gradient is then the sum over what shared it.
+ * ALiBi's slopes, T5's buckets, a table of pairs; it may be one for all texts, heads or queries,
+ * and its gradient is then the sum over what shared it.
  *
  * Masks as numbers are the older way: 0 or -inf are added, or -1e9, or the least number of the
  * format. -1e9 is a score like others, and loses against one of -2e9; in half precision it does not
@@ -28568,6 +33530,259 @@ LLM_API void llm_causal_attn_jacobian(float *jacobian, const float *out, const f
     }
 }
 
+/* @attn_head ------------------------------------------------ One head as a circuit
+ *
+ *     y = sum_h y_h          y_h = O_h W_O,h^T = P_h x (W_V,h^T W_O,h^T)
+ *     dL/dxi_h = dO_h.O_h    for a gate xi_h = 1 on head h: O_h -> xi_h O_h
+ *
+ * The concatenation and its projection are a sum: each head reads the residual stream, moves what
+ * it read from token to token by P_h, and adds its own vector to the stream. So heads can be looked
+ * at, removed or built one by one. W_Q,h and W_K,h matter only as the product that says who looks
+ * at whom (QK circuit), W_V,h and W_O,h only as the one that says what is written (OV circuit).
+ *
+ * How much a head matters is asked by removing it, which takes a pass for each head, or by the
+ * derivative of the loss in its gate: all heads in one pass, to first order. Removing by zero also
+ * removes what the head says on average, whatever the text; replacing by the mean removes only what
+ * it says about this text.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Michel, Levy &
+ *         Neubig 2019, "Are Sixteen Heads Really Better than One?", eq. 2 and 3
+ * needs   -
+ * see     @attn_head_circuit (heads built by hand), @mha (pruning), @attn_visual
+ * topics  Attention Head
+ */
+
+/* y (N,C) <- what head h adds to the stream: rows of merged (N,H D), the heads' outputs side by
+ * side before the projection wo (C,H D). Without b_O, which belongs to no head. */
+LLM_API void llm_attn_head_forward(float *y, const float *merged, const float *wo, size_t h,
+                                   size_t N, size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float *o = merged + (n * H + h) * D, *w = wo + (c * H + h) * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += o[d] * w[d];
+            y[n * C + c] = sum;
+        }
+}
+
+/* dmerged (N,H D), dwo (C,H D) += <- dy (N,C) of head h alone; either may be NULL. */
+LLM_API void llm_attn_head_backward(float *dmerged, float *dwo, const float *dy,
+                                    const float *merged, const float *wo, size_t h, size_t N,
+                                    size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t at = (n * H + h) * D + d, weight = (c * H + h) * D + d;
+                if (dmerged) dmerged[at] += dy[n * C + c] * wo[weight];
+                if (dwo) dwo[weight] += dy[n * C + c] * merged[at];
+            }
+}
+
+/* gated (N,H D) <- xi_h times head h's part of merged (N,H D); xi (H). gated may be merged. */
+LLM_API void llm_attn_head_gate_forward(float *gated, const float *merged, const float *xi,
+                                        size_t N, size_t H, size_t D) {
+    for (size_t i = 0; i < N * H * D; i++) gated[i] = xi[i / D % H] * merged[i];
+}
+
+/* dmerged (N,H D), dxi (H) += <- dgated (N,H D); either may be NULL. The sum for a head runs over
+ * all tokens of the batch, in double. */
+LLM_API void llm_attn_head_gate_backward(float *dmerged, float *dxi, const float *dgated,
+                                         const float *merged, const float *xi, size_t N, size_t H,
+                                         size_t D) {
+    for (size_t i = 0; dmerged && i < N * H * D; i++) dmerged[i] += xi[i / D % H] * dgated[i];
+    for (size_t h = 0; dxi && h < H; h++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (n * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        dxi[h] += (float)sum;
+    }
+}
+
+/* importance (H) += the part of one text in Michel's measure, the mean over texts of |dL/dxi_h|:
+ * dgated and merged are those of this text alone. Per text, since gradients of several would cancel
+ * in one sum. Divide by the number of texts, and by the norm over the heads of a layer when layers
+ * are to be compared. */
+LLM_API void llm_attn_head_importance(float *importance, const float *dgated, const float *merged,
+                                      size_t T, size_t H, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0;
+        for (size_t t = 0; t < T; t++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (t * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        importance[h] += (float)fabs(sum);
+    }
+}
+
+/* merged (N,H D): head h is replaced by its mean over the N tokens, or by zero. */
+LLM_API void llm_attn_head_ablate(float *merged, bool by_mean, size_t h, size_t N, size_t H,
+                                  size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t d = 0; d < D; d++) {
+        double mean = 0.0;
+        for (size_t n = 0; by_mean && n < N; n++) mean += (double)merged[(n * H + h) * D + d];
+        for (size_t n = 0; n < N; n++)
+            merged[(n * H + h) * D + d] = by_mean ? (float)(mean / (double)N) : 0.0f;
+    }
+}
+
+/* @attn_head_circuit ---------------------------------------- Heads built by hand
+ *
+ *     s_ij = x_i^T W_QK x_j (j <= i)     P = softmax(s)     y_i = sum_j P_ij W_OV x_j
+ *
+ * Two matrices are a head: W_QK = W_Q^T W_K says who looks at whom, W_OV = W_O W_V what is copied.
+ * Written like this its weights can be read, and set. A stream with a one-hot code for the token
+ * and one for the place, side by side, is enough for the heads that people find in trained models:
+ *
+ *     previous token   W_QK: query place t meets key place t - 1
+ *     first token      W_QK: every query meets key place 0
+ *     same token       W_QK: query token v meets key token v
+ *     induction        in layer 2: query token v meets a key whose PREVIOUS token is v, which a
+ *                      previous-token head of layer 1 has written there
+ *
+ * The last needs two layers: "I am the token after an earlier v" is something a key cannot say
+ * about itself before some head has told it. With it, a text that repeats itself is continued: ...
+ * A B ... A -> B, whatever A and B are. Big scores stand in for a hard maximum.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Olsson et al.
+ *         2022, "In-context Learning and Induction Heads"
+ * needs   arena matmul softmax
+ * see     @attn_head @causal_attn
+ * topics  -
+ */
+
+/* y (T,C) += what the head adds, att (T,T) <- its weights, 0 above the diagonal; x (T,C), wqk
+ * (C,C), wov (C,C). Scratch: 2 T C floats. */
+LLM_API void llm_attn_head_circuit_forward(float *y, float *att, const float *x, const float *wqk,
+                                           const float *wov, size_t T, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C); /* row j: W_QK x_j */
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T; i++) {
+        float *p = att + i * T;
+        for (size_t j = 0; j < T; j++) {
+            p[j] = j <= i ? 0.0f : -INFINITY;
+            for (size_t c = 0; j <= i && c < C; c++) p[j] += x[i * C + c] * looks[j * C + c];
+        }
+        llm_softmax_forward(p, p, 1, T, 1.0f);
+        for (size_t j = 0; j <= i; j++)
+            for (size_t c = 0; c < C; c++) y[i * C + c] += p[j] * says[j * C + c];
+    }
+    arena->used = mark;
+}
+
+/* dx (T,C), dwqk, dwov (C,C) += <- dy (T,C) and forward's att; any may be NULL. With u_j = W_QK
+ * x_j, ds_ij = P_ij (dy_i.(W_OV x_j) - sum over j of the same):
+ *
+ *     dx_i += sum_j ds_ij u_j     du_j = sum_i ds_ij x_i     d(W_OV x_j) = sum_i P_ij dy_i
+ *
+ * and the two products pass back. Scratch: 4 T C + T floats. */
+LLM_API void llm_attn_head_circuit_backward(float *dx, float *dwqk, float *dwov, const float *dy,
+                                            const float *att, const float *x, const float *wqk,
+                                            const float *wov, size_t T, size_t C,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    float *dlooks = llm_arena_floats(arena, T * C), *dsays = llm_arena_floats(arena, T * C);
+    float *ds = llm_arena_floats(arena, T);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C);
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T * C; i++) dlooks[i] = dsays[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        const float *p = att + i * T, *go = dy + i * C;
+        float along = 0.0f;
+        for (size_t j = 0; j <= i; j++) {
+            ds[j] = 0.0f;
+            for (size_t c = 0; c < C; c++) ds[j] += go[c] * says[j * C + c];
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j <= i; j++) {
+            const float d = p[j] * (ds[j] - along);
+            for (size_t c = 0; c < C; c++) {
+                dlooks[j * C + c] += d * x[i * C + c];
+                dsays[j * C + c] += p[j] * go[c];
+                if (dx) dx[i * C + c] += d * looks[j * C + c];
+            }
+        }
+    }
+    llm_matmul_backward(dx, dwqk, NULL, dlooks, x, wqk, T, C, C);
+    llm_matmul_backward(dx, dwov, NULL, dsays, x, wov, T, C, C);
+    arena->used = mark;
+}
+
+/* The stream of the built heads: token (V), place (T), the token before (V), the answer (V). */
+LLM_API size_t llm_attn_head_circuit_width(size_t V, size_t T) { return 3 * V + T; }
+
+/* x (T,C), C = width(V,T) <- ids (T). */
+LLM_API void llm_attn_head_circuit_embed(float *x, const int *ids, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T);
+    for (size_t i = 0; i < T * C; i++) x[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        x[t * C + (size_t)ids[t]] = x[t * C + V + t] = 1.0f;
+    }
+}
+
+typedef enum {
+    LLM_ATTN_HEAD_CIRCUIT_PREVIOUS, /* copies the token before; the first copies itself */
+    LLM_ATTN_HEAD_CIRCUIT_FIRST,    /* copies the first token */
+    LLM_ATTN_HEAD_CIRCUIT_SAME,     /* looks at tokens like this one, writes what they are */
+    LLM_ATTN_HEAD_CIRCUIT_INDUCTION /* looks at what followed tokens like this one */
+} llm_attn_head_circuit_kind;
+
+/* wqk, wov (C,C) <- a head of that kind with scores of 0 and `sharp`. PREVIOUS and FIRST write into
+ * the third part of the stream, SAME and INDUCTION into the answer. */
+LLM_API void llm_attn_head_circuit_build(float *wqk, float *wov, llm_attn_head_circuit_kind kind,
+                                         float sharp, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T), place = V, before = V + T;
+    for (size_t i = 0; i < C * C; i++) wqk[i] = wov[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) { /* row: the query's channel, column: the key's */
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS)
+            wqk[(place + t) * C + place + (t > 0 ? t - 1 : 0)] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_FIRST) wqk[(place + t) * C + place] = sharp;
+    }
+    const bool copies =
+        kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS || kind == LLM_ATTN_HEAD_CIRCUIT_FIRST;
+    for (size_t v = 0; v < V; v++) {
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_SAME) wqk[v * C + v] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_INDUCTION) wqk[v * C + before + v] = sharp;
+        wov[(copies ? before + v : before + V + v) * C + v] = 1.0f;
+    }
+}
+
+/* next (T) <- the token that the pair of heads answers at each place: a previous-token head, then
+ * an induction head. Scratch: 2 T C + 2 C C + T T floats and the heads'. */
+LLM_API void llm_attn_head_circuit_induction(int *next, const int *ids, float sharp, size_t V,
+                                             size_t T, llm_arena *arena) {
+    const size_t C = llm_attn_head_circuit_width(V, T), mark = arena->used;
+    float *x = llm_arena_floats(arena, T * C), *y = llm_arena_floats(arena, T * C);
+    float *wqk = llm_arena_floats(arena, C * C), *wov = llm_arena_floats(arena, C * C);
+    float *att = llm_arena_floats(arena, T * T);
+    llm_attn_head_circuit_embed(x, ids, V, T);
+    for (int layer = 0; layer < 2; layer++) {
+        memcpy(y, x, T * C * sizeof(float)); /* the residual stream */
+        llm_attn_head_circuit_build(
+            wqk, wov, layer ? LLM_ATTN_HEAD_CIRCUIT_INDUCTION : LLM_ATTN_HEAD_CIRCUIT_PREVIOUS,
+            sharp, V, T);
+        llm_attn_head_circuit_forward(y, att, x, wqk, wov, T, C, arena);
+        memcpy(x, y, T * C * sizeof(float));
+    }
+    for (size_t t = 0; t < T; t++) {
+        const float *answer = x + t * C + 2 * V + T;
+        next[t] = 0;
+        for (size_t v = 1; v < V; v++)
+            if (answer[v] > answer[next[t]]) next[t] = (int)v;
+    }
+    arena->used = mark;
+}
+
 /* @mha ------------------------------------------------------ Multi-head attention
  *
  *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h      Q_h = x W_Q,h^T, K_h = key W_K,h^T, ..
@@ -28763,6 +33978,1011 @@ LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *fro
     return kept;
 }
 
+/* @cross_attn ----------------------------------------------- Cross-attention
+ *
+ *     Q = x W_Q^T     K = m W_K^T     V = m W_V^T     a = softmax(Q K^T / sqrt(D)) V W_O^T
+ *     y = x + tanh(alpha) a                                         (gated; alpha = 0 at the start)
+ *
+ * One text asks, another answers: queries come from x, keys and values from a memory m of its own
+ * length and width, which may be a sentence to translate, the frames of a sound, the patches of an
+ * image. There is no causal mask, since all of the memory is there before the first word of the
+ * answer; what is masked is the memory's padding. K and V do not depend on the answer: they are
+ * computed once for a source and read at each step.
+ *
+ * Flamingo puts such layers into a finished language model. With alpha = 0 the new layer is the
+ * identity, so that training starts from the model as it was; the gate has a gradient, tanh'(0) =
+ * 1, and the layer's own weights have none until the gate has moved.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3; Alayrac et al. 2022,
+ *         "Flamingo: a Visual Language Model for Few-Shot Learning", section 2.2
+ * needs   arena exp dense_vector logsumexp matmul mha
+ * see     @mha @luong @kv_cache
+ * topics  Cross-Attention
+ */
+
+/* T queries of C channels, S places of memory of Cm, H heads of D = C / H dimensions. */
+LLM_API llm_mha_config llm_cross_attn_defaults(size_t B, size_t T, size_t S, size_t C, size_t Cm,
+                                               size_t H) {
+    LLM_ASSERT(S > 0); /* of no memory there is no mean */
+    llm_mha_config c = llm_mha_defaults(B, T, C, H);
+    c.S = S, c.Ck = c.Cv = Cm;
+    return c;
+}
+
+/* a (B,T,C), *s <- x (B,T,C), mem (B,S,Cm), p; hidden (B,S) is the memory's padding, true hides, or
+ * NULL. Scratch as llm_mha_forward. */
+LLM_API void llm_cross_attn_forward(float *a, llm_mha_saved *s, const float *x, const float *mem,
+                                    const llm_mha_params *p, const bool *hidden,
+                                    const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_forward(a, s, x, mem, mem, p, hidden, NULL, c, arena);
+}
+
+/* dx (B,T,C), dmem (B,S,Cm) and g's arrays += <- da (B,T,C); any may be NULL. The memory learns
+ * through its keys and its values: two terms in one array. Scratch as llm_mha_backward. */
+LLM_API void llm_cross_attn_backward(float *dx, float *dmem, const llm_mha_params *g,
+                                     const float *da, const llm_mha_saved *s,
+                                     const llm_mha_params *p, const llm_mha_config *c,
+                                     llm_arena *arena) {
+    llm_mha_backward(dx, dmem, dmem, g, da, s, p, c, arena);
+}
+
+/* s->k, s->v (B,H,S,D) <- mem (B,S,Cm): once for a source. Scratch: B S H D floats. */
+LLM_API void llm_cross_attn_precompute(llm_mha_saved *s, const float *mem, const llm_mha_params *p,
+                                       const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_project(s->k, mem, p->wk, p->bk, c->B, c->S, c->Ck, c->H, c->D, arena);
+    llm_mha_project(s->v, mem, p->wv, p->bv, c->B, c->S, c->Cv, c->H, c->D, arena);
+}
+
+/* a (B,C) <- x (B,C), one query of each text, against the keys and values of precompute. Without
+ * dropout. Scratch: 2 B H D + B H S floats. */
+LLM_API void llm_cross_attn_step(float *a, const float *x, const llm_mha_saved *s,
+                                 const llm_mha_params *p, const bool *hidden,
+                                 const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
+    float *scores = llm_arena_floats(arena, B * H * S);
+    llm_matmul_forward(q, x, p->wq, p->bq, B, c->C, H * D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        float *w = scores + bh * S, *o = out + bh * D;
+        for (size_t j = 0; j < S; j++)
+            w[j] = hidden && hidden[bh / H * S + j]
+                       ? -INFINITY
+                       : scale * llm_dense_vector_dot(q + bh * D, k + j * D, D);
+        const float lse = llm_logsumexp(w, S);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j < S; j++) /* where all is hidden, nothing is read: a = b_O */
+            if (w[j] > -INFINITY) llm_dense_vector_axpy(o, llm_expf(w[j] - lse), v + j * D, D);
+    }
+    llm_matmul_forward(a, out, p->wo, p->bo, B, H * D, c->C);
+    arena->used = mark;
+}
+
+/* y (n) <- x (n) + tanh(alpha) a (n). */
+LLM_API void llm_cross_attn_gated_forward(float *y, const float *x, const float *a, float alpha,
+                                          size_t n) {
+    const float gate = tanhf(alpha);
+    for (size_t i = 0; i < n; i++) y[i] = x[i] + gate * a[i];
+}
+
+/* dx (n), da (n), *dalpha += <- dy (n) and forward's a, alpha. da then goes to the attention's own
+ * backward pass, which adds its part to dx. */
+LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, const float *dy,
+                                           const float *a, float alpha, size_t n) {
+    const float gate = tanhf(alpha);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        dx[i] += dy[i];
+        da[i] += gate * dy[i];
+        sum += (double)dy[i] * (double)a[i];
+    }
+    *dalpha += (float)((1.0 - (double)gate * (double)gate) * sum);
+}
+
+/* @attn_visual ---------------------------------------------- Attention visualization
+ *
+ *     a square for each weight: white for nothing, dark for all     row: who looks, column: at whom
+ *
+ * A matrix of weights is a picture, and structure that no number shows is seen at once: a diagonal
+ * below the diagonal (previous token), a dark first column (a sink), blocks (sentences). Three
+ * forms of the same map: characters for a terminal, a PPM image for tables of thousands of cells
+ * (every viewer reads it, and it is 15 bytes of header and the pixels), and an SVG with the tokens
+ * along its sides. Values may be negative, as those of an encoding are: then the colours run both
+ * ways from white at 0.
+ *
+ * A picture of weights is not yet an explanation: a weight on a token says that it was read, not
+ * that it was heard. @attn_visual_rollout asks further.
+ *
+ * source  Vig 2019, "A Multiscale Visualization of Attention in the Transformer Model"; Wong 2011,
+ *         "Color blindness" (the two colours)
+ * needs   buffer chart
+ * see     @attn_head @attn_visual_rollout
+ * topics  Attention Visualization
+ */
+
+/* Which value is white and which is full colour. low < 0: full colour the other way at low, white
+ * at 0. lower: cells above the diagonal are left out, whatever they hold (causal weights). */
+typedef struct {
+    float low, high;
+    bool lower;
+    size_t cell; /* pixels or units along a cell's side */
+} llm_attn_visual_config;
+
+/* Weights from 0 to 1, 16 a cell. */
+LLM_API llm_attn_visual_config llm_attn_visual_defaults(bool lower) {
+    llm_attn_visual_config c;
+    c.low = 0.0f, c.high = 1.0f, c.lower = lower, c.cell = 16;
+    return c;
+}
+
+/* How much of the full colour v gets, -1 (orange) .. 1 (blue). What is no number is white. */
+LLM_API float llm_attn_visual_share(float v, const llm_attn_visual_config *c) {
+    float share =
+        c->low < 0.0f ? (v < 0.0f ? -v / c->low : v / c->high) : (v - c->low) / (c->high - c->low);
+    if (!(share == share)) return 0.0f;
+    if (share > 1.0f) share = 1.0f;
+    return share < (c->low < 0.0f ? -1.0f : 0.0f) ? (c->low < 0.0f ? -1.0f : 0.0f) : share;
+}
+
+/* rgb <- white, mixed with blue (18, 80, 140) or orange (213, 94, 0). */
+LLM_API void llm_attn_visual_colour(unsigned char rgb[3], float share) {
+    static const float full[2][3] = {{18.0f, 80.0f, 140.0f}, {213.0f, 94.0f, 0.0f}};
+    for (size_t k = 0; k < 3; k++)
+        rgb[k] = (unsigned char)(255.5f - fabsf(share) * (255.0f - full[share < 0.0f][k]));
+}
+
+/* text += a (R,C) as characters, ten steps of darkness, each cell two wide so that it is square. */
+LLM_API bool llm_attn_visual_terminal(llm_buffer *text, const float *a, size_t R, size_t C,
+                                      const llm_attn_visual_config *c) {
+    static const char ink[] = " .:-=+*#%@";
+    bool ok = true;
+    for (size_t i = 0; i < R; i++) {
+        for (size_t j = 0; j < C; j++) {
+            const float share = fabsf(llm_attn_visual_share(a[i * C + j], c));
+            const char mark = c->lower && j > i ? ' ' : ink[(size_t)(share * 9.0f + 0.5f)];
+            const char cell[2] = {mark, mark};
+            ok = llm_buffer_put(text, cell, 2) && ok;
+        }
+        ok = llm_buffer_put(text, "\n", 1) && ok;
+    }
+    return ok;
+}
+
+/* image += a (R,C) as a PPM (P6), each number cell x cell pixels. False: out of memory. */
+LLM_API bool llm_attn_visual_ppm(llm_buffer *image, const float *a, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    LLM_ASSERT(c->cell > 0);
+    bool ok = llm_buffer_print(image, "P6\n%zu %zu\n255\n", C * c->cell, R * c->cell);
+    for (size_t y = 0; y < R * c->cell; y++)
+        for (size_t x = 0; x < C * c->cell; x++) {
+            const size_t i = y / c->cell, j = x / c->cell;
+            unsigned char rgb[3] = {255, 255, 255};
+            if (!c->lower || j <= i)
+                llm_attn_visual_colour(rgb, llm_attn_visual_share(a[i * C + j], c));
+            ok = llm_buffer_put(image, rgb, 3) && ok;
+        }
+    return ok;
+}
+
+/* svg += the cells of a (R,C) with their corner at (x, y), a part of a larger picture. Cells that
+ * would be all but white are left out. */
+LLM_API bool llm_attn_visual_cells(llm_buffer *svg, const float *a, size_t R, size_t C, double x,
+                                   double y, double side, const llm_attn_visual_config *c) {
+    const double width = side * (double)C, height = side * (double)R;
+    bool ok = c->lower ? llm_buffer_print(svg, "<path d='M%.1f %.1fv%.1fh%.1fz' fill='#f2f2f2'/>\n",
+                                          x, y, height, width)
+                       : llm_buffer_print(svg,
+                                          "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' "
+                                          "fill='#f2f2f2'/>\n",
+                                          x, y, width, height, width);
+    for (size_t i = 0; i < R; i++)
+        for (size_t j = 0; j < C && (!c->lower || j <= i); j++) {
+            const float share = llm_attn_visual_share(a[i * C + j], c);
+            if (fabsf(share) < 0.01f) continue;
+            ok = llm_buffer_print(svg,
+                                  "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' fill='%s' "
+                                  "fill-opacity='%.2f'/>\n",
+                                  x + side * (double)j, y + side * (double)i, side, side, side,
+                                  share < 0.0f ? "#d55e00" : "#12508c", (double)fabsf(share)) &&
+                 ok;
+        }
+    return ok;
+}
+
+/* svg += a whole picture: a (R,C) with names along the left side, row (R), and along the top,
+ * column (C); either NULL. Names are escaped and cut off behind 12 characters. */
+LLM_API bool llm_attn_visual_svg(llm_buffer *svg, const float *a, const char *const *row,
+                                 const char *const *column, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    const double side = (double)c->cell, left = row ? 92.0 : 4.0, top = column ? 92.0 : 4.0;
+    bool ok = llm_buffer_print(svg,
+                               "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %.0f %.0f' "
+                               "font-family='monospace' font-size='11'>\n"
+                               "<path d='M0 0h%.0fv%.0fH0z' fill='#fff'/>\n",
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0,
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0);
+    ok = llm_attn_visual_cells(svg, a, R, C, left, top, side, c) && ok;
+    for (size_t i = 0; row && i < R; i++) {
+        llm_buffer_print(svg, "<text x='%.1f' y='%.1f' text-anchor='end'>", left - 4.0,
+                         top + side * ((double)i + 0.5) + 4.0);
+        llm_chart_text(svg, row[i], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    for (size_t j = 0; column && j < C; j++) {
+        llm_buffer_print(svg, "<text transform='translate(%.1f %.1f) rotate(-90)'>",
+                         left + side * ((double)j + 0.5) + 4.0, top - 4.0);
+        llm_chart_text(svg, column[j], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    return llm_buffer_print(svg, "</svg>\n") && ok;
+}
+
+/* @attn_visual_rollout -------------------------------------- Attention through layers
+ *
+ *     A_l     = rows of (mean over heads of P_l + I) / 2, normalised
+ *     rollout = A_L ... A_2 A_1            flow_ij = most that can flow from output i to input j
+ *     norm_ij = | sum_h P_h,ij W_O,h v_h,j |
+ *
+ * In layer 5 a position is no token any more: it holds what four layers have mixed into it. Rollout
+ * follows all paths down to the inputs, multiplying weights along a path and adding over paths,
+ * with I / 2 for the residual stream, which carries half of everything past the layer. Flow takes
+ * the weights for the widths of pipes: a path is as good as its narrowest pipe.
+ *
+ * Both trust the weights. But a weight of 0.9 on a vector of length 0 moves nothing: trained models
+ * park their attention on a first token or a full stop whose values are small. The norm of what is
+ * carried over, after W_O, says how much arrives.
+ *
+ * source  Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3; Kobayashi
+ *         et al. 2020, "Attention is Not Only a Weight: Analyzing Transformers with Vector Norms";
+ *         Edmonds & Karp 1972 (augmenting along shortest paths)
+ * needs   arena
+ * see     @attn_visual @attn_head
+ * topics  -
+ */
+
+/* a (L,T,T) <- att (L,H,T,T): the mean over heads, mixed half and half with the identity. Rows sum
+ * to 1 also where those of att do not. causal: what stands above the diagonal is not read. */
+LLM_API void llm_attn_visual_rollout_mix(float *a, const float *att, size_t L, size_t H, size_t T,
+                                         bool causal) {
+    for (size_t row = 0; row < L * T; row++) {
+        const size_t l = row / T, i = row % T, seen = causal ? i + 1 : T;
+        double sum = 0.0;
+        for (size_t j = 0; j < T; j++) {
+            double mean = 0.0;
+            for (size_t h = 0; h < H && j < seen; h++)
+                mean += (double)att[((l * H + h) * T + i) * T + j] / (double)H;
+            mean = 0.5 * mean + (j == i ? 0.5 : 0.0);
+            a[row * T + j] = (float)mean;
+            sum += mean;
+        }
+        for (size_t j = 0; j < T; j++) a[row * T + j] = (float)((double)a[row * T + j] / sum);
+    }
+}
+
+/* r (T,T) <- a (L,T,T), the product of all layers, the last on the left. L = 0: the identity.
+ * Scratch: T T floats. */
+LLM_API void llm_attn_visual_rollout(float *r, const float *a, size_t L, size_t T,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *below = llm_arena_floats(arena, T * T);
+    for (size_t i = 0; i < T * T; i++) r[i] = i / T == i % T ? 1.0f : 0.0f;
+    for (size_t l = 0; l < L; l++) {
+        memcpy(below, r, T * T * sizeof(float));
+        for (size_t i = 0; i < T; i++)
+            for (size_t j = 0; j < T; j++) {
+                double sum = 0.0;
+                for (size_t k = 0; k < T; k++)
+                    sum += (double)a[(l * T + i) * T + k] * (double)below[k * T + j];
+                r[i * T + j] = (float)sum;
+            }
+    }
+    arena->used = mark;
+}
+
+/* The most that flows from `output` of the last layer to `input`, through pipes of width a (L,T,T).
+ * Node l T + i is position i under layer l; layer l joins node (l+1) T + i to nodes l T + j. Flow
+ * is pushed along shortest paths that have room, back through pipes in use too, until there is
+ * none. Scratch: L T T + T (L + 1) doubles and 2 T (L + 1) indices. */
+LLM_API double llm_attn_visual_rollout_max_flow(const float *a, size_t output, size_t input,
+                                                size_t L, size_t T, llm_arena *arena) {
+    LLM_ASSERT(output < T && input < T && L > 0);
+    const size_t nodes = (L + 1) * T, source = L * T + output, mark = arena->used;
+    double *used = llm_arena_doubles(arena, L * T * T), *room = llm_arena_doubles(arena, nodes);
+    size_t *from = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    size_t *queue = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    double flow = 0.0;
+    for (size_t i = 0; i < L * T * T; i++) used[i] = 0.0;
+    for (;;) {
+        size_t head = 0, tail = 0;
+        for (size_t n = 0; n < nodes; n++) room[n] = 0.0;
+        room[source] = INFINITY, queue[tail++] = source;
+        while (head < tail && room[input] == 0.0) {
+            const size_t n = queue[head++], l = n / T, i = n % T;
+            for (size_t j = 0; j < 2 * T; j++) { /* down to layer l - 1, then back up to l + 1 */
+                const bool down = j < T;
+                if (down ? l == 0 : l == L) continue;
+                const size_t to =
+                    down ? n - i - T + j : n - i + j; /* (l-1) T + j, (l+1) T + j - T */
+                const size_t pipe = down ? ((l - 1) * T + i) * T + j : (l * T + j - T) * T + i;
+                const double left = down ? (double)a[pipe] - used[pipe] : used[pipe];
+                if (left <= 1e-12 || room[to] > 0.0) continue;
+                room[to] = left < room[n] ? left : room[n];
+                from[to] = n, queue[tail++] = to;
+            }
+        }
+        if (room[input] == 0.0) break;
+        const double more = room[input];
+        for (size_t n = input; n != source; n = from[n]) {
+            const size_t up = from[n];
+            if (up / T > n / T) /* down */
+                used[(n / T * T + up % T) * T + n % T] += more;
+            else
+                used[(up / T * T + n % T) * T + up % T] -= more;
+        }
+        flow += more;
+    }
+    arena->used = mark;
+    return flow;
+}
+
+/* norm (T,T) <- att (H,T,T), v (H,T,D), wo (C,H D): the length of what position i gets from j.
+ * causal: what stands above the diagonal is not read, and 0 is written. Scratch: (H T + 1) C
+ * floats. */
+LLM_API void llm_attn_visual_rollout_norm(float *norm, const float *att, const float *v,
+                                          const float *wo, size_t H, size_t T, size_t D, size_t C,
+                                          bool causal, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *carried = llm_arena_floats(arena, H * T * C), *sum = llm_arena_floats(arena, C);
+    for (size_t n = 0; n < H * T * C; n++) {
+        const float *w = wo + (n % C * H + n / (T * C)) * D, *x = v + n / C * D;
+        carried[n] = 0.0f;
+        for (size_t d = 0; d < D; d++) carried[n] += w[d] * x[d];
+    }
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j < T; j++) {
+            double square = 0.0;
+            for (size_t c = 0; c < C; c++) sum[c] = 0.0f;
+            for (size_t h = 0; h < H && !(causal && j > i); h++)
+                for (size_t c = 0; c < C; c++)
+                    sum[c] += att[(h * T + i) * T + j] * carried[(h * T + j) * C + c];
+            for (size_t c = 0; c < C; c++) square += (double)sum[c] * (double)sum[c];
+            norm[i * T + j] = (float)sqrt(square);
+        }
+    arena->used = mark;
+}
+
+/* @positional_encoding -------------------------------------- Positional encoding
+ *
+ *     y_t = x_t + e(t)       or       y_t = [x_t, e(t)]
+ *
+ * Attention is a weighted mean over a set: permute the tokens and the outputs are permuted, nothing
+ * else. "dog bites man" and "man bites dog" are one bag to it, so something has to say who stands
+ * where. Any vector that differs from place to place will do to break the symmetry; schemes differ
+ * in what they make easy: telling neighbours apart, going back by k, being right on texts longer
+ * than those of the training. Here are the plainest ones, to compare with those that won.
+ *
+ * A causal mask breaks the symmetry by itself: a token that sees n others stands at place n, and a
+ * decoder without any encoding (NoPE) learns to count.
+ *
+ * source  Haviv et al. 2022, "Transformer Language Models without Positional Encodings Still Learn
+ *         Positional Information"; Tancik et al. 2020, "Fourier Features Let Networks Learn High
+ *         Frequency Functions in Low Dimensional Domains", eq. 5; He et al. 2021, "Masked
+ *         Autoencoders" (two axes)
+ * needs   rng
+ * see     @absolute_position @sinusoidal @relative_position @rope @alibi
+ * topics  Positional Encoding
+ */
+
+typedef enum {
+    LLM_POSITIONAL_ENCODING_NONE,
+    LLM_POSITIONAL_ENCODING_RAMP,   /* t / T in channel 0 */
+    LLM_POSITIONAL_ENCODING_BINARY, /* t as a binary number, bit c in channel c, -1 or 1 */
+    LLM_POSITIONAL_ENCODING_ONE_HOT,
+    LLM_POSITIONAL_ENCODING_FOURIER /* sin and cos of t / T at random frequencies */
+} llm_positional_encoding_scheme;
+
+/* table (T,C) <- e(t). T is the longest text: a table for a longer one is another table, and 2^C
+ * places (BINARY) or C (ONE_HOT) are all there are. FOURIER draws its C/2 frequencies from
+ * N(0, spread^2) turns a text; rng and spread are read for it alone. */
+LLM_API void llm_positional_encoding_table(float *table, llm_positional_encoding_scheme scheme,
+                                           size_t T, size_t C, float spread, llm_rng *rng) {
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_RAMP || C > 0);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_BINARY || C >= 32 || T <= (size_t)1 << C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_ONE_HOT || T <= C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_FOURIER || C % 2 == 0);
+    for (size_t i = 0; i < T * C; i++) table[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        float *e = table + t * C;
+        if (scheme == LLM_POSITIONAL_ENCODING_RAMP) e[0] = (float)t / (float)T;
+        if (scheme == LLM_POSITIONAL_ENCODING_ONE_HOT) e[t] = 1.0f;
+        for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_BINARY && c < C; c++)
+            e[c] = c < 32 && t >> c & 1 ? 1.0f : -1.0f;
+    }
+    for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_FOURIER && c < C; c += 2) {
+        const double turns = (double)spread * (double)llm_rng_normal(rng);
+        for (size_t t = 0; t < T; t++) {
+            const double angle = 2.0 * 3.14159265358979323846 * turns * (double)t / (double)T;
+            table[t * C + c] = (float)sin(angle);
+            table[t * C + c + 1] = (float)cos(angle);
+        }
+    }
+}
+
+/* table (R W,Ca+Cb) <- rows (R,Ca), columns (W,Cb): a place on a grid is the encoding of its row
+ * and that of its column side by side. The patches of an image, in reading order. */
+LLM_API void llm_positional_encoding_grid(float *table, const float *rows, const float *columns,
+                                          size_t R, size_t W, size_t Ca, size_t Cb) {
+    for (size_t n = 0; n < R * W; n++) {
+        memcpy(table + n * (Ca + Cb), rows + n / W * Ca, Ca * sizeof(float));
+        memcpy(table + n * (Ca + Cb) + Ca, columns + n % W * Cb, Cb * sizeof(float));
+    }
+}
+
+/* y (B,T,C) <- x (B,T,C) + table (T,C). y may be x. */
+LLM_API void llm_positional_encoding_add(float *y, const float *x, const float *table, size_t B,
+                                         size_t T, size_t C) {
+    for (size_t b = 0; b < B; b++)
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] = x[b * T * C + i] + table[i];
+}
+
+/* dx (B,T,C), dtable (T,C) += <- dy (B,T,C); either may be NULL. A table that is no parameter has
+ * no gradient. */
+LLM_API void llm_positional_encoding_add_backward(float *dx, float *dtable, const float *dy,
+                                                  size_t B, size_t T, size_t C) {
+    for (size_t i = 0; dx && i < B * T * C; i++) dx[i] += dy[i];
+    for (size_t b = 0; dtable && b < B; b++)
+        for (size_t i = 0; i < T * C; i++) dtable[i] += dy[b * T * C + i];
+}
+
+/* y (B,T,C+P) <- [x (B,T,C), table (T,P)]. Costs width, but content and place do not mix before a
+ * weight says so. */
+LLM_API void llm_positional_encoding_concat(float *y, const float *x, const float *table, size_t B,
+                                            size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        memcpy(y + n * (C + P), x + n * C, C * sizeof(float));
+        memcpy(y + n * (C + P) + C, table + n % T * P, P * sizeof(float));
+    }
+}
+
+/* dx (B,T,C), dtable (T,P) += <- dy (B,T,C+P); either may be NULL. */
+LLM_API void llm_positional_encoding_concat_backward(float *dx, float *dtable, const float *dy,
+                                                     size_t B, size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += dy[n * (C + P) + c];
+        for (size_t c = 0; dtable && c < P; c++) dtable[n % T * P + c] += dy[n * (C + P) + C + c];
+    }
+}
+
+/* The smallest task that needs order. ids (B,T): the tokens 0 and 1 once each, tokens 2 .. V-1
+ * elsewhere; first (B): does 0 stand before 1? Texts come in pairs in which the two have changed
+ * places, so whoever is blind to order is right in exactly half. B even, T > 1, V > 2. */
+LLM_API void llm_positional_encoding_order_task(int *ids, bool *first, size_t B, size_t T, size_t V,
+                                                llm_rng *rng) {
+    LLM_ASSERT(B % 2 == 0 && T > 1 && V > 2);
+    for (size_t b = 0; b < B; b += 2) {
+        int *text = ids + b * T;
+        for (size_t t = 0; t < T; t++) text[t] = 2 + (int)llm_rng_below(rng, V - 2);
+        const size_t i = llm_rng_below(rng, T), other = llm_rng_below(rng, T - 1);
+        const size_t j = other < i ? other : other + 1;
+        text[i] = 0, text[j] = 1;
+        memcpy(text + T, text, T * sizeof(int));
+        text[T + i] = 1, text[T + j] = 0;
+        first[b] = i < j, first[b + 1] = j < i;
+    }
+}
+
+/* @absolute_position ---------------------------------------- Learned absolute position table
+ *
+ *     y_n = x_n + w[pos_n]                dw[t] = sum of dy_n over all n with pos_n = t
+ *
+ * A second table beside that of the tokens: one learned vector for each place in the text. BERT,
+ * GPT-2, OPT and ViT use it. It costs M C parameters and fixes the longest text: there is no row
+ * M, and a row that no training text was long enough to reach still has its random start.
+ *
+ * The row of a token is not its index in the array. With padding on the left, with several texts
+ * packed in a row, with a cache of what was read before, the number must be given. Two families of
+ * models do not begin at 0: in OPT the first token has row 2, in RoBERTa row padding + 1, which is
+ * 2 as well; rows 0 and 1 are what fairseq kept for other uses.
+ *
+ * source  Gehring et al. 2017, "Convolutional Sequence to Sequence Learning", section 3.1; Devlin
+ *         et al. 2018, "BERT"; transformers' OPT and RoBERTa (the rows)
+ * needs   -
+ * see     @absolute_position_resize @sinusoidal @rope @embedding
+ * topics  Absolute Position Encoding
+ */
+
+/* y (N,C) <- x (N,C) + w[pos], w (M,C), pos (N) or NULL for 0 .. N-1. A position outside the table
+ * is the caller's error, never wrapped round. y may be x. */
+LLM_API void llm_absolute_position_forward(float *y, const float *x, const float *w, const int *pos,
+                                           size_t N, size_t M, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const size_t t = pos ? (size_t)pos[n] : n;
+        LLM_ASSERT(t < M); /* a negative position has become a very large one */
+        for (size_t c = 0; c < C; c++) y[n * C + c] = x[n * C + c] + w[t * C + c];
+    }
+    (void)M;
+}
+
+/* dx (N,C), dw (M,C) += <- dy (N,C), either NULL. All texts of a batch meet in the rows of dw, in
+ * the order of n. Row `padding` learns nothing, as in RoBERTa; -1: all rows learn. */
+LLM_API void llm_absolute_position_backward(float *dx, float *dw, const float *dy, const int *pos,
+                                            int padding, size_t N, size_t M, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const size_t t = pos ? (size_t)pos[n] : n;
+        LLM_ASSERT(t < M);
+        const bool learns = dw && (padding < 0 || t != (size_t)padding);
+        for (size_t c = 0; learns && c < C; c++) dw[t * C + c] += dy[n * C + c];
+    }
+    for (size_t i = 0; dx && i < N * C; i++) dx[i] += dy[i];
+    (void)M;
+}
+
+/* pos (B,T) <- real (B,T), false where a text is padded, on either side or inside: a real token
+ * has row first + the number of real tokens before it, padding has row `padding`. past (B): tokens
+ * of each text that a cache holds already, or NULL. GPT-2: first 0, any padding; OPT and RoBERTa:
+ * first 2, padding 1. */
+LLM_API void llm_absolute_position_ids(int *pos, const bool *real, const int *past, int first,
+                                       int padding, size_t B, size_t T) {
+    for (size_t b = 0; b < B; b++) {
+        int next = first + (past ? past[b] : 0);
+        for (size_t t = b * T; t < (b + 1) * T; t++) pos[t] = real[t] ? next++ : padding;
+    }
+}
+
+/* pos (N) <- the starts of `texts` packed one behind the other, start (texts + 1) with start[0] = 0
+ * and start[texts] = N: each text counts from 0. */
+LLM_API void llm_absolute_position_packed(int *pos, const size_t *start, size_t texts) {
+    for (size_t i = 0; i < texts; i++) {
+        LLM_ASSERT(start[i] <= start[i + 1]);
+        for (size_t n = start[i]; n < start[i + 1]; n++) pos[n] = (int)(n - start[i]);
+    }
+}
+
+/* @absolute_position_resize --------------------------------- A position table of another size
+ *
+ *     to_i = sum_j weight_j(s) from_j     s = i (F-1)/(T-1)  or  (i + 1/2) F/T - 1/2
+ *
+ * A model trained on F positions is to read T: its table is a curve in C dimensions, sampled at F
+ * places, and can be sampled again between them. A line of text is one axis; the patches of a ViT
+ * are a grid, resized along both axes, beside a class token that has no place and stays. The two
+ * formulas for s are align_corners: corners on corners, or pixels as areas, where the ends are
+ * half a pixel inside. Cubic is the interpolation through four neighbours with a = -0.75, linear
+ * that of two; beyond the ends the last row is repeated.
+ *
+ * The map is linear, so its backward pass is its transpose with the same weights. What comes out is
+ * a start for further training: between two rows the model has never looked.
+ *
+ * source  Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", section 3.2; Keys 1981, "Cubic
+ *         Convolution Interpolation for Digital Image Processing"; torch's interpolate (a, ends)
+ * needs   arena
+ * see     @absolute_position, @yarn (the same wish for rotations)
+ * topics  -
+ */
+
+typedef struct {
+    bool cubic, align_corners;
+} llm_absolute_position_resize_config;
+
+/* Row i of T as a sum over rows of F: index and weight of 4 terms (2 have weight 0 if linear).
+ * Beyond an end both neighbours are the end row. */
+LLM_API void llm_absolute_position_resize_taps(size_t index[4], double weight[4], size_t i,
+                                               size_t T, size_t F,
+                                               llm_absolute_position_resize_config c) {
+    double s = ((double)i + 0.5) * (double)F / (double)T - 0.5;
+    if (c.align_corners) s = T > 1 ? (double)i * (double)(F - 1) / (double)(T - 1) : 0.0;
+    const double low = floor(s), t = s - low, u = 1.0 - t, a = -0.75;
+    for (size_t k = 0; k < 4; k++) {
+        const double at = low + (double)k - 1.0;
+        index[k] = at < 0.0 ? 0 : at > (double)(F - 1) ? F - 1 : (size_t)at;
+    }
+    weight[0] = weight[3] = 0.0, weight[1] = u, weight[2] = t;
+    if (!c.cubic) return;
+    /* Keys: (a+2)x^3 - (a+3)x^2 + 1 up to distance 1, a(x^3 - 5x^2 + 8x - 4) up to 2 */
+    weight[0] = a * (((t + 1.0) * (t + 1.0) - 5.0 * (t + 1.0) + 8.0) * (t + 1.0) - 4.0);
+    weight[1] = ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0;
+    weight[2] = ((a + 2.0) * u - (a + 3.0)) * u * u + 1.0;
+    weight[3] = a * (((u + 1.0) * (u + 1.0) - 5.0 * (u + 1.0) + 8.0) * (u + 1.0) - 4.0);
+}
+
+/* to (outer,T,inner) <- from (outer,F,inner), resized along the middle axis. */
+LLM_API void llm_absolute_position_resize_axis(float *to, const float *from, size_t outer, size_t T,
+                                               size_t F, size_t inner,
+                                               llm_absolute_position_resize_config c) {
+    LLM_ASSERT(F > 0 || T == 0);
+    for (size_t i = 0; i < T; i++) {
+        size_t index[4];
+        double weight[4];
+        llm_absolute_position_resize_taps(index, weight, i, T, F, c);
+        for (size_t o = 0; o < outer; o++)
+            for (size_t k = 0; k < inner; k++) {
+                double sum = 0.0;
+                for (size_t j = 0; j < 4; j++)
+                    sum += weight[j] * (double)from[(o * F + index[j]) * inner + k];
+                to[(o * T + i) * inner + k] = (float)sum;
+            }
+    }
+}
+
+/* dfrom (outer,F,inner) += <- dto (outer,T,inner): the transpose. */
+LLM_API void llm_absolute_position_resize_axis_backward(float *dfrom, const float *dto,
+                                                        size_t outer, size_t T, size_t F,
+                                                        size_t inner,
+                                                        llm_absolute_position_resize_config c) {
+    LLM_ASSERT(F > 0 || T == 0);
+    for (size_t i = 0; i < T; i++) {
+        size_t index[4];
+        double weight[4];
+        llm_absolute_position_resize_taps(index, weight, i, T, F, c);
+        for (size_t o = 0; o < outer; o++)
+            for (size_t k = 0; k < inner; k++)
+                for (size_t j = 0; j < 4; j++)
+                    dfrom[(o * F + index[j]) * inner + k] +=
+                        (float)(weight[j] * (double)dto[(o * T + i) * inner + k]);
+    }
+}
+
+/* to (kept + Th Tw,C) <- from (kept + Fh Fw,C): the first `kept` rows (class token, registers) as
+ * they are, then the grid, row by row. Scratch: Fh Tw C floats. */
+LLM_API void llm_absolute_position_resize_grid(float *to, const float *from, size_t kept, size_t Th,
+                                               size_t Tw, size_t Fh, size_t Fw, size_t C,
+                                               llm_absolute_position_resize_config c,
+                                               llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *wide = llm_arena_floats(arena, Fh * Tw * C);
+    memcpy(to, from, kept * C * sizeof(float));
+    llm_absolute_position_resize_axis(wide, from + kept * C, Fh, Tw, Fw, C, c);
+    llm_absolute_position_resize_axis(to + kept * C, wide, 1, Th, Fh, Tw * C, c);
+    arena->used = mark;
+}
+
+/* dfrom += <- dto, the shapes as above. Scratch: Fh Tw C floats. */
+LLM_API void llm_absolute_position_resize_grid_backward(float *dfrom, const float *dto, size_t kept,
+                                                        size_t Th, size_t Tw, size_t Fh, size_t Fw,
+                                                        size_t C,
+                                                        llm_absolute_position_resize_config c,
+                                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dwide = llm_arena_floats(arena, Fh * Tw * C);
+    for (size_t i = 0; i < Fh * Tw * C; i++) dwide[i] = 0.0f;
+    for (size_t i = 0; i < kept * C; i++) dfrom[i] += dto[i];
+    llm_absolute_position_resize_axis_backward(dwide, dto + kept * C, 1, Th, Fh, Tw * C, c);
+    llm_absolute_position_resize_axis_backward(dfrom + kept * C, dwide, Fh, Tw, Fw, C, c);
+    arena->used = mark;
+}
+
+/* @sinusoidal ----------------------------------------------- Sinusoidal encoding
+ *
+ *     PE(t)_a = sin(t f_i)    PE(t)_b = cos(t f_i)          f_i = 10000^(-i / (C/2 - e))
+ *     y       = sqrt(C) x + PE(t)                           (a, b): the two channels of pair i
+ *
+ * Each pair of channels is the hand of a clock: the first goes round in 2 pi tokens, the last in
+ * about 2 pi 10000, and together they tell every position from every other without a parameter.
+ * From t to t + k every hand turns by an angle that k alone decides, so PE(t + k) is a fixed
+ * rotation of PE(t), and PE(t).PE(s) depends on t - s only: the thought that @rope brings into the
+ * scores. Added once at the input, it has to survive all layers, and the embedding is multiplied by
+ * sqrt(C) first so that it is not drowned.
+ *
+ * Two choices differ between code bases, and a wrong one raises no error: where the pairs lie, and
+ * e. The paper has e = 0, its slowest clock one step short of 1/10000; tensor2tensor, fairseq and
+ * Whisper have e = 1, which reaches it. The angle is computed in double: a float product t f is off
+ * by 0.004 at t = 1e5.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.5; Ho, Jain & Abbeel 2020,
+ *         "Denoising Diffusion Probabilistic Models", appendix B (t is a noise level)
+ * needs   -
+ * see     @positional_encoding @rope @absolute_position
+ * topics  Sinusoidal Positional Encoding
+ */
+
+/* (2i, 2i+1): the paper, BERT's kin; [sines | cosines]: fairseq, Marian, Whisper; [cosines |
+ * sines]: Stable Diffusion's time steps. */
+typedef enum {
+    LLM_SINUSOIDAL_NEIGHBOURS,
+    LLM_SINUSOIDAL_HALVES,
+    LLM_SINUSOIDAL_COSINE_FIRST
+} llm_sinusoidal_order;
+
+/* f_i of C channels. e is 0 (paper) or 1 (tensor2tensor); a single pair has frequency 1. */
+LLM_API double llm_sinusoidal_frequency(size_t i, size_t C, size_t e) {
+    LLM_ASSERT(C % 2 == 0 && i < C / 2 && e <= 1);
+    return i == 0 ? 1.0 : pow(10000.0, -(double)i / (double)(C / 2 - e));
+}
+
+/* Where pair i has its sine (a) and its cosine (b). */
+LLM_API void llm_sinusoidal_pair(size_t *a, size_t *b, size_t i, size_t C,
+                                 llm_sinusoidal_order order) {
+    const bool neighbours = order == LLM_SINUSOIDAL_NEIGHBOURS;
+    *a = neighbours ? 2 * i : order == LLM_SINUSOIDAL_COSINE_FIRST ? i + C / 2 : i;
+    *b = neighbours ? 2 * i + 1 : order == LLM_SINUSOIDAL_COSINE_FIRST ? i : i + C / 2;
+}
+
+/* table (N,C) <- PE(t_n). t (N), or NULL for 0 .. N-1; it may lie between whole numbers, as the
+ * noise levels of a diffusion model do. */
+LLM_API void llm_sinusoidal_table(float *table, const float *t, size_t N, size_t C, size_t e,
+                                  llm_sinusoidal_order order) {
+    LLM_ASSERT(C % 2 == 0);
+    for (size_t i = 0; i < C / 2; i++) {
+        const double f = llm_sinusoidal_frequency(i, C, e);
+        size_t a, b;
+        llm_sinusoidal_pair(&a, &b, i, C, order);
+        for (size_t n = 0; n < N; n++) {
+            const double angle = (t ? (double)t[n] : (double)n) * f;
+            table[n * C + a] = (float)sin(angle);
+            table[n * C + b] = (float)cos(angle);
+        }
+    }
+}
+
+/* y (N,C) <- scale x (N,C) + table[pos]. scale is sqrt(C) in the paper and 1 where the embedding
+ * is drawn large enough. pos (N) are rows of table (M,C), or NULL for 0 .. N-1. y may be x. */
+LLM_API void llm_sinusoidal_forward(float *y, const float *x, const float *table, const int *pos,
+                                    size_t N, size_t M, size_t C, float scale) {
+    for (size_t n = 0; n < N; n++) {
+        const size_t t = pos ? (size_t)pos[n] : n;
+        LLM_ASSERT(t < M); /* a negative position has become a very large one */
+        for (size_t c = 0; c < C; c++) y[n * C + c] = scale * x[n * C + c] + table[t * C + c];
+    }
+    (void)M;
+}
+
+/* dx (N,C) += <- dy (N,C): the table is no parameter, so only x has a gradient. */
+LLM_API void llm_sinusoidal_backward(float *dx, const float *dy, size_t N, size_t C, float scale) {
+    for (size_t i = 0; i < N * C; i++) dx[i] += scale * dy[i];
+}
+
+/* m (C,C): the matrix with PE(t + k) = m PE(t) for every t, from
+ *
+ *     sin(tf + kf) = cos(kf) sin(tf) + sin(kf) cos(tf)
+ *     cos(tf + kf) = cos(kf) cos(tf) - sin(kf) sin(tf)
+ */
+LLM_API void llm_sinusoidal_shift_matrix(float *m, double k, size_t C, size_t e,
+                                         llm_sinusoidal_order order) {
+    LLM_ASSERT(C % 2 == 0);
+    for (size_t i = 0; i < C * C; i++) m[i] = 0.0f;
+    for (size_t i = 0; i < C / 2; i++) {
+        const double angle = k * llm_sinusoidal_frequency(i, C, e);
+        size_t a, b;
+        llm_sinusoidal_pair(&a, &b, i, C, order);
+        m[a * C + a] = m[b * C + b] = (float)cos(angle);
+        m[a * C + b] = (float)sin(angle);
+        m[b * C + a] = -(float)sin(angle);
+    }
+}
+
+/* PE(t).PE(t + distance) for every t: sum_i cos(f_i distance), C/2 at distance 0. */
+LLM_API double llm_sinusoidal_dot(double distance, size_t C, size_t e) {
+    LLM_ASSERT(C % 2 == 0);
+    double sum = 0.0;
+    for (size_t i = 0; i < C / 2; i++) sum += cos(llm_sinusoidal_frequency(i, C, e) * distance);
+    return sum;
+}
+
+/* @relative_position ------------------------------------- Relative position: vectors for distances
+ *
+ *     s_ij = q_i.(k_j + a_r) / sqrt(D)        r = clip(j - i, -K, K)
+ *     o_i  = sum_j p_ij (v_j + b_r)           p = softmax of s
+ *
+ * What a token means to another depends on how far apart they are, not on where they stand. Shaw
+ * learns a vector a_r for keys and b_r for values for each of 2K + 1 distances, the same for all
+ * heads; beyond K all are one. Moving the whole text changes nothing.
+ *
+ * Adding a_r to every key would make a (T,T,D) array. But q_i.a_r takes 2K + 1 values for a query,
+ * whatever T is, and the values' part is sum_r w_r b_r with w_r the weight that falls on distance
+ * r. The Music Transformer has a vector for every distance up to T and computes Q A^T, a (T,T)
+ * matrix whose columns are distances; then each row has to move so that columns become keys. Rows
+ * move by one more each: pad one column, read the same numbers in rows that are one longer, skip
+ * one.
+ *
+ * source  Shaw, Uszkoreit & Vaswani 2018, "Self-Attention with Relative Position Representations",
+ *         eq. 3 to 5; Huang et al. 2018, "Music Transformer", section 3.4.1 (the skewing)
+ * needs   arena exp dense_vector logsumexp
+ * see     @relative_position_t5 @rope @alibi
+ * topics  Relative Position Encoding
+ */
+
+/* B texts, H heads, T positions, D dimensions; distances up to K either way have their own
+ * vector. */
+typedef struct {
+    size_t B, H, T, D, K;
+    bool causal;
+} llm_relative_position_config;
+
+/* The row of a and b (2K+1,D) for key j and query i: 0 is K or more back, 2K as far ahead. */
+LLM_API size_t llm_relative_position_clip(size_t i, size_t j, size_t K) {
+    if (j < i) return i - j > K ? 0 : K - (i - j);
+    return j - i > K ? 2 * K : K + (j - i);
+}
+
+/* out (B,H,T,D), att (B,H,T,T) <- q, k, v (B,H,T,D), a, b (2K+1,D), either NULL: none. att gets
+ * the weights, 0 where a causal query may not look. Scratch: B H (2K+1) floats. */
+LLM_API void llm_relative_position_shaw_forward(float *out, float *att, const float *q,
+                                                const float *k, const float *v, const float *a,
+                                                const float *b,
+                                                const llm_relative_position_config *c,
+                                                llm_arena *arena) {
+    const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * R);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++)
+        for (size_t i = 0; i < T; i++) {
+            const float *qi = q + (bh * T + i) * D;
+            float *p = att + (bh * T + i) * T, *o = out + (bh * T + i) * D, *rel = scratch + bh * R;
+            const size_t seen = c->causal ? i + 1 : T;
+            for (size_t r = 0; r < R; r++)
+                rel[r] = a ? llm_dense_vector_dot(qi, a + r * D, D) : 0.0f;
+            for (size_t j = 0; j < seen; j++)
+                p[j] = scale * (llm_dense_vector_dot(qi, k + (bh * T + j) * D, D) +
+                                rel[llm_relative_position_clip(i, j, K)]);
+            const float lse = llm_logsumexp(p, seen);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t r = 0; r < R; r++) rel[r] = 0.0f;
+            for (size_t j = 0; j < T; j++) p[j] = j < seen ? llm_expf(p[j] - lse) : 0.0f;
+            for (size_t j = 0; j < seen; j++) {
+                llm_dense_vector_axpy(o, p[j], v + (bh * T + j) * D, D);
+                rel[llm_relative_position_clip(i, j, K)] += p[j];
+            }
+            for (size_t r = 0; b && r < R; r++) llm_dense_vector_axpy(o, rel[r], b + r * D, D);
+        }
+    arena->used = mark;
+}
+
+/* dq, dk, dv as q, k, v, and da, db (2K+1,D), += <- dout and forward's att. da and db may be NULL,
+ * and must be where a and b are. Not in parallel: all heads add to da and db. Scratch: T + 2K + 1
+ * floats.
+ *
+ *     dp_ij = do_i.(v_j + b_r)    ds_ij = p_ij (dp_ij - sum_l p_il dp_il) / sqrt(D)
+ *     da_r += sum over j at distance r of ds_ij q_i          db_r likewise of p_ij do_i */
+LLM_API void llm_relative_position_shaw_backward(float *dq, float *dk, float *dv, float *da,
+                                                 float *db, const float *dout, const float *att,
+                                                 const float *q, const float *k, const float *v,
+                                                 const float *a, const float *b,
+                                                 const llm_relative_position_config *c,
+                                                 llm_arena *arena) {
+    const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *ds = llm_arena_floats(arena, T), *rel = llm_arena_floats(arena, R);
+    for (size_t row = 0; row < c->B * c->H * T; row++) {
+        const size_t i = row % T, first = row - i, seen = c->causal ? i + 1 : T;
+        const float *qi = q + row * D, *go = dout + row * D, *p = att + row * T;
+        float along = 0.0f;
+        for (size_t r = 0; r < R; r++) rel[r] = b ? llm_dense_vector_dot(go, b + r * D, D) : 0.0f;
+        for (size_t j = 0; j < seen; j++) {
+            ds[j] = llm_dense_vector_dot(go, v + (first + j) * D, D) +
+                    rel[llm_relative_position_clip(i, j, K)];
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j < seen; j++) {
+            const size_t r = llm_relative_position_clip(i, j, K);
+            ds[j] = scale * p[j] * (ds[j] - along);
+            llm_dense_vector_axpy(dq + row * D, ds[j], k + (first + j) * D, D);
+            if (a) llm_dense_vector_axpy(dq + row * D, ds[j], a + r * D, D);
+            llm_dense_vector_axpy(dk + (first + j) * D, ds[j], qi, D);
+            llm_dense_vector_axpy(dv + (first + j) * D, p[j], go, D);
+            if (da) llm_dense_vector_axpy(da + r * D, ds[j], qi, D);
+            if (db) llm_dense_vector_axpy(db + r * D, p[j], go, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* The number of rel (T,T) that stands at place n of the skewed array; T T: a 0. Column T-1-d of rel
+ * is distance d back. */
+LLM_API size_t llm_relative_position_skew_from(size_t n, size_t T) {
+    const size_t padded = n + T; /* the first T numbers of the padded array are skipped */
+    const size_t row = padded / (T + 1), column = padded % (T + 1);
+    return column == 0 ? T * T : row * T + column - 1; /* column 0 is the padding */
+}
+
+/* s (T,T) <- rel (T,T): s_ij = rel_i,T-1-(i-j) for j <= i. Above the diagonal stands what the trick
+ * leaves there, numbers of the next row, which a causal mask must hide. */
+LLM_API void llm_relative_position_skew(float *s, const float *rel, size_t T) {
+    for (size_t n = 0; n < T * T; n++) {
+        const size_t from = llm_relative_position_skew_from(n, T);
+        s[n] = from < T * T ? rel[from] : 0.0f;
+    }
+}
+
+/* drel (T,T) += <- ds (T,T). */
+LLM_API void llm_relative_position_skew_backward(float *drel, const float *ds, size_t T) {
+    for (size_t n = 0; n < T * T; n++) {
+        const size_t from = llm_relative_position_skew_from(n, T);
+        if (from < T * T) drel[from] += ds[n];
+    }
+}
+
+/* @relative_position_t5 ------------------------------------- Relative position: T5's buckets
+ *
+ *     s_ij += w[bucket(j - i)][h]
+ *     bucket(d) = d                                        d < n/2
+ *               = n/2 + ln(d / (n/2)) / ln(far / (n/2)) n/2     else, rounded down, at most n - 1
+ *
+ * One learned number for each head and distance, added to the score: no vectors, no product. Near
+ * distances have a number each; farther ones share, in ranges that grow like a logarithm, and all
+ * beyond `far` are one bucket, so that a text may be longer than any of the training. An encoder
+ * splits the buckets between left and right; in a decoder what is ahead counts as distance 0, which
+ * the mask hides. T5 does not scale its scores by 1/sqrt(D), and its layers share one table.
+ *
+ * The bias depends on j - i only: of its T S numbers for a head, T + S - 1 are different.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1; transformers'
+ *         `T5Attention._relative_position_bucket`
+ * needs   arena
+ * see     @relative_position @alibi (slopes that are not learned)
+ * topics  -
+ */
+
+/* H heads, T queries at places first .. first + T - 1, S keys at 0 .. S - 1; a table of `buckets`
+ * rows; distances from `far` on share the last one. T5: 32, 128. */
+typedef struct {
+    size_t H, T, S, first, buckets, far;
+    bool both; /* directions: an encoder */
+} llm_relative_position_t5_config;
+
+/* The bucket of distance = j - i. In float, since the bucket's edges are where T5's are. */
+LLM_API size_t llm_relative_position_t5_bucket(long distance, bool both, size_t buckets,
+                                               size_t far) {
+    LLM_ASSERT(buckets >= (both ? 4u : 2u) && buckets % (both ? 4u : 2u) == 0);
+    size_t n = both ? buckets / 2 : buckets, side = both && distance > 0 ? n : 0;
+    const size_t exact = n / 2;
+    LLM_ASSERT(far > exact);
+    const size_t d = distance <= 0 ? (size_t)-distance : both ? (size_t)distance : 0;
+    if (d < exact) return side + d;
+    const float share = logf((float)d / (float)exact) / (float)log((double)far / (double)exact);
+    const size_t bucket = exact + (size_t)(share * (float)(n - exact));
+    return side + (bucket < n ? bucket : n - 1);
+}
+
+/* bucket (T+S-1) <- that of each diagonal: entry j + T - 1 - i belongs to query i and key j. */
+LLM_API void llm_relative_position_t5_diagonals(size_t *bucket,
+                                                const llm_relative_position_t5_config *c) {
+    for (size_t n = 0; n + 1 < c->T + c->S; n++)
+        bucket[n] = llm_relative_position_t5_bucket((long)n - (long)(c->T - 1) - (long)c->first,
+                                                    c->both, c->buckets, c->far);
+}
+
+/* s (B,H,T,S) += w (buckets,H). Scratch: T + S - 1 indices. */
+LLM_API void llm_relative_position_t5_forward(float *s, const float *w, size_t B,
+                                              const llm_relative_position_t5_config *c,
+                                              llm_arena *arena) {
+    const size_t H = c->H, T = c->T, S = c->S, mark = arena->used;
+    LLM_ASSERT(T > 0 && S > 0);
+    size_t *bucket = (size_t *)llm_arena_take(arena, T + S - 1, sizeof(size_t));
+    llm_relative_position_t5_diagonals(bucket, c);
+    for (size_t row = 0; row < B * H * T; row++) {
+        const size_t h = row / T % H, *at = bucket + T - 1 - row % T;
+        for (size_t j = 0; j < S; j++) s[row * S + j] += w[at[j] * H + h];
+    }
+    arena->used = mark;
+}
+
+/* dw (buckets,H) += <- ds (B,H,T,S), the gradient of the scores, which passes on as it is. Each
+ * diagonal is summed in double before it goes to its bucket: B T^2 terms meet in 32 numbers.
+ * Scratch: T + S - 1 indices and as many doubles. */
+LLM_API void llm_relative_position_t5_backward(float *dw, const float *ds, size_t B,
+                                               const llm_relative_position_t5_config *c,
+                                               llm_arena *arena) {
+    const size_t H = c->H, T = c->T, S = c->S, mark = arena->used;
+    LLM_ASSERT(T > 0 && S > 0);
+    size_t *bucket = (size_t *)llm_arena_take(arena, T + S - 1, sizeof(size_t));
+    double *sum = llm_arena_doubles(arena, T + S - 1);
+    llm_relative_position_t5_diagonals(bucket, c);
+    for (size_t h = 0; h < H; h++) {
+        for (size_t n = 0; n < T + S - 1; n++) sum[n] = 0.0;
+        for (size_t b = 0; b < B; b++)
+            for (size_t i = 0; i < T; i++)
+                for (size_t j = 0; j < S; j++)
+                    sum[j + T - 1 - i] += (double)ds[((b * H + h) * T + i) * S + j];
+        for (size_t n = 0; n < T + S - 1; n++) dw[bucket[n] * H + h] += (float)sum[n];
+    }
+    arena->used = mark;
+}
+
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
  *     y_a = x_a cos(t f_i) - x_b sin(t f_i)          f_i = theta^(-2i/rot), i = 0 .. rot/2 - 1
@@ -28886,6 +35106,256 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
             memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
+}
+
+/* @yarn ----------------------------------------------------- YaRN, NTK-aware and Llama 3 scaling
+ *
+ *     linear   f_i' = f_i / s                                  s: how many times longer
+ *     NTK      theta' = theta s^(D/(D-2))                      f_i' = theta'^(-2i/D)
+ *     dynamic  theta' = theta (s T/L - (s-1))^(D/(D-2))        for a text of T > L
+ *     YaRN     f_i' = f_i (1 - r_i) + (f_i / s) r_i            and scores times (0.1 ln s + 1)^2
+ *
+ * A model with @rope that was trained on L positions has seen its slow pairs turn through a part of
+ * the circle only; on a longer text they reach angles that are new to it. Dividing all frequencies
+ * by s (linear) folds the long text into the known angles, but blurs the fast pairs, which tell a
+ * token from its neighbour and had nothing new to fear: they have been round many times. A larger
+ * base (NTK) divides the slowest pair by exactly s, the fastest by 1 and those between by less; and
+ * YaRN draws the line by counting turns: pairs that come round more than 32 times in L stay as they
+ * are, those with less than one turn are divided by s, with a ramp r_i between. Llama 3 does the
+ * same with a ramp over wavelengths, L/4 to L, and no factor on the scores.
+ *
+ * source  Chen et al. 2023, "Extending Context Window of Large Language Models via Positional
+ *         Interpolation"; Peng et al. 2023, "YaRN: Efficient Context Window Extension of Large
+ *         Language Models", section 3; transformers' modeling_rope_utils (rounding, DeepSeek)
+ * needs   rope
+ * see     @rope, @absolute_position_resize, @alibi
+ * topics  YaRN / NTK-aware RoPE Scaling
+ */
+
+typedef enum {
+    LLM_YARN_NONE,
+    LLM_YARN_LINEAR,
+    LLM_YARN_NTK,
+    LLM_YARN_DYNAMIC,
+    LLM_YARN_YARN,
+    LLM_YARN_LLAMA3
+} llm_yarn_mode;
+
+typedef struct {
+    llm_yarn_mode mode;
+    size_t rot;                 /* rotated dimensions, D of the formulas */
+    double theta, factor;       /* the model's base; s */
+    double trained;             /* L: positions of the original training */
+    double length;              /* T: of this text, for DYNAMIC */
+    double fast, slow;          /* YaRN: turns in L above and below which nothing is mixed */
+    bool truncate;              /* YaRN: ends of the ramp at whole numbers */
+    double mscale, mscale_all;  /* YaRN: DeepSeek's two strengths of the factor; 0: the paper's */
+    double low_freq, high_freq; /* LLAMA3: turns in L at the two ends of its ramp */
+} llm_yarn_config;
+
+/* The papers' settings; length = trained. */
+LLM_API llm_yarn_config llm_yarn_defaults(llm_yarn_mode mode, size_t rot, double theta,
+                                          double factor, double trained) {
+    llm_yarn_config c;
+    c.mode = mode, c.rot = rot, c.theta = theta, c.factor = factor;
+    c.trained = c.length = trained;
+    c.fast = 32.0, c.slow = 1.0, c.truncate = true;
+    c.mscale = c.mscale_all = 0.0;
+    c.low_freq = 1.0, c.high_freq = 4.0;
+    return c;
+}
+
+/* The pair, counted with fractions, that turns `turns` times in the trained length: from
+ * L theta^(-2i/D) = 2 pi turns. */
+LLM_API double llm_yarn_pair(double turns, const llm_yarn_config *c) {
+    return (double)c->rot * log(c->trained / (2.0 * 3.14159265358979323846 * turns)) /
+           (2.0 * log(c->theta));
+}
+
+/* The pairs between which the share of the divided frequency rises from 0 to 1. A length
+ * in which nothing turns once has no such ramp. */
+LLM_API void llm_yarn_ramp(double *low, double *high, const llm_yarn_config *c) {
+    const double a = llm_yarn_pair(c->fast, c), b = llm_yarn_pair(c->slow, c);
+    *low = fmax(c->truncate ? floor(a) : a, 0.0);
+    *high = fmin(c->truncate ? ceil(b) : b, (double)c->rot - 1.0);
+    LLM_ASSERT(*low <= *high);
+    if (*low == *high) *high += 0.001;
+}
+
+/* inv_freq (rot/2) for @rope's tables. */
+LLM_API void llm_yarn_inv_freq(float *inv_freq, const llm_yarn_config *c) {
+    const double D = (double)c->rot, s = c->factor, L = c->trained;
+    LLM_ASSERT(c->rot % 2 == 0 && c->theta > 1.0 && s > 0.0 && L > 0.0);
+    double theta = c->theta, grow = 1.0, low = 0.0, high = 1.0;
+    if (c->mode == LLM_YARN_NTK) grow = s;
+    if (c->mode == LLM_YARN_DYNAMIC && c->length > L) grow = s * c->length / L - (s - 1.0);
+    if (c->mode == LLM_YARN_NTK || c->mode == LLM_YARN_DYNAMIC) {
+        LLM_ASSERT(c->rot > 2); /* one pair is the fastest and the slowest */
+        theta *= pow(grow, D / (D - 2.0));
+    }
+    if (c->mode == LLM_YARN_YARN) llm_yarn_ramp(&low, &high, c);
+    for (size_t i = 0; i < c->rot / 2; i++) {
+        const double f = pow(theta, -2.0 * (double)i / D);
+        double slow = c->mode == LLM_YARN_LINEAR ? 1.0 : 0.0; /* share of f / s */
+        if (c->mode == LLM_YARN_YARN) slow = ((double)i - low) / (high - low);
+        if (c->mode == LLM_YARN_LLAMA3) {
+            const double turns = L * f / (2.0 * 3.14159265358979323846);
+            slow = (c->high_freq - turns) / (c->high_freq - c->low_freq);
+        }
+        slow = fmin(fmax(slow, 0.0), 1.0);
+        inv_freq[i] = (float)(f * (1.0 - slow) + f / s * slow);
+    }
+}
+
+/* What cosines and sines are multiplied by, so that scores grow by its square: weights over a long
+ * text are flatter, and a little more contrast brings the loss down. 1 in all modes but YaRN and
+ * for s <= 1. DeepSeek divides by a second factor, and scales its scores itself. */
+LLM_API double llm_yarn_attention_factor(const llm_yarn_config *c) {
+    if (c->mode != LLM_YARN_YARN || c->factor <= 1.0) return 1.0;
+    const double tenth = 0.1 * log(c->factor);
+    if (c->mscale == 0.0 || c->mscale_all == 0.0) return tenth + 1.0;
+    return (c->mscale * tenth + 1.0) / (c->mscale_all * tenth + 1.0);
+}
+
+/* cosine, sine (N,rot/2) as @rope's table, times the factor. pos (N), or NULL for 0 .. N-1. A cache
+ * whose keys were rotated by DYNAMIC at another length holds other rotations: rotate it again. */
+LLM_API void llm_yarn_table(float *cosine, float *sine, const int *pos, const float *inv_freq,
+                            size_t N, const llm_yarn_config *c) {
+    const float factor = (float)llm_yarn_attention_factor(c);
+    llm_rope_table(cosine, sine, pos, inv_freq, N, c->rot);
+    for (size_t i = 0; i < N * (c->rot / 2); i++) cosine[i] *= factor, sine[i] *= factor;
+}
+
+/* @alibi ---------------------------------------------------- ALiBi
+ *
+ *     s_ij = q_i.k_j / sqrt(D) - m_h |i - j|         o_i = sum_j softmax_j(s_ij) v_j
+ *
+ * No vector of positions at all: each head fines a key for its distance, head h at the rate m_h.
+ * With equal content the weights fall by the factor exp(-m) a token, so a head with m = 1/2 sees a
+ * handful of tokens and one with m = 1/256 a thousand. Nothing happens at distance T + 1 that did
+ * not begin at distance 1, which is why a model trained on short texts keeps its loss on longer
+ * ones; it pays with keys far away that it can hardly reach. The slopes are set, not learned: a
+ * geometric series that halves, for 8 heads, from 1/2 to 1/256.
+ *
+ * m_h j in place of -m_h (i - j) differs by m_h i, one constant for the whole row, which the
+ * softmax does not see: BLOOM adds the one row, for all queries. The bias is made where the score
+ * is, so there is no (H,T,T) array. The weights are not kept; the backward pass makes them again
+ * from lse.
+ *
+ * source  Press, Smith & Lewis 2022, "Train Short, Test Long: Attention with Linear Biases Enables
+ *         Input Length Extrapolation", section 3; BLOOM's `build_alibi_tensor` (any number of
+ *         heads)
+ * needs   arena exp dense_vector logsumexp
+ * see     @relative_position (learned), @rope, @flash, @sinks
+ * topics  ALiBi (Attention with Linear Biases)
+ */
+
+/* m (H). For a power of two 2^(-8/H), 2^(-16/H), ... 2^-8; else those of the next lower power, and
+ * then every second one of the next higher power, 1st, 3rd, 5th, .. */
+LLM_API void llm_alibi_slopes(float *m, size_t H) {
+    size_t low = 1;
+    while (2 * low <= H) low *= 2;
+    for (size_t h = 0; h < H; h++) {
+        const double step = h < low ? 8.0 / (double)low : 4.0 / (double)low;
+        m[h] = (float)exp2(-step * (double)(h < low ? h + 1 : 2 * (h - low) + 1));
+    }
+}
+
+/* bias (B,H,S): BLOOM's form, m_h times the number of real tokens before token j; 0 at padding,
+ * which a mask must hide. real (B,S), or NULL: all are. */
+LLM_API void llm_alibi_bias(float *bias, const float *m, const bool *real, size_t B, size_t H,
+                            size_t S) {
+    for (size_t b = 0; b < B; b++) {
+        size_t before = 0;
+        for (size_t j = 0; j < S; j++) {
+            const bool is = !real || real[b * S + j];
+            for (size_t h = 0; h < H; h++)
+                bias[(b * H + h) * S + j] = is ? m[h] * (float)before : 0.0f;
+            before += is;
+        }
+    }
+}
+
+/* B texts, H heads of D dimensions, T queries that are the last of S positions, T <= S. causal: a
+ * query sees itself and what came before; else all keys, and the distance counts both ways. */
+typedef struct {
+    size_t B, H, T, S, D;
+    bool causal;
+} llm_alibi_config;
+
+/* s (S) <- the scores of query q (D) at place i, against k (S,D). Returns how many keys it sees. */
+LLM_API size_t llm_alibi_scores(float *s, const float *q, const float *k, float m, size_t i,
+                                const llm_alibi_config *c) {
+    const float scale = 1.0f / sqrtf((float)c->D);
+    const size_t seen = c->causal ? i + 1 : c->S;
+    for (size_t j = 0; j < seen; j++) {
+        const float distance = (float)(i > j ? i - j : j - i);
+        s[j] = scale * llm_dense_vector_dot(q, k + j * c->D, c->D) - m * distance;
+    }
+    return seen;
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,H,S,D), m (H). lse is the logarithm of the
+ * sum of exp(s_ij). Scratch: B H S floats. */
+LLM_API void llm_alibi_forward(float *out, float *lse, const float *q, const float *k,
+                               const float *v, const float *m, const llm_alibi_config *c,
+                               llm_arena *arena) {
+    const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
+    LLM_ASSERT(T <= S);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * S);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const float *kb = k + bh * S * D, *vb = v + bh * S * D;
+        float *s = scratch + bh * S;
+        for (size_t t = bh * T; t < (bh + 1) * T; t++) {
+            const size_t i = t - bh * T + S - T;
+            const size_t seen = llm_alibi_scores(s, q + t * D, kb, m[bh % c->H], i, c);
+            lse[t] = llm_logsumexp(s, seen);
+            for (size_t d = 0; d < D; d++) out[t * D + d] = 0.0f;
+            for (size_t j = 0; j < seen; j++)
+                llm_dense_vector_axpy(out + t * D, llm_expf(s[j] - lse[t]), vb + j * D, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk, dv as q, k, v, and dm (H), += <- dout and forward's out, lse. dm may be NULL: slopes are
+ * fixed as a rule. Scratch: H S floats.
+ *
+ *     p_ij = exp(s_ij - lse_i)    ds_ij = p_ij (do_i.v_j - do_i.o_i)    dm_h -= ds_ij |i - j| */
+LLM_API void llm_alibi_backward(float *dq, float *dk, float *dv, float *dm, const float *dout,
+                                const float *out, const float *lse, const float *q, const float *k,
+                                const float *v, const float *m, const llm_alibi_config *c,
+                                llm_arena *arena) {
+    const size_t B = c->B, H = c->H, T = c->T, S = c->S, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    LLM_ASSERT(T <= S);
+    float *scratch = llm_arena_floats(arena, H * S);
+    LLM_PARALLEL_FOR
+    for (size_t h = 0; h < H; h++) {
+        double slope = 0.0;
+        float *s = scratch + h * S;
+        for (size_t b = 0; b < B; b++) {
+            const size_t bh = b * H + h, keys = bh * S * D;
+            for (size_t t = bh * T; t < (bh + 1) * T; t++) {
+                const size_t i = t - bh * T + S - T;
+                const float *go = dout + t * D, *qt = q + t * D;
+                const float along = llm_dense_vector_dot(go, out + t * D, D);
+                const size_t seen = llm_alibi_scores(s, qt, k + keys, m[h], i, c);
+                for (size_t j = 0; j < seen; j++) {
+                    const size_t at = keys + j * D;
+                    const float p = llm_expf(s[j] - lse[t]);
+                    const float ds = p * (llm_dense_vector_dot(go, v + at, D) - along);
+                    llm_dense_vector_axpy(dq + t * D, scale * ds, k + at, D);
+                    llm_dense_vector_axpy(dk + at, scale * ds, qt, D);
+                    llm_dense_vector_axpy(dv + at, p, go, D);
+                    slope -= (double)ds * (double)(i > j ? i - j : j - i);
+                }
+            }
+        }
+        if (dm) dm[h] += (float)slope;
+    }
+    arena->used = mark;
 }
 
 /* @gqa ------------------------------------------------------ Grouped-query attention
@@ -29064,6 +35534,826 @@ LLM_API void llm_gqa_uptrain_meanpool(float *w, const float *from, size_t H, siz
 /* Bytes of a cache for T tokens of one text: keys and values of L layers. */
 LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, size_t bytes) {
     return 2 * L * Hkv * D * T * bytes;
+}
+
+/* @mla ------------------------------------------------------ Multi-head latent attention
+ *
+ *     c_t = norm(x_t W_DKV^T)                         the latent: R numbers for all heads
+ *     [k_h, v_h] = c_t W_UKV,h^T   k_h <- [k_h, rope(x_t W_KR^T)]   rotated part: one for all heads
+ *     q_h = norm(x_t W_DQ^T) W_UQ,h^T                 its last Dr numbers rotated
+ *     o_h = softmax(q_h k_h^T / sqrt(Dn + Dr)) v_h    y_t = [o_1 .. o_H] W_O^T
+ *
+ * What a token leaves behind for later ones is squeezed through R numbers, and every head unfolds
+ * its own keys and values from them: R + Dr = 576 numbers a token and layer in DeepSeek-V3, where
+ * 128 heads of 128 would keep 32768. A rotation between W_UKV and the query could not be moved to
+ * the query's side (@mla_decode), so position stands in Dr extra dimensions, whose key all heads
+ * share. Queries are squeezed too, which saves memory in training only.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V2", eq. 9 to 19, 37 to 47; transformers' DeepseekV3Attention
+ *         (what norms and rotates where)
+ * needs   exp matmul logsumexp rmsnorm rope causal_attn
+ * see     @gqa (heads that share), @mla_decode, @yarn (scale times mscale^2)
+ * topics  Multi-head Latent Attention (MLA)
+ */
+
+/* Rq, R: sizes of the latents of queries (0: none, q straight from x) and of keys and values. Dn,
+ * Dr: dimensions of a key that are not rotated, that are; Dv: of a value. */
+typedef struct {
+    size_t B, T, C, H, Rq, R, Dn, Dr, Dv;
+    float eps, scale;
+} llm_mla_config;
+
+/* Weights, or their gradients, which all must be there. */
+typedef struct {
+    float *dq, *q_norm; /* (Rq,C), (Rq); NULL without a latent */
+    float *uq;          /* (H (Dn+Dr), Rq or C): head by head, the rotated rows last */
+    float *dkv;         /* (R+Dr, C): the latent, then the rotated key */
+    float *kv_norm;     /* (R) */
+    float *ukv;         /* (H (Dn+Dv), R): head by head, the key's rows first */
+    float *out;         /* (C, H Dv) */
+} llm_mla_weights;
+
+/* What forward leaves for backward, N = B T. */
+typedef struct {
+    float *down_q, *cq, *rstd_q;    /* (N,Rq) before and after the norm, (N) */
+    float *down_kv, *ckv, *rstd_kv; /* (N,R) before and after the norm, (N) */
+    float *shared;                  /* (N,Dr) the key of all heads, rotated */
+    float *q, *k, *kv;              /* (N,H,Dn+Dr) twice, (N,H,Dn+Dv): keys, and values */
+    float *att, *mixed;             /* (B,H,T,T), (N,H Dv) */
+} llm_mla_saved;
+
+/* The buffers of s, taken from the arena. */
+LLM_API llm_mla_saved llm_mla_take(const llm_mla_config *c, llm_arena *arena) {
+    const size_t N = c->B * c->T, D = c->Dn + c->Dr;
+    llm_mla_saved s;
+    s.down_q = llm_arena_floats(arena, N * c->Rq);
+    s.cq = llm_arena_floats(arena, N * c->Rq);
+    s.rstd_q = llm_arena_floats(arena, N);
+    s.down_kv = llm_arena_floats(arena, N * c->R);
+    s.ckv = llm_arena_floats(arena, N * c->R);
+    s.rstd_kv = llm_arena_floats(arena, N);
+    s.shared = llm_arena_floats(arena, N * c->Dr);
+    s.q = llm_arena_floats(arena, N * c->H * D);
+    s.k = llm_arena_floats(arena, N * c->H * D);
+    s.kv = llm_arena_floats(arena, N * c->H * (c->Dn + c->Dv));
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * c->T);
+    s.mixed = llm_arena_floats(arena, N * c->H * c->Dv);
+    return s;
+}
+
+/* The last Dr numbers of each of H rows of W for each of N tokens, x (N,H,W), are rotated in place,
+ * or with back rotated back; cosine, sine (N,Dr/2). Scratch: 2 N H Dr floats, given back. */
+LLM_API void llm_mla_rotate(float *x, const float *cosine, const float *sine, bool back, size_t N,
+                            size_t H, size_t W, size_t Dr, llm_arena *arena) {
+    const size_t mark = arena->used, n = N * H * Dr;
+    float *from = llm_arena_floats(arena, n), *to = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) from[i] = x[(i / Dr + 1) * W - Dr + i % Dr], to[i] = 0.0f;
+    if (back)
+        llm_rope_backward(to, from, cosine, sine, N, H, 1, Dr, Dr, LLM_ROPE_NEIGHBOURS);
+    else
+        llm_rope_forward(to, from, cosine, sine, N, H, 1, Dr, Dr, LLM_ROPE_NEIGHBOURS);
+    for (size_t i = 0; i < n; i++) x[(i / Dr + 1) * W - Dr + i % Dr] = to[i];
+    arena->used = mark;
+}
+
+/* s->q, s->ckv, s->shared <- x (N,C): all that is computed token by token, in training as in
+ * decoding. cosine, sine (N,Dr/2) of the tokens' positions. Scratch: N (R + Dr + 2 H Dr) floats. */
+LLM_API void llm_mla_project(llm_mla_saved *s, const float *x, const llm_mla_weights *w,
+                             const float *cosine, const float *sine, size_t N,
+                             const llm_mla_config *c, llm_arena *arena) {
+    const size_t D = c->Dn + c->Dr, R = c->R, Dr = c->Dr, mark = arena->used;
+    if (c->Rq > 0) {
+        llm_matmul_forward(s->down_q, x, w->dq, NULL, N, c->C, c->Rq);
+        llm_rmsnorm_forward(s->cq, s->rstd_q, s->down_q, w->q_norm, N, c->Rq, c->eps);
+    }
+    llm_matmul_forward(s->q, c->Rq ? s->cq : x, w->uq, NULL, N, c->Rq ? c->Rq : c->C, c->H * D);
+    llm_mla_rotate(s->q, cosine, sine, false, N, c->H, D, Dr, arena);
+    float *down = llm_arena_floats(arena, N * (R + Dr));
+    llm_matmul_forward(down, x, w->dkv, NULL, N, c->C, R + Dr);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(s->down_kv + n * R, down + n * (R + Dr), R * sizeof(float));
+        memcpy(s->shared + n * Dr, down + n * (R + Dr) + R, Dr * sizeof(float));
+    }
+    llm_rmsnorm_forward(s->ckv, s->rstd_kv, s->down_kv, w->kv_norm, N, R, c->eps);
+    llm_mla_rotate(s->shared, cosine, sine, false, N, 1, Dr, Dr, arena);
+    arena->used = mark;
+}
+
+/* y (B,T,C), s <- x (B,T,C), causal. cosine, sine (B T,Dr/2) by llm_rope_table. Scratch
+ * as above. */
+LLM_API void llm_mla_forward(float *y, llm_mla_saved *s, const float *x, const llm_mla_weights *w,
+                             const float *cosine, const float *sine, const llm_mla_config *c,
+                             llm_arena *arena) {
+    const size_t T = c->T, H = c->H, D = c->Dn + c->Dr, N = c->B * T, E = c->Dn + c->Dv;
+    llm_mla_project(s, x, w, cosine, sine, N, c, arena);
+    llm_matmul_forward(s->kv, s->ckv, w->ukv, NULL, N, c->R, H * E);
+    for (size_t i = 0; i < N * H; i++) { /* the rotated key is the same for all heads */
+        memcpy(s->k + i * D, s->kv + i * E, c->Dn * sizeof(float));
+        memcpy(s->k + i * D + c->Dn, s->shared + i / H * c->Dr, c->Dr * sizeof(float));
+    }
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * H; bh++) {
+        const size_t row = bh / H * T * H + bh % H; /* of (N,H): this head's first token */
+        float *p = s->att + bh * T * T, *o = s->mixed + row * c->Dv;
+        llm_causal_attn_scores(p, T, s->q + row * D, H * D, s->k + row * D, H * D, c->scale, 0, T,
+                               T, D);
+        for (size_t t = 0; t < T; t++) {
+            float *pt = p + t * T, sum = 0.0f;
+            const float max = llm_logsumexp_max(pt, t + 1);
+            for (size_t j = 0; j <= t; j++) pt[j] = llm_expf(pt[j] - max);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j <= t; j++) sum += pt[j];
+            for (size_t j = 0; j <= t; j++) pt[j] /= sum;
+            for (size_t d = 0; d < c->Dv; d++) o[t * H * c->Dv + d] = 0.0f;
+        }
+        llm_causal_attn_gather(o, H * c->Dv, p, T, s->kv + row * E + c->Dn, H * E, 0, T, T, c->Dv);
+    }
+    llm_matmul_forward(y, s->mixed, w->out, NULL, N, H * c->Dv, c->C);
+}
+
+/* dx (B,T,C), dw's arrays += <- dy and forward's s, x, w. Scratch: N (H (2 Dn + 4 Dr + E + Dv) +
+ * 3 R + 2 Dr + 2 Rq) + B H T^2 floats, with E = Dn + Dv, given back. */
+LLM_API void llm_mla_backward(float *dx, const llm_mla_weights *dw, const float *dy,
+                              const llm_mla_saved *s, const float *x, const llm_mla_weights *w,
+                              const float *cosine, const float *sine, const llm_mla_config *c,
+                              llm_arena *arena) {
+    const size_t T = c->T, H = c->H, D = c->Dn + c->Dr, N = c->B * T, E = c->Dn + c->Dv;
+    const size_t R = c->R, Dr = c->Dr, mark = arena->used;
+    const size_t total = N * (H * (2 * D + E + c->Dv) + 3 * R + 2 * Dr + 2 * c->Rq);
+    float *dmixed = llm_arena_floats(arena, total), *dq = dmixed + N * H * c->Dv;
+    float *dk = dq + N * H * D, *dkv = dk + N * H * D, *dckv = dkv + N * H * E;
+    float *dlatent = dckv + N * R, *dshared = dlatent + N * R, *ddown = dshared + N * Dr;
+    float *dcq = ddown + N * (R + Dr), *ddown_q = dcq + N * c->Rq;
+    float *dscore = llm_arena_floats(arena, c->B * H * T * T);
+    for (size_t i = 0; i < total; i++) dmixed[i] = 0.0f;
+    llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, H * c->Dv, c->C);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * H; bh++) {
+        const size_t row = bh / H * T * H + bh % H, HD = H * D;
+        const float *p = s->att + bh * T * T, *g = dmixed + row * c->Dv;
+        float *ds = dscore + bh * T * T, *dv = dkv + row * E + c->Dn;
+        llm_causal_attn_scores(ds, T, g, H * c->Dv, s->kv + row * E + c->Dn, H * E, 1.0f, 0, T, T,
+                               c->Dv);
+        for (size_t t = 0; t < T; t++) {
+            float along = 0.0f;
+            for (size_t j = 0; j <= t; j++) along += p[t * T + j] * ds[t * T + j];
+            for (size_t j = 0; j <= t; j++)
+                ds[t * T + j] = c->scale * p[t * T + j] * (ds[t * T + j] - along);
+        }
+        llm_causal_attn_gather(dq + row * D, HD, ds, T, s->k + row * D, HD, 0, T, T, D);
+        llm_causal_attn_scatter(dk + row * D, HD, ds, T, s->q + row * D, HD, 0, T, T, D);
+        llm_causal_attn_scatter(dv, H * E, p, T, g, H * c->Dv, 0, T, T, c->Dv);
+    }
+    for (size_t i = 0; i < N * H; i++) { /* the shared key's gradient is the sum over heads */
+        for (size_t d = 0; d < c->Dn; d++) dkv[i * E + d] += dk[i * D + d];
+        for (size_t d = 0; d < Dr; d++) dshared[i / H * Dr + d] += dk[i * D + c->Dn + d];
+    }
+    llm_matmul_backward(dckv, dw->ukv, NULL, dkv, s->ckv, w->ukv, N, R, H * E);
+    llm_rmsnorm_backward(dlatent, dw->kv_norm, dckv, s->down_kv, w->kv_norm, s->rstd_kv, N, R);
+    llm_mla_rotate(dshared, cosine, sine, true, N, 1, Dr, Dr, arena);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(ddown + n * (R + Dr), dlatent + n * R, R * sizeof(float));
+        memcpy(ddown + n * (R + Dr) + R, dshared + n * Dr, Dr * sizeof(float));
+    }
+    llm_matmul_backward(dx, dw->dkv, NULL, ddown, x, w->dkv, N, c->C, R + Dr);
+    llm_mla_rotate(dq, cosine, sine, true, N, H, D, Dr, arena);
+    if (c->Rq == 0) {
+        llm_matmul_backward(dx, dw->uq, NULL, dq, x, w->uq, N, c->C, H * D);
+    } else {
+        llm_matmul_backward(dcq, dw->uq, NULL, dq, s->cq, w->uq, N, c->Rq, H * D);
+        llm_rmsnorm_backward(ddown_q, dw->q_norm, dcq, s->down_q, w->q_norm, s->rstd_q, N, c->Rq);
+        llm_matmul_backward(dx, dw->dq, NULL, ddown_q, x, w->dq, N, c->C, c->Rq);
+    }
+    arena->used = mark;
+}
+
+/* @mla_decode ----------------------------------------------- Latent attention from its latents
+ *
+ *     q_h.k_hj = (q_h W_UK,h).c_j + r_h.s_j            o_h = (sum_j p_hj c_j) W_UV,h^T
+ *
+ * Decoding does not unfold the keys. W_UK moves to the query, once a token instead of once a cached
+ * token, and W_UV behind the mean. What remains is one head of keys [c_j, s_j] of R + Dr numbers,
+ * whose first R are also the values, read by all H queries: multi-query attention over the latents.
+ * The cache holds nothing else. It works because nothing stands between q and W_UK: a rotation of
+ * W_UK c_j by its position j would differ from key to key, and cannot be moved across.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V2", section 2.1.2 and appendix C
+ * needs   matmul gqa linear_map mla
+ * see     @mla (training), @gqa (the one head of keys), @kv_cache
+ * topics  -
+ */
+
+/* y (C) <- x (C), the token at position t; cache (T,R+Dr) of one text, rows 0 .. t-1 filled, gets
+ * row t. c: B = T = 1 but for T, the capacity. cosine, sine (Dr/2) of this position. Scratch:
+ * what llm_mla_take takes for one token, llm_mla_project's, and H (2 R + 2 Dr + T + Dv) floats. */
+LLM_API void llm_mla_decode(float *y, float *cache, const float *x, const llm_mla_weights *w,
+                            const float *cosine, const float *sine, size_t t,
+                            const llm_mla_config *c, llm_arena *arena) {
+    LLM_ASSERT(t < c->T);
+    const size_t mark = arena->used, H = c->H, R = c->R, wide = R + c->Dr, E = c->Dn + c->Dv;
+    llm_mla_config one = *c;
+    one.B = one.T = 1;
+    llm_mla_saved s = llm_mla_take(&one, arena);
+    float *q = llm_arena_floats(arena, H * wide), *mean = llm_arena_floats(arena, H * wide);
+    float *p = llm_arena_floats(arena, H * c->T), *o = llm_arena_floats(arena, H * c->Dv);
+    llm_mla_project(&s, x, w, cosine, sine, 1, c, arena);
+    memcpy(cache + t * wide, s.ckv, R * sizeof(float));
+    memcpy(cache + t * wide + R, s.shared, c->Dr * sizeof(float));
+    for (size_t h = 0; h < H; h++) { /* [q W_UK, r] */
+        const float *qh = s.q + h * (c->Dn + c->Dr);
+        llm_linear_map_apply_t(q + h * wide, w->ukv + h * E * R, qh, c->Dn, R);
+        memcpy(q + h * wide + R, qh + c->Dn, c->Dr * sizeof(float));
+    }
+    llm_gqa_decode(mean, p, q, cache, cache, H, t + 1, wide, c->scale);
+    for (size_t h = 0; h < H; h++) /* of the mean of rows [c, s] only c is used */
+        llm_linear_map_apply(o + h * c->Dv, w->ukv + (h * E + c->Dn) * R, mean + h * wide, c->Dv,
+                             R);
+    llm_matmul_forward(y, o, w->out, NULL, 1, H * c->Dv, c->C);
+    arena->used = mark;
+}
+
+/* Numbers that a token leaves in the cache of one layer; with keys and values unfolded they would
+ * be H (Dn + Dr + Dv). */
+LLM_API size_t llm_mla_decode_cache(const llm_mla_config *c) { return c->R + c->Dr; }
+
+/* @sliding_window ------------------------------------------- Sliding-window attention
+ *
+ *     o_t = sum_j p_tj v_j          t - W < j <= t: the last W tokens, itself included
+ *
+ * Work and cache that grow with T alone: T W scores, and W keys to keep, however long the text. A
+ * token still hears of what lies before its window, by way of tokens in between: through L layers
+ * information travels L (W - 1) positions. Models mix such layers with a few that see everything
+ * (Gemma 2: every second, Gemma 3: every sixth). W is easily got wrong by one: here as in Mistral
+ * it counts the token itself; flash-attn's window_size is the number to its left, W - 1.
+ *
+ * A decoder needs the last W keys only and writes token t to slot t mod W, over the one that has
+ * just left the window. The slots are then not in order, and nobody minds: softmax is a sum, and
+ * rotated keys carry their position with them.
+ *
+ * source  Beltagy, Peters & Cohan 2020, "Longformer", section 3.1; Jiang et al. 2023, "Mistral 7B",
+ *         section 2; Gemma Team 2024, "Gemma 2", section 2 (alternation, soft cap)
+ * needs   exp logsumexp gqa
+ * see     @attn_mask (the same as a rule), @gqa (everything is seen), @sinks, @longformer
+ * topics  Sliding-Window Attention
+ */
+
+/* H query heads on Hkv, T tokens of D dimensions. both: the W - 1 tokens on each side are seen, as
+ * in encoders. cap c > 0: scores become c tanh(s / c) (Gemma 2: 50). */
+typedef struct {
+    size_t B, H, Hkv, T, D, W;
+    bool both;
+    float scale, cap;
+} llm_sliding_window_config;
+
+/* Causal, no cap, 1/sqrt(D). */
+LLM_API llm_sliding_window_config llm_sliding_window_defaults(size_t B, size_t H, size_t Hkv,
+                                                              size_t T, size_t D, size_t W) {
+    llm_sliding_window_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = T, c.D = D, c.W = W;
+    c.both = false;
+    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
+    return c;
+}
+
+/* The most keys that a query sees, rounded up: the scratch of a head. */
+LLM_API size_t llm_sliding_window_span(const llm_sliding_window_config *c) {
+    return c->W > c->T / 2 ? c->T : 2 * c->W;
+}
+
+/* Query t sees the keys first .. end-1. */
+LLM_API void llm_sliding_window_range(size_t *first, size_t *end, size_t t,
+                                      const llm_sliding_window_config *c) {
+    *first = t + 1 > c->W ? t + 1 - c->W : 0;
+    *end = !c->both ? t + 1 : c->T - t > c->W ? t + c->W : c->T;
+}
+
+/* s (n) <- scores of q (D) against the rows of k (n,D). */
+LLM_API void llm_sliding_window_scores(float *s, const float *q, const float *k, size_t n, size_t D,
+                                       float scale, float cap) {
+    for (size_t j = 0; j < n; j++) {
+        s[j] = scale * llm_gqa_dot(q, k + j * D, D);
+        if (cap > 0.0f) s[j] = cap * tanhf(s[j] / cap);
+    }
+}
+
+/* p (n) <- softmax of p, out (D) <- the mean of v (n,D) under it. Returns the logarithm of the
+ * denominator. */
+LLM_API float llm_sliding_window_mean(float *out, float *p, const float *v, size_t n, size_t D) {
+    float sum = 0.0f;
+    const float max = llm_logsumexp_max(p, n);
+    for (size_t j = 0; j < n; j++) p[j] = llm_expf(p[j] - max);
+    LLM_SIMD_SUM(sum)
+    for (size_t j = 0; j < n; j++) sum += p[j];
+    for (size_t d = 0; d < D; d++) out[d] = 0.0f;
+    for (size_t j = 0; j < n; j++) {
+        p[j] /= sum;
+        for (size_t d = 0; d < D; d++) out[d] += p[j] * v[j * D + d];
+    }
+    return max + logf(sum);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,T,D). lse is the logarithm of the
+ * softmax's denominator. Scratch: B H min(2 W, T) floats, given
+ * back. */
+LLM_API void llm_sliding_window_forward(float *out, float *lse, const float *q, const float *k,
+                                        const float *v, const llm_sliding_window_config *c,
+                                        llm_arena *arena) {
+    LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t T = c->T, D = c->D, span = llm_sliding_window_span(c), mark = arena->used;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * span);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t kv = bh / (c->H / c->Hkv) * T;
+        float *p = scratch + bh * span;
+        for (size_t t = 0; t < T; t++) {
+            size_t first, end;
+            llm_sliding_window_range(&first, &end, t, c);
+            llm_sliding_window_scores(p, q + (bh * T + t) * D, k + (kv + first) * D, end - first, D,
+                                      c->scale, c->cap);
+            lse[bh * T + t] = llm_sliding_window_mean(out + (bh * T + t) * D, p,
+                                                      v + (kv + first) * D, end - first, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D), dk, dv (B,Hkv,T,D) += <- dout, forward's out, lse and inputs; none may be NULL.
+ * ds_ij = p_ij (do_i.v_j - do_i.o_i), and through the cap times 1 - (s/c)^2. Scratch as above. */
+LLM_API void llm_sliding_window_backward(float *dq, float *dk, float *dv, const float *dout,
+                                         const float *out, const float *lse, const float *q,
+                                         const float *k, const float *v,
+                                         const llm_sliding_window_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t T = c->T, D = c->D, group = c->H / c->Hkv, mark = arena->used;
+    const size_t span = llm_sliding_window_span(c);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * span);
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        for (size_t row = bg * group * T; row < (bg + 1) * group * T; row++) {
+            const float *g = dout + row * D, along = llm_gqa_dot(g, out + row * D, D);
+            float *s = scratch + row / T * span;
+            size_t first, end;
+            llm_sliding_window_range(&first, &end, row % T, c);
+            llm_sliding_window_scores(s, q + row * D, k + (bg * T + first) * D, end - first, D,
+                                      c->scale, c->cap);
+            for (size_t j = first; j < end; j++) {
+                const size_t at = (bg * T + j) * D;
+                const float sj = s[j - first], p = llm_expf(sj - lse[row]);
+                const float slope = c->cap > 0.0f ? 1.0f - sj / c->cap * (sj / c->cap) : 1.0f;
+                const float ds = c->scale * slope * p * (llm_gqa_dot(g, v + at, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[row * D + d] += ds * k[at + d];
+                    dk[at + d] += ds * q[row * D + d];
+                    dv[at + d] += p * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* The rolling cache of one text: keys, values (Hkv,W,D) <- k, v (Hkv,D) of token t. */
+LLM_API void llm_sliding_window_ring_write(float *keys, float *values, const float *k,
+                                           const float *v, size_t t,
+                                           const llm_sliding_window_config *c) {
+    for (size_t h = 0; h < c->Hkv; h++) {
+        const size_t slot = (h * c->W + t % c->W) * c->D;
+        memcpy(keys + slot, k + h * c->D, c->D * sizeof(float));
+        memcpy(values + slot, v + h * c->D, c->D * sizeof(float));
+    }
+}
+
+/* out (H,D) <- q (H,D) of token t, whose key and value have just been written. Scratch: W
+ * floats. */
+LLM_API void llm_sliding_window_step(float *out, const float *q, const float *keys,
+                                     const float *values, size_t t,
+                                     const llm_sliding_window_config *c, llm_arena *arena) {
+    const size_t seen = t + 1 < c->W ? t + 1 : c->W, mark = arena->used;
+    float *p = llm_arena_floats(arena, c->W);
+    for (size_t h = 0; h < c->H; h++) {
+        const size_t kv = h / (c->H / c->Hkv) * c->W * c->D;
+        llm_sliding_window_scores(p, q + h * c->D, keys + kv, seen, c->D, c->scale, c->cap);
+        llm_sliding_window_mean(out + h * c->D, p, values + kv, seen, c->D);
+    }
+    arena->used = mark;
+}
+
+/* Does layer l see everything? Every `every`-th does: 2 in Gemma 2 and gpt-oss, 6 in Gemma 3, with
+ * 0 none (Mistral). */
+LLM_API bool llm_sliding_window_global(size_t l, size_t every) {
+    return every > 0 && (l + 1) % every == 0;
+}
+
+/* Scores of T causal queries, in one head; and how many tokens, itself included, one can hear of
+ * through L layers. */
+LLM_API size_t llm_sliding_window_count(size_t T, size_t W) {
+    return T <= W ? T * (T + 1) / 2 : T * W - W * (W - 1) / 2;
+}
+LLM_API size_t llm_sliding_window_reach(size_t L, size_t W) { return L * (W - 1) + 1; }
+
+/* @linear_attn ---------------------------------------------- Linear attention
+ *
+ *     o_i = sum_j w_ij v_j / sum_j w_ij          w_ij = phi(q_i).phi(k_j), j <= i
+ *     S_t = S_t-1 + phi(k_t) [v_t, 1]^T          phi(q_t) S_t = numerator, denominator
+ *
+ * If the weight of a pair is an inner product of features, the sum over the past can be taken
+ * before the query is known: the past is a matrix S of D x (E + 1) numbers, however long it was,
+ * and the layer is a recurrent net whose state is S. T positions cost T D E instead of T^2 D. The
+ * denominator is the numerator of a value that is always 1, so it is the last column of S. phi =
+ * elu + 1 is positive: the weights stay an average. What is lost is softmax's sharpness: S holds a
+ * sum of all pairs ever written, and to read one back the keys must be nearly orthogonal.
+ *
+ * Three forms of one sum: all pairs, step by step, and in chunks, which the processor likes best:
+ * matrix products inside a chunk, S between chunks.
+ *
+ * source  Katharopoulos et al. 2020, "Transformers are RNNs: Fast Autoregressive Transformers with
+ *         Linear Attention", eq. 7 to 12, 16 to 20; Hua et al. 2022, "Transformer Quality in Linear
+ *         Time", section 3.2 (chunks)
+ * needs   exp gemm causal_attn
+ * see     @linear_attn_favor (features for which w is nearly exp), @linear_attn_delta (a state that
+ *         can forget), @kv_cache (what S replaces)
+ * topics  Linear Attention
+ */
+
+/* phi(x) = elu(x) + 1: y (n) <- x (n). y may be x. And dx (n) += phi'(x) dy. */
+LLM_API void llm_linear_attn_phi(float *y, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : llm_expf(x[i]);
+}
+LLM_API void llm_linear_attn_phi_backward(float *dx, const float *dy, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) dx[i] += x[i] > 0.0f ? dy[i] : dy[i] * llm_expf(x[i]);
+}
+
+/* All pairs: out (T,E) <- q, k (T,D), which are features already, v (T,E). The definition; slow. A
+ * query that no key answers, with a denominator of 0, gets 0. */
+LLM_API void llm_linear_attn_parallel(float *out, const float *q, const float *k, const float *v,
+                                      size_t T, size_t D, size_t E) {
+    for (size_t i = 0; i < T; i++) {
+        float *o = out + i * E;
+        double total = 0.0;
+        for (size_t e = 0; e < E; e++) o[e] = 0.0f;
+        for (size_t j = 0; j <= i; j++) {
+            double w = 0.0;
+            for (size_t d = 0; d < D; d++) w += (double)q[i * D + d] * (double)k[j * D + d];
+            for (size_t e = 0; e < E; e++) o[e] += (float)w * v[j * E + e];
+            total += w;
+        }
+        for (size_t e = 0; e < E; e++) o[e] = total > 0.0 ? (float)((double)o[e] / total) : 0.0f;
+    }
+}
+
+/* One position: S (D,E+1) += k [v,1]^T, then out (E) <- q, k (D), v (E). S starts as zeros. */
+LLM_API void llm_linear_attn_step(float *out, float *S, const float *q, const float *k,
+                                  const float *v, size_t D, size_t E) {
+    float total = 0.0f;
+    for (size_t e = 0; e < E; e++) out[e] = 0.0f;
+    for (size_t d = 0; d < D; d++) {
+        float *s = S + d * (E + 1);
+        for (size_t e = 0; e < E; e++) out[e] += q[d] * (s[e] += k[d] * v[e]);
+        total += q[d] * (s[E] += k[d]);
+    }
+    for (size_t e = 0; e < E; e++) out[e] = total > 0.0f ? out[e] / total : 0.0f;
+}
+
+/* What a chunk of R positions is computed from: rows [v, 1] and, backward, the gradients of
+ * numerator and denominator, dn = g / den and -(g.out) / den <- g, out (R,E), den (R). */
+LLM_API void llm_linear_attn_ones(float *v1, const float *v, size_t R, size_t E) {
+    for (size_t r = 0; r < R; r++) {
+        for (size_t e = 0; e < E; e++) v1[r * (E + 1) + e] = v[r * E + e];
+        v1[r * (E + 1) + E] = 1.0f;
+    }
+}
+LLM_API void llm_linear_attn_quotient(float *dn, const float *g, const float *out, const float *den,
+                                      size_t R, size_t E) {
+    for (size_t r = 0; r < R; r++) {
+        const float gain = den[r] > 0.0f ? 1.0f / den[r] : 0.0f;
+        float along = 0.0f;
+        for (size_t e = 0; e < E; e++) {
+            dn[r * (E + 1) + e] = gain * g[r * E + e];
+            along += g[r * E + e] * out[r * E + e];
+        }
+        dn[r * (E + 1) + E] = -gain * along;
+    }
+}
+
+/* out (N,T,E), den (N,T) <- features q, k (N,T,D), v (N,T,E): N heads of T positions, a chunk at a
+ * time, any chunk > 0. With c the smaller of chunk and T: N (c (2 E + 2 + c) + D (E + 1)) floats
+ * of scratch, given back. */
+LLM_API void llm_linear_attn_forward(float *out, float *den, const float *q, const float *k,
+                                     const float *v, size_t N, size_t T, size_t D, size_t E,
+                                     size_t chunk, llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
+    const size_t each = c * (2 * F + c) + D * F;
+    float *scratch = llm_arena_floats(arena, N * each);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *v1 = scratch + n * each, *o1 = v1 + c * F, *w = o1 + c * F, *S = w + c * c;
+        for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
+        for (size_t t = n * T, R; t < (n + 1) * T; t += R) {
+            R = llm_gemm_least((n + 1) * T - t, c);
+            const float *qt = q + t * D, *kt = k + t * D;
+            llm_linear_attn_ones(v1, v + t * E, R, E);
+            for (size_t i = 0; i < R * F; i++) o1[i] = 0.0f;
+            llm_gemm(o1, qt, false, S, false, R, F, D); /* the past before this chunk */
+            llm_causal_attn_scores(w, c, qt, D, kt, D, 1.0f, 0, R, R, D);
+            llm_causal_attn_gather(o1, F, w, c, v1, F, 0, R, R, F);
+            llm_gemm(S, kt, true, v1, false, D, F, R);
+            for (size_t r = 0; r < R; r++) {
+                const float total = den[t + r] = o1[r * F + E];
+                for (size_t e = 0; e < E; e++)
+                    out[(t + r) * E + e] = total > 0.0f ? o1[r * F + e] / total : 0.0f;
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk (N,T,D), dv (N,T,E) += <- g (N,T,E) = dout and forward's out, den, q, k, v; any of the
+ * three may be NULL. dn as above, w' its weights dn_i.[v_j, 1]:
+ *
+ *     dq_i += S_i dn_i               S again, summed forwards
+ *     dk_j += Z_j [v_j, 1]           Z_j = sum_{i >= j} q_i dn_i^T, summed backwards
+ *     [dv_j, .] += k_j Z_j
+ *
+ * No S of the past is kept. Scratch: N (c (3 E + 3 + c) + D (E + 1)) floats, given back. */
+LLM_API void llm_linear_attn_backward(float *dq, float *dk, float *dv, const float *g,
+                                      const float *out, const float *den, const float *q,
+                                      const float *k, const float *v, size_t N, size_t T, size_t D,
+                                      size_t E, size_t chunk, llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
+    const size_t each = c * (3 * F + c) + D * F;
+    float *scratch = llm_arena_floats(arena, N * each);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *v1 = scratch + n * each, *dn = v1 + c * F, *dv1 = dn + c * F, *w = dv1 + c * F;
+        float *S = w + c * c;
+        for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
+        for (size_t t = n * T, R; dq && t < (n + 1) * T; t += R) {
+            R = llm_gemm_least((n + 1) * T - t, c);
+            llm_linear_attn_ones(v1, v + t * E, R, E);
+            llm_linear_attn_quotient(dn, g + t * E, out + t * E, den + t, R, E);
+            llm_gemm(dq + t * D, dn, false, S, true, R, D, F);
+            llm_causal_attn_scores(w, c, dn, F, v1, F, 1.0f, 0, R, R, F);
+            llm_causal_attn_gather(dq + t * D, D, w, c, k + t * D, D, 0, R, R, D);
+            llm_gemm(S, k + t * D, true, v1, false, D, F, R);
+        }
+        for (size_t i = 0; i < D * F; i++) S[i] = 0.0f; /* from here on it is Z */
+        for (size_t end = (n + 1) * T, R; (dk || dv) && end > n * T; end -= R) {
+            R = (end - n * T - 1) % c + 1; /* the same chunks, the short one first */
+            const size_t t = end - R;
+            llm_linear_attn_ones(v1, v + t * E, R, E);
+            llm_linear_attn_quotient(dn, g + t * E, out + t * E, den + t, R, E);
+            if (dk) {
+                llm_gemm(dk + t * D, v1, false, S, true, R, D, F);
+                llm_causal_attn_scores(w, c, dn, F, v1, F, 1.0f, 0, R, R, F);
+                llm_causal_attn_scatter(dk + t * D, D, w, c, q + t * D, D, 0, R, R, D);
+            }
+            if (dv) {
+                for (size_t i = 0; i < R * F; i++) dv1[i] = 0.0f;
+                llm_gemm(dv1, k + t * D, false, S, false, R, F, D);
+                llm_causal_attn_scores(w, c, q + t * D, D, k + t * D, D, 1.0f, 0, R, R, D);
+                llm_causal_attn_scatter(dv1, F, w, c, dn, F, 0, R, R, F);
+                for (size_t r = 0; r < R; r++)
+                    for (size_t e = 0; e < E; e++) dv[(t + r) * E + e] += dv1[r * F + e];
+            }
+            llm_gemm(S, q + t * D, true, dn, false, D, F, R);
+        }
+    }
+    arena->used = mark;
+}
+
+/* @linear_attn_favor ---------------------------------------- Positive random features
+ *
+ *     exp(q.k) = E_w [ exp(w.q - |q|^2/2) exp(w.k - |k|^2/2) ]            w ~ N(0, I)
+ *     phi_i(x) = exp(w_i.x - |x|^2/2) / sqrt(m)                           i = 1 .. m
+ *
+ * @linear_attn with features whose inner product is softmax's weight on average: the exponential is
+ * the moment generating function of a normal number. Sines and cosines would be unbiased too, but
+ * their sums get negative where the weight is near 0, and the denominator with them; these are
+ * positive. The error falls as m^-1/2 and grows like exp(|q + k|^2 / 2): good for short vectors
+ * only. Directions w that are orthogonal in groups of D, each still normal, err less.
+ *
+ * source  Choromanski et al. 2021, "Rethinking Attention with Performers", lemma 1, section 2.4
+ * needs   exp qr
+ * see     @linear_attn (what runs on these features)
+ * topics  -
+ */
+
+/* w (m,D) <- rng: rows that are N(0, I) each and orthogonal in groups of D. Scratch: D^2 floats
+ * and @qr's 2 D^2 + 2 D doubles. */
+LLM_API void llm_linear_attn_favor_draw(float *w, llm_rng *rng, size_t m, size_t D,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *basis = llm_arena_floats(arena, D * D);
+    for (size_t i = 0; i < m; i++) {
+        if (i % D == 0) {
+            llm_rng_normal_fill(rng, basis, D * D);
+            llm_qr_orthonormalize(basis, D, D, arena);
+        }
+        double length = 0.0; /* of a normal vector: the direction does not tell it */
+        for (size_t d = 0; d < D; d++) {
+            const double x = (double)llm_rng_normal(rng);
+            length += x * x;
+        }
+        length = sqrt(length);
+        for (size_t d = 0; d < D; d++) w[i * D + d] = (float)length * basis[d * D + i % D];
+    }
+    arena->used = mark;
+}
+
+/* y (T,m) <- x (T,D), each row times scale (D^-1/4 for q and k makes exp(q.k / sqrt(D))), w (m,D).
+ * Exponents are lowered by their maximum, for queries (alone) that of the row, for keys of all
+ * rows: it would cancel in attention's quotient, but an overflow does not. */
+LLM_API void llm_linear_attn_favor(float *y, const float *x, const float *w, float scale,
+                                   bool alone, size_t T, size_t D, size_t m) {
+    const float gain = 1.0f / sqrtf((float)m);
+    float max = -INFINITY;
+    for (size_t t = 0; t < T; t++) {
+        float half = 0.0f;
+        for (size_t d = 0; d < D; d++) half += 0.5f * scale * scale * x[t * D + d] * x[t * D + d];
+        if (alone) max = -INFINITY;
+        for (size_t i = 0; i < m; i++) {
+            float s = 0.0f;
+            for (size_t d = 0; d < D; d++) s += w[i * D + d] * x[t * D + d];
+            y[t * m + i] = scale * s - half;
+            max = fmaxf(max, y[t * m + i]);
+        }
+        for (size_t i = 0; alone && i < m; i++) y[t * m + i] = gain * llm_expf(y[t * m + i] - max);
+    }
+    for (size_t i = 0; !alone && i < T * m; i++) y[i] = gain * llm_expf(y[i] - max);
+}
+
+/* dx (T,D) += <- dy (T,m) and forward's y, x: dphi_i = phi_i (w_i - x), both times scale. The
+ * maximum counts as a constant: what it adds to the features' gradient cancels in the quotient. */
+LLM_API void llm_linear_attn_favor_backward(float *dx, const float *dy, const float *y,
+                                            const float *x, const float *w, float scale, size_t T,
+                                            size_t D, size_t m) {
+    for (size_t t = 0; t < T; t++)
+        for (size_t i = 0; i < m; i++) {
+            const float g = scale * dy[t * m + i] * y[t * m + i];
+            for (size_t d = 0; d < D; d++)
+                dx[t * D + d] += g * (w[i * D + d] - scale * x[t * D + d]);
+        }
+}
+
+/* @linear_attn_delta ---------------------------------------- The delta rule as attention
+ *
+ *     W_t = a_t W_t-1 + b_t (v_t - a_t W_t-1 k_t) k_t^T             o_t = W_t q_t
+ *
+ * Linear attention only adds: a key written twice answers with both values. The delta rule of
+ * Widrow and Hoff first reads what the memory answers to k and writes the difference. With |k| = 1
+ * and b = 1 the answer becomes v exactly; with b = 0 nothing is written. It is a step of gradient
+ * descent on |W k - v|^2 / 2 with rate b, taken while reading: W is a linear layer whose weights
+ * are fast. The gate a forgets everything alike. Nothing is divided by: keys have length 1 instead
+ * (b |k|^2 above 2 diverges).
+ *
+ * Position by position these are products of matrix and vector. In chunks they are products of
+ * matrices: position r writes u_r k_r^T, u_r depends on the u before it in the chunk through
+ * k_r.k_j only, so all of them solve one triangular system, and W is touched once a chunk.
+ *
+ * source  Schlag, Irie & Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight
+ *         Programmers", eq. 20 to 24; Yang et al. 2024, "Parallelizing Linear Transformers with the
+ *         Delta Rule over Sequence Length"; Yang, Kautz & Hatamizadeh 2025, "Gated Delta Networks"
+ * needs   gemm matmul causal_attn
+ * see     @linear_attn, @qr (products of reflections in the same form)
+ * topics  -
+ */
+
+/* W (E,D), out (E) <- q, k (D), v (E), gate a, strength b. out may be NULL. */
+LLM_API void llm_linear_attn_delta_step(float *out, float *W, const float *q, const float *k,
+                                        const float *v, float a, float b, size_t D, size_t E) {
+    for (size_t e = 0; e < E; e++) {
+        float *row = W + e * D, answer = 0.0f, read = 0.0f;
+        for (size_t d = 0; d < D; d++) answer += (row[d] *= a) * k[d];
+        const float write = b * (v[e] - answer);
+        for (size_t d = 0; d < D; d++) read += (row[d] += write * k[d]) * q[d];
+        if (out) out[e] = read;
+    }
+}
+
+/* out (N,T,E), W (N,E,D) in and out <- q, k (N,T,D), v (N,T,E), a, b (N,T): N heads, a chunk of
+ * positions at a time, any chunk > 0. W is what the memory holds before and after. Inside a chunk,
+ * with A_rj = a_j+1 .. a_r and A_r all gates of the chunk up to r:
+ *
+ *     u_r = b_r (v_r - A_r W k_r - sum_{j < r} A_rj (k_r.k_j) u_j)
+ *     o_r = A_r W q_r + sum_{j <= r} A_rj (q_r.k_j) u_j           W <- A_R W + sum_j A_Rj u_j k_j^T
+ *
+ * With c the smaller of chunk and T: N c (E + 2 c + 1) floats of scratch, given back. */
+LLM_API void llm_linear_attn_delta_forward(float *out, float *W, const float *q, const float *k,
+                                           const float *v, const float *a, const float *b, size_t N,
+                                           size_t T, size_t D, size_t E, size_t chunk,
+                                           llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t c = llm_gemm_least(chunk, T), each = c * (E + 2 * c + 1), mark = arena->used;
+    float *scratch = llm_arena_floats(arena, N * each);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *u = scratch + n * each, *qk = u + c * E, *kk = qk + c * c, *decay = kk + c * c;
+        float *Wn = W + n * E * D;
+        for (size_t t = n * T, R; t < (n + 1) * T; t += R) {
+            R = llm_gemm_least((n + 1) * T - t, c);
+            const float *kt = k + t * D;
+            float whole = 1.0f; /* A_r */
+            llm_matmul_forward(u, kt, Wn, NULL, R, D, E);
+            llm_matmul_forward(out + t * E, q + t * D, Wn, NULL, R, D, E);
+            llm_causal_attn_scores(kk, c, kt, D, kt, D, 1.0f, 0, R, R, D);
+            llm_causal_attn_scores(qk, c, q + t * D, D, kt, D, 1.0f, 0, R, R, D);
+            for (size_t r = 0; r < R; r++) {
+                float *ur = u + r * E, *o = out + (t + r) * E;
+                whole *= a[t + r];
+                decay[r] = 1.0f;
+                for (size_t e = 0; e < E; e++) ur[e] = v[(t + r) * E + e] - whole * ur[e];
+                for (size_t j = 0; j < r; j++) {
+                    decay[j] *= a[t + r];
+                    const float w = decay[j] * kk[r * c + j];
+                    for (size_t e = 0; e < E; e++) ur[e] -= w * u[j * E + e];
+                }
+                for (size_t e = 0; e < E; e++) ur[e] *= b[t + r], o[e] *= whole;
+                for (size_t j = 0; j <= r; j++) qk[r * c + j] *= decay[j];
+            }
+            llm_causal_attn_gather(out + t * E, E, qk, c, u, E, 0, R, R, E);
+            for (size_t r = 0; r < R; r++)
+                for (size_t e = 0; e < E; e++) u[r * E + e] *= decay[r];
+            for (size_t i = 0; i < E * D; i++) Wn[i] *= whole;
+            llm_gemm(Wn, u, true, kt, false, E, D, R);
+        }
+    }
+    arena->used = mark;
+}
+
+/* The gradients of one position: dq, dk (D), dv (E), da, db += and dW (E,D) goes from that of W_t's
+ * later uses to that of W_t-1's <- g (E) = dout and before = W_t-1. With W' = a W_t-1, y = v - W'
+ * k:
+ *
+ *     dW += g q^T   dq = W_t^T g   dy = b dW k   db = y.(dW k)   dv = dy   dk = b dW^T y - W'^T dy
+ *     dW' = dW - dy k^T            da = <dW', W_t-1>             dW_t-1 = a dW'            */
+LLM_API void llm_linear_attn_delta_step_backward(float *dq, float *dk, float *dv, float *da,
+                                                 float *db, float *dW, const float *g,
+                                                 const float *before, const float *q,
+                                                 const float *k, const float *v, float a, float b,
+                                                 size_t D, size_t E) {
+    for (size_t e = 0; e < E; e++) {
+        const float *w = before + e * D;
+        float *dw = dW + e * D, answer = 0.0f, along = 0.0f, forgot = 0.0f;
+        for (size_t d = 0; d < D; d++) answer += w[d] * k[d];
+        const float y = v[e] - a * answer;
+        for (size_t d = 0; d < D; d++) {
+            dw[d] += g[e] * q[d];
+            along += dw[d] * k[d];
+        }
+        for (size_t d = 0; d < D; d++) {
+            dq[d] += (a * w[d] + b * y * k[d]) * g[e];
+            dk[d] += b * (y * dw[d] - along * a * w[d]);
+            dw[d] -= b * along * k[d];
+            forgot += dw[d] * w[d];
+            dw[d] *= a;
+        }
+        dv[e] += b * along, *db += y * along, *da += forgot;
+    }
+}
+
+/* dq, dk, dv, da, db += , dW (N,E,D) <- g (N,T,E) = dout, forward's inputs and the W it began with.
+ * dW is in and out too: the gradient of the last W (zeros if nobody reads it), then of the first.
+ * The W of one chunk are computed again from its first: sqrt(T) is the chunk that keeps least.
+ * Scratch: N E D (chunks + chunk) floats, given back. */
+LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, float *da, float *db,
+                                            float *dW, const float *g, const float *W,
+                                            const float *q, const float *k, const float *v,
+                                            const float *a, const float *b, size_t N, size_t T,
+                                            size_t D, size_t E, size_t chunk, llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t size = E * D, c = llm_gemm_least(chunk, T), chunks = T ? (T - 1) / c + 1 : 0;
+    const size_t mark = arena->used;
+    float *scratch = llm_arena_floats(arena, N * (chunks + c) * size);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *first = scratch + n * (chunks + c) * size, *within = first + chunks * size;
+        for (size_t i = 0; chunks && i < size; i++) first[i] = W[n * size + i];
+        for (size_t i = 0; i + 1 < chunks; i++) { /* the W at which the next chunk begins */
+            memcpy(first + (i + 1) * size, first + i * size, size * sizeof(float));
+            for (size_t t = n * T + i * c; t < n * T + (i + 1) * c; t++)
+                llm_linear_attn_delta_step(NULL, first + (i + 1) * size, q + t * D, k + t * D,
+                                           v + t * E, a[t], b[t], D, E);
+        }
+        for (size_t i = chunks; i-- > 0;) {
+            const size_t t0 = n * T + i * c, R = llm_gemm_least(T - i * c, c);
+            memcpy(within, first + i * size, size * sizeof(float));
+            for (size_t r = 0; r + 1 < R; r++) {
+                const size_t t = t0 + r;
+                memcpy(within + (r + 1) * size, within + r * size, size * sizeof(float));
+                llm_linear_attn_delta_step(NULL, within + (r + 1) * size, q + t * D, k + t * D,
+                                           v + t * E, a[t], b[t], D, E);
+            }
+            for (size_t r = R; r-- > 0;) {
+                const size_t t = t0 + r;
+                llm_linear_attn_delta_step_backward(
+                    dq + t * D, dk + t * D, dv + t * E, da + t, db + t, dW + n * size, g + t * E,
+                    within + r * size, q + t * D, k + t * D, v + t * E, a[t], b[t], D, E);
+            }
+        }
+    }
+    arena->used = mark;
 }
 
 /* @flash ---------------------------------------------------- FlashAttention
@@ -29250,6 +36540,559 @@ LLM_API size_t llm_flash_io(size_t T, size_t D, size_t M) {
 
 /* The same for three separate steps: S = Q K^T, P = softmax(S), O = P V. */
 LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T * T; }
+
+/* @flash23 -------------------------------------------------- FlashAttention-2
+ *
+ *     for each tile i of queries:  m = -inf, l = 0, O = 0
+ *         for each tile j of keys that it sees:
+ *             S = scores(Q_i, K_j)    m' = max(m, rowmax S)    P = exp(S - m')
+ *             l = e^(m - m') l + rowsum P                      O = e^(m - m') O + P V_j
+ *         O_i = O / l                 lse_i = m + log l
+ *
+ * @flash with the loops turned around. A tile of queries stays with its sums until it is done, so O
+ * is not divided at every visit, tiles that the mask empties are not visited at all, and tiles
+ * that it leaves whole are not asked about: only those on an edge are. Different tiles of queries
+ * do not know of each other and can run anywhere. Backward, keys stay and queries come by; dQ is
+ * added to in one fixed order, so gradients are the same bits every time.
+ *
+ * Here with all that the library of that name takes: texts of different lengths behind each other
+ * (@pad), a window to either side, grouped heads, a soft cap, ALiBi's slopes. One rule for masks:
+ * query i of a text with Tq queries and Tk keys stands at i + Tk - Tq, and sees `left` keys before
+ * and `right` behind it; right = 0 is causal, with the diagonal in the lower right corner.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithms 1 and 2; its flash_attn_varlen_func (windows, alignment)
+ * needs   exp gemm logsumexp causal_attn gqa
+ * see     @flash, @flash_split (few queries, many keys), @sliding_window, @alibi
+ * topics  FlashAttention-2 and FlashAttention-3
+ */
+
+/* B texts: q of text b are rows start_q[b] .. start_q[b+1]-1 of (N,H,D), its k and v rows
+ * start_k[b] .. of (M,Hkv,D). left, right: SIZE_MAX is no limit. cap 0: none. slope (H) or NULL:
+ * scores get -slope |distance|, after the cap. */
+typedef struct {
+    size_t B, H, Hkv, D;
+    const size_t *start_q, *start_k;
+    size_t left, right;
+    float scale, cap;
+    const float *slope;
+} llm_flash23_config;
+
+/* Causal, nothing else. start (B+1) of queries and keys alike. */
+LLM_API llm_flash23_config llm_flash23_defaults(const size_t *start, size_t B, size_t H, size_t Hkv,
+                                                size_t D) {
+    llm_flash23_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.D = D;
+    c.start_q = c.start_k = start;
+    c.left = SIZE_MAX, c.right = 0;
+    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
+    c.slope = NULL;
+    return c;
+}
+
+/* Query i sees the keys first .. end-1 of Tk. */
+LLM_API void llm_flash23_range(size_t *first, size_t *end, size_t i, size_t Tq, size_t Tk,
+                               const llm_flash23_config *c) {
+    const size_t at = i + Tk; /* Tq more than where it stands: no number below 0 */
+    *first = c->left < at && at - c->left > Tq ? at - c->left - Tq : 0;
+    *end = c->right >= Tq + Tk ? Tk : at + c->right + 1 > Tq ? at + c->right + 1 - Tq : 0;
+    if (*end > Tk) *end = Tk;
+    if (*first > *end) *first = *end;
+}
+
+/* A pair of tiles of one head: R queries from i on, N keys from j on, of one text. Row r sees the
+ * keys first[r] .. end[r]-1 of the tile. */
+typedef struct {
+    size_t h, i, j, R, N, Tq, Tk;
+    const float *q, *k, *v; /* first rows; H D and Hkv D numbers apart */
+    size_t first[LLM_CAUSAL_ATTN_TILE], end[LLM_CAUSAL_ATTN_TILE];
+    bool whole;
+} llm_flash23_tile;
+
+/* s (R,N) <- final scores where they are seen; the rest is not written. False: nothing is seen. */
+LLM_API bool llm_flash23_scores(float *s, llm_flash23_tile *t, const llm_flash23_config *c) {
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, N = t->N;
+    bool some = false;
+    t->whole = true;
+    for (size_t r = 0; r < t->R; r++) {
+        size_t first, end;
+        llm_flash23_range(&first, &end, t->i + r, t->Tq, t->Tk, c);
+        t->first[r] = first > t->j ? llm_gemm_least(first - t->j, N) : 0;
+        t->end[r] = end > t->j ? llm_gemm_least(end - t->j, N) : 0;
+        t->whole = t->whole && t->first[r] == 0 && t->end[r] == N;
+        some = some || t->first[r] < t->end[r];
+    }
+    if (t->whole) llm_causal_attn_scores(s, N, t->q, qs, t->k, ks, c->scale, N, t->R, N, D);
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            float *at = s + r * N + n;
+            if (!t->whole) *at = c->scale * llm_gqa_dot(t->q + r * qs, t->k + n * ks, D);
+            if (c->cap > 0.0f) *at = c->cap * tanhf(*at / c->cap);
+            if (c->slope) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                *at -= c->slope[t->h] * (float)(query > key ? query - key : key - query);
+            }
+        }
+    return some;
+}
+
+/* y_r += sum_n w_rn x_n over what row r sees; and y_n += sum_r w_rn x_r. Strides ys, xs. */
+LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_gather(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * t->N + n] * x[n * xs + d];
+}
+LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                 const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
+}
+
+/* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D). A query that sees nothing: 0 and -inf. */
+LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const float *k,
+                                 const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], m[TILE], l[TILE];
+        llm_flash23_tile t;
+        t.h = h, t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+            float *o = out + (q0 + t.i) * qs + h * D;
+            size_t least, most, unused;
+            t.R = llm_causal_attn_tile(t.Tq - t.i);
+            t.q = q + (q0 + t.i) * qs + h * D;
+            for (size_t r = 0; r < t.R; r++) {
+                m[r] = -INFINITY, l[r] = 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] = 0.0f;
+            }
+            llm_flash23_range(&least, &unused, t.i, t.Tq, t.Tk, c);
+            llm_flash23_range(&unused, &most, t.i + t.R - 1, t.Tq, t.Tk, c);
+            for (t.j = least / TILE * TILE; t.j < most; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + h / group * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                if (!llm_flash23_scores(s, &t, c)) continue;
+                for (size_t r = 0; r < t.R; r++) {
+                    float *p = s + r * t.N, sum = 0.0f;
+                    const size_t a = t.first[r], e = t.end[r];
+                    if (a == e) continue;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(p + a, e - a));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t n = a; n < e; n++) p[n] = llm_expf(p[n] - max);
+                    LLM_SIMD_SUM(sum)
+                    for (size_t n = a; n < e; n++) sum += p[n];
+                    for (size_t d = 0; d < D; d++) o[r * qs + d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_flash23_gather(o, qs, s, t.v, ks, &t, D);
+            }
+            for (size_t r = 0; r < t.R; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] *= gain;
+                lse[(q0 + t.i + r) * c->H + h] = m[r] + logf(l[r]);
+            }
+        }
+    }
+}
+
+/* @flash23_backward ----------------------------------------- FlashAttention-2, backward
+ *
+ *     for each tile j of keys, for each tile i of queries that sees it:
+ *         P = exp(S - lse)       dV_j += P^T dO_i
+ *         dS = P * (dO_i V_j^T - rowsum(dO_i * O_i))
+ *         dK_j += scale dS^T Q_i              dQ_i += scale dS K_j
+ *
+ * The weights are computed a second time from lse, the logarithm of the denominator, the one
+ * number a row that forward leaves behind. Keys and values of a tile stay, and what they gather
+ * from all queries with them; dQ is written at every visit, j ascending. On a GPU, where tiles of
+ * keys run at the same time, that order costs a lock or atomics; the library has a switch for it.
+ *
+ * Through the cap c goes 1 - (s/c)^2, s the capped score before ALiBi's fine was taken off.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 2
+ * needs   exp causal_attn gqa flash23
+ * see     @flash (the same with the loops the other way)
+ * topics  -
+ */
+
+/* s (R,N), of llm_flash23_scores, becomes P, and ds (R,N) the gradient of Q K^T: ds on entry is
+ * dO V^T, along (R) the row sums. */
+LLM_API void llm_flash23_weights(float *s, float *ds, const float *lse, const float *along,
+                                 const llm_flash23_tile *t, const llm_flash23_config *c) {
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            const float score = s[r * t->N + n], p = llm_expf(score - lse[r * c->H]);
+            float slope = c->scale;
+            if (c->cap > 0.0f) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                const float far = (float)(query > key ? query - key : key - query);
+                const float capped = c->slope ? score + c->slope[t->h] * far : score;
+                slope *= 1.0f - capped / c->cap * (capped / c->cap);
+            }
+            s[r * t->N + n] = p;
+            ds[r * t->N + n] = slope * p * (ds[r * t->N + n] - along[r]);
+        }
+}
+
+/* dq (N,H,D), dk, dv (M,Hkv,D) += <- dout (N,H,D), forward's out, lse and inputs; any of the three
+ * may be NULL. */
+LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *dout,
+                                  const float *out, const float *lse, const float *q,
+                                  const float *k, const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], ds[TILE * TILE], along[TILE];
+        llm_flash23_tile t;
+        t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.h = bg % c->Hkv * group; t.h < (bg % c->Hkv + 1) * group; t.h++)
+            for (t.j = 0; t.j < t.Tk; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + bg % c->Hkv * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+                    const size_t row = (q0 + t.i) * c->H + t.h;
+                    const float *g = dout + row * D;
+                    t.R = llm_causal_attn_tile(t.Tq - t.i);
+                    t.q = q + row * D;
+                    if (!llm_flash23_scores(s, &t, c)) continue;
+                    if (t.whole)
+                        llm_causal_attn_scores(ds, t.N, g, qs, t.v, ks, 1.0f, t.N, t.R, t.N, D);
+                    for (size_t r = 0; r < t.R; r++) {
+                        along[r] = llm_gqa_dot(g + r * qs, out + row * D + r * qs, D);
+                        for (size_t n = t.first[r]; n < t.end[r] && !t.whole; n++)
+                            ds[r * t.N + n] = llm_gqa_dot(g + r * qs, t.v + n * ks, D);
+                    }
+                    llm_flash23_weights(s, ds, lse + row, along, &t, c);
+                    if (dq) llm_flash23_gather(dq + row * D, qs, ds, t.k, ks, &t, D);
+                    if (dk) llm_flash23_scatter(dk + at, ks, ds, t.q, qs, &t, D);
+                    if (dv) llm_flash23_scatter(dv + at, ks, s, g, qs, &t, D);
+                }
+            }
+    }
+}
+
+/* @flash_split ---------------------------------------------- Attention in parts: flash-decoding
+ *
+ *     lse = log(e^lse_a + e^lse_b)        o = e^(lse_a - lse) o_a + e^(lse_b - lse) o_b
+ *
+ * Attention over some of the keys is a mean and the logarithm of what it was divided by, and two
+ * such pairs over different keys make the pair over both. So the keys of one query can be given
+ * to many workers, whose results are joined in any order. A decoder needs that: with one query
+ * a text there are B H tasks, too few for a GPU, and each reads a long cache. The same rule joins a
+ * shared prompt with what is a text's own, and the parts of a ring of machines.
+ *
+ * source  Dao et al. 2023, "Flash-Decoding for long-context inference"; Juravsky et al. 2024,
+ *         "Hydragen" (shared prompts); Liu, Zaharia & Abbeel 2023, "Ring Attention"
+ * needs   exp logsumexp gqa
+ * see     @flash23, @logsumexp (the sum), @memory_efficient_attn
+ * topics  -
+ */
+
+/* out (R,D), lse (R) <- themselves joined with a part (R,D), lse_part (R) over other keys. Nothing
+ * seen is out = 0, lse = -inf, the neutral element. */
+LLM_API void llm_flash_split_merge(float *out, float *lse, const float *part, const float *lse_part,
+                                   size_t R, size_t D) {
+    for (size_t r = 0; r < R; r++) {
+        const float top = fmaxf(lse[r], lse_part[r]), low = fminf(lse[r], lse_part[r]);
+        if (top == -INFINITY) continue;
+        const float sum = top + log1pf(expf(low - top));
+        const float a = expf(lse[r] - sum), b = expf(lse_part[r] - sum);
+        for (size_t d = 0; d < D; d++) out[r * D + d] = a * out[r * D + d] + b * part[r * D + d];
+        lse[r] = sum;
+    }
+}
+
+/* out (G,D), lse (G) <- q (G,D), the G query heads of a group, k, v (S,D) in `parts` parts, each on
+ * a thread of its own if there are several; S = 0 gives 0 and -inf. The last bits depend on parts,
+ * not on threads. Scratch: G S + parts G (D + 2) floats at most, given back. */
+LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, const float *k,
+                                    const float *v, size_t G, size_t S, size_t D, size_t parts,
+                                    float scale, llm_arena *arena) {
+    LLM_ASSERT(parts > 0);
+    const size_t mark = arena->used, size = (S + parts - 1) / parts;
+    float *o = llm_arena_floats(arena, parts * G * D), *l = llm_arena_floats(arena, parts * G);
+    float *w = llm_arena_floats(arena, parts * G * size);
+    LLM_PARALLEL_FOR
+    for (size_t p = 0; p < parts; p++) {
+        const size_t first = p * size < S ? p * size : S;
+        const size_t n = S - first < size ? S - first : size;
+        float *op = o + p * G * D, *wp = w + p * G * size;
+        for (size_t g = 0; g < G; g++) {
+            float *wg = wp + g * size, sum = 0.0f;
+            for (size_t d = 0; d < D; d++) op[g * D + d] = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                wg[j] = scale * llm_gqa_dot(q + g * D, k + (first + j) * D, D);
+            const float max = llm_logsumexp_max(wg, n);
+            for (size_t j = 0; j < n; j++) wg[j] = llm_expf(wg[j] - max);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < n; j++) sum += wg[j];
+            l[p * G + g] = n > 0 ? max + logf(sum) : -INFINITY;
+            for (size_t j = 0; j < n; j++) wg[j] /= sum;
+        }
+        for (size_t j = 0; j < n; j++) /* each value is read once for the group */
+            for (size_t g = 0; g < G; g++)
+                for (size_t d = 0; d < D; d++)
+                    op[g * D + d] += wp[g * size + j] * v[(first + j) * D + d];
+    }
+    for (size_t i = 0; i < G * D; i++) out[i] = 0.0f;
+    for (size_t g = 0; g < G; g++) lse[g] = -INFINITY;
+    for (size_t p = 0; p < parts; p++)
+        llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
+    arena->used = mark;
+}
+
+/* @memory_efficient_attn ------------------------------------ Memory-efficient attention
+ *
+ *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
+ *
+ * Attention in memory of the size of one chunk of keys: a query meets the keys chunk by chunk, and
+ * what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
+ * there. Backward makes each chunk's weights again. Rabe and Staats saw that this is enough; @flash
+ * is the same sum with chunks chosen for a GPU's fast memory. What this form keeps is freedom: any
+ * chunk, dropout, and any array as bias, with its gradient, in xFormers' layout (batch, position,
+ * head, dimension).
+ *
+ * source  Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; xFormers,
+ *         memory_efficient_attention and its attn_bias classes
+ * needs   error exp dropout gqa flash_split
+ * see     @flash23 (tiles), @masked_score (biases that broadcast), @attn_dispatch
+ * topics  xFormers / Memory-Efficient Attention
+ */
+
+/* What query i sees: everything; keys 0 .. i; keys 0 .. i + Mk - M; those of its own text; of its
+ * own text those at its own place and before. */
+typedef enum {
+    LLM_MEMORY_EFFICIENT_ATTN_ALL,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL
+} llm_memory_efficient_attn_mask;
+
+/* M queries, Mk keys. Texts of BLOCKS stand behind each other in one batch row: text n has queries
+ * start_q[n] .. start_q[n+1]-1 and keys start_k[n] ..; blocks of them. bias (bias_B,bias_H,M,Mk) or
+ * NULL: extents 1 or B and H. chunk: keys at a time. Dropout's entry (b,h,i,j) is
+ * number offset + ((b H + h) M + i) Mk + j of seed's stream. */
+typedef struct {
+    size_t B, M, Mk, H, K, chunk;
+    llm_memory_efficient_attn_mask mask;
+    const size_t *start_q, *start_k;
+    size_t blocks;
+    const float *bias;
+    size_t bias_B, bias_H;
+    float scale, dropout;
+    uint64_t seed, offset;
+} llm_memory_efficient_attn_config;
+
+/* No mask, bias or dropout; chunks of sqrt(Mk), rounded up. */
+LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
+                                                                            size_t Mk, size_t H,
+                                                                            size_t K) {
+    llm_memory_efficient_attn_config c;
+    memset(&c, 0, sizeof c);
+    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
+    c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    c.bias_B = c.bias_H = 1;
+    c.scale = 1.0f / sqrtf((float)K);
+    return c;
+}
+
+/* Query i sees the keys first .. end-1. */
+LLM_API void llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t i,
+                                             const llm_memory_efficient_attn_config *c) {
+    size_t n = 0;
+    *first = 0;
+    *end = c->Mk;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER) *end = i + 1;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
+        *end = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+        c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL) {
+        while (n < c->blocks && c->start_q[n + 1] <= i) n++;
+        LLM_ASSERT(n < c->blocks && c->start_k[n] <= c->start_k[n + 1]);
+        *first = c->start_k[n];
+        *end = c->start_k[n + 1];
+        if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL &&
+            *end - *first > i - c->start_q[n] + 1)
+            *end = *first + (i - c->start_q[n]) + 1;
+    }
+    if (*end > c->Mk) *end = c->Mk;
+}
+
+/* False and a message, if the config's bias does not broadcast or there is no chunk. */
+LLM_API bool llm_memory_efficient_attn_check(const llm_memory_efficient_attn_config *c,
+                                             llm_error *error) {
+    if (c->chunk == 0)
+        return llm_fail(error, "memory_efficient_attn: the chunk is 0, expected at least 1");
+    if (c->bias && ((c->bias_B != 1 && c->bias_B != c->B) || (c->bias_H != 1 && c->bias_H != c->H)))
+        return llm_fail(error,
+                        "memory_efficient_attn: bias for %zu texts and %zu heads, expected 1 or "
+                        "%zu and 1 or %zu",
+                        c->bias_B, c->bias_H, c->B, c->H);
+    return true;
+}
+
+/* The first of the Mk numbers of bias that query i of head bh = b H + h gets. */
+LLM_API size_t llm_memory_efficient_attn_bias(size_t bh, size_t i,
+                                              const llm_memory_efficient_attn_config *c) {
+    const size_t b = c->bias_B == 1 ? 0 : bh / c->H, h = c->bias_H == 1 ? 0 : bh % c->H;
+    return ((b * c->bias_H + h) * c->M + i) * c->Mk;
+}
+
+/* s (n) <- scores of query i, q (K), against n keys from j on; k is head bh's first key. */
+LLM_API void llm_memory_efficient_attn_scores(float *s, const float *q, const float *k, size_t bh,
+                                              size_t i, size_t j, size_t n,
+                                              const llm_memory_efficient_attn_config *c) {
+    const float *bias = c->bias ? c->bias + llm_memory_efficient_attn_bias(bh, i, c) + j : NULL;
+    for (size_t x = 0; x < n; x++) {
+        s[x] = c->scale * llm_gqa_dot(q, k + (j + x) * c->H * c->K, c->K);
+        if (bias) s[x] += bias[x];
+    }
+}
+
+/* out (B,M,H,K), lse (B,M,H) <- q (B,M,H,K), k, v (B,Mk,H,K). A query that sees nothing, or -inf
+ * only: 0 and -inf. Scratch: B H min(chunk, Mk) + B H K floats, given back. */
+LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const float *q,
+                                               const float *k, const float *v,
+                                               const llm_memory_efficient_attn_config *c,
+                                               llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
+        const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
+        float *p = scratch + bh * (chunk + K), *part = p + chunk;
+        for (size_t i = 0; i < c->M; i++) {
+            float *o = out + at_q + i * row, *l = lse + (bh / c->H * c->M + i) * c->H + bh % c->H;
+            size_t first, end;
+            llm_memory_efficient_attn_range(&first, &end, i, c);
+            for (size_t d = 0; d < K; d++) o[d] = 0.0f;
+            *l = -INFINITY;
+            for (size_t j = first, n; j < end; j += n) {
+                n = end - j < chunk ? end - j : chunk;
+                float max = -INFINITY, sum = 0.0f;
+                llm_memory_efficient_attn_scores(p, q + at_q + i * row, k + at_k, bh, i, j, n, c);
+                for (size_t x = 0; x < n; x++) max = fmaxf(max, p[x]);
+                if (max == -INFINITY) continue;
+                for (size_t x = 0; x < n; x++) sum += p[x] = llm_expf(p[x] - max);
+                for (size_t x = 0; x < n; x++) p[x] /= sum;
+                if (c->dropout > 0.0f)
+                    llm_dropout_forward(p, p, n, c->dropout, c->seed,
+                                        c->offset + (bh * c->M + i) * c->Mk + j);
+                for (size_t d = 0; d < K; d++) part[d] = 0.0f;
+                for (size_t x = 0; x < n; x++)
+                    for (size_t d = 0; d < K; d++) part[d] += p[x] * v[at_k + (j + x) * row + d];
+                const float lse_part = max + logf(sum);
+                llm_flash_split_merge(o, l, part, &lse_part, 1, K);
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk, dv and dbias (bias's extents) += <- dout, forward's out, lse and inputs; dbias may be
+ * NULL. Scratch: 2 min(chunk, Mk) floats. One head after another, since they may share dbias. */
+LLM_API void llm_memory_efficient_attn_backward(float *dq, float *dk, float *dv, float *dbias,
+                                                const float *dout, const float *out,
+                                                const float *lse, const float *q, const float *k,
+                                                const float *v,
+                                                const llm_memory_efficient_attn_config *c,
+                                                llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *p = llm_arena_floats(arena, 2 * chunk), *dp = p + chunk;
+    for (size_t bhi = 0; bhi < c->B * c->H * c->M; bhi++) {
+        const size_t i = bhi % c->M, bh = bhi / c->M, b = bh / c->H, h = bh % c->H;
+        const size_t at_q = (b * c->M + i) * row + h * K, at_k = b * c->Mk * row + h * K;
+        const float *g = dout + at_q, along = llm_gqa_dot(g, out + at_q, K);
+        const float total = lse[(b * c->M + i) * c->H + h];
+        size_t first, end;
+        llm_memory_efficient_attn_range(&first, &end, i, c);
+        if (total == -INFINITY) continue;
+        for (size_t j = first, n; j < end; j += n) {
+            const uint64_t number = c->offset + bhi * c->Mk + j;
+            n = end - j < chunk ? end - j : chunk;
+            llm_memory_efficient_attn_scores(p, q + at_q, k + at_k, bh, i, j, n, c);
+            for (size_t x = 0; x < n; x++) {
+                p[x] = llm_expf(p[x] - total);
+                dp[x] = llm_gqa_dot(g, v + at_k + (j + x) * row, K);
+            }
+            if (c->dropout > 0.0f) llm_dropout_forward(dp, dp, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) dp[x] = p[x] * (dp[x] - along); /* that of the score */
+            if (c->dropout > 0.0f) llm_dropout_forward(p, p, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) {
+                const size_t key = at_k + (j + x) * row;
+                if (dbias) dbias[llm_memory_efficient_attn_bias(bh, i, c) + j + x] += dp[x];
+                for (size_t d = 0; d < K; d++) {
+                    dq[at_q + d] += c->scale * dp[x] * k[key + d];
+                    dk[key + d] += c->scale * dp[x] * q[at_q + d];
+                    dv[key + d] += p[x] * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @attn_dispatch -------------------------------------------- Which form of attention to run
+ *
+ *     one query, no mask -> split over keys;  intervals without bias -> tiles;  else -> chunks
+ *
+ * A library has several forms of attention, each the fastest for some inputs and wrong for others,
+ * and a call runs the fastest that can do what is asked. When a model is slower than it should be,
+ * the question is which form ran and why no better one did: so the choice comes with its reasons,
+ * and it looks at the shapes and options only, never at the numbers.
+ *
+ * source  xFormers, memory_efficient_attention's dispatcher; PyTorch's sdp_utils (whose warnings
+ *         say why a backend was passed over)
+ * needs   buffer memory_efficient_attn
+ * see     @flash_split, @flash23
+ * topics  -
+ */
+
+typedef enum {
+    LLM_ATTN_DISPATCH_SPLIT, /* @flash_split: one query, all keys */
+    LLM_ATTN_DISPATCH_FLASH, /* @flash23: tiles, no bias, no dropout */
+    LLM_ATTN_DISPATCH_CHUNKS /* @memory_efficient_attn: everything */
+} llm_attn_dispatch_form;
+
+/* The fastest form for c. why, unless NULL, gets a line for each faster one that was passed
+ * over. */
+LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
+                                                 const llm_memory_efficient_attn_config *c) {
+    const bool texts = c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+                       c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL;
+    bool corner = c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER && c->M != c->Mk;
+    for (size_t n = 0; n < c->blocks && c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL; n++)
+        corner = corner || c->start_q[n + 1] - c->start_q[n] != c->start_k[n + 1] - c->start_k[n];
+    const char *extra = c->bias ? "a bias" : c->dropout > 0.0f ? "dropout" : NULL;
+    const char *against = extra       ? extra
+                          : c->M != 1 ? "more than one query"
+                          : c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER || texts ? "a mask"
+                                                                                : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_SPLIT;
+    if (why) llm_buffer_print(why, "flash_split cannot have %s\n", against);
+    against = extra ? extra : corner ? "a diagonal from the upper left corner" : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_FLASH;
+    if (why) llm_buffer_print(why, "flash23 cannot have %s\n", against);
+    return LLM_ATTN_DISPATCH_CHUNKS;
+}
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 

@@ -938,17 +938,16 @@ LLM_DEVICE void llm_cuda_gemm_put(float (*tile)[LLM_CUDA_GEMM_TILE + 4], const f
     }
 }
 
+/* The tile from (row, column) on, summed from k to k_end: all 256 threads of the block. */
 template <bool a_turned, bool b_turned, typename T, typename E>
-LLM_KERNEL void __launch_bounds__(256) llm_gemm_kernel(E epilogue, const T *a, const T *b, size_t M,
-                                                       size_t N, size_t K, size_t slice) {
+LLM_DEVICE void llm_cuda_gemm_product(const E &epilogue, const T *a, const T *b, size_t row,
+                                      size_t column, size_t k, size_t k_end, size_t M, size_t N,
+                                      size_t K) {
     __shared__ __align__(16) float a_tile[2][8][LLM_CUDA_GEMM_TILE + 4],
         b_tile[2][8][LLM_CUDA_GEMM_TILE + 4];
     const unsigned x = threadIdx.x % 16 * 4, y = threadIdx.x / 16 * 4; /* of 64; and 64 further */
     const bool a_wide = (uintptr_t)a % (4 * sizeof(T)) == 0 && (a_turned ? M : K) % 4 == 0;
     const bool b_wide = (uintptr_t)b % (4 * sizeof(T)) == 0 && (b_turned ? N : K) % 4 == 0;
-    size_t row, column, k = blockIdx.z * slice;
-    const size_t k_end = k + slice < K ? k + slice : K;
-    llm_cuda_gemm_tile(row, column, M, N);
 
     float c[8][8] = {}, a_next[4], b_next[4];
     llm_cuda_gemm_take<a_turned>(a_next, a, row, k, M, k_end, K, a_wide);
@@ -989,6 +988,15 @@ LLM_KERNEL void __launch_bounds__(256) llm_gemm_kernel(E epilogue, const T *a, c
             if (r < M && q < N) epilogue(r, q, v);
         }
     }
+}
+template <bool a_turned, bool b_turned, typename T, typename E>
+LLM_KERNEL void __launch_bounds__(256) llm_gemm_kernel(E epilogue, const T *a, const T *b, size_t M,
+                                                       size_t N, size_t K, size_t slice) {
+    const size_t k = blockIdx.z * slice;
+    size_t row, column;
+    llm_cuda_gemm_tile(row, column, M, N);
+    llm_cuda_gemm_product<a_turned, b_turned>(epilogue, a, b, row, column, k,
+                                              k + slice < K ? k + slice : K, M, N, K);
 }
 
 /* @cuda_gemm_bf16 ------------------------------------------- Matrix product on tensor cores
@@ -1031,18 +1039,29 @@ static inline __attribute__((unused)) bool llm_cuda_gemm_bf16_fits(const llm_bf1
 template <bool turned> LLM_DEVICE unsigned llm_cuda_gemm_place(unsigned r, unsigned piece) {
     return turned ? r * 128 + (piece ^ r % 8) * 8 : r * 32 + (piece ^ r / 2 % 4) * 8;
 }
+/* Where an operand has entries (row, column .. column + 7) of what is stored: a table has them in
+ * rows of `width`, an operand that is a rule says so itself, and may say that all are 0: inside. */
+LLM_DEVICE const llm_bf16 *llm_cuda_gemm_from(const llm_bf16 *p, size_t row, size_t column,
+                                              size_t width, bool &inside) {
+    return inside ? p + row * width + column : p;
+}
+template <typename P>
+LLM_DEVICE const llm_bf16 *llm_cuda_gemm_from(const P &p, size_t row, size_t column, size_t width,
+                                              bool &inside) {
+    return p.at(row, column, width, inside);
+}
 /* Sends rows first .. first + 127, steps k .. k + 31 of an operand on their way to a stage. */
-template <bool turned>
-LLM_DEVICE void llm_cuda_gemm_send(llm_bf16 *stage, const llm_bf16 *p, size_t first, size_t k,
-                                   size_t rows, size_t k_end, size_t K) {
+template <bool turned, typename P>
+LLM_DEVICE void llm_cuda_gemm_send(llm_bf16 *stage, const P &p, size_t first, size_t k, size_t rows,
+                                   size_t k_end, size_t K) {
     LLM_UNROLL
     for (unsigned i = 0; i < 2; i++) {
         const unsigned t = threadIdx.x + 256 * i, r = turned ? t / 16 : t / 4;
         const unsigned piece = turned ? t % 16 : t % 4;
         const size_t row = (turned ? k : first) + r, column = (turned ? first : k) + 8 * piece;
-        const bool inside = row < (turned ? k_end : rows) && column < (turned ? rows : k_end);
-        const llm_bf16 *from = p + row * (turned ? rows : K) + column;
-        llm_copy_async(stage + llm_cuda_gemm_place<turned>(r, piece), inside ? from : p, inside);
+        bool inside = row < (turned ? k_end : rows) && column < (turned ? rows : k_end);
+        const llm_bf16 *from = llm_cuda_gemm_from(p, row, column, turned ? rows : K, inside);
+        llm_copy_async(stage + llm_cuda_gemm_place<turned>(r, piece), from, inside);
     }
 }
 /* Fragments of a 16 x 16 part of a stage, rows from `row`, steps from `step`: for a the four words
@@ -1058,10 +1077,10 @@ LLM_DEVICE void llm_cuda_gemm_fragment(uint32_t (&out)[4], const llm_bf16 *stage
         llm_ldmatrix_x4(out, stage + llm_cuda_gemm_place<turned>(r + lane % 8, s / 8));
 }
 
-template <bool a_turned, bool b_turned, typename E>
+template <bool a_turned, bool b_turned, typename E, typename A = const llm_bf16 *,
+          typename B = const llm_bf16 *>
 LLM_KERNEL void __launch_bounds__(256)
-    llm_gemm_bf16_kernel(E epilogue, const llm_bf16 *a, const llm_bf16 *b, size_t M, size_t N,
-                         size_t K, size_t slice) {
+    llm_gemm_bf16_kernel(E epilogue, A a, B b, size_t M, size_t N, size_t K, size_t slice) {
     LLM_DYNAMIC_SHARED(llm_bf16, stages);
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const unsigned y = warp / 4 * 64, x = warp % 4 * 32; /* the warp's place in the tile */
@@ -6642,6 +6661,137 @@ static inline cudaError_t llm_cuda_label_smoothing_in_place(float *loss, T *logi
     return cudaGetLastError();
 }
 
+/* @augmentation --------------------------------------------- Data augmentation
+ *
+ *     y(q) = (x(M q + t) or the square's colour - mean) / deviation
+ *
+ * A batch of pictures turned, moved, cut and normalised in one pass. A thread a picture draws the
+ * map and the square first, from the generator llm_rng_seed(seed + n) as a loop of the reference
+ * would, so that an epoch can be repeated on either side. Then a thread a pixel works out once
+ * where it comes from and reads four neighbours in every channel; neighbouring pixels have most of
+ * them in common, and L1 has them. What the square covers is not read.
+ *
+ * Moves x in, y out and 32 bytes a picture, the minimum; apart, warp, square and normalization
+ * would move six times x. Limit: memory bandwidth; loads from L1 for float pictures with many
+ * channels.
+ *
+ * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks
+ *         applied to visual document analysis"
+ * needs   cuda_launch, cuda_memory, cuda_rng
+ * see     input_layer
+ * topics  -
+ */
+
+/* A turn of up to `angle` to either side, a zoom of 1 - zoom to 1 + zoom, moves of up to `shift` of
+ * the picture, and a square of side x side. */
+typedef struct {
+    float angle, zoom, shift;
+    size_t side;
+} llm_cuda_augmentation_config;
+
+/* llm_rng_below on the words from number `drawn` on. */
+LLM_DEVICE size_t llm_cuda_augmentation_below(uint64_t &drawn, uint64_t key, size_t n) {
+    const uint64_t range = n, words = (uint64_t)1 << 32;
+    uint64_t x;
+    do {
+        uint32_t word[4];
+        llm_cuda_philox(word, drawn / 4, key);
+        const uint64_t k = drawn++ % 4;
+        x = (k == 0 ? word[0] : k == 1 ? word[1] : k == 2 ? word[2] : word[3]) * range;
+    } while ((uint32_t)x < range && (uint32_t)x < words % range);
+    return (size_t)(x >> 32);
+}
+LLM_KERNEL void llm_augmentation_draw_kernel(llm_augmentation_map *map, int *square, uint64_t seed,
+                                             size_t N, size_t H, size_t W,
+                                             llm_cuda_augmentation_config c) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= N) return;
+    uint32_t word[4];
+    llm_cuda_philox(word, 0, seed + n);
+    const float angle = c.angle * (2.0f * llm_cuda_uniform(word[0]) - 1.0f);
+    const float zoom = 1.0f + c.zoom * (2.0f * llm_cuda_uniform(word[1]) - 1.0f);
+    const float dy = c.shift * (float)H * (2.0f * llm_cuda_uniform(word[2]) - 1.0f);
+    const float dx = c.shift * (float)W * (2.0f * llm_cuda_uniform(word[3]) - 1.0f);
+    const float cosine = cosf(angle) / zoom, sine = sinf(angle) / zoom; /* as the reference's map */
+    const float row = 0.5f * ((float)H - 1.0f), column = 0.5f * ((float)W - 1.0f);
+    float *m = map[n].m;
+    llm_store(m, 0, cosine), llm_store(m, 1, sine), llm_store(m, 3, -sine), llm_store(m, 4, cosine);
+    llm_store(m, 2, row - cosine * (row + dy) - sine * (column + dx));
+    llm_store(m, 5, column + sine * (row + dy) - cosine * (column + dx));
+    uint64_t drawn = 4;
+    for (size_t axis = 0; axis < 2; axis++) /* llm_augmentation_cutout */
+        square[2 * n + axis] =
+            (int)llm_cuda_augmentation_below(drawn, seed + n, axis ? W : H) - (int)(c.side / 2);
+}
+/* map (N) and square (N,2), the square's first row and column, <- draws for pictures (H,W), which
+ * have pixels; in the order angle, zoom, down, right, row, column. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_augmentation_draw(llm_augmentation_map *map, int *square, uint64_t seed, size_t N,
+                           size_t H, size_t W, const llm_cuda_augmentation_config *c,
+                           cudaStream_t stream) {
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_augmentation_draw_kernel, (unsigned)((N + 255) / 256), 256, 0, stream, map,
+               square, seed, N, H, W, *c);
+    return cudaGetLastError();
+}
+
+/* What becomes of a picture beside its map; square, mean and deviation may be NULL. */
+struct llm_cuda_augmentation_warp {
+    const int *square; /* (N,2), and its side and colour */
+    int side;
+    float fill, outside;           /* outside: beyond the picture's pixels */
+    const float *mean, *deviation; /* (C) */
+};
+template <typename T, typename S>
+LLM_KERNEL void llm_augmentation_warp_kernel(T *y, const S *x, const llm_augmentation_map *map,
+                                             llm_cuda_augmentation_warp c, size_t C, int H, int W) {
+    const int pixels = H * W, blocks = (pixels + 255) / 256;
+    const size_t n = blockIdx.x / (unsigned)blocks;
+    const int at = (int)(blockIdx.x % (unsigned)blocks) * 256 + (int)threadIdx.x;
+    if (at >= pixels) return;
+    const float *m = map[n].m, i = (float)(at / W), j = (float)(at % W);
+    const float row = llm_load(m, 0) * i + llm_load(m, 1) * j + llm_load(m, 2);
+    const float column = llm_load(m, 3) * i + llm_load(m, 4) * j + llm_load(m, 5);
+    const float top = floorf(row), left = floorf(column), a = row - top, b = column - left;
+    bool covered = false;
+    if (c.square) {
+        const int down = at / W - c.square[2 * n], right = at % W - c.square[2 * n + 1];
+        covered = down >= 0 && down < c.side && right >= 0 && right < c.side;
+    }
+    float share[4];
+    int from[4]; /* of the four neighbours; -1: outside */
+    LLM_UNROLL
+    for (int k = 0; k < 4; k++) {
+        const float r = top + (float)(k / 2), q = left + (float)(k % 2);
+        share[k] = (k / 2 ? a : 1.0f - a) * (k % 2 ? b : 1.0f - b);
+        const bool inside = r >= 0.0f && q >= 0.0f && r < (float)H && q < (float)W;
+        from[k] = inside && share[k] != 0.0f ? (int)r * W + (int)q : -1;
+    }
+    for (size_t channel = 0; channel < C; channel++) {
+        const size_t plane = (n * C + channel) * (size_t)pixels;
+        float sum = covered ? c.fill : 0.0f;
+        LLM_UNROLL
+        for (int k = 0; k < 4; k++)
+            if (!covered)
+                sum += share[k] * (from[k] < 0 ? c.outside : llm_load(x, plane + (size_t)from[k]));
+        if (c.mean) sum = (sum - llm_load(c.mean, channel)) / llm_load(c.deviation, channel);
+        llm_store(y, plane + (size_t)at, sum);
+    }
+}
+/* y (N,C,H,W) <- x (N,C,H,W) by map (N): llm_augmentation_warp, then a square as
+ * llm_augmentation_cutout's, then the normalization. y may not be x; T and S are float or llm_bf16,
+ * a picture has less than 2^31 pixels. */
+template <typename T, typename S>
+static inline cudaError_t
+llm_cuda_augmentation_apply(T *y, const S *x, const llm_augmentation_map *map,
+                            const llm_cuda_augmentation_warp *c, size_t N, size_t C, size_t H,
+                            size_t W, cudaStream_t stream) {
+    if (N * C * H * W == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_augmentation_warp_kernel<T, S>), (unsigned)(N * ((H * W + 255) / 256)), 256, 0,
+               stream, y, x, map, *c, C, (int)H, (int)W);
+    return cudaGetLastError();
+}
+
 /* @conv2d --------------------------------------------------- Convolution: where its numbers lie
  *
  * All three passes of a convolution are products whose operands are not matrices in memory but
@@ -6655,7 +6805,7 @@ static inline cudaError_t llm_cuda_label_smoothing_in_place(float *loss, T *logi
  *
  * source  Chetlur et al. 2014, "cuDNN: efficient primitives for deep learning", section 3
  * needs   cuda_launch, cuda_memory
- * see     conv2d_gemm
+ * see     conv2d_gemm, conv2d_bf16
  * topics  -
  */
 struct llm_cuda_conv2d {
@@ -6791,7 +6941,7 @@ struct llm_cuda_conv2d_dw_end {
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, dense, conv2d
- * see     dense
+ * see     dense, conv2d_bf16
  * topics  -
  */
 /* The product of a pass for group blockIdx.y, slice blockIdx.z; as llm_gemm_kernel but for where
@@ -6964,6 +7114,460 @@ llm_cuda_conv2d_backward(T *dx, float *dw, float *db, const T *dy, const T *x, c
         error = cudaGetLastError();
     }
     return error;
+}
+
+/* @conv2d_bf16 ---------------------------------------------- Convolution on tensor cores
+ *
+ * The product of @cuda_gemm_bf16 on pictures with the channels last, x (N,H,W,C) and w (O,u,v,C):
+ * eight channels of a pixel are 16 bytes that lie together, so that cp.async brings them to their
+ * stage as it brings the rows of a matrix; padding is a copy of no bytes. Only the places come from
+ * a rule, @conv2d's with the channel innermost, and its divisions by sizes that are not known to
+ * the compiler are multiplications by their inverse:
+ *
+ *     forward  y (NIJ,O) = X (NIJ,uvC) w^T         X: the pixels that an output looks at
+ *     dx       dx (NHW,C) += D (NHW,uvO) w         D: the outputs that look at a pixel
+ *     dw       dw (O,uvC) += dy^T X                slices of the pixels, added in order
+ *
+ * So bias, activation and what backward wants are @dense's epilogues. Channels have to be multiples
+ * of 8, in one group: the first layer of a net, with three, is @conv2d_gemm's. With a stride s, dx
+ * multiplies s^2 times as often, most of it by zeros.
+ *
+ * 2 NIJ O uvC operations forwards, twice that backwards, the minimum for stride 1. x comes from L2
+ * once for each kernel pixel and each 128 outputs, from memory once. Limit: tensor cores, for less
+ * than 128 channels L2.
+ *
+ * source  Chetlur et al. 2014, "cuDNN: efficient primitives for deep learning", section 3; Granlund
+ *         & Montgomery 1994, "Division by invariant integers using multiplication", figure 4.1
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, cuda_gemm_bf16, dense, conv2d,
+ *         conv2d_gemm
+ * see     activation
+ * topics  -
+ */
+struct llm_cuda_conv2d_bf16_divisor {
+    unsigned by, magic, shift;
+};
+/* shift = ceil(log2 by), magic = floor(2^32 (2^shift - by) / by) + 1. */
+static inline __attribute__((unused)) llm_cuda_conv2d_bf16_divisor
+llm_cuda_conv2d_bf16_divide_by(size_t by) {
+    unsigned shift = 0;
+    while (((size_t)1 << shift) < by) shift++;
+    const uint64_t above = ((uint64_t)1 << shift) - (uint64_t)by;
+    const llm_cuda_conv2d_bf16_divisor d = {(unsigned)by, (unsigned)((above << 32) / by + 1),
+                                            shift};
+    return d;
+}
+/* Returns n / by, n becomes n % by; n < 2^31. */
+LLM_HOST_DEVICE unsigned llm_cuda_conv2d_bf16_divide(unsigned &n,
+                                                     const llm_cuda_conv2d_bf16_divisor &d) {
+    const unsigned q = ((unsigned)((uint64_t)n * d.magic >> 32) + n) >> d.shift;
+    n -= q * d.by;
+    return q;
+}
+
+/* X (pixels of y, uvC) of x, or back D (pixels of x, uvO) of dy: a matrix that is not written. */
+template <bool back> struct llm_cuda_conv2d_bf16_view {
+    const llm_bf16 *p;
+    llm_cuda_conv2d s;
+    llm_cuda_conv2d_bf16_divisor channels, across, plane, width, stride[2];
+    LLM_DEVICE_METHOD const llm_bf16 *at(size_t row, size_t column, size_t, bool &inside) const {
+        unsigned j = (unsigned)row, c = (unsigned)column;
+        const unsigned n = llm_cuda_conv2d_bf16_divide(j, plane);
+        const unsigned i = llm_cuda_conv2d_bf16_divide(j, width);
+        unsigned v = llm_cuda_conv2d_bf16_divide(c, channels);
+        const unsigned u = llm_cuda_conv2d_bf16_divide(v, across);
+        const int down = (int)u * s.dilation[0] - s.pad[0];
+        const int right = (int)v * s.dilation[1] - s.pad[1];
+        int h = back ? (int)i - down : (int)i * s.stride[0] + down;
+        int w = back ? (int)j - right : (int)j * s.stride[1] + right;
+        inside = inside && h >= 0 && w >= 0;
+        if (back && inside) {
+            unsigned rest_h = (unsigned)h, rest_w = (unsigned)w; /* 0 where y has a pixel */
+            h = (int)llm_cuda_conv2d_bf16_divide(rest_h, stride[0]);
+            w = (int)llm_cuda_conv2d_bf16_divide(rest_w, stride[1]);
+            inside = rest_h == 0 && rest_w == 0;
+        }
+        const int high = back ? s.I : s.H, wide = back ? s.J : s.W;
+        inside = inside && h < high && w < wide;
+        const size_t pixel = ((size_t)n * (size_t)high + (size_t)h) * (size_t)wide + (size_t)w;
+        return inside ? p + pixel * channels.by + c : p;
+    }
+};
+/* The same with its sizes, for N pictures. */
+template <bool back>
+static inline llm_cuda_conv2d_bf16_view<back>
+llm_cuda_conv2d_bf16_view_of(const llm_bf16 *p, const llm_conv2d *c, size_t N) {
+    llm_cuda_conv2d_bf16_view<back> x;
+    x.p = p, x.s = llm_cuda_conv2d_of(c, N);
+    const size_t height = back ? c->H : (size_t)x.s.I, width = back ? c->W : (size_t)x.s.J;
+    x.channels = llm_cuda_conv2d_bf16_divide_by(back ? c->O : c->C);
+    x.across = llm_cuda_conv2d_bf16_divide_by(c->kernel[1]);
+    x.plane = llm_cuda_conv2d_bf16_divide_by(height * width);
+    x.width = llm_cuda_conv2d_bf16_divide_by(width);
+    for (size_t a = 0; a < 2; a++) x.stride[a] = llm_cuda_conv2d_bf16_divide_by(c->stride[a]);
+    return x;
+}
+/* w (O,uv,C) as dx wants it, (uvO,C). */
+struct llm_cuda_conv2d_bf16_weights {
+    const llm_bf16 *p;
+    unsigned area;
+    llm_cuda_conv2d_bf16_divisor outputs;
+    LLM_DEVICE_METHOD const llm_bf16 *at(size_t row, size_t c, size_t C, bool &inside) const {
+        unsigned o = (unsigned)row;
+        const unsigned tap = llm_cuda_conv2d_bf16_divide(o, outputs);
+        return inside ? p + ((size_t)o * area + tap) * C + c : p;
+    }
+};
+
+/* y (N,columns,rows) <- x (N,rows,columns): from channels first, rows = C, to channels last, or
+ * back with rows and columns exchanged; weights (O,C,uv) too. S and T are float or llm_bf16. */
+template <typename T, typename S>
+LLM_KERNEL void llm_conv2d_bf16_turn_kernel(T *y, const S *x, size_t rows, size_t columns) {
+    __shared__ float tile[32][33];
+    const size_t across = (columns + 31) / 32, tiles = (rows + 31) / 32 * across;
+    const size_t n = blockIdx.x / tiles * rows * columns, t = blockIdx.x % tiles;
+    const size_t row = t / across * 32, column = t % across * 32, lane = threadIdx.x % 32;
+    for (size_t i = threadIdx.x / 32; i < 32 && row + i < rows && column + lane < columns; i += 8)
+        tile[i][lane] = llm_load(x, n + (row + i) * columns + column + lane);
+    __syncthreads();
+    for (size_t i = threadIdx.x / 32; i < 32 && column + i < columns && row + lane < rows; i += 8)
+        llm_store(y, n + (column + i) * rows + row + lane, tile[lane][i]);
+}
+template <typename T, typename S>
+static inline cudaError_t llm_cuda_conv2d_bf16_turn(T *y, const S *x, size_t N, size_t rows,
+                                                    size_t columns, cudaStream_t stream) {
+    const size_t blocks = N * ((rows + 31) / 32) * ((columns + 31) / 32);
+    if (blocks == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_conv2d_bf16_turn_kernel<T, S>), (unsigned)blocks, 256, 0, stream, y, x, rows,
+               columns);
+    return cudaGetLastError();
+}
+
+/* Can this convolution take the tensor cores? */
+static inline __attribute__((unused)) bool llm_cuda_conv2d_bf16_fits(const llm_conv2d *c,
+                                                                     size_t N) {
+    return c->groups == 1 && c->C % 8 == 0 && c->O % 8 == 0 && llm_cuda_conv2d_fits(c, N);
+}
+/* y (N,I,J,O) <- phi(convolution of x (N,H,W,C) with w (O,u,v,C), plus b (O) or NULL), z as y <-
+ * what phi is taken of, or NULL; kind: of @activation, as in llm_cuda_dense_forward. Pointers are
+ * multiples of 16 bytes; what does not fit is an invalid value. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_conv2d_bf16_forward(llm_bf16 *y, llm_bf16 *z, const llm_bf16 *x, const llm_bf16 *w,
+                             const llm_bf16 *b, size_t N, const llm_conv2d *c, int kind,
+                             cudaStream_t stream) {
+    if (!llm_cuda_conv2d_bf16_fits(c, N)) return (cudaError_t)cudaErrorInvalidValue;
+    typedef llm_cuda_dense_forward_end<llm_bf16> E;
+    const llm_cuda_conv2d_bf16_view<false> X = llm_cuda_conv2d_bf16_view_of<false>(x, c, N);
+    const size_t pixels = N * (size_t)(X.s.I * X.s.J), K = llm_conv2d_sum(c);
+    const E end = {y, z, b, c->O, kind, true};
+    if (pixels == 0 || c->O == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_gemm_bf16_kernel<false, false, E, llm_cuda_conv2d_bf16_view<false>>),
+               llm_cuda_gemm_blocks(pixels, c->O), 256, LLM_CUDA_GEMM_BF16_SHARED, stream, end, X,
+               w, pixels, c->O, K, K);
+    return cudaGetLastError();
+}
+
+/* dx (N,H,W,C), dw (O,u,v,C), db (O) += <- dy (N,I,J,O), x, w; any of the three may be NULL.
+ * scratch: llm_cuda_conv2d_slices times the floats of w, or NULL where that is 1. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_conv2d_bf16_backward(llm_bf16 *dx, float *dw, float *db, const llm_bf16 *dy,
+                              const llm_bf16 *x, const llm_bf16 *w, size_t N, const llm_conv2d *c,
+                              float *scratch, cudaStream_t stream) {
+    if (!llm_cuda_conv2d_bf16_fits(c, N)) return (cudaError_t)cudaErrorInvalidValue;
+    typedef llm_cuda_dense_add_end<llm_bf16> to_dx;
+    typedef llm_cuda_dense_add_end<float> to_dw;
+    const size_t area = c->kernel[0] * c->kernel[1], K = area * c->C, O = c->O;
+    const size_t from = N * c->H * c->W, to = N * llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    if (N == 0 || K == 0 || O == 0) return cudaSuccess;
+    if (dx) {
+        const llm_cuda_conv2d_bf16_view<true> D = llm_cuda_conv2d_bf16_view_of<true>(dy, c, N);
+        const llm_cuda_conv2d_bf16_weights W = {w, (unsigned)area,
+                                                llm_cuda_conv2d_bf16_divide_by(O)};
+        const to_dx end = {dx, from, c->C, false};
+        LLM_LAUNCH((llm_gemm_bf16_kernel<false, true, to_dx, llm_cuda_conv2d_bf16_view<true>,
+                                         llm_cuda_conv2d_bf16_weights>),
+                   llm_cuda_gemm_blocks(from, c->C), 256, LLM_CUDA_GEMM_BF16_SHARED, stream, end, D,
+                   W, from, c->C, area * O, area * O);
+    }
+    if (dw) {
+        const llm_cuda_conv2d_bf16_view<false> X = llm_cuda_conv2d_bf16_view_of<false>(x, c, N);
+        const size_t slices = llm_cuda_conv2d_slices(N, c);
+        const size_t slice = ((to + slices - 1) / slices + 31) / 32 * 32;
+        const to_dw end = {slices > 1 ? scratch : dw, O, K, slices > 1};
+        LLM_LAUNCH((llm_gemm_bf16_kernel<true, true, to_dw, const llm_bf16 *,
+                                         llm_cuda_conv2d_bf16_view<false>>),
+                   dim3(llm_cuda_gemm_blocks(O, K), 1, (unsigned)slices), 256,
+                   LLM_CUDA_GEMM_BF16_SHARED, stream, end, dy, X, O, K, to, slice);
+        if (slices > 1)
+            LLM_LAUNCH(llm_dense_add_slices_kernel, (unsigned)((O * K + 255) / 256), 256, 0, stream,
+                       dw, scratch, slices, O * K);
+    }
+    const cudaError_t error = cudaGetLastError();
+    return db && error == cudaSuccess ? llm_cuda_column_sum(db, dy, to, O, stream) : error;
+}
+
+/* @conv2d_kinds --------------------------------------------- Depthwise convolution
+ *
+ * Each channel by itself: 9 multiply-adds for a number that comes in and one that goes out, so
+ * memory is what counts, and after it the loads from L1. A thread of the 3 x 3 kernel takes 4 rows
+ * of a column with the nine weights in registers and walks down: three loads a row serve up to
+ * three outputs, 4.5 an output instead of 9. Every other size, stride and dilation takes a loop
+ * over the kernel's pixels. (A transposed convolution is llm_cuda_conv2d_backward's dx, a causal
+ * one a padding in front.)
+ *
+ * Moves x and y, the minimum. Limit: memory bandwidth; of larger kernels L1.
+ *
+ * source  Chollet 2017, "Xception" (depthwise)
+ * needs   cuda_launch, cuda_memory, conv2d, conv2d_gemm
+ * see     conv2d_gemm
+ * topics  -
+ */
+
+/* What a walk needs to know: in (H,W) and out (I,J), and the kernel. */
+struct llm_cuda_conv2d_kinds_plane {
+    int H, W, I, J, kernel[2], stride[2], pad[2], dilation[2];
+};
+/* The same from a convolution. */
+static inline __attribute__((unused)) llm_cuda_conv2d_kinds_plane
+llm_cuda_conv2d_kinds_plane_of(const llm_conv2d *c) {
+    const llm_cuda_conv2d s = llm_cuda_conv2d_of(c, 1);
+    const llm_cuda_conv2d_kinds_plane p = {s.H,
+                                           s.W,
+                                           s.I,
+                                           s.J,
+                                           {s.kernel[0], s.kernel[1]},
+                                           {s.stride[0], s.stride[1]},
+                                           {s.pad[0], s.pad[1]},
+                                           {s.dilation[0], s.dilation[1]}};
+    return p;
+}
+
+/* y (4) += outputs (i .. i + 3, j) of plane x, in the order of the kernel; of any kernel. */
+template <typename T>
+LLM_DEVICE void llm_cuda_conv2d_kinds_any(float (&y)[4], const T *x, const T *w,
+                                          const llm_cuda_conv2d_kinds_plane &p, int i, int j) {
+    const int area = p.kernel[0] * p.kernel[1];
+    for (int r = 0; r < 4 && i + r < p.I; r++)
+        for (int k = 0; k < area; k++) {
+            const int u = k / p.kernel[1] * p.dilation[0], v = k % p.kernel[1] * p.dilation[1];
+            const int row = (i + r) * p.stride[0] - p.pad[0] + u;
+            const int column = j * p.stride[1] - p.pad[1] + v;
+            if (row < 0 || column < 0 || row >= p.H || column >= p.W) continue;
+            y[r] += llm_load(w, (size_t)k) * llm_load(x, (size_t)(row * p.W + column));
+        }
+}
+/* The same of 3 x 3 with stride S along both axes. flip: the weights are taken in reverse. */
+template <int S, bool flip, typename T>
+LLM_DEVICE void llm_cuda_conv2d_kinds_walk(float (&y)[4], const T *x, const T *w,
+                                           const llm_cuda_conv2d_kinds_plane &p, int i, int j) {
+    const int top = i * S - p.pad[0], left = j * S - p.pad[1];
+    float weight[9];
+    LLM_UNROLL
+    for (int k = 0; k < 9; k++) weight[k] = llm_load(w, (size_t)(flip ? 8 - k : k));
+    LLM_UNROLL
+    for (int r = 0; r < 3 * S + 3; r++) { /* the rows of x that the four see */
+        const int row = top + r;
+        if (row < 0 || row >= p.H) continue;
+        float v[3];
+        LLM_UNROLL
+        for (int k = 0; k < 3; k++) {
+            const int column = left + k;
+            v[k] = column >= 0 && column < p.W ? llm_load(x, (size_t)(row * p.W + column)) : 0.0f;
+        }
+        LLM_UNROLL
+        for (int u = 0; u < 3; u++) {
+            if (r - u < 0 || (r - u) % S != 0 || (r - u) / S > 3) continue;
+            LLM_UNROLL
+            for (int k = 0; k < 3; k++) y[(r - u) / S] += weight[3 * u + k] * v[k];
+        }
+    }
+}
+
+/* This thread's column j, first row i of four, and plane, of N pictures in `planes` planes
+ * (I,J). */
+LLM_DEVICE bool llm_cuda_conv2d_kinds_place(size_t &plane, int &i, int &j, size_t planes, int I,
+                                            int J) {
+    const unsigned at = blockIdx.x * 256 + threadIdx.x, strips = ((unsigned)I + 3) / 4;
+    j = (int)(at % (unsigned)J), i = (int)(at / (unsigned)J % strips * 4);
+    plane = at / ((unsigned)J * strips);
+    return plane < planes;
+}
+template <typename T, int S>
+LLM_KERNEL void llm_conv2d_kinds_forward_kernel(T *y, const T *x, const T *w, const T *b,
+                                                size_t planes, size_t O, size_t m,
+                                                llm_cuda_conv2d_kinds_plane p) {
+    size_t plane;
+    int i, j;
+    if (!llm_cuda_conv2d_kinds_place(plane, i, j, planes, p.I, p.J)) return;
+    const size_t o = plane % O, area = (size_t)(p.kernel[0] * p.kernel[1]);
+    const float bias = b ? llm_load(b, o) : 0.0f;
+    float sum[4] = {bias, bias, bias, bias};
+    const T *plane_x = x + plane / m * (size_t)(p.H * p.W), *plane_w = w + o * area;
+    if (S == 0)
+        llm_cuda_conv2d_kinds_any(sum, plane_x, plane_w, p, i, j);
+    else
+        llm_cuda_conv2d_kinds_walk<S ? S : 1, false>(sum, plane_x, plane_w, p, i, j);
+    for (int r = 0; r < 4 && i + r < p.I; r++)
+        llm_store(y, plane * (size_t)(p.I * p.J) + (size_t)((i + r) * p.J + j), sum[r]);
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w (O,1,k,k), b (O) or NULL: llm_conv2d_depthwise_forward, T is float
+ * or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_conv2d_kinds_forward(T *y, const T *x, const T *w, const T *b,
+                                                        size_t N, const llm_conv2d *c,
+                                                        cudaStream_t stream) {
+    if (c->groups != c->C || !llm_cuda_conv2d_fits(c, N)) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_cuda_conv2d_kinds_plane p = llm_cuda_conv2d_kinds_plane_of(c);
+    const bool three = c->kernel[0] == 3 && c->kernel[1] == 3 && c->dilation[0] == 1 &&
+                       c->dilation[1] == 1 && c->stride[0] == c->stride[1] && c->stride[0] <= 2;
+    const auto forward = !three              ? llm_conv2d_kinds_forward_kernel<T, 0>
+                         : c->stride[0] == 1 ? llm_conv2d_kinds_forward_kernel<T, 1>
+                                             : llm_conv2d_kinds_forward_kernel<T, 2>;
+    const size_t threads = N * c->O * (((size_t)p.I + 3) / 4) * (size_t)p.J;
+    if (threads == 0) return cudaSuccess;
+    LLM_LAUNCH(forward, (unsigned)((threads + 255) / 256), 256, 0, stream, y, x, w, b, N * c->O,
+               c->O, c->O / c->C, p);
+    return cudaGetLastError();
+}
+
+/* @conv2d_kinds_backward ------------------------------------ Depthwise convolution, the way back
+ *
+ * dx of a 3 x 3 kernel with stride 1 is the walk of @conv2d_kinds over dy with the weights in
+ * reverse, added up over the outputs of a channel; otherwise a thread a pixel of x looks for the
+ * outputs that see it. For dw a block takes a share of a channel's pixels and keeps nine sums and
+ * db's in registers; shares are added in order. Other sizes than nine take a block a pixel of the
+ * kernel.
+ *
+ * Moves dy and dx twice for dx, x and dy once for dw and db: the minimum. Limit: memory bandwidth;
+ * of kernels other than 3 x 3 L1.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, conv2d, conv2d_gemm, conv2d_kinds
+ * see     -
+ * topics  -
+ */
+
+/* dx of a 3 x 3 kernel with stride 1: p as seen from dx, with dy in x's place. */
+template <typename T>
+LLM_KERNEL void llm_conv2d_kinds_dx_kernel(T *dx, const T *dy, const T *w, size_t planes, size_t C,
+                                           size_t m, llm_cuda_conv2d_kinds_plane p) {
+    size_t plane;
+    int i, j;
+    if (!llm_cuda_conv2d_kinds_place(plane, i, j, planes, p.I, p.J)) return;
+    T *to = dx + plane * (size_t)(p.I * p.J) + (size_t)(i * p.J + j);
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (size_t q = 0; q < m; q++)
+        llm_cuda_conv2d_kinds_walk<1, true>(sum, dy + (plane * m + q) * (size_t)(p.H * p.W),
+                                            w + (plane % C * m + q) * 9, p, i, j);
+    for (int r = 0; r < 4 && i + r < p.I; r++) {
+        const size_t at = (size_t)(r * p.J);
+        llm_store(to, at, llm_load(to, at) + sum[r]);
+    }
+}
+/* dx in general: a thread a pixel of x looks for the outputs that see it. */
+template <typename T>
+LLM_KERNEL void llm_conv2d_kinds_dx_any_kernel(T *dx, const T *dy, const T *w, size_t n, size_t C,
+                                               size_t m, llm_cuda_conv2d_kinds_plane p) {
+    const size_t at = (size_t)blockIdx.x * 256 + threadIdx.x, plane = at / (size_t)(p.H * p.W);
+    if (at >= n) return;
+    const int row = (int)(at % (size_t)(p.H * p.W)) / p.W, column = (int)(at % (size_t)p.W);
+    const int area = p.kernel[0] * p.kernel[1];
+    float sum = llm_load(dx, at);
+    for (size_t q = 0; q < m; q++)
+        for (int k = 0; k < area; k++) {
+            const int i = row + p.pad[0] - k / p.kernel[1] * p.dilation[0];
+            const int j = column + p.pad[1] - k % p.kernel[1] * p.dilation[1];
+            if (i < 0 || j < 0 || i % p.stride[0] != 0 || j % p.stride[1] != 0) continue;
+            if (i / p.stride[0] >= p.I || j / p.stride[1] >= p.J) continue;
+            const size_t out = (plane * m + q) * (size_t)(p.I * p.J) +
+                               (size_t)(i / p.stride[0] * p.J + j / p.stride[1]);
+            sum += llm_load(dy, out) * llm_load(w, (plane % C * m + q) * (size_t)area + (size_t)k);
+        }
+    llm_store(dx, at, sum);
+}
+
+/* part (gridDim.y,O,A + 1) <- sums over a share of the pictures, for channel blockIdx.x: of each of
+ * A pixels of the kernel from `first` on, then of dy. A = 9 for all of 3 x 3 at once, or 1. */
+template <typename T, int A>
+LLM_KERNEL void llm_conv2d_kinds_dw_kernel(float *part, const T *dy, const T *x, size_t N, size_t O,
+                                           size_t m, llm_cuda_conv2d_kinds_plane p) {
+    const size_t o = blockIdx.x, P = (size_t)(p.I * p.J), HW = (size_t)(p.H * p.W);
+    const int first = (int)blockIdx.z * A;
+    float sum[A + 1] = {};
+    for (size_t n = blockIdx.y; n < N; n += gridDim.y) {
+        const T *xn = x + (n * (O / m) + o / m) * HW, *dyn = dy + (n * O + o) * P;
+        for (size_t q = threadIdx.x; q < P; q += blockDim.x) {
+            const int i = (int)q / p.J * p.stride[0] - p.pad[0];
+            const int j = (int)q % p.J * p.stride[1] - p.pad[1];
+            const float d = llm_load(dyn, q);
+            sum[A] += d;
+            LLM_UNROLL
+            for (int k = 0; k < A; k++) {
+                const int u = (first + k) / p.kernel[1], v = (first + k) % p.kernel[1];
+                const int row = i + u * p.dilation[0], column = j + v * p.dilation[1];
+                if (row >= 0 && column >= 0 && row < p.H && column < p.W)
+                    sum[k] += d * llm_load(xn, (size_t)(row * p.W + column));
+            }
+        }
+    }
+    const size_t area = (size_t)(p.kernel[0] * p.kernel[1]);
+    float *to = part + (blockIdx.y * O + o) * (area + 1);
+    LLM_UNROLL
+    for (int k = 0; k <= A; k++) {
+        const float all = llm_block_sum(sum[k]);
+        if (threadIdx.x == 0 && k < A) llm_store(to, (size_t)(first + k), all);
+        if (threadIdx.x == 0 && k == A && first == 0) llm_store(to, area, all);
+    }
+}
+LLM_KERNEL void llm_conv2d_kinds_dw_end_kernel(float *dw, float *db, const float *part,
+                                               size_t shares, size_t O, size_t area) {
+    const size_t i = (size_t)blockIdx.x * 256 + threadIdx.x, o = i / (area + 1), k = i % (area + 1);
+    float *to = k < area ? dw : db;
+    if (o >= O || !to) return;
+    const size_t at = k < area ? o * area + k : o;
+    float sum = 0.0f;
+    for (size_t s = 0; s < shares; s++) sum += llm_load(part, s * O * (area + 1) + i);
+    llm_store(to, at, llm_load(to, at) + sum);
+}
+/* Shares of the pictures for dw; scratch has this many times O (k k + 1) floats. */
+static inline __attribute__((unused)) size_t llm_cuda_conv2d_kinds_shares(size_t N,
+                                                                          const llm_conv2d *c) {
+    const size_t wanted = c->O ? (263 + c->O) / c->O : 1;
+    return wanted < N ? wanted : N;
+}
+
+/* dx (N,C,H,W), dw (O,1,k,k), db (O) += <- dy (N,O,.,.), x, w; any of the three may be NULL.
+ * scratch: llm_cuda_conv2d_kinds_shares times O (k k + 1) floats, for dw and db. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_conv2d_kinds_backward(T *dx, float *dw, float *db, const T *dy, const T *x, const T *w,
+                               size_t N, const llm_conv2d *c, float *scratch, cudaStream_t stream) {
+    if (c->groups != c->C || !llm_cuda_conv2d_fits(c, N)) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_cuda_conv2d_kinds_plane p = llm_cuda_conv2d_kinds_plane_of(c);
+    const size_t m = c->O / c->C, area = c->kernel[0] * c->kernel[1], n = N * c->C * c->H * c->W;
+    const bool three =
+        c->kernel[0] == 3 && c->kernel[1] == 3 && c->dilation[0] == 1 && c->dilation[1] == 1;
+    if (n == 0 || c->O == 0) return cudaSuccess;
+    if (dx && three && c->stride[0] == 1 && c->stride[1] == 1) {
+        const llm_cuda_conv2d_kinds_plane back = {
+            p.I, p.J, p.H, p.W, {3, 3}, {1, 1}, {2 - p.pad[0], 2 - p.pad[1]}, {1, 1}};
+        const size_t threads = N * c->C * ((c->H + 3) / 4) * c->W;
+        LLM_LAUNCH(llm_conv2d_kinds_dx_kernel<T>, (unsigned)((threads + 255) / 256), 256, 0, stream,
+                   dx, dy, w, N * c->C, c->C, m, back);
+    } else if (dx) {
+        LLM_LAUNCH(llm_conv2d_kinds_dx_any_kernel<T>, (unsigned)((n + 255) / 256), 256, 0, stream,
+                   dx, dy, w, n, c->C, m, p);
+    }
+    if (dw || db) {
+        const size_t shares = llm_cuda_conv2d_kinds_shares(N, c);
+        const auto kernel =
+            area == 9 ? llm_conv2d_kinds_dw_kernel<T, 9> : llm_conv2d_kinds_dw_kernel<T, 1>;
+        LLM_LAUNCH(kernel, dim3((unsigned)c->O, (unsigned)shares, area == 9 ? 1 : (unsigned)area),
+                   256, 0, stream, scratch, dy, x, N, c->O, m, p);
+        LLM_LAUNCH(llm_conv2d_kinds_dw_end_kernel, (unsigned)((c->O * (area + 1) + 255) / 256), 256,
+                   0, stream, dw, db, (const float *)scratch, shares, c->O, area);
+    }
+    return cudaGetLastError();
 }
 
 /* @pooling -------------------------------------------------- Pooling
@@ -7158,6 +7762,285 @@ static inline cudaError_t llm_cuda_pooling_global_backward(T *dx, const T *dy, s
     LLM_LAUNCH(global_backward, llm_place_blocks(planes, S, wide ? (size_t)V : 1), 256, 0, stream,
                dx, dy, S);
     return cudaGetLastError();
+}
+
+/* @equivariance --------------------------------------------- Invariance and equivariance
+ *
+ * The group convolution of the four quarter turns is an ordinary one with a bank of turned kernels:
+ * one kernel writes the bank, a thread an entry, and @conv2d_gemm does the rest. On the way back
+ * the gradient of the bank is folded into that of w: a thread a weight adds the four places where
+ * it stands, in order, so no atomics are needed.
+ *
+ * Moves 5 times w for the bank, against the pictures next to nothing. Limit: that of @conv2d_gemm.
+ * (With the channels last @conv2d_bf16 takes the bank of bfloat16 weights as it is, turned once.)
+ *
+ * source  Cohen & Welling 2016, "Group equivariant convolutional networks", eq. 10 to 12
+ * needs   cuda_launch, cuda_memory, conv2d, conv2d_gemm
+ * see     conv2d_bf16
+ * topics  -
+ */
+
+/* The kernel pixel that a turn by r quarters brings to pixel at (k,k), or with back = true the one
+ * that it brings pixel `at` to. */
+LLM_DEVICE size_t llm_cuda_equivariance_turned(size_t at, size_t k, size_t r, bool back) {
+    size_t row = at / k, column = at % k;
+    for (size_t q = 0; q < r; q++) {
+        const size_t old = row;
+        row = back ? k - 1 - column : column;
+        column = back ? old : k - 1 - old;
+    }
+    return row * k + column;
+}
+/* bank, an entry a thread; zero, as large, <- 0, or NULL. */
+template <typename T>
+LLM_KERNEL void llm_equivariance_bank_kernel(T *bank, float *zero, const T *w, size_t n,
+                                             size_t channels, size_t turns, size_t k) {
+    const size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x, area = k * k;
+    if (at >= n) return;
+    const size_t i = at / area % channels, r = at / (area * channels) % 4;
+    const size_t o = at / (area * channels * 4), s = i % turns;
+    const size_t from = i - s + (s + turns - r % turns) % turns;
+    const size_t pixel = llm_cuda_equivariance_turned(at % area, k, r, false);
+    llm_store(bank, at, llm_load(w, (o * channels + from) * area + pixel));
+    if (zero) llm_store(zero, at, 0.0f);
+}
+LLM_KERNEL void llm_equivariance_fold_kernel(float *dw, const float *dbank, size_t n,
+                                             size_t channels, size_t turns, size_t k) {
+    const size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x, area = k * k;
+    if (at >= n) return;
+    const size_t from = at / area % channels, o = at / (area * channels), s = from % turns;
+    float sum = llm_load(dw, at);
+    for (size_t r = 0; r < 4; r++) {
+        const size_t i = from - s + (s + r) % turns;
+        const size_t pixel = llm_cuda_equivariance_turned(at % area, k, r, true);
+        sum += llm_load(dbank, ((o * 4 + r) * channels + i) * area + pixel);
+    }
+    llm_store(dw, at, sum);
+}
+
+/* bank (O,4,C turns,k,k) <- w (O,C,turns,k,k): llm_equivariance_p4_bank; zero, as large, <- 0, or
+ * NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_equivariance_p4_bank(T *bank, float *zero, const T *w, size_t O,
+                                                        size_t C, size_t turns, size_t k,
+                                                        cudaStream_t stream) {
+    const size_t n = 4 * O * C * turns * k * k;
+    LLM_ASSERT(turns == 1 || turns == 4);
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_equivariance_bank_kernel<T>, (unsigned)((n + 255) / 256), 256, 0, stream, bank,
+               zero, w, n, C * turns, turns, k);
+    return cudaGetLastError();
+}
+/* y (N,O,4,S',S') <- x (N,C,turns,S,S), w: llm_equivariance_p4conv_forward. bank: 4 times w. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_equivariance_p4conv_forward(T *y, const T *x, const T *w, size_t N, size_t O, size_t C,
+                                     size_t turns, size_t S, size_t k, size_t pad, T *bank,
+                                     cudaStream_t stream) {
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    const cudaError_t error =
+        llm_cuda_equivariance_p4_bank(bank, (float *)NULL, w, O, C, turns, k, stream);
+    if (error != cudaSuccess) return error;
+    return llm_cuda_conv2d_forward(y, x, (const T *)bank, (const T *)NULL, N, &c, stream);
+}
+/* dx, dw += <- dy, x, w: llm_equivariance_p4conv_backward; either may be NULL. bank: 4 times w;
+ * scratch: 1 + llm_cuda_conv2d_slices times 4 w of floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_equivariance_p4conv_backward(
+    T *dx, float *dw, const T *dy, const T *x, const T *w, size_t N, size_t O, size_t C,
+    size_t turns, size_t S, size_t k, size_t pad, T *bank, float *scratch, cudaStream_t stream) {
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    const size_t n = O * C * turns * k * k;
+    float *dbank = scratch, *no_db = NULL;
+    if (n == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        llm_cuda_equivariance_p4_bank(bank, dw ? dbank : no_db, w, O, C, turns, k, stream),
+        llm_cuda_conv2d_backward(dx, dw ? dbank : no_db, no_db, dy, x, (const T *)bank, N, &c,
+                                 scratch + 4 * n, stream)};
+    if (dw && llm_cuda_first_error(done) == cudaSuccess) {
+        LLM_LAUNCH(llm_equivariance_fold_kernel, (unsigned)((n + 255) / 256), 256, 0, stream, dw,
+                   (const float *)dbank, n, C * turns, turns, k);
+        return cudaGetLastError();
+    }
+    return llm_cuda_first_error(done);
+}
+
+/* @classification_head -------------------------------------- Classification head
+ *
+ *     f = pool(x_1 .. x_T)        z = W f + b                    pool: mean, max, first, last
+ *
+ * Pooling and projection in one kernel, a block an example: 16 warps share the tokens that are not
+ * padding, 128 channels at a time, and meet in shared memory; then each warp takes classes, with f
+ * still there. Padding is not read. f goes out because dW wants it, and for the maximum the token
+ * of each channel. Backward, the gradient of f is W' dz, K multiply-adds a channel: each block
+ * computes it for its 128 channels and hands it on to the tokens, so it is never stored. dW and db
+ * are @dense's.
+ *
+ * Moves x once forwards and dx twice backwards (of a maximum one number a channel); W comes from
+ * cache. Limit: memory bandwidth; with fewer examples than multiprocessors latency.
+ *
+ * source  Devlin et al. 2019, "BERT"
+ * needs   cuda_launch, cuda_memory, cuda_reduce, dense
+ * see     pooling, dense
+ * topics  -
+ */
+enum { LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS = 128, LLM_CUDA_CLASSIFICATION_HEAD_WARPS = 16 };
+
+struct llm_cuda_classification_head_span {
+    unsigned first, last, count;
+};
+/* The first and the last token of mask (T) or NULL, and how many there are, in every thread. */
+LLM_DEVICE llm_cuda_classification_head_span llm_cuda_classification_head_kept(const bool *mask,
+                                                                               unsigned T) {
+    float first = (float)T, last = 0.0f, count = 0.0f; /* exact below 2^24 */
+    for (unsigned t = threadIdx.x; t < T; t += blockDim.x)
+        if (!mask || mask[t])
+            first = fminf(first, (float)t), last = fmaxf(last, (float)t), count += 1.0f;
+    const llm_cuda_classification_head_span span = {(unsigned)-llm_block_max(-first),
+                                                    (unsigned)llm_block_max(last),
+                                                    (unsigned)llm_block_sum(count)};
+    return span;
+}
+/* Is token t part of the pool? */
+LLM_DEVICE bool llm_cuda_classification_head_takes(const llm_cuda_classification_head_span &span,
+                                                   const bool *mask, unsigned t, int pool) {
+    return pool == LLM_CLASSIFICATION_HEAD_FIRST  ? t == span.first
+           : pool == LLM_CLASSIFICATION_HEAD_LAST ? t == span.last
+                                                  : !mask || mask[t];
+}
+
+/* v beats best, at another place: larger, or equal and further in front; a NaN beats all, the last
+ * one of several. */
+LLM_DEVICE bool llm_cuda_classification_head_beats(float v, unsigned at, float best,
+                                                   unsigned best_at) {
+    if (v != v || best != best) return v != v && (best == best || at > best_at);
+    return v > best || (v == best && at < best_at);
+}
+template <typename T>
+LLM_KERNEL void llm_classification_head_forward_kernel(T *z, T *f, unsigned *from, const T *x,
+                                                       const bool *mask, const T *w, size_t D,
+                                                       size_t K, unsigned tokens, int pool) {
+    enum { C = LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS, R = LLM_CUDA_CLASSIFICATION_HEAD_WARPS };
+    __shared__ float part[R][C];
+    __shared__ unsigned place[R][C];
+    LLM_DYNAMIC_SHARED(float, pooled); /* (D) */
+    const size_t b = blockIdx.x;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const bool max = pool == LLM_CLASSIFICATION_HEAD_MAX;
+    const bool *mine = mask ? mask + b * tokens : NULL;
+    const llm_cuda_classification_head_span span = llm_cuda_classification_head_kept(mine, tokens);
+    for (size_t c = 0; c < D; c += C) {
+        float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        unsigned at[4] = {tokens, tokens, tokens, tokens};
+        LLM_UNROLL
+        for (int k = 0; max && k < 4; k++) sum[k] = -INFINITY;
+        for (unsigned t = span.first + warp; t <= span.last; t += R) {
+            if (!llm_cuda_classification_head_takes(span, mine, t, pool)) continue;
+            LLM_UNROLL
+            for (unsigned k = 0; k < 4; k++) {
+                if (c + 32 * k + lane >= D) continue;
+                const float v = llm_load(x, (b * tokens + t) * D + c + 32 * k + lane);
+                const bool wins = max && llm_cuda_classification_head_beats(v, t, sum[k], at[k]);
+                if (wins) at[k] = t;
+                sum[k] = !max ? sum[k] + v : wins ? v : sum[k];
+            }
+        }
+        __syncthreads(); /* until the channels before are done */
+        LLM_UNROLL
+        for (unsigned k = 0; k < 4; k++)
+            part[warp][32 * k + lane] = sum[k], place[warp][32 * k + lane] = at[k];
+        __syncthreads();
+        const unsigned i = threadIdx.x;
+        if (i < C && c + i < D) {
+            float all = part[0][i];
+            unsigned best = place[0][i];
+            for (int r = 1; r < R; r++) {
+                const float v = part[r][i];
+                const bool wins =
+                    max && llm_cuda_classification_head_beats(v, place[r][i], all, best);
+                if (wins) best = place[r][i];
+                all = !max ? all + v : wins ? v : all;
+            }
+            if (pool == LLM_CLASSIFICATION_HEAD_MEAN) all /= (float)span.count;
+            pooled[c + i] = all;
+            llm_store(f, b * D + c + i, all);
+            if (max && from) from[b * D + c + i] = best;
+        }
+    }
+    __syncthreads();
+    for (size_t k = warp; k < K; k += R) {
+        float sum = 0.0f;
+        for (size_t i = lane; i < D; i += 32) sum += pooled[i] * llm_load(w, k * D + i);
+        sum = llm_warp_sum(sum);
+        if (lane == 0) llm_store(z, b * K + k, sum + llm_load(w, K * D + k));
+    }
+}
+template <typename T>
+LLM_KERNEL void llm_classification_head_dx_kernel(T *dx, const T *dz, const unsigned *from,
+                                                  const bool *mask, const T *w, size_t D, size_t K,
+                                                  unsigned tokens, int pool) {
+    enum { C = LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS };
+    const size_t b = blockIdx.x, c = (size_t)blockIdx.y * C + threadIdx.x % C;
+    const bool *mine = mask ? mask + b * tokens : NULL;
+    const llm_cuda_classification_head_span span = llm_cuda_classification_head_kept(mine, tokens);
+    if (c >= D) return;
+    float df = 0.0f;
+    for (size_t k = 0; k < K; k++) df += llm_load(dz, b * K + k) * llm_load(w, k * D + c);
+    if (pool == LLM_CLASSIFICATION_HEAD_MEAN) df /= (float)span.count;
+    const unsigned step = blockDim.x / C, best = from ? from[b * D + c] : 0;
+    for (unsigned t = span.first + threadIdx.x / C; t <= span.last; t += step) {
+        if (pool == LLM_CLASSIFICATION_HEAD_MAX
+                ? t != best
+                : !llm_cuda_classification_head_takes(span, mine, t, pool))
+            continue;
+        const size_t at = (b * tokens + t) * D + c;
+        llm_store(dx, at, llm_load(dx, at) + df);
+    }
+}
+
+/* Is this a head for these kernels: no attention, no tanh layer, no dropout, at least a class and a
+ * channel? */
+static inline __attribute__((unused)) bool
+llm_cuda_classification_head_fits(const llm_classification_head *h, size_t tokens) {
+    return h->pool != LLM_CLASSIFICATION_HEAD_ATTN && !h->tanh && h->dropout == 0.0f && h->D > 0 &&
+           h->D <= 50000 && tokens > 0 && tokens < (size_t)1 << 24;
+}
+/* z (B,K), f (B,D) and, for MAX alone, from (B,D), the token of each <- x (B,tokens,D), mask
+ * (B,tokens) with a token in each row, or NULL, and w, the reference's: W (K,D), b (K).
+ * llm_classification_head_forward; T is float or llm_bf16. Other heads are an invalid value. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_classification_head_forward(T *z, T *f, unsigned *from, const llm_classification_head *h,
+                                     const T *w, const T *x, const bool *mask, size_t B,
+                                     size_t tokens, cudaStream_t stream) {
+    if (!llm_cuda_classification_head_fits(h, tokens)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_classification_head_forward_kernel<T>, (unsigned)B,
+               32 * LLM_CUDA_CLASSIFICATION_HEAD_WARPS, h->D * sizeof(float), stream, z, f, from, x,
+               mask, w, h->D, h->K, (unsigned)tokens, h->pool);
+    return cudaGetLastError();
+}
+/* dx (B,tokens,D), dw += <- dz (B,K), forward's f and from, x's mask, w: either may be NULL.
+ * scratch: K D llm_cuda_dense_slices(B, D, K) floats, or NULL where that is 1. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_classification_head_backward(T *dx, float *dw, const T *dz, const T *f,
+                                      const unsigned *from, const llm_classification_head *h,
+                                      const T *w, const bool *mask, size_t B, size_t tokens,
+                                      float *scratch, cudaStream_t stream) {
+    if (!llm_cuda_classification_head_fits(h, tokens)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    const size_t slabs =
+        (h->D + LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS - 1) / LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS;
+    const bool max = h->pool == LLM_CLASSIFICATION_HEAD_MAX;
+    if (dx)
+        LLM_LAUNCH(llm_classification_head_dx_kernel<T>, dim3((unsigned)B, (unsigned)slabs), 256, 0,
+                   stream, dx, dz, max ? from : NULL, mask, w, h->D, h->K, (unsigned)tokens,
+                   h->pool);
+    const cudaError_t error = cudaGetLastError();
+    if (!dw || error != cudaSuccess) return error;
+    return llm_cuda_dense_backward((T *)NULL, dw, dw + h->K * h->D, dz, f, w, B, h->D, h->K,
+                                   scratch, stream);
 }
 
 /* @sparse_rep ----------------------------------------------- Sparse activations
@@ -8303,6 +9186,410 @@ static inline cudaError_t llm_cuda_muon_step(float *w, float *m, const float *g,
     return cudaGetLastError();
 }
 
+/* @shampoo -------------------------------------------------- Shampoo
+ *
+ *     l <- keep l + add g g'     r <- keep r + add g'g          u = l^-1/4 g r^-1/4
+ *
+ * The statistics are symmetric: blocks take the tiles on and below the diagonal, and write each a
+ * second time mirrored, half the multiply-adds of a product. The roots come from products alone
+ * (coupled Newton), so that nothing goes to the host: X and M = X^4 A start as multiples of I and
+ * A, and a round multiplies both by a polynomial that takes M to I; it is formed where M leaves the
+ * registers. In float an eigenvalue below 1e-6 of the largest is rounding: ridge has to be above
+ * that, where the reference goes on in double. The step is two products, and what grafting needs,
+ * the lengths of u and of the other method's step, are summed on the way of a kernel that updates
+ * Adam's squares.
+ *
+ * Operations: k^2 n for a side k of the statistics (half of a product's 2 k^2 n), 8 k^3 a round of
+ * the root, 2 m n (m + n) for the step. Limit: float multiply-adds; the kernels beside: memory
+ * bandwidth.
+ *
+ * source  Anil et al. 2020, "Scalable Second Order Optimization for Deep Learning" (coupled Newton)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, dense
+ * see     muon
+ * topics  -
+ */
+enum { LLM_CUDA_SHAMPOO_PARTS = 256, LLM_CUDA_SHAMPOO_ROUNDS = 25 };
+
+/* c (n,n) <- keep c + add v, and, off the diagonal's tiles, the same on its other side. */
+struct llm_cuda_shampoo_sum {
+    float *c;
+    float keep, add;
+    size_t n;
+    bool mirror;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        for (size_t k = 0; k < 4 && column + k < n; k++) {
+            const size_t at = row * n + column + k;
+            const float sum = keep * llm_load(c, at) + add * v[k];
+            llm_store(c, at, sum);
+            if (mirror) llm_store(c, (column + k) * n + row, sum);
+        }
+    }
+};
+/* turned: of g' instead of g. */
+template <bool turned>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_shampoo_statistics_kernel(float *c, const float *g, size_t n, size_t K, float keep,
+                                  float add) {
+    const size_t t = blockIdx.x; /* tile rows of 1, 2, 3 .. tiles: 0, 1, 3, 6 .. begin them */
+    size_t row = (size_t)((sqrt(8.0 * (double)t + 1.0) - 1.0) / 2.0);
+    while (row * (row + 1) / 2 > t) row--;
+    while ((row + 1) * (row + 2) / 2 <= t) row++;
+    const size_t column = t - row * (row + 1) / 2;
+    const llm_cuda_shampoo_sum sum = {c, keep, add, n, row != column};
+    llm_cuda_gemm_product<turned, turned>(sum, g, g, row * LLM_CUDA_GEMM_TILE,
+                                          column * LLM_CUDA_GEMM_TILE, 0, K, n, n, K);
+}
+/* l (rows,rows), r (cols,cols) in place, symmetric <- g (rows,cols), which has to be finite: a NaN
+ * would stay in them. keep as in llm_shampoo_config: 1 sums, below 1 averages. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_shampoo_statistics(float *l, float *r, const float *g, size_t rows, size_t cols,
+                            float keep, cudaStream_t stream) {
+    const size_t down = (rows + LLM_CUDA_GEMM_TILE - 1) / LLM_CUDA_GEMM_TILE;
+    const size_t across = (cols + LLM_CUDA_GEMM_TILE - 1) / LLM_CUDA_GEMM_TILE;
+    const float add = keep < 1.0f ? 1.0f - keep : 1.0f;
+    if (rows == 0 || cols == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_shampoo_statistics_kernel<false>, (unsigned)(down * (down + 1) / 2), 256, 0,
+               stream, l, g, rows, cols, keep, add);
+    LLM_LAUNCH(llm_shampoo_statistics_kernel<true>, (unsigned)(across * (across + 1) / 2), 256, 0,
+               stream, r, g, cols, rows, keep, add);
+    return cudaGetLastError();
+}
+
+/* out (n,n) <- v; t (n,n), unless NULL, <- the round's polynomial (5 I - v) / 4. */
+struct llm_cuda_shampoo_newton {
+    float *out, *t;
+    size_t n;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        for (size_t k = 0; k < 4 && column + k < n; k++) {
+            llm_store(out, row * n + column + k, v[k]);
+            const float one = row == column + k ? 5.0f : 0.0f;
+            if (t) llm_store(t, row * n + column + k, 0.25f * (one - v[k]));
+        }
+    }
+};
+/* bound (n) <- the rows' sums of absolute values, the largest of which no eigenvalue exceeds. */
+LLM_KERNEL void llm_shampoo_bound_kernel(float *bound, const float *a, size_t n) {
+    float sum = 0.0f;
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x)
+        sum += fabsf(llm_load(a, blockIdx.x * n + i));
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) llm_store(bound, blockIdx.x, sum);
+}
+LLM_KERNEL void llm_shampoo_begin_kernel(float *x, float *m, float *t, const float *bound,
+                                         const float *a, size_t n, float ridge) {
+    float most = 0.0f;
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x) most = fmaxf(most, llm_load(bound, i));
+    const float z = 2.5f / (llm_block_max(most) + ridge);
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n * n;
+         i += (size_t)gridDim.x * blockDim.x) {
+        const float one = i / n == i % n ? 1.0f : 0.0f, m_i = z * (llm_load(a, i) + ridge * one);
+        llm_store(m, i, m_i);
+        llm_store(x, i, one * sqrtf(sqrtf(z)));
+        llm_store(t, i, 0.25f * (5.0f * one - m_i));
+    }
+}
+LLM_KERNEL void llm_shampoo_off_kernel(float *off, const float *m, size_t n) {
+    float most = 0.0f;
+    for (size_t i = threadIdx.x; i < n * n; i += blockDim.x) {
+        const float by = fabsf(llm_load(m, i) - (i / n == i % n ? 1.0f : 0.0f));
+        most = by >= 0.0f ? fmaxf(most, by) : INFINITY; /* NaN too is far off */
+    }
+    most = llm_block_max(most);
+    if (threadIdx.x == 0) llm_store(off, 0, most);
+}
+/* x (n,n) <- (a + ridge I)^-1/4, a (n,n) symmetric, in so many rounds (LLM_CUDA_SHAMPOO_ROUNDS for
+ * a condition of 1e6). off (1), or NULL, <- how far M is from I: near 1e-5, or it did not work out.
+ * scratch: 6 n n floats. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_shampoo_root(float *x, float *off, const float *a, size_t n, size_t rounds, float ridge,
+                      float *scratch, cudaStream_t stream) {
+    float *t = scratch, *square = t + n * n, *fourth = square + n * n, *m = fourth + n * n;
+    float *m_next = m + n * n, *other = m_next + n * n;
+    float *now = rounds % 2 ? other : x, *next = rounds % 2 ? x : other; /* ends in x */
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_shampoo_bound_kernel, (unsigned)n, 256, 0, stream, square, a, n);
+    LLM_LAUNCH(llm_shampoo_begin_kernel, (unsigned)((n * n + 4095) / 4096), 256, 0, stream, now, m,
+               t, (const float *)square, a, n, ridge);
+    for (size_t round = 0; round < rounds; round++) {
+        const llm_cuda_shampoo_newton to[4] = {
+            {next, NULL, n}, {square, NULL, n}, {fourth, NULL, n}, {m_next, t, n}};
+        const float *left[4] = {now, t, square, fourth}, *right[4] = {t, t, square, m};
+        for (size_t i = 0; i < 4; i++) { /* all symmetric, and all commute */
+            const cudaError_t error = llm_cuda_dense_product<false, false, float>::launch(
+                to[i], left[i], right[i], n, n, n, 1, n, stream);
+            if (error != cudaSuccess) return error;
+        }
+        float *swap = now;
+        now = next, next = swap;
+        swap = m, m = m_next, m_next = swap;
+    }
+    if (off) LLM_LAUNCH(llm_shampoo_off_kernel, 1, 1024, 0, stream, off, (const float *)m, n);
+    return cudaGetLastError();
+}
+
+/* @shampoo_step --------------------------------------------- Shampoo: the step
+ *
+ *     u = pl g pr       m <- momentum m + scale u       w <- (1 - lr decay) w - lr m
+ *
+ * Two products, the left one first. Then one kernel updates Adam's squares v, which grafting takes
+ * the length from, and leaves the squares of both steps summed in a fixed order; the last reads the
+ * sums, and with them the scale, on the device.
+ *
+ * 2 m n (m + n) operations. Moves 44 bytes a weight beside the products (v in and out, g, u twice,
+ * m and w in and out): two trips for u, whose length has to be known first. Limit: float
+ * multiply-adds.
+ *
+ * source  Anil et al. 2020, "Scalable Second Order Optimization for Deep Learning" (grafting)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, dense, shampoo
+ * see     muon
+ * topics  -
+ */
+
+/* out (rows,columns) <- v. */
+struct llm_cuda_shampoo_step_end {
+    float *out;
+    size_t columns;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        for (size_t k = 0; k < 4 && column + k < columns; k++)
+            llm_store(out, row * columns + column + k, v[k]);
+    }
+};
+/* part (2,gridDim.x) <- each block's shares of |u|^2 and of the other step's; v, Adam's, in
+ * place. */
+LLM_KERNEL void llm_shampoo_step_length_kernel(float *part, float *v, const float *u,
+                                               const float *g, size_t n, float beta2, float correct,
+                                               bool adam) {
+    float own = 0.0f, other = 0.0f;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x) {
+        const float u_i = llm_load(u, i), g_i = llm_load(g, i);
+        const float v_i = beta2 * llm_load(v, i) + (1.0f - beta2) * g_i * g_i;
+        const float to = adam ? g_i / (sqrtf(v_i / correct) + 1e-8f) : g_i;
+        llm_store(v, i, v_i);
+        own += u_i * u_i;
+        other += to * to;
+    }
+    llm_block_sum2(own, other);
+    if (threadIdx.x != 0) return;
+    llm_store(part, blockIdx.x, own);
+    llm_store(part, gridDim.x + blockIdx.x, other);
+}
+LLM_KERNEL void llm_shampoo_step_kernel(float *w, float *m, const float *u, const float *part,
+                                        unsigned parts, size_t n, float momentum, float keep,
+                                        float lr, bool graft) {
+    float own = threadIdx.x < parts ? llm_load(part, threadIdx.x) : 0.0f;
+    float other = threadIdx.x < parts ? llm_load(part, parts + threadIdx.x) : 0.0f;
+    llm_block_sum2(own, other);
+    if (!(own + other < INFINITY)) return;
+    const float scale = graft && own > 0.0f ? sqrtf(other / own) : 1.0f;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x) {
+        const float m_i = momentum * llm_load(m, i) + scale * llm_load(u, i);
+        llm_store(m, i, m_i);
+        llm_store(w, i, keep * llm_load(w, i) - lr * m_i);
+    }
+}
+
+/* w, m, v (rows,cols) in place <- g, and the roots pl (rows,rows), pr (cols,cols) of
+ * llm_cuda_shampoo_root: what llm_shampoo_step does with them at step t = 1, 2, .. A gradient that
+ * is not finite leaves w and m. scratch: 2 rows cols floats; part: 2 LLM_CUDA_SHAMPOO_PARTS. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_shampoo_step(float *w, float *m, float *v, const float *g, const float *pl,
+                      const float *pr, size_t rows, size_t cols, const llm_shampoo_config *c,
+                      size_t t, float *scratch, float *part, cudaStream_t stream) {
+    const size_t n = rows * cols, blocks = (n + 1023) / 1024;
+    const unsigned parts =
+        (unsigned)(blocks < LLM_CUDA_SHAMPOO_PARTS ? blocks : (size_t)LLM_CUDA_SHAMPOO_PARTS);
+    float *left = scratch, *u = scratch + n;
+    if (n == 0) return cudaSuccess;
+    const llm_cuda_shampoo_step_end to_left = {left, cols}, to_u = {u, cols};
+    const cudaError_t done[] = {
+        llm_cuda_dense_product<false, true, float>::launch(to_left, pl, g, rows, cols, rows, 1,
+                                                           rows, stream),
+        llm_cuda_dense_product<false, false, float>::launch(to_u, (const float *)left, pr, rows,
+                                                            cols, cols, 1, cols, stream)};
+    if (llm_cuda_first_error(done) != cudaSuccess) return llm_cuda_first_error(done);
+    const double correct = 1.0 - pow((double)c->beta2, (double)t);
+    LLM_LAUNCH(llm_shampoo_step_length_kernel, parts, 256, 0, stream, part, v, (const float *)u, g,
+               n, c->beta2, (float)correct, c->graft == LLM_SHAMPOO_ADAM);
+    LLM_LAUNCH(llm_shampoo_step_kernel, parts, LLM_CUDA_SHAMPOO_PARTS, 0, stream, w, m,
+               (const float *)u, (const float *)part, parts, n, c->momentum,
+               (float)(1.0 - (double)c->lr * (double)c->weight_decay), c->lr,
+               c->graft != LLM_SHAMPOO_OWN);
+    return cudaGetLastError();
+}
+
+/* @sam ------------------------------------------------------ Sharpness-aware minimization
+ *
+ *     w <- w + rho g / |g|       |g| over all tensors            saved <- w, and back
+ *
+ * Up to the worst neighbour and down again, all tensors of a model in one launch each as in
+ * @gradient_descent. The norm of all gradients is summed in two stages without atomics and stays on
+ * the device, where every block of the walk reads it: nothing waits for the host between the two
+ * gradients of a step. For ASAM the sum reads the weights too. Coming back is a copy: adding and
+ * subtracting e would not bring back every bit.
+ *
+ * Squares are summed in double: 1e20 squared is no float. Moves 4 bytes a weight for the norm (g
+ * in; adaptive 8), 16 up (w in and out, g in, saved out), 8 down, the minimum in place: 28. Limit:
+ * memory bandwidth on cards with full double arithmetic.
+ *
+ * source  Foret et al. 2021, "Sharpness-Aware Minimization for Efficiently Improving
+ *         Generalization", eq. 2; Kwon et al. 2021, "ASAM", eq. 4
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     gradient_descent, grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_SAM_BLOCKS = 1024, LLM_CUDA_SAM_TENSORS = 48, LLM_CUDA_SAM_CHUNK = 4096 };
+
+/* w, saved, g (n): device pointers, saved is written on the way up. */
+typedef struct {
+    float *w, *saved;
+    const float *g;
+    size_t n;
+} llm_cuda_sam_tensor;
+typedef struct {
+    llm_cuda_sam_tensor tensor[LLM_CUDA_SAM_TENSORS];
+    unsigned first_block[LLM_CUDA_SAM_TENSORS + 1]; /* and how many there are */
+} llm_cuda_sam_list;
+
+/* The squares of entries i .. i + V - 1 of g, adaptive of T g. */
+template <int V>
+LLM_DEVICE double llm_cuda_sam_square(const llm_cuda_sam_tensor &t, size_t i, bool adaptive,
+                                      float eta) {
+    float w[V], g[V];
+    double sum = 0.0;
+    llm_load_vector(g, t.g, i);
+    if (adaptive) llm_load_vector(w, t.w, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        const double v = (double)g[k] * (adaptive ? (double)(fabsf(w[k]) + eta) : 1.0);
+        sum += v * v;
+    }
+    return sum;
+}
+/* part (gridDim.x) <- or += each block's share of all the squares. */
+LLM_KERNEL void llm_sam_squares_kernel(double *part, llm_cuda_sam_list list, bool adaptive,
+                                       float eta, bool again) {
+    const size_t begin = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    const size_t step = (size_t)gridDim.x * blockDim.x;
+    double sum = 0.0;
+    for (size_t at = 0; at < LLM_CUDA_SAM_TENSORS; at++) {
+        const llm_cuda_sam_tensor &t = list.tensor[at];
+        const bool wide = ((uintptr_t)t.g | (adaptive ? (uintptr_t)t.w : 0)) % 16 == 0;
+        const size_t whole = wide ? t.n / 4 * 4 : 0;
+        for (size_t i = 4 * begin; i < whole; i += 4 * step)
+            sum += llm_cuda_sam_square<4>(t, i, adaptive, eta);
+        for (size_t i = whole + begin; i < t.n; i += step)
+            sum += llm_cuda_sam_square<1>(t, i, adaptive, eta);
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = again ? part[blockIdx.x] + sum : sum;
+}
+LLM_KERNEL void llm_sam_norm_kernel(float *norm_scale, const double *part, unsigned parts,
+                                    float rho) {
+    const double norm = sqrt(llm_block_sum(threadIdx.x < parts ? part[threadIdx.x] : 0.0));
+    if (threadIdx.x != 0) return;
+    llm_store(norm_scale, 0, (float)norm);
+    llm_store(norm_scale, 1, (float)((double)rho / (norm + 1e-12)));
+}
+
+/* Entries i .. i + V - 1: up by scale, or with g = NULL back. */
+template <int V>
+LLM_DEVICE void llm_cuda_sam_entries(const llm_cuda_sam_tensor &t, size_t i, float scale,
+                                     bool adaptive, float eta, bool up) {
+    float w[V], g[V];
+    if (!up) {
+        llm_load_vector(w, t.saved, i);
+        llm_store_vector(t.w, i, w);
+        return;
+    }
+    llm_load_vector(w, t.w, i);
+    llm_load_vector(g, t.g, i);
+    llm_store_vector(t.saved, i, w);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        const float stretch = adaptive ? fabsf(w[k]) + eta : 1.0f;
+        w[k] += scale * stretch * (stretch * g[k]);
+    }
+    llm_store_vector(t.w, i, w);
+}
+LLM_KERNEL void llm_sam_walk_kernel(llm_cuda_sam_list list, const float *norm_scale, bool adaptive,
+                                    float eta, bool up) {
+    const float scale = up ? llm_load(norm_scale, 1) : 0.0f;
+    unsigned at = 0; /* this block's tensor */
+    while (list.first_block[at + 1] <= blockIdx.x) at++;
+    const llm_cuda_sam_tensor &t = list.tensor[at];
+    const size_t begin = (size_t)(blockIdx.x - list.first_block[at]) * LLM_CUDA_SAM_CHUNK;
+    const size_t end = begin + LLM_CUDA_SAM_CHUNK < t.n ? begin + LLM_CUDA_SAM_CHUNK : t.n;
+    const uintptr_t where = (uintptr_t)t.w | (uintptr_t)t.saved | (up ? (uintptr_t)t.g : 0);
+    const size_t whole = where % 16 == 0 ? end - (end - begin) % 4 : begin;
+    for (size_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x)
+        llm_cuda_sam_entries<4>(t, i, scale, adaptive, eta, up);
+    for (size_t i = whole + threadIdx.x; i < end; i += blockDim.x)
+        llm_cuda_sam_entries<1>(t, i, scale, adaptive, eta, up);
+}
+
+/* list <- up to 48 of the tensors from `first` on. Returns the blocks of a walk over them. */
+static inline __attribute__((unused)) unsigned llm_cuda_sam_take(llm_cuda_sam_list *list,
+                                                                 const llm_cuda_sam_tensor *tensor,
+                                                                 size_t first, size_t count) {
+    unsigned blocks = 0;
+    for (size_t i = 0; i < LLM_CUDA_SAM_TENSORS; i++) {
+        const llm_cuda_sam_tensor none = {NULL, NULL, NULL, 0};
+        list->first_block[i] = blocks;
+        list->tensor[i] = first + i < count ? tensor[first + i] : none;
+        blocks += (unsigned)((list->tensor[i].n + LLM_CUDA_SAM_CHUNK - 1) / LLM_CUDA_SAM_CHUNK);
+    }
+    list->first_block[LLM_CUDA_SAM_TENSORS] = blocks;
+    return blocks;
+}
+/* Up, or back. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sam_walk(const llm_cuda_sam_tensor *tensor, size_t count, const llm_sam_config *c,
+                  const float *norm_scale, bool up, cudaStream_t stream) {
+    llm_cuda_sam_list list;
+    for (size_t first = 0; first < count; first += LLM_CUDA_SAM_TENSORS) {
+        const unsigned blocks = llm_cuda_sam_take(&list, tensor, first, count);
+        if (blocks == 0) continue;
+        LLM_LAUNCH(llm_sam_walk_kernel, blocks, 256, 0, stream, list, norm_scale, c->adaptive,
+                   c->eta, up);
+        const cudaError_t error = cudaGetLastError();
+        if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+}
+
+/* llm_sam_perturb for all tensors of a model (a host array): saved <- w, w += e with one norm over
+ * all g. norm_scale (2) <- |g| (adaptive |T g|) and rho / |g|, on the device. scratch:
+ * LLM_CUDA_SAM_BLOCKS doubles. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sam_perturb(const llm_cuda_sam_tensor *tensor, size_t count, const llm_sam_config *c,
+                     float *norm_scale, double *scratch, cudaStream_t stream) {
+    llm_cuda_sam_list list;
+    size_t first = 0, parts = 0; /* as many as there are chunks, whatever the card */
+    for (size_t i = 0; i < count; i++)
+        parts += (tensor[i].n + LLM_CUDA_SAM_CHUNK - 1) / LLM_CUDA_SAM_CHUNK;
+    parts = parts == 0 ? 1 : parts < LLM_CUDA_SAM_BLOCKS ? parts : (size_t)LLM_CUDA_SAM_BLOCKS;
+    do {
+        llm_cuda_sam_take(&list, tensor, first, count);
+        LLM_LAUNCH(llm_sam_squares_kernel, (unsigned)parts, 256, 0, stream, scratch, list,
+                   c->adaptive, c->eta, first > 0);
+        first += LLM_CUDA_SAM_TENSORS;
+    } while (first < count && cudaPeekAtLastError() == cudaSuccess);
+    LLM_LAUNCH(llm_sam_norm_kernel, 1, LLM_CUDA_SAM_BLOCKS, 0, stream, norm_scale,
+               (const double *)scratch, (unsigned)parts, c->rho);
+    const cudaError_t error = cudaGetLastError();
+    return error == cudaSuccess
+               ? llm_cuda_sam_walk(tensor, count, c, (const float *)norm_scale, true, stream)
+               : error;
+}
+/* w <- saved, of every tensor. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sam_restore(const llm_cuda_sam_tensor *tensor, size_t count, cudaStream_t stream) {
+    const llm_sam_config c = llm_sam_defaults();
+    return llm_cuda_sam_walk(tensor, count, &c, NULL, false, stream);
+}
+
 /* @grad_clip ------------------------------------------------ Gradient clipping
  *
  * The norm of all gradients of a model, in two stages without atomics: 1024 blocks each sum the
@@ -8488,6 +9775,412 @@ static inline cudaError_t llm_cuda_grad_accum_add(float *sum, const T *g, float 
     LLM_LAUNCH(grad_accum, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, sum, g,
                weight, n);
     return cudaGetLastError();
+}
+
+/* @grad_noise_scale ----------------------------------------- Gradient noise scale
+ *
+ *     dense     |dW_n|^2 = |dy_n|^2 (|x_n|^2 + 1)                          a token an example
+ *     tokens    |dW_n|^2 = sum_ts (dy_t.dy_s) (x_t.x_s + 1)                a sequence of them
+ *
+ * The squared length of each example's gradient of a linear layer, from what backward has in its
+ * hands anyway, without the O C numbers of the gradient itself. One row an example: a warp sums the
+ * squares of both rows in double. A sequence: the gradient is a sum of outer products, and its
+ * square all pairs of them. A block makes the tile of pairs (t, s) twice with @cuda_pairs, of dy
+ * and of x, multiplies them where they are, in registers, and adds up; of the tiles above the
+ * diagonal only one side is made and counted twice. The sums of the tiles are added in order.
+ *
+ * dense moves O + C numbers a row, the minimum; limit: memory bandwidth. tokens: T^2 (O + C)
+ * operations an example, less than the 2 T O C of the gradient while T < 2 O C / (O + C): limit:
+ * float multiply-adds.
+ *
+ * source  Goodfellow 2015, "Efficient per-example gradient computations"; Li et al. 2022, "Large
+ *         language models can be strong differentially private learners" (ghost norm)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_pairs
+ * see     grad_clip, grad_accum
+ * topics  -
+ */
+template <typename T, int V>
+LLM_DEVICE double llm_cuda_grad_noise_scale_square(const T *row, size_t n) {
+    double sum = 0.0;
+    for (size_t i = (size_t)(threadIdx.x % 32) * V; i < n; i += 32 * V) {
+        float v[V];
+        llm_load_vector(v, row, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) sum += (double)v[k] * (double)v[k];
+    }
+    for (int distance = 16; distance > 0; distance /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    return sum;
+}
+template <typename T, int V>
+LLM_KERNEL void llm_grad_noise_scale_dense_kernel(double *square, const T *dy, const T *x, size_t N,
+                                                  size_t C, size_t O, bool bias) {
+    const size_t n = llm_my_row<true>().row;
+    if (n >= N) return; /* a whole warp */
+    const double blame = llm_cuda_grad_noise_scale_square<T, V>(dy + n * O, O);
+    const double given = llm_cuda_grad_noise_scale_square<T, V>(x + n * C, C) + (bias ? 1.0 : 0.0);
+    if (threadIdx.x % 32 == 0) square[n] += blame * given;
+}
+/* square (N) += the squared length of each example's gradient: llm_grad_noise_scale_dense; dy
+ * (N,O), x (N,C) of type T, float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_grad_noise_scale_dense(double *square, const T *dy, const T *x,
+                                                          size_t N, size_t C, size_t O, bool bias,
+                                                          cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0) return cudaSuccess;
+    const auto dense = llm_aligned(dy, O) && llm_aligned(x, C)
+                           ? llm_grad_noise_scale_dense_kernel<T, V>
+                           : llm_grad_noise_scale_dense_kernel<T, 1>;
+    LLM_LAUNCH(dense, llm_row_blocks(N, true), 128, 0, stream, square, dy, x, N, C, O, bias);
+    return cudaGetLastError();
+}
+
+/* Tiles along a sequence of T tokens, and pairs of them with the second not behind the first. */
+LLM_HOST_DEVICE size_t llm_cuda_grad_noise_scale_tiles(size_t T) {
+    const size_t tiles = (T + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE;
+    return tiles * (tiles + 1) / 2;
+}
+/* part (N,tiles) <- the sum over a tile of pairs of the tokens of example blockIdx.x / tiles. */
+template <typename S>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_grad_noise_scale_tokens_kernel(double *part, const S *dy, const S *x, size_t T, size_t C,
+                                       size_t O, bool bias) {
+    const size_t tiles = llm_cuda_grad_noise_scale_tiles(T), n = blockIdx.x / tiles;
+    size_t row = 0, column = blockIdx.x % tiles; /* tile rows of 1, 2, 3 .. tiles */
+    while (column > row) column -= ++row;
+    float blame[4][4], given[4][4], a_sq, b_sq;
+    const size_t t = row * LLM_PAIRS_TILE, s = column * LLM_PAIRS_TILE;
+    dy += n * T * O, x += n * T * C;
+    llm_pairs_tile<llm_pairs_product>(blame, a_sq, b_sq, dy, t, T, dy, s, T, O);
+    llm_pairs_tile<llm_pairs_product>(given, a_sq, b_sq, x, t, T, x, s, T, C);
+    double sum = 0.0; /* rows outside count as zeros in blame */
+    LLM_UNROLL
+    for (unsigned i = 0; i < 16; i++)
+        sum += (double)blame[i / 4][i % 4] * (double)(given[i / 4][i % 4] + (bias ? 1.0f : 0.0f));
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = row == column ? sum : 2.0 * sum;
+}
+LLM_KERNEL void llm_grad_noise_scale_add_kernel(double *square, const double *part, size_t N,
+                                                size_t tiles) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= N) return;
+    double sum = 0.0;
+    for (size_t i = 0; i < tiles; i++) sum += part[n * tiles + i];
+    square[n] += sum;
+}
+/* square (N) += the same where an example has T tokens, dy (N,T,O), x (N,T,C). scratch: N
+ * llm_cuda_grad_noise_scale_tiles(T) doubles. */
+template <typename S>
+static inline cudaError_t llm_cuda_grad_noise_scale_tokens(double *square, const S *dy, const S *x,
+                                                           size_t N, size_t T, size_t C, size_t O,
+                                                           bool bias, double *scratch,
+                                                           cudaStream_t stream) {
+    const size_t tiles = llm_cuda_grad_noise_scale_tiles(T);
+    if (N == 0 || T == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_grad_noise_scale_tokens_kernel<S>, (unsigned)(N * tiles), 256, 0, stream,
+               scratch, dy, x, T, C, O, bias);
+    LLM_LAUNCH(llm_grad_noise_scale_add_kernel, (unsigned)((N + 255) / 256), 256, 0, stream, square,
+               (const double *)scratch, N, tiles);
+    return cudaGetLastError();
+}
+
+/* @pcgrad --------------------------------------------------- Gradient surgery for several tasks
+ *
+ *     gram = g g'  (T,T)        weight <- PCGrad's from gram       out <- sum_i weight_i g_i
+ *
+ * The gradients of T tasks are read twice, however many of them conflict, and nothing comes to the
+ * host in between. First their inner products: a block takes a stretch of all of them, a thread
+ * keeps the products of up to 8 by 8 tasks in registers, in double as the reference; more tasks go
+ * by pairs of eights. Then the sum, whose blocks each compute the weights on their own: task i is
+ * thread i's, its coefficients lie in shared memory, and a projection is T multiply-adds, less than
+ * another launch and another wait.
+ *
+ * Moves 8 bytes an entry and task and 4 out, the minimum, for up to 8 tasks; the products read
+ * (ceil(T/8) + 1) T / 8 times as much beyond. Limit: memory bandwidth on cards with full double
+ * arithmetic, their double units elsewhere.
+ *
+ * source  Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", algorithm 1
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_PCGRAD_TASKS = 32, LLM_CUDA_PCGRAD_BLOCKS = 256 };
+
+/* part (gridDim.y,64,gridDim.x) <- sums of g_i g_j over this block's entries, for i and j of the
+ * eights of pair blockIdx.y. G: tasks of an eight that there are at most; one: a single eight,
+ * whose products are symmetric. */
+template <int G, bool one>
+LLM_KERNEL void llm_pcgrad_gram_kernel(double *part, const float *g, size_t T, size_t n) {
+    size_t row = 0, column = blockIdx.y; /* which eights */
+    while (column > row) column -= ++row;
+    double sum[G][G];
+    LLM_UNROLL
+    for (int k = 0; k < G * G; k++) sum[k / G][k % G] = 0.0;
+    for (size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x; at < n;
+         at += (size_t)gridDim.x * blockDim.x) {
+        float a[G], b[G];
+        LLM_UNROLL
+        for (int k = 0; k < G; k++) {
+            const size_t i = 8 * row + (size_t)k, j = 8 * column + (size_t)k;
+            a[k] = i < T ? llm_load(g, i * n + at) : 0.0f;
+            b[k] = one ? a[k] : j < T ? llm_load(g, j * n + at) : 0.0f;
+        }
+        LLM_UNROLL
+        for (int k = 0; k < G * G; k++)
+            if (!one || k % G <= k / G) sum[k / G][k % G] += (double)a[k / G] * (double)b[k % G];
+    }
+    LLM_UNROLL
+    for (int k = 0; k < G * G; k++) {
+        if (one && k % G > k / G) continue;
+        const double all = llm_block_sum(sum[k / G][k % G]);
+        const size_t pair = blockIdx.y * 64 + (size_t)(k / G * 8 + k % G);
+        if (threadIdx.x == 0) part[pair * gridDim.x + blockIdx.x] = all;
+    }
+}
+LLM_KERNEL void llm_pcgrad_gram_add_kernel(double *gram, const double *part, unsigned parts,
+                                           size_t T) {
+    const size_t i = blockIdx.x / T, j = blockIdx.x % T;
+    if (j > i) return; /* a whole block */
+    const size_t pair = (i / 8 * (i / 8 + 1) / 2 + j / 8) * 64 + i % 8 * 8 + j % 8;
+    const double sum = llm_block_sum(threadIdx.x < parts ? part[pair * parts + threadIdx.x] : 0.0);
+    if (threadIdx.x == 0) gram[i * T + j] = gram[j * T + i] = sum;
+}
+/* How many doubles of scratch the products of T tasks need. */
+static inline __attribute__((unused)) size_t llm_cuda_pcgrad_scratch(size_t T) {
+    const size_t eights = (T + 7) / 8;
+    return eights * (eights + 1) / 2 * 64 * LLM_CUDA_PCGRAD_BLOCKS;
+}
+/* gram (T,T) <- the inner products of the rows of g (T,n): llm_pcgrad_gram. scratch:
+ * llm_cuda_pcgrad_scratch(T) doubles. */
+static inline __attribute__((unused)) cudaError_t llm_cuda_pcgrad_gram(double *gram, const float *g,
+                                                                       size_t T, size_t n,
+                                                                       double *scratch,
+                                                                       cudaStream_t stream) {
+    const size_t eights = (T + 7) / 8, most = LLM_CUDA_PCGRAD_BLOCKS, blocks = (n + 2047) / 2048;
+    const unsigned parts = (unsigned)(blocks == 0 ? 1 : blocks < most ? blocks : most);
+    const auto products = T <= 2   ? llm_pcgrad_gram_kernel<2, true>
+                          : T <= 4 ? llm_pcgrad_gram_kernel<4, true>
+                          : T <= 8 ? llm_pcgrad_gram_kernel<8, true>
+                                   : llm_pcgrad_gram_kernel<8, false>;
+    if (T == 0) return cudaSuccess;
+    LLM_LAUNCH(products, dim3(parts, (unsigned)(eights * (eights + 1) / 2)), 256, 0, stream,
+               scratch, g, T, n);
+    LLM_LAUNCH(llm_pcgrad_gram_add_kernel, (unsigned)(T * T), LLM_CUDA_PCGRAD_BLOCKS, 0, stream,
+               gram, (const double *)scratch, parts, T);
+    return cudaGetLastError();
+}
+
+/* The coefficients of task i after its visits, in c (T) of its own. */
+LLM_DEVICE void llm_cuda_pcgrad_visit(double *c, const double *gram, const int *order, size_t i,
+                                      size_t T) {
+    for (size_t j = 0; j < T; j++) c[j] = i == j ? 1.0 : 0.0;
+    for (size_t visit = 0; visit < T; visit++) {
+        const size_t j = (size_t)order[i * T + visit];
+        double along = 0.0;
+        for (size_t k = 0; k < T; k++) along += c[k] * gram[j * T + k];
+        if (j != i && along < 0.0 && gram[j * T + j] > 0.0) c[j] -= along / gram[j * T + j];
+    }
+}
+LLM_KERNEL void llm_pcgrad_combine_kernel(float *out, double *weight, const double *gram,
+                                          const int *order, const float *g, size_t T, size_t n) {
+    __shared__ double c[LLM_CUDA_PCGRAD_TASKS][LLM_CUDA_PCGRAD_TASKS];
+    __shared__ double w[LLM_CUDA_PCGRAD_TASKS];
+    const size_t i = threadIdx.x;
+    if (i < T) llm_cuda_pcgrad_visit(c[i], gram, order, i, T);
+    __syncthreads();
+    if (i < T) {
+        w[i] = 0.0;
+        for (size_t task = 0; task < T; task++) w[i] += c[task][i];
+        if (weight && blockIdx.x == 0) weight[i] = w[i];
+    }
+    __syncthreads();
+    for (size_t at = (size_t)blockIdx.x * blockDim.x + i; at < n;
+         at += (size_t)gridDim.x * blockDim.x) {
+        double sum = 0.0;
+        for (size_t task = 0; task < T; task++) sum += w[task] * (double)llm_load(g, task * n + at);
+        llm_store(out, at, (float)sum);
+    }
+}
+/* out (n) <- the sum of the gradients g (T,n) after surgery, weight (T), or NULL, <- what each was
+ * multiplied by: llm_pcgrad_project and llm_pcgrad_combine. gram (T,T) is theirs, order (T,T) how
+ * each task visits the others (llm_pcgrad_order), all on the device. At most
+ * LLM_CUDA_PCGRAD_TASKS. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_pcgrad_combine(float *out, double *weight, const double *gram, const int *order,
+                        const float *g, size_t T, size_t n, cudaStream_t stream) {
+    if (T > LLM_CUDA_PCGRAD_TASKS) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t blocks = (n + 1023) / 1024, most = 8 * (size_t)llm_multiprocessors();
+    if (n == 0 && !weight) return cudaSuccess;
+    LLM_LAUNCH(llm_pcgrad_combine_kernel,
+               (unsigned)(blocks == 0     ? 1
+                          : blocks < most ? blocks
+                                          : most),
+               256, 0, stream, out, weight, gram, order, g, T, n);
+    return cudaGetLastError();
+}
+
+/* @maml ----------------------------------------------------- Meta-learning: MAML and Reptile
+ *
+ *     adapt    w_t+1 = w_t - a grad L_support(w_t)       FOMAML   dw += sum over tasks, grad L_query
+ *
+ * Dozens of small nets that each take a few steps on a few examples: as matrix products they are
+ * hundreds of launches, here a block is a task. Its weights lie in shared memory, are adapted there
+ * and leave it once, and so do the activations of all its examples: a thread takes an output of one
+ * of them on the way up, a weight on the way down, where it adds up the examples in a fixed order.
+ * Barriers separate the layers, nothing else. The gradients of the tasks are added by a second
+ * kernel, so the result does not depend on who was first.
+ *
+ * Moves w and rates in once a task and phi out, the examples as often as there are steps, from
+ * cache: the minimum. Limit: the additions of a layer, which have to wait for each other, and
+ * shared memory, 2 P floats and the units of all examples twice.
+ *
+ * source  Finn, Abbeel & Levine 2017, "Model-Agnostic Meta-Learning" (first order)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, mlp
+ * see     adamw (the outer step)
+ * topics  -
+ */
+
+/* z (K) of a row becomes the gradient of its loss over N; returns the loss <- t (K) or the
+ * label. */
+LLM_DEVICE float llm_cuda_maml_head(float *z, int label, const float *t, unsigned K, float N,
+                                    int head) {
+    const bool softmax = head == LLM_OUTPUT_LAYER_SOFTMAX;
+    float max = -INFINITY, sum = 0.0f, loss = 0.0f;
+    for (unsigned k = 0; softmax && k < K; k++) max = fmaxf(max, z[k]);
+    for (unsigned k = 0; softmax && k < K; k++) sum += expf(z[k] - max);
+    const float lse = max + logf(sum);
+    for (unsigned k = 0; k < K; k++) {
+        const float tk = t ? llm_load(t, k) : (int)k == label ? 1.0f : 0.0f;
+        if (softmax && tk != 0.0f) loss += tk * (lse - z[k]);
+        if (!softmax) loss += llm_cuda_mlp_cost(z[k], tk, head);
+        const float slope =
+            head == LLM_OUTPUT_LAYER_POSITIVE ? llm_cuda_activation_sigmoid(z[k]) : 1.0f;
+        z[k] = ((softmax ? expf(z[k] - lse) : llm_cuda_mlp_link(z[k], head)) - tk) * slope / N;
+    }
+    return loss;
+}
+
+/* g (P) <- the gradient of the mean loss at w (P) over N rows x with label or target, in every
+ * thread returned the loss. w, g, a, z: shared; a and z have N rows of each layer in turn. */
+LLM_DEVICE float llm_cuda_maml_row_gradient(float *g, float *a, float *z, const float *w,
+                                            const float *x, const int *label, const float *target,
+                                            unsigned N, const llm_cuda_mlp &net) {
+    const unsigned K = net.size[net.layers];
+    unsigned at = 0, weight = 0; /* where layer l begins in a and z, and in w */
+    for (unsigned i = threadIdx.x; i < N * net.size[0]; i += blockDim.x) a[i] = llm_load(x, i);
+    __syncthreads();
+    for (int l = 1; l <= net.layers; l++) {
+        const unsigned in = net.size[l - 1], out = net.size[l], next = at + N * in;
+        for (unsigned i = threadIdx.x; i < N * out; i += blockDim.x) {
+            const unsigned n = i / out, o = i % out;
+            float sum = w[weight + in * out + o];
+            for (unsigned c = 0; c < in; c++) sum += w[weight + o * in + c] * a[at + n * in + c];
+            z[next + i] = sum;
+            a[next + i] = llm_cuda_activation_value(sum, net.act);
+        }
+        at = next;
+        weight += out * (in + 1);
+        __syncthreads();
+    }
+    float loss = 0.0f;
+    for (unsigned n = threadIdx.x; n < N; n += blockDim.x)
+        loss += llm_cuda_maml_head(z + at + n * K, label ? label[n] : 0,
+                                   target ? target + n * K : NULL, K, (float)N, net.head);
+    loss = llm_block_sum(loss) / (float)N; /* its barriers are the ones that z needs */
+    for (int l = net.layers; l > 0; l--) { /* z of layer l holds dz */
+        const unsigned in = net.size[l - 1], out = net.size[l], below = at - N * in;
+        weight -= out * (in + 1);
+        for (unsigned i = threadIdx.x; i < out * (in + 1); i += blockDim.x) {
+            const bool bias = i >= out * in;
+            const unsigned o = bias ? i - out * in : i / in, c = bias ? 0 : i % in;
+            float sum = 0.0f;
+            for (unsigned n = 0; n < N; n++)
+                sum += z[at + n * out + o] * (bias ? 1.0f : a[below + n * in + c]);
+            g[weight + i] = sum;
+        }
+        for (unsigned i = threadIdx.x; l > 1 && i < N * in; i += blockDim.x) {
+            const unsigned n = i / in, c = i % in;
+            float sum = 0.0f;
+            for (unsigned o = 0; o < out; o++) sum += z[at + n * out + o] * w[weight + o * in + c];
+            z[below + i] = sum * llm_cuda_activation_slope(z[below + i], net.act);
+        }
+        at = below;
+        __syncthreads();
+    }
+    return loss;
+}
+
+/* phi (gridDim.x,P) <- w adapted to task blockIdx.x; with a query set loss and part instead. */
+LLM_KERNEL void llm_maml_kernel(float *phi, float *loss, float *part, const float *w,
+                                const float *rate, llm_maml_batch support, llm_maml_batch query,
+                                size_t steps, llm_cuda_mlp net, unsigned P) {
+    LLM_DYNAMIC_SHARED(float, sw);
+    const size_t task = blockIdx.x, in = net.size[0], K = net.size[net.layers];
+    const unsigned rows = (unsigned)(support.N > query.N ? support.N : query.N);
+    unsigned units = 0;
+    for (int l = 0; l <= net.layers; l++) units += net.size[l];
+    float *g = sw + P, *a = g + P, *z = a + rows * units;
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x) sw[i] = llm_load(w, i);
+    __syncthreads();
+    for (size_t t = 0; t < steps; t++) {
+        llm_cuda_maml_row_gradient(g, a, z, sw, support.x + task * support.N * in,
+                                   support.label ? support.label + task * support.N : NULL,
+                                   support.target ? support.target + task * support.N * K : NULL,
+                                   (unsigned)support.N, net);
+        for (unsigned i = threadIdx.x; i < P; i += blockDim.x) sw[i] -= llm_load(rate, i) * g[i];
+        __syncthreads();
+    }
+    for (unsigned i = threadIdx.x; phi && i < P; i += blockDim.x)
+        llm_store(phi, task * P + i, sw[i]);
+    if (!part) return;
+    const float cost = llm_cuda_maml_row_gradient(
+        g, a, z, sw, query.x + task * query.N * in,
+        query.label ? query.label + task * query.N : NULL,
+        query.target ? query.target + task * query.N * K : NULL, (unsigned)query.N, net);
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x) llm_store(part, task * P + i, g[i]);
+    if (threadIdx.x == 0) llm_store(loss, task, cost);
+}
+
+/* Adapts, and where part is not NULL takes the query's gradients. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_maml_launch(float *phi, float *loss, float *part, const llm_mlp *m, const float *w,
+                     const float *rate, llm_maml_batch support, llm_maml_batch query, size_t tasks,
+                     size_t steps, cudaStream_t stream) {
+    const size_t P = llm_mlp_param_count(m), rows = support.N > query.N ? support.N : query.N;
+    llm_cuda_mlp net;
+    size_t units = 0;
+    LLM_ASSERT(m->layers <= LLM_CUDA_MLP_LAYERS);
+    net.layers = (int)m->layers, net.act = m->act, net.head = m->head;
+    for (size_t l = 0; l <= m->layers; l++) units += net.size[l] = (unsigned)m->size[l];
+    const size_t shared = 2 * (P + rows * units) * sizeof(float);
+    if (shared > 227 * 1024) return (cudaError_t)cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_maml_kernel, (unsigned)tasks, 256, shared, stream, phi, loss, part, w, rate,
+               support, query, steps, net, (unsigned)P);
+    return cudaGetLastError();
+}
+/* phi (tasks,P) <- w (P) after so many steps with rates (P) on each task's support set:
+ * llm_maml_adapt; their mean minus w is Reptile's direction. A batch holds the examples of all
+ * tasks, x (tasks,N,size[0]) and label (tasks,N) or target, with N those of one, on the device. A
+ * net and examples that do not fit into 227 KB are an invalid value. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_maml_adapt(float *phi, const llm_mlp *m, const float *w, const float *rate,
+                    llm_maml_batch support, size_t tasks, size_t steps, cudaStream_t stream) {
+    if (tasks == 0) return cudaSuccess;
+    return llm_cuda_maml_launch(phi, NULL, NULL, m, w, rate, support, support, tasks, steps,
+                                stream);
+}
+/* loss (tasks) <- each task's query loss after its steps, dw (P) += the sum of its gradients at the
+ * adapted weights: llm_maml_gradient with first_order. scratch: tasks times P floats. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_maml_gradient(float *loss, float *dw, const llm_mlp *m, const float *w, const float *rate,
+                       llm_maml_batch support, llm_maml_batch query, size_t tasks, size_t steps,
+                       float *scratch, cudaStream_t stream) {
+    if (tasks == 0) return cudaSuccess;
+    const cudaError_t error =
+        llm_cuda_maml_launch(NULL, loss, scratch, m, w, rate, support, query, tasks, steps, stream);
+    if (error != cudaSuccess) return error;
+    return llm_cuda_column_sum(dw, (const float *)scratch, tasks, llm_mlp_param_count(m), stream);
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
@@ -8852,6 +10545,126 @@ llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, con
     if (words == 0 || error != cudaSuccess) return error;
     LLM_LAUNCH(llm_bpe_pack_kernel, (unsigned)((words + 3) / 4), 128, 0, stream, out, first, ids,
                start, words);
+    return cudaGetLastError();
+}
+
+/* @pad ------------------------------------------------------ Padding: leave it out, put it back
+ *
+ * llm_cuda_pad_varlen finds where each token goes, in three launches over the mask: a warp counts
+ * the tokens of a row by ballots, one block turns the counts into cu_seqlens by a prefix sum, and
+ * the warps number the tokens of their rows, a ballot again giving each lane its rank. Reads the
+ * mask twice and writes 4 bytes a token and 4 a place. One block for the sum is enough: it has B
+ * numbers, not B T.
+ *
+ * llm_cuda_pad_move copies rows by that index, a warp a row, 16 bytes a lane: unpad, repad, and
+ * with `add` their gradients. No row is written twice, so there are no atomics. Moves 2 elements
+ * for each one copied (3 with add), the minimum, and 4 bytes a row. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     embedding (the same copy), causal_attn
+ * topics  -
+ */
+
+/* In a warp's row of the mask: how many of the 32 places from t on are tokens, and how many of
+ * those stand before this lane. */
+LLM_DEVICE int llm_pad_rank(int *before, bool *mine, const bool *mask, size_t t, size_t T,
+                            unsigned lane) {
+    *mine = t + lane < T && mask[t + lane];
+    const unsigned ballot = __ballot_sync(0xffffffffu, *mine);
+    *before = __popc(ballot & ((1u << lane) - 1u));
+    return __popc(ballot);
+}
+
+LLM_KERNEL void llm_pad_count_kernel(int *cu, const bool *mask, size_t B, size_t T) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return; /* a whole warp */
+    int count = 0, before;
+    bool mine;
+    for (size_t t = 0; t < T; t += 32)
+        count += llm_pad_rank(&before, &mine, mask + p.row * T, t, T, p.lane);
+    if (p.lane == 0) cu[p.row + 1] = count;
+}
+
+/* cu[b] <- cu[1] + .. + cu[b], cu[0] <- 0: by one warp, 32 numbers at a time. */
+LLM_KERNEL void llm_pad_sum_kernel(int *cu, size_t B) {
+    const unsigned lane = threadIdx.x;
+    int carry = 0;
+    for (size_t b = 0; b < B; b += 32) {
+        int sum = b + lane < B ? cu[b + lane + 1] : 0;
+        LLM_UNROLL
+        for (int distance = 1; distance < 32; distance *= 2) {
+            const int other = __shfl_up_sync(0xffffffffu, sum, distance);
+            if ((int)lane >= distance) sum += other;
+        }
+        if (b + lane < B) cu[b + lane + 1] = carry + sum;
+        carry += __shfl_sync(0xffffffffu, sum, 31);
+    }
+    if (lane == 0) cu[0] = 0;
+}
+
+LLM_KERNEL void llm_pad_index_kernel(const int *cu, int *index, int *place, const bool *mask,
+                                     size_t B, size_t T) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return;
+    int next = cu[p.row], before;
+    bool mine;
+    for (size_t t = 0; t < T; t += 32) {
+        const size_t at = p.row * T + t + p.lane;
+        const int count = llm_pad_rank(&before, &mine, mask + p.row * T, t, T, p.lane);
+        if (mine) index[next + before] = (int)at;
+        if (t + p.lane < T) place[at] = mine ? next + before : -1;
+        next += count;
+    }
+}
+
+/* cu (B + 1), index and place (B T each), mask (B,T) on the device: as llm_pad_varlen. How many
+ * tokens there are is cu[B]. */
+static inline __attribute__((unused)) cudaError_t llm_cuda_pad_varlen(int *cu, int *index,
+                                                                      int *place, const bool *mask,
+                                                                      size_t B, size_t T,
+                                                                      cudaStream_t stream) {
+    if (B > 0)
+        LLM_LAUNCH(llm_pad_count_kernel, llm_row_blocks(B, true), 128, 0, stream, cu, mask, B, T);
+    LLM_LAUNCH(llm_pad_sum_kernel, 1, 32, 0, stream, cu, B);
+    if (B > 0 && T > 0)
+        LLM_LAUNCH(llm_pad_index_kernel, llm_row_blocks(B, true), 128, 0, stream, cu, index, place,
+                   mask, B, T);
+    return cudaGetLastError();
+}
+
+template <typename T, int V, bool add>
+LLM_KERNEL void llm_pad_move_kernel(T *y, const T *x, const int *from, size_t rows, size_t C) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    const int row = from[p.row];
+    if (add && row < 0) return;
+    for (size_t i = (size_t)p.lane * V; i < C; i += (size_t)p.width * V) {
+        float v[V], was[V];
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        if (row >= 0) llm_load_vector(v, x, (size_t)row * C + i);
+        if (add) {
+            llm_load_vector(was, y, p.row * C + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += was[k];
+        }
+        llm_store_vector(y, p.row * C + i, v);
+    }
+}
+
+/* y (rows,C) <- rows of x by from (rows), zeros where that is -1; with `add`, y +=: as
+ * llm_pad_move. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_pad_move(T *y, const T *x, const int *from, size_t rows,
+                                            size_t C, bool add, cudaStream_t stream) {
+    enum { wide = 16 / sizeof(T) };
+    if (rows == 0 || C == 0) return cudaSuccess;
+    const bool aligned = llm_aligned(y, C) && llm_aligned(x, C);
+    const auto pad_move =
+        aligned ? (add ? llm_pad_move_kernel<T, wide, true> : llm_pad_move_kernel<T, wide, false>)
+                : (add ? llm_pad_move_kernel<T, 1, true> : llm_pad_move_kernel<T, 1, false>);
+    LLM_LAUNCH(pad_move, llm_row_blocks(rows, true), 128, 0, stream, y, x, from, rows, C);
     return cudaGetLastError();
 }
 

@@ -40,4 +40,7 @@ TEST(base, "a parallel loop writes every output once, a simd sum adds every term
     LLM_SIMD_SUM(sum)
     for (int i = 0; i < N; i++) sum += (float)i; /* all partial sums are whole numbers below 2^24 */
     CHECK(sum == (float)(N * (N - 1) / 2));
+    LLM_SIMD
+    for (int i = 0; i < N; i++) written[i] = 2 * written[i] + i; /* in place */
+    for (int i = 0; i < N; i++) CHECK(written[i] == 2 + i);
 }

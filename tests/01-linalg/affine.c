@@ -8,6 +8,7 @@ static llm_arena affine_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 16;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
 }
 static float *affine_normal(llm_rng *rng, size_t n) {

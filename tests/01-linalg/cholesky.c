@@ -8,6 +8,7 @@ static llm_arena cholesky_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 20;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
 }
 static double *cholesky_doubles(const float *x, size_t n) {
@@ -142,6 +143,8 @@ TEST(cholesky, "says which pivot is not positive; NaN, infinity, 0 and 1 x 1") {
     llm_cholesky_solve(x, one, 1, 1);
     CHECK(x[0] == 0.8);
     CHECK_NEAR(llm_cholesky_logdet(one, 1), log(6.25), 1e-15);
+    double largest[1] = {DBL_MAX};
+    CHECK(llm_cholesky_factor(largest, 1, &error) && largest[0] == sqrt(DBL_MAX));
     CHECK(llm_cholesky_factor(NULL, 0, &error) && llm_cholesky_logdet(NULL, 0) == 0.0);
     double *two =
         doubles(900); /* det 2^-30 2000 times over would underflow; its logarithm does not */

@@ -144,7 +144,8 @@ TEST(compose, "the best order of a product: 15125 for the textbook's six, and al
         size_t dim[9];
         const size_t K = 1 + round % 8;
         for (size_t k = 0; k <= K; k++) dim[k] = 1 + llm_rng_below(&rng, 9);
-        const double best = llm_compose_order(split, cost, dim, K);
+        double *exact = doubles(K * K);
+        const double best = llm_compose_order(split, exact, dim, K);
         CHECK(best == compose_brute(dim, 0, K - 1) &&
               compose_cost(split, dim, 0, K - 1, K) == best);
     }
@@ -182,7 +183,8 @@ TEST(compose,
     CHECK_NEAR(llm_compose_iterate(y, &affine, 40, &arena), 0.5, 1e-9);
     CHECK_NEAR(y[0], 2.0, 1e-10);
     CHECK_NEAR(y[1], 4.0, 1e-10);
-    double still[2] = {2.0, 4.0}, once[2] = {0.0, 0.0};
+    double still[2] = {2.0, 4.0}, once[2] = {0.0, 0.0}, twice[2] = {10.0, 4.0};
+    CHECK(llm_compose_iterate(twice, &affine, 2, &arena) == 0.5 && twice[0] == 4.0);
     CHECK(llm_compose_iterate(still, &affine, 5, &arena) == 0.0);
     CHECK(isnan(llm_compose_iterate(once, &affine, 1, &arena)) && once[0] == 1.0 && once[1] == 3.0);
     CHECK(isnan(llm_compose_iterate(once, &affine, 0, &arena)) && once[0] == 1.0);
@@ -217,6 +219,12 @@ TEST(compose, "stages that do not fit are named; differences keep 10 digits") {
     size_t widest = 9, split[1];
     double cost[1];
     CHECK(llm_compose_check(&widest, stage, 0, NULL) && widest == 0);
+    const llm_compose_stage narrow[3] = {compose_stage(NULL, NULL, NULL, 4, 2),
+                                         compose_stage(NULL, NULL, NULL, 2, 5),
+                                         compose_stage(NULL, NULL, NULL, 5, 3)};
+    CHECK(llm_compose_check(&widest, narrow, 1, NULL) && widest == 4);
+    CHECK(llm_compose_check(&widest, narrow, 2, NULL) && widest == 5);
+    CHECK_ASSERTS(llm_compose_iterate(at, narrow, 1, &arena));
     CHECK_ASSERTS(llm_compose_jacobian(got, at, stage, 0, &arena, NULL));
     CHECK_ASSERTS(llm_compose_order(split, cost, &widest, 0));
     llm_arena_destroy(&arena);

@@ -40,6 +40,43 @@ static double convex_logistic(double *g, const double *x,
     return sum + 0.01 * (x[0] * x[0] + x[1] * x[1]);
 }
 
+/* -x^2, which remembers where it was asked. */
+typedef struct {
+    double least, most, last[3];
+} convex_seen;
+static double convex_spy(double *g, const double *x, void *context) {
+    convex_seen *seen = (convex_seen *)context;
+    seen->least = fmin(seen->least, x[0]), seen->most = fmax(seen->most, x[0]);
+    memmove(seen->last, seen->last + 1, 2 * sizeof(double));
+    seen->last[2] = x[0];
+    if (g) g[0] = -2.0 * x[0];
+    return -x[0] * x[0];
+}
+
+TEST(convex, "probes fill the box and no more; one probe by hand") {
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 1 << 12));
+    const double low[1] = {1.0}, high[1] = {3.0};
+    for (uint64_t seed = 1; seed <= 5; seed++)
+        for (int chord = 0; chord < 2; chord++) {
+            llm_rng rng = llm_rng_seed(seed);
+            double x, y, t;
+            for (size_t probes = 1; probes <= 1000; probes += 999) {
+                convex_seen seen = {HUGE_VAL, -HUGE_VAL, {0, 0, 0}};
+                const double got = chord ? llm_convex_chord(&x, &y, &t, convex_spy, &seen, low,
+                                                            high, 1, probes, &rng, &arena)
+                                         : llm_convex_first_order(convex_spy, &seen, low, high, 1,
+                                                                  probes, &rng, &arena);
+                CHECK(seen.least >= 1.0 && seen.most <= 3.0);
+                if (probes > 1) CHECK(seen.least < 1.05 && seen.most > 2.95);
+                if (probes > 1 || chord) continue;
+                const double a = seen.last[1], b = seen.last[2]; /* the gap is (a - b)^2 */
+                CHECK_NEAR(got, (a - b) * (a - b) / (1.0 + fmax(a * a, b * b)), 1e-12);
+            }
+        }
+    llm_arena_destroy(&arena);
+}
+
 TEST(convex, "chords and tangents: log-sum-exp and norms pass, sqrt and the double well do not") {
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 1 << 12));
@@ -92,6 +129,10 @@ TEST(convex, "semidefinite: Gram matrices of every rank, and not when one direct
     CHECK(!llm_convex_psd(saddle, 2) && llm_convex_psd(zero, 2) && !llm_convex_psd(minus, 1));
     CHECK(llm_convex_psd(edge, 2) && !llm_convex_psd(nan, 2) && !llm_convex_psd(low, 2));
     CHECK(!llm_convex_psd(tiny, 2) && llm_convex_psd(NULL, 0));
+    double first[4] = {1e10, 0, 0, -1e-7}, second[4] = {-1e-7, 0, 0, 1e10}; /* rounding of 1e10 */
+    double late[4] = {0, 0, 0, 1}, bent[4] = {1, 3, 3, 5};
+    CHECK(llm_convex_psd(first, 2) && llm_convex_psd(second, 2));
+    CHECK(llm_convex_psd(late, 2) && !llm_convex_psd(bent, 2)); /* 5 - 9 */
 }
 
 TEST(convex,
@@ -151,6 +192,11 @@ TEST(convex,
             CHECK_NEAR(got[i], want, 1e-12);
         }
     }
+    const double line[3] = {0, 1, 2};
+    double none[3];
+    size_t corner[3];
+    CHECK(llm_convex_hull(corner, line, line, 3) == 2 && corner[1] == 2); /* no corner between */
+    CHECK_ASSERTS(llm_convex_conjugate(none, line, 3, line, line, 0, &arena));
     /* double well: between the two points of a common tangent the hull is straight; f** finds it */
     enum { N = 801 };
     double *x = doubles(N), *f = doubles(N), *hull = doubles(N), *star = doubles(N),
@@ -167,6 +213,7 @@ TEST(convex,
         CHECK_NEAR(hull[i], fabs(x[i]) <= 1.0 ? 0.0 : f[i], 1e-12);
         if (fabs(x[i]) < 1.95) CHECK_NEAR(again[i], hull[i], 1e-3); /* slopes in steps of 0.065 */
     }
+    CHECK(arena.used == 0);
     llm_arena_destroy(&arena);
 }
 

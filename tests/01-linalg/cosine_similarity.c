@@ -23,8 +23,11 @@ TEST(cosine_similarity, "values, gradients and angles equal torch's and mpmath's
         llm_cosine_similarity_backward(da, NULL, 1.0f, a, b, n, 1e-8f);
         llm_cosine_similarity_backward(NULL, db, 0.5f, a, b, n, 1e-8f);
         llm_cosine_similarity_backward(NULL, db, 0.5f, a, b, n, 1e-8f); /* adds */
-        for (size_t i = 0; i < n; i++) da[i] *= scale[k];
+        float *swapped = zeros(n); /* a and b may change places */
+        llm_cosine_similarity_backward(NULL, swapped, 1.0f, b, a, n, 1e-8f);
+        for (size_t i = 0; i < n; i++) da[i] *= scale[k], swapped[i] *= scale[k];
         CHECK_GOLDEN(da, n, 3e-7f, "%zus%g/da", n, s);
+        CHECK_GOLDEN(swapped, n, 3e-7f, "%zus%g/da", n, s);
         CHECK_GOLDEN(db, n, 3e-7f, "%zus%g/db", n, s);
         const float angle = llm_cosine_similarity_angle(a, b, n);
         CHECK_GOLDEN(&angle, 1, 1e-7f, "%zus%g/angle", n, s);

@@ -128,6 +128,8 @@ TEST(csr, "an index outside is refused; shapes must fit") {
     const float value[2] = {1.0f, 2.0f};
     CHECK_FAILS(llm_csr_from_coo(&a, row, col, value, 2, 3, 3, &arena, &error), error,
                 "entry 1: (2, 3) is outside of 3 x 3");
+    CHECK_FAILS(llm_csr_from_coo(&a, row + 1, col + 1, value, 1, 3, 3, &arena, &error), error,
+                "entry 0: (2, 3)");
     CHECK_FAILS(llm_csr_from_coo(&a, col, row, value, 2, 3, 3, &arena, &error), error,
                 "entry 1: (3, 2)");
     CHECK(llm_csr_from_coo(&a, row, good, value, 2, 3, 4, &arena, &error));

@@ -8,6 +8,7 @@ static llm_arena curse_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 17;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
 }
 static float *curse_uniform(llm_rng *rng, size_t n) {
@@ -120,6 +121,16 @@ TEST(curse_of_dim, "coinciding points, no discard, a query on a point, equal cou
     CHECK(isinf(llm_curse_of_dim_contrast(line, same + 1, 5, 1)));
     const float query[1] = {-1.0f};
     CHECK_NEAR(llm_curse_of_dim_contrast(line, query, 5, 1), 7.0, 1e-6);
+    const float near[2] = {0.125f, 0.25f}, origin[1] = {0.0f};
+    CHECK(llm_curse_of_dim_contrast(near, origin, 2, 1) == 1.0f);
+    CHECK(llm_curse_of_dim_contrast(near, origin, 1, 1) == 0.0f);
+    /* the first is nearest to three, two to none, two pairs keep to themselves */
+    const float hub[16] = {0, 0, 1, 0, 0, 1.2f, 0, -1.2f, 10, 0, 10, 1, 20, 0, 20, 1};
+    float apart[64];
+    size_t times[8];
+    llm_curse_of_dim_distances(apart, hub, 8, 2);
+    CHECK_NEAR(llm_curse_of_dim_hubness(times, apart, 8, 1, &arena), 1.0 / sqrt(0.75), 1e-6);
+    CHECK(times[0] == 3 && times[1] == 1 && times[2] == 0 && times[3] == 0);
     llm_curse_of_dim_distances(dist, line, 5, 1);
     /* mu: 1/1 (to both zeros), 3/2, 6/4; the two zeros coincide and are skipped */
     const double a = 0.0, b = log(1.5);
@@ -145,6 +156,7 @@ TEST(curse_of_dim, "too few points are refused, just enough are not") {
     CHECK_ASSERTS(llm_curse_of_dim_contrast(x, x, 0, 1));
     CHECK_ASSERTS(llm_curse_of_dim_shell(&mean, &deviation, x, 1, 1));
     CHECK_ASSERTS(llm_curse_of_dim_twonn(dist, 2, 0.0, &arena));
+    CHECK_ASSERTS(llm_curse_of_dim_twonn(dist, 3, 1.0, &arena));
     const double a = log(1.5), b = log(2.0);
     CHECK_NEAR(llm_curse_of_dim_twonn(dist, 3, 0.0, &arena),
                (a * log(1.5) + b * log(3.0)) / (a * a + b * b), 1e-6);

@@ -18,6 +18,8 @@ TEST(dense_vector, "dot, sums in three ways and argmax equal NumPy's") {
     }
     CHECK_ASSERTS(llm_dense_vector_sum(NULL, 0, 3));
     CHECK_ASSERTS(llm_dense_vector_sum(NULL, 0, -1));
+    const float there[3] = {FLT_MAX, 1.0f, -FLT_MAX}; /* as far as floats reach */
+    CHECK(llm_dense_vector_sum_neumaier(there, 3) == 1.0f);
 }
 
 TEST(dense_vector, "whole numbers add up exactly at every length; axpy, scal, nothing") {

@@ -8,6 +8,7 @@ static llm_arena eigh_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 17;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
 }
 
@@ -134,6 +135,15 @@ TEST(eigh, "closed forms: a chain, ones, diagonals, two by two, a matrix of one 
     CHECK_NEAR(v[2], 3.0 / sqrt(10.0), 1e-15);
     const double swap[4] = {0.0, 1.0, 1.0, 0.0}; /* (1, -1), (1, 1): of equal entries the first */
     CHECK(llm_eigh(w, v, swap, 2, &arena) && v[0] > 0.0 && v[1] < 0.0 && v[2] > 0.0 && v[3] > 0.0);
+    double arrow[36] = {0}, w6[6], v6[36]; /* 2 along the shaft, its reflection's factor is 1 */
+    for (size_t i = 2; i < 6; i++) arrow[i] = arrow[6 * i] = 1.0;
+    CHECK(eigh_check(w6, v6, arrow, 6, &arena) < 4.0);
+    CHECK_NEAR(w6[5], 2.0, 1e-15);
+    double t[9] = {1, 3, 4, 3, 0, 0, 4, 0, 0}, d[3], beside[3]; /* 3, 4 become -5 */
+    llm_eigh_tridiagonal(d, beside, NULL, t, 3);
+    CHECK(d[0] == 1.0 && beside[0] == -5.0 && beside[2] == 0.0);
+    const double largest[1] = {DBL_MAX};
+    CHECK(llm_eigh(w, v, largest, 1, &arena) && w[0] == DBL_MAX && v[0] == 1.0);
     CHECK(llm_eigh(NULL, NULL, NULL, 0, &arena)); /* no numbers, no eigenvalues */
     llm_eigh_compose(NULL, NULL, NULL, 0);
 }

@@ -8,6 +8,7 @@ static llm_arena lagrange_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 18;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
 }
 static double *lagrange_doubles(const float *x, size_t n) {
@@ -182,6 +183,16 @@ TEST(lagrange, "contradictions, repeated rows and a bad start are reported; no c
     const llm_lagrange_residuals r =
         llm_lagrange_residual(b, mu, q, c, g, one, 2, 1, 0); /* b = (1,2) */
     CHECK(r.stationarity == 0.0 && r.feasibility == 2.0 && r.complementarity == 0.0);
+    const double off[2] = {0.0, 2.0};
+    CHECK(llm_lagrange_residual(off, mu, q, c, g, far, 2, 1, 0).stationarity == 2.0);
+    /* 0.1 + 0.2 - 0.3 is rounding; 1% of a small bound is not */
+    const double unit[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, none[3] = {0, 0, 0};
+    const double plane[6] = {0, 0, 0, 1, 1, -1}, bound[2] = {1, 0}, small[1] = {1e-6};
+    double start[3] = {0.1, 0.2, 0.3}, price[2], beyond[1] = {1.01e-6};
+    CHECK(llm_lagrange_active_set(start, price, unit, none, plane, bound, 3, 2, 0, &arena, &error));
+    CHECK_FAILS(
+        llm_lagrange_active_set(beyond, price, unit, none, unit, small, 1, 1, 0, &arena, &error),
+        error, "violates constraint 0 by 1e-08");
     const double minus[1] = {-3.0};
     const llm_lagrange_residuals bad = llm_lagrange_residual(b, minus, q, c, g, far, 2, 1, 0);
     CHECK(bad.stationarity == 3.0 && bad.feasibility == 0.0 && bad.complementarity == 291.0);

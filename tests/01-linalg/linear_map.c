@@ -194,6 +194,10 @@ TEST(linear_map, "null space of zeros, of I, by hand; what is below tol is 0; no
     const float w[6] = {0, 2, 8, 1, 2, 3};
     CHECK(llm_linear_map_null(basis, w, 2, 3, 1e-6, &arena) == 1);
     CHECK(basis[0] == 5.0f && basis[1] == -4.0f && basis[2] == 1.0f);
+    const float below[9] = {1, 7, 5, 0, 0,
+                            0, 0, 1, 0}; /* y = 0; the pivot stands in the last row */
+    CHECK(llm_linear_map_null(basis, below, 3, 3, 1e-6, &arena) == 1);
+    CHECK(basis[0] == -5.0f && basis[1] == 0.0f && basis[2] == 1.0f);
     const float noisy[4] = {1000.0f, 0.0f, 0.0f, 1e-3f};
     CHECK(llm_linear_map_null(basis, noisy, 2, 2, 0.99e-6, &arena) == 0);
     CHECK(llm_linear_map_null(basis, noisy, 2, 2, 1.01e-6, &arena) == 1);

@@ -81,6 +81,10 @@ TEST(lu, "singular matrices are named with their pivot; regular ones with tiny e
     CHECK(llm_lu_logdet(&sign, swapped, order, 2) == 0.0 && sign == -1.0);
     llm_lu_solve(x, swapped, order, b, 2, 1);
     CHECK(x[0] == 5.0 && x[1] == 3.0);
+    double rounding[4] = {0.1, 0.7, 0.3, 2.1}, flipped[4] = {1, 0, 0, -1};
+    CHECK_FAILS(llm_lu_factor(rounding, order, 2, &error), error, "pivot 1 of 2");
+    CHECK(llm_lu_factor(flipped, order, 2, &error));
+    CHECK(llm_lu_logdet(&sign, flipped, order, 2) == 0.0 && sign == -1.0);
     CHECK(llm_lu_factor(NULL, NULL, 0, &error) && llm_lu_logdet(&sign, NULL, NULL, 0) == 0.0);
     CHECK(sign == 1.0);
 

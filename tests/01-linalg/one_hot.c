@@ -134,6 +134,17 @@ TEST(one_hot, "no rows, no columns, a table without categories") {
     CHECK(!llm_one_hot_encode(y, text, &empty, 1, 1, true, false, NULL));
     llm_one_hot_decode(text, y, &empty, 1, 1, true);
     CHECK(text[0] == NULL);
+
+    const char *only[2] = {"a", "b"}; /* one category, dropped: it takes no place, and comes back */
+    llm_one_hot single = {only, 1};
+    CHECK(llm_one_hot_width(&single, 1, true) == 0 && llm_one_hot_width(&single, 1, false) == 1);
+    llm_one_hot_decode(text, y, &single, 1, 1, true);
+    CHECK(text[0] == only[0]);
+    const char *const rows[6] = {"a", "a", "a", "a", "b", "a"}; /* row 1, column 1 of (2,3) */
+    const llm_one_hot three[3] = {single, single, single};
+    float out[6];
+    CHECK_FAILS(llm_one_hot_encode(out, rows, three, 2, 3, false, false, &error), error,
+                "row 1, column 1: \"b\" is no known category");
 }
 
 TEST(one_hot, "a table is filled anew, from the first text on") {

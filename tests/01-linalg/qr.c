@@ -8,6 +8,7 @@ static llm_arena qr_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 20;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
 }
 static double *qr_doubles(const float *x, size_t n) {
@@ -234,4 +235,19 @@ TEST(qr,
         }
     for (size_t i = 0; i < 4; i++) CHECK_NEAR(same[i * 3], 0.5, 1e-7);
     CHECK_ASSERTS(llm_qr_orthonormalize(same, 3, 4, &arena));
+    float half[1] = {0.5f}; /* R's diagonal is not negative, however small */
+    llm_qr_orthonormalize(half, 1, 1, &arena);
+    CHECK(half[0] == 1.0f);
+    double small[2] = {1e-10, 2e-10}, zeta[1];
+    size_t moved[2];
+    llm_qr_factor(small, zeta, moved, 1, 2, &arena);
+    CHECK(moved[0] == 1 && moved[1] == 0 && small[0] == 2e-10);
+    const float wide[12] = {1, 2, 0, 1, 0, 1, 3, -1, 2, 0, 1, 1}, sides[6] = {1, 2, -1, 0, 3, 1};
+    float both[8], alone[4], side[3]; /* rank 3 of 4 columns: two right sides as one by one */
+    CHECK(llm_qr_lstsq(both, wide, sides, 3, 4, 2, -1.0, &arena) == 3);
+    for (size_t c = 0; c < 2; c++) {
+        for (size_t i = 0; i < 3; i++) side[i] = sides[2 * i + c];
+        llm_qr_lstsq(alone, wide, side, 3, 4, 1, -1.0, &arena);
+        for (size_t i = 0; i < 4; i++) CHECK_NEAR(both[2 * i + c], alone[i], 1e-6);
+    }
 }

@@ -136,6 +136,12 @@ TEST(sparse_vector, "validity, thresholds, NaN, the k largest") {
     CHECK(a->count == 1 && a->index[0] == 1 && a->value[0] == -3.0f);
     llm_sparse_vector_top_k(a, 0, &arena);
     CHECK(a->count == 0 && a->n == 6 && arena.used == 0 && llm_sparse_vector_norm(a) == 0.0f);
+    size_t order[3];
+    llm_error error;
+    llm_sparse_vector_order(order, down, 3, &arena);
+    CHECK(order[0] == 1 && order[1] == 0 && order[2] == 2 && arena.used == 0);
+    CHECK_FAILS(llm_sparse_vector_from_pairs(a, out + 2, y, 1, 5, &arena, &error), error,
+                "entry 0: index 5 of a vector of 5");
     llm_arena_destroy(&arena);
 }
 

@@ -14,6 +14,8 @@ TEST(sparsity, "Hoyer: 0 for equal entries, 1 for one; in between by hand; scale
     CHECK(llm_sparsity_zeros(mixed, 4, 0.0f) == 0.5f &&
           llm_sparsity_zeros(mixed, 4, 3.0f) == 0.75f);
     CHECK(llm_sparsity_zeros(NULL, 0, 0.0f) == 0.0f);
+    CHECK(llm_sparsity_zeros(zero, 1, 0.0f) == 1.0f &&
+          llm_sparsity_zeros(one + 2, 1, 0.0f) == 0.0f);
 }
 
 TEST(sparsity, "Gini equals the mean difference of all pairs, and 1 - 1/n for a single entry") {
@@ -81,6 +83,9 @@ TEST(sparsity,
     CHECK(value[0] == -5.0f && value[1] == 5.0f && place[0] == (1 | 3 << 2));
     llm_sparsity_24_pack(value, place, tie, 4);
     CHECK(place[0] == (0 | 1 << 2));
+    const float nan[4] = {NAN, NAN, NAN, NAN};
+    llm_sparsity_24_pack(value, place, nan, 4);
+    CHECK(place[0] == (0 | 1 << 2) && isnan(value[0]) && isnan(value[1]));
     CHECK_ASSERTS(llm_sparsity_24_pack(value, place, four, 3));
     CHECK_ASSERTS(llm_sparsity_24_apply(value, value, place, four, 1, 4));
 }
@@ -91,6 +96,7 @@ TEST(sparsity, "memory breaks even just under one half") {
     CHECK_NEAR(llm_sparsity_bytes_csr(1000, at * 1e6, 8), llm_sparsity_bytes_dense(1000, 1000),
                1e-6);
     CHECK(llm_sparsity_bytes_dense(3, 5) == 60.0 && llm_sparsity_bytes_csr(3, 5.0, 4) == 56.0);
+    CHECK(llm_sparsity_break_even(2, 2, 5) == 1.0 / 32.0); /* one byte is left */
     CHECK(llm_sparsity_break_even(10, 1, 8) == 0.0); /* the starts alone are more than the matrix */
 }
 

@@ -8,6 +8,7 @@ static llm_arena svd_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 21;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
 }
 static float *svd_normal(llm_rng *rng, size_t n) {
@@ -246,4 +247,12 @@ TEST(svd, "zeros, equal singular values, one entry, the ends of float, NaN, no e
     double two[2] = {1.0, 1.0}, one[4], unit[4] = {0.0, 1.0, 1.0, 0.0};
     CHECK(llm_svd_jacobi(unit, two, one, 2, 2) == 1); /* one sweep sees that nothing is to do */
     CHECK_ASSERTS(llm_svd_jacobi(two, one, one, 2, 1));
+    CHECK_ASSERTS(llm_svd_complete(two, 1, 1, 0)); /* there is no second direction */
+    const float apart[2] = {1.0f, -1.0f}, near[2] = {1.0f, 1e-6f}, small[2] = {0.25f, 0.25f};
+    float u[2], s[1], v[1];
+    llm_svd(u, s, v, apart, 2, 1, &arena); /* of equal entries the first is positive */
+    CHECK(u[0] > 0.0f && u[1] < 0.0f && v[0] == 1.0f);
+    CHECK(llm_svd_rank(near, 2, 100) == 1 && llm_svd_rank(near, 100, 2) == 1);
+    CHECK(llm_svd_rank(near, 2, 2) == 2);
+    CHECK_NEAR(llm_svd_effective_rank(small, 2), 2.0, 1e-6);
 }

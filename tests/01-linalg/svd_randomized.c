@@ -8,6 +8,7 @@ static llm_arena randomized_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 22;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
 }
 
@@ -90,6 +91,10 @@ TEST(svd_randomized, "equals the full decomposition where the rank is at most k,
     llm_svd_randomized(u, value, v, one, 1, 1, 1, 0, 0, &rng, &arena);
     CHECK_NEAR(value[0], 2.0, 1e-6);
     CHECK(u[0] > 0.0f && v[0] < 0.0f);
+    const float apart[2] = {1.0f, -1.0f};
+    float both[2];
+    llm_svd_randomized(both, value, v, apart, 2, 1, 1, 0, 0, &rng, &arena);
+    CHECK(both[0] > 0.0f && both[1] < 0.0f); /* of equal entries the first is positive */
     float zero[12] = {0.0f}, uu[8], ss[2], vv[6];
     llm_svd_randomized(uu, ss, vv, zero, 4, 3, 2, 1, 1, &rng, &arena);
     CHECK(ss[0] == 0.0f && ss[1] == 0.0f);
@@ -125,6 +130,9 @@ TEST(svd_randomized, "the power iteration finds the largest from below, at the s
     float x[3];
     CHECK(llm_svd_power(x, zero, 2, 3, 5, &rng, &arena) == 0.0f);
     CHECK_NEAR(llm_svd_power(x, big, 2, 2, 30, &rng, &arena) / 3e38f, 1.0, 1e-6);
+    const float two[1] = {2.0f};
+    for (int start = 0; start < 5; start++) /* however long the start is */
+        CHECK(llm_svd_power(x, two, 1, 1, 0, &rng, &arena) == 2.0f);
     CHECK(llm_svd_power(x, zero, 2, 0, 3, &rng, &arena) == 0.0f);
     CHECK(llm_svd_power(x, zero, 0, 2, 3, &rng, &arena) == 0.0f);
 }

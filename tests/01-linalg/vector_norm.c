@@ -47,6 +47,11 @@ TEST(vector_norm, "nothing, zeros, infinity, NaN") {
     float y[3];
     llm_vector_norm_prox_l1(y, nan, 2, 1.0f);
     CHECK(isnan(y[1]) && y[0] == 0.0f);
+    llm_vector_norm_prox_l2(y, zero, 3, 0.0f);
+    CHECK(y[0] == 0.0f && y[2] == 0.0f);
+    y[0] = NAN;
+    llm_vector_norm_project_l2(y, zero, 3, 0.0f);
+    CHECK(y[0] == 0.0f && y[2] == 0.0f);
 }
 
 TEST(vector_norm, "triangle and Holder hold, with equality where they should") {
@@ -124,6 +129,13 @@ TEST(vector_norm, "unit vectors and their gradient equal torch's, and difference
     CHECK_NEAR(turned[0], 0.8, 1e-6);
     llm_vector_norm_unit(zero, length, zero, 1, 2, 0.0f);
     CHECK(zero[0] == 0.0f && length[0] == 0.0f);
+    float still[2] = {0.0f, 0.0f}, moved[2] = {0.0f, 0.0f};
+    llm_vector_norm_unit_backward(still, across, zero, length, 1, 2, 0.0f);
+    CHECK(still[0] == 0.0f && still[1] == 0.0f);
+    const float unit[2] = {1.0f, 0.0f};
+    length[0] = 1.0f;
+    llm_vector_norm_unit_backward(moved, across, unit, length, 1, 2, 0.0f);
+    CHECK(moved[0] == 0.0f && moved[1] == -3.0f);
 }
 
 TEST(vector_norm, "subgradient of L1: slopes of |x + t| bound it") {
@@ -131,6 +143,9 @@ TEST(vector_norm, "subgradient of L1: slopes of |x + t| bound it") {
     float dx[4] = {1.0f, 1.0f, 1.0f, 1.0f};
     llm_vector_norm_l1_backward(dx, 0.5f, x, 4);
     CHECK(dx[0] == 1.5f && dx[1] == 0.5f && dx[2] == 1.0f && isnan(dx[3]));
+    const float small[2] = {0.25f, -0.25f};
+    llm_vector_norm_l1_backward(dx, 0.5f, small, 2);
+    CHECK(dx[0] == 2.0f && dx[1] == 0.0f);
 }
 
 /* The value that the proximal map minimises. */

@@ -107,6 +107,11 @@ TEST(bce, "focal loss and gradient equal torchvision's; gamma 0 without alpha is
     llm_bce_focal_forward(loss, far, right, 2, 0.25f, 2.0f);
     llm_bce_focal_backward(d, one, far, right, 2, 0.25f, 0.5f);
     CHECK(loss[0] == 0.0f && loss[1] == 0.0f && d[0] == 0.0f && d[1] == 0.0f);
+    const float middle[2] = {0.0f, 0.0f}; /* alpha 0: positives cost nothing */
+    llm_bce_focal_forward(loss, middle, right, 2, 0.0f, 0.0f);
+    llm_bce_focal_backward(d, one, middle, right, 2, 0.0f, 0.0f);
+    CHECK(loss[0] == 0.0f && d[0] == 0.0f && d[1] == 0.5f);
+    CHECK_NEAR(loss[1], logf(2.0f), 1e-7);
 }
 
 TEST(bce, "soft targets keep their digits where the logit is large") {

@@ -84,6 +84,8 @@ TEST(bootstrap, "strata keep their sizes, clusters stay whole, blocks are runs")
     for (size_t i = 0; i < 9; i++) CHECK(seen[i] > 20);
     llm_bootstrap_blocks(index, 5, 5, &rng);
     for (size_t i = 0; i < 5; i++) CHECK(index[i] == i);
+    llm_bootstrap_blocks(index, 5, 1, &rng); /* single draws */
+    for (size_t i = 0; i < 5; i++) CHECK(index[i] < 5);
     CHECK_ASSERTS(llm_bootstrap_blocks(index, 5, 6, &rng));
     CHECK_ASSERTS(llm_bootstrap_blocks(index, 5, 0, &rng));
 }
@@ -155,6 +157,16 @@ TEST(bootstrap, "lognormal, n = 30: BCa covers more than percentile, studentized
     CHECK(hit[0] > 0.8 && hit[2] < 0.98);
 }
 
+TEST(bootstrap, "studentized, by hand: the quantiles of the ratios change sides and scale by se0") {
+    const float t[5] = {13.0f, 6.0f, 11.0f, 10.0f, 12.0f}, se[5] = {1.0f, 2.0f, 2.0f, 1.0f, 0.5f};
+    float ratio[5]; /* 3, -2, 0.5, 0, 4: with level 0.8 the quantiles are -1.2 and 3.6 */
+    size_t order[5];
+    double low, high;
+    llm_bootstrap_studentized(&low, &high, t, se, 5, 10.0, 0.5, 0.8, ratio, order);
+    CHECK_NEAR(low, 10.0 - 0.5 * 3.6, 1e-6);
+    CHECK_NEAR(high, 10.0 + 0.5 * 1.2, 1e-6);
+}
+
 TEST(bootstrap, "the maximum of a sample: in 63 of 100 resamples it is the maximum itself") {
     enum { N = 50, B = 20000 };
     llm_rng rng = llm_rng_seed(5);
@@ -180,6 +192,9 @@ TEST(bootstrap,
     CHECK_NEAR(llm_bootstrap_permutation(x, 3, y, 3, 20000, &rng, pool), 0.1, 0.009);
     CHECK(llm_bootstrap_permutation(same, 4, same, 4, 50, &rng, pool) == 1.0);
     const float two[2] = {1.0f, 2.0f}, one[1] = {6.0f};
+    CHECK(llm_bootstrap_permutation(one, 1, one, 1, 9, &rng, pool) == 1.0);
+    const float wide[2] = {4.0f, 8.0f}; /* of 6 ways 2: the two pairs themselves */
+    CHECK_NEAR(llm_bootstrap_permutation(two, 2, wide, 2, 20000, &rng, pool), 1.0 / 3.0, 0.014);
     CHECK_NEAR(llm_bootstrap_permutation(two, 2, one, 1, 20000, &rng, pool), 1.0 / 3.0, 0.014);
     CHECK_ASSERTS(llm_bootstrap_permutation(two, 0, one, 1, 9, &rng, pool));
     CHECK_ASSERTS(llm_bootstrap_permutation(two, 2, one, 0, 9, &rng, pool));

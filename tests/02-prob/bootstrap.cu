@@ -96,17 +96,26 @@ TEST(bootstrap,
 
 TEST(bootstrap, "what cannot be resampled fails; a NaN reaches the replicates that drew it") {
     enum { n = 6, B = 20 };
-    float x[n] = {NAN, 2, 3, 4, 5, 6}, t[B], *d_t = to_device<float>(NULL, B), *none = NULL;
+    float x[n] = {NAN, 2, 3, 4, 5, 6}, y[n] = {1, 2, 3, 4, 5, 7}, t[B], *none = NULL;
+    float *d_t = to_device<float>(NULL, B), *d_x = to_device(x, n), *d_y = to_device(y, n);
     size_t index[n];
-    CHECK_CUDA(llm_cuda_bootstrap(d_t, LLM_CUDA_BOOTSTRAP_MEAN, to_device(x, n), none, n, B, 2, 0));
-    from_device(t, d_t, B);
-    for (size_t b = 0; b < B; b++) {
-        bool drew = false;
-        llm_rng rng = llm_rng_seed(2 + b);
-        llm_bootstrap_indices(index, n, &rng);
-        for (size_t i = 0; i < n; i++) drew = drew || index[i] == 0;
-        CHECK(isnan(t[b]) == drew);
+    for (int k = 0; k < 3; k++) { /* it is in x alone; above; below the fraction bar */
+        if (k == 0)
+            CHECK_CUDA(llm_cuda_bootstrap(d_t, LLM_CUDA_BOOTSTRAP_MEAN, d_x, none, n, B, 2, 0));
+        else
+            CHECK_CUDA(llm_cuda_bootstrap(d_t, LLM_CUDA_BOOTSTRAP_RATIO, k == 1 ? d_x : d_y,
+                                          k == 1 ? d_y : d_x, n, B, 2, 0));
+        from_device(t, d_t, B);
+        for (size_t b = 0; b < B; b++) {
+            bool drew = false;
+            llm_rng rng = llm_rng_seed(2 + b);
+            llm_bootstrap_indices(index, n, &rng);
+            for (size_t i = 0; i < n; i++) drew = drew || index[i] == 0;
+            CHECK(isnan(t[b]) == drew);
+        }
     }
+    CHECK(llm_cuda_bootstrap(none, LLM_CUDA_BOOTSTRAP_MEAN, none, none, (size_t)1 << 32, 0, 1, 0) ==
+          cudaErrorInvalidValue); /* an index has 32 bits */
     CHECK(llm_cuda_bootstrap(none, LLM_CUDA_BOOTSTRAP_MEAN, none, none, 0, 3, 1, 0) ==
           cudaErrorInvalidValue);
     CHECK(llm_cuda_bootstrap(none, LLM_CUDA_BOOTSTRAP_RATIO, x, none, 3, 3, 1, 0) ==

@@ -76,6 +76,12 @@ TEST(categorical, "a million trials keep 12 digits; far tails are logarithms") {
     CHECK(llm_categorical_logpmf(&law, 0.5) == -(double)INFINITY);
     CHECK(llm_categorical_logpmf(&law, (double)INFINITY) == -(double)INFINITY);
     CHECK(isnan(llm_categorical_logpmf(&law, (double)NAN)));
+    const llm_categorical_law none = {LLM_CATEGORICAL_BINOMIAL, 0, 0}; /* 0 log 0 is 0 */
+    CHECK(llm_categorical_logpmf(&none, 0.0) == 0.0);
+    const llm_categorical_law single = {LLM_CATEGORICAL_POISSON, 1, 0};
+    const llm_categorical_law many = {LLM_CATEGORICAL_POISSON, 1e15, 0}; /* its peak: Stirling */
+    CHECK_NEAR(llm_categorical_logpmf(&single, 3.0), -1.0 - log(6.0), 1e-14);
+    CHECK_NEAR(llm_categorical_logpmf(&many, 1e15), -0.5 * log(2.0 * acos(-1.0) * 1e15), 1e-12);
     llm_categorical_tails(&low, &high, &law, (double)INFINITY);
     CHECK(low == 0.0 && high == -(double)INFINITY);
 }
@@ -112,6 +118,7 @@ TEST(categorical, "the chi-squared test equals SciPy's and pools small cells") {
     const double value = llm_categorical_chi2test(&chi2, &df, seen, part, 4, 0);
     CHECK_NEAR(chi2, 4.0 / 8.0 + 4.0 / 12.0, 1e-12);
     CHECK(df == 1.0);
+    CHECK_NEAR(value, erfc(sqrt(0.5 * chi2)), 1e-12); /* the square of a normal variable */
     CHECK_NEAR(llm_categorical_chi2test(&other, &df, two, share, 2, 0), value, 1e-14);
     CHECK_NEAR(other, chi2, 1e-12);
     /* 5 expected are enough, also in the last cell */
@@ -119,13 +126,16 @@ TEST(categorical, "the chi-squared test equals SciPy's and pools small cells") {
     llm_categorical_chi2test(&chi2, &df, five, half, 2, 0);
     CHECK(df == 1.0);
     CHECK_NEAR(chi2, 0.4, 1e-12);
+    const double less[2] = {0.55, 0.45}; /* and 4.5 are not */
+    CHECK(llm_categorical_chi2test(&chi2, &df, five, less, 2, 0) == 1.0 && df == 0.0);
     /* one cell proves nothing, an impossible one everything */
     CHECK(llm_categorical_chi2test(&chi2, &df, seen, part, 1, 0) == 1.0 && df == 0.0);
     const double never[2] = {3.0, 1.0}, sure[2] = {1.0, 0.0};
     CHECK(llm_categorical_chi2test(&chi2, &df, never, sure, 2, 0) <= 1.0 && df == 0.0);
-    const double zero[1] = {0.0}, some[1] = {7.0};
+    const double zero[1] = {0.0}, some[1] = {1.0};
     CHECK(llm_categorical_chi2test(&chi2, &df, some, zero, 1, 0) == 0.0);
     CHECK(chi2 == (double)INFINITY);
+    CHECK(llm_categorical_chi2test(&chi2, &df, zero, zero, 1, 0) == 1.0 && chi2 == 0.0);
 }
 
 TEST(categorical, "parameters that make no sense are refused") {
@@ -136,8 +146,13 @@ TEST(categorical, "parameters that make no sense are refused") {
         {LLM_CATEGORICAL_POISSON, -1, 0},     {LLM_CATEGORICAL_NEGATIVE, 0, 0.5},
         {LLM_CATEGORICAL_NEGATIVE, 1, 0},     {LLM_CATEGORICAL_GEOMETRIC, 0, 0},
         {LLM_CATEGORICAL_GEOMETRIC, 0, 1.5},  {LLM_CATEGORICAL_COUNT, 1, 0.5},
-        {LLM_CATEGORICAL_NEGATIVE, 1, 1.5},   {LLM_CATEGORICAL_BINOMIAL, 1e16, 0.5},
-        {LLM_CATEGORICAL_POISSON, 1e16, 0},   {LLM_CATEGORICAL_NEGATIVE, 1e16, 0.5}};
+        {LLM_CATEGORICAL_NEGATIVE, 1, 1.5},   {LLM_CATEGORICAL_BINOMIAL, 1.5e15, 0.5},
+        {LLM_CATEGORICAL_POISSON, 1.5e15, 0}, {LLM_CATEGORICAL_NEGATIVE, 1.5e15, 0.5}};
+    const llm_categorical_law good[] = {{LLM_CATEGORICAL_BINOMIAL, 1e15, 1},
+                                        {LLM_CATEGORICAL_BINOMIAL, 0, 0},
+                                        {LLM_CATEGORICAL_POISSON, 1e15, 0},
+                                        {LLM_CATEGORICAL_NEGATIVE, 1e15, 1}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) CHECK(llm_categorical_valid(&good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK(!llm_categorical_valid(&bad[i]));
     CHECK_ASSERTS(llm_categorical_logpmf(&bad[0], 1.0));
     CHECK_ASSERTS(llm_categorical_tails(&a, &b, &bad[0], 1.0));

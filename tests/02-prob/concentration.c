@@ -16,6 +16,10 @@ TEST(concentration, "bounds by hand; radius and samples undo the probability") {
     CHECK(llm_concentration_markov(2.0, 1.0) == 1.0 &&
           llm_concentration_chebyshev(4.0, 1.0) == 1.0);
     CHECK_NEAR(llm_concentration_chebyshev(4.0, 4.0), 0.25, 1e-15);
+    CHECK(llm_concentration_markov(0.0, 1.0) == 0.0 && llm_concentration_chebyshev(0.0, 1.0) == 0);
+    CHECK(llm_concentration_chebyshev(0.5, 1.0) == 0.5);
+    CHECK_NEAR(llm_concentration_hoeffding_sum(1.0, 0.5), exp(-0.5), 1e-15);
+    CHECK(llm_concentration_bernstein(100.0, 0.0, 1.0, 0.0) == 1.0);
     CHECK_NEAR(llm_concentration_empirical_radius(101.0, 0.25, 2.0, 0.1),
                sqrt(0.5 * log(20.0) / 101.0) + 14.0 * log(20.0) / 300.0, 1e-12);
     const double n[3] = {1.0, 17.0, 1000.0}, delta[3] = {0.5, 0.05, 1e-6};
@@ -65,6 +69,7 @@ TEST(concentration, "the KL interval: its ends are where KL says, by hand at 0 a
     CHECK_NEAR(llm_concentration_chernoff_bound(20.0, 0.0, 0.05, true), 1.0 - pow(0.05, 0.05),
                1e-12);
     CHECK(llm_concentration_chernoff_bound(20.0, 0.0, 0.05, false) == 0.0);
+    CHECK_NEAR(llm_concentration_chernoff_bound(1.0, 0.0, 0.05, true), 0.95, 1e-12);
     CHECK_NEAR(llm_concentration_chernoff_bound(20.0, 1.0, 0.05, false), pow(0.05, 0.05), 1e-12);
     CHECK(llm_concentration_chernoff_bound(20.0, 1.0, 0.05, true) == 1.0);
     for (int upper = 0; upper < 2; upper++) {
@@ -94,6 +99,9 @@ TEST(concentration,
     for (size_t x = 0; x < 27; x++) f[x] = (double)(x / 9 * (x % 3)); /* nothing moves at 0 */
     CHECK_NEAR(llm_concentration_differences(c, f, 3, 3), 32.0, 1e-12);
     CHECK(c[0] == 4.0 && c[1] == 0.0 && c[2] == 4.0);
+    const double zigzag[3] = {0.0, 1.0, -1.0}; /* farthest apart where neither is the first */
+    for (size_t x = 0; x < 27; x++) f[x] = zigzag[x / 3 % 3];
+    CHECK(llm_concentration_differences(c, f, 3, 3) == 4.0 && c[1] == 2.0);
 }
 
 TEST(concentration, "5000 runs: no bound is broken more often than it says") {
@@ -116,7 +124,8 @@ TEST(concentration, "5000 runs: no bound is broken more often than it says") {
         CHECK(broken <= delta + 3.0 * error);
         CHECK_NEAR(error, sqrt(broken * (1.0 - broken) / RUNS), 1e-15);
     }
-    const double value[4] = {1.0, 2.0, 3.0, 4.0}, wide[4] = {1.0, 1.0, 1.0, 1.0};
+    const double value[4] = {3.0, 2.5, 1.0, 4.0}, /* the second is just on it */
+        wide[4] = {1.0, 1.0, 1.0, 1.0};
     CHECK(llm_concentration_coverage(&error, value, wide, 1.5, 4) == 0.5);
     CHECK_NEAR(error, 0.25, 1e-15);
 }

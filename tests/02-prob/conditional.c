@@ -56,6 +56,8 @@ TEST(conditional, "marginals and conditionals of a 3-axis table equal their sums
     for (size_t x = 0; x < 2; x++)
         for (size_t z = 0; z < 5; z++)
             CHECK_NEAR(p[x * 5 + z], AT(x, 0, z) + AT(x, 1, z) + AT(x, 2, z), 1e-15);
+    llm_conditional_marginal(&out, &t, ~0u); /* all, whatever stands beyond the last axis */
+    CHECK(out.axes == 3);
     llm_conditional_marginal(&out, &t, 0u);
     CHECK(out.axes == 0);
     CHECK_NEAR(p[0], 1.0, 1e-15);
@@ -78,6 +80,10 @@ TEST(conditional, "marginals and conditionals of a 3-axis table equal their sums
     CHECK(p[0] == 7.0);
     CHECK_ASSERTS(llm_conditional_given(&out, &t, 1, 3));
     CHECK_ASSERTS(llm_conditional_given(&out, &t, 3, 0));
+    llm_conditional_table most = {p, LLM_CONDITIONAL_AXES, {2, 1, 1, 1, 1, 1, 1, 3}};
+    CHECK(llm_conditional_count(&most) == 6);
+    most.axes++;
+    CHECK_ASSERTS(llm_conditional_count(&most));
     double f[30], sum[30], joint[30]; /* a factor whose condition cannot be is 0 */
     llm_conditional_factor(f, &t, 0, 2u, sum, joint);
     for (size_t i = 0; i < 30; i++) CHECK(i / 5 % 3 == 1 ? f[i] == 0.0 : f[i] >= 0.0);
@@ -97,6 +103,8 @@ TEST(conditional, "Bayes: the rare disease, log space, and no hypothesis left") 
                -2300.0 + log(0.5 + 0.5 * exp(-1.0)), 1e-12);
     CHECK_NEAR(far_prior[0], -log1p(exp(-1.0)), 1e-12);
     CHECK(far_prior[2] == -(double)INFINITY);
+    const double first[2] = {0.0, -1000.0}; /* e^1000 above the second */
+    CHECK_NEAR(llm_conditional_bayes(post, prior, first, 2), log(0.01), 1e-14);
     const double never[2] = {-(double)INFINITY, -(double)INFINITY};
     post[0] = 3.0;
     CHECK(llm_conditional_bayes(post, prior, never, 2) == -(double)INFINITY && post[0] == 3.0);
@@ -158,12 +166,16 @@ TEST(conditional,
     CHECK_NEAR(llm_conditional_cmi(q, 2, 3, 4), 0.0, 1e-14);
     const double zero[4] = {0.0, 0.0, 0.0, 0.0};
     CHECK(llm_conditional_cmi(zero, 2, 2, 1) == 0.0);
+    const double six[6] = {3.0, 5.0, 7.0, 4.0, 2.0, 9.0}; /* chi-squared of 2 degrees: e^(-G/2) */
+    const double value = llm_conditional_gtest(&G, six, 2, 3, 1);
+    CHECK_NEAR(value, exp(-0.5 * G), 1e-12);
     CHECK_ASSERTS(llm_conditional_gtest(&G, zero, 1, 2, 2));
+    CHECK_ASSERTS(llm_conditional_gtest(&G, zero, 2, 1, 2));
     CHECK_ASSERTS(llm_conditional_gtest(&G, zero, 2, 2, 0));
 }
 
 TEST(conditional, "bigrams with add-alpha: counted by hand, unseen rows, bad ids") {
-    const int tokens[7] = {0, 1, 0, 1, 1, 2, 0}, bad[2] = {0, 3}, negative[2] = {-1, 0};
+    const int tokens[7] = {0, 1, 0, 1, 1, 2, 0}, bad[3] = {0, 3, 0}, negative[2] = {-1, 0};
     float p[9], q[16];
     const float want[9] = {0.0f, 1.0f, 0.0f, 1 / 3.0f, 1 / 3.0f, 1 / 3.0f, 1.0f, 0.0f, 0.0f};
     llm_conditional_counts(p, tokens, 7, 3, 0.0f);
@@ -177,5 +189,6 @@ TEST(conditional, "bigrams with add-alpha: counted by hand, unseen rows, bad ids
     llm_conditional_counts(p, tokens, 0, 3, 0.1f);
     for (size_t i = 0; i < 9; i++) CHECK_NEAR(p[i], 1.0 / 3.0, 1e-7);
     CHECK_ASSERTS(llm_conditional_counts(p, bad, 2, 3, 0.0f));
+    CHECK_ASSERTS(llm_conditional_counts(p, bad + 1, 2, 3, 0.0f));
     CHECK_ASSERTS(llm_conditional_counts(p, negative, 2, 3, 0.0f));
 }

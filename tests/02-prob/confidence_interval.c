@@ -61,6 +61,9 @@ TEST(confidence_interval,
             llm_confidence_interval_coverage(20.0, 1.0 - p, 0.95, LLM_CONFIDENCE_INTERVAL_WILSON),
             a, 1e-9);
     }
+    for (int end = 0; end < 2; end++) /* ends belong to the interval */
+        CHECK_NEAR(llm_confidence_interval_coverage(7.0, end, 0.95, LLM_CONFIDENCE_INTERVAL_EXACT),
+                   1.0, 1e-12);
     /* by hand: one trial; Wald has width 0 and misses every p inside */
     CHECK(llm_confidence_interval_coverage(1.0, 0.3, 0.95, LLM_CONFIDENCE_INTERVAL_WALD) == 0.0);
 }
@@ -107,6 +110,10 @@ TEST(confidence_interval,
     CHECK_NEAR(llm_confidence_interval_rate(1.0, 1.0, 0.95).low, -log(0.975), 1e-12);
     CHECK_ASSERTS(llm_confidence_interval_rate(-1.0, 1.0, 0.95));
     CHECK_ASSERTS(llm_confidence_interval_rate(1.0, 0.0, 0.95));
+    CHECK_NEAR(llm_confidence_interval_correlation(0.5, 4, 0.95).high,
+               tanh(atanh(0.5) + 1.959963984540054), 1e-12);
+    CHECK_NEAR(llm_confidence_interval_tost(0.0, 1.0, 1.0, 0.5), 0.5 - atan(0.5) / acos(-1.0),
+               1e-12); /* t of one degree of freedom is Cauchy's */
     CHECK_ASSERTS(llm_confidence_interval_correlation(0.5, 3, 0.95));
     CHECK_ASSERTS(llm_confidence_interval_correlation(1.5, 9, 0.95));
     CHECK_ASSERTS(llm_confidence_interval_tost(0.0, 1.0, 3.0, 0.0));

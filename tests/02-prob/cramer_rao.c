@@ -144,6 +144,8 @@ TEST(cramer_rao, "beaten: the maximum of a uniform shrinks as 1/n^2, James-Stein
     CHECK_NEAR(y[0], 3.0 * 0.96, 1e-12);
     llm_cramer_rao_james_stein(y, near, 1.0, 3);
     CHECK(y[0] == 0.0);
+    llm_cramer_rao_james_stein(y, far, 1.0, 1);
+    CHECK(y[0] == far[0]);
     llm_cramer_rao_james_stein(y, far, 1.0, 2); /* two dimensions: no gain, nothing done */
     CHECK(y[0] == 3.0 && y[1] == 4.0);
     llm_cramer_rao_james_stein(y, zero, 1.0, 3);

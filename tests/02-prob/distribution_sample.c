@@ -77,6 +77,25 @@ TEST(distribution_sample, "the uniform has 53 bits, from two words, never an end
     CHECK(llm_distribution_sample_uniform(&rng) <= 1.0);
 }
 
+TEST(distribution_sample, "a draw is a function of the numbers it reads, its sign included") {
+    const llm_distribution gamma = {LLM_DISTRIBUTION_GAMMA, 8, 0, 1, 2};
+    const llm_distribution waiting = {LLM_DISTRIBUTION_EXPONENTIAL, 0, 0, 1, 2};
+    const double mean = 0.5, L = 3.0;
+    for (uint64_t seed = 1; seed <= 9; seed++) {
+        llm_rng rng = llm_rng_seed(seed), same = rng, again = rng;
+        double z = llm_distribution_sample_normal(&same), x;
+        llm_distribution_sample_mvn(&x, &mean, &L, 1, 1, &rng);
+        CHECK_NEAR(x, mean + L * z, 1e-15);
+        rng = again; /* the first cube is accepted with every one of these seeds */
+        const double d = 8.0 - 1.0 / 3.0;
+        CHECK_NEAR(llm_distribution_sample(&gamma, &rng),
+                   1.0 + 2.0 * d * pow(1.0 + z / sqrt(9.0 * d), 3.0), 1e-12);
+        rng = same = again;
+        CHECK_NEAR(llm_distribution_sample(&waiting, &rng),
+                   1.0 - 2.0 * log(llm_distribution_sample_uniform(&same)), 1e-14);
+    }
+}
+
 TEST(distribution_sample, "multivariate normal: covariance of the draws, density equals SciPy's") {
     enum { D = 3, N = 20000 };
     const double cov[D * D] = {4.0, 1.0, -0.5, 1.0, 2.0, 0.3, -0.5, 0.3, 1.0};
@@ -114,6 +133,13 @@ TEST(distribution_sample, "the KS gap equals SciPy's, the limit distribution its
         CHECK_NEAR(llm_distribution_sample_kolmogorov((double)l[i]), want[i], 1e-7);
     CHECK(llm_distribution_sample_kolmogorov(0.0) == 1.0);
     CHECK(llm_distribution_sample_kolmogorov(-1.0) == 1.0);
+    CHECK_NEAR(llm_distribution_sample_kolmogorov(1.0 + 1e-14), /* the two series meet */
+               llm_distribution_sample_kolmogorov(1.0), 1e-13);
+    const llm_distribution flat = {LLM_DISTRIBUTION_UNIFORM, 0, 0, 0, 1};
+    const float two[2] = {0.1f, 0.95f}; /* the largest gap lies before the second */
+    double before;
+    llm_distribution_sample_ks(&before, &flat, two, 2, &arena);
+    CHECK_NEAR(before, 0.95 - 0.5, 1e-7);
     const llm_distribution normal = {LLM_DISTRIBUTION_NORMAL, 0, 0, 0, 1};
     const size_t sizes[] = {1, 2, 5, 37};
     for (size_t s = 0; s < 4; s++) {

@@ -12,6 +12,7 @@ TEST(entropy, "equals scipy.stats.entropy in nats and bits; Renyi orders fall to
         const double h = llm_entropy(p, n, 0.0);
         CHECK_NEAR(h, golden("p%zu/nats", n)[0], 1e-6);
         CHECK_NEAR(llm_entropy(p, n, 2.0), golden("p%zu/bits", n)[0], 1e-6);
+        CHECK_NEAR(llm_entropy(p, n, 0.5), -golden("p%zu/bits", n)[0], 1e-6);
         CHECK(h >= 0.0 && h <= log((double)n) + 1e-15);
         double last = (double)INFINITY;
         for (size_t k = 0; k < 6; k++) {
@@ -21,7 +22,7 @@ TEST(entropy, "equals scipy.stats.entropy in nats and bits; Renyi orders fall to
             last = r;
         }
     }
-    const float uniform[5] = {2.0f, 2.0f, 2.0f, 2.0f, 2.0f}, bad[2] = {0.5f, -0.5f},
+    const float uniform[5] = {2.0f, 2.0f, 2.0f, 2.0f, 2.0f}, bad[2] = {2.0f, -1.0f},
                 nan[2] = {NAN, 1.0f};
     const float zero[2] = {0.0f, 0.0f}, denormal[2] = {1e-45f, 1.0f};
     CHECK_NEAR(llm_entropy(uniform, 5, 0.0), log(5.0), 1e-15);
@@ -57,6 +58,11 @@ TEST(entropy, "joint tables: chain rule, independence, a copy, a permutation of 
         for (size_t y = 0; y < Y; y++) product[x * Y + y] = (float)((1 + x) * (2 + 3 * y));
     llm_entropy_joint(j, product, X, Y);
     CHECK_NEAR(j[3], 0.0, 1e-12);
+    const float row[4] = {3.0f, 1.0f, 0.0f, 0.0f}, column[4] = {3.0f, 0.0f, 1.0f, 0.0f};
+    llm_entropy_joint(j, row, 2, 2); /* X never takes its second value */
+    CHECK(j[0] == 0.0 && j[1] == j[2] && j[3] == 0.0);
+    llm_entropy_joint(j, column, 2, 2);
+    CHECK(j[1] == 0.0 && j[0] == j[2] && j[3] == 0.0);
     llm_entropy_joint(j, copy, 3, 3);
     CHECK_NEAR(j[3], j[0], 1e-12);
     CHECK_NEAR(j[2], j[1], 1e-12);
@@ -111,7 +117,10 @@ TEST(entropy,
     CHECK(fabs(log(100.0) - mean[LLM_ENTROPY_MILLER_MADOW]) < 0.5 * low);
     CHECK(fabs(log(100.0) - mean[LLM_ENTROPY_CHAO_SHEN]) < 0.5 * low);
     CHECK(fabs(log(100.0) - mean[LLM_ENTROPY_SHRINK]) < 0.5 * low);
-    const float none[2] = {0.0f, 0.0f};
+    const float none[2] = {0.0f, 0.0f}, single[3] = {0.0f, 1.0f, 0.0f};
+    for (int m = 0; m < 4; m++) /* one draw says nothing; only shrinkage knows that */
+        CHECK_NEAR(llm_entropy_estimate(single, 3, m), m == LLM_ENTROPY_SHRINK ? log(3.0) : 0.0,
+                   1e-12);
     for (int m = 0; m < 4; m++) CHECK(llm_entropy_estimate(none, 2, m) == 0.0);
 }
 
@@ -130,6 +139,7 @@ TEST(entropy, "nearest neighbours find the entropy of a Gaussian, a square and a
     for (size_t i = 0; i < 2 * N; i++) x[i] = 3.0f * llm_rng_uniform(&rng);
     CHECK_NEAR(llm_entropy_knn(x, N, 2, 4), log(9.0), 0.16);
     CHECK_NEAR(llm_entropy_knn(x, N, 1, 4), log(3.0), 0.06);
+    CHECK_NEAR(llm_entropy_knn(x, N, 1, 16), log(3.0), 0.06);
     /* by hand: 0, 1, 3: nearest at 1, 1, 2; H = psi(3) - psi(1) + log 2 + log(2)/3 */
     const float three[3] = {0.0f, 1.0f, 3.0f}, same[3] = {1.0f, 1.0f, 2.0f};
     CHECK_NEAR(llm_entropy_knn(three, 3, 1, 1), 1.5 + log(2.0) + log(2.0) / 3.0, 1e-12);

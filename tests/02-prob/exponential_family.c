@@ -154,6 +154,8 @@ TEST(exponential_family, "far logits, forbidden eta, means without eta, too many
                1000.0 + log1p(exp(-1.0)), 1e-10);
     CHECK(llm_exponential_family_partition(mean, fisher, exponential_family_case(2), wrong) ==
           (double)INFINITY);
+    CHECK(llm_exponential_family_partition(mean, fisher, exponential_family_case(2), wrong + 1) ==
+          (double)INFINITY);
     CHECK(llm_exponential_family_partition(mean, fisher, exponential_family_case(2), zero) ==
           (double)INFINITY);
     CHECK(llm_exponential_family_partition(mean, fisher, exponential_family_case(3), wrong) ==
@@ -163,6 +165,16 @@ TEST(exponential_family, "far logits, forbidden eta, means without eta, too many
     CHECK(llm_exponential_family_partition(mean, fisher, exponential_family_case(4), zero) ==
           (double)INFINITY);
     CHECK(!llm_exponential_family_fit(eta, bernoulli, border)); /* all ones */
+    double start[1] = {800.0}, T[2]; /* so far out that the curvature is 0 */
+    const double half[1] = {0.5};
+    CHECK(!llm_exponential_family_fit(start, bernoulli, half));
+    CHECK(llm_exponential_family_statistic(T, exponential_family_case(2), 0.0) == 0.0);
+    CHECK(llm_exponential_family_statistic(T, exponential_family_case(3), 0.0) ==
+          -(double)INFINITY);
+    const double even[32] = {0.0};
+    const llm_exponential_family most =
+        llm_exponential_family_of(LLM_EXPONENTIAL_FAMILY_CATEGORICAL, 33);
+    CHECK_NEAR(llm_exponential_family_logpdf(most, even, 32.0), -log(33.0), 1e-14);
     CHECK(!llm_exponential_family_fit(eta, exponential_family_case(1), zero));
     CHECK(!llm_exponential_family_fit(eta, exponential_family_case(2), low));
     double two[3] = {0.5, -1.0, 0.0};

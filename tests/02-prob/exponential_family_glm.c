@@ -19,7 +19,7 @@ TEST(exponential_family_glm,
         const int kind = c == 1 ? LLM_EXPONENTIAL_FAMILY_BERNOULLI : LLM_EXPONENTIAL_FAMILY_POISSON;
         for (int all = 0; all < 2; all++) {
             golden_n(&D, "%s%s/beta", name[c], all ? "_all" : "");
-            double beta[3], se[3];
+            double beta[3] = {(double)NAN, (double)NAN, (double)NAN}, se[3]; /* not read */
             float got[3], got_se[3];
             const double l = llm_exponential_family_glm(
                 beta, se, kind, X, y, all ? golden("%s/w", name[c]) : NULL,

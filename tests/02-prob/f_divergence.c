@@ -114,6 +114,9 @@ TEST(f_divergence, "zeros: disjoint supports, each with its limit; slopes by fin
     CHECK_NEAR(dz[0], 1.0 / (1.0 + exp(1.0)), 1e-6);
     CHECK_NEAR(dz[1], -1.0 / (1.0 + exp(1.0)), 1e-6);
     CHECK(dz[2] == 0.0f);
+    const float pair[3] = {0.5f, 0.5f, 0.0f}; /* a q that underflows has no slope */
+    llm_f_divergence_logits(d, dz, one, pair, z, scratch, 1, 3, LLM_F_DIVERGENCE_REVERSE_KL, 0.0);
+    CHECK(dz[2] == 0.0f && isfinite(dz[0]) && isfinite(d[0]));
 }
 
 TEST(f_divergence,
@@ -176,7 +179,8 @@ TEST(f_divergence,
     CHECK_NEAR(w[0], 1.0, 0.1); /* log p/q = x - 1/2 */
     CHECK_NEAR(w[1], 0.0, 0.1);
     float t[3] = {0.5f, -1.0f, 2.0f}, s[3] = {0.1f, 0.7f, -0.4f}, dt[3], ds[3];
-    llm_f_divergence_variational(dt, ds, t, 3, s, 3);
+    CHECK_NEAR(llm_f_divergence_variational(dt, ds, t, 3, s, 3),
+               0.5 - log((exp(0.1) + exp(0.7) + exp(-0.4)) / 3.0), 1e-6);
     CHECK_GRAD(dt, t, 3, 1e-2f, 1e-3f, llm_f_divergence_variational(NULL, NULL, t, 3, s, 3));
     CHECK_GRAD(ds, s, 3, 1e-2f, 1e-3f, llm_f_divergence_variational(NULL, NULL, t, 3, s, 3));
 }

@@ -103,6 +103,7 @@ TEST(fisher_info,
         for (size_t k = 1; k < K; k++)
             label[i] = m.p[i * K + k] < m.p[i * K + (size_t)label[i]] ? (int)k : label[i];
     }
+    for (size_t i = 0; i < P * P; i++) F[i] = mc[i] = empirical[i] = (double)NAN; /* not read */
     llm_fisher_info_exact(F, m.p, m.x, N, K, D, m.s);
     llm_fisher_info_mc(mc, m.p, m.x, N, K, D, 5000, &rng, m.s);
     llm_fisher_info_empirical(empirical, m.p, m.x, label, N, K, D, m.s);
@@ -123,6 +124,27 @@ TEST(fisher_info,
         CHECK_NEAR(empirical[a * P + 1], sum, 1e-6);
     }
     CHECK_ASSERTS(llm_fisher_info_empirical(empirical, m.p, m.x, wrong, 1, K, D, m.s));
+}
+
+TEST(fisher_info, "drawn labels: by inversion, each weighs the same, the last takes what is left") {
+    const float even[2] = {0.5f, 0.5f}, x[1] = {2.0f}, none[2] = {0.0f, 0.0f};
+    const float four[8] = {0, 0, 0, 1, 0.25f, 0.25f, 0.25f, 0.25f}, two[4] = {1, 2, 3, 4};
+    float s[4];
+    double F[16];
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        llm_rng rng = llm_rng_seed(seed), same = rng;
+        llm_fisher_info_mc(F, even, x, 1, 2, 1, 1 + seed % 3, &rng, s); /* either label: the same */
+        CHECK(fabs(F[0] - 1.0) < 1e-12 && fabs(F[1] + 1.0) < 1e-12 && fabs(F[3] - 1.0) < 1e-12);
+        llm_fisher_info_mc(F, none, x, 1, 2, 1, 1, &rng, s);
+        CHECK(F[0] == 0.0 && F[1] == 0.0 && F[3] == 4.0);
+        rng = same;
+        llm_fisher_info_mc(F, four + 4, x, 1, 4, 1, 1, &rng, s);
+        const size_t y = (size_t)(4.0f * llm_rng_uniform(&same));
+        for (size_t k = 0; k < 4; k++) CHECK(F[5 * k] == (k == y ? 2.25 : 0.25));
+    }
+    for (size_t i = 0; i < 4; i++) F[i] = 100.0;
+    llm_fisher_info_accumulate(F, two, 2, 2, 0.5); /* adds (1,2) and (3,4) */
+    CHECK(F[0] == 105.0 && F[1] == 107.0 && F[2] == 107.0 && F[3] == 110.0);
 }
 
 TEST(fisher_info, "closed forms: scores of normal and Bernoulli draws; a change of parameters; the "

@@ -139,6 +139,11 @@ TEST(log_likelihood, "a chain of tokens, and a mixture with responsibilities") {
     CHECK_GOLDEN(r, 3 * n, 1e-6f, "mixture/r");
     CHECK_NEAR(llm_log_likelihood_mixture(NULL, d, none, 3, x, n, term),
                llm_log_likelihood_iid(&d[0], x, NULL, n), 1e-9);
+    const llm_distribution pole[2] = {{LLM_DISTRIBUTION_NORMAL, 0, 0, 0, 1},
+                                      {LLM_DISTRIBUTION_GAMMA, 0.5, 0, 0, 1}}; /* infinite at 0 */
+    const float zero[1] = {0.0f};
+    CHECK_NEAR(llm_log_likelihood_mixture(r, pole, none, 2, zero, 1, term), -0.918938533, 1e-9);
+    CHECK(r[0] == 1.0f && r[1] == 0.0f);
     const llm_distribution unit = {LLM_DISTRIBUTION_UNIFORM, 0, 0, 0, 1};
     const float far_away[2] = {5.0f, 0.5f}, far_out[1] = {1e5f};
     CHECK(llm_log_likelihood_mixture(r, &unit, none, 1, far_away, 2, term) == -(double)INFINITY);
@@ -154,6 +159,7 @@ TEST(log_likelihood, "AIC, AICc, BIC equal statsmodels'; a true null is rejected
     CHECK_NEAR(llm_log_likelihood_bic(l, 4.0, 30.0), golden("ols/bic")[0], 1e-4);
     CHECK_NEAR(llm_log_likelihood_aicc(l, 4.0, 30.0), golden("ols/aicc")[0], 1e-4);
     CHECK(llm_log_likelihood_aicc(l, 4.0, 5.0) == (double)INFINITY);
+    CHECK(llm_log_likelihood_aicc(l, 4.0, 4.0) == (double)INFINITY);
     CHECK(llm_log_likelihood_aicc(l, 4.0, 6.0) < (double)INFINITY);
     CHECK_NEAR(llm_log_likelihood_ratio_test(-10.0, -8.0, 2.0), exp(-2.0), 1e-15); /* chi2(2) */
     CHECK(llm_log_likelihood_ratio_test(-8.0, -8.1, 1.0) ==
@@ -199,8 +205,11 @@ TEST(log_likelihood, "the profile interval of a parabola is +-1.96, open where t
     for (size_t i = 0; i < N; i++) curve[i] = theta[i]; /* rises to the last point */
     llm_log_likelihood_profile(&low, &high, theta, curve, N, 0.95);
     CHECK(isfinite(low) && high == (double)INFINITY);
-    const double corner[3] = {0.0, 1.0, 3.0}, tent[3] = {0.0, 10.0, 0.0}; /* straight lines */
+    const double corner[3] = {1.0, 2.0, 4.0}, tent[3] = {0.0, 10.0, 0.0}; /* straight lines */
     llm_log_likelihood_profile(&low, &high, corner, tent, 3, 0.95);
-    CHECK_NEAR(low, 1.0 - 0.19207294, 1e-7);
-    CHECK_NEAR(high, 1.0 + 2.0 * 0.19207294, 1e-7);
+    CHECK_NEAR(low, 2.0 - 0.19207294, 1e-7);
+    CHECK_NEAR(high, 2.0 + 2.0 * 0.19207294, 1e-7);
+    llm_log_likelihood_profile(&low, &high, corner, tent + 1, 2, 0.95); /* the first is the best */
+    CHECK(low == -(double)INFINITY);
+    CHECK_NEAR(high, 1.0 + 0.19207294, 1e-7);
 }

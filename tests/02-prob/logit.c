@@ -52,6 +52,7 @@ TEST(logit, "slopes by finite differences; the tail of the slope keeps its digit
         CHECK_NEAR((llm_logit_softplus(z + h) - llm_logit_softplus(z - h)) / (2.0 * h), p, 1e-9);
     }
     CHECK_NEAR(llm_logit_expit_slope(80.0) * exp(80.0), 1.0, 1e-12); /* p (1 - p) would be 0 */
+    CHECK(llm_logit_expit_slope(800.0) == 0.0 && llm_logit_expit_slope(-800.0) == 0.0);
 }
 
 TEST(logit, "evidence adds: naive Bayes equals Bayes' rule on the table") {
@@ -89,6 +90,8 @@ TEST(logit, "prior shift equals Bayes' rule; two classes in softmax equal one lo
     const float zero[2] = {0.0f, 1.0f}, minus[2] = {-1.0f, 2.0f};
     CHECK_ASSERTS(llm_logit_prior_shift_classes(rows, 1, 2, zero, now));
     CHECK_ASSERTS(llm_logit_prior_shift_classes(rows, 1, 2, old, minus));
+    llm_logit_prior_shift_classes(rows, 1, 2, old, zero); /* a class that is gone */
+    CHECK(rows[0] == -INFINITY && rows[1] > -INFINITY);
 }
 
 TEST(logit, "pooling: one who is sure outvotes, weights, a veto; centring changes no softmax") {

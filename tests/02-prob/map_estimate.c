@@ -54,6 +54,10 @@ TEST(map_estimate, "conjugate posteriors: mode and mean equal a grid, intervals 
     llm_distribution post;
     llm_map_estimate_conjugate(&post, &prior[0], 0.0, 0.0, 0.0); /* nothing seen, nothing learnt */
     CHECK(post.a == prior[0].a && post.b == prior[0].b);
+    llm_map_estimate_conjugate(&post, &prior[1], 2.0, 0.0, 0.0); /* two spells without an event */
+    CHECK(post.a == 3.0 && post.scale == 0.25);
+    llm_map_estimate_conjugate(&post, &prior[2], 1.0, 2.0, 0.25); /* precisions 1/4 and 4 */
+    CHECK_NEAR(post.loc, (0.25 + 8.0) / 4.25, 1e-15);
     CHECK_ASSERTS(llm_map_estimate_conjugate(&post, &prior[0], 3.0, 4.0, 0.0));
     CHECK_ASSERTS(llm_map_estimate_conjugate(&post, &prior[0], 3.0, -1.0, 0.0));
     CHECK_ASSERTS(llm_map_estimate_conjugate(&post, &prior[1], 3.0, -1.0, 0.0));
@@ -79,7 +83,9 @@ TEST(map_estimate, "a flat prior is the MLE, and 10^5 data drown any prior") {
     const llm_distribution small = {LLM_DISTRIBUTION_GAMMA, 0.5, 0, 0, 2};
     const llm_distribution cauchy = {LLM_DISTRIBUTION_CAUCHY, 0, 0, 0, 1};
     CHECK(llm_map_estimate_mode(&small) == 0.0);
+    const llm_distribution broken = {LLM_DISTRIBUTION_GAMMA, -1, 0, 0, 1};
     CHECK_ASSERTS(llm_map_estimate_mode(&cauchy));
+    CHECK_ASSERTS(llm_map_estimate_mode(&broken));
     CHECK_ASSERTS(llm_map_estimate_conjugate(&post, &cauchy, 1.0, 1.0, 1.0));
 }
 
@@ -207,10 +213,12 @@ TEST(map_estimate, "Laplace's evidence: exact for Gaussians, close for a beta, n
     CHECK_NEAR(cov[0], post.scale * post.scale, 1e-12);
     /* two dimensions: the integral of exp(-theta^T A theta / 2) */
     const double A[4] = {2.0, 0.6, 0.6, 1.0}, saddle[4] = {1.0, 2.0, 2.0, 1.0};
+    const double valley[4] = {1.0, 1.0, 1.0, 1.0};
     CHECK_NEAR(llm_map_estimate_laplace(cov, L, 0.0, A, 2), log(2.0 * acos(-1.0)) - 0.5 * log(1.64),
                1e-12);
     CHECK_NEAR(cov[0], 1.0 / 1.64, 1e-12);
     CHECK(isnan(llm_map_estimate_laplace(cov, L, 0.0, saddle, 2)));
+    CHECK(isnan(llm_map_estimate_laplace(cov, L, 0.0, valley, 2)));
     /* beta(31, 71) integral in p: log B, within 1/(12 n) or so */
     const double k = 30.0, n = 100.0, p = k / n, curvature = n / (p * (1.0 - p));
     const double got =

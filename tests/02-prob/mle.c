@@ -123,6 +123,8 @@ TEST(mle, "closed forms, by hand; invariance; the median splits even samples") {
     CHECK(llm_mle_fit(&d, LLM_DISTRIBUTION_LAPLACE, x, 3, &arena) && d.loc == 2.0);
     CHECK(llm_mle_fit(&d, LLM_DISTRIBUTION_EXPONENTIAL, x, 4, &arena));
     CHECK(d.loc == 0.0 && d.scale == 3.5 && d.kind == LLM_DISTRIBUTION_EXPONENTIAL);
+    const float from_zero[2] = {0.0f, 1.0f};
+    CHECK(llm_mle_fit(&d, LLM_DISTRIBUTION_EXPONENTIAL, from_zero, 2, &arena) && d.scale == 0.5);
     CHECK(llm_mle_fit(&d, LLM_DISTRIBUTION_UNIFORM, x, 4, &arena));
     CHECK(d.loc == 1.0 && d.scale == 6.0);
     /* exponential as a gamma of shape 1: the rate is the reciprocal of the scale, in any form */
@@ -136,6 +138,7 @@ TEST(mle, "closed forms, by hand; invariance; the median splits even samples") {
     CHECK(!llm_mle_fit(&d, LLM_DISTRIBUTION_EXPONENTIAL, below, 2, &arena));
     CHECK(!llm_mle_fit(&d, LLM_DISTRIBUTION_NORMAL, bad, 2, &arena));
     CHECK(!llm_mle_fit(&d, LLM_DISTRIBUTION_NORMAL, same, 0, &arena));
+    CHECK(d.scale == 0.0);
     CHECK(arena.used == 0);
     CHECK_ASSERTS(llm_mle_fit(&d, LLM_DISTRIBUTION_CAUCHY, x, 4, &arena));
     llm_arena_destroy(&arena);

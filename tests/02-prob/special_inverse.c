@@ -41,6 +41,7 @@ TEST(special_inverse, "gamma quantiles equal SciPy's to 2e-13") {
         if (want[i] > 1e-28) CHECK_NEAR(x / want[i], 1.0, 2e-13);
     }
     CHECK(llm_special_inverse_gamma(2.0, 0.0) == 0.0);
+    CHECK(llm_special_inverse_gamma(0.001, 0.1) == 0.0); /* 1e-1000 */
     CHECK(llm_special_inverse_gamma(2.0, 1.0) == (double)INFINITY);
     CHECK(isnan(llm_special_inverse_gamma(2.0, -0.1)) &&
           isnan(llm_special_inverse_gamma(2.0, 2.0)));
@@ -71,6 +72,7 @@ TEST(special_inverse, "beta quantiles equal SciPy's to 2e-13, near both ends") {
         CHECK_NEAR(y / mirror, 1.0, 1e-12);
     }
     double y;
+    CHECK(llm_special_inverse_beta(&y, 0.001, 1.0, 0.1) == 0.0 && y == 1.0); /* 1e-1000 */
     CHECK(llm_special_inverse_beta(&y, 2.0, 3.0, 0.0) == 0.0 && y == 1.0);
     CHECK(llm_special_inverse_beta(&y, 2.0, 3.0, 1.0) == 1.0 && y == 0.0);
     CHECK(isnan(llm_special_inverse_beta(NULL, 2.0, 3.0, 1.5)));

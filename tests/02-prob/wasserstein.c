@@ -8,6 +8,7 @@ static llm_arena ws_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 18;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size);
     return arena;
 }
 static llm_wasserstein_measure ws_measure(const float *x, const float *mass, size_t n) {
@@ -234,7 +235,7 @@ TEST(wasserstein, "normals against samples of them: 40000 pairs by the linear ma
         for (size_t k = 0; k < 4; k++)
             middle[i] += root[i / 2 * 2 + k / 2] * s[4 + k] * root[k % 2 * 2 + i % 2];
     }
-    CHECK(llm_wasserstein_root(mid, middle, 2, &arena, &e));
+    CHECK(llm_wasserstein_root(mid, middle, 2, &arena, &e) && arena.used == 0);
     for (size_t i = 0; i < 4; i++) {
         map[i] = 0.0;
         for (size_t k = 0; k < 4; k++)
@@ -259,7 +260,7 @@ TEST(wasserstein, "what is no measure, or of other mass, or no covariance, is re
                 away[3] = {1.0f, 2.0f, -INFINITY};
     const float half[3] = {0.25f, 0.25f, 0.0f}, less[3] = {0.5f, -0.25f, 0.25f},
                 none[3] = {0, 0, 0}, nan[3] = {NAN, 1, 1}, inf[3] = {INFINITY, 1, 1};
-    const float most[3] = {0.500004f, 0.25f, 0.25f}, more[3] = {0.50002f, 0.25f, 0.25f};
+    const float most[3] = {0.500004f, 0.25f, 0.25f}, more[3] = {0.500015f, 0.25f, 0.25f};
     llm_arena arena = ws_arena();
     llm_error e;
     double cost;
@@ -269,6 +270,7 @@ TEST(wasserstein, "what is no measure, or of other mass, or no covariance, is re
         size_t n;
         const char *text;
     } all[] = {{bad, NULL, 3, "wasserstein: point 1 is not finite"},
+               {nan, NULL, 3, "point 0 is not finite"},
                {away, NULL, 3, "point 2 is not finite"},
                {x, half, 3, "wasserstein: masses"},
                {x, less, 3, "3 points of total mass nan"},
@@ -301,7 +303,12 @@ TEST(wasserstein, "what is no measure, or of other mass, or no covariance, is re
     const llm_wasserstein_measure c1 = ws_measure(x, even, 3), c2 = ws_measure(x, much, 3),
                                   c3 = ws_measure(x, thousand, 3);
     CHECK(llm_wasserstein_1d(&cost, NULL, &c1, &c2, 1.0, &arena, &e));
-    CHECK_FAILS(llm_wasserstein_1d(&cost, NULL, &c1, &c3, 1.0, &arena, &e), e, "masses");
+    CHECK_FAILS(llm_wasserstein_1d(&cost, NULL, &c1, &c3, 1.0, &arena, &e), e,
+                "masses 1000 and 1000.02");
+    const float largest[1] = {FLT_MAX}; /* finite, as point and as mass */
+    const llm_wasserstein_measure top = ws_measure(largest, largest, 1);
+    CHECK(llm_wasserstein_1d(&cost, NULL, &top, &top, 1.0, &arena, &e) && cost == 0.0);
+    CHECK(llm_wasserstein_share(&c1, 3, 1.0) == 0.0 && llm_wasserstein_share(&good, 3, 1.0) == 0.0);
     const double large[4] = {1000, 0, 0, -5e-4}, loss[4] = {1000, 0, 0, -2e-3}, origin[2] = {0, 0};
     CHECK(llm_wasserstein_normal(&cost, origin, large, origin, large, 2, &arena, &e));
     CHECK_FAILS(llm_wasserstein_normal(&cost, origin, loss, origin, large, 2, &arena, &e), e,

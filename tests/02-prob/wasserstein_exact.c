@@ -30,6 +30,7 @@ static double we_solve(double *plan, const double *cost, const float *a, const f
     const llm_wasserstein_measure from = we_masses(a, n), to = we_masses(b, m);
     double *u = doubles(n), *v = doubles(m), total, dual = 0.0, size = 1.0, sum_a = 0.0,
            sum_b = 0.0;
+    for (size_t i = 0; i < n; i++) u[i] = -HUGE_VAL; /* not read */
     CHECK(llm_wasserstein_exact(&total, plan, u, v, cost, &from, &to, &arena, &e));
     CHECK(arena.used == 0);
     for (size_t i = 0; i < n * m; i++) size = fmax(size, fabs(cost[i]));
@@ -167,6 +168,15 @@ TEST(wasserstein_exact,
         }
         CHECK(sum == best);
     }
+    const float at[2] = {0.0f, 2.0f};
+    llm_wasserstein_measure a = we_masses(NULL, 1), b = a;
+    a.x = at, b.x = at + 1;
+    double fourth = 0.0, plan, u, v, left = 1.0, room = 2.0, largest = DBL_MAX;
+    llm_wasserstein_cost(&fourth, &a, &b, 1, 4.0);
+    CHECK(fourth == 16.0);
+    llm_wasserstein_exact_ship(&plan, &u, &v, &left, &room, &fourth, 1, 1, &arena);
+    CHECK(plan == 1.0 && left == 0.0 && room == 1.0 && u == 16.0 && v == 0.0 && arena.used == 0);
+    CHECK(llm_wasserstein_exact_finite(&largest, 1, 1, &e));
     double total = 5.0, none = 0.0;
     CHECK(llm_wasserstein_assign(&total, NULL, &none, 0, 1, &arena, &e) && total == 0.0);
     CHECK_ASSERTS(llm_wasserstein_assign(&total, NULL, &none, 2, 1, &arena, &e));

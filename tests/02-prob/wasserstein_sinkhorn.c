@@ -8,6 +8,7 @@ static llm_arena sk_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 19;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size);
     return arena;
 }
 static llm_wasserstein_measure sk_measure(const float *x, const float *mass, size_t n) {
@@ -145,6 +146,17 @@ TEST(wasserstein_sinkhorn, "a mass of 0 is not there, and its potential is where
     CHECK(llm_wasserstein_sinkhorn(f, g, &rounds, cost, &a, &b, 0.3, 1e-12, &arena, &e));
     llm_wasserstein_sinkhorn_plan(plan, f, g, cost, &a, &b, 0.3);
     CHECK(plan[2] == 0.0 && plan[3] == 0.0 && isfinite(f[1]));
+
+    const float never[2] = {0.0f, 1.0f}, far[2] = {0.0f, 100.0f}, first[2] = {1.0f, 0.0f};
+    const double ways[2] = {0.0, 25.0}, zero[2] = {0.0, 0.0};
+    const llm_wasserstein_measure c = sk_measure(NULL, never, 2);
+    llm_wasserstein_sinkhorn_half(f, zero, &c, 1.0, ways, 2, 1, 1, 0.01);
+    CHECK(f[0] == 25.0); /* however near a mass of 0 is */
+    const llm_wasserstein_measure p = sk_measure(far, first, 2), q = sk_measure(far, first, 2);
+    f[0] = f[1] = 0.0;
+    llm_wasserstein_cost(cost, &p, &q, 1, 2.0);
+    CHECK(llm_wasserstein_sinkhorn(f, g, &rounds, cost, &p, &q, 0.1, 1e-12, &arena, &e));
+    CHECK(llm_wasserstein_sinkhorn_plan(plan, f, g, cost, &p, &q, 0.1) == 0.0 && plan[0] == 1.0);
 }
 
 TEST(wasserstein_sinkhorn,
@@ -226,5 +238,11 @@ TEST(wasserstein_sinkhorn, "bad masses, points and costs are refused, eps must b
     CHECK_FAILS(llm_wasserstein_sinkhorn(f, g, &rounds, cost, &a, &c, 1.0, 1e-6, &arena, &e), e,
                 "masses 1 and 2");
     CHECK(isnan(llm_wasserstein_sinkhorn_plan(NULL, f, g, cost, &a, &c, 1.0)) && arena.used == 0);
+    cost[2] = 1.0;
+    CHECK(isnan(llm_wasserstein_sinkhorn_plan(NULL, f, g, cost, &a, &c, 1.0)));
     CHECK_ASSERTS(llm_wasserstein_sinkhorn_divergence(&value, NULL, &a, &a, 1, 0.0, &arena, &e));
+    const llm_wasserstein_measure p = sk_measure(NULL, NULL, 2), q = sk_measure(NULL, NULL, 2);
+    rounds = 1, f[0] = f[1] = 0.0; /* points are not read; one round may be enough */
+    CHECK(llm_wasserstein_sinkhorn(f, g, &rounds, cost, &p, &q, 1.0, 10.0, &arena, &e));
+    CHECK(rounds == 1 && isfinite(llm_wasserstein_sinkhorn_plan(NULL, f, g, cost, &p, &q, 1.0)));
 }

@@ -257,4 +257,8 @@ TEST(autodiff, "the larger of two: its slope has no slope; nothing is written be
     along[a] = 5.0, along[b] = 7.0;
     llm_autodiff_jvp(along, &t);
     CHECK(along[y] == 7.0);
+    llm_autodiff_create(&t, 2, &arena);
+    const size_t x = llm_autodiff_input(&t, 3.0, 1.0), one = llm_autodiff_pow(&t, x, 0.0);
+    llm_autodiff_grad(bar, &t, one); /* x^0 has no slope, and that has none */
+    CHECK(bar[x].v == 0.0 && bar[x].d == 0.0 && t.node[one].value.v == 1.0);
 }

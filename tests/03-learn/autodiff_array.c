@@ -224,7 +224,8 @@ TEST(autodiff_array, "what does not fit is refused, NaN passes, the kink of relu
     memset(&node, 0, sizeof node);
     node.op = LLM_AUTODIFF_ARRAY_EXP;
     CHECK(llm_autodiff_array_entry(&p, &q, &node, 0.0, 5.0) == 1.0 && p == 1.0 && q == 0.0);
-    CHECK_ASSERTS(OP(EXP, a, b));
+    CHECK_ASSERTS(OP(EXP, a, a));
+    CHECK_ASSERTS(OP(INPUT, a, a));
     CHECK_ASSERTS(MAP(ADD, a));
     CHECK_ASSERTS(llm_autodiff_array_sum(&t, a, 3, 1));
     CHECK_ASSERTS(llm_autodiff_array_sum(&t, a, 1, 2));
@@ -233,6 +234,10 @@ TEST(autodiff_array, "what does not fit is refused, NaN passes, the kink of relu
     llm_autodiff_array_grad(&t, y, NULL);
     const double *d = t.node[a].gradient;
     CHECK(d[0] == 0.0 && d[1] == 0.0 && d[2] == 0.0 && d[3] == 1.0 && d[4] == 1.0);
+    llm_autodiff_array_jvp(&t);
+    CHECK(t.node[y].gradient[0] == 1.0); /* the way forth leaves the way back alone */
+    const size_t whole = llm_autodiff_array_sum(&s, in[0], 2, 3); /* over nothing */
+    for (size_t k = 0; k < 6; k++) CHECK(s.node[whole].value[k] == (double)many[k]);
     while (t.count < t.room) llm_autodiff_array_number(&t, 1.0);
     CHECK_ASSERTS(llm_autodiff_array_number(&t, 1.0));
 }

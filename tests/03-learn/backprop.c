@@ -160,6 +160,7 @@ TEST(backprop, "a step takes no more memory than it says, where the input is the
     const llm_backprop net = {size, 2, LLM_BACKPROP_TANH, LLM_BACKPROP_XENT};
     const size_t bytes = llm_batch_size_bytes(&net, 5);
     llm_arena arena = {(unsigned char *)test_memory(bytes, 1), bytes, 0, 0};
+    memset(arena.memory, 255, arena.size); /* NaN */
     float x[45], y[10] = {0}, w[26], after[26];
     llm_rng rng = llm_rng_seed(4);
     llm_rng_normal_fill(&rng, x, 45);
@@ -172,4 +173,23 @@ TEST(backprop, "a step takes no more memory than it says, where the input is the
     llm_backprop_forward(a, &net, w, x, y, 5);
     llm_backprop_backward(g, NULL, a, &net, w, x, y, 5, &arena);
     for (size_t k = 0; k < 26; k++) CHECK_NEAR(after[k], w[k] - 0.1f * g[k], 1e-6);
+
+    float most[2] = {0.0f, 0.0f}; /* 1/3 in the first layer, 1/sqrt 2 in the second */
+    for (size_t k = 0; k < 26; k++) most[k >= 20] = fmaxf(most[k >= 20], fabsf(w[k]));
+    CHECK(most[0] <= 1.0f / 3.0f && most[0] > 0.25f && most[1] <= 0.70711f && most[1] > 0.34f);
+    const size_t last[3] = {2, 2, 20}; /* and where the output is the widest */
+    const llm_backprop wide = {last, 2, LLM_BACKPROP_TANH, LLM_BACKPROP_MSE};
+    float *many = zeros(llm_backprop_weights(&wide)), *ones = floats(100);
+    for (size_t k = 0; k < 100; k++) ones[k] = 1.0f;
+    const size_t room = llm_batch_size_bytes(&wide, 5);
+    llm_arena exact = {(unsigned char *)test_memory(room, 1), room, 0, 0};
+    CHECK(llm_backprop_step(many, &wide, x, ones, 5, 0.0f, &exact) == 20.0 && exact.peak == room);
+    const size_t three[2] = {1, 3}; /* logits of 1000: a probability of 1, at any place */
+    const llm_backprop single = {three, 1, LLM_BACKPROP_TANH, LLM_BACKPROP_XENT};
+    for (size_t k = 0; k < 3; k++) {
+        float v[6] = {0}, p[3];
+        v[3 + k] = 1000.0f;
+        llm_backprop_forward(p, &single, v, x, NULL, 1);
+        for (size_t i = 0; i < 3; i++) CHECK(p[i] == (i == k ? 1.0f : 0.0f));
+    }
 }

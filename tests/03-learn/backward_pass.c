@@ -98,10 +98,10 @@ TEST(backward_pass, "each operation agrees with differences, broadcast or not") 
             llm_rng_normal_fill(&rng, seed, 40);
             const size_t x = llm_comp_graph_input(&g, "a", z[0], z[1], true);
             const size_t w = llm_comp_graph_input(&g, "b", rb, cb, true);
-            const size_t r = op == LLM_COMP_GRAPH_SUM         ? 1
+            const size_t r = op == LLM_COMP_GRAPH_SUM         ? (s == 2 ? 1 : z[0])
                              : op == LLM_COMP_GRAPH_BROADCAST ? 3
                                                               : z[0] * z[1];
-            const size_t c = op == LLM_COMP_GRAPH_SUM         ? z[1]
+            const size_t c = op == LLM_COMP_GRAPH_SUM         ? (s == 1 ? z[1] : 1)
                              : op == LLM_COMP_GRAPH_BROADCAST ? 4
                                                               : 1;
             const size_t y = llm_comp_graph_shaped(&g, op, x, w, r, c);
@@ -197,7 +197,37 @@ TEST(backward_pass, "fan-out, accumulation, use once, detach, hooks, unused bran
                 "for training");
 }
 
-TEST(backward_pass, "a check fails when the gradient is wrong") {
+TEST(backward_pass, "signs beyond 32 entries; a square is no number; what is counted") {
+    llm_arena arena = bp_arena();
+    llm_comp_graph g;
+    llm_forward_pass f;
+    llm_comp_graph_create(&g, 8, &arena);
+    float x[33], w[15] = {0}, ones[33], dx[33] = {0}, *grad[8] = {NULL};
+    for (size_t k = 0; k < 33; k++) x[k] = k == 32 ? 1.0f : -1.0f, ones[k] = 1.0f;
+    const size_t in = llm_comp_graph_input(&g, "x", 1, 33, true), y = OP(RELU, in, 0);
+    const size_t a = llm_comp_graph_input(&g, "a", 2, 3, true);
+    const size_t b = llm_comp_graph_input(&g, "b", 3, 5, true);
+    const size_t product = OP(MATMUL, a, b);
+    const size_t sum = TO(SUM, product, 1, 5), out[2] = {y, sum};
+    const llm_forward_pass_feed feed[3] = {{in, x, 1, 33}, {a, x, 2, 3}, {b, w, 3, 5}};
+    CHECK(!g.error.message[0] && llm_forward_pass_plan(&f, &g, out, 2, true, &arena, NULL));
+    CHECK(llm_forward_pass_run(&f, feed, 3, NULL));
+    grad[in] = dx;
+    CHECK(llm_backward_pass_run(grad, &f, y, ones, true, NULL, NULL, &arena, NULL));
+    for (size_t k = 0; k < 33; k++) CHECK(dx[k] == (k == 32 ? 1.0f : 0.0f));
+    const size_t before = f.operations; /* the sum: 10; the product: 2 * 3 * 5 for each side */
+    CHECK(llm_backward_pass_run(grad, &f, sum, ones, true, NULL, NULL, &arena, NULL));
+    CHECK(f.operations - before == 10 + 2 * 30);
+
+    llm_comp_graph_create(&g, 8, &arena);
+    const size_t two = llm_comp_graph_input(&g, "two", 2, 2, true), e = OP(EXP, two, 0);
+    const llm_forward_pass_feed only[1] = {{two, x, 2, 2}};
+    CHECK(llm_forward_pass_plan(&f, &g, &e, 1, true, &arena, NULL));
+    CHECK(llm_forward_pass_run(&f, only, 1, NULL));
+    CHECK_ASSERTS(llm_backward_pass_run(grad, &f, e, NULL, true, NULL, NULL, &arena, NULL));
+}
+
+TEST(backward_pass, "a check fails when the gradient is wrong, in any entry") {
     llm_arena arena = bp_arena();
     llm_comp_graph g;
     llm_forward_pass f;
@@ -211,6 +241,19 @@ TEST(backward_pass, "a check fails when the gradient is wrong") {
     CHECK_NEAR(llm_backward_pass_gradcheck(&f, feed, 1, 0, y, seed, 1e-2f, &arena), 1.0 / 3.0,
                1e-4);
     CHECK(!f.ready);
+    for (size_t k = 0; k < 2; k++) { /* only one entry of the gradient is wrong */
+        const float mask[2] = {k == 0 ? 1.0f : 0.0f, k == 1 ? 1.0f : 0.0f};
+        llm_comp_graph_create(&g, 6, &arena);
+        const size_t it = llm_comp_graph_input(&g, "x", 1, 2, true);
+        const size_t part = OP(MUL, OP(DETACH, it, 0), llm_comp_graph_const(&g, "m", mask, 1, 2));
+        const size_t whole = OP(ADD, part, it);
+        llm_forward_pass_feed one[1] = {{it, x, 1, 2}};
+        CHECK(llm_forward_pass_plan(&f, &g, &whole, 1, true, &arena, NULL));
+        const size_t mark = arena.used;
+        CHECK_NEAR(llm_backward_pass_gradcheck(&f, one, 1, 0, whole, seed, 1e-2f, &arena),
+                   1.0 / 3.0, 1e-4);
+        CHECK(arena.used == mark);
+    }
     feed[0].cols = 1; /* not the node's shape: nothing can be run */
     CHECK(llm_backward_pass_gradcheck(&f, feed, 1, 0, y, seed, 1e-2f, &arena) == (double)INFINITY);
 }

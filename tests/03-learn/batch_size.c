@@ -10,6 +10,7 @@ TEST(batch_size, "the variance of a batch is exact: all batches of 8 examples, l
     llm_rng rng = llm_rng_seed(1);
     llm_rng_normal_fill(&rng, g, n * P);
     for (size_t i = 0; i < n * P; i++) g[i] += 0.5f;
+    mean_sq = trace = (double)NAN; /* not read */
     llm_batch_size_stats(&mean_sq, &trace, mean, g, n, P);
     for (size_t k = 0; k < P; k++) {
         double sum = 0.0;
@@ -63,6 +64,7 @@ static void bs_gradient(float *g, const float *x, const float *y, const float *w
                         const size_t *index, size_t B) {
     float xs[BS_N * BS_IN], ys[BS_N * 2], a[BS_N * 8];
     llm_arena arena = {(unsigned char *)test_memory(1 << 14, 1), 1 << 14, 0, 0};
+    memset(arena.memory, 255, arena.size); /* NaN */
     for (size_t b = 0; b < B; b++) {
         memcpy(xs + b * BS_IN, x + index[b] * BS_IN, BS_IN * sizeof(float));
         memcpy(ys + b * 2, y + index[b] * 2, 2 * sizeof(float));
@@ -125,6 +127,8 @@ TEST(batch_size, "two lengths give signal and noise back exactly") {
     llm_batch_size_noise(&mean_sq, &trace, 3.0 + 8.0 / 2.0, 2, 3.0 + 8.0 / 16.0, 16);
     CHECK_NEAR(mean_sq, 3.0, 1e-12);
     CHECK_NEAR(trace, 8.0, 1e-12);
+    llm_batch_size_noise(&mean_sq, &trace, 3.0 + 8.0, 1, 3.0 + 8.0 / 16.0, 16);
+    CHECK_NEAR(mean_sq, 3.0, 1e-12);
     CHECK_ASSERTS(llm_batch_size_noise(&mean_sq, &trace, 1.0, 4, 1.0, 4));
 }
 
@@ -177,6 +181,9 @@ TEST(batch_size, "ragged batches are averaged by their tokens") {
     CHECK_NEAR(llm_batch_size_token_mean(mean, tokens, 4), 32.0 / 16.0, 1e-12);
     CHECK(fabs((2.0 + 4.0 + 1.0) / 3.0 - 2.0) > 0.3); /* what the mean of the means would be */
     CHECK(isnan(llm_batch_size_token_mean(mean, tokens + 2, 1)));
+    const float two[2] = {1.0f, 2.0f};
+    const size_t share[2] = {3, 1};
+    CHECK(llm_batch_size_token_mean(two, share, 2) == 1.25);
 }
 
 TEST(batch_size, "the best constant step of a grid of factors sqrt(2), by hand; flat curvatures") {

@@ -70,6 +70,21 @@ TEST(binary_class,
           5000);
     CHECK(both);
     CHECK_NEAR(b[1], log(1.0 / 3.0), 1e-2);
+    /* large columns bound the step, wherever they stand; so does a large penalty. Two of three
+     * right on both sides of 0: w = log(2) / 10 */
+    const float large[16] = {0, 0, 0, 0, 10, 0, -10, 0, 10, 0, -10, 0, 10, 0, -10, 0};
+    const bool half[8] = {true, false, true, false, true, false, false, true};
+    for (int penalty = 0; penalty < 2; penalty++) {
+        double c[3] = {0, 0, 0}, slope[3] = {0, 0, 0};
+        const double l2 = penalty ? 10.0 : 0.0;
+        CHECK(llm_binary_class_fit(&both, c, large, half, NULL, 8, 2, l2, 1e-9, 5000, &arena) <
+              500);
+        llm_binary_class_loss(slope, c, large, half, NULL, 8, 2, l2);
+        CHECK(fabs(slope[0]) < 1e-8);
+        if (!penalty) CHECK_NEAR(c[0], 0.1 * log(2.0), 1e-8);
+        CHECK(c[0] > 0.01 && fabs(c[1]) < 1e-9 && fabs(c[2]) < 1e-9);
+    }
+    CHECK(llm_binary_class_fit(&both, w, x, y, NULL, N, D, 0.1, 0.0, 3, &arena) == 3);
     /* weights count relative to their sum: 2^-12 times as much changes nothing */
     double w1[3] = {0, 0, 0}, w2[3] = {0, 0, 0};
     float faint[N];
@@ -123,6 +138,14 @@ TEST(binary_class, "the best cut equals brute force over all cuts, ties taken to
         llm_binary_class_threshold(golden("f1/s"), y, 40, LLM_BINARY_CLASS_F1, 0, 0, &arena);
     CHECK_NEAR(cut.value, best[0], 1e-6);
     CHECK(cut.at == best[1]);
+    const float three[3] = {3, 2, 1};
+    const bool between[3] = {false, true, false}; /* one of two negatives is just allowed */
+    const llm_binary_class_cut allowed =
+        llm_binary_class_threshold(three, between, 3, LLM_BINARY_CLASS_NEYMAN, 0.5, 0, &arena);
+    CHECK(allowed.value == 1.0 && allowed.at == 2.0f);
+    const llm_binary_class_cut any = /* all cost the same: the highest */
+        llm_binary_class_threshold(three, between, 3, LLM_BINARY_CLASS_COST, 0, 0, &arena);
+    CHECK(any.value == 0.0 && any.at == INFINITY && arena.used == 0);
     const float bad[2] = {1, NAN}, good[2] = {1, 2};
     const bool mixed[2] = {true, false}, same[2] = {true, true}, never[2] = {false, false};
     CHECK_ASSERTS(llm_binary_class_threshold(bad, mixed, 2, LLM_BINARY_CLASS_F1, 0, 0, &arena));
@@ -135,6 +158,7 @@ TEST(binary_class, "Matthews' correlation and McNemar's test equal scikit-learn 
     const float mcc =
         (float)llm_binary_class_mcc((double)c[0], (double)c[1], (double)c[2], (double)c[3]);
     CHECK_GOLDEN(&mcc, 1, 1e-6f, "mcc/value");
+    CHECK(llm_binary_class_mcc(1, 0, 0, 1) == 1.0);
     CHECK(llm_binary_class_mcc(5, 0, 0, 7) == 1.0 && llm_binary_class_mcc(0, 5, 7, 0) == -1.0);
     CHECK(llm_binary_class_mcc(5, 3, 0, 0) == 0.0 && llm_binary_class_mcc(0, 0, 3, 4) == 0.0);
     float p[6];

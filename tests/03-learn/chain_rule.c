@@ -124,8 +124,11 @@ TEST(chain_rule,
     CHECK(llm_chain_rule_pow2(x, 2.0).ab == 30.0);
     CHECK(llm_chain_rule_pow2(x, 3.0).ab ==
           6.0 * x.v * x.a * x.b + 3.0 * x.v * x.v * x.ab); /* f'' x_a x_b + f' x_ab */
+    const llm_hyperdual at_two = {2.0, 3.0, 5.0, 7.0};
+    CHECK(llm_chain_rule_pow2(at_two, 3.0).ab == 12.0 * 15.0 + 12.0 * 7.0);
     /* the input is the widest, the output too; extents that end where their array does */
     llm_arena tight = {(unsigned char *)test_memory(1 << 10, 1), 1 << 10, 0, 1 << 10};
+    memset(tight.memory, 255, tight.size); /* NaN */
     size_t *extent = (size_t *)test_memory(3, sizeof(size_t));
     for (int turn = 0; turn < 2; turn++) {
         const float wide[40] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,

@@ -53,6 +53,10 @@ TEST(classify, "the shrinkage of correlated columns equals scikit-learn's") {
     for (size_t i = 0; i < N * D; i++) rows[i] = (double)x[i];
     llm_classify_covariance(S, rows, N, D, 0.0);
     const double g = llm_classify_shrinkage(rows, S, N, D);
+    for (size_t i = 0; i < N * D; i++) rows[i] *= 0.0078125; /* the unit does not matter */
+    llm_classify_covariance(shrunk, rows, N, D, 0.0);
+    CHECK_NEAR(llm_classify_shrinkage(rows, shrunk, N, D), g, 1e-12);
+    for (size_t i = 0; i < N * D; i++) rows[i] *= 128.0;
     const float got = (float)g;
     CHECK_GOLDEN(&got, 1, 1e-6f, "lw/g");
     CHECK(g > 0.0 && g < 0.5);
@@ -75,7 +79,12 @@ TEST(classify, "the linear boundary is S^-1 (m1 - m0), halfway between the means
         x[2 * i] = llm_rng_normal(&rng) + 2.0f * (float)label[i];
         x[2 * i + 1] = 0.5f * x[2 * i] + llm_rng_normal(&rng);
     }
+    const size_t before = arena.used;
+    CHECK(llm_classify_fit(&m, x, label, N / 2, D, 2, true, 0.0, &arena, &e));
+    const size_t after = arena.used; /* the model stays, the rows do not */
     CHECK(llm_classify_fit(&m, x, label, N, D, 2, true, 0.0, &arena, &e));
+    CHECK(arena.used - after == after - before);
+    CHECK(m.log_prior[0] == log(0.5) && m.log_prior[1] == log(0.5));
     double w[2] = {m.mean[2] - m.mean[0], m.mean[3] - m.mean[1]};
     llm_cholesky_solve(w, m.L, D, 1);
     for (double along = -2.0; along <= 2.0; along += 0.5) {
@@ -137,8 +146,15 @@ TEST(classify, "decisions: costs 10 to 1 cut at 1/11; ties; what has no answer i
     llm_classify_decide(action, &risk, p, cost, 2, 2, 2);
     CHECK(action[0] == 1 && action[1] == 0);
     CHECK_NEAR(risk, (0.9 + 0.8) / 2.0, 1e-6);
-    const float same[2] = {1, 1};
+    const float same[2] = {1, 1}, unknown[2] = {NAN, NAN};
     llm_classify_decide(action, NULL, p, same, 1, 1, 2);
+    CHECK(action[0] == 0);
+    action[0] = 5, risk = 7.0;
+    llm_classify_decide(action, &risk, p, cost, 1, 2, 1); /* one action */
+    CHECK(action[0] == 0);
+    CHECK_NEAR(risk, 1.0, 1e-6);
+    action[0] = 5;
+    llm_classify_decide(action, NULL, unknown, cost, 1, 2, 2);
     CHECK(action[0] == 0);
     CHECK_ASSERTS(llm_classify_decide(action, NULL, p, same, 1, 1, 0));
 
@@ -147,7 +163,7 @@ TEST(classify, "decisions: costs 10 to 1 cut at 1/11; ties; what has no answer i
     llm_classify_model m;
     const float x[8] = {0, 0, 1, 1, 5, 6, 7, 9};
     const int label[4] = {0, 0, 1, 1}, gap[4] = {0, 0, 2, 2}, high[4] = {0, 0, 1, 2},
-              low[4] = {0, -1, 1, 1};
+              low[4] = {0, -1, 1, 1}, first[4] = {2, 0, 1, 1};
     CHECK_FAILS(llm_classify_fit(&m, x, gap, 4, 2, 3, true, 0, &arena, &e), e,
                 "class 1 has no example");
     CHECK_FAILS(llm_classify_fit(&m, x, label, 4, 2, 2, false, 0, &arena, &e), e,
@@ -159,6 +175,8 @@ TEST(classify, "decisions: costs 10 to 1 cut at 1/11; ties; what has no answer i
     CHECK(llm_classify_fit(&m, line, label, 4, 2, 2, true, -1, &arena, &e));
     CHECK_ASSERTS(llm_classify_fit(&m, x, high, 4, 2, 2, true, 0, &arena, &e));
     CHECK_ASSERTS(llm_classify_fit(&m, x, low, 4, 2, 2, true, 0, &arena, &e));
+    CHECK_ASSERTS(llm_classify_fit(&m, x, first, 4, 2, 2, true, 0, &arena, &e));
+    CHECK(llm_classify_fit(&m, line, label, 4, 2, 2, true, 1.0, &arena, &e));
     CHECK_ASSERTS(llm_classify_fit(&m, x, label, 4, 2, 2, true, 1.1, &arena, &e));
     const double round[6] = {1, 0, -1, 0, 0, 0}, zero[1] = {0};
     double S[4];

@@ -54,11 +54,18 @@ TEST(cluster_score, "names do not matter; groupings that say nothing; chance is 
         llm_cluster_score_table(table, u, v, N, 5, 5);
         CHECK_NEAR(llm_cluster_score_ari(table, 5, 5), 0.0, 0.02);
     }
-    const float x[4] = {0, 1, 10, 10}, equal[4] = {1, 1, 1, 1};
+    const double single[1] = {1.0}, row[4] = {2.0, 3.0, 0.0, 0.0}, column[4] = {2.0, 0.0, 3.0, 0.0};
+    CHECK(llm_cluster_score_ari(single, 1, 1) == 1.0); /* one point, and groups without a member */
+    CHECK_NEAR(llm_cluster_score_nmi(row, 2, 2), 0.0, 1e-15);
+    CHECK_NEAR(llm_cluster_score_nmi(column, 2, 2), 0.0, 1e-15);
+    const float x[4] = {0, 1, 10, 10}, near[4] = {0, 0.03125f, 0.3125f, 0.3125f};
+    const float equal[4] = {1, 1, 1, 1};
     const int alone[4] = {0, 0, 1, 2};
     /* 0: a 1, b 10; 1: a 1, b 9; the two others are alone */
     CHECK_NEAR(llm_cluster_score_silhouette(x, alone, 4, 1, 3, &arena), (0.9 + 8.0 / 9.0) / 4.0,
                1e-12);
+    CHECK_NEAR(llm_cluster_score_silhouette(near, alone, 4, 1, 3, &arena), (0.9 + 8.0 / 9.0) / 4.0,
+               1e-12); /* the unit does not matter */
     CHECK(llm_cluster_score_silhouette(equal, a, 4, 1, 2, &arena) == 0.0);
     CHECK_ASSERTS(llm_cluster_score_silhouette(x, one, 4, 1, 1, &arena));
     CHECK_ASSERTS(llm_cluster_score_silhouette(x, bad, 4, 1, 3, &arena));

@@ -149,6 +149,10 @@ TEST(comp_graph_eval, "folding computes what reads only constants, and leaves th
     const size_t gap = llm_comp_graph_op(&g, LLM_COMP_GRAPH_SUB, d, c);
     CHECK(llm_comp_graph_eval_fold(&g, &arena) == 1);
     CHECK(g.node[gap].data[0] == 6.0f && g.node[gap].data[1] == 3.0f);
+    CHECK(g.node[gap].in[0] == LLM_COMP_GRAPH_NONE && g.node[gap].in[1] == LLM_COMP_GRAPH_NONE);
+    llm_comp_graph_op(&g, LLM_COMP_GRAPH_ADD, d, c);
+    g.count--; /* what stands behind the graph is none of its nodes */
+    CHECK(llm_comp_graph_eval_fold(&g, &arena) == 0);
 
     /* 32 signs take one word */
     llm_comp_graph_create(&g, 2, &arena);

@@ -6,7 +6,7 @@
 enum { MOST = 64 };
 static llm_arena cp_arena(void) {
     llm_arena arena = {(unsigned char *)test_memory(1 << 17, 1), 1 << 17, 0, 1 << 17};
-    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
+    memset(arena.memory, 85, arena.size); /* no node; and the first take poisons the rest */
     return arena;
 }
 
@@ -247,8 +247,22 @@ TEST(comp_graph_plan, "lives and places by hand, in arrays that are exactly long
         size_t many[40], same[40];
         memset(dirty.memory, 0x11, dirty.size);
         llm_comp_graph_create(&h, 40, &dirty);
-        for (size_t i = 0; i < n; i++) llm_comp_graph_input(&h, "x", 1, 1 + i, true);
-        CHECK(llm_comp_graph_order(many, &h, &dirty, &error));
+        for (size_t i = 0; i < n; i++) many[i] = llm_comp_graph_input(&h, "x", 1, 1 + i, true);
         CHECK(llm_comp_graph_plan_share(same, &h, many, &dirty) == 0);
     }
+}
+
+TEST(comp_graph_plan, "lives by hand: read last, kept to the end, from their own position on") {
+    llm_arena arena = cp_arena();
+    llm_comp_graph g;
+    llm_comp_graph_create(&g, 4, &arena);
+    const size_t x = llm_comp_graph_input(&g, "x", 1, 1, true);
+    const size_t a = llm_comp_graph_op(&g, LLM_COMP_GRAPH_EXP, x, 0);
+    const size_t b = llm_comp_graph_op(&g, LLM_COMP_GRAPH_TANH, a, 0);
+    llm_comp_graph_op(&g, LLM_COMP_GRAPH_ADD, a, b);
+    const size_t order[4] = {0, 1, 2, 3}, want[4] = {4, 3, 3, 4};
+    const bool used[4] = {true, true, true, true}, keep[4] = {true, false, false, true};
+    size_t first[4], last[4];
+    llm_comp_graph_plan_life(first, last, &g, order, used, keep);
+    for (size_t i = 0; i < 4; i++) CHECK(first[i] == i && last[i] == want[i]);
 }

@@ -1,6 +1,11 @@
 /* @csv */
 #include "../test.h"
 
+/* malloc that runs out after a number of calls */
+static int csv_calls = 1 << 30;
+static void *csv_malloc(size_t size) { return csv_calls-- > 0 ? malloc(size) : NULL; }
+#define malloc csv_malloc
+
 #include "../../llm.h"
 
 /* Python's csv module is compared with in csv_column.c: a csv.py here would hide it from all
@@ -36,6 +41,7 @@ TEST(csv, "by hand: ends of lines, blanks, missing values, quotes that make a te
     CSV_SHOWS("a", "a/");
     CSV_SHOWS(",", "-|-/");
     CSV_SHOWS("a\n\n1\n\r\n\n2\n", "a/1/2/"); /* empty lines are no rows */
+    CSV_SHOWS("a\r\n\r\n12", "a/12/");
     CSV_SHOWS("a,b,c\n,,\n", "a|b|c/-|-|-/");
     CSV_SHOWS("a,b\n1,", "a|b/1|-/");
     CSV_SHOWS("a,b\n\"\",\n", "a|b/|-/");
@@ -61,6 +67,7 @@ TEST(csv, "what is wrong is said with its line") {
     llm_csv t;
     llm_error e;
     CHECK_FAILS(csv_text(&t, "", &e), e, "line 1: no header");
+    CHECK_FAILS(llm_csv_parse(&t, NULL, 0, ',', &e), e, "line 1: no header");
     CHECK_FAILS(csv_text(&t, "\n\r\n", &e), e, "no header");
     CHECK_FAILS(csv_text(&t, "a,b\n1,2\n3\n", &e), e, "line 3: 1 fields, the header has 2");
     CHECK_FAILS(csv_text(&t, "a,b\n\"x\n\",2,3\n", &e), e, "line 2: 3 fields, the header has 2");
@@ -81,6 +88,11 @@ TEST(csv, "what is wrong is said with its line") {
     CHECK_ASSERTS(llm_csv_parse(&t, "a", 1, '\r', &e));
     CHECK_ASSERTS(llm_csv_parse(&t, "a", 1, 0, &e));
     CHECK(!csv_text(&t, "", NULL));
+    for (int calls = 0; calls < 3; calls++) {
+        csv_calls = calls;
+        CHECK_FAILS(llm_csv_parse(&t, "a", 1, ',', &e), e, "CSV: out of memory");
+        CHECK(!t.cell && !t.line && !t.memory);
+    }
 }
 
 TEST(csv, "files") {
@@ -90,6 +102,7 @@ TEST(csv, "files") {
     CHECK(llm_file_write(path, "a;b\n1;2\n", 8, &e) && llm_csv_read(&t, path, ';', &e));
     CHECK(t.rows == 1 && t.columns == 2 && strcmp(t.cell[3], "2") == 0);
     llm_csv_free(&t);
+    memset(&t, 255, sizeof t);
     CHECK_FAILS(llm_csv_read(&t, test_path("none.csv"), ',', &e), e, "none.csv: cannot be opened");
     CHECK(!t.cell && !t.line && !t.memory);
 }

@@ -48,12 +48,13 @@ TEST(csv_column, "numbers, missing ones and categories equal pandas") {
 
 TEST(csv_column, "what is a number") {
     const char *good[] = {
-        "0", "-0", "+1", "1.", ".5", "-.5e+2", "007", "1e-60", "3.4028234663852886e38", "1E2"};
-    const float want[] = {0, 0, 1, 1, 0.5f, -50, 7, 0, FLT_MAX, 100};
+        "0",   "-0", "+1", "1.", ".5", "-.5e+2", "007", "1e-60", "3.4028234663852886e38",
+        "1E2", "1e9"};
+    const float want[] = {0, 0, 1, 1, 0.5f, -50, 7, 0, FLT_MAX, 100, 1e9f};
     const char *bad[] = {"",     "-",   "+",     ".",      "e5",     "1e",   "1e+",
                          "1e+x", "1 ",  " 1",    "1,5",    "0x1",    "inf",  "nan",
                          "--1",  "+-1", "1.2.3", "3.5e38", "-1e999", "1e5x", "12a"};
-    for (size_t i = 0; i < 10; i++) {
+    for (size_t i = 0; i < 11; i++) {
         float x = NAN;
         CHECK(llm_csv_number(&x, good[i]) && x == want[i]);
     }

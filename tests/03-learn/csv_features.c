@@ -55,6 +55,11 @@ TEST(csv_features, "the first known value decides what a column is, and the rest
     CHECK(f.x[1] == 0.0f && f.x[2] == 1.0f && f.x[9] == 1.0f);
     llm_csv_features_free(&f);
     llm_csv_free(&t);
+    t = cf_table(",b\n1,\n2,x\n"); /* only the last value is known; a column without a name */
+    CHECK(llm_csv_features_number(&t, 0) && !llm_csv_features_number(&t, 1));
+    CHECK(llm_csv_features_read(&f, &t, NULL, 9, &e) && f.d == 1 && !*f.name[0]);
+    llm_csv_features_free(&f);
+    llm_csv_free(&t);
     t = cf_table("id,age\na,30\nb,31\n\nc,12a\n");
     CHECK_FAILS(llm_csv_features_read(&f, &t, NULL, 9, &e), e,
                 "CSV, line 5, column 'age': '12a' is no number");

@@ -32,6 +32,9 @@ TEST(early_stopping, "scripted curves stop where they should and give back the b
     const float b[5] = {4, 3.5f, 3.25f, 3.0f, 2.0f};
     llm_early_stopping_init(&s, 2, 0.5f, 0, false);
     CHECK(es_run(&s, b, 5, w) == 5 && s.best_step == 4);
+    const float nearly[3] = {4, 3.75f, 4};
+    llm_early_stopping_init(&s, 9, 0.5f, 0, false);
+    CHECK(es_run(&s, nearly, 3, w) == 3 && s.best == 4.0f && s.waited == 2);
     llm_early_stopping_init(&s, 3, 0.5f, 0, false);
     CHECK(es_run(&s, b, 3, w) == 3 && s.best == 3.25f && s.best_step == 2);
 

@@ -193,3 +193,43 @@ TEST(forward_pass, "outputs outlive what runs after them; 32 signs fit into one 
         }
     }
 }
+
+TEST(forward_pass, "33 words of signs, a softmax that is kept, what is counted, a node outside") {
+    enum { N = 33 * 32 };
+    llm_arena arena = fp_arena();
+    llm_comp_graph g;
+    llm_forward_pass f;
+    float x[2][N], one[N], dx[N] = {0}, *to[5] = {dx, NULL, NULL, NULL, NULL};
+    for (size_t k = 0; k < N; k++) x[0][k] = k < 1024 ? -1.0f : 1.0f, x[1][k] = -1.0f, one[k] = 1;
+    llm_comp_graph_create(&g, 5, &arena);
+    size_t in[2], relu[2];
+    for (size_t k = 0; k < 2; k++) in[k] = llm_comp_graph_input(&g, "x", 1, N, true);
+    for (size_t k = 0; k < 2; k++) relu[k] = llm_comp_graph_op(&g, LLM_COMP_GRAPH_RELU, in[k], 0);
+    const size_t both = llm_comp_graph_op(&g, LLM_COMP_GRAPH_ADD, relu[0], relu[1]);
+    CHECK(llm_forward_pass_plan(&f, &g, &both, 1, true, &arena, NULL));
+    CHECK(!f.ready && f.saved == 2 * 33 * 4);
+    const llm_forward_pass_feed feed[2] = {{in[0], x[0], 1, N}, {in[1], x[1], 1, N}};
+    CHECK(llm_forward_pass_run(&f, feed, 2, NULL) && f.operations == 3 * N);
+    CHECK(llm_backward_pass_run(to, &f, both, one, false, NULL, NULL, &arena, NULL));
+    for (size_t k = 0; k < N; k++) CHECK(dx[k] == (k < 1024 ? 0.0f : 1.0f));
+
+    llm_comp_graph_create(&g, 8, &arena);
+    const float label[2] = {0, 2}, row[3] = {1, 2, 3};
+    const size_t z = llm_comp_graph_input(&g, "z", 2, 3, true);
+    const size_t t = llm_comp_graph_input(&g, "t", 2, 1, false);
+    const size_t b = llm_comp_graph_const(&g, "b", row, 1, 3);
+    const size_t sum = llm_comp_graph_op(&g, LLM_COMP_GRAPH_ADD, b, z);
+    const size_t loss = llm_comp_graph_op(&g, LLM_COMP_GRAPH_XENT, sum, t);
+    llm_comp_graph_input(&g, "beyond", 1, 1, false);
+    g.count--; /* it stands behind the graph */
+    CHECK(llm_forward_pass_plan(&f, &g, &loss, 1, true, &arena, NULL));
+    const llm_forward_pass_feed two[2] = {{z, x[0], 2, 3}, {t, label, 2, 1}};
+    CHECK(llm_forward_pass_run(&f, two, 2, NULL) && f.operations == 6 + 6);
+    for (size_t r = 0; r < 2; r++) {
+        const float *p = f.softmax[loss] + 3 * r;
+        CHECK_NEAR(p[0] + p[1] + p[2], 1.0f, 1e-6);
+        CHECK_NEAR(p[2], 1.0 / (1.0 + exp(-1.0) + exp(-2.0)), 1e-6);
+    }
+    const llm_forward_pass_feed outside = {g.count, x[0], 1, 1};
+    CHECK_ASSERTS(llm_forward_pass_run(&f, &outside, 1, NULL));
+}

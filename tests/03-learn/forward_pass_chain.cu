@@ -45,3 +45,21 @@ TEST(forward_pass_chain,
         llm_arena_destroy(&arena);
     }
 }
+
+TEST(forward_pass_chain, "a rectified -0 keeps its sign, and NaN passes") {
+    llm_arena arena;
+    llm_comp_graph g;
+    llm_forward_pass_chain chain;
+    CHECK(llm_arena_create(&arena, 1 << 12));
+    llm_comp_graph_create(&g, 4, &arena);
+    const size_t x = llm_comp_graph_input(&g, "x", 1, 3, true);
+    const size_t y = llm_comp_graph_op(&g, LLM_COMP_GRAPH_RELU, x, 0);
+    CHECK(llm_forward_pass_chain_build(&chain, &g, y, &arena));
+    const float at[3] = {-0.0f, NAN, -1.0f};
+    float got[3], *d_y = to_device<float>(NULL, 3);
+    const float *device[1] = {to_device(at, 3)};
+    CHECK(llm_cuda_forward_pass_chain_run(d_y, &chain, device, 0) == cudaSuccess);
+    from_device(got, d_y, 3);
+    CHECK(got[0] == 0.0f && signbit(got[0]) && isnan(got[1]) && got[2] == 0.0f);
+    llm_arena_destroy(&arena);
+}

@@ -228,6 +228,26 @@ TEST(hyperparameter, "one candidate: a good trial with noise of 1 / (good + 1), 
         other += floor(5.0 * u[1]) != 3.0 ? 1.0 / DRAWS : 0.0;
         mean += u[2] / DRAWS;
     }
+    for (size_t k = 0; k < 20; k++) { /* two candidates: the better one by its densities */
+        llm_rng again = rng;
+        bool best[N], rest[N];
+        double at[2] = {0, 0}, score[2];
+        for (size_t i = 0; i < 2 * N; i++) trial[i] = (double)llm_rng_uniform(&again);
+        for (size_t i = 0; i < N; i++) best[i] = i < 4, rest[i] = !best[i];
+        rng = again;
+        llm_hyperparameter_tpe(u, trial, loss, N, space, 1, 0.2, 2, N, &rng, &arena);
+        llm_hyperparameter_random(at, 1, &again);
+        for (size_t c = 0; c < 2; c++) {
+            const size_t pick = llm_rng_below(&again, 5);
+            at[c] = (double)llm_rng_uniform(&again);
+            if (pick < 4) do
+                    at[c] = trial[pick] + (double)llm_rng_normal(&again) / 5.0;
+                while (at[c] < 0.0 || at[c] >= 1.0);
+            score[c] = llm_hyperparameter_parzen(at[c], trial, best, N, 1, 0, &space[0]) -
+                       llm_hyperparameter_parzen(at[c], trial, rest, N, 1, 0, &space[0]);
+        }
+        CHECK(u[0] == (score[1] > score[0] ? at[1] : at[0]));
+    }
     CHECK_NEAR(other, 0.2 * 0.8, 4.0 * sqrt(0.16 * 0.84 / DRAWS));
     CHECK_NEAR(mean, 0.8 * 0.2 * sqrt(2.0 / acos(-1.0)) + 0.2 * 0.5, 4.0 * 0.21 / sqrt(DRAWS));
 }

@@ -80,6 +80,9 @@ TEST(lasso,
         for (size_t i = 0; i < N; i++) ols += (double)(x[i * D + j] * y[i]) / N;
         CHECK_NEAR(w[j], ols > 0.1 ? ols - 0.1 : ols < -0.1 ? ols + 0.1 : 0.0, 1e-6);
     }
+    const double level[2] = {0.1, 0.1};
+    llm_lasso_path(w + D, &p, level, 2, NULL, 1e-15, &arena);
+    for (size_t j = 0; j < 2 * D; j++) CHECK_NEAR(w[D + j], w[j % D], 1e-12);
     const double rising[2] = {0.1, 0.2}, none[1] = {0.0};
     CHECK_ASSERTS(llm_lasso_path(w, &p, rising, 2, NULL, 1e-14, &arena));
     CHECK_ASSERTS(llm_lasso_path(w, &p, none, 1, NULL, 1e-14, &arena));
@@ -146,7 +149,9 @@ TEST(lasso,
         for (size_t l = 0; l < L; l++)
             CHECK(llm_lasso_kkt(corr, w + l * D, &p, lam[l], &arena) < 1e-8);
         for (size_t j = 0; j < D; j++) scale[j] = 2.0; /* twice the penalty everywhere */
+        half[3 * D] = 7.0;
         llm_lasso_path(half, &p, lam, 3, scale, 1e-14, &arena);
+        CHECK(half[3 * D] == 7.0); /* not one more */
         llm_lasso_path(w, &p, twice, 3, NULL, 1e-14, &arena);
         for (size_t j = 0; j < 3 * D; j++) CHECK_NEAR(half[j], w[j], 1e-7);
         for (size_t j = 0; j < D; j++)
@@ -178,6 +183,11 @@ TEST(lasso, "FISTA finds the curvature that one row makes, in twice the largest 
         llm_lasso_fista(f, &p, lam[0], 20000, &arena);
         for (size_t j = 0; j < 2; j++) CHECK_NEAR(f[j], w[j], 1e-6);
     }
+    const float three[3] = {10, 10, 10}, target[1] = {1}; /* three times that of a column */
+    double f[3] = {0.03, 0.02, -0.01}, corr[3];
+    const llm_regularization_data p = llm_regularization_center(three, target, 1, 3, false, &arena);
+    llm_lasso_fista(f, &p, 0.01, 2000, &arena);
+    CHECK(llm_lasso_kkt(corr, f, &p, 0.01, &arena) < 1e-9);
 }
 
 TEST(lasso, "one step of FISTA by hand, from a coefficient of 1; a path from below the top") {
@@ -185,7 +195,15 @@ TEST(lasso, "one step of FISTA by hand, from a coefficient of 1; a path from bel
     const float one[1] = {1}, zero[1] = {0};
     double w[1] = {1};
     const llm_regularization_data p = llm_regularization_center(one, zero, 1, 1, false, &arena);
+    double corr[1];
+    llm_lasso_kkt(corr, w, &p, 0.25, &arena);
+    CHECK(corr[0] == -1.0);
+    llm_lasso_fista(w, &p, 0.25, 0, &arena); /* no step */
+    CHECK(w[0] == 1.0);
     llm_lasso_fista(w, &p, 0.25, 1, &arena);
+    CHECK(w[0] == 0.0);
+    const llm_regularization_data flat = llm_regularization_center(zero, one, 1, 1, false, &arena);
+    llm_lasso_fista(w, &flat, 0.25, 1, &arena); /* nothing to divide by */
     CHECK(w[0] == 0.0);
 
     enum { N = 30, D = 10 };

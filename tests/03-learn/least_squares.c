@@ -180,6 +180,7 @@ TEST(least_squares,
 
 TEST(least_squares, "a column of 1e-25 counts as much as any other") {
     llm_arena arena = {(unsigned char *)test_memory(1 << 12, 1), 1 << 12, 0, 0};
+    memset(arena.memory, 255, arena.size); /* NaN */
     const float x[8] = {1, 1e-25f, 2, -1e-25f, 3, 1e-25f, 5, 2e-25f}, y[4] = {3, 0, 5, 9};
     double w[2]; /* y = x + 2 (second / 1e-25) */
     CHECK(llm_least_squares_fit(w, x, y, NULL, 4, 2, false, &arena) == 2);

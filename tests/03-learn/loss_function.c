@@ -99,6 +99,8 @@ TEST(loss_function,
     /* (m - 1)^2 is calibrated; e^m - m is convex and level at 0, where it should fall */
     CHECK(llm_loss_function_calibrated(&convex, LLM_LOSS_FUNCTION_SQUARED, 0) && convex);
     CHECK(!llm_loss_function_calibrated(&convex, LLM_LOSS_FUNCTION_POISSON, 0) && convex);
+    CHECK(!llm_loss_function_calibrated(&convex, LLM_LOSS_FUNCTION_RAMP, 4) && !convex);
+    CHECK(llm_loss_function_calibrated(&convex, LLM_LOSS_FUNCTION_RAMP, 10)); /* bent at -9 */
 }
 
 TEST(loss_function,

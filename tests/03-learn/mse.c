@@ -139,6 +139,8 @@ TEST(mse, "streams of one and of none, one target") {
     llm_mse_stream a = {0.0, 0.0, 0.0}, b = {0.0, 0.0, 0.0};
     const llm_mse_stream none = {0.0, 0.0, 0.0};
     const float one[1] = {1}, zero[1] = {0};
+    llm_mse_stream_merge(&b, &none); /* nothing into nothing */
+    CHECK(b.count == 0.0 && b.mean == 0.0 && b.sum_sq == 0.0);
     llm_mse_stream_add(&a, 1.0), llm_mse_stream_add(&a, 3.0), llm_mse_stream_add(&b, 8.0);
     llm_mse_stream_merge(&a, &b);
     CHECK_NEAR(a.count, 3.0, 0.0);

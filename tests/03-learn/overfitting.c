@@ -37,6 +37,7 @@ static void of_curves(double *train, double *test, uint64_t first, size_t seeds)
     enum { n = 20, m = 400 };
     double all[2][DEGREES][16];
     llm_arena arena = {(unsigned char *)test_memory(1 << 18, 1), 1 << 18, 0, 0};
+    memset(arena.memory, 255, arena.size); /* NaN */
     for (size_t s = 0; s < seeds; s++) {
         llm_rng rng = llm_rng_seed(first + s);
         float x[n], y[n], xt[m], yt[m];
@@ -80,6 +81,7 @@ TEST(overfitting, "fits that are not determined are refused") {
     const float x[3] = {-0.5f, 0.1f, 0.7f}, twice[3] = {0.2f, 0.2f, 0.7f}, y[3] = {1, 2, 3};
     double train[4], test[4];
     llm_arena arena = {(unsigned char *)test_memory(1 << 14, 1), 1 << 14, 0, 0};
+    memset(arena.memory, 255, arena.size); /* NaN */
     CHECK(llm_overfitting_poly(train, test, x, y, 3, x, y, 3, 2, &arena));
     CHECK_NEAR(train[2], 0.0, 1e-12); /* three points, a parabola */
     CHECK_NEAR(train[0], 2.0 / 3.0, 1e-12);
@@ -129,6 +131,8 @@ TEST(overfitting,
     size_t zeros_ = 0; /* all outputs equal: the first class is the guess */
     for (size_t i = 0; i < N; i++) zeros_ += y[2 * i] == 1.0f;
     CHECK_NEAR(llm_overfitting_accuracy(&net, nothing, x, y, N, &arena), (double)zeros_ / N, 1e-12);
+    for (size_t i = 0; i < 2 * N; i++) y[i] = 0.5f; /* and of equal targets it is the truth */
+    CHECK(llm_overfitting_accuracy(&net, nothing, x, y, N, &arena) == 1.0);
     llm_arena_destroy(&arena);
 }
 

@@ -14,6 +14,10 @@ TEST(overfitting_adaptive, "Laplace noise has mean 0, mean size b, and the right
     CHECK_NEAR(sum, 0.0, 4.0 * 0.5 * sqrt(2.0 / n));
     CHECK_NEAR(size, 0.5, 4.0 * 0.5 / sqrt((double)n));
     CHECK_NEAR(tail, exp(-2.0), 4.0 * sqrt(0.135 * 0.865 / n));
+    rng.used = 0, rng.word[0] = 0; /* the ends: 2^-32 of the mass on either side */
+    CHECK_NEAR(llm_overfitting_adaptive_laplace(1.0, &rng), -32.0 * log(2.0), 1e-6);
+    rng.used = 0, rng.word[0] = UINT32_MAX;
+    CHECK_NEAR(llm_overfitting_adaptive_laplace(1.0, &rng), 32.0 * log(2.0), 1e-6);
 }
 
 TEST(overfitting_adaptive,
@@ -144,7 +148,8 @@ TEST(overfitting_adaptive, "moments of one example; a feature of no correlation 
     float w[2];
     llm_overfitting_adaptive_moments(m, x, y, 1, 2);
     CHECK(m[0] == -3.0 && m[1] == 2.0);
-    const double train[2] = {0.0, 0.2}, holdout[2] = {0.5, 0.1};
+    const double train[2] = {0.0, 0.2}, holdout[2] = {0.5, 0.1}, zero[2] = {0.5, 0.0};
+    CHECK(llm_overfitting_adaptive_screen(w, train, zero, 2, 0.0) == 0);
     CHECK(llm_overfitting_adaptive_screen(w, train, holdout, 2, 0.0) == 1);
     CHECK(w[0] == 0.0f && w[1] == 1.0f);
 }

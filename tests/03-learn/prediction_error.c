@@ -75,6 +75,7 @@ TEST(prediction_error, "the shortcut equals n fits that leave one out, without a
     const float twice[8] = {1, 1, 2, 2, 3, 3, 5, 5};
     CHECK(!llm_prediction_error_residuals(&e, twice, y, 4, 2, true, &arena) && arena.used == 0);
     CHECK(isnan(llm_prediction_error_breusch_pagan(e.residual, twice, 4, 2, &arena)));
+    CHECK(llm_prediction_error_residuals(&e, x, y, 4, 1, false, &arena)); /* one coefficient */
     CHECK_ASSERTS(llm_prediction_error_residuals(&e, x, y, 4, 3, true, &arena));
     CHECK_ASSERTS(llm_prediction_error_residuals(&e, NULL, y, 4, 0, false, &arena));
 }
@@ -131,4 +132,6 @@ TEST(prediction_error, "bias and variance by hand; the .632 estimate") {
     CHECK_ASSERTS(llm_prediction_error_biasvar(f_hat, f, 0.5, 1, 2));
     CHECK_ASSERTS(llm_prediction_error_biasvar(f_hat, f, 0.5, 2, 0));
     CHECK_NEAR(llm_prediction_error_632(1.0, 2.0), 1.632, 1e-12);
+    CHECK_NEAR(llm_prediction_error_632(0.5, 0.0), 0.184, 1e-12);
+    CHECK_NEAR(llm_prediction_error_biasvar(f_hat, f, 0.5, 2, 1).noise, 0.5, 0.0);
 }

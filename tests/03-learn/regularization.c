@@ -92,7 +92,16 @@ TEST(regularization, "one column by hand, dead columns, columns left out, no pen
     const bool second[2] = {false, true};
     llm_regularization_elasticnet(w, &p, 0.0, 0.5, second, 1e-14, 100, &arena);
     CHECK(w[0] == 0.0);
+    const size_t used = arena.used;
+    CHECK(llm_regularization_elasticnet(w, &p, 1.0, 1.0, NULL, 1e-14, 0, &arena) == 0);
+    CHECK(w[0] == 0.0);
     CHECK(llm_regularization_elasticnet(w, &p, 1.0, 1.0, NULL, 1e-14, 1, &arena) == 1);
+    CHECK_NEAR(w[0], 25.0 / 14.0, 1e-12);
+    llm_regularization_elasticnet(w, &p, 2.0, 0.0, NULL, 1e-14, 100, &arena); /* ridge alone */
+    CHECK_NEAR(w[0], 1.4, 1e-12);
+    CHECK(arena.used == used);
+    const llm_regularization_data one = llm_regularization_center(x, y, 1, 2, true, &arena);
+    CHECK(one.y[0] == 0.0 && one.y_mean == 2.0 && one.x[0] == 0.0 && one.norm[0] == 0.0);
     CHECK_ASSERTS(llm_regularization_elasticnet(w, &p, -1.0, 0.5, NULL, 1e-14, 100, &arena));
     CHECK_ASSERTS(llm_regularization_elasticnet(w, &p, 1.0, 1.5, NULL, 1e-14, 100, &arena));
     CHECK_ASSERTS(llm_regularization_elasticnet(w, &p, 1.0, -0.5, NULL, 1e-14, 100, &arena));
@@ -102,8 +111,29 @@ TEST(regularization, "one column by hand, dead columns, columns left out, no pen
     CHECK(isnan(llm_regularization_soft((double)NAN, 1)));
 }
 
+TEST(regularization, "the unit of y does not matter, to the last bit and sweep") {
+    enum { N = 13, D = 4 };
+    const float *x = golden("13/x"), *y = golden("13/y");
+    float small[N];
+    double w[D] = {0}, v[D] = {0};
+    llm_arena arena = rz_arena(1 << 14);
+    for (size_t i = 0; i < N; i++) small[i] = ldexpf(y[i], -20);
+    const llm_regularization_data p = llm_regularization_center(x, y, N, D, true, &arena);
+    const llm_regularization_data q = llm_regularization_center(x, small, N, D, true, &arena);
+    const size_t sweeps =
+        llm_regularization_elasticnet(w, &p, 0.01, 1.0, NULL, 1e-12, 1000, &arena);
+    CHECK(llm_regularization_elasticnet(v, &q, ldexp(0.01, -20), 1.0, NULL, 1e-12, 1000, &arena) ==
+          sweeps);
+    for (size_t j = 0; j < D; j++) CHECK(ldexp(v[j], 20) == w[j]);
+    const bool use[D] = {true, true, false, true}; /* and where only standing still ends it */
+    const size_t more = llm_regularization_elasticnet(w, &p, 0.02, 1.0, use, 0.0, 1000, &arena);
+    CHECK(llm_regularization_elasticnet(v, &q, ldexp(0.02, -20), 1.0, use, 0.0, 1000, &arena) ==
+          more);
+    for (size_t j = 0; j < D; j++) CHECK(ldexp(v[j], 20) == w[j]);
+}
+
 TEST(regularization, "groups shrink together, long rows are cut") {
-    float w[2] = {3, 4}, rows[6] = {0.3f, 0.4f, 3, 4, 0, 0};
+    float w[2] = {3, 4}, rows[8] = {3, 4, 0.3f, 0.4f, 0.9f, 1.2f, 0, 0};
     llm_regularization_group(w, 2, 1.0f);
     CHECK_NEAR(w[0], 2.4f, 1e-6);
     CHECK_NEAR(w[1], 3.2f, 1e-6);
@@ -111,9 +141,9 @@ TEST(regularization, "groups shrink together, long rows are cut") {
     CHECK(w[0] == 0.0f && w[1] == 0.0f);
     llm_regularization_group(w, 2, 0.0f);
     CHECK(w[0] == 0.0f);
-    llm_regularization_max_norm(rows, 3, 2, 1.0f);
-    const float want[6] = {0.3f, 0.4f, 0.6f, 0.8f, 0, 0};
-    CHECK_ALL_NEAR(rows, want, 6, 1e-6);
+    llm_regularization_max_norm(rows, 4, 2, 2.0f);
+    const float want[8] = {1.2f, 1.6f, 0.3f, 0.4f, 0.9f, 1.2f, 0, 0};
+    CHECK_ALL_NEAR(rows, want, 8, 1e-6);
 }
 
 TEST(regularization, "noise on the inputs is ridge, and so is stopping, direction by direction") {

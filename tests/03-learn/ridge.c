@@ -96,14 +96,40 @@ TEST(ridge, "what is refused; dead columns; more columns than examples without a
     llm_arena arena = ridge_arena();
     CHECK(!llm_ridge_fit(w, x, y, 3, 2, -1.0, &arena) &&
           !llm_ridge_fit(w, x, y, 3, 2, (double)NAN, &arena));
-    CHECK(!llm_ridge_fit(w, x, y, 3, 2, 0.0, &arena)); /* a column of zeros */
+    CHECK(!llm_ridge_fit(w, y, y, 3, 1, -1.0, &arena)); /* however regular the matrix */
+    CHECK(!llm_ridge_fit(w, x, y, 3, 2, 0.0, &arena));  /* a column of zeros */
     CHECK(llm_ridge_fit(w, x, y, 3, 2, 14.0, &arena));
     CHECK_NEAR(w[0], 1.0f, 1e-6);
     CHECK(w[1] == 0.0f && arena.used == 0);
     llm_ridge_path path = llm_ridge_path_init(x, y, 3, 2, false, &arena);
-    CHECK_NEAR(llm_ridge_path_at(wd, &b, &path, 0.0).df, 1.0, 1e-12);
+    llm_ridge_point point = llm_ridge_path_at(wd, &b, &path, 0.0);
+    CHECK_NEAR(point.df, 1.0, 1e-12);
+    CHECK_NEAR(point.train, 0.0, 1e-12);
     CHECK_NEAR(wd[0], 2.0, 1e-12);
     CHECK(wd[1] == 0.0);
+    const float small[3] = {1e-10f, 2e-10f, 3e-10f}; /* small is not singular */
+    path = llm_ridge_path_init(small, y, 3, 1, false, &arena);
+    CHECK_NEAR(llm_ridge_path_at(wd, &b, &path, 0.0).df, 1.0, 1e-12);
+    CHECK_NEAR(wd[0], 2e10, 1e4);
+    float eight[64], target[8], direct[8];
+    double along[8];
+    llm_rng rng = llm_rng_seed(9);
+    llm_rng_normal_fill(&rng, eight, 64);
+    llm_rng_normal_fill(&rng, target, 8);
+    for (int sign = 0; sign < 2; sign++) { /* eight fill their place to the last byte */
+        for (size_t i = 0; i < 8; i++) target[i] = -target[i];
+        path = llm_ridge_path_init(eight, target, 8, 8, false, &arena);
+        point = llm_ridge_path_at(along, &b, &path, 0.5);
+        CHECK(llm_ridge_fit(direct, eight, target, 8, 8, 0.5, &arena) && point.df < 8.0);
+        for (size_t j = 0; j < 8; j++) CHECK_NEAR(along[j], direct[j], 1e-5);
+        double train = 0.0;
+        for (size_t i = 0; i < 8; i++) {
+            double e = (double)target[i];
+            for (size_t j = 0; j < 8; j++) e -= (double)eight[8 * i + j] * along[j];
+            train += e * e / 8.0;
+        }
+        CHECK_NEAR(point.train, train, 1e-9);
+    }
     CHECK_ASSERTS(llm_ridge_path_at(wd, &b, &path, -1.0));
     path = llm_ridge_path_init(x, y, 2, 3, true, &arena); /* rows (1,0,2) and (0,3,0) */
     llm_ridge_path_at(wd, &b, &path, 0.0);

@@ -148,8 +148,16 @@ TEST(split, "groups: none straddles, and unequal shares are met") {
         test += part[i] == 1;
     }
     CHECK(test >= 48 && test <= 52);
+    llm_split_groups(part, group, N, G, share, 1, &arena); /* one part of everything */
+    for (size_t i = 0; i < N; i++) CHECK(part[i] == 0);
+    llm_split_parts(part, NULL, N, 0, share, 1, &rng, &arena);
+    for (size_t i = 0; i < N; i++) CHECK(part[i] == 0);
+    llm_split_kfold(part, N, 1, &rng, &arena);
+    for (size_t i = 0; i < N; i++) CHECK(part[i] == 0);
     CHECK_ASSERTS(llm_split_groups(part, group, N, G, share, 0, &arena));
     CHECK_ASSERTS(llm_split_groups(part, group, N, 3, share, 2, &arena));
+    group[0] = G;
+    CHECK_ASSERTS(llm_split_groups(part, group, N, G, share, 2, &arena));
     group[0] = -1;
     CHECK_ASSERTS(llm_split_groups(part, group, N, G, share, 2, &arena));
 }

@@ -83,6 +83,11 @@ TEST(supervised,
     llm_supervised_standardize_fit(&flat_mean, &flat_scale, flat, 1000, 1);
     CHECK(flat_mean == 1024.0f && flat_scale == 1.0f);
 
+    const float single[6] = {5, 0, NAN, 0, NAN, 0}; /* one known value; zeros */
+    float two_mean[2], two_scale[2];
+    llm_supervised_standardize_fit(two_mean, two_scale, single, 3, 2);
+    CHECK(two_mean[0] == 5.0f && two_scale[0] == 1.0f && two_mean[1] == 0 && two_scale[1] == 1.0f);
+
     float all[2] = {NAN, NAN}, empty_mean, empty_scale;
     llm_supervised_standardize_fit(&empty_mean, &empty_scale, all, 2, 1);
     CHECK(empty_mean == 0.0f && empty_scale == 1.0f);
@@ -147,7 +152,10 @@ TEST(supervised, "majorities and guesses by hand, in memory with something in it
     const int tie[2] = {1, 0};
     const float share[6] = {0.8f, 0.1f, 0.1f, 0.2f, 0.5f, 0.3f};
     int guess[2];
+    CHECK(llm_supervised_majority(tie + 1, 1, 3, &arena) == 0);
     CHECK(llm_supervised_majority(tie, 2, 2, &arena) == 0);
+    CHECK(llm_supervised_majority(tie + 1, 1, 1, &arena) == 0);
+    CHECK_ASSERTS(llm_supervised_majority(tie, 2, 0, &arena));
     llm_supervised_guess(guess, share, 2, 3);
     CHECK(guess[0] == 0 && guess[1] == 1);
 }

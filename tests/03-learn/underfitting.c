@@ -36,6 +36,8 @@ TEST(underfitting, "a line leaves 4/45 of x^2, a parabola nothing; Parseval ties
     CHECK_NEAR(floor[4], 0.0, 1e-14);
     CHECK_NEAR(c[0], 1.0 / 3.0, 1e-14);
     CHECK_NEAR(c[2], 2.0 / 15.0 * sqrt(5.0), 1e-14);
+    llm_underfitting_floor(floor, c, f, x, w, 20, 2); /* the last degree counts */
+    CHECK_NEAR(floor[2], 0.0, 1e-14);
 
     for (size_t i = 0; i < 20; i++) f[i] = exp(x[i]), whole += w[i] * f[i] * f[i];
     CHECK_NEAR(whole, sinh(2.0) / 2.0, 1e-13);
@@ -160,5 +162,13 @@ TEST(underfitting, "the diagnosis is right on 40 runs, ten of each kind") {
     const float falling[4] = {9, 9, 2, 1}; /* the third of four is three quarters of the way */
     CHECK(llm_underfitting_diagnose(falling, falling, 4, 0.8f) == LLM_UNDERFITTING_TRAINING);
     CHECK(llm_underfitting_diagnose(falling, falling, 4, 0.9f) == LLM_UNDERFITTING_NONE);
+    const float settled[4] = {9, 9, 1, 1}, slow[4] = {2, 2, 1.075f, 1};
+    CHECK(llm_underfitting_diagnose(settled, settled, 4, 0.5f) == LLM_UNDERFITTING_CAPACITY);
+    CHECK(llm_underfitting_diagnose(slow, slow, 4, 0.5f) == LLM_UNDERFITTING_TRAINING); /* 7% */
+    /* just on a bound is not beyond it */
+    const float edge[4] = {9, 9, 2, 1.2f}, high[4] = {1.5f, 1.5f, 1.5f, 1.5f};
+    CHECK(llm_underfitting_diagnose(edge, edge, 4, 1.0f) == LLM_UNDERFITTING_NONE);
+    CHECK(llm_underfitting_diagnose(flat, rising, 4, 1.0f) == LLM_UNDERFITTING_NONE);
+    CHECK(llm_underfitting_diagnose(high, high, 4, 1.0f) == LLM_UNDERFITTING_NONE);
     CHECK_ASSERTS(llm_underfitting_diagnose(flat, flat, 3, 0.9f));
 }

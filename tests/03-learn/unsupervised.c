@@ -192,4 +192,10 @@ TEST(unsupervised, "k-means++ starts with the definition's probabilities; draws 
         sum[0] += a * a / DRAWS, sum[1] += a * b / DRAWS, sum[2] += b * b / DRAWS;
     }
     for (size_t k = 0; k < 3; k++) CHECK_NEAR(sum[k], cov[k], 4.0 * 6.0 / sqrt(DRAWS));
+    g = llm_unsupervised_gmm_init(2, 2, LLM_UNSUPERVISED_FULL, 0, &arena);
+    for (size_t k = 0; k < 8; k++) g.L[k] = k < 4 ? 1.0 : 0.0; /* the second one is a point */
+    for (size_t k = 0; k < 4; k++) g.mean[k] = 5.0;
+    g.weight[0] = 0.0, g.weight[1] = 1.0;
+    float v[2];
+    CHECK(llm_unsupervised_gmm_sample(v, &g, &rng) == 1 && v[0] == 5.0f && v[1] == 5.0f);
 }

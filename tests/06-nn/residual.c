@@ -98,6 +98,33 @@ TEST(residual, "alpha = 0 is the identity, the gradient passes unchanged; p = 0 
     CHECK_ASSERTS(llm_residual_depth_forward(y, x, f, all, 3, 1, -0.5f));
 }
 
+TEST(residual, "a projected shortcut equals torch with all gradients, which are added to") {
+    const size_t shapes[3][3] = {{1, 1, 2}, {3, 5, 2}, {2, 3, 7}}; /* (N, C, O) */
+    llm_arena arena;
+    memset(&arena, 0, sizeof arena);
+    arena.size = 4096, arena.memory = (unsigned char *)test_memory(4096, 1);
+    for (size_t s = 0; s < 3; s++) {
+        const size_t N = shapes[s][0], C = shapes[s][1], O = shapes[s][2];
+        const float *x = golden("project/%zux%zu/x", N, C), *f = golden("project/%zux%zu/f", N, C);
+        const float *p = golden("project/%zux%zu/p", N, C),
+                    *dy = golden("project/%zux%zu/dy", N, C);
+        float *y = floats(N * O), *dx = zeros(N * C), *df = zeros(N * O), *dp = zeros(O * C);
+        llm_residual_project_forward(y, x, f, p, N, C, O, &arena);
+        llm_residual_project_backward(dx, df, dp, dy, x, p, N, C, O);
+        CHECK_GOLDEN(y, N * O, 1e-6f, "project/%zux%zu/y", N, C);
+        CHECK_GOLDEN(dx, N * C, 1e-6f, "project/%zux%zu/dx", N, C);
+        CHECK_GOLDEN(df, N * O, 1e-6f, "project/%zux%zu/df", N, C);
+        CHECK_GOLDEN(dp, O * C, 1e-6f, "project/%zux%zu/dp", N, C);
+        llm_residual_project_backward(NULL, df, NULL, dy, x, p, N, C, O);
+        for (size_t i = 0; i < N * O; i++) CHECK(df[i] == 2.0f * dy[i]);
+        llm_residual_project_backward(NULL, NULL, NULL, dy, x, p, N, C, O);
+        memcpy(df, f, N * O * sizeof(float));
+        llm_residual_project_forward(df, x, df, p, N, C, O, &arena); /* in f's place */
+        CHECK_ALL_NEAR(df, y, N * O, 0.0f);
+    }
+    CHECK(arena.used == 0 && arena.peak > 0);
+}
+
 TEST(residual, "the sum over all 2^L paths is the network; short paths carry most of it") {
     enum { L = 6, C = 4 };
     const float *x = golden("unravel/x"), *A = golden("unravel/A");

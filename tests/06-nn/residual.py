@@ -35,4 +35,11 @@ y = x.astype(float)
 for l in range(L):
     y = y + A[l].astype(float) @ y
 g.save("unravel", x=x, A=A, y=y)
+
+for N, C, O in [(1, 1, 2), (3, 5, 2), (2, 3, 7)]:  # y = P x + f
+    x, f, p, dy = g.normal(N, C), g.normal(N, O), g.normal(O, C), g.normal(N, O)
+    a, b, w = double(x), double(f), double(p)
+    y = torch.nn.functional.linear(a, w) + b
+    y.backward(torch.from_numpy(dy).double())
+    g.save(f"project/{N}x{C}", x=x, f=f, p=p, dy=dy, y=y, dx=a.grad, df=b.grad, dp=w.grad)
 g.write()

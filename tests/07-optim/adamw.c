@@ -152,3 +152,49 @@ TEST(adamw, "schedule-free AdamW equals its algorithm with x, y and z apart") {
         CHECK_GOLDEN(x, n, 1e-5f, "%zu/free/x", n); /* the division by beta1 doubles what y lost */
     }
 }
+
+TEST(adamw, "a run resumed from files of weights, moments and step goes on bit for bit") {
+    enum { N = 7 };
+    llm_error error;
+    char path[3][64];
+    const llm_adamw_config c = adamw_config(golden("7/config"));
+    const float *g = golden("7/g");
+    float whole[3][N], *array[3] = {whole[0], whole[1], whole[2]}; /* w, m, v */
+    memset(whole, 0, sizeof whole);
+    memcpy(whole[0], golden("7/w0"), sizeof whole[0]);
+    const size_t shape[1] = {N}, stop = 13;
+    for (size_t t = 1; t <= 50; t++) {
+        llm_adamw_step(array[0], array[1], array[2], g + (t - 1) * N, N, &c, t);
+        for (size_t k = 0; t == stop && k < 3; k++) {
+            snprintf(path[k], sizeof path[k], "/tmp/llm_adamw_%d_%zu.npy", (int)getpid(), k);
+            CHECK(llm_npy_write(path[k], array[k], LLM_NPY_F32, shape, 1, &error));
+        }
+    }
+    float again[3][N];
+    for (size_t k = 0; k < 3; k++) {
+        llm_npy file;
+        CHECK(llm_npy_open(&file, path[k], &error));
+        CHECK(llm_npy_floats(again[k], &file, N, &error));
+        llm_npy_close(&file);
+        remove(path[k]);
+    }
+    for (size_t t = stop + 1; t <= 50; t++)
+        llm_adamw_step(again[0], again[1], again[2], g + (t - 1) * N, N, &c, t);
+    for (size_t k = 0; k < 3; k++) CHECK_ALL_NEAR(again[k], whole[k], N, 0.0f);
+    memset(again[1], 0, sizeof again[1]); /* without its states it is another run */
+    CHECK(memcmp(again[1], whole[1], sizeof again[1]) != 0);
+}
+
+TEST(adamw, "two groups, of which only the matrices decay, equal torch's") {
+    const float *g = golden("groups/g"), *f = golden("groups/config");
+    llm_adamw_config decays = adamw_config(f), stays = decays;
+    stays.weight_decay = 0.0f, stays.lr = f[5];
+    float w[9], m[9] = {0.0f}, v[9] = {0.0f};
+    memcpy(w, golden("groups/w0"), sizeof w);
+    for (size_t t = 1; t <= 50;
+         t++) { /* a matrix (2,3), its bias (2), a gain: a prefix and the rest */
+        llm_adamw_step(w, m, v, g + (t - 1) * 9, 6, &decays, t);
+        llm_adamw_step(w + 6, m + 6, v + 6, g + (t - 1) * 9 + 6, 3, &stays, t);
+    }
+    CHECK_GOLDEN(w, 9, 3e-6f, "groups/w");
+}

@@ -3,64 +3,24 @@
 
 #include "../../llm_cuda.cuh"
 
-enum { TENSORS = 53, STEPS = 3 }; /* more than one launch holds */
-
-static size_t size_of(size_t i) {
-    const size_t sizes[8] = {4097, 1, 0, 3, 4096, 8200, 5, 64};
-    return i < 8 ? sizes[i] : 7 + i;
-}
-
-/* kind 0: float weights, 1: T with a float master, 2: T rounded at random */
-template <typename T> static void check_adamw(int kind, size_t offset) {
-    llm_cuda_adamw_tensor<T> tensor[TENSORS];
-    float *w[TENSORS], *m[TENSORS], *v[TENSORS], *g[TENSORS];
-    llm_rng rng = llm_rng_seed(3);
-    llm_adamw_config c = llm_adamw_defaults();
-    c.lr = 0.01f, c.weight_decay = 0.3f;
-    const float gain = 0.5f, *d_gain = to_device(&gain, 1);
-    for (size_t i = 0; i < TENSORS; i++) {
-        const size_t n = size_of(i);
-        w[i] = floats(n), m[i] = zeros(n), v[i] = zeros(n), g[i] = floats(n);
-        llm_rng_normal_fill(&rng, w[i], n);
-        llm_rng_normal_fill(&rng, g[i], n);
-        tensor[i].w = to_device<T>(NULL, n + offset) + offset;
-        T *stored = to_device_as<T>(w[i], n); /* the weights start as what T can hold */
-        if (n) CHECK_CUDA(cudaMemcpy(tensor[i].w, stored, n * sizeof(T), cudaMemcpyDeviceToDevice));
-        tensor[i].master = kind == 1 ? to_device(w[i], n) : NULL;
-        tensor[i].m = to_device(m[i], n), tensor[i].v = to_device(v[i], n);
-        tensor[i].g = to_device(g[i], n), tensor[i].n = n, tensor[i].decay = i % 3 != 1;
-    }
-    for (size_t t = 1; t <= STEPS; t++) {
-        CHECK_CUDA(llm_cuda_adamw_step(tensor, (size_t)TENSORS, &c, t, d_gain, 7, 0));
-        for (size_t i = 0; i < TENSORS; i++) {
-            const size_t n = size_of(i);
-            float *got = floats(n), *half = floats(n), *before = floats(n);
-            for (size_t k = 0; k < n; k++) half[k] = gain * g[i][k], before[k] = w[i][k];
-            llm_adamw_config own = c;
-            if (!tensor[i].decay) own.weight_decay = 0.0f;
-            llm_adamw_step(w[i], m[i], v[i], half, n, &own, t);
-            CHECK_ALL_NEAR(from_device(got, tensor[i].m, n), m[i], n, 1e-6f);
-            CHECK_ALL_NEAR(from_device(got, tensor[i].v, n), v[i], n, 1e-6f);
-            if (kind == 1) CHECK_ALL_NEAR(from_device(got, tensor[i].master, n), w[i], n, 2e-6f);
-            from_device_as(got, tensor[i].w, n);
-            if (kind < 2) {
-                CHECK_STORED(T, got, w[i], n, 2e-6f);
-                continue;
-            }
-            for (size_t k = 0; k < n; k++) { /* one of the two neighbours, and on from there */
-                CHECK(fabsf(got[k] - w[i][k]) <= ldexpf(fabsf(w[i][k]) + 1e-6f, -7));
-                w[i][k] = got[k];
-            }
-        }
-    }
-}
+#include "../tiny_optim_cuda.h"
 
 TEST(adamw, "fifty tensors in two launches step as llm_adamw_step, with factor and decay flags") {
-    check_adamw<float>(0, 0);
-    check_adamw<float>(0, 1); /* off the alignment of vectors */
-    check_adamw<llm_bf16>(1, 0);
-    check_adamw<llm_bf16>(2, 0);
-    check_adamw<llm_bf16>(2, 1);
+    llm_adamw_config c = llm_adamw_defaults();
+    c.lr = 0.01f, c.weight_decay = 0.3f;
+    const auto step = [c](const auto *tensor, size_t count, size_t t, const float *factor) {
+        return llm_cuda_adamw_step(tensor, count, &c, t, factor, 7, 0);
+    };
+    const auto own = [c](float *w, float *m, float *v, const float *g, size_t n, bool decay,
+                         size_t t) {
+        llm_adamw_config mine = c;
+        if (!decay) mine.weight_decay = 0.0f;
+        llm_adamw_step(w, m, v, g, n, &mine, t);
+    };
+    optim_check_all<float>((size_t)OPTIM_TENSORS, true, true, 2e-6f, step, own);
+    if (!TEST_SLOW) /* off the alignment of vectors */
+        optim_check<float, float>(5, OPTIM_FLOAT, 1, true, true, 2e-6f, step, own);
+    CHECK_BYTES(optim_bytes<float>(true, true, step), 28);
 }
 
 TEST(adamw,
@@ -111,26 +71,21 @@ TEST(adamw, "a factor that is not finite leaves everything as it was") {
     CHECK_CUDA(llm_cuda_adamw_step(&t, (size_t)0, &c, 1, (const float *)NULL, 0, 0));
 }
 
-TEST(adamw, "traffic: 28 bytes an entry for floats, 30 with a master, 24 rounded at random") {
+TEST(adamw, "traffic: 30 bytes an entry of bfloat16 with a master, 24 rounded at random") {
     enum { N = 8192 };
-    for (int kind = 0; kind < 3; kind++) {
+    for (int master = 0; master < 2; master++) {
         llm_cuda_adamw_tensor<llm_bf16> t;
-        llm_cuda_adamw_tensor<float> f;
         float *x = zeros(N);
         const llm_adamw_config c = llm_adamw_defaults();
-        t.m = f.m = to_device(x, N), t.v = f.v = to_device(x, N), t.g = f.g = to_device(x, N);
-        t.w = to_device_as<llm_bf16>(x, N), f.w = to_device(x, N), t.n = f.n = N;
-        t.master = kind == 1 ? to_device(x, N) : NULL, f.master = NULL, t.decay = f.decay = true;
+        t.m = to_device(x, N), t.v = to_device(x, N), t.g = to_device(x, N);
+        t.w = to_device_as<llm_bf16>(x, N), t.n = N, t.decay = true;
+        t.master = master ? to_device(x, N) : NULL;
 #ifndef __CUDACC__
         emulate_count();
 #endif
-        if (kind == 0)
-            CHECK_CUDA(llm_cuda_adamw_step(&f, (size_t)1, &c, 1, (const float *)NULL, 0, 0));
-        else
-            CHECK_CUDA(llm_cuda_adamw_step(&t, (size_t)1, &c, 1, (const float *)NULL, 0, 0));
+        CHECK_CUDA(llm_cuda_adamw_step(&t, (size_t)1, &c, 1, (const float *)NULL, 0, 0));
 #ifndef __CUDACC__
-        const size_t bytes[3] = {28, 30, 24};
-        CHECK(emulate_counted.read + emulate_counted.written == bytes[kind] * N);
+        CHECK(emulate_counted.read + emulate_counted.written == (master ? 30u : 24u) * N);
 #endif
     }
 }

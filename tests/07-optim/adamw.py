@@ -33,4 +33,14 @@ for n, lr, b1, b2, eps, wd in ((1, 1e-3, 0.9, 0.999, 1e-8, 0.01), (5, 3e-2, 0.8,
         y = (1 - f[1]) * z + f[1] * x
         xs.append(x), ys.append(y)
     g.save(f"{n}/free", x=xs[-1], y=np.stack([ys[0], ys[9], ys[-1]]))
+
+w0, grads = g.normal(9), g.normal(50, 9)  # a matrix (2, 3) that decays; its bias (2) and a gain that do not
+f = [float(np.float32(x)) for x in (1e-2, 0.9, 0.99, 1e-8, 0.5, 3e-2)]
+matrix, rest = (torch.nn.Parameter(torch.from_numpy(a).double()) for a in (w0[:6], w0[6:]))
+groups = [{"params": [matrix], "weight_decay": f[4]}, {"params": [rest], "weight_decay": 0.0, "lr": f[5]}]
+opt = torch.optim.AdamW(groups, lr=f[0], betas=(f[1], f[2]), eps=f[3])
+for t in range(50):
+    matrix.grad, rest.grad = (torch.from_numpy(a).double() for a in (grads[t, :6], grads[t, 6:]))
+    opt.step()
+g.save("groups", config=f, w0=w0, g=grads, w=torch.cat([matrix, rest]))
 g.write()

@@ -158,3 +158,69 @@ TEST(grad_clip, "under noise of infinite variance SGD needs clipping") {
     for (uint64_t s = 1; s <= 10; s++)
         CHECK(grad_clip_heavy(s, 0.0f) > 5.0 * grad_clip_heavy(s, 1.0f));
 }
+
+TEST(grad_clip, "the bias of clipping: by hand, none, and of normal noise in closed form") {
+    enum { N = 200000 };
+    llm_arena arena;
+    memset(&arena, 0, sizeof arena);
+    arena.size = 128, arena.memory = (unsigned char *)test_memory(128, 1);
+    double variance = 0.0;
+    const float one[3] = {1.0f, 2.0f, 6.0f}; /* clipped at 3: mean 3 -> 2, squares 14 -> 2 */
+    CHECK_NEAR(llm_grad_clip_bias(&variance, one, 3, 1, 3.0f, &arena), 1.0 / 3.0, 1e-6);
+    CHECK_NEAR(variance, 1.0 / 7.0, 1e-6);
+    const float two[4] = {3.0f, 4.0f, 0.0f,
+                          -1.0f}; /* (3,4) -> (1.5,2): mean (1.5,1.5) -> (.75,.5) */
+    CHECK_NEAR(llm_grad_clip_bias(&variance, two, 2, 2, 2.5f, &arena),
+               sqrt(0.75 * 0.75 + 1.0) / sqrt(4.5), 1e-6);
+    CHECK_NEAR(variance, (1.5 * 1.5 + 3.0 * 3.0) / (3.0 * 3.0 + 5.0 * 5.0), 1e-6);
+    CHECK(llm_grad_clip_bias(&variance, two, 2, 2, 5.1f, &arena) == 0.0 && variance == 1.0);
+    const float same[2] = {7.0f, 7.0f}; /* no noise at all */
+    CHECK_NEAR(llm_grad_clip_bias(&variance, same, 2, 1, 3.5f, &arena), 0.5, 1e-6);
+    CHECK(variance == 1.0 && arena.used == 0 && arena.peak == 128);
+    CHECK_ASSERTS(llm_grad_clip_bias(&variance, same, 0, 1, 3.5f, &arena));
+
+    /* E clip(m + z, -c, c) = m - integral of P(z > u) over u > c - m, + that over u > c + m */
+    float *g = floats(N);
+    llm_rng rng = llm_rng_seed(4);
+    for (size_t i = 0; i < N; i++) g[i] = 0.5f + llm_rng_normal(&rng);
+    const double a = 0.5, b = 1.5; /* c - m, c + m for c = 1 */
+    const double tail_a =
+        exp(-a * a / 2.0) / sqrt(2.0 * acos(-1.0)) - a * 0.5 * erfc(a / sqrt(2.0));
+    const double tail_b =
+        exp(-b * b / 2.0) / sqrt(2.0 * acos(-1.0)) - b * 0.5 * erfc(b / sqrt(2.0));
+    CHECK_NEAR(llm_grad_clip_bias(&variance, g, N, 1, 1.0f, &arena), (tail_a - tail_b) / 0.5, 0.01);
+    CHECK(variance > 0.0 && variance < 1.0);
+}
+
+/* The error (s_50 - 0.7)^2 of a recurrent unit s <- w sigmoid(s) + b, s_0 = 0.5, of Pascanu et
+ * al.'s figure 6; g (2) gets its gradient, by the chain through the 50 steps. */
+static double grad_clip_unit(double g[2], const float w[2]) {
+    double s = 0.5, ds[2] = {0.0, 0.0};
+    for (size_t t = 0; t < 50; t++) {
+        const double h = 1.0 / (1.0 + exp(-s)), slope = (double)w[0] * h * (1.0 - h);
+        ds[0] = h + slope * ds[0];
+        ds[1] = 1.0 + slope * ds[1];
+        s = (double)w[0] * h + (double)w[1];
+    }
+    const double h = 1.0 / (1.0 + exp(-s)), outer = 2.0 * (h - 0.7) * h * (1.0 - h);
+    g[0] = outer * ds[0], g[1] = outer * ds[1];
+    return (h - 0.7) * (h - 0.7);
+}
+
+TEST(grad_clip, "a cliff throws plain descent off, and is crossed with clipping") {
+    /* 18 starts on a line over the cliff; where the error ends below 0.02. On 8 lines beside it: 1
+     * to 3 starts of 18 without, 17 or 18 with */
+    size_t plain = 0, clipped = 0;
+    for (size_t k = 0; k < 36; k++) {
+        float w[2] = {5.0f, -1.6f - 0.1f * (float)(k / 2)};
+        double g[2], error = 0.0;
+        for (size_t t = 0; t < 200; t++) {
+            error = grad_clip_unit(g, w);
+            float now[2] = {(float)g[0], (float)g[1]};
+            if (k % 2) llm_grad_clip_norm(now, 2, 1.0f);
+            for (size_t i = 0; i < 2; i++) w[i] -= 0.1f * now[i];
+        }
+        *(k % 2 ? &clipped : &plain) += error < 0.02;
+    }
+    CHECK(clipped >= plain + 7);
+}

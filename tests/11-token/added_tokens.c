@@ -84,6 +84,16 @@ TEST(added_tokens, "by hand: leftmost, then longest; only the kind asked for") {
     CHECK(one->size == 3 && memcmp(text, "b\0c", 3) == 0);
     CHECK(!one->special && one->normalized && llm_added_tokens_get(&a, 0, &text)->special);
 
+    CHECK(!one->single_word && !one->lstrip && !one->rstrip); /* of the last one until set */
+    for (int flag = 0; flag < 3; flag++) {
+        llm_added_tokens_flags(&a, flag == 0, flag == 1, flag == 2);
+        CHECK(llm_added_tokens_get(&a, 4, &text)->single_word == (flag == 0));
+        CHECK(llm_added_tokens_get(&a, 4, &text)->lstrip == (flag == 1));
+        CHECK(llm_added_tokens_get(&a, 4, &text)->rstrip == (flag == 2));
+        CHECK(!llm_added_tokens_get(&a, 3, &text)->single_word);
+    }
+    llm_added_tokens none = added_none();
+    CHECK_ASSERTS(llm_added_tokens_flags(&none, true, true, true));
     size_t at = 1;
     CHECK(llm_added_tokens_next(&a, "ababc", 5, &at, false, true)->id == 8 && at == 2);
     at = 0;
@@ -92,7 +102,7 @@ TEST(added_tokens, "by hand: leftmost, then longest; only the kind asked for") {
     CHECK_ASSERTS(llm_added_tokens_get(&a, 5, &text));
     CHECK_ASSERTS(llm_added_tokens_put(&a, 1, "", 0, true, true));
     llm_added_tokens_free(&a);
-    CHECK(llm_added_tokens_count(&a) == 0 && a.text.size == 0);
+    CHECK(llm_added_tokens_count(&a) == 0 && a.text.size == 0 && !a.begins['a']);
 }
 
 TEST(added_tokens, "when memory is out, nothing is added") {

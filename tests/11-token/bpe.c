@@ -9,6 +9,7 @@ static void *bpe_realloc(void *p, size_t size) { return bpe_calls-- > 0 ? reallo
 #define realloc bpe_realloc
 
 #include "../../llm.h"
+#include "../tiny_hostile.h"
 
 static llm_bpe bpe_new(void) {
     llm_bpe bpe;
@@ -63,6 +64,27 @@ TEST(bpe, "ids are tiktoken's, from the heap and from the definition; decoding g
         first += ids_count;
     }
     CHECK(at == n);
+    llm_bpe_free(&bpe);
+}
+
+/* The ids; and decoding them gives the text again. */
+static size_t bpe_answer(uint32_t *out, const char *text, size_t size, const void *context) {
+    const llm_bpe *bpe = (const llm_bpe *)context;
+    int *ids = (int *)malloc((size + 1) * sizeof *ids);
+    llm_buffer back = {NULL, 0, 0};
+    CHECK(ids);
+    const size_t n = bpe_encode(ids, bpe, text, size, 0.0f, NULL);
+    for (size_t i = 0; i < n; i++) out[i] = (uint32_t)ids[i];
+    CHECK(llm_bpe_decode(&back, bpe, ids, n) && back.size == size);
+    CHECK(size == 0 || memcmp(back.data, text, size) == 0);
+    free(ids);
+    llm_buffer_free(&back);
+    return n;
+}
+
+TEST(bpe, "awkward strings in many scripts, broken ones too: tiktoken's ids, and the text again") {
+    llm_bpe bpe = bpe_golden();
+    tiny_hostile_check("hostile/ids", TINY_HOSTILE_GROUPS, bpe_answer, &bpe);
     llm_bpe_free(&bpe);
 }
 

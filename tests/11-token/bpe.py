@@ -4,6 +4,7 @@ import ctypes
 import json
 import random
 
+import hostile  # tests/hostile.py: the strings of tiny_hostile.h
 import tiktoken
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -63,6 +64,7 @@ def main():
         assert encode(lib.llm_bpe_encode_naive, piece) == want, piece
     sample = [TEXT.encode()] + pieces[:110] + [b"a" * 37, b"b", b"ab" * 9]
     ids = [oracle._encode_single_piece(piece) for piece in sample]
+    g.save("hostile", **hostile.hashes(hostile.GROUPS, ids=lambda data: oracle._encode_single_piece(data) if data else []))
     g.save("merge", left=[a for a, _ in merges], right=[b for _, b in merges])
     g.save("piece", bytes=list(b"".join(sample)), size=[len(p) for p in sample], ids=sum(ids, []), count=[len(i) for i in ids])
     g.write()

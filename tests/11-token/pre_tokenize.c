@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../tiny_hostile.h"
+
 static const char *const pre_tokenize_name[5] = {"gpt2", "cl100k", "o200k", "llama3", "qwen2"};
 
 /* The ends of the pre-tokens of text, as one character for each byte: '|' at the last one. Text is
@@ -47,6 +49,25 @@ TEST(pre_tokenize, "spans are those of the regex module with the published patte
                               (int)length[s], text + at);
             }
         }
+    }
+}
+
+/* the lengths of all pre-tokens; context: the kind */
+static size_t pre_tokenize_lengths(uint32_t *out, const char *text, size_t size,
+                                   const void *context) {
+    size_t n = 0;
+    for (size_t at = 0; at < size; at += out[n++])
+        out[n] = (uint32_t)llm_pre_tokenize(text + at, size - at,
+                                            *(const llm_pre_tokenize_kind *)context);
+    return n;
+}
+
+TEST(pre_tokenize, "2,600 hostile strings are cut as by the regex module") {
+    for (int i = 0; i < 5; i++) {
+        const llm_pre_tokenize_kind kind = (llm_pre_tokenize_kind)i;
+        char array[32];
+        snprintf(array, sizeof array, "hostile/%s", pre_tokenize_name[i]);
+        tiny_hostile_check(array, TINY_HOSTILE_GROUPS, pre_tokenize_lengths, &kind);
     }
 }
 

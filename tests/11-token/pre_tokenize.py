@@ -10,6 +10,7 @@ from tiktoken_ext import openai_public
 from tokenizers import Regex, pre_tokenizers
 from unicode import characters, library  # unicode.py beside this file
 
+import hostile  # tests/hostile.py: the strings of tiny_hostile.h
 from golden import Golden  # tests/golden.py: writes named arrays as text
 
 SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -119,6 +120,9 @@ def main():
                 bits[(at - 1) // 16] |= 1 << (at - 1) % 16  # a pre-token ends with this byte
         arrays[name] = bits
     g.save("spans", **arrays)
+    g.save("hostile", **hostile.hashes(hostile.GROUPS, gpt2=lambda data: want(0, data), cl100k=lambda data: want(1, data),
+                                       o200k=lambda data: want(2, data), llama3=lambda data: want(3, data),
+                                       qwen2=lambda data: want(4, data)))
     g.write()
 
 

@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../tiny_hostile.h"
+
 /* Whether s (n) begins some well-formed character of L bytes: from the bits, all continuations of s
  * are the codes lo..hi, and one of them must be allowed. Tables 3-6 and D92 of the standard, in
  * place of table 3-7. */
@@ -41,14 +43,13 @@ static void unicode_check(const unsigned char *s, size_t n) {
 
 TEST(unicode, "the class of every code point is that of the Unicode data") {
     size_t n, code = 0;
-    const size_t *step = as_sizes(golden_n(&n, "class/step"), 3285);
-    const int *kind = as_ints(golden("class/kind"), 3285);
-    CHECK(n == 3285);
+    const size_t *stretch = as_sizes(golden_n(&n, "class/stretch"), 3639); /* 16 length + class */
+    CHECK(n == 3639);
     for (size_t i = 0; i < n; i++)
-        for (size_t end = code + step[i]; code < end; code++)
-            if ((int)llm_unicode_class((uint32_t)code) != kind[i])
-                test_fail(__FILE__, __LINE__, "U+%04zX is %d, want %d", code,
-                          (int)llm_unicode_class((uint32_t)code), kind[i]);
+        for (size_t end = code + stretch[i] / 16; code < end; code++)
+            if (llm_unicode_class((uint32_t)code) != stretch[i] % 16)
+                test_fail(__FILE__, __LINE__, "U+%04zX is %d, want %zu", code,
+                          (int)llm_unicode_class((uint32_t)code), stretch[i] % 16);
     CHECK(code == 0x110000);
     CHECK(llm_unicode_class(LLM_UNICODE_BROKEN) == LLM_UNICODE_OTHER);
     CHECK(llm_unicode_class(UINT32_MAX) == LLM_UNICODE_OTHER);
@@ -67,6 +68,22 @@ TEST(unicode, "decoding broken text gives the codes and lengths of Python") {
         at += (size_t)length[i];
     }
     CHECK(at == size);
+}
+
+/* code and size of every character */
+static size_t unicode_codes(uint32_t *out, const char *text, size_t size, const void *context) {
+    size_t n = 0;
+    (void)context;
+    for (size_t at = 0; at < size; at += out[n++]) {
+        out[n + 1] = (uint32_t)llm_unicode_decode(&out[n], text + at, size - at);
+        n++;
+    }
+    return n;
+}
+
+TEST(unicode, "2,600 hostile strings are decoded as by Python") {
+    tiny_hostile_check("hostile/bytes", TINY_HOSTILE_GROUPS, tiny_hostile_bytes, NULL);
+    tiny_hostile_check("hostile/code", TINY_HOSTILE_GROUPS, unicode_codes, NULL);
 }
 
 TEST(unicode, "decoding takes a character or a maximal subpart, by brute force") {

@@ -5,6 +5,7 @@ prints the rows. A row holds the code point that it starts with and runs of equa
 CASED is a run of upper and lower case in turn, upper case first (Latin, Cyrillic, Coptic)."""
 import codecs
 import ctypes
+import itertools
 import os
 import random
 import subprocess
@@ -15,25 +16,26 @@ from pathlib import Path
 
 import regex
 
+import hostile  # tests/hostile.py: the strings of tiny_hostile.h
 from golden import Golden  # tests/golden.py: writes named arrays as text
 
-OTHER, SPACE, NUMBER, MARK, CASED, UPPER, LOWER, LETTER = range(8)
+OTHER, SPACE, NUMBER, MARK, CASED, UPPER, LOWER, LETTER, PUNCT, SYMBOL, FORMAT = range(11)
 PATTERNS = [(r"\s", SPACE), (r"\p{N}", NUMBER), (r"\p{M}", MARK), (r"[\p{Lu}\p{Lt}]", UPPER), (r"\p{Ll}", LOWER),
-            (r"[\p{Lm}\p{Lo}]", LETTER)]
+            (r"[\p{Lm}\p{Lo}]", LETTER), (r"\p{P}", PUNCT), (r"\p{S}", SYMBOL), (r"\p{Cf}", FORMAT)]
 
 
-def classes():
+def classes(patterns=PATTERNS):
     """class of every code point; the patterns exclude each other"""
     text = "".join(map(chr, range(0x110000)))  # surrogates too: they are OTHER
     found = [OTHER] * 0x110000
-    for pattern, name in PATTERNS:
+    for pattern, name in patterns:
         for match in regex.finditer(pattern, text):
             assert found[match.start()] == OTHER
             found[match.start()] = name
     return found
 
 
-def runs(found):
+def runs(found, cased=True):
     def turns(c):
         n = 0
         while c + n < len(found) and found[c + n] == (LOWER if n % 2 else UPPER):
@@ -43,11 +45,11 @@ def runs(found):
     c = 0
     while c < len(found):
         name, n = CASED, turns(c)
-        if n < 3:
+        if n < 3 or not cased:
             name, n = found[c], 1
             while c + n < len(found) and found[c + n] == name:
                 n += 1
-            if name == UPPER and n > 1 and turns(c + n - 1) > 3:
+            if cased and name == UPPER and n > 1 and turns(c + n - 1) > 3:
                 n -= 1
         yield c, name, n
         c += n
@@ -64,14 +66,14 @@ def spell(name, n):
     return "".join(chr(35 + d) for d in digits)
 
 
-def rows(found, width=80):
+def rows(found, cased=True, width=80):
     out = []
-    for c, name, n in runs(found):
-        if not out or len(out[-1][1] + spell(name, n)) > width:
+    for c, name, n in runs(found, cased):
+        if not out or len((out[-1][1] + spell(name, n)).replace("\\", "--")) > width:
             out.append([c, ""])
         out[-1][1] += spell(name, n)
-    assert not any("??" in row or "\\" in row or '"' in row for _, row in out)
-    return ['    {0x%05X, "%s"},' % tuple(row) for row in out]
+    assert not any("??" in row or '"' in row for _, row in out)
+    return ['    {0x%05X, "%s"},' % (c, row.replace("\\", "\\\\")) for c, row in out]
 
 
 def library():
@@ -117,8 +119,8 @@ def main():
     assert "\n".join(rows(found)) in header, "the rows of llm.h are not those of this Unicode"
     for c in range(0x110000):  # Python's own data, of an older Unicode: what that knows has not changed
         if (old := unicodedata.category(chr(c))) != "Cn":
-            kind = {"L": LETTER, "M": MARK, "N": NUMBER}.get(old[0], OTHER)
-            kind = {"Lu": UPPER, "Lt": UPPER, "Ll": LOWER}.get(old, kind)
+            kind = {"L": LETTER, "M": MARK, "N": NUMBER, "P": PUNCT, "S": SYMBOL}.get(old[0], OTHER)
+            kind = {"Lu": UPPER, "Lt": UPPER, "Ll": LOWER, "Cf": FORMAT}.get(old, kind)
             assert found[c] in (kind, SPACE) or c == 0x295, hex(c)  # was Ll, is Lo
     for data in [bytes([a, b]) for a in range(256) for b in range(256)]:
         check_decode(lib, data)
@@ -130,12 +132,9 @@ def main():
     data = bytes(rng.choice(edges) for _ in range(700)) + "a\u00e9\u4e2d\U0001f600\ufffd".encode()
     code, size = zip(*characters(data))
     g.save("decode", bytes=list(data), code=code, size=size)
-    step, kind = [], []
-    for c in range(0x110000):
-        if c == 0 or found[c] != found[c - 1]:
-            step.append(c - sum(step) if step else c)
-            kind.append(found[c])
-    g.save("class", step=step[1:] + [0x110000 - sum(step)], kind=kind)
+    g.save("hostile", **hostile.hashes(hostile.GROUPS, bytes=list, code=lambda data: sum(characters(data), ())))
+    stretch = [(n, name) for name, n in ((name, len(list(same))) for name, same in itertools.groupby(found))]
+    g.save("class", stretch=[n * 16 + name for n, name in stretch])
     g.write()
 
 

@@ -15,8 +15,8 @@ TEST(entmax, "equals the package entmax, forward and gradient, for a of 1.25, 1.
             float *p = floats(size), *dx = zeros(size);
             llm_entmax_bisect(p, x, rows, n, a[form]);
             CHECK_GOLDEN(p, size, 1e-6f, "%zux%zu/%s/p", rows, n, names[form]);
-            /* g = p^(2-a) of the smallest p: for a = 3 its reciprocal, and p itself is a root there,
-             * which is where rounding of x and p shows */
+            /* g = p^(2-a) of the smallest p: for a = 3 its reciprocal, and p itself is a root
+             * there, which is where rounding of x and p shows */
             const float tol = form == 3 ? 2e-4f : 3e-6f;
             llm_entmax_backward(dx, dp, p, rows, n, a[form]);
             CHECK_GOLDEN(dx, size, tol, "%zux%zu/%s/dx", rows, n, names[form]);

@@ -12,55 +12,21 @@ static llm_gpt2_config tiny(size_t vocab, size_t context, size_t width, size_t h
     return c;
 }
 
-/* Loss, all gradients and the weights of `steps` steps, beside llm_gpt2. */
+/* Steps on the device beside llm_gpt2's. */
 template <typename T>
 static void check_steps(const llm_gpt2_config &c, size_t B, size_t length, size_t steps) {
-    /* of the largest gradient, of the loss, of the norm: bfloat16 rounds 30 times on each way */
-    const bool exact = sizeof(T) == 4;
-    const float tol = exact ? 2e-5f : 0.06f, loss_tol = exact ? 2e-5f : 0.03f;
-    const size_t N = B * length;
     llm_gpt2 cpu;
     llm_error e;
     llm_rng rng = llm_rng_seed(1);
     CHECK(llm_gpt2_create(&cpu, &c, B, length, &e));
     llm_gpt2_init(&cpu, &rng);
-    for (size_t i = 0; i < cpu.matrices; i++) cpu.w[i] *= 5.0f; /* or all logits are near 0 */
-    const llm_cuda_decoder_only_config d_c = llm_cuda_gpt2_config(c);
-    const llm_cuda_decoder_only<T> g = on_device<T>(cpu.w, cpu.count, d_c, B, length);
-    CHECK(g.matrices == cpu.matrices);
-    llm_adamw_config adamw = llm_adamw_defaults();
-    adamw.lr = 1e-2f, adamw.beta1 = 0.9f, adamw.beta2 = 0.95f, adamw.eps = 1e-6f;
-    adamw.weight_decay = 0.1f;
-    int *ids = (int *)test_memory(N, sizeof(int)), *targets = (int *)test_memory(N, sizeof(int));
-    float *got = floats(cpu.count), norm[2];
-    double total[2];
-    for (size_t t = 1; t <= steps; t++) {
-        const llm_cuda_decoder_only_batch b = batch(ids, targets, B, length, c.vocab, t);
-        CHECK_CUDA(llm_cuda_decoder_only_forward(g, b, 0));
-        CHECK_CUDA(llm_cuda_decoder_only_backward(g, b, 0));
-        const float loss = llm_gpt2_forward(&cpu, ids, targets, B, length);
-        llm_gpt2_backward(&cpu);
-        from_device(total, g.total, 2);
-        CHECK(total[1] == (double)cpu.kept);
-        CHECK_NEAR(total[0] / total[1], loss, loss_tol);
-        float large = 0.0f;
-        for (size_t i = 0; i < cpu.count; i++) large = fmaxf(large, fabsf(cpu.g[i]));
-        CHECK_ALL_NEAR(from_device(got, g.g, cpu.count), cpu.g, cpu.count, tol * large);
-
-        const float max_norm = t == 1 ? 1e3f : 0.1f; /* the second step is clipped */
-        CHECK_CUDA(llm_cuda_decoder_only_step(g, &adamw, t, max_norm, 7, 0));
-        const float want = llm_grad_clip_norm(cpu.g, cpu.count, max_norm);
-        CHECK_NEAR(from_device(norm, g.norm_factor, 2)[0], want, tol * want);
-        CHECK(t == 1 ? norm[1] == 1.0f : norm[1] < 1.0f);
-        llm_gpt2_step(&cpu, &adamw, t);
-        from_device(got, g.g, cpu.count);
-        for (size_t i = 0; i < cpu.count; i++) CHECK(got[i] == 0.0f);
-        /* Adam's first steps have the size of lr whatever the gradient: a small one may differ in
-         * sign, where rounding is coarse */
-        const float step = exact ? 1e-4f : 2.1f * adamw.lr * (float)t;
-        CHECK_STORED(T, from_device_as(got, g.w, cpu.count), cpu.w, cpu.count, step);
-        if (exact) memcpy(cpu.w, got, cpu.count * sizeof(float)); /* walk together */
-    }
+    decoder_check_steps<T>(
+        cpu, llm_cuda_gpt2_config(c), B, length, steps,
+        [&](const int *ids, const int *targets) {
+            return llm_gpt2_forward(&cpu, ids, targets, B, length);
+        },
+        [&]() { llm_gpt2_backward(&cpu); },
+        [&](const llm_adamw_config *adamw, size_t t) { llm_gpt2_step(&cpu, adamw, t); });
     llm_gpt2_destroy(&cpu);
 }
 

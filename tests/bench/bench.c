@@ -461,6 +461,50 @@ static void rows_gpt2(void) {
     llm_gpt2_destroy(&g);
 }
 
+/* ---- tokens: this header as text ---- */
+
+static void rows_token(void) {
+    llm_error error;
+    llm_file file;
+    llm_tokenizer t;
+    double best;
+    enum { LETTERS = 1000000 };
+    memset(&t, 0, sizeof t);
+    if (!wanted("bpe")) return;
+    if (!llm_file_read(&file, "llm.h", &error)) {
+        printf("%s\n", error.message);
+        return;
+    }
+    const char *text = (const char *)file.data;
+    BEST(best, 0.5, {
+        llm_bpe_free(&t.bpe);
+        if (!llm_bpe_train(&t.bpe, text, file.size, LLM_PRE_TOKENIZE_GPT2, 4256, &error)) exit(2);
+    });
+    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe training", "4,000 merges", 1e3 * best,
+           1e-6 * (double)file.size / best);
+    BEST(best, 0.5, {
+        int *ids;
+        size_t count;
+        if (!llm_tokenizer_text_encode(&t, &ids, &count, text, file.size, false, &error)) exit(2);
+        free(ids);
+    });
+    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe encoding", "GPT-2's rules", 1e3 * best,
+           1e-6 * (double)file.size / best);
+    llm_arena arena;
+    char *line = (char *)malloc(LETTERS);
+    int *ids = (int *)malloc(LETTERS * sizeof *ids);
+    if (!line || !ids || !llm_arena_create(&arena, llm_bpe_scratch(LETTERS))) exit(2);
+    memset(line, '-', LETTERS); /* rules of dashes are merged again and again */
+    BEST(best, 0.5, llm_bpe_encode(ids, &t.bpe, line, LETTERS, 0.0f, NULL, &arena));
+    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe, one pre-token", "1 MB of dashes",
+           1e3 * best, 1e-6 * LETTERS / best);
+    llm_arena_destroy(&arena);
+    free(line);
+    free(ids);
+    llm_bpe_free(&t.bpe);
+    llm_file_free(&file);
+}
+
 /* ---- the price of including the header ---- */
 
 static void row_include(void) {
@@ -511,6 +555,7 @@ int main(int argc, char **argv) {
     rows_optimizers();
     rows_attention();
     rows_gpt2();
+    rows_token();
     row_include();
     return 0;
 }
