@@ -33074,8 +33074,7 @@ LLM_API void llm_entmax_forward(float *p, const float *x, size_t rows, size_t n,
 }
 
 /* The same for any a > 1: sum_i p_i falls as tau grows, from above 1 at tau = max - 1 to 0 at max
- * (of (a-1) x), so halving the interval 50 times finds the tau of a double. What is left of the
- * sum's error is divided out. p may be x. */
+ * (of (a-1) x), so halving the interval 50 times finds the tau of a double. p may be x. */
 LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, float a) {
     LLM_ASSERT(a > 1.0f);
     const double slope = (double)a - 1.0, power = 1.0 / slope;
@@ -33096,17 +33095,9 @@ LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, 
             else
                 high = tau;
         }
-        sum = 0.0;
-        for (int pass = 0; pass < 2; pass++) {
-            const double gain = pass ? 1.0 / sum : 0.0;
-            for (size_t i = 0; i < n; i++) {
-                const double z = slope * ((double)xr[i] - top) - low;
-                const double share = z <= 0.0 ? 0.0 : pow(z, power);
-                if (pass == 0)
-                    sum += share;
-                else
-                    p[r * n + i] = (float)(sum > 0.0 || sum != sum ? gain * share : 0.0);
-            }
+        for (size_t i = 0; i < n; i++) {
+            const double z = slope * ((double)xr[i] - top) - low;
+            p[r * n + i] = sum != sum ? NAN : z <= 0.0 ? 0.0f : (float)pow(z, power);
         }
     }
 }

@@ -102,6 +102,10 @@ TEST(entmax, "logits of 1e4, ties, masked rows, NaN; a constant changes nothing"
         if (form) llm_entmax_bisect(out, rows, 2, 4, 1.5f);
         if (!form) llm_entmax_forward(out, rows, 2, 4, &arena);
         for (int i = 0; i < 4; i++) CHECK(out[i] == 0.0f && isnan(out[4 + i]));
+        const float early[2] = {NAN, 1.0f};
+        if (form) llm_entmax_bisect(out, early, 1, 2, 1.5f);
+        if (!form) llm_entmax_forward(out, early, 1, 2, &arena);
+        CHECK(isnan(out[0]) && isnan(out[1]));
         const float inf[2] = {INFINITY, 1.0f};
         if (form) llm_entmax_bisect(out, inf, 1, 2, 1.5f);
         if (!form) llm_entmax_forward(out, inf, 1, 2, &arena);

@@ -110,6 +110,9 @@ TEST(luong, "gradients equal finite differences of the definition; the scratch i
         CHECK(arena.used == 0 && arena.peak == forward * sizeof(float));
         llm_luong_global_backward(ds, dh, &g, dy, y, a, c, s, h, 16, &p, &z, &arena);
         CHECK(arena.used == 0 && arena.peak == arena.size);
+        float de[64] = {0};
+        llm_luong_score_backward(NULL, NULL, &g, de, s, h, &p, &z, &arena);
+        CHECK(arena.used == 0);
         CHECK_GRAD(ds, s, 16, 1e-2f, 5e-4f, luong_loss(s, h, &p, dy, &z));
         CHECK_GRAD(dh, h, 16 * Ch, 1e-2f, 5e-4f, luong_loss(s, h, &p, dy, &z));
         CHECK_GRAD(g.wc, p.wc, 4 * (4 + Ch), 1e-2f, 5e-4f, luong_loss(s, h, &p, dy, &z));
