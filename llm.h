@@ -284,7 +284,9 @@
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   token_pipeline           Tokenization pipeline
  *   vocab_size               Vocabulary size as a cost
+ *   tokenizer_training       What a tokenizer has learnt
  * 12-attn                    ATTENTION AND POSITION
  *   attention                Additive attention
  *   luong                    Luong attention
@@ -413,15 +415,21 @@
 #define LLM_PRINTF(f)
 #endif
 
-/* Before a loop whose turns write different outputs; before a loop that adds to one sum; before one
- * that may write where it reads, but only its own number (y may be x): the compiler cannot know. */
+/* Before a loop whose turns write different outputs; before such a loop of so many turns over so
+ * many numbers each, which one thread does alone where they are few: it is done before another is
+ * awake. Before a loop that adds to one sum; before one that may write where it reads, but only its
+ * own number (y may be x): the compiler cannot know. */
+enum { LLM_PARALLEL_LEAST = 16384 };
 #if defined(_OPENMP)
 #define LLM_PRAGMA(text) _Pragma(#text)
 #define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
+#define LLM_PARALLEL_MANY(turns, numbers)                                                          \
+    LLM_PRAGMA(omp parallel for schedule(static) if ((turns) * (numbers) > LLM_PARALLEL_LEAST))
 #define LLM_SIMD_SUM(sum) LLM_PRAGMA(omp simd reduction(+ : sum))
 #define LLM_SIMD LLM_PRAGMA(omp simd)
 #else
 #define LLM_PARALLEL_FOR
+#define LLM_PARALLEL_MANY(turns, numbers)
 #define LLM_SIMD_SUM(sum)
 #define LLM_SIMD
 #endif
@@ -1959,7 +1967,7 @@ LLM_API void llm_transpose(float *to, size_t to_ld, const float *from, size_t fr
 #ifndef LLM_GEMM_THREADS
 #define LLM_GEMM_THREADS LLM_GEMM_CORES
 #endif
-enum { LLM_GEMM_SMALL = 32768 }; /* fewer operations are done before a second thread is awake */
+enum { LLM_GEMM_SMALL = 1 << 19 }; /* fewer products are done before a second thread is awake */
 
 /* A tile fills three quarters of the registers. */
 enum { LLM_GEMM_ROWS = 6, LLM_GEMM_VECTORS = LLM_LANES_REGISTERS / 8 };
@@ -2181,7 +2189,7 @@ LLM_API void llm_matmul_few(float *y, size_t y_m, size_t y_f, const float *many,
 /* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
 LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
                                 size_t C, size_t O) {
-    LLM_GEMM_PARALLEL_IF(N * O > LLM_GEMM_SMALL)
+    LLM_PARALLEL_MANY(N, O)
     for (size_t n = 0; n < N; n++)
         for (size_t o = 0; o < O; o++) y[n * O + o] = b ? b[o] : 0.0f;
     if (N < 24)
@@ -2198,7 +2206,7 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
                                  const float *w, size_t N, size_t C, size_t O) {
     if (dx) llm_gemm(dx, dy, false, w, false, N, C, O);
     if (dw) llm_gemm(dw, dy, true, x, false, O, C, N);
-    LLM_GEMM_PARALLEL_IF(N * O > LLM_GEMM_SMALL)
+    LLM_PARALLEL_MANY(N, O)
     for (size_t from = 0; from < (db ? O : 0); from += 64)
         for (size_t n = 0; n < N; n++)
             for (size_t o = from; o < O && o < from + 64; o++) db[o] += dy[n * O + o];
@@ -5011,7 +5019,7 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  * for the exponentials, which stand in p until their sum (a double) is known, and to divide. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
     LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n), gain = 1.0f / temp;
         const float shift = max == -INFINITY ? 0.0f : max;
@@ -5032,7 +5040,7 @@ LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n
  * The gradient of a score is how much better than the average (under p) its probability is paid. */
 LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                   float temp) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *dpr = dp + r * n, *pr = p + r * n, gain = 1.0f / temp;
         float *dxr = dx + r * n;
@@ -5078,7 +5086,7 @@ LLM_API void llm_softmax_axis_backward(float *dx, const float *dp, const float *
 /* p (rows,n) <- x (rows,n), at temperature 1: the maximum and the sum come from one pass, so memory
  * is read twice instead of three times. A row with NaN or +inf has NaN in it. p may be x. */
 LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const llm_logsumexp_pair a = llm_logsumexp_online(x + r * n, n);
         for (size_t i = 0; i < n; i++) {
@@ -5092,7 +5100,7 @@ LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n)
  * rounds to 0, y is still right. The maximum is subtracted before log(sum) and not added to it:
  * beside 1e4 the digits of log(sum) would be gone. A fully masked row is -inf. */
 LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
         const float shift = max == -INFINITY ? 0.0f : max;
@@ -5106,7 +5114,7 @@ LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size
 /* dx (rows,n) += <- dy (rows,n) and forward's result y: dx_i = dy_i - p_i sum_j dy_j, p = e^y. */
 LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y, size_t rows,
                                       size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *dyr = dy + r * n, *yr = y + r * n;
         float *dxr = dx + r * n;
@@ -7576,7 +7584,7 @@ enum { LLM_CROSS_ENTROPY_IGNORE = -100 }; /* torch's ignore_index */
  * loss and lse are 0 in the others. The mean loss is sum(loss) / that number. */
 LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *logits,
                                          const int *target, size_t N, size_t V) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * V;
         loss[n] = 0.0f;
@@ -7598,7 +7606,7 @@ LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *l
  * scale is 1 / kept for the mean. */
 LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, const float *lse,
                                         const int *target, size_t N, size_t V, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
@@ -7632,7 +7640,7 @@ LLM_API float llm_cross_entropy_total(const int *target, const float *weight, si
 LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *target,
                                         const float *weight, size_t N, size_t V, float scale,
                                         float z_loss) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         float *z = logits + n * V;
         loss[n] = 0.0f;
@@ -7658,7 +7666,7 @@ LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *t
  * order will do. Rows of ignored targets are not read. */
 LLM_API void llm_cross_entropy_chunk(llm_logsumexp_pair *state, float *z_y, const float *logits,
                                      const int *target, size_t first, size_t N, size_t size) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, size)
     for (size_t n = 0; n < N; n++) {
         if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
         LLM_ASSERT(target[n] >= 0);
@@ -7689,7 +7697,7 @@ LLM_API size_t llm_cross_entropy_chunk_loss(float *loss, const llm_logsumexp_pai
 LLM_API void llm_cross_entropy_chunk_backward(float *logits, const llm_logsumexp_pair *state,
                                               const int *target, size_t first, size_t N,
                                               size_t size, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, size)
     for (size_t n = 0; n < N; n++) {
         const bool kept = target[n] != LLM_CROSS_ENTROPY_IGNORE;
         const size_t at = (size_t)target[n] - first;
@@ -7704,7 +7712,7 @@ LLM_API void llm_cross_entropy_chunk_backward(float *logits, const llm_logsumexp
  * a teacher's, smoothed or mixed labels. Where p is 0 the logit may be -inf. */
 LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float *logits,
                                             const float *p, size_t N, size_t V) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * V, *pn = p + n * V, max = llm_logsumexp_max(z, V);
         const double l = (double)max + log(llm_logsumexp_sum(z, V, max, 1.0f));
@@ -7719,7 +7727,7 @@ LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float
 /* dlogits (N,V) += <- logits, p (N,V), forward's lse (N): scale * (sum_j p_j * softmax - p). */
 LLM_API void llm_cross_entropy_soft_backward(float *dlogits, const float *logits, const float *lse,
                                              const float *p, size_t N, size_t V, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, V)
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * V, *pn = p + n * V, l = lse[n];
         float *dz = dlogits + n * V;
@@ -14901,13 +14909,13 @@ LLM_API float llm_activation_slope(float x, int kind) {
  * vectorise. */
 LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind) {
     if (kind == LLM_ACTIVATION_GELU_TANH) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) y[i] = llm_activation_gelu_tanh(x[i]);
     } else if (kind == LLM_ACTIVATION_SILU) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) y[i] = x[i] * llm_activation_sigmoid(x[i]);
     } else {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) y[i] = llm_activation_value(x[i], kind);
     }
 }
@@ -14916,13 +14924,13 @@ LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind
 LLM_API void llm_activation_backward(float *dx, const float *dy, const float *x, size_t n,
                                      int kind) {
     if (kind == LLM_ACTIVATION_GELU_TANH) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_gelu_tanh_slope(x[i]);
     } else if (kind == LLM_ACTIVATION_SILU) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_silu_slope(x[i]);
     } else {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_slope(x[i], kind);
     }
 }
@@ -15082,14 +15090,14 @@ LLM_API float llm_sigmoid_value(float x) {
 /* y (n) <- x (n): s(x / temp), temp > 0. y may be x. */
 LLM_API void llm_sigmoid_forward(float *y, const float *x, size_t n, float temp) {
     LLM_ASSERT(temp > 0.0f);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = llm_sigmoid_value(x[i] / temp);
 }
 
 /* dx (n) += <- dy (n) and forward's result y (n), temp. */
 LLM_API void llm_sigmoid_backward(float *dx, const float *dy, const float *y, size_t n,
                                   float temp) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) dx[i] += dy[i] * y[i] * (1.0f - y[i]) / temp;
 }
 
@@ -15097,7 +15105,7 @@ LLM_API void llm_sigmoid_backward(float *dx, const float *dy, const float *y, si
  * others. */
 LLM_API void llm_sigmoid_gate_forward(float *y, float *s, const float *z, const float *a,
                                       const float *b, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float share = llm_sigmoid_value(z[i]);
         y[i] = share * a[i] + (1.0f - share) * b[i];
@@ -15108,7 +15116,7 @@ LLM_API void llm_sigmoid_gate_forward(float *y, float *s, const float *z, const 
 /* dz, da, db (n) += <- dy (n) and forward's s, a, b. Any of the three may be NULL. */
 LLM_API void llm_sigmoid_gate_backward(float *dz, float *da, float *db, const float *dy,
                                        const float *s, const float *a, const float *b, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         if (dz) dz[i] += dy[i] * (a[i] - b[i]) * s[i] * (1.0f - s[i]);
         if (da) da[i] += dy[i] * s[i];
@@ -15177,13 +15185,13 @@ LLM_API float llm_tanh_value(float x) {
 
 /* y (n) <- x (n); y may be x. */
 LLM_API void llm_tanh_forward(float *y, const float *x, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = llm_tanh_value(x[i]);
 }
 
 /* dx (n) += <- dy (n) and forward's result y (n). */
 LLM_API void llm_tanh_backward(float *dx, const float *dy, const float *y, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) dx[i] += dy[i] * (1.0f - y[i] * y[i]);
 }
 
@@ -15204,13 +15212,13 @@ LLM_API float llm_tanh_fast(float x) {
 
 /* y (n) <- x (n): 1.7159 tanh(2x/3), which is 1 at 1 to four digits. y may be x. */
 LLM_API void llm_tanh_scaled_forward(float *y, const float *x, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = 1.7159f * llm_tanh_value(x[i] * (2.0f / 3.0f));
 }
 
 /* dx (n) += <- dy (n) and forward's result y (n). */
 LLM_API void llm_tanh_scaled_backward(float *dx, const float *dy, const float *y, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float t = y[i] / 1.7159f;
         dx[i] += dy[i] * (1.7159f * 2.0f / 3.0f) * (1.0f - t * t);
@@ -15220,14 +15228,14 @@ LLM_API void llm_tanh_scaled_backward(float *dx, const float *dy, const float *y
 /* y (n) <- x (n): cap tanh(x / cap), cap > 0: slope 1 at 0, never beyond the cap. y may be x. */
 LLM_API void llm_tanh_cap_forward(float *y, const float *x, size_t n, float cap) {
     LLM_ASSERT(cap > 0.0f);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = cap * llm_tanh_value(x[i] / cap);
 }
 
 /* dx (n) += <- dy (n) and forward's result y (n), cap. */
 LLM_API void llm_tanh_cap_backward(float *dx, const float *dy, const float *y, size_t n,
                                    float cap) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float t = y[i] / cap;
         dx[i] += dy[i] * (1.0f - t * t);
@@ -15258,7 +15266,7 @@ LLM_API size_t llm_relu_words(size_t n) { return n / 32 + (n % 32 != 0); }
 /* y (n), mask (llm_relu_words) or NULL <- x (n): max(0, x), at most cap; INFINITY for no cap. Bit
  * i % 32 of word i / 32 says whether the slope at x_i is 1. NaN stays. y may be x. */
 LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n, float cap) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t word = 0; word < llm_relu_words(n); word++) {
         const size_t left = n - 32 * word, width = left < 32 ? left : 32;
         const float *xw = x + 32 * word;
@@ -15273,7 +15281,7 @@ LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n
 
 /* dx (n) += <- dy (n) and forward's mask. dy is not read where the slope is 0. */
 LLM_API void llm_relu_backward(float *dx, const float *dy, const uint32_t *mask, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++)
         if (mask[i / 32] >> (i % 32) & 1) dx[i] += dy[i];
 }
@@ -15383,7 +15391,7 @@ LLM_API void llm_prelu_backward(float *dx, float *da, const float *dy, const flo
 LLM_API void llm_prelu_maxout_forward(float *y, unsigned char *winner, const float *z, size_t n,
                                       size_t K) {
     LLM_ASSERT(K > 0 && K <= 256);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         size_t best = 0;
         for (size_t k = 1; k < K; k++) {
@@ -15398,7 +15406,7 @@ LLM_API void llm_prelu_maxout_forward(float *y, unsigned char *winner, const flo
 /* dz (n,K) += <- dy (n) and forward's winner. */
 LLM_API void llm_prelu_maxout_backward(float *dz, const float *dy, const unsigned char *winner,
                                        size_t n, size_t K) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) dz[i * K + winner[i]] += dy[i];
 }
 
@@ -15422,7 +15430,7 @@ LLM_API void llm_prelu_maxout_backward(float *dz, const float *dy, const unsigne
 
 /* y (n) <- gate, up (n); y may be gate or up. */
 LLM_API void llm_swiglu_forward(float *y, const float *gate, const float *up, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = gate[i] * llm_activation_sigmoid(gate[i]) * up[i];
 }
 
@@ -15430,12 +15438,12 @@ LLM_API void llm_swiglu_forward(float *y, const float *gate, const float *up, si
 LLM_API void llm_swiglu_backward(float *dgate, float *dup, const float *dy, const float *gate,
                                  const float *up, size_t n) {
     if (dgate) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++)
             dgate[i] += dy[i] * up[i] * llm_activation_silu_slope(gate[i]);
     }
     if (dup) {
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(n, 1)
         for (size_t i = 0; i < n; i++) dup[i] += dy[i] * gate[i] * llm_activation_sigmoid(gate[i]);
     }
 }
@@ -15445,7 +15453,7 @@ LLM_API void llm_swiglu_backward(float *dgate, float *dup, const float *dy, cons
 LLM_API void llm_swiglu_packed_forward(float *y, const float *x, size_t N, size_t H,
                                        bool interleaved) {
     const size_t step = interleaved ? 2 : 1, to_up = interleaved ? 1 : H;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, H)
     for (size_t n = 0; n < N; n++) {
         const float *gate = x + n * 2 * H, *up = gate + to_up;
         for (size_t i = 0; i < H; i++) {
@@ -15459,7 +15467,7 @@ LLM_API void llm_swiglu_packed_forward(float *y, const float *x, size_t N, size_
 LLM_API void llm_swiglu_packed_backward(float *dx, const float *dy, const float *x, size_t N,
                                         size_t H, bool interleaved) {
     const size_t step = interleaved ? 2 : 1, to_up = interleaved ? 1 : H;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, H)
     for (size_t n = 0; n < N; n++) {
         const float *gate = x + n * 2 * H, *up = gate + to_up, *dyn = dy + n * H;
         float *dgate = dx + n * 2 * H, *dup = dgate + to_up;
@@ -15475,14 +15483,14 @@ LLM_API void llm_swiglu_packed_backward(float *dx, const float *dy, const float 
  * or up. */
 LLM_API void llm_swiglu_glu_forward(float *y, const float *gate, const float *up, size_t n,
                                     int kind) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = llm_activation_value(gate[i], kind) * up[i];
 }
 
 /* dgate, dup (n) += <- dy (n) and forward's gate, up (n). Either gradient may be NULL. */
 LLM_API void llm_swiglu_glu_backward(float *dgate, float *dup, const float *dy, const float *gate,
                                      const float *up, size_t n, int kind) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         if (dgate) dgate[i] += dy[i] * up[i] * llm_activation_slope(gate[i], kind);
         if (dup) dup[i] += dy[i] * llm_activation_value(gate[i], kind);
@@ -17623,7 +17631,7 @@ LLM_API void llm_he_init_fixup(float *w, size_t O, size_t C, size_t area, size_t
 
 /* y (n) <- x, f (n): x + alpha f, f being the branch's output. y may be x or f. */
 LLM_API void llm_residual_forward(float *y, const float *x, const float *f, size_t n, float alpha) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) y[i] = x[i] + alpha * f[i];
 }
 
@@ -17641,7 +17649,7 @@ LLM_API void llm_residual_backward(float *dx, float *df, float *dalpha, const fl
 /* y (N,C) <- x, f (N,C), scale (C): x + scale f, LayerScale. y may be x or f. */
 LLM_API void llm_residual_scale_forward(float *y, const float *x, const float *f,
                                         const float *scale, size_t N, size_t C) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++)
         for (size_t i = 0; i < C; i++) y[n * C + i] = x[n * C + i] + scale[i] * f[n * C + i];
 }
@@ -17682,7 +17690,7 @@ LLM_API void llm_residual_project_backward(float *dx, float *df, float *dp, cons
 LLM_API void llm_residual_depth_forward(float *y, const float *x, const float *f, const bool *keep,
                                         size_t N, size_t C, float p) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++)
         for (size_t i = n * C; i < (n + 1) * C; i++)
             y[i] = keep[n] ? x[i] + f[i] / (1.0f - p) : x[i];
@@ -17819,7 +17827,7 @@ LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, ui
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
     const size_t tiles = llm_dropout_tiles(n, offset);
     const float scale = 1.0f / (1.0f - p);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t k = 0; k < tiles; k++) {
         uint32_t tile[LLM_DROPOUT_TILE];
         float out[LLM_DROPOUT_TILE];
@@ -17838,7 +17846,7 @@ LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p,
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
     const size_t tiles = llm_dropout_tiles(n, offset);
     const float scale = 1.0f / (1.0f - p);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t k = 0; k < tiles; k++) {
         uint32_t tile[LLM_DROPOUT_TILE];
         size_t from, end;
@@ -17883,7 +17891,7 @@ LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float
     LLM_ASSERT(p >= 0.0f && p < 1.0f);
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
     const size_t tiles = llm_dropout_tiles(n, offset);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t k = 0; k < tiles; k++) {
         uint32_t tile[LLM_DROPOUT_TILE];
         size_t from, end;
@@ -17897,7 +17905,7 @@ LLM_API void llm_dropout_alpha_backward(float *dx, const float *dy, size_t n, fl
                                         uint64_t seed, uint64_t offset) {
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
     const size_t tiles = llm_dropout_tiles(n, offset);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t k = 0; k < tiles; k++) {
         uint32_t tile[LLM_DROPOUT_TILE];
         size_t from, end;
@@ -18052,7 +18060,7 @@ LLM_API void llm_batchnorm_merge(float *mean, float *m2, const float *mean_b, co
  * it is merged with those before. */
 LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t N, size_t C,
                                  size_t S) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C * S)
     for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
         const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
         double m[LLM_BATCHNORM_BLOCK], square[LLM_BATCHNORM_BLOCK];
@@ -18091,7 +18099,7 @@ LLM_API void llm_batchnorm_update(const llm_batchnorm *layer, float *rstd, const
 LLM_API void llm_batchnorm_apply(float *y, const float *x, const float *mean, const float *rstd,
                                  const llm_batchnorm *layer, size_t N, size_t S) {
     const size_t C = layer->C;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C * S)
     for (size_t n = 0; n < N; n++)
         for (size_t c = 0; c < C; c++) {
             const float scale = layer->w ? layer->w[c] * rstd[c] : rstd[c], m = mean[c];
@@ -18131,7 +18139,7 @@ LLM_API void llm_batchnorm_forward_eval(float *y, const float *x, const llm_batc
 LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const float *x,
                                 const float *mean, const float *rstd, size_t N, size_t C,
                                 size_t S) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C * S)
     for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
         const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
         double total[LLM_BATCHNORM_BLOCK], product[LLM_BATCHNORM_BLOCK];
@@ -18159,7 +18167,7 @@ LLM_API void llm_batchnorm_input_backward(float *dx, const float *dy, const floa
                                           size_t S, size_t count) {
     const size_t C = layer->C;
     const float share = count ? 1.0f / (float)count : 0.0f;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C * S)
     for (size_t n = 0; n < N; n++)
         for (size_t c = 0; c < C; c++) {
             const float scale = (layer->w ? layer->w[c] : 1.0f) * rstd[c], m = mean[c];
@@ -18236,7 +18244,7 @@ LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *
  * and computes the rest again; NULL at inference. y may be x. */
 LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const float *x,
                                    const float *w, const float *b, size_t N, size_t C, float eps) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++) {
         float m, r;
         for (size_t i = 0; n + 1 < N && i < C;
@@ -18254,7 +18262,7 @@ LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const flo
 LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, float *rstd,
                                             const float *x, const float *f, const float *w,
                                             const float *b, size_t N, size_t C, float eps) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++) {
         float m, r, *s = sum + n * C;
         for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
@@ -18303,10 +18311,10 @@ LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float
     for (size_t n0 = 0; n0 < N; n0 += ROWS) {
         const size_t left = N - n0, rows = left < ROWS ? left : (size_t)ROWS;
         const size_t last = dx ? n0 + rows : n0, columns = dw || db ? C : 0;
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(rows, C)
         for (size_t n = n0; n < last; n++)
             llm_layernorm_row_backward(dx + n * C, dy + n * C, x + n * C, w, mean[n], rstd[n], C);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(rows, C)
         for (size_t i = 0; i < columns; i += LLM_LAYERNORM_COLUMNS) {
             const size_t end = C - i < LLM_LAYERNORM_COLUMNS ? C : i + LLM_LAYERNORM_COLUMNS;
             llm_layernorm_columns_backward(dw, db, dy + n0 * C, x + n0 * C, mean + n0, rstd + n0,
@@ -18381,7 +18389,7 @@ LLM_API float llm_rmsnorm_row(float *y, const float *x, const float *w, size_t C
  * NULL at inference. y may be x. */
 LLM_API void llm_rmsnorm_forward(float *y, float *rstd, const float *x, const float *w, size_t N,
                                  size_t C, float eps) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++) {
         const float r = llm_rmsnorm_row(y + n * C, x + n * C, w, C, eps);
         if (rstd) rstd[n] = r;
@@ -18394,7 +18402,7 @@ LLM_API void llm_rmsnorm_forward(float *y, float *rstd, const float *x, const fl
 LLM_API void llm_rmsnorm_residual_forward(float *y, float *sum, float *rstd, const float *x,
                                           const float *f, const float *w, size_t N, size_t C,
                                           float eps) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, C)
     for (size_t n = 0; n < N; n++) {
         float *s = sum + n * C;
         for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
@@ -18424,10 +18432,10 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
     enum { ROWS = 128, COLUMNS = 64 };
     for (size_t n0 = 0; n0 < N; n0 += ROWS) {
         const size_t left = N - n0, end = n0 + (left < ROWS ? left : (size_t)ROWS);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(end - n0, C)
         for (size_t n = n0; n < end; n++)
             llm_rmsnorm_row_backward(dx + n * C, dy + n * C, x + n * C, w, rstd[n], C);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(end - n0, C)
         for (size_t i0 = 0; i0 < C; i0 += COLUMNS) {
             const size_t columns = C - i0 < COLUMNS ? C - i0 : (size_t)COLUMNS;
             float sum[COLUMNS] = {0.0f};
@@ -18493,7 +18501,7 @@ LLM_API size_t llm_label_smoothing_forward(float *loss, float *lse, const float 
     double label, other;
     llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
     if (prior) label = 1.0 - (double)e;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, K)
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * K;
         loss[n] = lse[n] = 0.0f;
@@ -18524,7 +18532,7 @@ LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, c
     double label, other;
     llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
     const float even = (float)other, own = prior ? 1.0f - e : (float)(label - other);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, K)
     for (size_t n = 0; n < N; n++) {
         if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < K);
@@ -19034,7 +19042,7 @@ LLM_API void llm_conv2d_forward(float *y, const float *x, const float *w, const 
                  O = c->O / c->groups;
     const size_t picture = c->C / c->groups * c->H * c->W; /* of a group */
     float *columns = llm_arena_floats(arena, T * K * wide);
-    LLM_PARALLEL_FOR
+    LLM_GEMM_PARALLEL_IF(N * c->O * K * P > LLM_GEMM_SMALL)
     for (size_t t = 0; t < T; t++) {
         for (size_t task = t; task < N * c->groups * per; task += T) {
             const size_t part = task / per, p = task % per * wide, g = part % c->groups;
@@ -19063,7 +19071,7 @@ LLM_API void llm_conv2d_backward(float *dx, float *dw, float *db, const float *d
     float *w_t = llm_arena_floats(arena, dx ? llm_conv2d_weights(c) : 0); /* (groups,K,O) */
     for (size_t g = 0; dx && g < c->groups; g++)
         llm_transpose(w_t + g * O * K, O, w + g * O * K, K, O, K);
-    LLM_PARALLEL_FOR
+    LLM_GEMM_PARALLEL_IF(N * c->O * K * P > LLM_GEMM_SMALL)
     for (size_t t = 0; t < T; t++) { /* channels first .. last - 1 of each group */
         const size_t first = t * in / T, last = (t + 1) * in / T, own = (last - first) * area;
         float *col = columns + t * llm_gemm_parts(in, T) * area * wide;
@@ -19379,7 +19387,7 @@ LLM_API size_t llm_pooling_window(size_t *from, size_t *to, const llm_pooling *c
 LLM_API void llm_pooling_max_forward(float *y, uint32_t *from, const float *x, size_t planes,
                                      const llm_pooling *c) {
     const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, c->H * c->W)
     for (size_t k = 0; k < planes; k++)
         for (size_t i = 0; i < I; i++)
             for (size_t j = 0; j < J; j++) {
@@ -19400,7 +19408,7 @@ LLM_API void llm_pooling_max_forward(float *y, uint32_t *from, const float *x, s
 LLM_API void llm_pooling_max_backward(float *dx, const float *dy, const uint32_t *from,
                                       size_t planes, const llm_pooling *c) {
     const size_t windows = llm_pooling_size(c, 0) * llm_pooling_size(c, 1);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, c->H * c->W)
     for (size_t k = 0; k < planes; k++)
         for (size_t i = k * windows; i < (k + 1) * windows; i++)
             dx[k * c->H * c->W + from[i]] += dy[i];
@@ -19410,7 +19418,7 @@ LLM_API void llm_pooling_max_backward(float *dx, const float *dy, const uint32_t
 LLM_API void llm_pooling_average_forward(float *y, const float *x, size_t planes,
                                          const llm_pooling *c) {
     const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, c->H * c->W)
     for (size_t k = 0; k < planes; k++)
         for (size_t i = 0; i < I; i++)
             for (size_t j = 0; j < J; j++) {
@@ -19429,7 +19437,7 @@ LLM_API void llm_pooling_average_forward(float *y, const float *x, size_t planes
 LLM_API void llm_pooling_average_backward(float *dx, const float *dy, size_t planes,
                                           const llm_pooling *c) {
     const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, c->H * c->W)
     for (size_t k = 0; k < planes; k++)
         for (size_t i = 0; i < I; i++)
             for (size_t j = 0; j < J; j++) {
@@ -19444,7 +19452,7 @@ LLM_API void llm_pooling_average_backward(float *dx, const float *dy, size_t pla
 
 /* y (planes) <- x (planes,S): the mean over a whole picture; and dx += <- dy. */
 LLM_API void llm_pooling_global_forward(float *y, const float *x, size_t planes, size_t S) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, S)
     for (size_t k = 0; k < planes; k++) {
         float sum = 0.0f;
         LLM_SIMD_SUM(sum)
@@ -19453,7 +19461,7 @@ LLM_API void llm_pooling_global_forward(float *y, const float *x, size_t planes,
     }
 }
 LLM_API void llm_pooling_global_backward(float *dx, const float *dy, size_t planes, size_t S) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(planes, S)
     for (size_t k = 0; k < planes; k++)
         for (size_t s = 0; s < S; s++) dx[k * S + s] += dy[k] / (float)S;
 }
@@ -20142,7 +20150,7 @@ LLM_API void llm_classification_head_backward(float *dx, float *dw, const float 
  * source  Snell, Swersky & Zemel 2017, "Prototypical networks", eq. 8; Gidaris & Komodakis 2018 and
  *         Qi, Brown & Lowe 2018, "Low-shot learning with imprinted weights" (cosine)
  * needs   arena multiclass
- * see     @classification_head (where a comes from), @multiclass, @clip (the same temperature)
+ * see     @classification_head (where a comes from), @multiclass, @cosine_similarity
  * topics  -
  */
 
@@ -21015,7 +21023,7 @@ LLM_API void llm_deep_learning_parity(float *x, int *label, size_t n, size_t d, 
 
 /* w (n) -= lr g (n). */
 LLM_API void llm_gradient_descent_step(float *w, const float *g, size_t n, float lr) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) w[i] -= lr * g[i];
 }
 
@@ -21186,7 +21194,7 @@ LLM_API double llm_gradient_descent_beale(double *g, const double *x, void *cont
  * not the decay. */
 LLM_API void llm_sgd_step(float *w, const float *g, size_t n, float lr, float weight_decay,
                           bool maximize) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) w[i] -= lr * ((maximize ? -g[i] : g[i]) + weight_decay * w[i]);
 }
 
@@ -21211,14 +21219,14 @@ LLM_API double llm_sgd_rate(double a, double b, size_t t) { return a / ((double)
 /* mean (n) += share (w - mean). share 1/k for the k-th iterate, k = 1, 2, .., makes the plain mean
  * (Polyak and Ruppert; torch's AveragedModel), a constant 1 - decay the exponential one. */
 LLM_API void llm_sgd_average(float *mean, const float *w, size_t n, float share) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) mean[i] += share * (w[i] - mean[i]);
 }
 
 /* SVRG: g (n), the example's gradient at w, becomes g - at + full: at (n) is the same example's
  * gradient at the anchor, full (n) the mean of all there. Move the anchor every few epochs. */
 LLM_API void llm_sgd_svrg(float *g, const float *at, const float *full, size_t n) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) g[i] += full[i] - at[i];
 }
 
@@ -21226,7 +21234,7 @@ LLM_API void llm_sgd_svrg(float *g, const float *at, const float *full, size_t n
  * last; then row <- g, and mean (n), of the rows of all `examples`, follows. Rows and mean may
  * start as 0. Memory: a gradient for each example (for linear models a number would do). */
 LLM_API void llm_sgd_saga(float *g, float *row, float *mean, size_t n, size_t examples) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float news = g[i] - row[i];
         row[i] = g[i];
@@ -21393,7 +21401,7 @@ LLM_API double llm_minibatch_padding(const size_t *order, const size_t *start, s
  * = 1 and plain SGD that is one step on the union of the batches; else H times less to send. */
 LLM_API void llm_minibatch_average(float *w, size_t workers, size_t n) {
     LLM_ASSERT(workers > 0);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         double sum = 0.0;
         for (size_t k = 0; k < workers; k++) sum += (double)w[k * n + i];
@@ -21780,7 +21788,7 @@ LLM_API void llm_momentum_step(float *w, float *v, const float *g, size_t n,
                                const llm_momentum_config *c, size_t t) {
     LLM_ASSERT(t > 0 && (!c->nesterov || (c->momentum > 0.0f && c->dampening == 0.0f)));
     const float lr = c->lr, mu = c->momentum, take = 1.0f - c->dampening;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
         v[i] = t == 1 ? d : mu * v[i] + take * d;
@@ -21793,7 +21801,7 @@ LLM_API void llm_momentum_step(float *w, float *v, const float *g, size_t n,
  * keeps the old rate's size for 1/(1 - mu) steps. */
 LLM_API void llm_momentum_classical(float *w, float *v, const float *g, size_t n, float lr,
                                     float mu) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         v[i] = mu * v[i] - lr * g[i];
         w[i] += v[i];
@@ -21822,7 +21830,7 @@ LLM_API bool llm_momentum_accelerate(float *w, float *y, double *t, const float 
     if (again) *t = 1.0;
     const double next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * *t * *t));
     const float push = (float)((*t - 1.0) / next);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float to = y[i] - lr * g[i];
         y[i] = to + push * (to - w[i]);
@@ -21874,7 +21882,7 @@ LLM_API void llm_adagrad_step(float *w, float *s, const float *g, size_t n,
     const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
     const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
     const float eps = c->eps > 0.0f ? c->eps : FLT_MIN; /* or 0/0 where s is 0 */
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = sign * g[i] + decay * w[i];
         s[i] += d * d;
@@ -21923,7 +21931,7 @@ typedef struct {
  * penalties + the squared distances to all earlier w, and is 0 wherever |z| <= l1. */
 LLM_API void llm_adagrad_ftrl(float *w, float *z, float *s, const float *g, size_t n,
                               const llm_adagrad_ftrl_config *c) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float before = sqrtf(s[i]);
         s[i] += g[i] * g[i];
@@ -21980,7 +21988,7 @@ LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const floa
     const float sign = c->maximize ? -1.0f : 1.0f;
     const float inside = c->eps_inside ? c->eps : 0.0f, behind = c->eps_inside ? 0.0f : c->eps;
     const bool centered = c->centered;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = sign * g[i] + decay * w[i];
         float variance = s[i] = a * s[i] + (1.0f - a) * d * d;
@@ -21999,7 +22007,7 @@ LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const floa
  * start at 0. torch: lr 1, rho 0.9, eps 1e-6; eps alone sets the first step, sqrt(eps). */
 LLM_API void llm_rmsprop_adadelta(float *w, float *s, float *u, const float *g, size_t n, float lr,
                                   float rho, float eps, float weight_decay) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = g[i] + weight_decay * w[i];
         s[i] = rho * s[i] + (1.0f - rho) * d * d;
@@ -22020,7 +22028,7 @@ typedef struct {
  * weight rests this time, and the next sign counts as new. */
 LLM_API void llm_rmsprop_rprop(float *w, float *size, float *before, const float *g, size_t n,
                                const llm_rmsprop_rprop_config *c) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float agree = g[i] * before[i], last = size[i];
         float d = g[i];
@@ -22089,7 +22097,7 @@ LLM_API void llm_adam_step(float *w, float *m, float *v, float *most, const floa
     const float b1 = c->beta1, b2 = c->beta2, scale = (float)(1.0 / sqrt(correct2));
     const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
     const float eps = c->eps, eps_root = c->eps_root;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = sign * g[i] + decay * w[i];
         m[i] = b1 * m[i] + (1.0f - b1) * d;
@@ -22108,7 +22116,7 @@ LLM_API void llm_adam_max_step(float *w, float *m, float *u, const float *g, siz
     LLM_ASSERT(t > 0);
     const float b1 = c->beta1, b2 = c->beta2;
     const float step = (float)((double)c->lr / (1.0 - pow((double)b1, (double)t)));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
         m[i] = b1 * m[i] + (1.0f - b1) * d;
@@ -22130,7 +22138,7 @@ LLM_API void llm_adam_nesterov_step(float *w, float *m, float *v, const float *g
     const float of_g = (float)((double)c->lr * (1.0 - now) / (1.0 - *product));
     const float of_m = (float)((double)c->lr * next / (1.0 - *product * next));
     const float scale = (float)(1.0 / sqrt(correct2)), take = 1.0f - c->beta1, b2 = c->beta2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
         m[i] = c->beta1 * m[i] + take * d;
@@ -22159,7 +22167,7 @@ LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *
     const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
     const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
     const float b1 = c->beta1, b2 = c->beta2, plain = (float)step, divided = (float)(step * trust);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
         m[i] = b1 * m[i] + (1.0f - b1) * d;
@@ -22214,7 +22222,7 @@ LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t
     const float step = (float)((double)c->lr / correct1), scale = (float)(1.0 / sqrt(correct2));
     const float b1 = c->beta1, b2 = c->beta2, eps = c->eps;
     const float keep = (float)(1.0 - (double)c->lr * (double)c->weight_decay);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         m[i] = b1 * m[i] + (1.0f - b1) * g[i];
         v[i] = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
@@ -22240,7 +22248,7 @@ LLM_API void llm_adamw_step_bf16(float *w, float *m, float *v, const float *g, s
                                  const llm_adamw_config *c, size_t t, uint64_t seed) {
     llm_adamw_step(w, m, v, g, n, c, t);
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t block = 0; block < (n + 7) / 8; block++) {
         const uint64_t b = block, step = t;
         const uint32_t counter[4] = {(uint32_t)b, (uint32_t)(b >> 32), (uint32_t)step,
@@ -22270,7 +22278,7 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
     const float lr = (float)((double)config->lr * ramp), decay = config->weight_decay;
     *sum += (double)lr * (double)lr;
     const float c = (float)((double)lr * (double)lr / *sum);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float x = (y[i] - (1.0f - b1) * z[i]) / b1;
         v[i] = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
@@ -22308,26 +22316,26 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
  * paper), which does not change when the peak rate does. */
 LLM_API void llm_weight_decay_apply(float *w, size_t n, double amount) {
     const float keep = (float)(1.0 - amount);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) w[i] *= keep;
 }
 
 /* L2: g (n) += wd w (n), the gradient of wd/2 |w|^2. */
 LLM_API void llm_weight_decay_l2(float *g, const float *w, size_t n, float wd) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) g[i] += wd * w[i];
 }
 
 /* w (n) decays to w0 (n) instead of 0: for fine-tuning, where the start is worth keeping. */
 LLM_API void llm_weight_decay_toward(float *w, const float *w0, size_t n, float amount) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) w[i] -= amount * (w[i] - w0[i]);
 }
 
 /* w (n) decays only where the update u (n), w <- w - lr u, has the sign of w, so that both shrink
  * it; elsewhere the loss wants it larger, and is not fought. Call it before the step. */
 LLM_API void llm_weight_decay_cautious(float *w, const float *u, size_t n, float amount) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++)
         if ((u[i] > 0.0f && w[i] > 0.0f) || (u[i] < 0.0f && w[i] < 0.0f)) w[i] -= amount * w[i];
 }
@@ -22427,7 +22435,7 @@ LLM_API void llm_lion_step(float *w, float *m, const float *g, size_t n, const l
             agree += llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]) * g[i] > 0.0f;
         scale = (float)n / (float)(agree + 1);
     }
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         const float u = llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]);
         const bool step = !c->cautious || u * g[i] > 0.0f;
@@ -22440,7 +22448,7 @@ LLM_API void llm_lion_step(float *w, float *m, const float *g, size_t n, const l
 LLM_API void llm_lion_signum(float *w, float *m, const float *g, size_t n, float lr, float beta,
                              float weight_decay) {
     const float keep = 1.0f - lr * weight_decay;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) {
         m[i] = beta * m[i] + (1.0f - beta) * g[i];
         w[i] = keep * w[i] - lr * llm_lion_sign(m[i]);
@@ -22509,7 +22517,7 @@ LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_
     if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
     if (!c->scale || n == 0) return rate;
     const size_t slice = n / 64 + 1; /* 64 of them, whatever the number of threads */
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t s = 0; s < 64; s++) {
         const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
         double sum = 0.0;
@@ -22530,7 +22538,7 @@ LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t 
     for (size_t j = 0; j < cols; j++) col[j] *= b;
     for (size_t from = 0; from < rows; from += ROWS) {
         const size_t end = rows - from < ROWS ? rows : from + ROWS;
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(end - from, cols)
         for (size_t i = from; i < end; i++) {
             const float *gi = g + i * cols;
             float sum = 0.0f;
@@ -22538,7 +22546,7 @@ LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t 
             for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
             r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
         }
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(end - from, cols)
         for (size_t first = 0; first < cols; first += COLUMNS) {
             const size_t width = cols - first < COLUMNS ? cols - first : (size_t)COLUMNS;
             float sum[COLUMNS] = {0.0f};
@@ -22579,7 +22587,7 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
     const size_t slice = down / 64 + 1;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(down, across)
     for (size_t s = 0; s < 64; s++) {
         const size_t end = (s + 1) * slice < down ? (s + 1) * slice : down;
         part[s] = 0.0;
@@ -22598,7 +22606,7 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(down, across)
     for (size_t i = 0; i < down; i++) {
         const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
         float *wi = w + i * across, *mi = b1 > 0.0f ? m + i * across : NULL;
@@ -23708,7 +23716,7 @@ LLM_API double llm_cosine_lr_area(size_t T, double max_lr, double min_lr) {
 LLM_API double llm_grad_clip_power(const float *g, size_t n, float p) {
     double part[64], sum = 0.0;
     const size_t slice = n / 64 + 1;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t s = 0; s < 64; s++) {
         const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
         double total = 0.0;
@@ -23741,7 +23749,7 @@ LLM_API double llm_grad_clip_root(double power, float p) {
 LLM_API void llm_grad_clip_scale(float *g, size_t n, double norm, float max) {
     const float factor = (float)((double)max / (norm + 1e-6));
     if (!(factor < 1.0f) || !(norm < (double)INFINITY)) return;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) g[i] *= factor;
 }
 
@@ -23755,7 +23763,7 @@ LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
 
 /* g (n) in place: every entry cut to [-limit, limit]; NaN stays. */
 LLM_API void llm_grad_clip_value(float *g, size_t n, float limit) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(n, 1)
     for (size_t i = 0; i < n; i++) g[i] = g[i] > limit ? limit : g[i] < -limit ? -limit : g[i];
 }
 
@@ -23973,7 +23981,7 @@ LLM_API void llm_grad_accum_begin(llm_grad_accum *a, float *sum, size_t n) {
 LLM_API void llm_grad_accum_add(llm_grad_accum *a, const float *g, float loss, size_t weight) {
     if (weight == 0) return;
     const float w = (float)weight;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(a->n, 1)
     for (size_t i = 0; i < a->n; i++) a->sum[i] += w * g[i];
     a->weight += (double)weight;
     a->loss += (double)weight * (double)loss;
@@ -23991,7 +23999,7 @@ LLM_API bool llm_grad_accum_boundary(size_t k, size_t every, size_t count) {
  * does not matter which of them saw how many targets. All-reduce of n + 2 numbers, once a step. */
 LLM_API void llm_grad_accum_merge(llm_grad_accum *a, const llm_grad_accum *other) {
     LLM_ASSERT(a->n == other->n);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(a->n, 1)
     for (size_t i = 0; i < a->n; i++) a->sum[i] += other->sum[i];
     a->weight += other->weight;
     a->loss += other->loss;
@@ -24002,7 +24010,7 @@ LLM_API void llm_grad_accum_merge(llm_grad_accum *a, const llm_grad_accum *other
 LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
     if (a->weight == 0.0) return 0.0f;
     const float scale = (float)(1.0 / a->weight);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(a->n, 1)
     for (size_t i = 0; i < a->n; i++) a->sum[i] *= scale;
     return (float)(a->loss / a->weight);
 }
@@ -31367,6 +31375,207 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
         }
 }
 
+/* @token_pipeline ------------------------------------------- Tokenization pipeline
+ *
+ *     texts -> tokens and their places -> cut, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
+ *
+ * What stands around a tokenizer when a model reads one text or a pair. Every token remembers which
+ * bytes of the original it came from and which word it belongs to, or no answer could be marked in
+ * a text and no label given to a word. A text that is too long is cut into windows that share
+ * `stride` tokens, so that nothing is lost at a cut. Then a template puts control tokens and type
+ * ids around the texts; the room for them is taken off before. What is easily got wrong: a pair is
+ * cut where it is longest, so that both keep the same number of tokens unless one is short.
+ *
+ * source  Hugging Face tokenizers, TemplateProcessing, truncate_encodings, Encoding::merge_with
+ * needs   error buffer pre_tokenize pre_words vocab_table pieces spm added_tokens tokenizer
+ * see     @pad @bos @special_tokens
+ * topics  Tokenization Pipeline
+ */
+typedef struct {
+    int id, type;      /* type: of the template, 0 or 1 mostly */
+    int word, text;    /* the word in its text, and the text 0 or 1; -1 for the template's own */
+    size_t start, end; /* the bytes of the text; 0, 0 for the template's own */
+} llm_token_pipeline_token;
+
+/* How many bytes of text, from `at` on, a piece stands for; the first mark of all may be none. */
+LLM_API size_t llm_token_pipeline_piece(const llm_spm *s, int id, const char *text, size_t size,
+                                        size_t at, bool first) {
+    size_t n, end = at;
+    const char *piece = llm_vocab_table_bytes(&s->pieces.text, (size_t)id, &n);
+    if (llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_BYTE) return 1;
+    for (size_t i = 0; i < n;) {
+        const bool mark = llm_pre_words_mark(piece, n, i) == 3;
+        if (!(mark && first && i == 0)) end += mark ? llm_pre_words_mark(text, size, end) : 1;
+        i += mark ? 3 : 1;
+    }
+    return end - at;
+}
+
+/* Appends the tokens of text number `number`, in which control tokens are text. Pieces need bytes
+ * for what they do not know, and a model that leaves text as it is. */
+LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, int number,
+                                     const char *text, size_t size, llm_error *error) {
+    if (t->pieces && (t->spm.rules.size > 0 || t->spm.squeeze || t->spm.suffix ||
+                      !llm_pieces_fallback(&t->spm.pieces)))
+        return llm_fail(error, "pipeline: places through rules or unknown pieces: not supported");
+    int *ids;
+    size_t count, word_end = 0;
+    if (!llm_tokenizer_encode(t, &ids, &count, text, size, error)) return false;
+    const bool added = t->pieces ? t->spm.prefix : t->prefix_space && size > 0 && text[0] != ' ';
+    bool ok = true;
+    int word = -1;
+    for (size_t i = 0, at = 0, n; i < count && ok; i++) {
+        if (t->pieces)
+            n = llm_token_pipeline_piece(&t->spm, ids[i], text, size, at, added && i == 0);
+        else if ((size_t)ids[i] < t->bpe.token.count)
+            llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &n);
+        else
+            n = 0; /* an added token */
+        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && n == 0 && !t->pieces; k++) {
+            const char *name;
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &name);
+            if (one->id == ids[i]) n = one->size;
+        }
+        if (!t->pieces && added && i == 0) n--;     /* the space that was put in front */
+        while (at >= word_end && word_end < size) { /* a token never reaches across words */
+            word_end += t->pieces ? llm_pre_words_metaspace(text + word_end, size - word_end)
+                                  : llm_pre_tokenize(text + word_end, size - word_end, t->pattern);
+            word++;
+        }
+        const llm_token_pipeline_token one = {ids[i], 0, word < 0 ? 0 : word, number, at, at + n};
+        ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
+        at += n;
+    }
+    free(ids);
+    return ok;
+}
+
+typedef enum {
+    LLM_TOKEN_PIPELINE_LONGEST, /* first off the longer text, until both are as long */
+    LLM_TOKEN_PIPELINE_FIRST,   /* only off the first, or the second */
+    LLM_TOKEN_PIPELINE_SECOND
+} llm_token_pipeline_strategy;
+
+/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
+ * have at most `most`. False where the strategy leaves nothing. */
+LLM_API bool llm_token_pipeline_cut(size_t n[2], size_t most,
+                                    llm_token_pipeline_strategy strategy) {
+    if (n[0] + n[1] <= most) return true;
+    const size_t remove = n[0] + n[1] - most;
+    if (strategy != LLM_TOKEN_PIPELINE_LONGEST) {
+        size_t *one = &n[strategy == LLM_TOKEN_PIPELINE_SECOND];
+        if (*one <= remove) return false;
+        *one -= remove;
+        return true;
+    }
+    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
+    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
+    n[1 - small] = most - n[small];
+    return true;
+}
+
+/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
+LLM_API size_t llm_token_pipeline_windows(size_t n, size_t most, size_t stride) {
+    if (n <= most) return 1;
+    LLM_ASSERT(stride < most);
+    return 1 + (n - most + (most - stride) - 1) / (most - stride);
+}
+
+/* Appends the template's tokens around windows of the texts. A template is words with spaces
+ * between: $A and $B are the texts, anything else is a control token of t; ":1" behind one is its
+ * type. */
+LLM_API bool llm_token_pipeline_template(llm_buffer *out, const llm_tokenizer *t,
+                                         const char *template_text,
+                                         const llm_token_pipeline_token *a, size_t a_count,
+                                         const llm_token_pipeline_token *b, size_t b_count,
+                                         llm_error *error) {
+    for (const char *s = template_text; *s;) {
+        size_t length = strcspn(s, " "), name = length;
+        int type = 0;
+        if (length > 2 && s[length - 2] == ':' && s[length - 1] >= '0' && s[length - 1] <= '9')
+            type = s[length - 1] - '0', name = length - 2;
+        const bool first = name == 2 && memcmp(s, "$A", 2) == 0;
+        const bool text = first || (name == 2 && memcmp(s, "$B", 2) == 0);
+        const int id = text ? 0 : llm_added_tokens_find(&t->added, s, name);
+        if (id < 0) return llm_fail(error, "template: \"%.*s\" is no control token", (int)name, s);
+        const size_t count = !text ? 1 : first ? a_count : b ? b_count : 0;
+        for (size_t i = 0; i < count; i++) {
+            llm_token_pipeline_token one = {id, 0, -1, -1, 0, 0};
+            if (text) one = first ? a[i] : b[i];
+            one.type = type;
+            if (!llm_buffer_put(out, &one, sizeof one))
+                return llm_fail(error, "pipeline: out of memory");
+        }
+        s += length + (s[length] == ' ');
+    }
+    return true;
+}
+
+typedef struct {
+    const char *single, *pair; /* templates */
+    size_t most, stride;       /* tokens in all; SIZE_MAX: no limit */
+    llm_token_pipeline_strategy strategy;
+} llm_token_pipeline;
+
+/* Appends to out all windows of the texts a and b (b NULL: one text), one behind another, and to
+ * ends (size_t) where each ends. The first is what a model reads that takes one; then come, as in
+ * tokenizers, each further window of a with all of b's, and the first with b's others. */
+LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm_token_pipeline *p,
+                                    const llm_tokenizer *t, const char *a, size_t a_size,
+                                    const char *b, size_t b_size, llm_error *error) {
+    llm_buffer text[2] = {{NULL, 0, 0}, {NULL, 0, 0}}, none = {NULL, 0, 0};
+    const char *template_text = b ? p->pair : p->single;
+    const size_t unit = sizeof(llm_token_pipeline_token);
+    bool ok = llm_token_pipeline_text(&text[0], t, 0, a, a_size, error) &&
+              (!b || llm_token_pipeline_text(&text[1], t, 1, b, b_size, error)) &&
+              llm_token_pipeline_template(&none, t, template_text, NULL, 0, NULL, 0, error);
+    const size_t full[2] = {text[0].size / unit, text[1].size / unit}, own = none.size / unit;
+    size_t n[2] = {full[0], full[1]}, windows[2] = {1, 1};
+    if (ok && own > p->most)
+        ok = llm_fail(error, "pipeline: %zu tokens of the template, expected at most %zu", own,
+                      p->most);
+    if (ok && !(b || full[0] <= p->most - own)) n[0] = p->most - own;
+    if (ok && b && !llm_token_pipeline_cut(n, p->most - own, p->strategy))
+        ok = llm_fail(error, "pipeline: the text to be cut is shorter than what is to go");
+    for (size_t k = 0; k < 2 && ok; k++)
+        if (n[k] < full[k] && n[k] <= p->stride)
+            ok = llm_fail(error, "pipeline: windows of %zu tokens, expected more than the stride",
+                          n[k]);
+        else
+            windows[k] = llm_token_pipeline_windows(full[k], n[k], p->stride);
+    for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
+        const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
+        size_t at[2] = {0, 0}; /* the windows of a and of b */
+        if (w > 0 && w <= later) at[0] = 1 + (w - 1) / windows[1], at[1] = (w - 1) % windows[1];
+        if (w > later) at[1] = w - later;
+        const llm_token_pipeline_token *token[2];
+        size_t count[2];
+        for (size_t k = 0; k < 2; k++) {
+            const size_t from = at[k] > 0 ? at[k] * (n[k] - p->stride) : 0;
+            token[k] = (const llm_token_pipeline_token *)(const void *)text[k].data;
+            if (from > 0) token[k] += from;
+            count[k] = full[k] - from < n[k] ? full[k] - from : n[k];
+        }
+        ok = llm_token_pipeline_template(out, t, template_text, token[0], count[0],
+                                         b ? token[1] : NULL, count[1], error);
+        const size_t end = out->size / unit;
+        ok = ok &&
+             (llm_buffer_put(ends, &end, sizeof end) || llm_fail(error, "pipeline: out of memory"));
+    }
+    for (size_t k = 0; k < 2; k++) llm_buffer_free(&text[k]);
+    llm_buffer_free(&none);
+    return ok;
+}
+
+/* The token (n of them) of text number `number` that has its byte `at`, or n: of several in one
+ * character the first. */
+LLM_API size_t llm_token_pipeline_find(const llm_token_pipeline_token *token, size_t n, int number,
+                                       size_t at) {
+    for (size_t i = 0; i < n; i++)
+        if (token[i].text == number && token[i].start <= at && at < token[i].end) return i;
+    return n;
+}
+
 /* @vocab_size ----------------------------------------------- Vocabulary size as a cost
  *
  *     tokens per byte of text = a + b V^-c                     more ids: shorter text, ever less so
@@ -31509,6 +31718,156 @@ LLM_API void llm_vocab_size_scaling(double *k, double *gamma, const double *N,
     }
     *gamma = xy / xx;
     *k = exp(y_mean - *gamma * x_mean);
+}
+
+/* @tokenizer_training --------------------------------------- What a tokenizer has learnt
+ *
+ *     tokens(r) = tokens(r - 1) - uses of merge r            fertility = tokens / words
+ *     efficiency = H_2.5(p) / log V,   H_alpha = log(sum p_i^alpha) / (1 - alpha)
+ *
+ * The first merges shorten a text most, the last ones hardly; some make a token that only served as
+ * a step to a longer one and is never produced again ("stranded"). Its row in the embedding is then
+ * never trained, and a model that meets it derails. What a vocabulary is worth shows before any
+ * model is trained: how many tokens a word takes, in one language beside another; and how evenly
+ * the ids are used, where Renyi's entropy of order 2.5 counts the frequent ones most. Rows that no
+ * gradient has told apart lie close together, so the mean of a few known ones finds the others.
+ *
+ * source  Zouhar et al. 2023, "Tokenization and the noiseless channel"; Rust et al. 2021, "How good
+ *         is your tokenizer?" (fertility); Petrov et al. 2023 (parity); Land & Bartolo 2024,
+ *         "Fishing for Magikarp" (indicator)
+ * needs   base arena unicode vocab_table bpe bpe_train
+ * see     @vocab_size @bpe_train
+ * topics  Tokenizer Training Dynamics & Vocab Sizing
+ */
+
+/* Word w of the counted ones as ids of single bytes; returns its length. */
+LLM_API size_t llm_tokenizer_training_bytes(int *ids, const llm_bpe *bpe,
+                                            const llm_bpe_train_words *words, size_t w) {
+    size_t size;
+    const char *bytes = llm_vocab_table_bytes(&words->word, w, &size);
+    for (size_t i = 0; i < size; i++) ids[i] = bpe->byte_id[(unsigned char)bytes[i]];
+    return size;
+}
+
+/* uses (merges) <- how often each merge is made in the counted words; tokens (merges) <- how many
+ * tokens they take after it. Every merge in turn goes over all words: merges times symbols. Scratch
+ * (from the arena): 4 bytes for each byte of the words, 8 for each word. Returns the tokens before
+ * the first merge, the bytes. */
+LLM_API uint64_t llm_tokenizer_training_curve(uint64_t *uses, uint64_t *tokens, const llm_bpe *bpe,
+                                              const llm_bpe_train_words *words, llm_arena *arena) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    const size_t mark = arena->used, W = words->word.count;
+    int *symbol = (int *)llm_arena_take(arena, words->word.bytes.size, sizeof *symbol);
+    size_t *length = (size_t *)llm_arena_take(arena, W, sizeof *length);
+    uint64_t bytes = 0, now;
+    for (size_t w = 0, at = 0; w < W; at += length[w++]) {
+        length[w] = llm_tokenizer_training_bytes(symbol + at, bpe, words, w);
+        bytes += count[w] * length[w];
+    }
+    now = bytes;
+    for (size_t r = 0; r < bpe->merges; r++) {
+        const llm_bpe_merge m = bpe->merge[r];
+        uses[r] = 0;
+        for (size_t w = 0; w < W; w++) {
+            int *s = symbol + (w > 0 ? words->word.end[w - 1] : 0);
+            size_t kept = 0;
+            for (size_t i = 0; i < length[w]; kept++) { /* from the left, without overlap */
+                const bool pair = i + 1 < length[w] && s[i] == m.left && s[i + 1] == m.right;
+                s[kept] = pair ? m.result : s[i];
+                i += pair ? 2 : 1;
+            }
+            uses[r] += count[w] * (length[w] - kept);
+            length[w] = kept;
+        }
+        tokens[r] = now -= uses[r];
+    }
+    arena->used = mark;
+    return bytes;
+}
+
+/* used (V) <- how often each id comes out when the counted words are encoded; returns their sum,
+ * the tokens. Scratch: llm_bpe_scratch of the longest word and 4 bytes for each of its bytes. */
+LLM_API uint64_t llm_tokenizer_training_used(uint64_t *used, const llm_bpe *bpe,
+                                             const llm_bpe_train_words *words, llm_arena *arena) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    uint64_t tokens = 0;
+    memset(used, 0, bpe->token.count * sizeof *used);
+    for (size_t w = 0; w < words->word.count; w++) {
+        const size_t mark = arena->used;
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&words->word, w, &size);
+        int *ids = (int *)llm_arena_take(arena, size, sizeof *ids);
+        const size_t n = llm_bpe_encode(ids, bpe, bytes, size, 0.0f, NULL, arena);
+        for (size_t i = 0; i < n; i++) used[ids[i]] += count[w];
+        tokens += count[w] * n;
+        arena->used = mark;
+    }
+    return tokens;
+}
+
+/* Tokens for each word of a text; words are what white space separates. 0 without words. Two texts
+ * that say the same in two languages: the ratio of their tokens is the parity. */
+LLM_API double llm_tokenizer_training_fertility(uint64_t tokens, const char *text, size_t size) {
+    size_t words = 0;
+    bool inside = false;
+    for (size_t at = 0; at < size;) {
+        uint32_t code;
+        at += llm_unicode_decode(&code, text + at, size - at);
+        const bool letter = llm_unicode_class(code) != LLM_UNICODE_SPACE;
+        words += letter && !inside;
+        inside = letter;
+    }
+    return words > 0 ? (double)tokens / (double)words : 0.0;
+}
+
+/* Renyi's entropy of order alpha >= 0 in nats of the shares used[i] / sum, over ids in use; alpha 1
+ * is Shannon's, 0 the logarithm of their number. */
+LLM_API double llm_tokenizer_training_renyi(const uint64_t *used, size_t V, double alpha) {
+    double all = 0.0, sum = 0.0;
+    LLM_ASSERT(alpha >= 0.0);
+    for (size_t i = 0; i < V; i++) all += (double)used[i];
+    for (size_t i = 0; i < V; i++) {
+        if (used[i] == 0) continue;
+        const double p = (double)used[i] / all;
+        sum += alpha == 1.0 ? -p * log(p) : pow(p, alpha);
+    }
+    if (all == 0.0) return 0.0;
+    return alpha == 1.0 ? sum : log(sum) / (1.0 - alpha);
+}
+
+/* The same as a share of log V, what V ids that are used alike would have; V > 1. */
+LLM_API double llm_tokenizer_training_efficiency(const uint64_t *used, size_t V, double alpha) {
+    LLM_ASSERT(V > 1);
+    return llm_tokenizer_training_renyi(used, V, alpha) / log((double)V);
+}
+
+/* ids (V) <- those of merges that were made at least `least` times in training and come out at most
+ * `most` times: steps to longer tokens. Returns how many. uses and used from above. */
+LLM_API size_t llm_tokenizer_training_stranded(int *ids, const llm_bpe *bpe, const uint64_t *uses,
+                                               const uint64_t *used, uint64_t least,
+                                               uint64_t most) {
+    size_t n = 0;
+    for (size_t r = 0; r < bpe->merges; r++)
+        if (uses[r] >= least && used[bpe->merge[r].result] <= most) ids[n++] = bpe->merge[r].result;
+    return n;
+}
+
+/* score (V) <- 1 - cosine of each row of E (V,C) and the mean row of `unused` (n > 0), ids known to
+ * be untrained; low scores are suspects. A row of zeros has 1. */
+LLM_API void llm_tokenizer_training_indicator(float *score, const float *E, const int *unused,
+                                              size_t n, size_t V, size_t C) {
+    LLM_ASSERT(n > 0);
+    for (size_t v = 0; v < V; v++) {
+        double dot = 0.0, row = 0.0, mean = 0.0;
+        for (size_t k = 0; k < C; k++) {
+            double m = 0.0;
+            for (size_t i = 0; i < n; i++) m += (double)E[(size_t)unused[i] * C + k];
+            dot += m * (double)E[v * C + k];
+            row += (double)E[v * C + k] * (double)E[v * C + k];
+            mean += m * m;
+        }
+        score[v] = row > 0.0 && mean > 0.0 ? (float)(1.0 - dot / sqrt(row * mean)) : 1.0f;
+    }
 }
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
@@ -34290,7 +34649,7 @@ LLM_API double llm_attn_visual_rollout_max_flow(const float *a, size_t output, s
     for (;;) {
         size_t head = 0, tail = 0;
         for (size_t n = 0; n < nodes; n++) room[n] = 0.0;
-        room[source] = INFINITY, queue[tail++] = source;
+        room[source] = (double)INFINITY, queue[tail++] = source;
         while (head < tail && room[input] == 0.0) {
             const size_t n = queue[head++], l = n / T, i = n % T;
             for (size_t j = 0; j < 2 * T; j++) { /* down to layer l - 1, then back up to l + 1 */

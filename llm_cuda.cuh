@@ -7825,7 +7825,7 @@ static inline cudaError_t llm_cuda_equivariance_p4_bank(T *bank, float *zero, co
                                                         size_t C, size_t turns, size_t k,
                                                         cudaStream_t stream) {
     const size_t n = 4 * O * C * turns * k * k;
-    LLM_ASSERT(turns == 1 || turns == 4);
+    if (turns != 1 && turns != 4) return (cudaError_t)cudaErrorInvalidValue;
     if (n == 0) return cudaSuccess;
     LLM_LAUNCH(llm_equivariance_bank_kernel<T>, (unsigned)((n + 255) / 256), 256, 0, stream, bank,
                zero, w, n, C * turns, turns, k);
@@ -10022,7 +10022,7 @@ llm_cuda_pcgrad_combine(float *out, double *weight, const double *gram, const in
 
 /* @maml ----------------------------------------------------- Meta-learning: MAML and Reptile
  *
- *     adapt    w_t+1 = w_t - a grad L_support(w_t)       FOMAML   dw += sum over tasks, grad L_query
+ *     adapt    w_t+1 = w_t - a grad L_support(w_t)     FOMAML  dw += sum over tasks, grad L_query
  *
  * Dozens of small nets that each take a few steps on a few examples: as matrix products they are
  * hundreds of launches, here a block is a task. Its weights lie in shared memory, are adapted there
@@ -10122,14 +10122,12 @@ LLM_KERNEL void llm_maml_kernel(float *phi, float *loss, float *part, const floa
     for (int l = 0; l <= net.layers; l++) units += net.size[l];
     float *g = sw + P, *a = g + P, *z = a + rows * units;
     for (unsigned i = threadIdx.x; i < P; i += blockDim.x) sw[i] = llm_load(w, i);
-    __syncthreads();
-    for (size_t t = 0; t < steps; t++) {
+    for (size_t t = 0; t < steps; t++) { /* a barrier stands in front of what reads sw */
         llm_cuda_maml_row_gradient(g, a, z, sw, support.x + task * support.N * in,
                                    support.label ? support.label + task * support.N : NULL,
                                    support.target ? support.target + task * support.N * K : NULL,
                                    (unsigned)support.N, net);
         for (unsigned i = threadIdx.x; i < P; i += blockDim.x) sw[i] -= llm_load(rate, i) * g[i];
-        __syncthreads();
     }
     for (unsigned i = threadIdx.x; phi && i < P; i += blockDim.x)
         llm_store(phi, task * P + i, sw[i]);
@@ -10150,7 +10148,7 @@ llm_cuda_maml_launch(float *phi, float *loss, float *part, const llm_mlp *m, con
     const size_t P = llm_mlp_param_count(m), rows = support.N > query.N ? support.N : query.N;
     llm_cuda_mlp net;
     size_t units = 0;
-    LLM_ASSERT(m->layers <= LLM_CUDA_MLP_LAYERS);
+    if (m->layers > LLM_CUDA_MLP_LAYERS) return (cudaError_t)cudaErrorInvalidValue;
     net.layers = (int)m->layers, net.act = m->act, net.head = m->head;
     for (size_t l = 0; l <= m->layers; l++) units += net.size[l] = (unsigned)m->size[l];
     const size_t shared = 2 * (P + rows * units) * sizeof(float);
@@ -10162,7 +10160,7 @@ llm_cuda_maml_launch(float *phi, float *loss, float *part, const llm_mlp *m, con
 /* phi (tasks,P) <- w (P) after so many steps with rates (P) on each task's support set:
  * llm_maml_adapt; their mean minus w is Reptile's direction. A batch holds the examples of all
  * tasks, x (tasks,N,size[0]) and label (tasks,N) or target, with N those of one, on the device. A
- * net and examples that do not fit into 227 KB are an invalid value. */
+ * net of more than 8 layers, or what does not fit into 227 KB, is an invalid value. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_maml_adapt(float *phi, const llm_mlp *m, const float *w, const float *rate,
                     llm_maml_batch support, size_t tasks, size_t steps, cudaStream_t stream) {

@@ -58,7 +58,7 @@ static int label[ROWS], batch_label[BATCH];
 
 /* What the optimizers work on: weights, gradient, and their state, all flat. */
 static float w[PARAMS], g[PARAMS], m[PARAMS], v[PARAMS], saved[PARAMS], factors[PARAMS];
-static double shampoo_state[4 * (HIDDEN + IN) * (HIDDEN + IN)];
+static double state[4 * (HIDDEN + IN) * (HIDDEN + IN)];
 static llm_arena arena;
 
 /* One step with the gradient in g; the methods for matrices go part by part. */
@@ -77,8 +77,7 @@ static void take_step(int kind, const llm_muon_part *part, size_t parts, size_t 
     momentum.nesterov = kind == NESTEROV;
     adafactor.relative = adafactor.scale = false;
     adamw.lr = kind == MUON ? 0.1f * lr : lr; /* Muon leaves head and biases to it */
-    muon.lr = lr, muon.weight_decay = 0.0f;
-    shampoo.every = n > 2 ? 20 : 1;
+    muon.lr = lr, muon.weight_decay = 0.0f, shampoo.every = n > 2 ? 20 : 1;
     size_t at = 0, floats = 0, doubles = 0;
     if (kind == GD) llm_gradient_descent_step(w, g, n, lr);
     if (kind == ADAGRAD) llm_adagrad_step(w, v, g, n, &adagrad, t);
@@ -94,8 +93,7 @@ static void take_step(int kind, const llm_muon_part *part, size_t parts, size_t 
         if (kind == ADAFACTOR)
             llm_adafactor_step(w + at, factors + floats, g + at, rows, cols, &adafactor, t);
         else
-            llm_shampoo_step(w + at, shampoo_state + doubles, g + at, rows, cols, &shampoo, t,
-                             &arena);
+            llm_shampoo_step(w + at, state + doubles, g + at, rows, cols, &shampoo, t, &arena);
         at += rows * cols;
         floats += llm_adafactor_floats(rows, cols, &adafactor);
         doubles += llm_shampoo_doubles(rows, cols);
@@ -107,8 +105,7 @@ static double measure(const problem *p) {
     memset(g, 0, sizeof g);
     if (!p->value) return llm_mlp_gradient(g, &net, w, batch, batch_label, NULL, BATCH, &arena);
     const double x[2] = {(double)w[0], (double)w[1]};
-    double slope[2];
-    const double f = p->value(slope, x, NULL);
+    double slope[2], f = p->value(slope, x, NULL);
     g[0] = (float)slope[0], g[1] = (float)slope[1];
     return f;
 }
@@ -123,11 +120,9 @@ static double run(double *loss, double (*path)[2], int kind, const problem *p, d
     const size_t n = p->value ? 2 : PARAMS;
     double end = 0.0;
     memset(m, 0, sizeof m), memset(v, 0, sizeof v), memset(factors, 0, sizeof factors);
-    memset(shampoo_state, 0, p->value ? 64 * sizeof(double) : sizeof shampoo_state);
-    if (p->value)
-        w[0] = (float)p->start[0], w[1] = (float)p->start[1];
-    else
-        llm_mlp_init(w, &net, &rng);
+    memset(state, 0, p->value ? 64 * sizeof(double) : sizeof state);
+    if (p->value) w[0] = (float)p->start[0], w[1] = (float)p->start[1];
+    if (!p->value) llm_mlp_init(w, &net, &rng);
     for (size_t t = 0; t < steps; t++) {
         size_t index[BATCH];
         if (!p->value) {
@@ -250,8 +245,7 @@ static bool finish(llm_buffer *svg, const char *directory, const char *name, llm
     char path[4096];
     const bool whole = llm_buffer_print(svg, "</svg>\n");
     const int size = snprintf(path, sizeof path, "%s/%s", directory, name);
-    if (!whole || size >= (int)sizeof path)
-        return llm_fail(e, "the path is too long, or no memory");
+    if (!whole || size >= (int)sizeof path) return llm_fail(e, "the path is too long, or no room");
     const bool ok = llm_file_write(path, svg->data, svg->size, e);
     llm_buffer_free(svg);
     return ok;

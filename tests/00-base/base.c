@@ -36,6 +36,12 @@ TEST(base, "a parallel loop writes every output once, a simd sum adds every term
     LLM_PARALLEL_FOR
     for (int i = 0; i < N; i++) written[i]++;
     for (int i = 0; i < N; i++) CHECK(written[i] == 1);
+    for (int times = 10; times < 30; times += 10) { /* N numbers 10 times are few, 20 times many */
+        LLM_PARALLEL_MANY(N, times)
+        for (int i = 0; i < N; i++) written[i]++;
+    }
+    for (int i = 0; i < N; i++) CHECK(written[i]-- == 3);
+    for (int i = 0; i < N; i++) CHECK(written[i]-- == 2);
 
     LLM_SIMD_SUM(sum)
     for (int i = 0; i < N; i++) sum += (float)i; /* all partial sums are whole numbers below 2^24 */

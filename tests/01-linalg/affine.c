@@ -2,15 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena affine_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 16;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static float *affine_normal(llm_rng *rng, size_t n) {
     float *x = floats(n);
     llm_rng_normal_fill(rng, x, n);
@@ -32,7 +25,7 @@ TEST(affine, "apply, compose and inverse equal NumPy's") {
         CHECK_GOLDEN(w, m * n, 1e-7f, "%zux%zux%zu/w", m, k, n);
         CHECK_GOLDEN(b, m, 1e-7f, "%zux%zux%zu/b", m, k, n);
     }
-    llm_arena arena = affine_arena();
+    llm_arena arena = test_arena(1 << 16);
     const size_t sizes[3] = {1, 2, 6};
     for (size_t s = 0; s < 3; s++) {
         const size_t n = sizes[s];
@@ -162,7 +155,7 @@ TEST(affine, "the plane: a quarter turn, a shear, a shift; a singular map has no
     llm_affine_from_homog(w, b, h, 2, 2);
     llm_affine_apply(y, x, w, b, 1, 2, 2);
     CHECK(y[0] == 1.0f && y[1] == 5.0f);
-    llm_arena arena = affine_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_error error;
     const float singular[4] = {1, 2, 2, 4};
     CHECK_FAILS(llm_affine_inverse(w, b, singular, x, 2, &arena, &error), error, "singular matrix");

@@ -2,15 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena cholesky_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 20;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static double *cholesky_doubles(const float *x, size_t n) {
     double *y = doubles(n);
     for (size_t i = 0; i < n; i++) y[i] = (double)x[i];
@@ -36,7 +29,7 @@ static double *cholesky_gram(llm_rng *rng, size_t n, size_t p, double ridge) {
 
 TEST(cholesky, "factor, solution, log det and gradient equal LAPACK's and torch's") {
     const size_t shapes[][2] = {{1, 1}, {2, 3}, {3, 1}, {7, 2}, {13, 5}};
-    llm_arena arena = cholesky_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t s = 0; s < 5; s++) {
         const size_t n = shapes[s][0], K = shapes[s][1];
         double *l = cholesky_doubles(golden("%zux%zu/a", n, K), n * n);
@@ -165,7 +158,7 @@ static double cholesky_loss(const float *x, const float *dl, size_t n) {
 TEST(cholesky, "the gradient by differences; an entry below the diagonal stands for two") {
     enum { N = 5 };
     llm_rng rng = llm_rng_seed(4);
-    llm_arena arena = cholesky_arena();
+    llm_arena arena = test_arena(1 << 20);
     double *a = cholesky_gram(&rng, N, 9, 0.5);
     float *x = cholesky_floats(a, N * N), dl[N * N], got[N * N];
     llm_rng_normal_fill(&rng, dl, N * N);

@@ -2,15 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena curse_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 17;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static float *curse_uniform(llm_rng *rng, size_t n) {
     float *x = floats(n);
     for (size_t i = 0; i < n; i++) x[i] = llm_rng_uniform(rng);
@@ -20,7 +13,7 @@ static float *curse_uniform(llm_rng *rng, size_t n) {
 TEST(curse_of_dim,
      "distances, contrast, shell, hubs and dimension equal SciPy's and scikit-learn's") {
     const size_t shapes[3][2] = {{12, 2}, {31, 3}, {40, 10}};
-    llm_arena arena = curse_arena();
+    llm_arena arena = test_arena(1 << 17);
     for (size_t s = 0; s < 3; s++) {
         const size_t N = shapes[s][0], d = shapes[s][1];
         const float *x = golden("%zux%zu/x", N, d);
@@ -63,7 +56,7 @@ TEST(curse_of_dim, "closed forms: edges and balls; chance agrees where it can") 
 
 TEST(curse_of_dim, "measured: contrast falls, the shell is thin, hubs appear") {
     const size_t N = 500;
-    llm_arena arena = curse_arena();
+    llm_arena arena = test_arena(1 << 17);
     float *dist = floats(N * N), mean, deviation;
     size_t *occurs = as_sizes(zeros(N), N);
     for (uint64_t seed = 1; seed <= 2; seed++) {
@@ -94,7 +87,7 @@ TEST(curse_of_dim, "measured: contrast falls, the shell is thin, hubs appear") {
 
 TEST(curse_of_dim, "TwoNN finds 2 for a sheet bent into 20 dimensions, and 5 for a cube of 5") {
     const size_t N = 600, d = 20;
-    llm_arena arena = curse_arena();
+    llm_arena arena = test_arena(1 << 17);
     float *dist = floats(N * N), *x = floats(N * d);
     for (uint64_t seed = 1; seed <= 2; seed++) {
         llm_rng rng = llm_rng_seed(seed);
@@ -111,7 +104,7 @@ TEST(curse_of_dim, "TwoNN finds 2 for a sheet bent into 20 dimensions, and 5 for
 }
 
 TEST(curse_of_dim, "coinciding points, no discard, a query on a point, equal counts") {
-    llm_arena arena = curse_arena();
+    llm_arena arena = test_arena(1 << 17);
     const float same[4] = {1.0f, 1.0f, 1.0f, 1.0f}, line[5] = {0.0f, 0.0f, 1.0f, 3.0f, 7.0f};
     float dist[25];
     size_t occurs[5];

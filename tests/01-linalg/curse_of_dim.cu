@@ -51,6 +51,7 @@ TEST(curse_of_dim, "squared distances equal the sums in double, and their extrem
     check_distances(1, 1, 4, true, 0); /* no other point: infinity and 0 */
     check_distances(65, 63, 16, false, 0);
     check_distances(5, 700, 33, false, 1); /* several tiles a block, several blocks a row */
+    check_distances(3, 100, 6, false, 0);
     check_distances(130, 130, 10, true, 0);
     check_distances(4, 5, 0, false, 0);
     CHECK_CUDA(llm_cuda_curse_of_dim_distances((float *)NULL, (float *)NULL, (float *)NULL,

@@ -2,15 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena eigh_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 17;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 /* The golden doubles of that name: high + low. */
 static double *eigh_golden(const char *name, const char *part, size_t *n) {
@@ -60,7 +52,7 @@ static double eigh_check(double *w, double *v, const double *a, size_t n, llm_ar
 
 TEST(eigh, "values and vectors equal SciPy's, which come from another algorithm") {
     static const char *const name[7] = {"1", "2", "3", "5", "8", "13", "low"};
-    llm_arena arena = eigh_arena();
+    llm_arena arena = test_arena(1 << 17);
     for (size_t c = 0; c < 7; c++) {
         size_t n = 0, count = 0;
         const double *a = eigh_matrix(name[c], &n), *want = eigh_golden(name[c], "w", &count);
@@ -78,7 +70,7 @@ TEST(eigh, "values and vectors equal SciPy's, which come from another algorithm"
 }
 
 TEST(eigh, "Hilbert's matrix and Wilkinson's pairs, against 60 digits: off by eps |A| at most") {
-    llm_arena arena = eigh_arena();
+    llm_arena arena = test_arena(1 << 17);
     for (int c = 0; c < 2; c++) {
         size_t n = 0, count = 0;
         const char *name = c ? "wilkinson" : "hilbert";
@@ -91,7 +83,7 @@ TEST(eigh, "Hilbert's matrix and Wilkinson's pairs, against 60 digits: off by ep
 }
 
 TEST(eigh, "closed forms: a chain, ones, diagonals, two by two, a matrix of one number, of none") {
-    llm_arena arena = eigh_arena();
+    llm_arena arena = test_arena(1 << 17);
     for (size_t n = 1; n <= 40; n += n < 5 ? 1 : 7) {
         double *a = doubles(n * n), *w = doubles(n), *v = doubles(n * n);
         const double angle = acos(-1.0) / (double)(n + 1);
@@ -162,7 +154,7 @@ static void eigh_make(double *a, double *w, size_t n, llm_rng *rng, llm_arena *a
 
 TEST(eigh, "residual and orthogonality within 7 n eps: any scales, low ranks, equal eigenvalues") {
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = eigh_arena();
+    llm_arena arena = test_arena(1 << 17);
     double worst = 0.0; /* eight other seeds: 1.8 to 3.4 */
     for (size_t round = 0; round < 1280; round++) {
         const size_t n = 1 + llm_rng_below(&rng, 30);
@@ -190,7 +182,7 @@ TEST(eigh, "residual and orthogonality within 7 n eps: any scales, low ranks, eq
 }
 
 TEST(eigh, "a tiny part of a large matrix: reflections from 1e-160 do not lose the right angle") {
-    llm_arena arena = eigh_arena();
+    llm_arena arena = test_arena(1 << 17);
     const double tiny[5] = {1e-140, 3e-155, 1e-160, 3e-162, 1e-170};
     for (size_t c = 0; c < 25; c++) { /* (1 a b b; ..): squares of a and b are denormal or 0 */
         const double x = tiny[c % 5], y = tiny[c / 5];
@@ -205,7 +197,7 @@ TEST(eigh, "a tiny part of a large matrix: reflections from 1e-160 do not lose t
 TEST(eigh, "functions of a matrix: its root squared, its inverse, its exponential's series") {
     enum { n = 6 };
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = eigh_arena();
+    llm_arena arena = test_arena(1 << 17);
     double given[n] = {0.0, 0.25, 0.25, 1.0, 1.5, 2.0}, a[n * n], w[n], v[n * n], f[n], b[n * n],
            sum[n * n], term[n * n], next[n * n];
     eigh_make(a, given, n, &rng, &arena);
@@ -239,7 +231,7 @@ TEST(eigh, "functions of a matrix: its root squared, its inverse, its exponentia
 }
 
 TEST(eigh, "NaN, infinity and what is not symmetric are refused; float's rounding is averaged") {
-    llm_arena arena = eigh_arena();
+    llm_arena arena = test_arena(1 << 17);
     double a[9] = {1, 2, 3, 2, 5, 6, 3, 6, 9}, w[3], v[9];
     const double bad[3] = {(double)NAN, (double)INFINITY, -(double)INFINITY};
     CHECK(llm_eigh(w, v, a, 3, &arena));

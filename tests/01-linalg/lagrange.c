@@ -2,15 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena lagrange_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 18;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static double *lagrange_doubles(const float *x, size_t n) {
     double *y = doubles(n);
     for (size_t i = 0; i < n; i++) y[i] = (double)x[i];
@@ -32,7 +25,7 @@ static double lagrange_value(const double *q, const double *c, const double *x, 
 
 TEST(lagrange, "quadratic programs with equalities and inequalities equal SLSQP's minima") {
     const size_t shapes[5][3] = {{1, 1, 0}, {2, 3, 0}, {3, 4, 1}, {5, 8, 2}, {6, 12, 0}};
-    llm_arena arena = lagrange_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (size_t s = 0; s < 5; s++) {
         const size_t n = shapes[s][0], k = shapes[s][1], e = shapes[s][2];
         const double *q = lagrange_doubles(golden("%zux%zu/q", n, k), n * n);
@@ -68,7 +61,7 @@ TEST(lagrange, "quadratic programs with equalities and inequalities equal SLSQP'
 
 TEST(lagrange, "random programs: residuals are 0, and no feasible neighbour is lower") {
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = lagrange_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (size_t round = 0; round < 60; round++) {
         const size_t n = 1 + round % 8, k = round % 19, e = n > 2 && k > 2 ? round % 2 : 0;
         double *q = doubles(n * n), *c = doubles(n), *g = doubles(k * n), *h = doubles(k),
@@ -103,7 +96,7 @@ TEST(lagrange, "random programs: residuals are 0, and no feasible neighbour is l
 }
 
 TEST(lagrange, "closed forms: shortest solution, projection onto the simplex, the price of b") {
-    llm_arena arena = lagrange_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_rng rng = llm_rng_seed(2);
     llm_error error;
     enum { N = 5, K = 2 };
@@ -154,7 +147,7 @@ TEST(lagrange, "closed forms: shortest solution, projection onto the simplex, th
 }
 
 TEST(lagrange, "contradictions, repeated rows and a bad start are reported; no constraints") {
-    llm_arena arena = lagrange_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_error error;
     const double q[4] = {2, 0, 0, 4}, c[2] = {-2, -8}, twice[4] = {1, 1, 1, 1}, b[2] = {1, 2};
     double x[2], mu[2];

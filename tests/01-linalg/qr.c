@@ -2,15 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena qr_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 20;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static double *qr_doubles(const float *x, size_t n) {
     double *y = doubles(n);
     for (size_t i = 0; i < n; i++) y[i] = (double)x[i];
@@ -28,7 +21,7 @@ static const size_t qr_cases[QR_CASES][4] = {
     {6, 4, 2, 2}, {4, 7, 2, 2}, {5, 5, 1, 4}, {13, 6, 1, 1}, {3, 2, 1, 0}}; /* m, n, K, rank */
 
 TEST(qr, "least squares equal LAPACK's by SVD: tall, wide, square, of every rank") {
-    llm_arena arena = qr_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t s = 0; s < QR_CASES; s++) {
         const size_t m = qr_cases[s][0], n = qr_cases[s][1], K = qr_cases[s][2], r = qr_cases[s][3];
         const float *a = golden("%zux%zux%zu/a", m, n, K), *b = golden("%zux%zux%zu/b", m, n, K);
@@ -50,7 +43,7 @@ TEST(qr, "least squares equal LAPACK's by SVD: tall, wide, square, of every rank
 }
 
 TEST(qr, "pivots and diagonal equal LAPACK's; the orthonormal columns are unique") {
-    llm_arena arena = qr_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t s = 0; s < QR_CASES; s++) {
         const size_t m = qr_cases[s][0], n = qr_cases[s][1], K = qr_cases[s][2], r = qr_cases[s][3];
         const size_t k = m < n ? m : n;
@@ -80,7 +73,7 @@ static double *qr_explicit(const double *qr, const double *tau, size_t m, size_t
 
 TEST(qr, "Q'Q - I and (A P - Q R) / |A| below 4 m eps: any shape, columns and rows badly scaled") {
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = qr_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t round = 0; round < 120; round++) {
         const size_t m = 1 + llm_rng_below(&rng, 19), n = 1 + llm_rng_below(&rng, 19);
         double *a = qr_doubles(qr_normal(&rng, m * n), m * n), *qr = doubles(m * n), norm = 0.0;
@@ -150,7 +143,7 @@ TEST(qr, "solves where the normal equations have nothing left") {
             for (size_t k = 0; k < m; k++) gram[i * n + j] += a[k * n + i] * a[k * n + j];
         }
     llm_error error;
-    llm_arena arena = qr_arena();
+    llm_arena arena = test_arena(1 << 20);
     CHECK_FAILS(llm_cholesky_factor(gram, n, &error), error, "not positive definite");
     CHECK(llm_qr_solve(x, a, b, m, n, 1, 0.0, &arena) == 3);
     /* condition 1.7e9 times 2e-16 */
@@ -159,7 +152,7 @@ TEST(qr, "solves where the normal equations have nothing left") {
 
 TEST(qr, "deficient: the residual is orthogonal to A, the solution to A's null space") {
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = qr_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t round = 0; round < 80; round++) {
         const size_t m = 2 + round % 13, n = 2 + round % 11, most = m < n ? m : n;
         const size_t rank = llm_rng_below(&rng, most) + (round % 2);
@@ -196,7 +189,7 @@ TEST(qr, "deficient: the residual is orthogonal to A, the solution to A's null s
 
 TEST(qr,
      "1 x 1, zeros, no columns, no rows, NaN, rcond; dependent columns still become orthonormal") {
-    llm_arena arena = qr_arena();
+    llm_arena arena = test_arena(1 << 20);
     double unit[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, tau[3];
     size_t pivot[3];
     llm_qr_factor(unit, tau, pivot, 3, 3,

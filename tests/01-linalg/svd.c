@@ -2,15 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena svd_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 21;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static float *svd_normal(llm_rng *rng, size_t n) {
     float *x = floats(n);
     llm_rng_normal_fill(rng, x, n);
@@ -63,7 +56,7 @@ static void svd_check(const float *a, size_t m, size_t n, llm_arena *arena) {
 
 TEST(svd, "values, vectors and pseudoinverse equal LAPACK's: tall, wide, square, 1 x 1") {
     const size_t shapes[8][2] = {{1, 1}, {1, 5}, {4, 1}, {2, 2}, {5, 3}, {3, 7}, {13, 13}, {11, 6}};
-    llm_arena arena = svd_arena();
+    llm_arena arena = test_arena(1 << 21);
     for (size_t c = 0; c < 8; c++) {
         const size_t m = shapes[c][0], n = shapes[c][1], k = m < n ? m : n;
         const float *a = golden("%zux%zu/a", m, n);
@@ -81,7 +74,7 @@ TEST(svd, "values, vectors and pseudoinverse equal LAPACK's: tall, wide, square,
 
 TEST(svd,
      "Hilbert 8 x 8 and graded columns: small values to 1e-5, where LAPACK has no digit left") {
-    llm_arena arena = svd_arena();
+    llm_arena arena = test_arena(1 << 21);
     float s[8];
     llm_svd(NULL, s, NULL, golden("hilbert/a"), 8, 8, &arena);
     CHECK_ALL_CLOSE(s, golden("hilbert/s"), 8, 1e-5f);
@@ -134,7 +127,7 @@ TEST(svd, "backward error and orthogonality of the double core below 20 n eps, a
 TEST(svd, "Eckart and Young: rank r loses sqrt(s_r^2 + ...), and no other matrix of rank r less") {
     const size_t m = 9, n = 7, k = 7;
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = svd_arena();
+    llm_arena arena = test_arena(1 << 21);
     float *a = svd_normal(&rng, m * n), *u = floats(m * k), *s = floats(k), *v = floats(n * k);
     float *low = floats(m * n), *other = floats(m * n), *x = floats(m * k), *z = floats(n * k);
     llm_svd(u, s, v, a, m, n, &arena);
@@ -155,7 +148,7 @@ TEST(svd, "Eckart and Young: rank r loses sqrt(s_r^2 + ...), and no other matrix
 
 TEST(svd, "the four identities of Moore and Penrose; rank and golden pseudoinverse of a low rank") {
     llm_rng rng = llm_rng_seed(3);
-    llm_arena arena = svd_arena();
+    llm_arena arena = test_arena(1 << 21);
     for (size_t round = 0; round < 60; round++) {
         const size_t m = 1 + round % 7, n = 1 + round % 5, r = 1 + round % 3;
         float *left = svd_normal(&rng, m * r), *right = svd_normal(&rng, n * r), *one = floats(r);
@@ -206,7 +199,7 @@ TEST(svd, "the four identities of Moore and Penrose; rank and golden pseudoinver
 
 TEST(svd, "zeros, equal singular values, one entry, the ends of float, NaN, no entries") {
     llm_rng rng = llm_rng_seed(4);
-    llm_arena arena = svd_arena();
+    llm_arena arena = test_arena(1 << 21);
     const size_t shapes[6][2] = {{1, 1}, {3, 3}, {6, 2}, {2, 6}, {7, 7}, {12, 5}};
     for (size_t c = 0; c < 6; c++) {
         const size_t m = shapes[c][0], n = shapes[c][1], k = m < n ? m : n;

@@ -2,15 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena randomized_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 22;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 /* a (m,n) = U S V' with random orthonormal U, V and the singular values s (k), k = min(m,n). */
 static float *randomized_matrix(const float *s, size_t m, size_t n, llm_rng *rng,
@@ -36,7 +28,7 @@ static double randomized_error(const float *a, const float *u, const float *s, c
 
 TEST(svd_randomized, "geometric decay: within 1.1 of the best error; slow decay needs powers") {
     const size_t shapes[3][2] = {{60, 40}, {40, 60}, {50, 50}};
-    llm_arena arena = randomized_arena();
+    llm_arena arena = test_arena(1 << 22);
     for (size_t c = 0; c < 3; c++) {
         const size_t m = shapes[c][0], n = shapes[c][1], least = m < n ? m : n, k = 8;
         for (uint64_t seed = 1; seed <= 5; seed++) {
@@ -69,7 +61,7 @@ TEST(svd_randomized, "geometric decay: within 1.1 of the best error; slow decay 
 
 TEST(svd_randomized, "equals the full decomposition where the rank is at most k, signs as well") {
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = randomized_arena();
+    llm_arena arena = test_arena(1 << 22);
     const float s[7] = {9.0f, 5.0f, 2.0f, 0.0f, 0.0f, 0.0f, 0.0f};
     const size_t shapes[3][2] = {{11, 7}, {7, 11}, {7, 7}};
     for (size_t c = 0; c < 3; c++) {
@@ -102,7 +94,7 @@ TEST(svd_randomized, "equals the full decomposition where the rank is at most k,
 }
 
 TEST(svd_randomized, "the power iteration finds the largest from below, at the stated rate") {
-    llm_arena arena = randomized_arena();
+    llm_arena arena = test_arena(1 << 22);
     for (uint64_t seed = 1; seed <= 6; seed++) {
         llm_rng rng = llm_rng_seed(seed);
         const size_t m = 5 + (size_t)seed, n = 9;

@@ -2,15 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena ws_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 18;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
 static llm_wasserstein_measure ws_measure(const float *x, const float *mass, size_t n) {
     llm_wasserstein_measure m;
     m.x = x, m.mass = mass, m.n = n;
@@ -25,7 +18,7 @@ static float *ws_normal(llm_rng *rng, size_t n) {
 /* W_p^p on a line with the sections own helpers left out: a and b, for finite differences. */
 static double ws_line(const llm_wasserstein_measure *a, const llm_wasserstein_measure *b,
                       double p) {
-    llm_arena arena = ws_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_error e;
     double cost = (double)NAN;
     CHECK(llm_wasserstein_1d(&cost, NULL, a, b, p, &arena, &e) && arena.used == 0);
@@ -33,7 +26,7 @@ static double ws_line(const llm_wasserstein_measure *a, const llm_wasserstein_me
 }
 static double ws_sliced(const llm_wasserstein_measure *a, const llm_wasserstein_measure *b,
                         const float *theta, size_t L, size_t d) {
-    llm_arena arena = ws_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_error e;
     double cost = (double)NAN;
     CHECK(llm_wasserstein_sliced(&cost, NULL, a, b, theta, L, d, &arena, &e) && arena.used == 0);
@@ -117,7 +110,7 @@ TEST(wasserstein, "apart, it grows with the distance, where KL is infinite and T
 
 TEST(wasserstein, "gradients on a line and of slices, against finite differences") {
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = ws_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_error e;
     const size_t sizes[4][2] = {{1, 1}, {4, 4}, {5, 3}, {2, 7}};
     for (size_t s = 0; s < 4; s++) {
@@ -189,7 +182,7 @@ TEST(wasserstein,
 /* W_2^2 of normals given as floats. */
 static double ws_between(const float *m1, const float *s1, const float *m2, const float *s2,
                          size_t d) {
-    llm_arena arena = ws_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_error e;
     double *m = doubles(2 * d), *s = doubles(2 * d * d), cost = (double)NAN;
     for (size_t i = 0; i < 2 * d; i++) m[i] = (double)(i < d ? m1[i] : m2[i - d]);
@@ -221,7 +214,7 @@ TEST(wasserstein, "normals: POT's numbers, flat ones too; closed forms; equal on
 
 TEST(wasserstein, "normals against samples of them: 40000 pairs by the linear map cost the same") {
     const double m[4] = {0.5, -1.0, 0.0, 2.0}, s[8] = {2.0, 0.6, 0.6, 0.5, 1.0, -0.7, -0.7, 3.0};
-    llm_arena arena = ws_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_error e;
     llm_rng rng = llm_rng_seed(4);
     double cost, root[4], back[4], w[2], v[4], middle[4], mid[4], map[4], sum = 0.0;
@@ -261,7 +254,7 @@ TEST(wasserstein, "what is no measure, or of other mass, or no covariance, is re
     const float half[3] = {0.25f, 0.25f, 0.0f}, less[3] = {0.5f, -0.25f, 0.25f},
                 none[3] = {0, 0, 0}, nan[3] = {NAN, 1, 1}, inf[3] = {INFINITY, 1, 1};
     const float most[3] = {0.500004f, 0.25f, 0.25f}, more[3] = {0.500015f, 0.25f, 0.25f};
-    llm_arena arena = ws_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_error e;
     double cost;
     const llm_wasserstein_measure good = ws_measure(x, NULL, 3);

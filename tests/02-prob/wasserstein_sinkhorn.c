@@ -2,15 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena sk_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 19;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
 static llm_wasserstein_measure sk_measure(const float *x, const float *mass, size_t n) {
     llm_wasserstein_measure m;
     m.x = x, m.mass = mass, m.n = n;
@@ -23,7 +16,7 @@ static double *sk_zeros(size_t n) {
 }
 static double sk_divergence(const llm_wasserstein_measure *a, const llm_wasserstein_measure *b,
                             size_t d, double eps) {
-    llm_arena arena = sk_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     double value = (double)NAN;
     CHECK(llm_wasserstein_sinkhorn_divergence(&value, NULL, a, b, d, eps, &arena, &e));
@@ -33,7 +26,7 @@ static double sk_divergence(const llm_wasserstein_measure *a, const llm_wasserst
 
 TEST(wasserstein_sinkhorn, "plans, costs, values and divergences equal POT's") {
     const size_t shapes[5][3] = {{1, 1, 1}, {2, 3, 1}, {5, 5, 2}, {7, 4, 3}, {9, 11, 2}};
-    llm_arena arena = sk_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     for (size_t s = 0; s < 5; s++) {
         const size_t n = shapes[s][0], m = shapes[s][1], d = shapes[s][2];
@@ -65,7 +58,7 @@ TEST(wasserstein_sinkhorn,
      "columns exact, rows within tol; as eps falls the cost falls to the exact one") {
     enum { n = 30, m = 25, d = 2 };
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = sk_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     float x[n * d], y[m * d];
     double cost[n * m], plan[n * m], u[n], v[m], g[m], exact, mean = 0.0, before = HUGE_VAL;
@@ -114,7 +107,7 @@ TEST(wasserstein_sinkhorn,
 TEST(wasserstein_sinkhorn,
      "e^(-C/eps) may underflow by thousands of decades: two points, by hand") {
     const float x[2] = {0.0f, 3.0f}, y[2] = {1.0f, 2.0f}, mass[2] = {0.25f, 0.75f};
-    llm_arena arena = sk_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     double cost[4], plan[4], *f = sk_zeros(2), g[2];
     const llm_wasserstein_measure a = sk_measure(x, mass, 2), b = sk_measure(y, mass, 2);
@@ -136,7 +129,7 @@ TEST(wasserstein_sinkhorn, "a mass of 0 is not there, and its potential is where
     const float x[3] = {0.0f, 5.0f, 1.0f}, mass[3] = {0.5f, 0.0f, 0.5f}, less[2] = {0.0f, 1.0f};
     const llm_wasserstein_measure a = sk_measure(x, mass, 3), b = sk_measure(less, NULL, 2);
     const llm_wasserstein_measure same = sk_measure(less, NULL, 2);
-    llm_arena arena = sk_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     double cost[6], plan[6], *f = sk_zeros(3), g[2];
     size_t rounds = 10000;
@@ -192,7 +185,7 @@ TEST(wasserstein_sinkhorn,
      "gradient in the points; OT_eps alone makes points shrink, the divergence not") {
     enum { n = 5, m = 4, d = 2 };
     llm_rng rng = llm_rng_seed(3);
-    llm_arena arena = sk_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     float x[n * d], y[m * d], *dx = zeros(n * d), *again = zeros(n * d);
     const float mass[n] = {0.1f, 0.2f, 0.3f, 0.15f, 0.25f};
@@ -225,7 +218,7 @@ TEST(wasserstein_sinkhorn, "bad masses, points and costs are refused, eps must b
     const float x[2] = {0.0f, 1.0f}, bad[2] = {0.0f, NAN}, more[2] = {1.0f, 1.0f};
     const llm_wasserstein_measure a = sk_measure(x, NULL, 2), b = sk_measure(bad, NULL, 2),
                                   c = sk_measure(x, more, 2);
-    llm_arena arena = sk_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     double value, cost[4] = {0, 1, (double)NAN, 0}, f[2] = {0, 0}, g[2];
     size_t rounds = 10;

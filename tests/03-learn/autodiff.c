@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena ad_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 18, 1), 1 << 18, 0, 1 << 18};
-    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
-    return arena;
-}
+#include "../arena.h"
 
 static void ad_floats(float *out, const llm_dual *bar, size_t n, bool second) {
     for (size_t i = 0; i < n; i++) out[i] = (float)(second ? bar[i].d : bar[i].v);
@@ -35,7 +30,7 @@ static size_t ad_rosenbrock(llm_autodiff *t, size_t n, bool backwards) {
 
 TEST(autodiff, "Rosenbrock: value, gradient, direction and Hessian times vector equal jax") {
     const float *x = golden("rosenbrock/x"), *v = golden("rosenbrock/v");
-    llm_arena arena = ad_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_dual bar[64], other[64];
     float got[4];
     llm_autodiff t;
@@ -89,7 +84,7 @@ static size_t ad_mlp(llm_autodiff *t) {
 TEST(autodiff,
      "a small network equals jax; the Hessian is symmetric and is the slope of the gradient") {
     const float *x = golden("mlp/x"), *v = golden("mlp/v");
-    llm_arena arena = ad_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_dual bar[64], up[64], down[64];
     float got[12], u[12], xu[12], xd[12];
     llm_autodiff t;
@@ -131,7 +126,7 @@ TEST(autodiff,
 
 TEST(autodiff, "a loop whose length depends on the data is differentiated as it ran") {
     for (size_t k = 0; k < 4; k++) {
-        llm_arena arena = ad_arena();
+        llm_arena arena = test_arena(1 << 18);
         llm_autodiff t;
         llm_dual bar[64];
         llm_autodiff_create(&t, 64, &arena);
@@ -151,7 +146,7 @@ TEST(autodiff, "a loop whose length depends on the data is differentiated as it 
 
 TEST(autodiff, "Jacobians take the cheaper side and equal jax and each other") {
     const float *x = golden("many/x");
-    llm_arena arena = ad_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_autodiff t;
     llm_autodiff_create(&t, 16, &arena);
     ad_inputs(&t, x, NULL, 2);
@@ -175,7 +170,7 @@ TEST(autodiff, "Jacobians take the cheaper side and equal jax and each other") {
 }
 
 TEST(autodiff, "ties, infinite slopes that nothing depends on, own functions, limits") {
-    llm_arena arena = ad_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_autodiff t;
     llm_dual bar[16];
     llm_autodiff_create(&t, 12, &arena);
@@ -208,7 +203,7 @@ TEST(autodiff, "ties, infinite slopes that nothing depends on, own functions, li
 }
 
 TEST(autodiff, "second derivatives of every function, alone, against their formulas") {
-    llm_arena arena = ad_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_autodiff t;
     llm_dual bar[16];
     llm_autodiff_create(&t, 16, &arena);
@@ -245,7 +240,7 @@ TEST(autodiff, "second derivatives of every function, alone, against their formu
 }
 
 TEST(autodiff, "the larger of two: its slope has no slope; nothing is written behind the tape") {
-    llm_arena arena = ad_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_autodiff t;
     llm_autodiff_create(&t, 3, &arena);
     const size_t a = llm_autodiff_input(&t, 1.0, 1.0), b = llm_autodiff_input(&t, 3.0, 1.0);

@@ -2,14 +2,9 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 #include "../tiny_graph.h"
-
-static llm_arena aa_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 20, 1), 1 << 20, 0, 1 << 20};
-    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
-    return arena;
-}
 
 #define OP(name, a, b) llm_autodiff_array_op(&t, LLM_AUTODIFF_ARRAY_##name, a, b)
 #define MAP(name, a) llm_autodiff_array_map(&t, LLM_AUTODIFF_ARRAY_##name, a, 0.0)
@@ -22,7 +17,7 @@ static const float *aa_floats(const double *x, size_t n) {
 }
 
 TEST(autodiff_array, "every operation equals torch: values, gradients, directional derivatives") {
-    llm_arena arena = aa_arena();
+    llm_arena arena = test_arena(1 << 20);
     llm_autodiff_array t;
     llm_autodiff_array_create(&t, 40, &arena);
     const char *const name[4] = {"x", "w", "row", "col"};
@@ -101,7 +96,7 @@ static size_t aa_replay(llm_autodiff_array *t, const tiny_graph *g, size_t *on_t
 
 TEST(autodiff_array, "100 random graphs: @backward_pass in float agrees with the tape in double") {
     for (size_t round = 0; round < 100; round++) {
-        llm_arena arena = aa_arena();
+        llm_arena arena = test_arena(1 << 20);
         llm_rng rng = llm_rng_seed(500 + round);
         tiny_graph g;
         llm_forward_pass f;
@@ -142,7 +137,7 @@ TEST(autodiff_array,
         llm_layernorm_forward(y, mean, rstd, x, w, b, N, C, 1e-2f);
         llm_layernorm_backward(dx, dw, db, dy, x, w, mean, rstd, N, C);
 
-        llm_arena arena = aa_arena();
+        llm_arena arena = test_arena(1 << 20);
         llm_autodiff_array t;
         llm_autodiff_array_create(&t, 20, &arena);
         const size_t X = llm_autodiff_array_input(&t, x, N, C),
@@ -169,7 +164,7 @@ TEST(autodiff_array, "an oracle: @swiglu's gradients, and softmax's, equal the t
     llm_rng_normal_fill(&rng, up, n);
     llm_rng_normal_fill(&rng, dy, n);
     llm_swiglu_backward(dgate, dup, dy, gate, up, n);
-    llm_arena arena = aa_arena();
+    llm_arena arena = test_arena(1 << 20);
     llm_autodiff_array t;
     llm_autodiff_array_create(&t, 20, &arena);
     const size_t g = llm_autodiff_array_input(&t, gate, 1, n),
@@ -193,7 +188,7 @@ TEST(autodiff_array, "an oracle: @swiglu's gradients, and softmax's, equal the t
 }
 
 TEST(autodiff_array, "what does not fit is refused, NaN passes, the kink of relu has slope 0") {
-    llm_arena arena = aa_arena();
+    llm_arena arena = test_arena(1 << 20);
     llm_autodiff_array t;
     llm_autodiff_array_create(&t, 6, &arena);
     const float x[6] = {0.0f, NAN, -1.0f, 2.0f, INFINITY, 1.0f};

@@ -2,14 +2,9 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 #include "../tiny_graph.h"
-
-static llm_arena bp_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 17, 1), 1 << 17, 0, 1 << 17};
-    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
-    return arena;
-}
 
 #define OP(name, a, b) llm_comp_graph_op(&g, LLM_COMP_GRAPH_##name, a, b)
 #define TO(name, a, r, c) llm_comp_graph_shaped(&g, LLM_COMP_GRAPH_##name, a, 0, r, c)
@@ -23,7 +18,7 @@ TEST(backward_pass,
         const size_t shape[6][2] = {{N, 3}, {3, 5}, {1, 5}, {N, 1}, {5, 4}, {N, 1}};
         const float half[1] = {0.5f}, one_half[1] = {1.5f}, two[1] = {2.0f}, three[1] = {3.0f};
         const float first[5] = {1, 0, 0, 0, 0};
-        llm_arena arena = bp_arena();
+        llm_arena arena = test_arena(1 << 17);
         llm_comp_graph g;
         llm_forward_pass f;
         llm_forward_pass_feed feed[6];
@@ -81,7 +76,7 @@ TEST(backward_pass, "each operation agrees with differences, broadcast or not") 
             const size_t *z = shape[s];
             const bool two = op <= LLM_COMP_GRAPH_XENT;
             if (op == LLM_COMP_GRAPH_XENT) continue; /* in the golden graph, and below */
-            llm_arena arena = bp_arena();
+            llm_arena arena = test_arena(1 << 17);
             llm_comp_graph g;
             llm_forward_pass f;
             llm_comp_graph_create(&g, 4, &arena);
@@ -119,7 +114,7 @@ TEST(backward_pass, "each operation agrees with differences, broadcast or not") 
 TEST(backward_pass, "50 random graphs agree with differences in every input") {
     double worst = 0.0;
     for (size_t round = 0; round < 50; round++) {
-        llm_arena arena = bp_arena();
+        llm_arena arena = test_arena(1 << 17);
         llm_rng rng = llm_rng_seed(10 + round);
         tiny_graph t;
         llm_forward_pass f;
@@ -145,7 +140,7 @@ static void bp_hook(void *context, size_t node, float *dy, size_t size) {
 }
 
 TEST(backward_pass, "fan-out, accumulation, use once, detach, hooks, unused branches") {
-    llm_arena arena = bp_arena();
+    llm_arena arena = test_arena(1 << 17);
     llm_error error;
     llm_comp_graph g;
     llm_forward_pass f;
@@ -198,7 +193,7 @@ TEST(backward_pass, "fan-out, accumulation, use once, detach, hooks, unused bran
 }
 
 TEST(backward_pass, "signs beyond 32 entries; a square is no number; what is counted") {
-    llm_arena arena = bp_arena();
+    llm_arena arena = test_arena(1 << 17);
     llm_comp_graph g;
     llm_forward_pass f;
     llm_comp_graph_create(&g, 8, &arena);
@@ -228,7 +223,7 @@ TEST(backward_pass, "signs beyond 32 entries; a square is no number; what is cou
 }
 
 TEST(backward_pass, "a check fails when the gradient is wrong, in any entry") {
-    llm_arena arena = bp_arena();
+    llm_arena arena = test_arena(1 << 17);
     llm_comp_graph g;
     llm_forward_pass f;
     llm_comp_graph_create(&g, 4, &arena);

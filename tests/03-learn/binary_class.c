@@ -2,19 +2,11 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena bin_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 17;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(binary_class, "logistic regression equals scikit-learn, with and without weights") {
     const size_t shapes[3][2] = {{7, 1}, {20, 2}, {50, 3}};
-    llm_arena arena = bin_arena();
+    llm_arena arena = test_arena(1 << 17);
     for (size_t s = 0; s < 6; s++) {
         const size_t n = shapes[s / 2][0], d = shapes[s / 2][1];
         const float *x = golden("%zu/x", n), *v = s % 2 ? golden("%zu/w", n) : NULL;
@@ -53,7 +45,7 @@ TEST(binary_class,
     const bool right[2] = {true, false};
     double back[2] = {0, 0};
     CHECK(llm_binary_class_loss(back, one, far, right, NULL, 2, 1, 0) == 0.0 && back[0] == 0.0);
-    llm_arena arena = bin_arena();
+    llm_arena arena = test_arena(1 << 17);
     bool both = true;
     CHECK(llm_binary_class_fit(&both, w, x, ones, NULL, N, D, 0.1, 1e-9, 10, &arena) == 0 && !both);
     const bool none[N] = {false, false, false, false, false};
@@ -95,7 +87,7 @@ TEST(binary_class,
 }
 
 TEST(binary_class, "the best cut equals brute force over all cuts, ties taken together") {
-    llm_arena arena = bin_arena();
+    llm_arena arena = test_arena(1 << 17);
     llm_rng rng = llm_rng_seed(1);
     for (size_t round = 0; round < 300; round++) {
         const size_t n = 2 + llm_rng_below(&rng, 12);
@@ -170,7 +162,7 @@ TEST(binary_class, "Matthews' correlation and McNemar's test equal scikit-learn 
 TEST(binary_class,
      "trained on 1:1 where 1:99 is true: off by over 20 points, corrected to within one") {
     enum { N = 2000, M = 20000 };
-    llm_arena arena = bin_arena();
+    llm_arena arena = test_arena(1 << 17);
     for (size_t seed = 1; seed <= 3; seed++) {
         llm_rng rng = llm_rng_seed(seed);
         float *x = floats(N);

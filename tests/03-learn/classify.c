@@ -2,20 +2,12 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena cls_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 19;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(classify,
      "linear, quadratic and shrunk discriminants equal scikit-learn's log probabilities") {
     const size_t shapes[3][3] = {{9, 1, 2}, {30, 3, 3}, {50, 2, 4}};
-    llm_arena arena = cls_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     for (size_t s = 0; s < 3; s++) {
         const size_t n = shapes[s][0], d = shapes[s][1], K = shapes[s][2];
@@ -69,7 +61,7 @@ TEST(classify, "the shrinkage of correlated columns equals scikit-learn's") {
 TEST(classify, "the linear boundary is S^-1 (m1 - m0), halfway between the means") {
     enum { N = 40, D = 2 };
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = cls_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     llm_classify_model m;
     float x[N * D], log_p[2];
@@ -98,7 +90,7 @@ TEST(classify, "the linear boundary is S^-1 (m1 - m0), halfway between the means
 
 TEST(classify, "the error on two Gaussians is Phi(-distance/2), and rejecting lowers it") {
     enum { N = 4000, M = 20000, D = 2 };
-    llm_arena arena = cls_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_rng rng = llm_rng_seed(2);
     llm_error e;
     llm_classify_model m;
@@ -158,7 +150,7 @@ TEST(classify, "decisions: costs 10 to 1 cut at 1/11; ties; what has no answer i
     CHECK(action[0] == 0);
     CHECK_ASSERTS(llm_classify_decide(action, NULL, p, same, 1, 1, 0));
 
-    llm_arena arena = cls_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_error e;
     llm_classify_model m;
     const float x[8] = {0, 0, 1, 1, 5, 6, 7, 9};

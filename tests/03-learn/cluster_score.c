@@ -2,19 +2,11 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena score_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 4096;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(cluster_score, "ARI, NMI and silhouette equal scikit-learn") {
     const size_t shapes[3][3] = {{5, 2, 3}, {17, 3, 3}, {60, 4, 7}};
-    llm_arena arena = score_arena();
+    llm_arena arena = test_arena(4096);
     for (size_t s = 0; s < 3; s++) {
         const size_t n = shapes[s][0], A = shapes[s][1], B = shapes[s][2];
         const int *a = as_ints(golden("%zu/a", n), n), *b = as_ints(golden("%zu/b", n), n);
@@ -34,7 +26,7 @@ TEST(cluster_score, "names do not matter; groupings that say nothing; chance is 
               bad[4] = {0, 0, 3, 0};
     const int low[4] = {0, -1, 0, 0};
     double table[60];
-    llm_arena arena = score_arena();
+    llm_arena arena = test_arena(4096);
     llm_cluster_score_table(table, a, b, 4, 2, 3);
     CHECK(llm_cluster_score_ari(table, 2, 3) == 1.0);
     CHECK_NEAR(llm_cluster_score_nmi(table, 2, 3), 1.0, 1e-12);

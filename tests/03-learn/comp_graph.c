@@ -2,16 +2,11 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 #define OP(name, a, b) llm_comp_graph_op(&g, LLM_COMP_GRAPH_##name, a, b)
 #define TO(name, a, r, c) llm_comp_graph_shaped(&g, LLM_COMP_GRAPH_##name, a, 0, r, c)
 enum { NONE = 0 };
-
-static llm_arena cg_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 16, 1), 1 << 16, 0, 1 << 16};
-    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
-    return arena;
-}
 
 static bool cg_is(const llm_comp_graph *g, size_t i, size_t rows, size_t cols, bool varies) {
     return i < g->count && g->node[i].rows == rows && g->node[i].cols == cols &&
@@ -19,7 +14,7 @@ static bool cg_is(const llm_comp_graph *g, size_t i, size_t rows, size_t cols, b
 }
 
 TEST(comp_graph, "shapes follow from the inputs, extents of 1 are repeated, gradients are traced") {
-    llm_arena arena = cg_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_comp_graph g;
     llm_comp_graph_create(&g, 30, &arena);
     const float two[2] = {1, 2};
@@ -49,7 +44,7 @@ TEST(comp_graph, "shapes follow from the inputs, extents of 1 are repeated, grad
 
 TEST(comp_graph, "a mismatch is told once, with its node, and everything built on it is NONE") {
     const size_t N = LLM_COMP_GRAPH_NONE;
-    llm_arena arena = cg_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_comp_graph g;
     llm_comp_graph_create(&g, 12, &arena);
     const size_t x = llm_comp_graph_input(&g, "x", 3, 5, true);
@@ -85,7 +80,7 @@ TEST(comp_graph,
         size_t n;
         const float *a = golden_n(&n, "%zu/a", c), *b = golden("%zu/b", c);
         const float *on_cycle = golden("%zu/on_cycle", c);
-        llm_arena arena = cg_arena();
+        llm_arena arena = test_arena(1 << 16);
         llm_comp_graph g;
         llm_comp_graph_create(&g, n, &arena);
         char names[16][24];
@@ -121,7 +116,7 @@ TEST(comp_graph,
 }
 
 TEST(comp_graph, "nothing, and a node that reads itself") {
-    llm_arena arena = cg_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_comp_graph g;
     llm_error error;
     size_t order[1];
@@ -138,7 +133,7 @@ TEST(comp_graph, "nothing, and a node that reads itself") {
 
 TEST(comp_graph,
      "the drawing lists nodes, shapes and edges, and quotes what Graphviz must not see") {
-    llm_arena arena = cg_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_comp_graph g;
     llm_buffer text = {NULL, 0, 0};
     llm_comp_graph_create(&g, 3, &arena);

@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena ce_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 16, 1), 1 << 16, 0, 1 << 16};
-    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(comp_graph_eval, "elementwise operations broadcast as NumPy does") {
     const size_t shape[6][6] = {{3, 5, 3, 5, 3, 5}, {3, 5, 1, 5, 3, 5}, {3, 1, 3, 5, 3, 5},
@@ -15,7 +10,7 @@ TEST(comp_graph_eval, "elementwise operations broadcast as NumPy does") {
     const char *const name[4] = {"add", "sub", "mul", "div"};
     for (size_t k = 0; k < 6; k++) {
         const size_t *s = shape[k], size = s[4] * s[5];
-        llm_arena arena = ce_arena();
+        llm_arena arena = test_arena(1 << 16);
         llm_comp_graph g;
         llm_comp_graph_create(&g, 8, &arena);
         const size_t a = llm_comp_graph_input(&g, "a", s[0], s[1], true);
@@ -38,7 +33,7 @@ TEST(comp_graph_eval, "products, sums, curves and cross-entropy equal NumPy and 
     for (size_t k = 0; k < 4; k++) {
         const size_t M = shape[k][0], K = shape[k][1], N = shape[k][2];
         const float *a = golden("product%zu/a", k), *b = golden("product%zu/b", k);
-        llm_arena arena = ce_arena();
+        llm_arena arena = test_arena(1 << 16);
         llm_comp_graph g;
         llm_comp_graph_create(&g, 20, &arena);
         const size_t x = llm_comp_graph_input(&g, "a", M, K, true);
@@ -96,7 +91,7 @@ TEST(comp_graph_eval, "products, sums, curves and cross-entropy equal NumPy and 
 }
 
 TEST(comp_graph_eval, "NaN and infinity pass, logits of 1e4 do not overflow, classes are checked") {
-    llm_arena arena = ce_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_comp_graph g;
     llm_comp_graph_create(&g, 8, &arena);
     const size_t x = llm_comp_graph_input(&g, "x", 1, 3, true);
@@ -128,7 +123,7 @@ TEST(comp_graph_eval, "NaN and infinity pass, logits of 1e4 do not overflow, cla
 }
 
 TEST(comp_graph_eval, "folding computes what reads only constants, and leaves the rest") {
-    llm_arena arena = ce_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_comp_graph g;
     llm_comp_graph_create(&g, 12, &arena);
     const float two[2] = {1.0f, 2.0f};

@@ -2,20 +2,12 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena leak_arena(size_t size) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = size;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(data_leakage,
      "columns chosen outside of the folds predict pure noise; chosen inside they do not") {
     enum { N = 50, D = 5000, K = 100, FOLDS = 5 };
-    llm_arena arena = leak_arena(1 << 18);
+    llm_arena arena = test_arena(1 << 18);
     float *x = floats(N * D), *near = floats(N * K), y[N];
     double error[2] = {0, 0};
     for (size_t seed = 1; seed <= 3; seed++) {
@@ -57,7 +49,7 @@ TEST(data_leakage,
 TEST(data_leakage, "planted duplicates are found, all of them and nothing else") {
     enum { N = 300, M = 100, D = 3 };
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = leak_arena(1 << 18);
+    llm_arena arena = test_arena(1 << 18);
     float train[N * D], test[M * D];
     bool found[M];
     llm_rng_normal_fill(&rng, train, N * D);
@@ -92,7 +84,7 @@ TEST(data_leakage, "tables of every size: what is in them is found, what is not 
         float train[120], test[240];
         bool found[240];
         int corpus[120], text[120];
-        llm_arena arena = leak_arena(4096);
+        llm_arena arena = test_arena(4096);
         for (size_t i = 0; i < n; i++) {
             train[i] = test[i] = llm_rng_normal(&rng);
             test[n + i] = train[i] + 10.0f;
@@ -101,7 +93,7 @@ TEST(data_leakage, "tables of every size: what is in them is found, what is not 
         CHECK(llm_data_leakage_overlap(found, test, 2 * n, train, n, 1, &arena) == n);
         for (size_t i = 0; i < 2 * n; i++) CHECK(found[i] == (i < n));
         for (size_t N = 1; N <= 3 && N <= n; N++) {
-            arena = leak_arena(4096);
+            arena = test_arena(4096);
             CHECK(llm_data_leakage_ngrams(corpus, n, corpus, n, N, &arena) == 1.0f);
             CHECK(llm_data_leakage_ngrams(text, n, corpus, n, N, &arena) == 0.0f);
         }
@@ -124,7 +116,7 @@ TEST(data_leakage, "60000 rows and windows cost no more than linear time") {
 
 TEST(data_leakage, "the AUC of one column equals counting pairs; times; NaN") {
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = leak_arena(1 << 18);
+    llm_arena arena = test_arena(1 << 18);
     for (size_t round = 0; round < 50; round++) {
         float x[20];
         bool y[20];
@@ -153,7 +145,7 @@ TEST(data_leakage, "target encoding: by hand, and of a category without meaning"
     const int category[5] = {0, 0, 1, -1, 0}, fold[5] = {0, 1, 0, 1, 1};
     const float y[5] = {1, 0, 1, 0, 0.5f};
     float x[5];
-    llm_arena arena = leak_arena(1 << 18);
+    llm_arena arena = test_arena(1 << 18);
     llm_data_leakage_target_encode(x, category, y, fold, 5, 2, 1.0, &arena);
     /* fold 0 sees rows 1, 3, 4: mean 1/6; category 0: (0.5 + 1/6) / 3. Fold 1 sees 0 and 2: mean
      * 1 */
@@ -200,7 +192,7 @@ TEST(data_leakage, "selection by hand: the sign does not matter, constant column
     const float x[12] = {1, 5, 0, 2, 5, 1, 3, 5, 0, 4, 5, -9}, y[4] = {4, 3, 2, 1};
     const bool all[4] = {true, true, true, true}, three[4] = {true, true, true, false};
     size_t chosen[3];
-    llm_arena arena = leak_arena(1 << 18);
+    llm_arena arena = test_arena(1 << 18);
     llm_data_leakage_select(chosen, 3, x, y, all, 4, 3, &arena);
     CHECK(chosen[0] == 0 && chosen[1] == 2 && chosen[2] == 1);
     const float z[4] = {0, 1, 0, 5};
@@ -217,7 +209,7 @@ TEST(data_leakage, "selection by hand: the sign does not matter, constant column
 TEST(data_leakage, "selection equals the correlations of the rows in use, one by one") {
     enum { N = 9, D = 12 };
     llm_rng rng = llm_rng_seed(4);
-    llm_arena arena = leak_arena(1 << 18);
+    llm_arena arena = test_arena(1 << 18);
     for (size_t round = 0; round < 20; round++) {
         float x[N * D], y[N], key[D];
         bool use[N];

@@ -2,6 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 #define OP(name, a, b) llm_comp_graph_op(&net->g, LLM_COMP_GRAPH_##name, a, b)
 
@@ -35,18 +36,12 @@ static void fp_build(fp_net *net, size_t N, bool train, llm_arena *arena) {
     CHECK(llm_forward_pass_plan(&net->f, &net->g, net->out, 2, train, arena, NULL));
 }
 
-static llm_arena fp_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 17, 1), 1 << 17, 0, 1 << 17};
-    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
-    return arena;
-}
-
 TEST(forward_pass,
      "a net of three layers equals torch; training and evaluation agree bit for bit") {
     const size_t sizes[3] = {1, 5, 13};
     for (size_t s = 0; s < 3; s++) {
         const size_t N = sizes[s];
-        llm_arena arena = fp_arena();
+        llm_arena arena = test_arena(1 << 17);
         fp_net net[2];
         for (int train = 0; train < 2; train++) {
             fp_build(&net[train], N, train, &arena);
@@ -67,7 +62,7 @@ TEST(forward_pass,
 
 TEST(forward_pass, "a batch of 13 equals 13 runs of one row, bit for bit") {
     const size_t N = 13;
-    llm_arena arena = fp_arena();
+    llm_arena arena = test_arena(1 << 17);
     fp_net whole, one;
     fp_build(&whole, N, false, &arena);
     fp_build(&one, 1, false, &arena);
@@ -85,7 +80,7 @@ TEST(forward_pass, "a batch of 13 equals 13 runs of one row, bit for bit") {
 }
 
 TEST(forward_pass, "operations, traffic and saved bytes are those of the closed forms") {
-    llm_arena arena = fp_arena();
+    llm_arena arena = test_arena(1 << 17);
     fp_net net;
     const size_t N = 13;
     fp_build(&net, N, true, &arena);
@@ -126,7 +121,7 @@ TEST(forward_pass, "operations, traffic and saved bytes are those of the closed 
 }
 
 TEST(forward_pass, "wrong and missing feeds, the first NaN and cycles are reported") {
-    llm_arena arena = fp_arena();
+    llm_arena arena = test_arena(1 << 17);
     llm_error error;
     fp_net net;
     fp_build(&net, 5, false, &arena);
@@ -170,7 +165,7 @@ TEST(forward_pass, "wrong and missing feeds, the first NaN and cycles are report
 TEST(forward_pass, "outputs outlive what runs after them; 32 signs fit into one word") {
     const float numbers[32] = {0.5f, -1.0f, 2.0f};
     for (int train = 0; train < 2; train++) {
-        llm_arena arena = fp_arena();
+        llm_arena arena = test_arena(1 << 17);
         llm_comp_graph g;
         llm_forward_pass f;
         llm_comp_graph_create(&g, 8, &arena);
@@ -196,7 +191,7 @@ TEST(forward_pass, "outputs outlive what runs after them; 32 signs fit into one 
 
 TEST(forward_pass, "33 words of signs, a softmax that is kept, what is counted, a node outside") {
     enum { N = 33 * 32 };
-    llm_arena arena = fp_arena();
+    llm_arena arena = test_arena(1 << 17);
     llm_comp_graph g;
     llm_forward_pass f;
     float x[2][N], one[N], dx[N] = {0}, *to[5] = {dx, NULL, NULL, NULL, NULL};

@@ -2,18 +2,13 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena fc_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 17, 1), 1 << 17, 0, 1 << 17};
-    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(forward_pass_chain, "a fused tree equals the graph run node by node, bit for bit") {
     const size_t shapes[4][2] = {{1, 1}, {2, 3}, {7, 5}, {31, 1}};
     for (size_t s = 0; s < 4; s++) {
         const size_t R = shapes[s][0], C = shapes[s][1];
-        llm_arena arena = fc_arena();
+        llm_arena arena = test_arena(1 << 17);
         llm_comp_graph g;
         llm_comp_graph_create(&g, 32, &arena);
         float *x = floats(R * C), *row = floats(C), *col = floats(R), *w = floats(C * C);
@@ -67,7 +62,7 @@ TEST(forward_pass_chain, "a fused tree equals the graph run node by node, bit fo
 TEST(forward_pass_chain, "sixteen registers are enough, seventeen are refused") {
     for (size_t steps = 1; steps <= 17; steps++)
         for (size_t leaves = 1; leaves <= 2; leaves++) {
-            llm_arena arena = fc_arena();
+            llm_arena arena = test_arena(1 << 17);
             llm_comp_graph g;
             llm_forward_pass_chain chain;
             llm_comp_graph_create(&g, 24, &arena);
@@ -92,7 +87,7 @@ TEST(forward_pass_chain, "sixteen registers are enough, seventeen are refused") 
                 CHECK(got[k] == want);
             }
         }
-    llm_arena arena = fc_arena();
+    llm_arena arena = test_arena(1 << 17);
     llm_comp_graph g;
     llm_forward_pass_chain chain;
     llm_comp_graph_create(&g, 40, &arena);
@@ -104,7 +99,7 @@ TEST(forward_pass_chain, "sixteen registers are enough, seventeen are refused") 
 }
 
 TEST(forward_pass_chain, "NaN passes, and the result may be written over a leaf") {
-    llm_arena arena = fc_arena();
+    llm_arena arena = test_arena(1 << 17);
     llm_comp_graph g;
     llm_forward_pass_chain chain;
     llm_comp_graph_create(&g, 4, &arena);

@@ -2,19 +2,14 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena ge_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 20, 1), 1 << 20, 0, 1 << 20};
-    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(generalization, "least squares and scores of folds equal NumPy and scikit-learn") {
     const size_t shape[3][3] = {{7, 1, 2}, {20, 3, 5}, {23, 4, 4}};
     for (size_t k = 0; k < 3; k++) {
         const size_t n = shape[k][0], p = shape[k][1], folds = shape[k][2];
         const float *x = golden("%zu/x", k), *y = golden("%zu/y", k);
-        llm_arena arena = ge_arena();
+        llm_arena arena = test_arena(1 << 20);
         double w[4], score[5];
         float got[5];
         size_t order[23];
@@ -36,7 +31,7 @@ TEST(generalization, "least squares and scores of folds equal NumPy and scikit-l
 }
 
 TEST(generalization, "columns that depend on each other are refused; large offsets are not") {
-    llm_arena arena = ge_arena();
+    llm_arena arena = test_arena(1 << 20);
     const float same[6] = {1, 2, 2, 4, 3, 6}, y[3] = {1, 2, 3}, none[3] = {0, 0, 0};
     double w[3];
     CHECK(llm_least_squares_fit(w, same, y, NULL, 3, 2, false, &arena) < 2);
@@ -54,7 +49,7 @@ TEST(generalization, "columns that depend on each other are refused; large offse
 /* Mean train and test risk, and their lists, of R fits. */
 static void ge_risks(double *train, double *test, size_t n, size_t p, float noise, size_t R,
                      uint64_t seed) {
-    llm_arena arena = ge_arena();
+    llm_arena arena = test_arena(1 << 20);
     llm_rng rng = llm_rng_seed(seed);
     const size_t fresh = 200;
     float *x = floats(n * p), *y = floats(n), *xt = floats(fresh * p), *yt = floats(fresh),
@@ -112,7 +107,7 @@ TEST(generalization, "excess risk falls as 1/n: slope -1 on logarithms") {
 
 TEST(generalization, "optimism is 2 s^2 p / n for least squares, and 2 s^2 / k for k neighbours") {
     enum { n = 30, p = 4, R = 4000, k = 5 };
-    llm_arena arena = ge_arena();
+    llm_arena arena = test_arena(1 << 20);
     llm_rng rng = llm_rng_seed(9);
     float x[n * p], clean[n], beta[p] = {1, -1, 0.5f, 2}, *y = floats(R * n), *fit = floats(R * n),
                               *smooth = floats(R * n);
@@ -143,7 +138,7 @@ TEST(generalization, "optimism is 2 s^2 p / n for least squares, and 2 s^2 / k f
 TEST(generalization,
      "the naive variance of cross-validation is too small, the corrected one is not") {
     enum { n = 40, p = 3, folds = 10, R = 300 };
-    llm_arena arena = ge_arena();
+    llm_arena arena = test_arena(1 << 20);
     llm_rng rng = llm_rng_seed(5);
     float x[n * p], y[n], beta[p] = {1, 1, 1};
     double mean = 0.0, square = 0.0, naive = 0.0, corrected = 0.0, score[3 * folds], one;

@@ -2,15 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena hp_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 14;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(hyperparameter, "Hyperband's brackets for R = 81, eta = 3 are those of the paper's table 1") {
     const size_t ns[5][5] = {{5}, {8, 2}, {15, 5, 1}, {34, 11, 3, 1}, {81, 27, 9, 3, 1}};
@@ -59,7 +51,7 @@ TEST(hyperparameter, "values of each kind; a grid visits every cell once; halvin
     }
     const float loss[7] = {3, 1, NAN, 2, 5, -1, 4};
     size_t kept[7];
-    llm_arena arena = hp_arena();
+    llm_arena arena = test_arena(1 << 14);
     CHECK(llm_hyperparameter_halve(kept, loss, 7, 2, &arena) == 3);
     CHECK(kept[0] == 5 && kept[1] == 1 && kept[2] == 3);
     CHECK(llm_hyperparameter_halve(kept, loss, 2, 3, &arena) == 1 && kept[0] == 1);
@@ -98,7 +90,7 @@ TEST(hyperparameter, "on Branin 60 trials of TPE beat the median of random searc
     enum { SEEDS = 20, N = 60 };
     const llm_hyperparameter space[2] = {{LLM_HYPERPARAMETER_LINEAR, -5, 10},
                                          {LLM_HYPERPARAMETER_LINEAR, 0, 15}};
-    llm_arena arena = hp_arena();
+    llm_arena arena = test_arena(1 << 14);
     float best[2][SEEDS];
     size_t order[SEEDS], wins = 0;
     for (int tpe = 0; tpe < 2; tpe++)
@@ -127,7 +119,7 @@ TEST(hyperparameter, "TPE finds the good choice and the good decade; densities i
     enum { N = 60 };
     const llm_hyperparameter space[2] = {{LLM_HYPERPARAMETER_CHOICE, 0, 5},
                                          {LLM_HYPERPARAMETER_LOG, 1e-5, 1}};
-    llm_arena arena = hp_arena();
+    llm_arena arena = test_arena(1 << 14);
     size_t late = 0;
     for (size_t seed = 1; seed <= 10; seed++) {
         llm_rng rng = llm_rng_seed(seed);
@@ -213,7 +205,7 @@ TEST(hyperparameter, "one candidate: a good trial with noise of 1 / (good + 1), 
     const llm_hyperparameter space[3] = {{LLM_HYPERPARAMETER_LINEAR, 0, 1},
                                          {LLM_HYPERPARAMETER_CHOICE, 0, 5},
                                          {LLM_HYPERPARAMETER_LINEAR, 0, 1}};
-    llm_arena arena = hp_arena();
+    llm_arena arena = test_arena(1 << 14);
     llm_rng rng = llm_rng_seed(9);
     double trial[3 * N], u[3], other = 0.0, mean = 0.0;
     float loss[N];

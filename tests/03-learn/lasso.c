@@ -2,15 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena lasso_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 20;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 static const float *lasso_floats(const double *x, size_t n) {
     float *out = floats(n);
@@ -20,7 +12,7 @@ static const float *lasso_floats(const double *x, size_t n) {
 
 TEST(lasso, "paths equal scikit-learn's Lasso and the corners of its LARS; FISTA agrees") {
     const size_t shapes[3][2] = {{5, 2}, {13, 5}, {20, 40}};
-    llm_arena arena = lasso_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t s = 0; s < 3; s++) {
         const size_t n = shapes[s][0], d = shapes[s][1], mark = arena.used;
         const llm_regularization_data p =
@@ -52,7 +44,7 @@ TEST(lasso,
      "all are 0 at lam_max, one is not a little below; orthonormal columns: soft threshold") {
     enum { N = 16, D = 6 };
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = lasso_arena();
+    llm_arena arena = test_arena(1 << 20);
     float x[N * D], y[N];
     llm_rng_normal_fill(&rng, x, N * D);
     llm_rng_normal_fill(&rng, y, N);
@@ -93,7 +85,7 @@ TEST(lasso, "5 true columns of 200, 100 examples: the path contains exactly thes
     size_t found = 0;
     for (size_t seed = 1; seed <= 3; seed++) {
         llm_rng rng = llm_rng_seed(seed);
-        llm_arena arena = lasso_arena();
+        llm_arena arena = test_arena(1 << 20);
         float *x = floats(N * D), y[N];
         double *w = doubles(L * D), lam[L];
         llm_rng_normal_fill(&rng, x, N * D);
@@ -131,7 +123,7 @@ TEST(lasso,
     size_t back = 0;
     for (size_t seed = 1; seed <= 60; seed++) {
         llm_rng rng = llm_rng_seed(seed);
-        llm_arena arena = lasso_arena();
+        llm_arena arena = test_arena(1 << 20);
         float x[N * D], y[N];
         for (size_t i = 0; i < N; i++) { /* correlated columns, some of them large */
             const float common = 2.0f * llm_rng_normal(&rng);
@@ -173,7 +165,7 @@ TEST(lasso,
 }
 
 TEST(lasso, "FISTA finds the curvature that one row makes, in twice the largest column") {
-    llm_arena arena = lasso_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t row = 0; row < 2; row++) {
         float x[4] = {0.1f, -0.1f, 0.1f, -0.1f}, y[2] = {1, 1};
         double w[2], f[2] = {3, -3}, lam[1] = {0.01};
@@ -191,7 +183,7 @@ TEST(lasso, "FISTA finds the curvature that one row makes, in twice the largest 
 }
 
 TEST(lasso, "one step of FISTA by hand, from a coefficient of 1; a path from below the top") {
-    llm_arena arena = lasso_arena();
+    llm_arena arena = test_arena(1 << 20);
     const float one[1] = {1}, zero[1] = {0};
     double w[1] = {1};
     const llm_regularization_data p = llm_regularization_center(one, zero, 1, 1, false, &arena);
@@ -219,7 +211,7 @@ TEST(lasso, "one step of FISTA by hand, from a coefficient of 1; a path from bel
 }
 
 TEST(lasso, "a NaN in the data is an answer of NaN, and no endless search for a step") {
-    llm_arena arena = lasso_arena();
+    llm_arena arena = test_arena(1 << 20);
     const float x[4] = {1, 2, NAN, 4}, y[2] = {1, 2};
     double w[2] = {0, 0};
     const llm_regularization_data p = llm_regularization_center(x, y, 2, 2, false, &arena);

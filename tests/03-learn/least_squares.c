@@ -2,15 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena ls_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 16;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 /* How many digits of the worst coefficient are right. */
 static double ls_digits(const double *got, const float *parts, size_t p) {
@@ -82,7 +74,7 @@ static void ls_normal_float(double *w, const float *x, const float *y, size_t n,
 TEST(least_squares, "hard problems keep digits that normal equations lose") {
     const char *name[4] = {"longley", "powers", "collinear", "scales"};
     const size_t n[4] = {16, 25, 20, 20}, p[4] = {7, 11, 4, 4};
-    llm_arena arena = ls_arena();
+    llm_arena arena = test_arena(1 << 16);
     for (size_t k = 0; k < 4; k++) {
         const float *x = golden("%s/x", name[k]), *y = golden("%s/y", name[k]);
         const float *want = golden("%s/w", name[k]);
@@ -105,7 +97,7 @@ TEST(least_squares, "hard problems keep digits that normal equations lose") {
 TEST(least_squares, "coefficients rounded to float lose what the fit had found") {
     enum { N = 25, P = 11 };
     const float *x = golden("powers/x"), *y = golden("powers/y");
-    llm_arena arena = ls_arena();
+    llm_arena arena = test_arena(1 << 16);
     double w[P], rounded[P], best = 0.0, worse = 0.0;
     float fit[N], off[N];
     CHECK(llm_least_squares_fit(w, x, y, NULL, N, P, false, &arena) == P);
@@ -124,7 +116,7 @@ TEST(least_squares, "weights equal mpmath; weight 0 is absence, weight 2 is twic
     enum { N = 13, P = 3 };
     const float *x = golden("weighted/x"), *y = golden("weighted/y"),
                 *v = golden("weighted/weight");
-    llm_arena arena = ls_arena();
+    llm_arena arena = test_arena(1 << 16);
     double weight[N], w[P], plain[P];
     for (size_t i = 0; i < N; i++) weight[i] = (double)v[i];
     CHECK(llm_least_squares_fit(w, x, y, weight, N, P, false, &arena) == P);
@@ -157,7 +149,7 @@ TEST(least_squares, "weights equal mpmath; weight 0 is absence, weight 2 is twic
 TEST(least_squares,
      "dependent columns: the rank, equal shares, the same predictions; none at all") {
     const float x[8] = {1, 2, 2, 4, 3, 6, 5, 10}, y[4] = {1, 2, 2, 5}, dead[4] = {0, 0, 0, 0};
-    llm_arena arena = ls_arena();
+    llm_arena arena = test_arena(1 << 16);
     double w[3], one[2];
     float with_both[4], with_one[4];
     CHECK(llm_least_squares_fit(w, x, y, NULL, 4, 2, true, &arena) == 2);

@@ -2,19 +2,11 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena multi_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 16;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(multiclass, "softmax regression equals scikit-learn; two classes are logistic regression") {
     const size_t shapes[3][3] = {{12, 1, 3}, {30, 2, 3}, {60, 3, 4}};
-    llm_arena arena = multi_arena();
+    llm_arena arena = test_arena(1 << 16);
     for (size_t s = 0; s < 3; s++) {
         const size_t n = shapes[s][0], d = shapes[s][1], K = shapes[s][2], size = K * (d + 1);
         const float *x = golden("%zu/x", n);
@@ -52,7 +44,7 @@ TEST(multiclass, "gradients of softmax and of the margin by differences, accumul
     enum { N = 6, D = 2, K = 3, SIZE = K * (D + 1) };
     const float x[N * D] = {1, 2, -1, 0.5f, 0, -2, 3, 1, -1, -1, 0.3f, 0.2f};
     const int label[N] = {0, 1, 2, 1, 0, 2};
-    llm_arena arena = multi_arena();
+    llm_arena arena = test_arena(1 << 16);
     for (int margin = 0; margin < 2; margin++) {
         double W[SIZE], dW[SIZE];
         for (size_t k = 0; k < SIZE; k++) W[k] = 0.3 * sin((double)k * 2.0 + 0.4), dW[k] = 1.0;
@@ -139,7 +131,7 @@ TEST(multiclass, "coupling reproduces consistent pairs, and compromises on other
 TEST(multiclass,
      "three blobs in a row: penalised, one against the rest misses the rare middle, softmax not") {
     enum { N = 300, D = 2, K = 3, SIZE = K * (D + 1) };
-    llm_arena arena = multi_arena();
+    llm_arena arena = test_arena(1 << 16);
     for (size_t seed = 1; seed <= 3; seed++)
         for (int penalty = 0; penalty < 2; penalty++) {
             llm_rng rng = llm_rng_seed(seed);
@@ -203,7 +195,7 @@ TEST(multiclass, "confusion and F1 equal scikit-learn; a class that never occurs
 
     /* trained with a class that has no example: its probability goes to 0 */
     enum { N = 30 };
-    llm_arena arena = multi_arena();
+    llm_arena arena = test_arena(1 << 16);
     double W[4 * 3] = {0}, z[4];
     llm_multiclass_fit(W, golden("30/x"), as_ints(golden("30/label"), N), N, 2, 4, 1e-3, 1e-5,
                        20000, &arena);

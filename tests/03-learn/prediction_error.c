@@ -2,15 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena pe_arena(size_t size) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = size;
-    arena.memory = (unsigned char *)test_memory(size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 static llm_prediction_error pe_new(size_t n) {
     llm_prediction_error e;
@@ -29,7 +21,7 @@ static const float *pe_floats(const double *x, size_t n) {
 TEST(prediction_error,
      "residuals, leverage, studentized, Cook, PRESS and tests equal statsmodels") {
     const size_t shapes[3][2] = {{5, 1}, {13, 3}, {40, 4}};
-    llm_arena arena = pe_arena(1 << 16);
+    llm_arena arena = test_arena(1 << 16);
     for (size_t s = 0; s < 3; s++) {
         const size_t n = shapes[s][0], d = shapes[s][1];
         const float *x = golden("%zu/x", n), *y = golden("%zu/y", n);
@@ -57,7 +49,7 @@ TEST(prediction_error,
 TEST(prediction_error, "the shortcut equals n fits that leave one out, without an intercept too") {
     enum { N = 13, D = 3 };
     const float *x = golden("13/x"), *y = golden("13/y");
-    llm_arena arena = pe_arena(1 << 16);
+    llm_arena arena = test_arena(1 << 16);
     llm_prediction_error e = pe_new(N);
     for (int intercept = 0; intercept < 2; intercept++) {
         double press = 0.0;
@@ -84,7 +76,7 @@ TEST(prediction_error,
      "fits of a sine: bias falls and variance rises with the degree, and the parts add up") {
     enum { N = 30, M = 40, R = 400 };
     const size_t degree[3] = {1, 3, 9};
-    llm_arena arena = pe_arena(1 << 18);
+    llm_arena arena = test_arena(1 << 18);
     llm_rng rng = llm_rng_seed(1);
     double bias[3], variance[3];
     for (size_t k = 0; k < 3; k++) {

@@ -2,15 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena reg_arena(size_t size) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = size;
-    arena.memory = (unsigned char *)test_memory(size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 static double reg_quantile_loss(const float *x, const float *y, const double *w, size_t n, size_t d,
                                 double tau) {
@@ -27,7 +19,7 @@ TEST(regression, "mean, Huber and quantile fits equal scikit-learn and statsmode
     const size_t shapes[3][2] = {{7, 1}, {23, 2}, {60, 3}};
     const double tau[3] = {0.1, 0.5, 0.9};
     const char *names[3] = {"0.1", "0.5", "0.9"};
-    llm_arena arena = reg_arena(1 << 16);
+    llm_arena arena = test_arena(1 << 16);
     for (size_t s = 0; s < 3; s++) {
         const size_t n = shapes[s][0], d = shapes[s][1];
         const float *x = golden("%zu/x", n), *y = golden("%zu/y", n);
@@ -56,7 +48,7 @@ TEST(regression, "mean, Huber and quantile fits equal scikit-learn and statsmode
 
 TEST(regression, "a constant model is the mean, the median, the quantile") {
     const float y[7] = {9, 1, 4, 2, 100, 3, 7};
-    llm_arena arena = reg_arena(1 << 14);
+    llm_arena arena = test_arena(1 << 14);
     double w[1];
     llm_regression_config c = llm_regression_defaults(LLM_REGRESSION_SQUARED);
     llm_regression_fit(w, NULL, y, 7, 0, &c, &arena);
@@ -85,7 +77,7 @@ TEST(regression, "a constant model is the mean, the median, the quantile") {
 
 TEST(regression, "a band of two quantiles holds 90% of fresh points whose noise grows with x") {
     enum { N = 500, M = 4000 };
-    llm_arena arena = reg_arena(1 << 20);
+    llm_arena arena = test_arena(1 << 20);
     float x[N], y[N];
     double mean = 0.0;
     for (size_t seed = 1; seed <= 5; seed++) {
@@ -113,7 +105,7 @@ TEST(regression, "a band of two quantiles holds 90% of fresh points whose noise 
 
 TEST(regression, "outliers move least squares, hardly Huber and the median") {
     enum { N = 100 };
-    llm_arena arena = reg_arena(1 << 18);
+    llm_arena arena = test_arena(1 << 18);
     for (size_t seed = 1; seed <= 5; seed++) {
         llm_rng rng = llm_rng_seed(seed);
         float x[N], y[N];
@@ -158,7 +150,7 @@ TEST(regression, "scores equal scikit-learn; dependent columns and bad settings 
     CHECK_NEAR(hand.mae, 5.0 / 3.0, 1e-12);
     const float x[6] = {1, 1, 2, 2, 3, 3}, y[3] = {1, 2, 4};
     double w[3];
-    llm_arena arena = reg_arena(1 << 14);
+    llm_arena arena = test_arena(1 << 14);
     llm_regression_config c = llm_regression_defaults(LLM_REGRESSION_QUANTILE);
     CHECK(llm_regression_fit(w, x, y, 3, 2, &c, &arena) == 0);
     CHECK_NEAR(w[0], w[1], 1e-12);
@@ -180,7 +172,7 @@ TEST(regression,
      "where the nearest points are one point thrice, the median line is the best through two") {
     enum { N = 7 };
     const float x[N] = {0, 0, 0, 1, 2, 3, 4}, y[N] = {0, 0, 0, 1.1f, 1.9f, 3.2f, 9};
-    llm_arena arena = reg_arena(1 << 14);
+    llm_arena arena = test_arena(1 << 14);
     double w[2], best = 1e300;
     const llm_regression_config c = llm_regression_defaults(LLM_REGRESSION_QUANTILE);
     llm_regression_fit(w, x, y, N, 1, &c, &arena);
@@ -197,7 +189,7 @@ TEST(regression,
 TEST(regression, "one step and a polish is no worse than least squares; lines through 0") {
     enum { N = 9 };
     llm_rng rng = llm_rng_seed(6);
-    llm_arena arena = reg_arena(1 << 14);
+    llm_arena arena = test_arena(1 << 14);
     size_t better = 0;
     for (size_t round = 0; round < 200; round++) {
         float x[N], y[N];
@@ -208,7 +200,7 @@ TEST(regression, "one step and a polish is no worse than least squares; lines th
             if (llm_rng_below(&rng, 4) == 0) y[i] += 8.0f;
         }
         c.c = 0.1 + 0.8 * (double)llm_rng_uniform(&rng), c.steps = 1;
-        arena = reg_arena(1 << 12); /* without the order of an earlier step */
+        arena = test_arena(1 << 12); /* without the order of an earlier step */
         CHECK(llm_regression_fit(w, x, y, N, 1, &c, &arena) == 1);
         llm_least_squares_fit(ols, x, y, NULL, N, 1, true, &arena);
         const double loss = reg_quantile_loss(x, y, w, N, 1, c.c);
@@ -232,7 +224,7 @@ TEST(regression, "one step and a polish is no worse than least squares; lines th
 }
 
 TEST(regression, "in other units: the coefficients are multiplied, and the steps are the same") {
-    llm_arena arena = reg_arena(1 << 16);
+    llm_arena arena = test_arena(1 << 16);
     const float *x = golden("60/x"), *y = golden("60/y");
     for (int kind = 0; kind < 3; kind++)
         for (int up = 0; up < 2; up++) {

@@ -2,21 +2,13 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena ridge_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 18;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(ridge, "primal, dual and the path equal scikit-learn, and so do leave-one-out errors") {
     const size_t shapes[3][2] = {{5, 1}, {13, 4}, {7, 20}};
     const double lams[3] = {0.01, 1, 30};
     const char *names[3] = {"0.01", "1", "30"};
-    llm_arena arena = ridge_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (size_t s = 0; s < 3; s++) {
         const size_t n = shapes[s][0], d = shapes[s][1], mark = arena.used;
         const float *x = golden("%zu/x", n), *y = golden("%zu/y", n);
@@ -65,7 +57,7 @@ TEST(ridge, "rows sqrt(lam) I below the data make least squares of it; lam = 0 i
     const float *x = golden("13/x"), *y = golden("13/y");
     float rows[(N + D) * D], more[N + D], w[D];
     double ols[D], b;
-    llm_arena arena = ridge_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (size_t i = 0; i < (N + D) * D; i++)
         rows[i] = i < N * D ? x[i] : i / D - N == i % D ? 2.0f : 0.0f;
     for (size_t i = 0; i < N + D; i++) more[i] = i < N ? y[i] : 0.0f;
@@ -93,7 +85,7 @@ TEST(ridge, "what is refused; dead columns; more columns than examples without a
     const float x[6] = {1, 0, 2, 0, 3, 0}, y[3] = {2, 4, 6};
     float w[2];
     double wd[3], b;
-    llm_arena arena = ridge_arena();
+    llm_arena arena = test_arena(1 << 18);
     CHECK(!llm_ridge_fit(w, x, y, 3, 2, -1.0, &arena) &&
           !llm_ridge_fit(w, x, y, 3, 2, (double)NAN, &arena));
     CHECK(!llm_ridge_fit(w, y, y, 3, 1, -1.0, &arena)); /* however regular the matrix */
@@ -140,7 +132,7 @@ TEST(ridge, "what is refused; dead columns; more columns than examples without a
 TEST(ridge, "nearly equal columns: the variance of their coefficients falls more than 50 times") {
     enum { N = 50, R = 200 };
     llm_rng rng = llm_rng_seed(3);
-    llm_arena arena = ridge_arena();
+    llm_arena arena = test_arena(1 << 18);
     float x[N * 2], y[N], w[2];
     double sum[2] = {0, 0}, sum_sq[2] = {0, 0};
     for (size_t i = 0; i < N; i++) {

@@ -2,19 +2,11 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena sup_arena(size_t size) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = size;
-    arena.memory = (unsigned char *)test_memory(size, 1);
-    memset(arena.memory, 255, size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(supervised, "k nearest neighbours equal scikit-learn, equal weights and by distance") {
     const size_t shapes[3][4] = {{3, 2, 1, 2}, {17, 5, 3, 3}, {40, 11, 2, 4}};
-    llm_arena arena = sup_arena(4096);
+    llm_arena arena = test_arena(4096);
     for (size_t s = 0; s < 3; s++) {
         const size_t n = shapes[s][0], m = shapes[s][1], d = shapes[s][2], K = shapes[s][3];
         const size_t ks[2][3] = {{1, 2, 3}, {1, 4, n}};
@@ -49,7 +41,7 @@ TEST(supervised,
     llm_supervised_nearest(index, weight, x, there, 5, 1, 3, true);
     CHECK(weight[0] == 0.5 && weight[1] == 0.5 && weight[2] == 0.0 && index[1] == 2);
 
-    llm_arena arena = sup_arena(256);
+    llm_arena arena = test_arena(256);
     float mean;
     llm_supervised_knn_mean(&mean, q, 1, x, y, 5, 1, 5, false, &arena);
     CHECK(mean == 30.0f);
@@ -98,7 +90,7 @@ TEST(supervised,
 TEST(supervised, "baselines and risk by hand") {
     const float y[4] = {1, 2, 3, 6}, one[1] = {5};
     const int label[5] = {2, 0, 1, 1, 2}, guess[5] = {2, 1, 1, 0, 2};
-    llm_arena arena = sup_arena(256);
+    llm_arena arena = test_arena(256);
     float loss[5], error = NAN;
     CHECK(llm_supervised_mean(y, 4) == 3.0f);
     CHECK(llm_supervised_majority(label, 5, 3, &arena) == 1 && arena.used == 0);
@@ -122,7 +114,7 @@ TEST(supervised, "two Gaussians: 1 neighbour obeys Cover and Hart, 25 come near 
     const double bayes = 0.5 * erfc(1.0 / sqrt(2.0)); /* means 2 standard deviations apart: 15.9% */
     float *x = floats((N + M) * 2), *share = floats(M * 2), *loss = floats(M);
     int *label = (int *)test_memory(N + M, sizeof(int)), guess[M];
-    llm_arena arena = sup_arena(4096);
+    llm_arena arena = test_arena(4096);
     for (size_t seed = 1; seed <= 3; seed++) {
         llm_rng rng = llm_rng_seed(seed);
         llm_rng_normal_fill(&rng, x, (N + M) * 2);

@@ -2,15 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena un_arena(void) {
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 18;
-    arena.memory = (unsigned char *)test_memory(arena.size, 1);
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 static const float *un_floats(const double *x, size_t n) {
     float *out = floats(n);
@@ -21,7 +13,7 @@ static const float *un_floats(const double *x, size_t n) {
 TEST(unsupervised, "twelve rounds of EM equal scikit-learn, all four shapes, and so does BIC") {
     const size_t shapes[2][3] = {{12, 1, 2}, {40, 2, 3}};
     const char *name[4] = {"full", "tied", "diag", "spherical"};
-    llm_arena arena = un_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (size_t s = 0; s < 8; s++) {
         const size_t n = shapes[s / 4][0], d = shapes[s / 4][1], K = shapes[s / 4][2];
         const float *x = golden("%zu/x", n), *start = golden("%zu/r", n);
@@ -46,7 +38,7 @@ TEST(unsupervised, "twelve rounds of EM equal scikit-learn, all four shapes, and
 TEST(unsupervised,
      "likelihood never falls; BIC finds three blobs; their labels come back; draws are like them") {
     enum { N = 300, D = 2 };
-    llm_arena arena = un_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (size_t seed = 1; seed <= 3; seed++) {
         llm_rng rng = llm_rng_seed(seed);
         float x[N * D];
@@ -109,7 +101,7 @@ TEST(unsupervised,
     const float x[5] = {0, 0.1f, -0.1f, 0.2f, 50}, same[4] = {1, 1, 1, 1};
     const float line[8] = {0, 0, 1, 1, 3, 3, 7, 7};
     double r[10] = {1, 0, 1, 0, 1, 0, 1, 0, 0, 1}, density;
-    llm_arena arena = un_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_unsupervised_gmm g = llm_unsupervised_gmm_init(2, 1, LLM_UNSUPERVISED_FULL, 1e-6, &arena);
     const size_t rounds = llm_unsupervised_gmm_fit(&g, &density, r, x, 5, 1e-9, 100, &arena);
     CHECK(rounds > 1 && rounds < 100 && isfinite(density));
@@ -137,7 +129,7 @@ TEST(unsupervised,
 TEST(unsupervised, "k-means++ starts with the definition's probabilities; draws have cov L L'") {
     enum { DRAWS = 20000 };
     const float x[6] = {0, 0, 0, 1, 2, 2}; /* three points in the plane */
-    llm_arena arena = un_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_rng rng = llm_rng_seed(5);
     double r[6], want[8] = {0.0}, got[8] = {0.0}, chi2, df;
     for (size_t a = 0; a < 3; a++) /* all pairs of centres, and who belongs to the second */

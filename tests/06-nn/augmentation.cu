@@ -88,6 +88,15 @@ TEST(augmentation, "the square's place is the reference's draw, over many pictur
         const float want[6] = {1.0f, 0.0f, 0.0f, 0.0f, 1.0f, 0.0f};
         CHECK_ALL_NEAR(map[n].m, want, 6, 1e-6f);
     }
+    const size_t huge = (size_t)3 << 29; /* a quarter of the words is drawn again */
+    CHECK_CUDA(llm_cuda_augmentation_draw(d_map, d_square, 9, N, huge, huge - 1, &c, 0));
+    from_device(square, d_square, 2 * N);
+    for (size_t n = 0; n < N; n++) {
+        llm_rng rng = llm_rng_seed(9 + n);
+        for (int i = 0; i < 4; i++) llm_rng_u32(&rng);
+        CHECK(square[2 * n] == (int)llm_rng_below(&rng, huge) - 2);
+        CHECK(square[2 * n + 1] == (int)llm_rng_below(&rng, huge - 1) - 2);
+    }
     const llm_cuda_augmentation_warp plain = {NULL, 0, 0.0f, 0.0f, NULL, NULL};
     float *none = NULL;
     CHECK_CUDA(llm_cuda_augmentation_draw(d_map, d_square, 1, 0, H, W, &c, 0));

@@ -80,11 +80,11 @@ TEST(classification_head_probe, "a row of zeros has cosine 0 and no gradient") {
 }
 
 /* Rows whose digit is 5 high or more (or less), labels from 0, of n drawn. Returns how many. */
-static size_t half(float *x, int *label, size_t n, bool high, llm_rng *rng) {
+static size_t half(float *x, int *label, size_t n, bool high, float noise, llm_rng *rng) {
     float *all = floats(n * 64);
     int *digit = (int *)test_memory(n, sizeof(int));
     size_t rows = 0;
-    llm_glyphs(all, digit, n, 1.0f, 0.15f, rng);
+    llm_glyphs(all, digit, n, 1.0f, noise, rng);
     for (size_t i = 0; i < n; i++) {
         if ((digit[i] >= 5) != high) continue;
         memcpy(x + rows * 64, all + i * 64, 64 * sizeof(float));
@@ -96,7 +96,7 @@ static size_t half(float *x, int *label, size_t n, bool high, llm_rng *rng) {
 /* Accuracy on 500 pictures of the digits 5 to 9, from 5 labels each: [0] a net from scratch, [1]
  * the probe and [2] the class means on the hidden layer of a net trained on 0 to 4, [3] that net
  * tuned from the probe. */
-static void transfer(double share[4], uint64_t seed) {
+static void transfer(double share[4], float noise, uint64_t seed) {
     enum { H = 64, K = 5, FEW = 25, TEST_ROWS = 500, MANY = 1000 };
     const size_t size[3] = {64, H, K};
     const llm_mlp m = {size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_SOFTMAX};
@@ -107,9 +107,9 @@ static void transfer(double share[4], uint64_t seed) {
     float *test = floats(TEST_ROWS * 64), *y = floats(FEW * K);
     int label[MANY], few_label[FEW], test_label[TEST_ROWS];
     llm_arena a = scratch(1 << 21);
-    half(x, label, 2 * MANY, false, &rng);
-    half(few, few_label, 2 * FEW, true, &rng);
-    half(test, test_label, 2 * TEST_ROWS, true, &rng);
+    half(x, label, 2 * MANY, false, noise, &rng);
+    half(few, few_label, 2 * FEW, true, noise, &rng);
+    half(test, test_label, 2 * TEST_ROWS, true, noise, &rng);
     llm_mlp_train_config c = llm_mlp_train_defaults();
     llm_mlp_init(fresh, &m, &rng);
     memcpy(w, fresh, n * sizeof(float));
@@ -136,17 +136,19 @@ static void transfer(double share[4], uint64_t seed) {
 TEST(classification_head_probe,
      "with 5 labels a class, a probe on features of a net trained on other "
      "digits beats a net from scratch, and tuning all from there beats both") {
+    const float noise[3] = {0.1f, 0.2f, 0.3f};
     double sum[4] = {0.0, 0.0, 0.0, 0.0};
-    for (uint64_t seed = 1; seed <= 8; seed++) {
-        double share[4];
-        transfer(share, seed);
-        for (size_t k = 0; k < 4; k++) sum[k] += share[k] / 8.0;
-    }
-    /* Over 8 further sets of 8 seeds: the probe is ahead of the net from scratch by 2.3 to 7.6
-     * points, the tuned net by 4.4 to 8.8, and it is ahead of the probe by 0.5 to 2.4. The class
-     * means lie between 5.3 points below the net from scratch and 1.2 above. */
-    CHECK(sum[1] - sum[0] > 0.0115);
-    CHECK(sum[3] - sum[0] > 0.022);
-    CHECK(sum[3] - sum[1] > 0.0025);
+    for (uint64_t seed = 1; seed <= 8; seed++)
+        for (size_t e = 0; e < 3; e++) {
+            double share[4];
+            transfer(share, noise[e], seed);
+            for (size_t k = 0; k < 4; k++) sum[k] += share[k] / 24.0;
+        }
+    /* Over 8 further sets of 8 seeds: the probe is ahead of the net from scratch by 2.1 to 5.5
+     * points, the tuned net by 3.3 to 6.3, and it is ahead of the probe by 0.4 to 1.9. The class
+     * means lie between 2.4 points below the net from scratch and 1.5 above. */
+    CHECK(sum[1] - sum[0] > 0.0105);
+    CHECK(sum[3] - sum[0] > 0.016);
+    CHECK(sum[3] - sum[1] > 0.0019);
     CHECK(fabs(sum[2] - sum[0]) < 0.1);
 }

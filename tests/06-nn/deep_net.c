@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena dn_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 22, 1), 1 << 22, 0, 1 << 22};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
+#include "../arena.h"
 
 /* The sizes {1, 2, ..., 2, 1} with k hidden layers. */
 static llm_mlp dn_saw(size_t *size, size_t k) {
@@ -29,7 +24,7 @@ TEST(deep_net, "k layers of two units are a triangle wave of 2^k pieces, exactly
         const llm_mlp m = dn_saw(size, k);
         const size_t P = llm_mlp_param_count(&m);
         float *w = floats(P), *x = floats(4097), *y = floats(4097);
-        llm_arena arena = dn_arena();
+        llm_arena arena = test_arena(1 << 22);
         CHECK(P == 6 * k + 1);
         llm_deep_net_sawtooth(w, k);
         for (size_t i = 0; i <= 4096; i++) x[i] = (float)i / 4096.0f;
@@ -51,7 +46,7 @@ TEST(deep_net, "one hidden layer needs a unit for each of the 2^k pieces, and ne
         const size_t n = ((size_t)1 << k) + 1, size[3] = {1, n - 1, 1};
         const llm_mlp m = {size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
         float *x = floats(n), *y = floats(n), *w = floats(3 * n - 2);
-        llm_arena arena = dn_arena();
+        llm_arena arena = test_arena(1 << 22);
         for (size_t i = 0; i < n; i++) x[i] = (float)i / (float)(n - 1), y[i] = (float)(i % 2);
         CHECK(llm_neural_net_interpolate_1d(w, x, y, n, &arena));
         CHECK(llm_deep_net_pieces_1d(&m, w, zero, one, 1000, &arena) == n - 1);
@@ -63,7 +58,7 @@ TEST(deep_net, "one hidden layer needs a unit for each of the 2^k pieces, and ne
         const llm_mlp m = {size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
         float w[40], corner[13], slope[14];
         llm_rng rng = llm_rng_seed(seed);
-        llm_arena arena = dn_arena();
+        llm_arena arena = test_arena(1 << 22);
         llm_rng_normal_fill(&rng, w, 40);
         const size_t count = llm_relu_regions_1d(corner, slope, w, w + 13, w + 26, 13, &arena);
         size_t inside = 0;
@@ -107,7 +102,7 @@ TEST(deep_net, "random nets: the count equals dense sampling and stays far below
         const llm_mlp m = {size, 5, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
         float *w = floats(llm_mlp_param_count(&m)), a[3], b[3];
         llm_rng rng = llm_rng_seed(seed);
-        llm_arena arena = dn_arena();
+        llm_arena arena = test_arena(1 << 22);
         llm_mlp_init(w, &m, &rng);
         for (size_t l = 1; l <= 5; l++) { /* biases, or all corners lie at 0 */
             const llm_mlp_view v = llm_mlp_layer(&m, l);
@@ -123,7 +118,7 @@ TEST(deep_net, "random nets: the count equals dense sampling and stays far below
     for (uint64_t seed = 1; seed <= 3; seed++) {
         float *w = floats(llm_mlp_param_count(&m)), a[2] = {-3.0f, -2.0f}, b[2] = {3.0f, 4.0f};
         llm_rng rng = llm_rng_seed(seed);
-        llm_arena arena = dn_arena();
+        llm_arena arena = test_arena(1 << 22);
         llm_mlp_init(w, &m, &rng);
         for (size_t l = 1; l <= 9; l++) {
             const llm_mlp_view v = llm_mlp_layer(&m, l);
@@ -161,7 +156,7 @@ TEST(deep_net, "only ReLU, and room for two points at least") {
     llm_mlp m = dn_saw(size, 1);
     const float w[7] = {1.0f, 1.0f, 0.0f, -0.5f, 2.0f, -4.0f, 0.0f}, zero[1] = {0.0f},
                 one[1] = {1.0f};
-    llm_arena arena = dn_arena();
+    llm_arena arena = test_arena(1 << 22);
     CHECK(llm_deep_net_pieces_1d(&m, w, zero, one, 3, &arena) == 2);
     CHECK(llm_deep_net_pieces_1d(&m, w, zero, one, 2, &arena) == 0);
     CHECK_ASSERTS(llm_deep_net_pieces_1d(&m, w, zero, one, 1, &arena));

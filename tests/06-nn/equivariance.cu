@@ -74,6 +74,7 @@ TEST(equivariance, "turning the picture turns the answers and exchanges them in 
     }
     float *none = NULL;
     CHECK_CUDA(llm_cuda_equivariance_p4_bank(none, none, none, 0, 3, 4, 3, 0));
+    CHECK(llm_cuda_equivariance_p4_bank(none, none, none, 1, 3, 2, 3, 0) == cudaErrorInvalidValue);
     CHECK_CUDA(llm_cuda_equivariance_p4conv_backward(none, none, none, none, none, 1, 0, 1, 1, 4, 3,
                                                      1, none, none, 0));
 }

@@ -2,6 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 /* A kind for these tests: reads two vectors of a and b numbers, makes one of a * b; a weight (a,b),
  * a running mean (b), a running scale (), a bias (2,a). */
@@ -25,15 +26,9 @@ static bool ff_pair_tensor(llm_feedforward_tensor *t, size_t k, const llm_feedfo
 static const llm_feedforward_kind ff_pair = {"pair", ff_pair_shape, ff_pair_tensor, NULL, NULL,
                                              NULL,   NULL};
 
-static llm_arena ff_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 14, 1), 1 << 14, 0, 1 << 14};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
-
 TEST(feedforward,
      "shapes go through, tensors lie one behind the other, buffers in their own vector") {
-    llm_arena arena = ff_arena();
+    llm_arena arena = test_arena(1 << 14);
     llm_feedforward f;
     llm_feedforward_tensor t;
     llm_error error;
@@ -82,7 +77,7 @@ TEST(feedforward,
 }
 
 TEST(feedforward, "a cycle, a layer that is not there and a shape that does not fit are refused") {
-    llm_arena arena = ff_arena();
+    llm_arena arena = test_arena(1 << 14);
     llm_feedforward f;
     llm_error error;
     const llm_feedforward_shape x = {2, 3, 4};

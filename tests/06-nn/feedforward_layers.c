@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena fl_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 16, 1), 1 << 16, 0, 1 << 16};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
+#include "../arena.h"
 
 TEST(feedforward_layers, "a chain of dense and activation is an mlp, bit for bit") {
     const size_t size[4] = {3, 7, 5, 2}, N = 6;
@@ -16,7 +11,7 @@ TEST(feedforward_layers, "a chain of dense and activation is an mlp, bit for bit
         const llm_feedforward_dense_config dense[3] = {{7, 1.0f}, {5, 1.0f}, {2, 1.0f}};
         const llm_feedforward_shape shape = {1, 3, 1};
         const size_t P = llm_mlp_param_count(&m);
-        llm_arena arena = fl_arena();
+        llm_arena arena = test_arena(1 << 16);
         llm_feedforward f;
         llm_error error;
         llm_feedforward_create(&f, shape, 5, &arena);
@@ -66,7 +61,7 @@ static void fl_dag(llm_feedforward *f, llm_arena *arena) {
 TEST(feedforward_layers,
      "branch, skip and a value read twice: outputs and gradients equal torch's") {
     const float *x = golden("dag/x"), *w = golden("dag/w"), *dy = golden("dag/dy");
-    llm_arena arena = fl_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_feedforward f;
     fl_dag(&f, &arena);
     const size_t mark = arena.used;
@@ -94,7 +89,7 @@ static double fl_loss(const llm_feedforward_run *run, const float *dy) {
 TEST(feedforward_layers, "every weight agrees with finite differences") {
     const float *x = golden("dag/x"), *dy = golden("dag/dy");
     float *w = golden_n(NULL, "dag/w"), *dw = zeros(105);
-    llm_arena arena = fl_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_feedforward f;
     fl_dag(&f, &arena);
     const llm_feedforward_run run = {&f, w, x,     NULL,  floats(llm_feedforward_memory(&f, 6, 4)),
@@ -107,7 +102,7 @@ TEST(feedforward_layers, "every weight agrees with finite differences") {
 TEST(feedforward_layers, "dense starts with the deviation gain / sqrt(inputs), the bias at 0") {
     const llm_feedforward_dense_config config = {7, 3.0f};
     const llm_feedforward_shape shape = {2, 2, 3};
-    llm_arena arena = fl_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_feedforward f;
     llm_feedforward_tensor t;
     llm_error error;

@@ -2,6 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 /* A kind for these tests, dropout as a layer: config const float *, p; saves whether it dropped. */
 static bool fr_drop_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
@@ -64,12 +65,6 @@ static const llm_feedforward_kind fr_centre = {
     "centre",        fr_drop_shape,     fr_centre_tensor,  fr_centre_init,
     fr_centre_saved, fr_centre_forward, fr_centre_backward};
 
-static llm_arena fr_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 16, 1), 1 << 16, 0, 1 << 16};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
-
 static double fr_loss(const llm_feedforward_run *run, const float *dy) {
     const float *y = llm_feedforward_forward(run);
     double sum = 0.0;
@@ -79,7 +74,7 @@ static double fr_loss(const llm_feedforward_run *run, const float *dy) {
 
 TEST(feedforward_run, "kinds of one's own: weights, buffers and saved floats are each one's own, "
                       "and gradients agree with differences") {
-    llm_arena arena = fr_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_feedforward f;
     llm_error error;
     const llm_feedforward_shape one = {1, 1, 1};
@@ -131,7 +126,7 @@ TEST(feedforward_run, "kinds of one's own: weights, buffers and saved floats are
 
 TEST(feedforward_run,
      "dropout as a layer: in training a mask of its seed and place, else nothing") {
-    llm_arena arena = fr_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_feedforward f;
     llm_error error;
     const llm_feedforward_shape shape = {40, 1, 1};
@@ -157,7 +152,7 @@ TEST(feedforward_run,
 
 TEST(feedforward_run,
      "an output depends on the layers it reads, directly or not, and on no others") {
-    llm_arena arena = fr_arena();
+    llm_arena arena = test_arena(1 << 16);
     llm_feedforward f;
     llm_error error;
     const llm_feedforward_shape shape = {2, 1, 1};

@@ -96,3 +96,15 @@ TEST(glyphs, "picture i does not depend on how many are drawn; equal seeds, equa
     CHECK(memcmp(many, many + 10 * GL, GL * sizeof(float)) != 0);
     llm_glyphs(NULL, NULL, 0, 1.0f, 0.1f, &a);
 }
+
+TEST(glyphs, "the noise is the stream's, behind the two draws of the shift") {
+    float image[64], plain[64], z[64];
+    int label[1];
+    llm_rng a = llm_rng_seed(3), b = llm_rng_seed(3);
+    llm_glyphs(image, label, 1, 0.0f, 0.1f, &a);
+    llm_rng_uniform(&b), llm_rng_uniform(&b);
+    llm_rng_normal_fill(&b, z, 64);
+    llm_glyphs_draw(plain, 0, 0.0f, 0.0f);
+    for (size_t i = 0; i < 64; i++)
+        CHECK_NEAR(image[i], fmax(0.0, fmin(1.0, (double)plain[i] + 0.1 * (double)z[i])), 1e-6);
+}

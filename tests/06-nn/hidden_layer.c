@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena hl_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 22, 1), 1 << 22, 0, 1 << 22};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
+#include "../arena.h"
 
 TEST(hidden_layer,
      "features equal torch's, what they are like equals numpy's, a dead unit included") {
@@ -15,7 +10,7 @@ TEST(hidden_layer,
     for (size_t k = 0; k < 4; k++) {
         const size_t n = shape[k][0], C = shape[k][1], U = shape[k][2];
         float *h = floats(n * U);
-        llm_arena arena = hl_arena();
+        llm_arena arena = test_arena(1 << 22);
         llm_hidden_layer_forward(h, golden("%zux%zu/x", n, U), golden("%zux%zu/w", n, U),
                                  golden("%zux%zu/b", n, U), n, C, U, LLM_ACTIVATION_RELU);
         CHECK_GOLDEN(h, n * U, 2e-6f, "%zux%zu/h", n, U);
@@ -27,13 +22,13 @@ TEST(hidden_layer,
     }
     float h[1], x[1] = {1.0f};
     CHECK_ASSERTS(llm_hidden_layer_forward(h, x, x, x, 1, 1, 0, LLM_ACTIVATION_RELU));
-    llm_arena arena = hl_arena();
+    llm_arena arena = test_arena(1 << 22);
     CHECK_ASSERTS(llm_hidden_layer_measure(h, 0, 1, &arena));
 }
 
 TEST(hidden_layer, "k equal singular values have effective rank k; the rank never exceeds it") {
     enum { n = 12, U = 6 };
-    llm_arena arena = hl_arena();
+    llm_arena arena = test_arena(1 << 22);
     llm_rng rng = llm_rng_seed(1);
     for (size_t k = 1; k <= U; k++) {
         float h[n * U], a[n * U], b[U * U];
@@ -50,7 +45,7 @@ TEST(hidden_layer, "k equal singular values have effective rank k; the rank neve
 TEST(hidden_layer, "the readout and its accuracy equal scikit-learn's Ridge") {
     const float *h = golden("probe/h");
     const int *label = as_ints(golden("probe/label"), 40);
-    llm_arena arena = hl_arena();
+    llm_arena arena = test_arena(1 << 22);
     float readout[18], accuracy[1];
     CHECK(llm_hidden_layer_readout(readout, h, label, 40, 5, 3, 0.5, &arena));
     CHECK_GOLDEN(readout, 18, 2e-6f, "probe/readout");
@@ -78,7 +73,7 @@ TEST(hidden_layer, "rings: a probe fails on the inputs, not on a trained hidden 
     enum { n = 200 };
     const size_t size[3] = {2, 16, 2};
     const llm_mlp m = {size, 2, LLM_ACTIVATION_TANH, LLM_OUTPUT_LAYER_SOFTMAX};
-    llm_arena arena = hl_arena();
+    llm_arena arena = test_arena(1 << 22);
     float *x = floats(2 * n), *test = floats(2 * n), *h = floats(n * 200), *t = floats(n * 200);
     float *w = floats(82), *b = floats(200), *random = floats(400), *readout = floats(402);
     float *cache = floats(llm_mlp_cache(&m, n)), *y = floats(2 * n);
@@ -122,7 +117,7 @@ TEST(hidden_layer,
 
     float h[5 * 3], turned[5 * 3], readout[4], again[4];
     const int label[5] = {0, 0, 1, 0, 1};
-    llm_arena arena = hl_arena();
+    llm_arena arena = test_arena(1 << 22);
     llm_rng_normal_fill(&rng, h, 15);
     for (size_t i = 0; i < 15; i++) turned[i / 3 * 3 + (i + 1) % 3] = h[i];
     float both[8], both2[8];

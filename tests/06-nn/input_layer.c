@@ -2,6 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 /* The table of the golden values: a number with a flag, a robust one clipped, an hour with a flag,
  * a class of 4, a class of 3 with a learned row of 2. */
@@ -21,15 +22,9 @@ static float *il_table(const char *name, size_t n) {
     return x;
 }
 
-static llm_arena il_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 14, 1), 1 << 14, 0, 1 << 14};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
-
 TEST(input_layer, "statistics and features equal scikit-learn's, on training rows and fresh ones") {
     llm_input_layer_column c[5];
-    llm_arena arena = il_arena();
+    llm_arena arena = test_arena(1 << 14);
     const float *w = golden("fit/w");
     il_columns(c);
     CHECK(llm_input_layer_width(c, 5) == 12 && llm_input_layer_weights(c, 5) == 8);
@@ -76,7 +71,7 @@ TEST(input_layer, "two tables: each column has its own rows") {
 
 TEST(input_layer, "constant, empty and single columns; quantiles between two values") {
     llm_input_layer_column c[3];
-    llm_arena arena = il_arena();
+    llm_arena arena = test_arena(1 << 14);
     memset(c, 0, sizeof c);
     c[1].kind = LLM_INPUT_LAYER_ROBUST;
     const float x[6] = {7.0f, 3.0f, NAN, 7.0f, 3.0f, NAN};
@@ -147,7 +142,7 @@ static size_t il_steps(const float *x, const float *t, size_t N) {
 TEST(input_layer, "columns of scales 1 and 1000 cost gradient descent a million times the steps") {
     enum { N = 50 };
     llm_input_layer_column c[2];
-    llm_arena arena = il_arena();
+    llm_arena arena = test_arena(1 << 14);
     for (uint64_t seed = 1; seed <= 3; seed++) {
         float x[2 * N], t[N], y[2 * N];
         llm_rng rng = llm_rng_seed(seed);
@@ -162,4 +157,21 @@ TEST(input_layer, "columns of scales 1 and 1000 cost gradient descent a million 
         CHECK(scaled < 20);
         CHECK(raw > 200000 * scaled); /* seeds 4 to 27: 5.6e5 to 1.6e6, the squares' ratio */
     }
+}
+
+TEST(input_layer, "a wide table before another; numbers are cut on both sides") {
+    llm_input_layer_column c[3];
+    memset(c, 0, sizeof c);
+    c[0].kind = LLM_INPUT_LAYER_EMBED, c[0].classes = 1, c[0].width = 2;
+    c[1].kind = LLM_INPUT_LAYER_EMBED, c[1].classes = 1, c[1].width = 1;
+    c[2].kind = LLM_INPUT_LAYER_NUMBER, c[2].scale = 1.0f, c[2].clip = 3.0f;
+    const float x[6] = {0.0f, 1.0f, -5.0f, 1.0f, 0.0f, 5.0f};
+    const float w[6] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f};
+    const float want[8] = {1.0f, 2.0f, 6.0f, -3.0f, 3.0f, 4.0f, 5.0f, 3.0f};
+    const float grad[6] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f};
+    float y[8], dw[6] = {0};
+    llm_input_layer_apply(y, x, c, w, 2, 3);
+    CHECK_ALL_NEAR(y, want, 8, 0.0f);
+    llm_input_layer_backward(dw, want, x, c, 2, 3);
+    CHECK_ALL_NEAR(dw, grad, 6, 0.0f);
 }

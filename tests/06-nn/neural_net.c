@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena nn_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 18, 1), 1 << 18, 0, 1 << 18};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
+#include "../arena.h"
 
 TEST(neural_net, "a hidden layer passes through all points, straight in between, as numpy.interp") {
     const size_t sizes[3] = {2, 3, 13};
@@ -15,7 +10,7 @@ TEST(neural_net, "a hidden layer passes through all points, straight in between,
         const size_t n = sizes[k], size[3] = {1, n - 1, 1};
         const llm_mlp m = {size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
         float *w = floats(3 * n - 2), *f = floats(n + 37), twice[3] = {1.0f, 2.0f, 1.0f};
-        llm_arena arena = nn_arena();
+        llm_arena arena = test_arena(1 << 18);
         CHECK(llm_mlp_param_count(&m) == 3 * n - 2);
         CHECK(llm_neural_net_interpolate_1d(w, golden("%zu/x", n), golden("%zu/y", n), n, &arena));
         CHECK(arena.used == 0);
@@ -29,14 +24,14 @@ TEST(neural_net, "a hidden layer passes through all points, straight in between,
         float spare[7];
         CHECK(!llm_neural_net_interpolate_1d(spare, twice, twice, 3, &arena));
     }
-    llm_arena arena = nn_arena();
+    llm_arena arena = test_arena(1 << 18);
     float w[1];
     CHECK_ASSERTS(llm_neural_net_interpolate_1d(w, w, w, 1, &arena));
 }
 
 TEST(neural_net, "the error on a sine falls with the square of the number of units") {
     const size_t n_test = 2000;
-    llm_arena arena = nn_arena();
+    llm_arena arena = test_arena(1 << 18);
     float *at = floats(n_test), *truth = floats(n_test);
     double before = 0.0;
     for (size_t i = 0; i < n_test; i++) {
@@ -67,7 +62,7 @@ TEST(neural_net, "the errors are the largest and the root of the mean square") {
     const float w[2] = {2.0f, 1.0f}, x[3] = {0.0f, 1.0f, 2.0f}, y[3] = {1.0f, 0.0f, 9.0f};
     const float lost[3] = {NAN, 0.0f, 9.0f};
     double most, rms;
-    llm_arena arena = nn_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_neural_net_errors(&most, &rms, &m, w, x, y, 3, &arena);
     CHECK_NEAR(most, 4.0, 1e-6);
     CHECK_NEAR(rms, 5.0 / sqrt(3.0), 1e-6);
@@ -104,7 +99,7 @@ TEST(neural_net, "64 random labels in ten dimensions are learned by heart by 64 
             float *x = floats(n * D), *y = floats(n), *w = floats(llm_mlp_param_count(&m));
             double most, rms;
             llm_rng rng = llm_rng_seed(seed);
-            llm_arena arena = nn_arena();
+            llm_arena arena = test_arena(1 << 18);
             llm_rng_normal_fill(&rng, x, n * D);
             for (size_t i = 0; i < n; i++) y[i] = llm_rng_uniform(&rng) < 0.5f ? -1.0f : 1.0f;
             CHECK(llm_mlp_param_count(&m) == n * (D + 2) + 1);
@@ -130,7 +125,7 @@ static double nn_trained(size_t U, uint64_t first) {
     for (size_t k = 0; k < 5; k++) {
         float *v1 = zeros(P), *v2 = zeros(P);
         double most, rms;
-        llm_arena arena = nn_arena();
+        llm_arena arena = test_arena(1 << 18);
         llm_rng rng = llm_rng_seed(first + k);
         llm_adamw_config config = llm_adamw_defaults();
         config.weight_decay = 0.0f;

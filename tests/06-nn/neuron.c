@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena ne_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(4096, 1), 4096, 0, 4096};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
+#include "../arena.h"
 
 TEST(neuron, "forward and backward equal torch's Linear(1) with an activation behind it") {
     const char *name[5] = {"identity", "gelu", "silu", "sigmoid", "tanh"};
@@ -57,7 +52,7 @@ TEST(neuron, "ten epochs of the delta rule equal torch.optim.SGD, online and bat
     for (int online = 0; online < 2; online++) {
         float *w = golden_n(NULL, "delta/w"), b = golden("delta/b")[0], got[4];
         double loss = 0.0;
-        llm_arena arena = ne_arena();
+        llm_arena arena = test_arena(4096);
         for (size_t epoch = 0; epoch < 10; epoch++)
             loss = llm_neuron_delta(w, &b, golden("delta/x"), golden("delta/t"), 7, 2,
                                     LLM_ACTIVATION_SIGMOID, 0.25f, online, &arena);
@@ -71,7 +66,7 @@ TEST(neuron, "ten epochs of the delta rule equal torch.optim.SGD, online and bat
 
 TEST(neuron, "of the 16 functions of two bits it learns 14, and never XOR and its opposite") {
     const float x[8] = {0.0f, 0.0f, 0.0f, 1.0f, 1.0f, 0.0f, 1.0f, 1.0f};
-    llm_arena arena = ne_arena();
+    llm_arena arena = test_arena(4096);
     size_t learned = 0;
     for (int table = 0; table < 16; table++) {
         float t[4], w[2] = {0.0f, 0.0f}, b = 0.0f;
@@ -173,4 +168,12 @@ TEST(neuron, "Winnow makes at most 2 + 3 k (1 + log2 C) mistakes, adding makes m
     CHECK(w[0] == 0.5f && w[1] == 1.0f && w[2] == 2.0f);
     CHECK(!llm_neuron_winnow(w, x, true, 3, 4.0f, 5.0f));
     CHECK(w[0] == 2.0f && w[1] == 1.0f && w[2] == 8.0f);
+}
+
+TEST(neuron, "Winnow adds up the weights of what is on, from nothing") {
+    float w[2] = {1.0f, 1.0f};
+    const bool first[2] = {true, false}, none[2] = {false, false};
+    CHECK(llm_neuron_winnow(w, none, false, 2, 2.0f, 0.5f));  /* 0 is below theta */
+    CHECK(!llm_neuron_winnow(w, first, true, 2, 2.0f, 2.0f)); /* 1 is, too */
+    CHECK(w[0] == 2.0f && w[1] == 1.0f);
 }

@@ -152,3 +152,10 @@ TEST(output_layer, "accuracy counts rows; no rows; what a caller may not ask for
     CHECK_ASSERTS(llm_output_layer_predict(dz, z, 1, 2, LLM_OUTPUT_LAYER_COUNT));
     CHECK_ASSERTS(llm_output_layer_bias(dz, label, NULL, 0, 2, softmax));
 }
+
+TEST(output_layer, "the base rate of one example is that example") {
+    const float target[1] = {0.5f};
+    float b[1] = {NAN};
+    llm_output_layer_bias(b, NULL, target, 1, 1, LLM_OUTPUT_LAYER_MSE);
+    CHECK(b[0] == 0.5f);
+}

@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena od_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 18, 1), 1 << 18, 0, 1 << 18};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
+#include "../arena.h"
 
 TEST(output_layer_density, "ordered classes: probabilities, loss and gradients equal autograd's") {
     const size_t shape[3][2] = {{1, 2}, {9, 3}, {11, 6}};
@@ -18,7 +13,7 @@ TEST(output_layer_density, "ordered classes: probabilities, loss and gradients e
         const int *label = as_ints(golden("ordered/%zux%zu/label", N, K), N);
         float *p = floats(N * K), *dz = floats(N), *dtheta = zeros(K - 1), loss[1];
         double cut[5];
-        llm_arena arena = od_arena();
+        llm_arena arena = test_arena(1 << 18);
         llm_output_layer_cuts(cut, theta, K);
         for (size_t k = 1; k + 1 < K; k++) CHECK(cut[k] > cut[k - 1]);
         llm_output_layer_ordered_predict(p, z, theta, N, K, &arena);
@@ -43,7 +38,7 @@ TEST(output_layer_density, "ordered: gradients agree with differences; far score
     float z[N] = {-1.0f, 0.5f, 2.0f, 0.0f, 1.0f}, theta[K - 1] = {-0.5f, 0.25f, -1.0f}, dz[N];
     float dtheta[K - 1] = {0}, far[2] = {1000.0f, -1000.0f};
     const int label[N] = {0, 1, 3, 2, 1}, wrong[2] = {0, 3}, middle[2] = {1, 2}, bad[1] = {4};
-    llm_arena arena = od_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_output_layer_ordered_loss(dz, dtheta, z, theta, label, N, K, &arena);
     CHECK_GRAD(dz, z, N, 1e-2f, 1e-4f,
                llm_output_layer_ordered_loss(NULL, NULL, z, theta, label, N, K, &arena));
@@ -76,7 +71,7 @@ TEST(output_layer_density, "a mean with its variance equals torch's gaussian_nll
 TEST(output_layer_density,
      "a mixture equals torch's MixtureSameFamily; one component is a normal") {
     const size_t shape[3][3] = {{1, 1, 1}, {4, 1, 3}, {5, 2, 4}};
-    llm_arena arena = od_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (size_t s = 0; s < 3; s++) {
         const size_t N = shape[s][0], D = shape[s][1], M = shape[s][2], n = N * M * (2 + D);
         const float *z = golden("mixture/%zux%zux%zu/z", N, D, M);
@@ -107,7 +102,7 @@ static double od_inverse(size_t M, uint64_t seed) {
     float *x = floats(2 * n), *t = floats(2 * n), *w = floats(P), *g = floats(P);
     float *v1 = zeros(P), *v2 = zeros(P);
     float *y = floats(n * out), *dy = floats(n * out), *cache = floats(llm_mlp_cache(&m, n));
-    llm_arena arena = od_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_rng rng = llm_rng_seed(seed);
     llm_adamw_config config = llm_adamw_defaults();
     config.lr = 0.02f, config.weight_decay = 0.0f;
@@ -132,10 +127,15 @@ static double od_inverse(size_t M, uint64_t seed) {
     return loss;
 }
 
-TEST(output_layer_density,
-     "on an inverse problem the best of five mixtures beats the best normal") {
-    double best[2] = {INFINITY, INFINITY}; /* a start in three ends with two components as one */
-    for (uint64_t seed = 1; seed <= 5; seed++)
-        for (size_t k = 0; k < 2; k++) best[k] = fmin(best[k], od_inverse(3 * k, seed));
-    CHECK(best[1] < best[0] - 0.28); /* eight further sets of five seeds: 0.57 to 0.88 */
+TEST(output_layer_density, "on an inverse problem a mixture's median beats a normal's") {
+    float loss[2][9];
+    size_t order[9];
+    for (uint64_t seed = 1; seed <= 9; seed++)
+        for (size_t k = 0; k < 2; k++) loss[k][seed - 1] = (float)od_inverse(3 * k, seed);
+    llm_argsort(order, loss[0], 9);
+    const float normal = loss[0][order[4]];
+    llm_argsort(order, loss[1], 9);
+    /* eight further sets of nine seeds: 0.46 to 0.79; a start in three ends with two components as
+     * one */
+    CHECK(loss[1][order[4]] < normal - 0.23f);
 }

@@ -142,3 +142,14 @@ TEST(relu,
     for (size_t u = 0; u < U; u++) CHECK(g[last.weight + u] != 0.0f);
     CHECK(llm_relu_dead(dead, cache, 0, U) == U);
 }
+
+TEST(relu, "one number alone goes through, and a unit at 0 is dead") {
+    float *z = floats(4), dx[1] = {1.0f};
+    const float dy[1] = {3.0f};
+    const uint32_t on[1] = {1};
+    bool dead[2] = {false, false};
+    llm_relu_backward(dx, dy, on, 1);
+    CHECK(dx[0] == 4.0f);
+    z[0] = 1.0f, z[1] = 0.0f, z[2] = -1.0f, z[3] = 0.0f;
+    CHECK(llm_relu_dead(dead, z, 2, 2) == 1 && !dead[0] && dead[1]);
+}

@@ -103,3 +103,9 @@ TEST(sigmoid, "table and quotient stay within their bounds, on a grid of half a 
     CHECK_NEAR(llm_sigmoid_rational(-INFINITY), 0.0f, 1e-6);
     CHECK(isnan(llm_sigmoid_lookup(table, NAN)) && isnan(llm_sigmoid_rational(NAN)));
 }
+
+TEST(sigmoid, "a slope of 0.01 itself is not flat") {
+    float y[1] = {0.0101f};
+    while (y[0] * (1.0f - y[0]) < 0.01f) y[0] = nextafterf(y[0], 1.0f);
+    CHECK(y[0] * (1.0f - y[0]) == 0.01f && llm_sigmoid_saturation(y, 1) == 0.0);
+}

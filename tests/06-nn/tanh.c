@@ -66,9 +66,9 @@ TEST(tanh, "the scaled form has its fixed points at 1 and -1; a cap caps and has
     CHECK_NEAR(y[0], 1.0f, 1e-6);
 }
 
-/* Epochs, up to 1200, until a net with one hidden layer of 8 reaches a loss of 0.01 on sin, targets
- * around 0. */
-static size_t th_epochs(int act, uint64_t seed) {
+/* Epochs, up to `most`, until a net with one hidden layer of 8 reaches a loss of 0.01 on sin,
+ * targets around 0. */
+static size_t th_epochs(int act, uint64_t seed, size_t most) {
     const size_t size[3] = {1, 8, 1};
     const llm_mlp m = {size, 2, act, LLM_OUTPUT_LAYER_MSE};
     float x[32], t[32], w[25], readout[8];
@@ -86,16 +86,26 @@ static size_t th_epochs(int act, uint64_t seed) {
     config.lr = 0.05f;
     config.momentum = 0.0f;
     config.epochs = 20;
-    for (size_t epoch = 20; epoch <= 1200; epoch += 20)
+    for (size_t epoch = 20; epoch <= most; epoch += 20)
         if (llm_mlp_train(w, &m, x, NULL, t, 32, &config, &arena) < 0.01) return epoch;
-    return 1201;
+    return most + 1;
 }
 
 TEST(tanh, "on targets around 0 a net learns faster with tanh than with the sigmoid") {
     size_t wins =
-        0; /* seeds 11 to 34: 23 of 24; tanh 220 to 1060 there, the sigmoid 2620 or more */
-    for (uint64_t seed = 1; seed <= 10; seed++)
-        wins += th_epochs(LLM_ACTIVATION_TANH, seed) <= 1200 &&
-                th_epochs(LLM_ACTIVATION_SIGMOID, seed) > 1200;
+        0; /* the sigmoid is not there yet when tanh is; 10 in 8 further sets of 10 seeds */
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        const size_t epochs = th_epochs(LLM_ACTIVATION_TANH, seed, 4000);
+        wins += epochs <= 4000 && th_epochs(LLM_ACTIVATION_SIGMOID, seed, epochs) > epochs;
+    }
     CHECK(wins >= 8);
+}
+
+TEST(tanh, "one number alone; the joint of the two forms; caps below 1") {
+    const float x[1] = {0.55f};
+    float y[1] = {NAN};
+    llm_tanh_forward(y, x, 1);
+    CHECK_NEAR(y[0], tanh((double)x[0]), 1e-7);
+    llm_tanh_cap_forward(y, x, 1, 0.5f);
+    CHECK_NEAR(y[0], 0.5 * tanh((double)x[0] / 0.5), 1e-7);
 }

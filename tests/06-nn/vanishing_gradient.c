@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena va_arena(size_t bytes) {
-    llm_arena arena = {(unsigned char *)test_memory(bytes, 1), bytes, 0, bytes};
-    memset(arena.memory, 255, arena.size);
-    return arena;
-}
+#include "../arena.h"
 
 TEST(vanishing_gradient,
      "the fixed point and chi equal scipy's integrals; without one, the limits") {
@@ -59,7 +54,7 @@ TEST(vanishing_gradient,
     enum { L = 3, N = 2, n = 4 };
     for (int skip = 0; skip < 2; skip++) {
         llm_rng rng = llm_rng_seed(1);
-        llm_arena arena = va_arena((N * n * (2 * L + 4) + 16 * 6) * sizeof(float));
+        llm_arena arena = test_arena((N * n * (2 * L + 4) + 16 * 6) * sizeof(float));
         float x[N * n], dy[N * n], w[L * n * n];
         double signal[L + 1], gradient[L + 1];
         llm_rng_normal_fill(&rng, x, N * n);
@@ -103,7 +98,7 @@ static double va_ratio(double *gradient, size_t L, size_t n, float sw2, int act,
     float *x = floats(N * n), *dy = floats(N * n), *w = floats(L * n * n);
     double *signal = doubles(L + 1);
     llm_rng rng = llm_rng_seed(seed);
-    llm_arena arena = va_arena((N * n * (2 * L + 4) + 16 * 6) * sizeof(float));
+    llm_arena arena = test_arena((N * n * (2 * L + 4) + 16 * 6) * sizeof(float));
     llm_rng_normal_fill(&rng, x, N * n);
     llm_rng_normal_fill(&rng, dy, N * n);
     llm_rng_normal_fill(&rng, w, L * n * n);
@@ -147,7 +142,7 @@ TEST(vanishing_gradient,
 
 TEST(vanishing_gradient, "singular values of the Jacobian equal autograd's; of a linear net they "
                          "multiply") {
-    llm_arena arena = va_arena(1 << 14);
+    llm_arena arena = test_arena(1 << 14);
     float s[5], w[3 * 16] = {0};
     for (int skip = 0; skip < 2; skip++) {
         llm_vanishing_gradient_jacobian_svs(s, golden("jacobian/%d/x", skip),

@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena cu_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 19, 1), 1 << 19, 0, 1 << 19};
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 TEST(curriculum, "paces equal NumPy's from start to end and beyond; counts") {
     const char *names[3] = {"pace0.2", "pace0.05", "pace1.0"};
@@ -39,7 +34,7 @@ TEST(curriculum, "paces equal NumPy's from start to end and beyond; counts") {
 
 TEST(curriculum, "margins and orders: plain, balanced, ties as they stand, NaN last") {
     enum { N = 11, K = 3 };
-    llm_arena arena = cu_arena();
+    llm_arena arena = test_arena(1 << 19);
     const int *label = as_ints(golden("order/label"), N);
     float difficulty[N], got[N];
     size_t order[N];
@@ -85,7 +80,7 @@ TEST(curriculum, "draws are uniform on the admitted and nowhere else") {
 
 TEST(curriculum, "the bandit equals EXP3.S; large weights; rewards scaled between quantiles") {
     enum { K = 4, T = 30 };
-    llm_arena arena = cu_arena();
+    llm_arena arena = test_arena(1 << 19);
     const float *reward = golden("bandit/reward");
     const size_t *arm = as_sizes(golden("bandit/arm"), T);
     double w[K] = {0.0}, p[K];
@@ -125,7 +120,7 @@ TEST(curriculum, "the bandit equals EXP3.S; large weights; rewards scaled betwee
 static double cu_course(bool bandit, uint64_t seed) {
     enum { K = 5, MOST = 4000 };
     llm_rng rng = llm_rng_seed(seed);
-    llm_arena arena = cu_arena();
+    llm_arena arena = test_arena(1 << 19);
     double left[K], w[K] = {0.0}, p[K];
     for (size_t k = 0; k < K; k++) left[k] = 1.0;
     for (size_t t = 1; t <= MOST; t++) {
@@ -177,7 +172,7 @@ static size_t cu_parity(int direction, uint64_t seed) {
     int label[TEST];
     size_t order[KINDS], index[B];
     llm_rng rng = llm_rng_seed(seed);
-    llm_arena arena = cu_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_adamw_config a = llm_adamw_defaults();
     a.lr = 0.005f, a.weight_decay = 0.0f;
     llm_mlp_init(w, &net, &rng);

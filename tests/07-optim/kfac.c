@@ -2,12 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena kf_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 20, 1), 1 << 20, 0, 1 << 20};
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static double *kf_zeros(size_t n) { return (double *)test_memory(n, sizeof(double)); }
 static double *kf_doubles(const float *x, size_t n) {
     double *d = doubles(n);
@@ -23,7 +19,7 @@ static float *kf_floats(const double *x, size_t n) {
 TEST(kfac,
      "factors are means of outer products; the update inverts the explicit Kronecker product") {
     const size_t shapes[3][3] = {{2, 3, 7}, {1, 1, 4}, {4, 2, 9}};
-    llm_arena arena = kf_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t k = 0; k < 3; k++) {
         const size_t in = shapes[k][0], out = shapes[k][1], N = shapes[k][2], n = in + 1;
         const float *a = golden("%zux%zu/a", in, out), *d = golden("%zux%zu/d", in, out);
@@ -76,7 +72,7 @@ TEST(kfac, "exact where inputs and gradients are independent: all pairs of them"
 TEST(kfac, "one undamped step of rate 1 solves a linear layer's least squares") {
     enum { N = 20, IN = 3, OUT = 2 };
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = kf_arena();
+    llm_arena arena = test_arena(1 << 20);
     float x[N * IN], y[N * OUT], d[N * OUT], w[OUT * (IN + 1)];
     double A[16] = {0.0}, S[4] = {0.0}, u[OUT * (IN + 1)] = {0.0};
     llm_rng_normal_fill(&rng, x, N * IN);
@@ -107,7 +103,7 @@ enum { KF_STATE = 16 + 16 + 25 + 4 };
 
 TEST(kfac, "factors of drawn labels tend to their expectation; the step with it equals NumPy's") {
     llm_rng rng = llm_rng_seed(3);
-    llm_arena arena = kf_arena();
+    llm_arena arena = test_arena(1 << 20);
     const float *x = golden("net/x"), *w0 = golden("net/w"), *want = golden("net/state");
     const float *g = golden("net/g");
     double *state = kf_zeros(KF_STATE), *sum = kf_zeros(KF_STATE);
@@ -160,7 +156,7 @@ TEST(kfac, "labels are drawn with the probabilities of the net: S is diag(p) - p
     const float w[6] = {0.0f, 0.0f, 0.0f, logf(0.5f), logf(0.3f), logf(0.2f)};
     double state[4 + 9] = {0.0};
     llm_rng rng = llm_rng_seed(4);
-    llm_arena arena = kf_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t t = 1; t <= 2000; t++)
         llm_kfac_factors(state, &net, w, x, 10, 1.0, t, &rng, &arena);
     for (size_t i = 0; i < 9; i++) {
@@ -181,7 +177,7 @@ static size_t kf_steps(bool kfac, float lr, uint64_t seed) {
     double *state = kf_zeros(llm_kfac_doubles(&net));
     int label[KG_N];
     llm_rng rng = llm_rng_seed(seed);
-    llm_arena arena = kf_arena();
+    llm_arena arena = test_arena(1 << 20);
     llm_adamw_config a = llm_adamw_defaults();
     llm_kfac_config c = llm_kfac_defaults();
     a.lr = c.lr = lr, a.weight_decay = 0.0f;

@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena ma_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 20, 1), 1 << 20, 0, 1 << 20};
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 static const size_t ma_size[4][4] = {{1, 4, 3, 1}, {3, 4, 3, 0}, {2, 5, 2, 0}, {2, 1, 0, 0}};
 static const llm_mlp ma_net[4] = {
@@ -28,7 +23,7 @@ static llm_maml_batch ma_batch(const char *name, const char *which, size_t N, bo
 }
 
 TEST(maml, "Hessian products and gradients through 0, 1 and 3 steps equal JAX, also by the rates") {
-    llm_arena arena = ma_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (size_t k = 0; k < 4; k++) {
         const llm_mlp *m = &ma_net[k];
         const size_t P = llm_mlp_param_count(m), steps[3] = {0, 1, 3};
@@ -61,7 +56,7 @@ TEST(maml, "Hessian products and gradients through 0, 1 and 3 steps equal JAX, a
 }
 
 TEST(maml, "targets as distributions equal labels; nets and heads it cannot differentiate") {
-    llm_arena arena = ma_arena();
+    llm_arena arena = test_arena(1 << 20);
     const float *w = golden("class/w"), *v = golden("class/v");
     const llm_maml_batch s = ma_batch("class", "s", 5, true);
     float onehot[15] = {0.0f}, a[MA_P] = {0.0f}, b[MA_P] = {0.0f};
@@ -80,7 +75,7 @@ TEST(maml, "targets as distributions equal labels; nets and heads it cannot diff
 /* Tasks y = c of a net without inputs that matter: the loss is (b - c)^2 / 2 in the bias b. */
 TEST(maml, "on parabolas: the optimum is the weighted mean, first order too; a head alone adapts") {
     const llm_mlp *m = &ma_net[3];
-    llm_arena arena = ma_arena();
+    llm_arena arena = test_arena(1 << 20);
     /* support inputs of size s give curvature s^2 + .. in w: use w (2), b; x = (s, 0), so that
      * w_0 and b share a parabola; tasks differ in s and c, b is not adapted */
     const float s[2] = {1.0f, 2.0f}, c[2] = {3.0f, -1.0f}, rate[3] = {0.1f, 0.0f, 0.0f};
@@ -136,7 +131,7 @@ static double ma_sines(int kind, size_t meta, uint64_t seed) {
     static const size_t size[4] = {1, 40, 40, 1};
     const llm_mlp net = {size, 3, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
     llm_rng rng = llm_rng_seed(seed);
-    llm_arena arena = ma_arena();
+    llm_arena arena = test_arena(1 << 20);
     float *w = floats(MS_P), *m = zeros(MS_P), *v = zeros(MS_P), *g = floats(MS_P);
     float *rate = floats(MS_P), *now = floats(MS_P), *sum = floats(MS_P);
     llm_adamw_config a = llm_adamw_defaults();

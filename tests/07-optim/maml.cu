@@ -85,6 +85,9 @@ TEST(maml, "soft targets of a softmax; no tasks; a net that does not fit") {
     for (size_t i = 0; i < P; i++) CHECK_NEAR(got[i], w[i], 2e-6f * (1.0f + fabsf(w[i])));
     CHECK_CUDA(llm_cuda_maml_adapt(d_phi, &m, d_w, d_rate, batch, 0, 3, 0));
     CHECK_CUDA(llm_cuda_maml_gradient(d_phi, d_phi, &m, d_w, d_rate, batch, batch, 0, 3, d_phi, 0));
+    const size_t ones[10] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    const llm_mlp deep = {ones, 9, LLM_ACTIVATION_TANH, LLM_OUTPUT_LAYER_MSE};
+    CHECK(llm_cuda_maml_adapt(d_phi, &deep, d_w, d_rate, batch, 1, 3, 0) == cudaErrorInvalidValue);
     CHECK(llm_cuda_maml_adapt(d_phi, &wide, d_w, d_rate, batch, 1, 3, 0) == cudaErrorInvalidValue);
     CHECK(llm_cuda_maml_gradient(d_phi, d_phi, &wide, d_w, d_rate, batch, batch, 1, 3, d_phi, 0) ==
           cudaErrorInvalidValue);

@@ -2,15 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena mu_arena(void) {
-    llm_arena arena;
-    const size_t size = 1 << 19;
-    arena.memory = (unsigned char *)test_memory(size, 1);
-    arena.size = size, arena.used = 0, arena.peak = size;
-    memset(arena.memory, 255, size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 static llm_muon_config mu_config(const float *f) {
     llm_muon_config c;
@@ -21,7 +13,7 @@ static llm_muon_config mu_config(const float *f) {
 
 TEST(muon, "50 steps equal torch.optim.Muon: tall, wide, all scales, with and without Nesterov") {
     const char *names[] = {"wide", "tall", "adamw", "spectral", "cubic", "one"};
-    llm_arena arena = mu_arena();
+    llm_arena arena = test_arena(1 << 19);
     for (size_t k = 0; k < 6; k++) {
         const llm_muon_config c = mu_config(golden("%s/config", names[k]));
         const size_t *shape = as_sizes(golden("%s/shape", names[k]), 2);
@@ -49,7 +41,7 @@ TEST(muon, "50 steps equal torch.optim.Muon: tall, wide, all scales, with and wi
 TEST(muon, "the orthogonalized matrix equals optax.contrib.muon's, also in place") {
     const size_t shapes[4][2] = {{4, 9}, {9, 4}, {1, 3}, {5, 5}};
     const llm_muon_config c = llm_muon_defaults();
-    llm_arena arena = mu_arena();
+    llm_arena arena = test_arena(1 << 19);
     for (size_t s = 0; s < 4; s++) {
         const size_t rows = shapes[s][0], cols = shapes[s][1];
         float *u = golden("%zux%zu/u", rows, cols), *x = floats(rows * cols);
@@ -62,7 +54,7 @@ TEST(muon, "the orthogonalized matrix equals optax.contrib.muon's, also in place
 
 TEST(muon, "five rounds put every singular value from 0.01 up between 0.68 and 1.14") {
     const llm_muon_config c = llm_muon_defaults();
-    llm_arena arena = mu_arena();
+    llm_arena arena = test_arena(1 << 19);
     float least = INFINITY, most = 0.0f;
     for (size_t k = 0; k <= 2000; k++) { /* diag(cos, sin) has Frobenius norm 1 */
         const float small = 0.01f * powf(100.0f / sqrtf(2.0f), (float)k / 2000.0f);
@@ -87,7 +79,7 @@ static void mu_rotation(float *q, size_t n, llm_rng *rng, llm_arena *arena) {
 TEST(muon, "singular vectors stay; 20 cubic rounds give the polar factor; rotations commute") {
     enum { R = 5, C = 7 };
     llm_rng rng = llm_rng_seed(4);
-    llm_arena arena = mu_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_muon_config c = llm_muon_defaults();
     for (size_t trial = 0; trial < 5; trial++) {
         float g[R * C], u[R * R], s[R], v[C * R], x[R * C], polar[R * C], left[R * R], right[C * C];
@@ -126,7 +118,7 @@ TEST(muon, "singular vectors stay; 20 cubic rounds give the polar factor; rotati
 
 TEST(muon, "of all 2 x 2 matrices that stretch by at most 1, the polar factor descends most") {
     llm_rng rng = llm_rng_seed(5);
-    llm_arena arena = mu_arena();
+    llm_arena arena = test_arena(1 << 19);
     for (size_t trial = 0; trial < 20; trial++) {
         float g[4], x[4];
         double best = 0.0;
@@ -150,7 +142,7 @@ TEST(muon, "of all 2 x 2 matrices that stretch by at most 1, the polar factor de
 
 TEST(muon, "no gradient, no step but the decay; the classical momentum is the same step") {
     enum { R = 3, C = 4, N = R * C };
-    llm_arena arena = mu_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_rng rng = llm_rng_seed(6);
     llm_muon_config c = llm_muon_defaults();
     float w[N], m[N] = {0.0f}, zero[N] = {0.0f}, other[N], classic[N] = {0.0f}, g[N];
@@ -179,7 +171,7 @@ TEST(muon, "no gradient, no step but the decay; the classical momentum is the sa
 TEST(muon, "matrices inside get Muon, the rest AdamW, each in its place") {
     const llm_muon_part part[4] = {{1, 3, false}, {3, 2, true}, {2, 2, false}, {1, 4, true}};
     enum { N = 3 + 6 + 4 + 4 };
-    llm_arena arena = mu_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_rng rng = llm_rng_seed(7);
     const llm_muon_config c = llm_muon_defaults();
     const llm_adamw_config a = llm_adamw_defaults();
@@ -212,7 +204,7 @@ static size_t mu_steps(bool muon, float lr, uint64_t seed) {
     float *x = floats(B * 64), *x_test = floats(TEST * 64);
     int label[B], label_test[TEST];
     llm_rng rng = llm_rng_seed(seed);
-    llm_arena arena = mu_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_muon_config c = llm_muon_defaults();
     llm_adamw_config a = llm_adamw_defaults();
     c.lr = lr, a.lr = muon ? 0.003f : lr, c.weight_decay = a.weight_decay = 0.0f;

@@ -2,12 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena ng_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 18, 1), 1 << 18, 0, 1 << 18};
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static double *ng_doubles(const float *x, size_t n) {
     double *d = doubles(n);
     for (size_t i = 0; i < n; i++) d[i] = (double)x[i];
@@ -21,7 +17,7 @@ static float *ng_floats(const double *x, size_t n) {
 
 TEST(natural_gradient, "direct solves and conjugate gradients equal NumPy") {
     const size_t sizes[3] = {1, 4, 7};
-    llm_arena arena = ng_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (size_t k = 0; k < 3; k++) {
         const size_t n = sizes[k];
         const double *F = ng_doubles(golden("solve%zu/F", n), n * n);
@@ -55,7 +51,7 @@ TEST(natural_gradient, "direct solves and conjugate gradients equal NumPy") {
 }
 
 TEST(natural_gradient, "Gauss-Newton, Levenberg and Marquardt equal NumPy") {
-    llm_arena arena = ng_arena();
+    llm_arena arena = test_arena(1 << 18);
     const double *J = ng_doubles(golden("squares/J"), 27), *r = ng_doubles(golden("squares/r"), 9);
     double x[3];
     CHECK(llm_natural_gradient_least_squares(x, r, J, 9, 3, 0.0, false, &arena));
@@ -99,7 +95,7 @@ TEST(natural_gradient, "geodesics equal SciPy's boundary values, and their speed
 TEST(natural_gradient,
      "the simplex: exponentiated gradient is the logits' natural gradient; angles") {
     enum { N = 5 };
-    llm_arena arena = ng_arena();
+    llm_arena arena = test_arena(1 << 18);
     const float *p0 = golden("simplex/p"), *h = golden("simplex/g"), *q0 = golden("simplex/q");
     double *p = ng_doubles(p0, N), *g = ng_doubles(h, N), *q = ng_doubles(q0, N);
     double F[N * N], grad[N] = {0.0}, x[N], mean = 0.0;
@@ -130,7 +126,7 @@ TEST(natural_gradient,
 
 TEST(natural_gradient, "sigma or log sigma: steps differ by O(lr^2), gradients' by O(lr)") {
     const double m = 0.5, s = 2.0, mean = 3.0, square = 20.0; /* the data's first moments */
-    llm_arena arena = ng_arena();
+    llm_arena arena = test_arena(1 << 18);
     double plain[2], natural[2];
     for (int k = 0; k < 2; k++) {
         const double lr = k ? 0.005 : 0.01;
@@ -154,7 +150,7 @@ TEST(natural_gradient, "sigma or log sigma: steps differ by O(lr^2), gradients' 
 
 TEST(natural_gradient,
      "in mean coordinates one step of rate 1 is the maximum likelihood estimate") {
-    llm_arena arena = ng_arena();
+    llm_arena arena = test_arena(1 << 18);
     const double mu[3] = {0.3, 2.5, -1.0}, statistic[3] = {0.8, 4.0, 2.0};
     const double variance[3] = {0.3 * 0.7, 2.5, 4.0}; /* Bernoulli, Poisson, normal */
     for (size_t k = 0; k < 3; k++) {
@@ -177,7 +173,7 @@ static void ng_task(float *x, int *label, size_t K, llm_rng *rng) {
 
 TEST(natural_gradient, "logistic regression: a step is a step of IRLS") {
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = ng_arena();
+    llm_arena arena = test_arena(1 << 18);
     float x[LR_N * LR_D], W[2 * LR_D], p[LR_N * 2];
     int label[LR_N];
     double w[LR_D] = {0.0, 0.0, 0.0};
@@ -211,7 +207,7 @@ TEST(natural_gradient, "logistic regression: a step is a step of IRLS") {
 TEST(natural_gradient, "a step of the trust region moves the distribution by the KL it was given") {
     enum { K = 3 };
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = ng_arena();
+    llm_arena arena = test_arena(1 << 18);
     float x[LR_N * LR_D], W[K * LR_D], p[LR_N * K], q[LR_N * K];
     int label[LR_N];
     ng_task(x, label, K, &rng);

@@ -2,12 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
-
-static llm_arena sa_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 21, 1), 1 << 21, 0, 1 << 21};
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
+#include "../arena.h"
 
 static const size_t sa_size[3] = {3, 4, 2};
 static const llm_mlp sa_net = {sa_size, 2, LLM_ACTIVATION_TANH, LLM_OUTPUT_LAYER_SOFTMAX};
@@ -19,7 +14,7 @@ TEST(sam, "20 steps with momentum equal the PyTorch SAM, plain and adaptive") {
     const int *label = as_ints(golden("net/label"), SA_N);
     for (size_t k = 0; k < 2; k++) {
         float w[SA_P], v[SA_P] = {0.0f}, g[SA_P], path[3 * SA_P], *at = path;
-        llm_arena arena = sa_arena();
+        llm_arena arena = test_arena(1 << 21);
         llm_sam_config c = llm_sam_defaults();
         if (k == 1) c.adaptive = true, c.rho = 0.5f, c.eta = 0.0f;
         memcpy(w, golden("net/w0"), sizeof w);
@@ -45,7 +40,7 @@ TEST(sam, "eta, a perturbation for each micro-batch, and LookSAM equal autograd;
     const float *x = golden("net/x"), *w0 = golden("net/w0"), *plain = golden("eta/plain");
     const int *label = as_ints(golden("net/label"), SA_N);
     float w[SA_P], g[SA_P], v[SA_P], loss[1];
-    llm_arena arena = sa_arena();
+    llm_arena arena = test_arena(1 << 21);
     llm_sam_config c = llm_sam_defaults();
     c.adaptive = true, c.rho = 0.3f, c.eta = 0.2f, c.micro = 4;
     memcpy(w, w0, sizeof w);
@@ -74,7 +69,7 @@ TEST(sam, "rho 0 is the plain gradient to the bit; targets and a batch of none")
     const llm_mlp net = {sa_size, 2, LLM_ACTIVATION_TANH, LLM_OUTPUT_LAYER_MSE};
     float w[SA_P], x[5 * 3], target[5 * 2], g[SA_P] = {0.0f}, want[SA_P] = {0.0f};
     float two[SA_P] = {0.0f}, three[SA_P] = {0.0f};
-    llm_arena arena = sa_arena();
+    llm_arena arena = test_arena(1 << 21);
     llm_sam_config c = llm_sam_defaults();
     llm_rng_normal_fill(&rng, w, SA_P);
     llm_rng_normal_fill(&rng, x, 15);
@@ -150,7 +145,7 @@ TEST(sam, "SAM's gradient is g + rho H g / |g|; the trace is that of the Hessian
     const int *label = as_ints(golden("net/label"), SA_N);
     const float want = golden("hessian/trace")[0], spread = golden("hessian/spread")[0];
     float w[SA_P], g[SA_P] = {0.0f}, sam[SA_P] = {0.0f}, v[SA_P], hv[SA_P];
-    llm_arena arena = sa_arena();
+    llm_arena arena = test_arena(1 << 21);
     llm_sam_config c = llm_sam_defaults();
     memcpy(w, w0, sizeof w);
     llm_mlp_gradient(g, &sa_net, w, x, label, NULL, SA_N, &arena);
@@ -176,7 +171,7 @@ TEST(sam, "the worst point within a radius beats 300 random ones and SAM's first
     const float *x = golden("net/x"), *w0 = golden("net/w0");
     const int *label = as_ints(golden("net/label"), SA_N);
     float w[SA_P], at[SA_P];
-    llm_arena arena = sa_arena();
+    llm_arena arena = test_arena(1 << 21);
     llm_rng rng = llm_rng_seed(4);
     memcpy(w, w0, sizeof w);
     const double base = llm_mlp_gradient(NULL, &sa_net, w, x, label, NULL, SA_N, &arena);
@@ -201,7 +196,7 @@ TEST(sam, "the worst point within a radius beats 300 random ones and SAM's first
 TEST(sam, "on a parabola the worst point and the trace are known") {
     const size_t size[2] = {1, 1};
     const llm_mlp net = {size, 1, LLM_ACTIVATION_TANH, LLM_OUTPUT_LAYER_MSE};
-    llm_arena arena = sa_arena();
+    llm_arena arena = test_arena(1 << 21);
     llm_rng rng = llm_rng_seed(6);
     const float x[1] = {0.0f}, target[1] = {0.0f}; /* the loss is k b^2 */
     float w[2] = {3.0f, 1.0f};
@@ -210,7 +205,7 @@ TEST(sam, "on a parabola the worst point and the trace are known") {
     for (size_t steps = 0; steps < 4; steps++)
         CHECK_NEAR(llm_sam_worst(w, &net, x, NULL, target, 1, 0.1f, steps, &arena), want[steps],
                    1e-6);
-    arena = sa_arena();
+    arena = test_arena(1 << 21);
     CHECK_NEAR(llm_sam_trace(w, &net, x, NULL, target, 1, 1, &rng, &arena), 2.0 * k, 1e-3);
     CHECK(w[0] == 3.0f && w[1] == 1.0f);
 }
@@ -220,7 +215,7 @@ TEST(sam, "ASAM's rise does not change when layers are rescaled, SAM's does") {
     const llm_mlp net = {sa_size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_SOFTMAX};
     const float *x = golden("net/x");
     const int *label = as_ints(golden("net/label"), SA_N);
-    llm_arena arena = sa_arena();
+    llm_arena arena = test_arena(1 << 21);
     for (int adaptive = 0; adaptive < 2; adaptive++) {
         double rise[2];
         float w[SA_P], g[SA_P], saved[SA_P];
@@ -271,7 +266,7 @@ static double sa_top(float rho, uint64_t seed, double *worst) {
     float *w = floats(SG_P), *v = zeros(SG_P), *g = floats(SG_P), *x = floats(SG_N * 64);
     int label[SG_N];
     llm_rng rng = llm_rng_seed(seed);
-    llm_arena arena = sa_arena();
+    llm_arena arena = test_arena(1 << 21);
     llm_sam_config c = llm_sam_defaults();
     double top = 0.0;
     c.rho = rho;

@@ -68,6 +68,7 @@ TEST(sam, "no gradient, no walk; a NaN is undone; no tensors") {
     CHECK_CUDA(llm_cuda_sam_perturb(&t, (size_t)1, &c, d_norm, scratch, 0));
     CHECK_ALL_NEAR(from_device(got, t.w, 3), w, 3, 0.0f);
     CHECK(from_device(norm_scale, d_norm, 2)[0] == 0.0f);
+    CHECK_NEAR(norm_scale[1], 5e10f, 1e4f); /* rho / 1e-12, and not below 0 */
     g[1] = NAN;
     t.g = to_device(g, 3);
     CHECK_CUDA(llm_cuda_sam_perturb(&t, (size_t)1, &c, d_norm, scratch, 0));

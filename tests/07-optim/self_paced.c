@@ -2,12 +2,8 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena sp_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 20, 1), 1 << 20, 0, 1 << 20};
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static llm_self_paced_config sp_config(int kind, double lam, double lam2) {
     const llm_self_paced_config c = {kind, lam, lam2};
     return c;
@@ -69,7 +65,7 @@ TEST(self_paced,
 TEST(self_paced, "the share rises with lam for every form, and a quantile admits what it says") {
     enum { N = 31 };
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = sp_arena();
+    llm_arena arena = test_arena(1 << 20);
     float loss[N], v[N];
     for (size_t i = 0; i < N; i++) loss[i] = fabsf(llm_rng_normal(&rng));
     for (int kind = 0; kind < 4; kind++) {
@@ -101,7 +97,7 @@ TEST(self_paced, "the share rises with lam for every form, and a quantile admits
 }
 
 TEST(self_paced, "diversity is the best of all choices; co-teaching exchanges the easy ones") {
-    llm_arena arena = sp_arena();
+    llm_arena arena = test_arena(1 << 20);
     for (int k = 0; k < 3; k++) {
         const float *lam = golden("diverse%d/lam", k), *loss = golden("diverse%d/loss", k);
         const int *group = as_ints(golden("diverse%d/group", k), 9);
@@ -150,7 +146,7 @@ TEST(self_paced,
      "30% gross outliers: the fit comes 5 times closer; at fixed lam the objective only falls") {
     for (uint64_t seed = 1; seed <= 10; seed++) {
         llm_rng rng = llm_rng_seed(seed);
-        llm_arena arena = sp_arena();
+        llm_arena arena = test_arena(1 << 20);
         const double truth[SP_D] = {1.0, -2.0, 0.5, 3.0};
         float x[SP_N * SP_D], y[SP_N], v[SP_N], loss[SP_N];
         double w[SP_D], off[2] = {0.0, 0.0};
@@ -206,7 +202,7 @@ static double sp_glyphs(bool paced, uint64_t seed) {
     static const size_t size[3] = {64, 32, 10};
     const llm_mlp net = {size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_SOFTMAX};
     llm_rng rng = llm_rng_seed(seed);
-    llm_arena arena = sp_arena();
+    llm_arena arena = test_arena(1 << 20);
     float *w = floats(P), *m = zeros(P), *v = zeros(P), *g = floats(P), *z = floats(N * 10);
     float *x = floats(N * 64), *some = floats(N * 64), *clean = floats(TEST * 64), loss[N], use[N];
     int label[N], label_some[N], label_clean[TEST];

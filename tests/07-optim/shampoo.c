@@ -2,18 +2,14 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
-static llm_arena sh_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 19, 1), 1 << 19, 0, 1 << 19};
-    memset(arena.memory, 255, arena.size); /* NaN */
-    return arena;
-}
 static double *sh_zeros(size_t n) { return (double *)test_memory(n, sizeof(double)); }
 
 TEST(shampoo,
      "50 steps equal pytorch_optimizer's, and SciPy's roots with averages, grafts, momentum") {
     const char *names[] = {"wide", "tall", "row", "one", "sgd", "adam"};
-    llm_arena arena = sh_arena();
+    llm_arena arena = test_arena(1 << 19);
     for (size_t k = 0; k < 6; k++) {
         const float *f = golden("%s/config", names[k]), *g = golden("%s/g", names[k]);
         const size_t *shape = as_sizes(golden("%s/shape", names[k]), 2);
@@ -56,7 +52,7 @@ static double sh_off(const double *x, const double *a, size_t n, size_t p, doubl
 TEST(shampoo,
      "the inverse root to the power p rebuilds the inverse, by eigenvalues and by products") {
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = sh_arena();
+    llm_arena arena = test_arena(1 << 19);
     for (size_t n = 1; n <= 9; n += 2)
         for (size_t p = 1; p <= 4; p++) {
             float *b = floats(n * n);
@@ -84,7 +80,7 @@ TEST(shampoo,
 TEST(shampoo, "on diagonal gradients it is AdaGrad; one step of a full matrix is U V'") {
     enum { N = 3 };
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = sh_arena();
+    llm_arena arena = test_arena(1 << 19);
     llm_shampoo_config c = llm_shampoo_defaults();
     float w[N * N] = {0.0f}, g[N * N], sum[N] = {0.0f}, want[N * N] = {0.0f};
     double *state = sh_zeros(llm_shampoo_doubles(N, N));
@@ -112,7 +108,7 @@ TEST(shampoo, "on diagonal gradients it is AdaGrad; one step of a full matrix is
 TEST(shampoo, "blocks are matrices of their own; a gradient of 0, and one that is not finite") {
     enum { R = 5, C = 7, B = 3 };
     llm_rng rng = llm_rng_seed(3);
-    llm_arena arena = sh_arena();
+    llm_arena arena = test_arena(1 << 19);
     const llm_shampoo_config c = llm_shampoo_defaults();
     float w[R * C], want[R * C], g[R * C];
     size_t total = 0;
@@ -162,7 +158,7 @@ TEST(shampoo, "blocks are matrices of their own; a gradient of 0, and one that i
 enum { SR_D = 12, SR_K = 4, SR_N = 200, SR_MOST = 600 };
 static size_t sh_steps(int optimizer, float lr, uint64_t seed, double target, double *best) {
     llm_rng rng = llm_rng_seed(seed);
-    llm_arena arena = sh_arena();
+    llm_arena arena = test_arena(1 << 19);
     static float x[SR_N * SR_D], q[SR_D * SR_D], w[SR_K * SR_D], g[SR_K * SR_D], p[SR_N * SR_K];
     float m[SR_K * SR_D] = {0.0f}, v[SR_K * SR_D] = {0.0f}, s[SR_D], noise[SR_D * SR_D],
                    truth[SR_K * SR_D];

@@ -117,6 +117,7 @@ TEST(aho_corasick, "no strings find nothing; no memory, no automaton") {
     CHECK(llm_vocab_table_add(&table, "abc", 3) == 0);
     int calls = 0;
     for (bool ok = false; !ok; calls++) {
+        memset(&a, 0xAA, sizeof a); /* it may hold anything before */
         aho_calls = calls;
         ok = llm_aho_corasick_build(&a, &table);
         aho_calls = 1 << 30;

@@ -164,6 +164,37 @@ TEST(bpe_scores, "by hand: order of merges, USER pieces stay apart, broken UTF-8
     llm_pieces_free(&p);
 }
 
+TEST(bpe_scores, "the first id is a piece like any other; two joins at one place with one score") {
+    int ids[8];
+    llm_pieces p = llm_pieces_empty();
+    CHECK(llm_pieces_put(&p, "ab", 2, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "b", 1, -2.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "<u>", 3, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_ready(&p, NULL));
+    CHECK(scores_encode(ids, &p, "abbabx", 6) == 4);
+    CHECK(ids[0] == 0 && ids[1] == 1 && ids[2] == 0 && ids[3] == 2);
+    CHECK(scores_encode(ids, &p, "aaaaaaaa", 8) == 1 && ids[0] == 2); /* longer than any piece */
+    llm_pieces_free(&p);
+
+    CHECK(llm_pieces_put(&p, "a", 1, -1.0, LLM_PIECES_USER, NULL)); /* of one byte, with id 0 */
+    CHECK(llm_pieces_put(&p, "ab", 2, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "ba", 2, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "<u>", 3, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_ready(&p, NULL));
+    CHECK(scores_encode(ids, &p, "aba", 3) == 3 && ids[0] == 0 && ids[1] == 3 && ids[2] == 0);
+    llm_pieces_free(&p);
+
+    /* ab waits with -2; bc merges, and abc waits at the same place with -2 too */
+    CHECK(llm_pieces_put(&p, "<u>", 3, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_put(&p, "ab", 2, -2.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "bc", 2, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "abc", 3, -2.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_ready(&p, NULL));
+    CHECK(scores_encode(ids, &p, "abc", 3) == 1 && ids[0] == 3);
+    CHECK(scores_encode(ids, &p, "abcabc", 6) == 2 && ids[0] == 3 && ids[1] == 3);
+    llm_pieces_free(&p);
+}
+
 TEST(bpe_scores, "with byte fallback nothing is lost; a long line of one letter, in time") {
     llm_pieces p = llm_pieces_empty();
     llm_rng rng = llm_rng_seed(2);

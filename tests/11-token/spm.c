@@ -150,6 +150,49 @@ TEST(spm, "defaults of the schema, fields that nobody knows, and what each field
     llm_spm_free(&s);
 }
 
+TEST(spm, "rules of every length; a piece without its parts; the last field counts, of its wire") {
+    static const size_t unit_bytes[4] = {8, 0x108, 0x10108, 0x1000108};
+    llm_error error;
+    llm_spm s = llm_spm_empty();
+    CHECK(s.pad == -1 && s.bos == 1 && s.eos == 2);
+    for (size_t k = 0; k < 4; k++) {
+        const size_t size = 4 + unit_bytes[k];
+        unsigned char *rules = (unsigned char *)calloc(size + 1, 1);
+        for (size_t i = 0; i < 4; i++) rules[i] = (unsigned char)(unit_bytes[k] >> 8 * i);
+        CHECK(llm_spm_rules(&s, rules, size + 1, &error) && s.rules.size == size + 1);
+        CHECK(llm_spm_rules(&s, rules, size, &error) && s.rules.size == size); /* no texts */
+        CHECK_FAILS(llm_spm_rules(&s, rules, size - 1, &error), error, "is broken");
+        free(rules);
+    }
+    s.suffix = true;
+    llm_spm_free(&s);
+    CHECK(!s.suffix);
+
+    spm_message m = {{0}, 0}, one = {{0}, 0}, part = {{0}, 0};
+    spm_piece(&m, "<s>", 0.0f, 3); /* id 0 */
+    spm_piece(&m, "<unk>", 0.0f, 2);
+    spm_put(&one, 1, "a", 1);
+    spm_put(&m, 1, one.data, one.size); /* no score: 0 */
+    spm_piece(&m, "b", 1e30f, 1);
+    spm_number(&part, 24, 1);
+    spm_number(&part, 43, (uint64_t)1 << 40);
+    spm_put(&part, 24, "x", 1);
+    spm_put(&m, 2, part.data, part.size);
+    part.size = 0;
+    spm_put(&part, 3, "x", 1);
+    spm_put(&m, 3, part.data, part.size);
+    CHECK(spm_read(&s, &m, &error));
+    CHECK(s.suffix && s.prefix && s.pad == -1 && llm_pieces_get(&s.pieces, 2).score == 0.0);
+    llm_spm_free(&s);
+    one.size = 0;
+    spm_number(&one, 3, 1); /* no text */
+    spm_put(&m, 1, one.data, one.size);
+    CHECK_FAILS(spm_read(&s, &m, &error), error, "piece 4: expected a text");
+    m = spm_small();
+    spm_piece(&m, "b", -1.5e30f, 1);
+    CHECK_FAILS(spm_read(&s, &m, &error), error, "piece 4: found score -1.5e+30");
+}
+
 TEST(spm, "what is wrong is said in one sentence, and nothing is left") {
     llm_spm s;
     llm_error error;
@@ -222,6 +265,7 @@ TEST(spm, "cut files are refused or read, and never more than that; out of memor
         llm_error error;
         spm_message *copy = (spm_message *)test_memory(1, sizeof *copy);
         *copy = m;
+        error.message[0] = 0;
         spm_calls = calls;
         ok = llm_spm_read(&s, copy->data, copy->size, &error);
         spm_calls = 1 << 30;

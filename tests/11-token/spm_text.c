@@ -146,6 +146,7 @@ TEST(spm_text, "when memory is out, it says so and nothing leaks") {
             int *ids;
             size_t count;
             llm_buffer out = {NULL, 0, 0};
+            error.message[0] = 0;
             spm_calls = calls;
             ok = llm_spm_encode(&s, &ids, &count, "the cat", 7, &error) &&
                  llm_spm_decode(&s, &out, ids, count, &error);

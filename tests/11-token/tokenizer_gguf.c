@@ -229,6 +229,7 @@ TEST(tokenizer_gguf, "when memory is out, it says so and nothing leaks") {
         for (int calls = 0; calls < 3000 && !ok; calls += 1 + calls / 20) {
             llm_tokenizer t = gguf_empty();
             llm_error error;
+            error.message[0] = 0;
             gguf_calls = calls;
             ok = llm_tokenizer_gguf_read(&t, data, size, &error);
             gguf_calls = 1 << 30;

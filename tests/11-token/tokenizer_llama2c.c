@@ -108,6 +108,7 @@ TEST(tokenizer_llama2c, "small files, and what is wrong in one sentence") {
     for (int calls = 0; calls < 200 && !ok; calls++) {
         unsigned char *exact = (unsigned char *)test_memory(54, 1);
         memcpy(exact, "\6\0\0\0" THREE "\0\0\300\277\2\0\0\0 a", 54);
+        error.message[0] = 0;
         bin_calls = calls;
         ok = llm_tokenizer_llama2c_read(&s, exact, 54, &error);
         bin_calls = 1 << 30;

@@ -96,6 +96,7 @@ TEST(tokenizer_ranks, "base 64: all bytes in all places; nothing else spells any
                                         "ab`c", "ab{c", "ab.c",  "ab:c", "ab*c", "ab,c", "=AAA"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         llm_buffer out = {NULL, 0, 0};
+        bad = 7;
         CHECK(!llm_tokenizer_ranks_base64(&out, &bad, wrong[i], strlen(wrong[i])));
         CHECK(bad == 0);
         llm_buffer_free(&out);
@@ -170,6 +171,17 @@ TEST(tokenizer_ranks, "what is wrong is said in one sentence") {
     const char *last = ranks_file(0, -1, "YWI= 1537");
     CHECK(ranks_read(&t, last, strlen(last), &error) && t.vocab == 1538);
     llm_tokenizer_free(&t);
+    t = ranks_empty(LLM_PRE_TOKENIZE_GPT2);
+    const char *zero = ranks_file(1, -1, "YWI= 0"); /* a merge may have the id 0 */
+    CHECK(ranks_read(&t, zero, strlen(zero), &error) && t.bpe.merge[0].result == 0);
+    llm_tokenizer_free(&t);
+    char *line = (char *)test_memory(8192, 1); /* an empty line counts for the limit too */
+    line[0] = '\n';
+    strcpy(line + 1, ranks_file(0, -1, "YWI= 1539"));
+    t = ranks_empty(LLM_PRE_TOKENIZE_GPT2);
+    CHECK(ranks_read(&t, line, strlen(line), &error) && t.vocab == 1540);
+    llm_tokenizer_free(&t);
+    t = ranks_empty(LLM_PRE_TOKENIZE_GPT2);
     CHECK_FAILS(ranks_read(&t, "", 0, &error), error, "ranks: byte 0x00 has no rank");
     llm_tokenizer_free(&t);
 }
@@ -184,6 +196,7 @@ TEST(tokenizer_ranks, "when memory is out, it says so and nothing leaks") {
         const size_t size = strlen(file);
         char *exact = (char *)test_memory(size, 1);
         memcpy(exact, file, size);
+        error.message[0] = 0;
         ranks_calls = calls;
         ok = llm_tokenizer_ranks_read(&t, exact, size, &error);
         ranks_calls = 1 << 30;

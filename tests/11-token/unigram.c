@@ -75,7 +75,7 @@ TEST(unigram, "ties go with float as in SentencePiece, with double as in Hugging
 
 typedef struct {
     llm_pieces pieces;
-    bool single;
+    bool single, decoded; /* decoded: the answer is the text of the ids, 4096 bytes at most */
 } unigram_model;
 static size_t unigram_answer(uint32_t *out, const char *text, size_t size, const void *context) {
     const unigram_model *m = (const unigram_model *)context;
@@ -85,14 +85,22 @@ static size_t unigram_answer(uint32_t *out, const char *text, size_t size, const
     CHECK(ids);
     const size_t n = unigram_encode(ids, NULL, &m->pieces, spelt.data, spelt.size, m->single);
     for (size_t i = 0; i < n; i++) out[i] = (uint32_t)ids[i];
+    spelt.size = 0;
+    CHECK(llm_pieces_decode(&spelt, &m->pieces, ids, n));
+    const size_t bytes = spelt.size < 4096 ? spelt.size : 4096;
+    for (size_t i = 0; i < bytes && m->decoded; i++) out[i] = (unsigned char)spelt.data[i];
     free(ids);
     llm_buffer_free(&spelt);
-    return n;
+    return m->decoded ? bytes : n;
 }
 
-TEST(unigram, "awkward strings in many scripts: SentencePiece's ids, and Hugging Face's") {
-    unigram_model m = {tiny_pieces_golden("piece"), true};
+TEST(unigram,
+     "awkward strings in many scripts: SentencePiece's ids and texts, Hugging Face's ids") {
+    unigram_model m = {tiny_pieces_golden("piece"), true, false};
     tiny_hostile_check("hostile/single", TINY_HOSTILE_VALID, unigram_answer, &m);
+    m.decoded = true;
+    tiny_hostile_check("hostile/decoded", TINY_HOSTILE_VALID, unigram_answer, &m);
+    m.decoded = false;
     llm_pieces plain = llm_pieces_empty(); /* the same without USER pieces: not found in texts */
     for (size_t id = 0, size; id < m.pieces.text.count; id++) {
         const llm_pieces_one one = llm_pieces_get(&m.pieces, id);

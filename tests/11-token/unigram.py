@@ -28,6 +28,7 @@ def main():
     spelt = lambda data: data.decode().replace(" ", "\u2581")
     g.save("hostile", **hostile.hashes(
         hostile.VALID, single=lambda data: sp.encode(data.decode()),
+        decoded=lambda data: sp.decode(sp.encode(data.decode())).encode()[:4096],
         double=lambda data: [shift[i] for i in double.encode(spelt(data)).ids]))
 
     # runs of letters have many segmentations with the same pieces, whose sums differ in rounding only

@@ -105,6 +105,7 @@ TEST(unigram_train,
     int ids[64];
     llm_arena arena;
     CHECK(llm_arena_create(&arena, llm_unigram_lattice_scratch(&p, 8, 2)));
+    for (size_t i = 0; i < 64; i++) loss[i] = count[i] = F[i] = (double)NAN;
     llm_unigram_train_loss(loss, &p, &words, count, F, ids, &arena);
     for (size_t k = 0; k < n; k++) CHECK_NEAR(loss[k + 1], want[k], 1e-5);
     for (size_t most = n; most > 0; most--) { /* one, two, ... pieces fewer; 8 characters stay */
@@ -161,7 +162,9 @@ TEST(unigram_train,
     CHECK(llm_unigram_seed_count(&words, spelt.data, spelt.size));
     const size_t vocab = theirs.text.count - 2; /* without <s> and </s> */
     CHECK(llm_unigram_train(&own, &words, vocab, 10000, &error));
-    double nats[2];
+    double nats[2], mass = 0.0; /* with psi the probabilities sum to less than 1 */
+    for (size_t id = 1; id < own.text.count; id++) mass += exp(llm_pieces_get(&own, id).score);
+    CHECK(mass > 0.5 && mass < 0.99);
     const double tokens[2] = {utrain_tokens(&own, &words, &nats[0]),
                               utrain_tokens(&theirs, &words, &nats[1])};
     for (size_t id = 1, size; id < own.text.count; id++) {
@@ -193,6 +196,33 @@ TEST(unigram_train, "no words, one letter, a text that spells <unk>: characters 
     llm_pieces_free(&p);
     CHECK(llm_unigram_train(&p, &words, 8, 1000, &error) && p.text.count == 8);
     CHECK(llm_vocab_table_find(&p.text, "<unk><unk>", 10) > 0); /* the best single piece */
+    llm_pieces_free(&p);
+    llm_bpe_train_words_free(&words);
+}
+
+TEST(unigram_train, "single characters stay; pieces longer than any word; one long word") {
+    llm_bpe_train_words words = llm_bpe_train_words_empty();
+    llm_pieces p = llm_pieces_empty();
+    llm_error error;
+    char text[64];
+    memset(text, 'a', sizeof text);
+    CHECK(llm_unigram_seed_count(&words, "ab", 2) && llm_unigram_seed_count(&words, "xy", 2));
+    CHECK(llm_pieces_put(&p, "<unk>", 5, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_put(&p, "a", 1, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "b", 1, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "xyxy", 4, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "ab", 2, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, text, 64, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_ready(&p, NULL));
+    CHECK(llm_unigram_train_prune(&p, &words, 0, &error));
+    CHECK(llm_vocab_table_find(&p.text, "a", 1) > 0 && llm_vocab_table_find(&p.text, "b", 1) > 0);
+    CHECK(llm_vocab_table_find(&p.text, "ab", 2) < 0);
+    llm_pieces_free(&p);
+    llm_bpe_train_words_free(&words);
+    words = llm_bpe_train_words_empty();
+    for (size_t i = 0; i < 64; i++) text[i] = (char)('a' + (int)(i * i % 7));
+    CHECK(llm_unigram_seed_count(&words, text, 64) && llm_unigram_seed_count(&words, "a", 1));
+    CHECK(llm_unigram_train(&p, &words, 9, 100, &error) && p.text.count <= 9);
     llm_pieces_free(&p);
     llm_bpe_train_words_free(&words);
 }

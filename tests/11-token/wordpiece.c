@@ -61,6 +61,7 @@ TEST(wordpiece, "ids are those of Hugging Face tokenizers and of transformers") 
 typedef struct {
     llm_wordpiece w;
     llm_wordpiece_linear l;
+    bool decoded; /* the answer is the text of the ids, 4096 bytes at most */
 } wordpiece_both;
 static size_t wordpiece_answer(uint32_t *out, const char *text, size_t size, const void *context) {
     const wordpiece_both *m = (const wordpiece_both *)context;
@@ -76,14 +77,27 @@ static size_t wordpiece_answer(uint32_t *out, const char *text, size_t size, con
         for (size_t i = 0; i < count; i++) out[n++] = (uint32_t)ids[i];
         free(ids);
     }
+    if (!m->decoded) return n;
+    llm_buffer text_again = {NULL, 0, 0};
+    int *all = (int *)malloc((n + 1) * sizeof *all);
+    CHECK(all);
+    for (size_t i = 0; i < n; i++) all[i] = (int)out[i];
+    CHECK(llm_wordpiece_decode(&text_again, &m->w, all, n));
+    n = text_again.size < 4096 ? text_again.size : 4096;
+    for (size_t i = 0; i < n; i++) out[i] = (unsigned char)text_again.data[i];
+    llm_buffer_free(&text_again);
+    free(all);
     return n;
 }
 
-TEST(wordpiece, "awkward strings in many scripts: Hugging Face's ids, from both forms") {
+TEST(wordpiece, "awkward strings in many scripts: Hugging Face's ids and texts") {
     wordpiece_both m;
     m.w = wordpiece_golden();
     CHECK(llm_wordpiece_linear_build(&m.l, &m.w));
+    m.decoded = false;
     tiny_hostile_check("hostile/words", TINY_HOSTILE_VALID, wordpiece_answer, &m);
+    m.decoded = true;
+    tiny_hostile_check("hostile/decoded", TINY_HOSTILE_VALID, wordpiece_answer, &m);
     llm_wordpiece_linear_free(&m.l);
     llm_wordpiece_free(&m.w);
 }

@@ -48,8 +48,10 @@ def main():
     save_text(g, "token", tokens)
     save_text(g, "word", sample, ids=sum(ids, []), count=[len(i) for i in ids])
     answer = lambda data: sum([t.encode(w).ids for w in data.decode().split(" ") if w], [])
-    g.save("hostile", **hostile.hashes(hostile.VALID, words=answer))
     decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    g.save("hostile", **hostile.hashes(
+        hostile.VALID, words=answer,
+        decoded=lambda data: decoder.decode([tokens[i] for i in answer(data)]).encode()[:4096]))
     lists = [[rng.randrange(4, len(tokens)) for _ in range(rng.randrange(1, 9))] for _ in range(40)]
     marks = [vocab[x] for x in [".", ",", "n't", "'s", "##", "the", "##s"]]
     lists += [[rng.choice(marks) for _ in range(6)] for _ in range(20)]

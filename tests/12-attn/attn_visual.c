@@ -14,6 +14,11 @@ TEST(attn_visual, "shares: 0 to 1 between low and high, both ways from 0 when lo
     const float w[8] = {-9, -2, -1, 0, 1, 4, 5, NAN};
     const float both[8] = {-1, -1, -0.5f, 0, 0.25f, 1, 1, 0};
     for (size_t i = 0; i < 8; i++) CHECK(llm_attn_visual_share(w[i], &c) == both[i]);
+    CHECK(llm_attn_visual_share(0.5f, &c) == 0.125f);
+    c.low = 0.5f, c.high = 1.0f;
+    CHECK(llm_attn_visual_share(0.25f, &c) == 0.0f && llm_attn_visual_share(0.75f, &c) == 0.5f);
+    c.low = 0.0f; /* nothing is orange */
+    CHECK(llm_attn_visual_share(-1.0f, &c) == 0.0f);
     unsigned char rgb[3];
     llm_attn_visual_colour(rgb, 0.0f);
     CHECK(rgb[0] == 255 && rgb[1] == 255 && rgb[2] == 255);
@@ -59,6 +64,21 @@ TEST(attn_visual, "characters, pixels and cells are these bytes") {
            "<path d='M0.0 0.0v20.0h30.0z' fill='#f2f2f2'/>\n"
            "<path d='M0.0 0.0h10.0v10.0h-10.0z' fill='#12508c' fill-opacity='1.00'/>\n"
            "<path d='M10.0 10.0h10.0v10.0h-10.0z' fill='#12508c' fill-opacity='0.75'/>\n");
+    const float faint[4] = {0.015f, 0.008f, 0.5f, 1}; /* drawn: 1.5% but not 0.8% */
+    c.lower = false;
+    EQUALS(llm_attn_visual_cells(&b, faint, 1, 2, 0.0, 0.0, 1.0, &c),
+           "<path d='M0.0 0.0h2.0v1.0h-2.0z' fill='#f2f2f2'/>\n"
+           "<path d='M0.0 0.0h1.0v1.0h-1.0z' fill='#12508c' fill-opacity='0.01'/>\n");
+    c.cell = 1;
+    const float four[4] = {0, 1, 0.5f, 0};
+    EQUALS(llm_attn_visual_ppm(&b, four, 2, 2, &c),
+           "P6\n2 2\n255\n\xff\xff\xff\x12\x50\x8c\x89\xa8\xc6\xff\xff\xff");
+    b.size = SIZE_MAX / 2; /* no memory for anything */
+    CHECK(!llm_attn_visual_terminal(&b, four, 2, 2, &c) &&
+          !llm_attn_visual_ppm(&b, four, 2, 2, &c));
+    CHECK(!llm_attn_visual_cells(&b, four, 2, 2, 0.0, 0.0, 1.0, &c));
+    CHECK(!llm_attn_visual_svg(&b, four, NULL, NULL, 2, 2, &c));
+    b.size = 0;
     c.cell = 0;
     CHECK_ASSERTS(llm_attn_visual_ppm(&b, a, 1, 1, &c));
     c.cell = 3;
@@ -68,7 +88,7 @@ TEST(attn_visual, "characters, pixels and cells are these bytes") {
 TEST(attn_visual, "a whole picture: names escaped and cut off, with and without") {
     llm_buffer b = {NULL, 0, 0};
     llm_attn_visual_config c = llm_attn_visual_defaults(false);
-    const char *const row[1] = {"<a>"}, *const column[2] = {"x", "abcdefghijklmnop"};
+    const char *const row[1] = {"<a>123456789bc"}, *const column[2] = {"x", "abcdefghijklmnop"};
     const float a[2] = {0, 1};
     c.cell = 10;
     EQUALS(llm_attn_visual_svg(&b, a, row, column, 1, 2, &c),
@@ -77,7 +97,7 @@ TEST(attn_visual, "a whole picture: names escaped and cut off, with and without"
            "<path d='M0 0h116v106H0z' fill='#fff'/>\n"
            "<path d='M92.0 92.0h20.0v10.0h-20.0z' fill='#f2f2f2'/>\n"
            "<path d='M102.0 92.0h10.0v10.0h-10.0z' fill='#12508c' fill-opacity='1.00'/>\n"
-           "<text x='88.0' y='101.0' text-anchor='end'>&#60;a&#62;</text>\n"
+           "<text x='88.0' y='101.0' text-anchor='end'>&#60;a&#62;123456789&#8230;</text>\n"
            "<text transform='translate(101.0 88.0) rotate(-90)'>x</text>\n"
            "<text transform='translate(111.0 88.0) rotate(-90)'>abcdefghijkl&#8230;</text>\n"
            "</svg>\n");
