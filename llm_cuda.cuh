@@ -10668,6 +10668,144 @@ static inline cudaError_t llm_cuda_pad_move(T *y, const T *x, const int *from, s
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @attention ------------------------------------------------ Additive attention
+ *
+ * A block a query does all three steps: warps take keys in turn, the lanes stand along the A hidden
+ * units and add v tanh(q + k); the scores wait in shared memory for the block's softmax; then the
+ * threads stand along the C columns of h and take the mean. Scores and weights go to memory once,
+ * as weights. Backward a block a query makes de and dq, a block a key makes dk, dh and its share of
+ * dv: who gathers owns what he writes. The tanh are computed again in both, rather than T S A of
+ * them kept.
+ *
+ * T S A tanh forwards, twice that backwards. Limit: the tanh, of which a multiprocessor does 16 a
+ * clock (tanhf is several instructions more), and h and k from L2, which every query reads.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     attn_score, softmax
+ * topics  -
+ */
+enum { LLM_CUDA_ATTENTION_THREADS = 128 };
+
+template <typename T>
+LLM_KERNEL void llm_attention_forward_kernel(T *c, float *a, const T *q, const T *k, const T *v,
+                                             const T *h, size_t length, size_t S, size_t A,
+                                             size_t C) {
+    LLM_DYNAMIC_SHARED(float, weight);
+    const size_t i = blockIdx.x, lane = threadIdx.x % 32;
+    float max = -INFINITY, sum = 0.0f;
+    for (size_t j = threadIdx.x / 32; j < length; j += LLM_CUDA_ATTENTION_THREADS / 32) {
+        float e = 0.0f;
+        for (size_t n = lane; n < A; n += 32)
+            e += llm_load(v, n) * tanhf(llm_load(q, i * A + n) + llm_load(k, j * A + n));
+        e = llm_warp_sum(e);
+        if (lane == 0) weight[j] = e;
+        max = fmaxf(max, e);
+    }
+    max = llm_block_max(max);
+    __syncthreads(); /* the scores are complete */
+    for (size_t j = threadIdx.x; j < length; j += LLM_CUDA_ATTENTION_THREADS) {
+        weight[j] = expf(weight[j] - max);
+        sum += weight[j];
+    }
+    sum = llm_block_sum(sum);
+    for (size_t j = threadIdx.x; j < S; j += LLM_CUDA_ATTENTION_THREADS) {
+        if (j < length) weight[j] /= sum;
+        llm_store(a, i * S + j, j < length ? weight[j] : 0.0f);
+    }
+    __syncthreads();
+    for (size_t n = threadIdx.x; n < C; n += LLM_CUDA_ATTENTION_THREADS) {
+        float mean = 0.0f;
+        for (size_t j = 0; j < length; j++) mean += weight[j] * llm_load(h, j * C + n);
+        llm_store(c, i * C + n, mean);
+    }
+}
+
+/* c (N,C), a (N,S) <- q (N,A), k (S,A), v (A), h (S,C), of which the first `length` exist: scores
+ * and read-out of llm_attention_forward. S floats of shared memory: 50000 at most. T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_attention_forward(T *c, float *a, const T *q, const T *k,
+                                                     const T *v, const T *h, size_t length,
+                                                     size_t N, size_t S, size_t A, size_t C,
+                                                     cudaStream_t stream) {
+    if (length > S || S > 50000) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_attention_forward_kernel<T>, (unsigned)N, LLM_CUDA_ATTENTION_THREADS,
+               (length ? length : 1) * sizeof(float), stream, c, a, q, k, v, h, length, S, A, C);
+    return cudaGetLastError();
+}
+
+/* A query: de_j = a_j dc.(h_j - c), and dq_n += v_n sum_j de_j (1 - t^2). */
+template <typename T>
+LLM_KERNEL void llm_attention_queries_kernel(T *dq, float *de, const T *dc, const T *c,
+                                             const float *a, const T *q, const T *k, const T *v,
+                                             const T *h, size_t length, size_t S, size_t A,
+                                             size_t C) {
+    const size_t i = blockIdx.x, lane = threadIdx.x % 32;
+    for (size_t j = threadIdx.x / 32; j < length; j += LLM_CUDA_ATTENTION_THREADS / 32) {
+        float along = 0.0f;
+        for (size_t n = lane; n < C; n += 32)
+            along += llm_load(dc, i * C + n) * (llm_load(h, j * C + n) - llm_load(c, i * C + n));
+        along = llm_warp_sum(along);
+        if (lane == 0) llm_store(de, i * S + j, llm_load(a, i * S + j) * along);
+    }
+    __syncthreads();
+    for (size_t n = threadIdx.x; n < A; n += LLM_CUDA_ATTENTION_THREADS) {
+        const float mine = llm_load(q, i * A + n);
+        float sum = 0.0f;
+        for (size_t j = 0; j < length; j++) {
+            const float t = tanhf(mine + llm_load(k, j * A + n));
+            sum += llm_load(de, i * S + j) * (1.0f - t * t);
+        }
+        llm_store(dq, i * A + n, llm_load(dq, i * A + n) + llm_load(v, n) * sum);
+    }
+}
+/* A key: dk_n += v_n sum_i de_i (1 - t^2), its share of dv_n = sum_i de_i t, dh += sum_i a_i dc_i. */
+template <typename T>
+LLM_KERNEL void llm_attention_keys_kernel(T *dk, float *dv_part, T *dh, const float *de,
+                                          const T *dc, const float *a, const T *q, const T *k,
+                                          const T *v, size_t N, size_t S, size_t A, size_t C) {
+    const size_t j = blockIdx.x;
+    for (size_t n = threadIdx.x; n < A; n += LLM_CUDA_ATTENTION_THREADS) {
+        const float mine = llm_load(k, j * A + n);
+        float inner = 0.0f, outer = 0.0f;
+        for (size_t i = 0; i < N; i++) {
+            const float t = tanhf(llm_load(q, i * A + n) + mine), g = llm_load(de, i * S + j);
+            inner += g * (1.0f - t * t);
+            outer += g * t;
+        }
+        llm_store(dk, j * A + n, llm_load(dk, j * A + n) + llm_load(v, n) * inner);
+        llm_store(dv_part, j * A + n, outer);
+    }
+    for (size_t n = threadIdx.x; n < C; n += LLM_CUDA_ATTENTION_THREADS) {
+        float sum = 0.0f;
+        for (size_t i = 0; i < N; i++) sum += llm_load(a, i * S + j) * llm_load(dc, i * C + n);
+        llm_store(dh, j * C + n, llm_load(dh, j * C + n) + sum);
+    }
+}
+
+/* dq (N,A), dk (S,A), dh (S,C) and dv (A) in float += <- dc (N,C) and forward's results and
+ * arguments: the backward passes of the read-out and of the score. scratch: S (N + A) floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_attention_backward(T *dq, T *dk, float *dv, T *dh, const T *dc, const T *c, const float *a,
+                            const T *q, const T *k, const T *v, const T *h, size_t length, size_t N,
+                            size_t S, size_t A, size_t C, float *scratch, cudaStream_t stream) {
+    if (length > S) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || length == 0) return cudaSuccess;
+    float *de = scratch, *dv_part = scratch + N * S;
+    LLM_LAUNCH(llm_attention_queries_kernel<T>, (unsigned)N, LLM_CUDA_ATTENTION_THREADS, 0, stream,
+               dq, de, dc, c, a, q, k, v, h, length, S, A, C);
+    cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_attention_keys_kernel<T>, (unsigned)length, LLM_CUDA_ATTENTION_THREADS, 0,
+               stream, dk, dv_part, dh, de, dc, a, q, k, v, N, S, A, C);
+    error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    return llm_cuda_column_sum(dv, dv_part, length, A, stream);
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  * The product of @dense with an epilogue that knows heads: bias, the split into q, k and v of
@@ -10820,6 +10958,428 @@ static inline cudaError_t llm_cuda_qkv_backward(T *dx, float *dw, float *db, T *
     if (error != cudaSuccess) return error;
     return llm_cuda_dense_backward(dx, dw, db, rows, x, w, c->B * c->T, c->C,
                                    (c->H + 2 * c->Hkv) * c->D, scratch, stream);
+}
+
+/* @attn_score ----------------------------------------------- Score functions
+ *
+ * Scores of all heads, s = gain q k^T with an optional soft cap, as the product of @dense with
+ * another end: what a tile of sums leaves through multiplies, caps and stores it. Apart, these
+ * would read and write all scores once more. Keys lie as weights do, so nothing is turned.
+ *
+ * A launch a head: for long texts each fills the card; many short ones are @flash's. Moves the
+ * scores once, 2 Tq Tk D operations a head. Limit: for D = 64 and bfloat16 writing the scores (64
+ * multiply-adds for 2 bytes), which is what @flash does away with.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, dense
+ * see     self_attn, flash
+ * topics  -
+ */
+
+/* What becomes of four sums: s <- cap tanh(gain x / cap), or gain x where cap is 0. */
+template <typename T> struct llm_cuda_attn_score_end {
+    T *s;
+    size_t columns;
+    float gain, cap;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&x)[4]) const {
+        float v[4];
+        LLM_UNROLL
+        for (int e = 0; e < 4; e++) {
+            v[e] = gain * x[e];
+            if (cap > 0.0f) v[e] = cap * tanhf(v[e] / cap);
+        }
+        T *to = s + row * columns + column;
+        if (wide) {
+            llm_store_vector(to, 0, v);
+            return;
+        }
+        for (size_t e = 0; e < 4 && column + e < columns; e++) llm_store(to, e, v[e]);
+    }
+};
+
+/* s (heads,Tq,Tk) <- q (heads,Tq,D), k (heads,Tk,D); cap 0 is none. As llm_attn_score_capped_forward
+ * for each head. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_attn_score_forward(T *s, const T *q, const T *k, float gain,
+                                                      float cap, size_t heads, size_t Tq, size_t Tk,
+                                                      size_t D, cudaStream_t stream) {
+    cudaError_t error = cudaSuccess;
+    if (Tq == 0 || Tk == 0) return error;
+    for (size_t h = 0; h < heads && error == cudaSuccess; h++) {
+        T *sh = s + h * Tq * Tk;
+        const bool wide = llm_aligned(sh, 16) && Tk % 4 == 0;
+        const llm_cuda_attn_score_end<T> end = {sh, Tk, gain, cap, wide};
+        error = llm_cuda_dense_product<false, false, T>::launch(end, q + h * Tq * D, k + h * Tk * D,
+                                                                Tq, Tk, D, 1, D, stream);
+    }
+    return error;
+}
+
+/* @masked_score --------------------------------------------- Masked scores and safe softmax
+ *
+ * The row kernel of @softmax with what attention puts in front of it: a mask and a bias that may be
+ * one for all texts, heads or queries, read where they stand and never made as large as the scores,
+ * and the row's lse for those who compute weights again. Rows to 1024 take a warp, longer ones a
+ * block; the pair (max, sum) is carried along, so memory is read once and the caches once.
+ *
+ * Backward, a row: sum_j p_ij dp_ij, then ds. Where a bias was shared its gradient is a sum over
+ * the rows that shared it: a second kernel takes a thread a key and goes down those rows, with the
+ * sums that the first one left, so that the order is fixed and nothing is added atomically.
+ *
+ * Moves 2 elements a score forwards, 4 backwards, the minimum, and a mask byte and a bias element
+ * where these are not shared; with dbias 2 more. Limit: memory bandwidth. A bias that all rows
+ * share has only Tk threads for its gradient.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     softmax, flash
+ * topics  -
+ */
+
+/* The first entry that row of the scores reads in an array of extents B, H, Tq: as
+ * llm_masked_score_at. */
+LLM_DEVICE size_t llm_cuda_masked_score_at(const llm_masked_score_shape &c, size_t row, size_t B,
+                                           size_t H, size_t Tq) {
+    const size_t i = row % c.Tq, h = row / c.Tq % c.H, b = row / c.Tq / c.H;
+    return (((B == 1 ? 0 : b) * H + (H == 1 ? 0 : h)) * Tq + (Tq == 1 ? 0 : i)) * c.Tk;
+}
+LLM_DEVICE const bool *llm_cuda_masked_score_may(const bool *allowed, size_t row,
+                                                 const llm_masked_score_shape &c) {
+    return allowed ? allowed + llm_cuda_masked_score_at(c, row, c.mask_B, c.mask_H, c.mask_Tq)
+                   : NULL;
+}
+/* v <- s + bias from column i of a row on; -inf where may is false, whatever stands there. */
+template <typename T, int V>
+LLM_DEVICE void llm_cuda_masked_score_load(float (&v)[V], const T *s, const bool *may, const T *add,
+                                           size_t i) {
+    float b[V];
+    llm_load_vector(v, s, i);
+    if (add) {
+        llm_load_vector(b, add, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += b[k];
+    }
+    LLM_UNROLL
+    for (int k = 0; may && k < V; k++) v[k] = may[i + k] ? v[k] : -INFINITY;
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_masked_score_forward_kernel(T *p, float *lse, const T *s, const bool *allowed,
+                                                const T *bias, llm_masked_score_shape c) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= c.B * c.H * c.Tq) return;
+    const size_t n = c.Tk, begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    const T *from = s + at.row * n;
+    const bool *may = llm_cuda_masked_score_may(allowed, at.row, c);
+    const T *add =
+        bias ? bias + llm_cuda_masked_score_at(c, at.row, c.bias_B, c.bias_H, c.bias_Tq) : NULL;
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    float v[V];
+    size_t i = begin;
+    for (; i < n; i += step) {
+        llm_cuda_masked_score_load(v, from, may, add, i);
+        llm_cuda_logsumexp_add(a, v, 1.0f);
+    }
+    a = llm_cuda_logsumexp_row<warp>(a, 1.0f);
+    if (lse && at.lane == 0) llm_store(lse, at.row, a.max + logf(a.sum));
+    const float gain = 1.0f / a.sum;
+    while (i > begin) {
+        i -= step;
+        llm_cuda_masked_score_load(v, from, may, add, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = v[k] == -INFINITY ? 0.0f : expf(v[k] - a.max) * gain;
+        llm_store_vector(p, at.row * n + i, v);
+    }
+}
+
+/* p (B,H,Tq,Tk), lse (B,H,Tq) or NULL <- s, allowed, bias: arguments as
+ * llm_masked_score_softmax_forward; T is float or llm_bf16. p may be s. */
+template <typename T>
+static inline cudaError_t llm_cuda_masked_score_softmax_forward(T *p, float *lse, const T *s,
+                                                                const bool *allowed, const T *bias,
+                                                                const llm_masked_score_shape *c,
+                                                                cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(p, n) && llm_aligned(s, n) && llm_aligned(bias, n);
+    const bool warp = n <= 1024;
+    const auto forward = wide   ? warp ? llm_masked_score_forward_kernel<T, V, true>
+                                       : llm_masked_score_forward_kernel<T, V, false>
+                           : warp ? llm_masked_score_forward_kernel<T, 1, true>
+                                : llm_masked_score_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(forward, llm_row_blocks(rows, warp), warp ? 128 : llm_row_threads(wide ? n / V : n),
+               0, stream, p, lse, s, allowed, bias, *c);
+    return cudaGetLastError();
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_masked_score_backward_kernel(T *ds, float *averages, const T *dp, const T *p,
+                                                 const bool *allowed, llm_masked_score_shape c) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= c.B * c.H * c.Tq) return;
+    const size_t n = c.Tk, first = at.row * n;
+    const size_t begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    const bool *may = llm_cuda_masked_score_may(allowed, at.row, c);
+    float p_v[V], dp_v[V], ds_v[V], average = 0.0f;
+    size_t i = begin;
+    for (; i < n; i += step) {
+        llm_load_vector(p_v, p, first + i);
+        llm_load_vector(dp_v, dp, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            average += may && !may[i + k] ? 0.0f : p_v[k] * dp_v[k]; /* dp may be NaN there */
+    }
+    average = llm_row_sum<warp>(average);
+    if (averages && at.lane == 0) llm_store(averages, at.row, average);
+    while (ds && i > begin) {
+        i -= step;
+        llm_load_vector(p_v, p, first + i);
+        llm_load_vector(dp_v, dp, first + i);
+        llm_load_vector(ds_v, ds, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            ds_v[k] += may && !may[i + k] ? 0.0f : p_v[k] * (dp_v[k] - average);
+        llm_store_vector(ds, first + i, ds_v);
+    }
+}
+/* A key of a row of dbias: the sum of ds over the rows of scores that read it. */
+template <typename T>
+LLM_KERNEL void llm_masked_score_bias_kernel(float *dbias, const float *averages, const T *dp,
+                                             const T *p, const bool *allowed,
+                                             llm_masked_score_shape c) {
+    const llm_place at = llm_my_place<1>(c.Tk);
+    if (at.column >= c.Tk) return;
+    const size_t i0 = at.row % c.bias_Tq, h0 = at.row / c.bias_Tq % c.bias_H;
+    const size_t b0 = at.row / c.bias_Tq / c.bias_H;
+    float sum = 0.0f;
+    for (size_t b = b0; b < (c.bias_B == 1 ? c.B : b0 + 1); b++)
+        for (size_t h = h0; h < (c.bias_H == 1 ? c.H : h0 + 1); h++)
+            for (size_t i = i0; i < (c.bias_Tq == 1 ? c.Tq : i0 + 1); i++) {
+                const size_t row = (b * c.H + h) * c.Tq + i, j = row * c.Tk + at.column;
+                const bool *may = llm_cuda_masked_score_may(allowed, row, c);
+                if (may && !may[at.column]) continue;
+                sum += llm_load(p, j) * (llm_load(dp, j) - llm_load(averages, row));
+            }
+    const size_t to = at.row * c.Tk + at.column;
+    llm_store(dbias, to, llm_load(dbias, to) + sum);
+}
+
+/* ds (B,H,Tq,Tk), dbias (its extents, float) += : arguments as llm_masked_score_softmax_backward;
+ * T is float or llm_bf16, ds or dbias may be NULL. averages: B H Tq floats of scratch, where dbias
+ * is asked for. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_masked_score_softmax_backward(T *ds, float *dbias, const T *dp, const T *p,
+                                       const bool *allowed, const llm_masked_score_shape *c,
+                                       float *averages, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
+    if (rows == 0 || n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(ds, n) && llm_aligned(dp, n) && llm_aligned(p, n);
+    const bool warp = n <= 1024;
+    const auto backward = wide   ? warp ? llm_masked_score_backward_kernel<T, V, true>
+                                        : llm_masked_score_backward_kernel<T, V, false>
+                            : warp ? llm_masked_score_backward_kernel<T, 1, true>
+                                 : llm_masked_score_backward_kernel<T, 1, false>;
+    LLM_LAUNCH(backward, llm_row_blocks(rows, warp), warp ? 128 : llm_row_threads(wide ? n / V : n),
+               0, stream, ds, dbias ? averages : NULL, dp, p, allowed, *c);
+    const cudaError_t error = cudaGetLastError();
+    if (!dbias || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_masked_score_bias_kernel<T>,
+               llm_place_blocks(c->bias_B * c->bias_H * c->bias_Tq, n, 1), 256, 0, stream, dbias,
+               averages, dp, p, allowed, *c);
+    return cudaGetLastError();
+}
+
+/* @attn_weights --------------------------------------------- Attention weights
+ *
+ * Softmax, sink and dropout in one reading of the scores: the row kernel of @softmax, the sink
+ * joined to the row's pair (max, sum) as one more entry, and the mask drawn from Philox where the
+ * weight is still in a register. Backward draws the same numbers: a mask is never stored. Rows to
+ * 1024 take a warp, longer ones a block.
+ *
+ * Moves 2 elements a score forwards (3 with dropout: the weights before and behind it), 4 backwards
+ * (p, dw, ds in; ds out), the minimum. delta, one number a row, saves backward's first look at dw
+ * and p. Limit: memory bandwidth; with dropout the ten rounds of Philox for four entries.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp, dropout
+ * see     masked_score, flash
+ * topics  -
+ */
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_attn_weights_forward_kernel(T *w, T *p, float *lse, const T *s,
+                                                const float *sink, llm_attn_weights_config c) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= c.B * c.H * c.Tq) return;
+    const size_t n = c.Tk, first = at.row * n;
+    const size_t begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    const float gain = 1.0f / c.temp;
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    float v[V], scale[V];
+    size_t i = begin;
+    for (; i < n; i += step) {
+        llm_load_vector(v, s, first + i);
+        llm_cuda_logsumexp_add(a, v, gain);
+    }
+    a = llm_cuda_logsumexp_row<warp>(a, gain);
+    const float top = a.max == -INFINITY ? 0.0f : a.max; /* of the scores, before temp */
+    llm_logsumexp_pair all = {gain * a.max, a.max == -INFINITY ? 0.0f : a.sum};
+    if (sink) {
+        const llm_logsumexp_pair rest = {llm_load(sink, at.row / c.Tq % c.H), 1.0f};
+        all = llm_cuda_logsumexp_merge(all, rest, 1.0f);
+    }
+    const float shift = all.max == -INFINITY ? 0.0f : all.max, below = gain * top - shift;
+    const float share = all.sum == 0.0f ? 0.0f : 1.0f / all.sum;
+    if (at.lane == 0) llm_store(lse, at.row, shift + logf(all.sum));
+    while (i > begin) {
+        i -= step;
+        llm_load_vector(v, s, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = share * expf(gain * (v[k] - top) + below);
+        llm_store_vector(p, first + i, v);
+        if (w == p) continue;
+        llm_cuda_dropout_scales(scale, c.dropout, c.seed, c.offset + first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = scale[k] * v[k];
+        llm_store_vector(w, first + i, v);
+    }
+}
+
+/* w, p (B,H,Tq,Tk), lse (B,H,Tq) <- s, sink: arguments as llm_attn_weights_forward; T is float or
+ * llm_bf16. w and p may be one array without dropout, and p may be s. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_attn_weights_forward(T *w, T *p, float *lse, const T *s, const float *sink,
+                              const llm_attn_weights_config *c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
+    if (!(c->temp > 0.0f) || (w == p && c->dropout > 0.0f))
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(w, n) && llm_aligned(p, n) && llm_aligned(s, n);
+    const bool warp = n <= 1024;
+    const auto forward = wide   ? warp ? llm_attn_weights_forward_kernel<T, V, true>
+                                       : llm_attn_weights_forward_kernel<T, V, false>
+                           : warp ? llm_attn_weights_forward_kernel<T, 1, true>
+                                : llm_attn_weights_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(forward, llm_row_blocks(rows, warp), warp ? 128 : llm_row_threads(wide ? n / V : n),
+               0, stream, w, p, lse, s, sink, *c);
+    return cudaGetLastError();
+}
+
+/* dp <- dw as dropout lets it through; what was dropped may be NaN. */
+template <typename T, int V>
+LLM_DEVICE void llm_cuda_attn_weights_load(float (&dp)[V], const T *dw,
+                                           const llm_attn_weights_config &c, size_t i) {
+    float scale[V];
+    llm_load_vector(dp, dw, i);
+    if (c.dropout == 0.0f) return;
+    llm_cuda_dropout_scales(scale, c.dropout, c.seed, c.offset + i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) dp[k] = scale[k] == 0.0f ? 0.0f : scale[k] * dp[k];
+}
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_attn_weights_backward_kernel(T *ds, float *averages, const T *dw, const T *p,
+                                                 const float *delta, llm_attn_weights_config c) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= c.B * c.H * c.Tq) return;
+    const size_t n = c.Tk, first = at.row * n;
+    const size_t begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    float p_v[V], dp_v[V], ds_v[V], average = 0.0f;
+    for (size_t i = begin; i < n && !delta; i += step) {
+        llm_load_vector(p_v, p, first + i);
+        llm_cuda_attn_weights_load(dp_v, dw, c, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) average += p_v[k] * dp_v[k];
+    }
+    average = delta ? llm_load(delta, at.row) : llm_row_sum<warp>(average);
+    if (averages && at.lane == 0) llm_store(averages, at.row, average);
+    for (size_t i = begin; i < n; i += step) {
+        llm_load_vector(p_v, p, first + i);
+        llm_cuda_attn_weights_load(dp_v, dw, c, first + i);
+        llm_load_vector(ds_v, ds, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) ds_v[k] += p_v[k] * (dp_v[k] - average) / c.temp;
+        llm_store_vector(ds, first + i, ds_v);
+    }
+}
+/* A block a head: dsink -= sum of e^(sink - lse) times the rows' averages. */
+LLM_KERNEL void llm_attn_weights_sink_kernel(float *dsink, const float *averages, const float *lse,
+                                             const float *sink, llm_attn_weights_config c) {
+    const size_t h = blockIdx.x;
+    const float mine = llm_load(sink, h);
+    float sum = 0.0f;
+    for (size_t bi = threadIdx.x; bi < c.B * c.Tq; bi += blockDim.x) {
+        const size_t row = (bi / c.Tq * c.H + h) * c.Tq + bi % c.Tq;
+        sum += expf(mine - llm_load(lse, row)) * llm_load(averages, row);
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) llm_store(dsink, h, llm_load(dsink, h) - sum);
+}
+
+/* ds (B,H,Tq,Tk), dsink (H) or NULL += <- dw, p, lse, sink, delta or NULL: arguments as
+ * llm_attn_weights_backward; T is float or llm_bf16. averages: B H Tq floats of scratch where dsink
+ * is asked for. */
+template <typename T>
+static inline cudaError_t llm_cuda_attn_weights_backward(T *ds, float *dsink, const T *dw,
+                                                         const T *p, const float *lse,
+                                                         const float *sink, const float *delta,
+                                                         const llm_attn_weights_config *c,
+                                                         float *averages, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
+    if (rows == 0 || n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(ds, n) && llm_aligned(dw, n) && llm_aligned(p, n);
+    const bool warp = n <= 1024;
+    const auto backward = wide   ? warp ? llm_attn_weights_backward_kernel<T, V, true>
+                                        : llm_attn_weights_backward_kernel<T, V, false>
+                            : warp ? llm_attn_weights_backward_kernel<T, 1, true>
+                                 : llm_attn_weights_backward_kernel<T, 1, false>;
+    LLM_LAUNCH(backward, llm_row_blocks(rows, warp), warp ? 128 : llm_row_threads(wide ? n / V : n),
+               0, stream, ds, dsink ? averages : NULL, dw, p, delta, *c);
+    const cudaError_t error = cudaGetLastError();
+    if (!dsink || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_attn_weights_sink_kernel, (unsigned)c->H, 256, 0, stream, dsink, averages, lse,
+               sink, *c);
+    return cudaGetLastError();
+}
+
+/* @self_attn ------------------------------------------------ Self-attention
+ *
+ * Attention in three steps, each a kernel that exists: scores (@attn_score), softmax of their rows
+ * in place (@softmax), weights times values (@dense's product, the values turned). It is what
+ * @flash is measured against: the table P of T T numbers a head goes to memory and back twice.
+ *
+ * Moves 4 T T elements a head for P and 4 T D for the rest; the minimum, without P, is 4 T D. For
+ * D = 64 and T = 1024 that is 17 times as much. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_memory, attn_score, softmax, dense
+ * see     flash, causal_attn
+ * topics  -
+ */
+/* o (heads,Tq,D), p (heads,Tq,Tk) <- q (heads,Tq,D), k, v (heads,Tk,D): softmax of q k^T / sqrt(D),
+ * times v, all positions seen. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_self_attn_forward(T *o, T *p, const T *q, const T *k, const T *v,
+                                                     size_t heads, size_t Tq, size_t Tk, size_t D,
+                                                     cudaStream_t stream) {
+    if (D == 0 || Tq == 0) return cudaSuccess;
+    cudaError_t error = llm_cuda_attn_score_forward(p, q, k, 1.0f / sqrtf((float)D), 0.0f, heads,
+                                                    Tq, Tk, D, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_softmax_forward(p, (const T *)p, heads * Tq, Tk, 1.0f, stream);
+    for (size_t h = 0; h < heads && error == cudaSuccess; h++) {
+        T *oh = o + h * Tq * D;
+        const bool wide = llm_aligned(oh, 16) && D % 4 == 0;
+        const llm_cuda_attn_score_end<T> end = {oh, D, 1.0f, 0.0f, wide};
+        error = llm_cuda_dense_product<false, true, T>::launch(
+            end, (const T *)(p + h * Tq * Tk), v + h * Tk * D, Tq, D, Tk, 1, Tk, stream);
+    }
+    return error;
 }
 
 /* @causal_attn ---------------------------------------------- Causal self-attention
