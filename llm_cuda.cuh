@@ -10761,7 +10761,8 @@ LLM_KERNEL void llm_attention_queries_kernel(T *dq, float *de, const T *dc, cons
         llm_store(dq, i * A + n, llm_load(dq, i * A + n) + llm_load(v, n) * sum);
     }
 }
-/* A key: dk_n += v_n sum_i de_i (1 - t^2), its share of dv_n = sum_i de_i t, dh += sum_i a_i dc_i. */
+/* A key: dk_n += v_n sum_i de_i (1 - t^2), its share of dv_n = sum_i de_i t, dh += sum_i a_i
+ * dc_i. */
 template <typename T>
 LLM_KERNEL void llm_attention_keys_kernel(T *dk, float *dv_part, T *dh, const float *de,
                                           const T *dc, const float *a, const T *q, const T *k,
@@ -10998,8 +10999,8 @@ template <typename T> struct llm_cuda_attn_score_end {
     }
 };
 
-/* s (heads,Tq,Tk) <- q (heads,Tq,D), k (heads,Tk,D); cap 0 is none. As llm_attn_score_capped_forward
- * for each head. T is float or llm_bf16. */
+/* s (heads,Tq,Tk) <- q (heads,Tq,D), k (heads,Tk,D); cap 0 is none. As
+ * llm_attn_score_capped_forward for each head. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t llm_cuda_attn_score_forward(T *s, const T *q, const T *k, float gain,
                                                       float cap, size_t heads, size_t Tq, size_t Tk,

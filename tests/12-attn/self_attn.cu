@@ -24,7 +24,8 @@ static void check_self_attn(size_t heads, size_t Tq, size_t Tk, size_t D, float 
         llm_softmax_forward(ph, ph, Tq, Tk, 1.0f);
         llm_gemm(o + h * Tq * D, ph, false, v + h * Tk * D, false, Tq, D, Tk);
     }
-    /* bfloat16 stores scores of up to 4, then weights: two roundings before the mean of the values */
+    /* bfloat16 stores scores of up to 4, then weights: two roundings before the mean of the
+     * values */
     const float tol = sizeof(T) == 4 ? 1e-5f * size : 0.03f;
     CHECK_STORED(T, from_device_as(got_p, d_p, np), p, np, tol);
     CHECK_STORED(T, from_device_as(got, d_o, nq), o, nq, tol);
