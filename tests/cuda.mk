@@ -12,14 +12,18 @@ cuda-emulate-asan:  ## the same under AddressSanitizer and UBSan
 cuda-emulate-tsan:  ## the same under ThreadSanitizer: data races
 	@$(MAKE) --no-print-directory test NVCC= SAN=thread
 
-# The chapter files that make test compiles, for both architectures, with what ptxas says about them.
-cuda-compile: $(cudadirs:%=build/cuda/%.ptxas)  ## registers, spills and shared memory of each kernel (nvcc)
+# The files that make test compiles, of a TOPIC or of whole chapters, for both architectures, with what
+# ptxas says about them.
+ptxas = $(if $(TOPIC),$(found:tests/%.cu=build/cuda/%.topic),$(cudadirs:%=build/cuda/%.ptxas))
+ptxas_of = mkdir -p $(@D); $(if $(call have,$(NVCC)),$(NVCC) -std=c++17 -gencode arch=compute_80$(comma)code=sm_80 \
+    -gencode arch=compute_90$(comma)code=sm_90 -Werror all-warnings -I. -Xptxas -v -c $(1) -o $@.o 2> $@ || \
+    { cat $@; rm -f $@; exit 1; },touch $@)
+cuda-compile: $(ptxas)  ## registers, spills and shared memory of each kernel (nvcc)
 	@$(if $(call have,$(NVCC)),cat $^ /dev/null | $(PYTHON) tests/tools/ptxas.py,echo "skipped: nvcc is missing")
 build/cuda/%.ptxas: build/nvcc/%/all
-	@mkdir -p $(@D)
-	@$(if $(call have,$(NVCC)),$(NVCC) -std=c++17 -gencode arch=compute_80$(comma)code=sm_80 \
-	    -gencode arch=compute_90$(comma)code=sm_90 -Werror all-warnings -I. -Xptxas -v -c build/nvcc/$*/all.cu \
-	    -o build/cuda/$*.o 2> $@ || { cat $@; rm -f $@; exit 1; },touch $@)
+	@$(call ptxas_of,build/nvcc/$*/all.cu)
+build/cuda/%.topic: tests/%.cu llm.h llm_cuda.cuh $(common)
+	@$(call ptxas_of,$<)
 
 cuda-test: $(cudadirs:%=build/cuda/%)  ## run the kernels' tests on a GPU
 	@if [ -z "$(gpu)" ]; then echo "skipped: kernels on a GPU (there is none)"; exit; fi; \

@@ -13,10 +13,10 @@ ATTRIBUTE = re.compile(r"\b(?:__attribute__|__launch_bounds__|alignas|LLM_[A-Z_]
 class Section:
     """A banner and what stands below it, up to the next banner."""
 
-    def __init__(self, match, end, text, chapter):
+    def __init__(self, match, end, text, chapter, line):
         self.slug, self.title, self.chapter = match[1], match[3], chapter
         self.start, self.end, self.text = match.start(), end, text[match.start():end]
-        self.line = text.count("\n", 0, self.start) + 1
+        self.line = line
         self.title_column = match.start(3) - match.start() + 1
 
     def banner(self):
@@ -42,14 +42,15 @@ def ascii_title(title):
 
 def sections(text, chapters=False):
     """All sections in order, or all chapters. The base is chapter 00-base; the licence is no section."""
-    found, chapter = [], None
+    found, chapter, line, at = [], None, 1, 0
     marks = list(BANNER.finditer(text))
     for mark, after in zip(marks, marks[1:] + [None]):
         end = after.start() if after else text.rindex("#endif")
+        line, at = line + text.count("\n", at, mark.start()), mark.start()
         if mark[2][0] == "=":
             chapter = mark[1]
         if (mark[2][0] == "=") == chapters and (not chapters or re.match(r"\d\d-", mark[1])):
-            found.append(Section(mark, end, text, chapter))
+            found.append(Section(mark, end, text, chapter, line))
     return found
 
 
