@@ -32349,7 +32349,6 @@ LLM_API void llm_luong_global_backward(float *ds, float *dh, const llm_luong_par
 LLM_API void llm_luong_local_window(size_t *first, size_t *end, size_t center, size_t R, size_t S) {
     *first = center > R ? center - R : 0;
     *end = center + R + 1 < S ? center + R + 1 : S;
-    if (*first > *end) *first = *end;
 }
 
 /* Additions and multiplications of a row's dot scores and mean over so many keys of C numbers. */
@@ -36265,10 +36264,7 @@ typedef struct {
 /* Causal, no cap, 1/sqrt(D). */
 LLM_API llm_sliding_window_config llm_sliding_window_defaults(size_t B, size_t H, size_t Hkv,
                                                               size_t T, size_t D, size_t W) {
-    llm_sliding_window_config c;
-    c.B = B, c.H = H, c.Hkv = Hkv, c.T = T, c.D = D, c.W = W;
-    c.both = false;
-    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
+    const llm_sliding_window_config c = {B, H, Hkv, T, D, W, false, 1.0f / sqrtf((float)D), 0.0f};
     return c;
 }
 
@@ -37038,12 +37034,8 @@ typedef struct {
 /* Causal, nothing else. start (B+1) of queries and keys alike. */
 LLM_API llm_flash23_config llm_flash23_defaults(const size_t *start, size_t B, size_t H, size_t Hkv,
                                                 size_t D) {
-    llm_flash23_config c;
-    c.B = B, c.H = H, c.Hkv = Hkv, c.D = D;
-    c.start_q = c.start_k = start;
-    c.left = SIZE_MAX, c.right = 0;
-    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
-    c.slope = NULL;
+    const llm_flash23_config c = {
+        B, H, Hkv, D, start, start, SIZE_MAX, 0, 1.0f / sqrtf((float)D), 0.0f, NULL};
     return c;
 }
 
@@ -37054,7 +37046,6 @@ LLM_API void llm_flash23_range(size_t *first, size_t *end, size_t i, size_t Tq, 
     *first = c->left < at && at - c->left > Tq ? at - c->left - Tq : 0;
     *end = c->right >= Tq + Tk ? Tk : at + c->right + 1 > Tq ? at + c->right + 1 - Tq : 0;
     if (*end > Tk) *end = Tk;
-    if (*first > *end) *first = *end;
 }
 
 /* A pair of tiles of one head: R queries from i on, N keys from j on, of one text. Row r sees the
@@ -37093,20 +37084,13 @@ LLM_API bool llm_flash23_scores(float *s, llm_flash23_tile *t, const llm_flash23
     return some;
 }
 
-/* y_r += sum_n w_rn x_n over what row r sees; and y_n += sum_r w_rn x_r. Strides ys, xs. */
+/* y_r += sum_n w_rn x_n over what row r sees; ys, xs numbers between rows. */
 LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float *x, size_t xs,
                                 const llm_flash23_tile *t, size_t D) {
     if (t->whole) llm_causal_attn_gather(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
     for (size_t r = 0; r < t->R && !t->whole; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++)
             for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * t->N + n] * x[n * xs + d];
-}
-LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
-                                 const llm_flash23_tile *t, size_t D) {
-    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
-    for (size_t r = 0; r < t->R && !t->whole; r++)
-        for (size_t n = t->first[r]; n < t->end[r]; n++)
-            for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
 }
 
 /* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D). A query that sees nothing: 0 and -inf. */
@@ -37179,6 +37163,15 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
  * see     @flash (the same with the loops the other way)
  * topics  -
  */
+
+/* y_n += sum_r w_rn x_r over the rows r that see key n. */
+LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                 const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
+}
 
 /* s (R,N), of llm_flash23_scores, becomes P, and ds (R,N) the gradient of Q K^T: ds on entry is
  * dO V^T, along (R) the row sums. */
@@ -37357,12 +37350,11 @@ typedef struct {
 LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
                                                                             size_t Mk, size_t H,
                                                                             size_t K) {
-    llm_memory_efficient_attn_config c;
-    memset(&c, 0, sizeof c);
-    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
-    c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
-    c.bias_B = c.bias_H = 1;
-    c.scale = 1.0f / sqrtf((float)K);
+    const size_t chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    const llm_memory_efficient_attn_config c = {
+        B,    M,    Mk, H,    K, chunk, LLM_MEMORY_EFFICIENT_ATTN_ALL,
+        NULL, NULL, 0,  NULL, 1, 1,     1.0f / sqrtf((float)K),
+        0.0f, 0,    0};
     return c;
 }
 

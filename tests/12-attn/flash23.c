@@ -96,6 +96,28 @@ TEST(flash23, "around the edges of tiles: @gqa text by text, and @sliding_window
     llm_arena_destroy(&arena);
 }
 
+TEST(flash23, "fewer queries than keys, over several tiles: @gqa with its last queries") {
+    const size_t T = 130, S = 165, H = 2, D = 4, start_q[2] = {0, T}, start_k[2] = {0, S};
+    llm_rng rng = llm_rng_seed(6);
+    float *q = tiny_flash23_normal(T * H * D, &rng), *k = tiny_flash23_normal(S * H * D, &rng);
+    float *v = tiny_flash23_normal(S * H * D, &rng), *out = floats(T * H * D), *lse = floats(T * H);
+    float *qt = floats(T * H * D), *kt = floats(S * H * D), *vt = floats(S * H * D);
+    float *want = floats(T * H * D), *want_lse = floats(T * H), *got = floats(T * H * D);
+    llm_flash23_config c = llm_flash23_defaults(start_q, 1, H, H, D);
+    llm_gqa_config g = llm_gqa_defaults(1, H, H, T, D);
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 1 << 18));
+    c.start_k = start_k, g.S = S;
+    tiny_flash23_turn(qt, q, T, H, D);
+    tiny_flash23_turn(kt, k, S, H, D);
+    tiny_flash23_turn(vt, v, S, H, D);
+    llm_flash23_forward(out, lse, q, k, v, &c);
+    llm_gqa_forward(want, want_lse, qt, kt, vt, &g, &arena);
+    tiny_flash23_turn(got, out, T, H, D);
+    CHECK_ALL_NEAR(got, want, T * H * D, 3e-6f);
+    llm_arena_destroy(&arena);
+}
+
 TEST(flash23, "what is not seen is not read, other texts above all; scores of 1e4 do no harm") {
     const size_t H = 1, D = 2, T = 70, start[3] = {0, T, 2 * T};
     llm_rng rng = llm_rng_seed(2);

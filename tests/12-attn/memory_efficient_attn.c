@@ -69,6 +69,31 @@ TEST(memory_efficient_attn, "every mask and bias equals torch, gradients too, wh
     }
 }
 
+TEST(memory_efficient_attn, "texts of any lengths: the range of each query is the rule") {
+    static const size_t start_q[] = {0, 3, 5, 7, 7, 8}, start_k[] = {0, 1, 4, 4, 6, 9};
+    llm_memory_efficient_attn_config c = llm_memory_efficient_attn_defaults(1, 8, 9, 1, 1);
+    CHECK(c.blocks == 0 && c.seed == 0 && c.offset == 0);
+    c.start_q = start_q, c.start_k = start_k, c.blocks = 5;
+    for (int causal = 0; causal < 2; causal++) {
+        c.mask =
+            causal ? LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL : LLM_MEMORY_EFFICIENT_ATTN_BLOCKS;
+        for (size_t n = 0; n < 5; n++)
+            for (size_t i = start_q[n]; i < start_q[n + 1]; i++) {
+                size_t first, end;
+                llm_memory_efficient_attn_range(&first, &end, i, &c);
+                for (size_t j = 0; j < 9; j++) {
+                    const bool own = j >= start_k[n] && j < start_k[n + 1];
+                    const bool past = own && j - start_k[n] <= i - start_q[n];
+                    CHECK((j >= first && j < end) == (causal ? past : own));
+                }
+            }
+    }
+    static const size_t falling[] = {0, 3, 2, 4, 6, 9};
+    size_t first, end;
+    c.start_k = falling;
+    CHECK_ASSERTS(llm_memory_efficient_attn_range(&first, &end, 3, &c));
+}
+
 TEST(memory_efficient_attn,
      "dropout is that of the weights: the layer equals itself on kept pairs") {
     enum { B = 2, M = 5, H = 2, K = 3, CHUNK = 2 };
