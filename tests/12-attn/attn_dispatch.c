@@ -14,7 +14,7 @@ static llm_attn_dispatch_form chosen(const llm_memory_efficient_attn_config *c, 
 }
 
 TEST(attn_dispatch, "takes the fastest form that can do it, and says why not a faster one") {
-    static const size_t equal[] = {0, 2, 5}, other[] = {0, 3, 5};
+    static const size_t equal[] = {0, 2, 5}, other[] = {0, 1, 4};
     llm_memory_efficient_attn_config c = llm_memory_efficient_attn_defaults(1, 1, 5, 1, 2);
     CHECK(chosen(&c, "") == LLM_ATTN_DISPATCH_SPLIT);
     c.mask = LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT;

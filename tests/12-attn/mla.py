@@ -11,7 +11,7 @@ torch.set_default_dtype(torch.float64)
 NAMES = dict(dq="q_a_proj", q_norm="q_a_layernorm", uq="q_b_proj", dkv="kv_a_proj_with_mqa", kv_norm="kv_a_layernorm",
              ukv="kv_b_proj", out="o_proj")
 
-for B, T, C, H, Rq, R, Dn, Dr, Dv in [(1, 1, 2, 1, 1, 1, 1, 2, 1), (2, 5, 6, 2, 4, 3, 3, 2, 5), (1, 7, 5, 3, 0, 4, 2, 4, 1)]:
+for B, T, C, H, Rq, R, Dn, Dr, Dv in [(1, 3, 2, 1, 1, 1, 1, 2, 1), (2, 5, 6, 2, 4, 3, 3, 2, 5), (1, 7, 5, 3, 0, 4, 2, 4, 1)]:
     config = DeepseekV3Config(hidden_size=C, num_attention_heads=H, num_key_value_heads=H, q_lora_rank=Rq or None,
                               kv_lora_rank=R, qk_nope_head_dim=Dn, qk_rope_head_dim=Dr, v_head_dim=Dv, rms_norm_eps=1e-6,
                               attention_bias=False, max_position_embeddings=64)

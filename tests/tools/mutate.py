@@ -41,7 +41,8 @@ def statements(code):
     at = 0
     for line in code.splitlines(keepends=True):
         start, end, guarded = at + len(line) - len(line.lstrip()), at + len(line.rstrip()), False
-        begins = code[:start].rstrip()[-1:] in (";", "{", "}", ")", ":")
+        before = code[:start].rstrip()
+        begins = before[-1:] in (";", "{", "}", ")", ":") and not before.endswith("= {")
         at += len(line)
         while (m := re.compile(r"(?:\} )?(?:else )?(?:if|for|while) (?=\()").match(code, start)):
             try:
