@@ -32349,6 +32349,7 @@ LLM_API void llm_luong_global_backward(float *ds, float *dh, const llm_luong_par
 LLM_API void llm_luong_local_window(size_t *first, size_t *end, size_t center, size_t R, size_t S) {
     *first = center > R ? center - R : 0;
     *end = center + R + 1 < S ? center + R + 1 : S;
+    if (*first > *end) *first = *end;
 }
 
 /* Additions and multiplications of a row's dot scores and mean over so many keys of C numbers. */

@@ -13,6 +13,8 @@ static void *spm_realloc(void *p, size_t size) {
 
 #include "../../llm.h"
 
+#include "../tiny_spm.h"
+
 static unsigned char *spm_bytes(size_t *size, const char *name) {
     *size = (size_t)*golden("%s/size", name);
     const float *pair = golden("%s/data", name);
@@ -20,27 +22,6 @@ static unsigned char *spm_bytes(size_t *size, const char *name) {
     for (size_t i = 0; i < *size; i++)
         data[i] = (unsigned char)((unsigned)pair[i / 2] >> (i % 2 ? 0 : 8));
     return data;
-}
-
-static size_t spm_ids(uint32_t *out, const char *text, size_t size, const void *context) {
-    int *ids;
-    size_t count;
-    CHECK(llm_spm_encode((const llm_spm *)context, &ids, &count, text, size, NULL));
-    for (size_t i = 0; i < count; i++) out[i] = (uint32_t)ids[i];
-    free(ids);
-    return count;
-}
-static size_t spm_back(uint32_t *out, const char *text, size_t size, const void *context) {
-    int *ids;
-    size_t count;
-    llm_buffer back = {NULL, 0, 0};
-    CHECK(llm_spm_encode((const llm_spm *)context, &ids, &count, text, size, NULL));
-    CHECK(llm_spm_decode((const llm_spm *)context, &back, ids, count, NULL));
-    for (size_t i = 0; i < back.size; i++) out[i] = (unsigned char)back.data[i];
-    const size_t n = back.size;
-    free(ids);
-    llm_buffer_free(&back);
-    return n;
 }
 
 TEST(spm, "a trained model of Llama's kind: pieces, kinds, scores, ids and decoded text") {
@@ -57,8 +38,8 @@ TEST(spm, "a trained model of Llama's kind: pieces, kinds, scores, ids and decod
     }
     CHECK(s.bos == (int)special[0] && s.eos == (int)special[1] && s.pad == (int)special[2]);
     CHECK(s.prefix && !s.squeeze && !s.suffix && s.rules.size == 0);
-    tiny_hostile_check("llama/ids", TINY_HOSTILE_VALID, spm_ids, &s);
-    tiny_hostile_check("llama/back", TINY_HOSTILE_VALID, spm_back, &s);
+    tiny_hostile_check("llama/ids", TINY_HOSTILE_VALID, tiny_spm_ids, &s);
+    tiny_hostile_check("llama/back", TINY_HOSTILE_VALID, tiny_spm_back, &s);
     llm_spm_free(&s);
     CHECK(!s.rules.data && s.pieces.text.count == 0);
 }

@@ -13,36 +13,15 @@ static void *spm_realloc(void *p, size_t size) {
 
 #include "../../llm.h"
 
-static size_t spm_numbers(uint32_t *out, const llm_buffer *b) {
-    for (size_t i = 0; i < b->size; i++) out[i] = (unsigned char)b->data[i];
-    return b->size;
-}
-static size_t spm_ids(uint32_t *out, const char *text, size_t size, const void *context) {
-    int *ids;
-    size_t count;
-    CHECK(llm_spm_encode((const llm_spm *)context, &ids, &count, text, size, NULL));
-    for (size_t i = 0; i < count; i++) out[i] = (uint32_t)ids[i];
-    free(ids);
-    return count;
-}
-static size_t spm_back(uint32_t *out, const char *text, size_t size, const void *context) {
-    int *ids;
-    size_t count;
-    llm_buffer back = {NULL, 0, 0};
-    CHECK(llm_spm_encode((const llm_spm *)context, &ids, &count, text, size, NULL));
-    CHECK(llm_spm_decode((const llm_spm *)context, &back, ids, count, NULL));
-    const size_t n = spm_numbers(out, &back);
-    free(ids);
-    llm_buffer_free(&back);
-    return n;
-}
+#include "../tiny_spm.h"
+
 static size_t spm_line(uint32_t *out, const char *text, size_t size, const void *context) {
     llm_buffer line = {NULL, 0, 0};
     CHECK(llm_buffer_print(&line, "\xE2\x96\x81")); /* what is there already stays */
     CHECK(llm_spm_normalize(&line, (const llm_spm *)context, text, size));
     CHECK(line.size >= 3 && memcmp(line.data, "\xE2\x96\x81", 3) == 0);
     line.data += 3, line.size -= 3;
-    const size_t n = spm_numbers(out, &line);
+    const size_t n = tiny_spm_numbers(out, &line);
     line.data -= 3;
     llm_buffer_free(&line);
     return n;
@@ -70,9 +49,9 @@ TEST(spm_text, "lines, ids and decoded text are those of SentencePiece, under al
         snprintf(array, sizeof array, "%s/line", name[k]);
         tiny_hostile_check(array, groups, spm_line, &s);
         snprintf(array, sizeof array, "%s/ids", name[k]);
-        tiny_hostile_check(array, groups, spm_ids, &s);
+        tiny_hostile_check(array, groups, tiny_spm_ids, &s);
         snprintf(array, sizeof array, "%s/back", name[k]);
-        if (k < 3) tiny_hostile_check(array, groups, spm_back, &s);
+        if (k < 3) tiny_hostile_check(array, groups, tiny_spm_back, &s);
         llm_spm_free(&s);
     }
 }
