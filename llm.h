@@ -38997,6 +38997,772 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     return ok;
 }
 
+/* @safetensors_shards -------------------------------------- Weight files: a model in several files
+ *
+ *     model.safetensors.index.json = {"weight_map": {"wte": "model-1.safetensors", ...}, ...}
+ *
+ * A release of more than a few gigabytes is cut into files, and an index says which tensor stands
+ * where. A directory is opened here whichever way it is: model.safetensors if there is one, else
+ * the index and all files that it names. It must be right: each tensor listed stands in the file it
+ * is listed for, and no file holds one that is not. File names must be plain names: an index is a
+ * download too, and "../" would leave the directory.
+ *
+ * source  transformers 4.57, modeling_utils.py (load_sharded_checkpoint), utils/hub.py
+ * needs   error buffer file json safetensors
+ * see     @open_weights
+ * topics  -
+ */
+typedef struct {
+    llm_safetensors tensors;
+    const char *name;
+} llm_safetensors_shards_file;
+
+typedef struct {
+    llm_buffer shard; /* of llm_safetensors_shards_file */
+    size_t count;
+    llm_json index; /* of several files */
+} llm_safetensors_shards;
+
+/* File i < count. */
+LLM_API llm_safetensors_shards_file *llm_safetensors_shards_at(const llm_safetensors_shards *s,
+                                                               size_t i) {
+    return (llm_safetensors_shards_file *)(void *)s->shard.data + i;
+}
+
+/* Frees what llm_safetensors_shards_open has taken. */
+LLM_API void llm_safetensors_shards_close(llm_safetensors_shards *s) {
+    while (s->count > 0) llm_safetensors_close(&llm_safetensors_shards_at(s, --s->count)->tensors);
+    llm_buffer_free(&s->shard);
+    llm_json_free(&s->index);
+}
+
+/* The tensor of that name, or NULL. */
+LLM_API const llm_safetensors_tensor *llm_safetensors_shards_find(const llm_safetensors_shards *s,
+                                                                  const char *name) {
+    const llm_safetensors_tensor *t = NULL;
+    for (size_t i = 0; i < s->count && !t; i++)
+        t = llm_safetensors_find(&llm_safetensors_shards_at(s, i)->tensors, name);
+    return t;
+}
+
+/* Opens dir/name, a file of one tensor or more, and appends it. */
+LLM_API bool llm_safetensors_shards_add(llm_safetensors_shards *s, const char *dir,
+                                        const char *name, llm_error *error) {
+    llm_safetensors_shards_file one;
+    llm_buffer path = {NULL, 0, 0};
+    one.name = name;
+    bool ok = llm_buffer_print(&path, "%s/%s", dir, name) || llm_fail(error, "out of memory");
+    ok = ok && llm_safetensors_open(&one.tensors, path.data, error);
+    if (ok && !llm_buffer_put(&s->shard, &one, sizeof one)) {
+        llm_safetensors_close(&one.tensors);
+        ok = llm_fail(error, "out of memory");
+    }
+    s->count += ok;
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* The files that the index names, each once, and whether it is right about them. */
+LLM_API bool llm_safetensors_shards_index(llm_safetensors_shards *s, const char *dir,
+                                          llm_error *error) {
+    const llm_json *const j = &s->index;
+    const llm_json_node *map = llm_json_get(j, j->node, "weight_map");
+    if (!map || map->kind != LLM_JSON_OBJECT || map->count == 0)
+        return llm_fail(error, "%s: the index has no weight_map of tensors", dir);
+    size_t listed = 0, held = 0, i;
+    for (const llm_json_node *v = llm_json_first(j, map); v; v = llm_json_next(j, v), listed++) {
+        if (v->kind != LLM_JSON_STRING || v->text_size == 0 || strlen(v->text) != v->text_size ||
+            v->text[0] == '.' || strpbrk(v->text, "/\\:"))
+            return llm_fail(error, "%s: the index wants %s in what is no plain name of a file", dir,
+                            v->key);
+        for (i = 0; i < s->count; i++)
+            if (strcmp(llm_safetensors_shards_at(s, i)->name, v->text) == 0) break;
+        if (i == s->count && !llm_safetensors_shards_add(s, dir, v->text, error)) return false;
+        if (!llm_safetensors_find(&llm_safetensors_shards_at(s, i)->tensors, v->key))
+            return llm_fail(error, "%s: %s holds no tensor %s, which the index has there", dir,
+                            v->text, v->key);
+    }
+    for (i = 0; i < s->count; i++) held += llm_safetensors_shards_at(s, i)->tensors.count;
+    return held == listed ||
+           llm_fail(error, "%s: the files hold %zu tensors, the index %zu", dir, held, listed);
+}
+
+/* The weights in directory dir. False, and nothing to close, where a file is missing or wrong. */
+LLM_API bool llm_safetensors_shards_open(llm_safetensors_shards *s, const char *dir,
+                                         llm_error *error) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    memset(s, 0, sizeof *s);
+    if (!llm_buffer_print(&path, "%s/model.safetensors.index.json", dir))
+        return llm_fail(error, "out of memory");
+    const bool several = llm_file_read(&file, path.data, NULL);
+    llm_buffer_free(&path);
+    bool ok;
+    if (several) {
+        ok = llm_json_parse(&s->index, (const char *)file.data, file.size, error) &&
+             llm_safetensors_shards_index(s, dir, error);
+        llm_file_free(&file);
+    } else {
+        ok = llm_safetensors_shards_add(s, dir, "model.safetensors", error);
+    }
+    if (!ok) llm_safetensors_shards_close(s);
+    return ok;
+}
+
+/* @gguf_blocks --------------------------------------------- Weight files: blocks of small integers
+ *
+ *     w_i = d q_i - m                          32 weights, one scale d; forms _1 have a minimum m
+ *     w_i = (d s_g) q_i - (e m_g)              256 weights in groups g of 32 or 16 (forms K)
+ *
+ * What llama.cpp calls Q4_0 or Q6_K is a layout: so many bits a weight, and how the scales stand
+ * beside them. Weights of one row are of similar size, so one scale for 32 of them wastes little,
+ * and 4 bits with a half-precision scale come to 4.5 a weight. The K forms make the scales
+ * themselves small integers: 6 bits for each group, one pair of halves for eight groups. What is
+ * easily got wrong is the order: the low four bits of the bytes hold the first half of a group (or
+ * the first of two groups), not every other weight, and of the 6-bit scales four stand whole and
+ * four in pieces.
+ *
+ * source  Gerganov, Kawrakow and others, ggml: ggml-common.h, ggml-quants.c (dequantize_row_*)
+ * needs   safetensors_dtype
+ * see     @gguf
+ * topics  -
+ */
+typedef enum { /* as numbered in the files */
+               LLM_GGUF_BLOCKS_F32 = 0,
+               LLM_GGUF_BLOCKS_F16 = 1,
+               LLM_GGUF_BLOCKS_Q4_0 = 2,
+               LLM_GGUF_BLOCKS_Q4_1 = 3,
+               LLM_GGUF_BLOCKS_Q5_0 = 6,
+               LLM_GGUF_BLOCKS_Q5_1 = 7,
+               LLM_GGUF_BLOCKS_Q8_0 = 8,
+               LLM_GGUF_BLOCKS_Q4_K = 12,
+               LLM_GGUF_BLOCKS_Q5_K = 13,
+               LLM_GGUF_BLOCKS_Q6_K = 14,
+               LLM_GGUF_BLOCKS_I8 = 24,
+               LLM_GGUF_BLOCKS_I16 = 25,
+               LLM_GGUF_BLOCKS_I32 = 26,
+               LLM_GGUF_BLOCKS_I64 = 27,
+               LLM_GGUF_BLOCKS_F64 = 28,
+               LLM_GGUF_BLOCKS_BF16 = 30
+} llm_gguf_blocks_type;
+
+/* The name of a type, with the weights of its block and the block's bytes; NULL where it is not
+ * known here, and then neither is set. */
+LLM_API const char *llm_gguf_blocks_name(size_t *weights, size_t *bytes, uint32_t type) {
+    static const struct {
+        unsigned char type, bytes;
+        unsigned short weights;
+        const char *name;
+    } known[] = {
+        {0, 4, 1, "F32"},       {1, 2, 1, "F16"},       {2, 18, 32, "Q4_0"}, {3, 20, 32, "Q4_1"},
+        {6, 22, 32, "Q5_0"},    {7, 24, 32, "Q5_1"},    {8, 34, 32, "Q8_0"}, {12, 144, 256, "Q4_K"},
+        {13, 176, 256, "Q5_K"}, {14, 210, 256, "Q6_K"}, {24, 1, 1, "I8"},    {25, 2, 1, "I16"},
+        {26, 4, 1, "I32"},      {27, 8, 1, "I64"},      {28, 8, 1, "F64"},   {30, 2, 1, "BF16"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (known[i].type != type) continue;
+        *weights = known[i].weights;
+        *bytes = known[i].bytes;
+        return known[i].name;
+    }
+    return NULL;
+}
+
+/* The half-precision number in two bytes; a signed byte. */
+LLM_API float llm_gguf_blocks_half(const unsigned char *p) {
+    return llm_safetensors_dtype_short(p[0] | (uint32_t)p[1] << 8, 5, 10, false);
+}
+LLM_API int llm_gguf_blocks_byte(unsigned char byte) { return byte < 128 ? byte : byte - 256; }
+
+/* out (32) <- a block of Q4_0, Q4_1, Q5_0 or Q5_1: d, in forms _1 the minimum, in forms Q5 32 fifth
+ * bits, then 16 bytes: weight i < 16 is low in byte i, weight i + 16 high in it. Forms _0 have no
+ * minimum; their q counts from -8 or -16. */
+LLM_API void llm_gguf_blocks_nibbles(float *out, const unsigned char *p,
+                                     llm_gguf_blocks_type type) {
+    const bool five = type == LLM_GGUF_BLOCKS_Q5_0 || type == LLM_GGUF_BLOCKS_Q5_1;
+    const bool offset = type == LLM_GGUF_BLOCKS_Q4_1 || type == LLM_GGUF_BLOCKS_Q5_1;
+    const float d = llm_gguf_blocks_half(p), m = offset ? llm_gguf_blocks_half(p + 2) : 0.0f;
+    const int zero = offset ? 0 : five ? 16 : 8;
+    const unsigned char *fifth = p + (offset ? 4 : 2), *low = fifth + (five ? 4 : 0);
+    for (int i = 0; i < 32; i++) {
+        int q = i < 16 ? low[i] & 15 : low[i - 16] >> 4;
+        if (five) q += (fifth[i / 8] >> i % 8 & 1) * 16;
+        out[i] = d * (float)(q - zero) + m;
+    }
+}
+
+/* out (256) <- a block of Q4_K or Q5_K: d, e, 12 bytes of scales, in Q5_K the fifth bits (bit g of
+ * 32 bytes for group g), then 128 bytes: of each 32 the low halves are a group and the high ones
+ * the next. Scale and minimum of group g have 6 bits: for g < 4 the low ones of bytes g and g + 4;
+ * behind them four bits in the halves of byte g + 4, and the two that those left free. */
+LLM_API void llm_gguf_blocks_k(float *out, const unsigned char *p, bool five) {
+    const float d = llm_gguf_blocks_half(p), e = llm_gguf_blocks_half(p + 2);
+    const unsigned char *scale = p + 4, *fifth = p + 16, *low = five ? p + 48 : p + 16;
+    for (int g = 0; g < 8; g++) {
+        int s = scale[g] & 63, m = scale[g + 4] & 63;
+        if (g >= 4) {
+            s = (scale[g + 4] & 15) + (scale[g - 4] >> 6) * 16;
+            m = (scale[g + 4] >> 4) + (scale[g] >> 6) * 16;
+        }
+        for (int i = 0; i < 32; i++) {
+            const int byte = low[g / 2 * 32 + i];
+            int q = g % 2 == 0 ? byte & 15 : byte >> 4;
+            if (five) q += (fifth[i] >> g & 1) * 16;
+            out[g * 32 + i] = d * (float)s * (float)q - e * (float)m;
+        }
+    }
+}
+
+/* out (256) <- a block of Q6_K: 128 bytes of low four bits, 64 of upper two, 16 signed scales of a
+ * byte, d. A half of 128 weights is four runs of 32: runs 0 and 1 are low in its 64 bytes, 2 and 3
+ * high; bits 2 r and 2 r + 1 of its 32 bytes are the upper two of run r. */
+LLM_API void llm_gguf_blocks_q6(float *out, const unsigned char *p) {
+    const float d = llm_gguf_blocks_half(p + 208);
+    for (int i = 0; i < 256; i++) {
+        const int half = i / 128, run = i / 32 % 4, at = i % 32;
+        const int low = p[half * 64 + run % 2 * 32 + at] >> run / 2 * 4 & 15;
+        const int high = p[128 + half * 32 + at] >> run * 2 & 3;
+        out[i] = d * (float)llm_gguf_blocks_byte(p[192 + i / 16]) * (float)(low + high * 16 - 32);
+    }
+}
+
+/* out (count) <- data, at any address; count is a multiple of the block's weights. False where the
+ * type is not known here, or holds integers or doubles. */
+LLM_API bool llm_gguf_blocks_floats(float *out, const unsigned char *data, size_t count,
+                                    llm_gguf_blocks_type type) {
+    size_t weights, bytes;
+    if (type == LLM_GGUF_BLOCKS_F32)
+        return llm_safetensors_dtype_floats(out, data, count, LLM_SAFETENSORS_F32);
+    if (type == LLM_GGUF_BLOCKS_F16)
+        return llm_safetensors_dtype_floats(out, data, count, LLM_SAFETENSORS_F16);
+    if (type == LLM_GGUF_BLOCKS_BF16)
+        return llm_safetensors_dtype_floats(out, data, count, LLM_SAFETENSORS_BF16);
+    if (!llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type) || weights == 1) return false;
+    LLM_ASSERT(count % weights == 0);
+    for (size_t i = 0; i < count; i += weights, data += bytes) {
+        if (type == LLM_GGUF_BLOCKS_Q8_0) {
+            const float d = llm_gguf_blocks_half(data);
+            for (size_t k = 0; k < 32; k++)
+                out[i + k] = d * (float)llm_gguf_blocks_byte(data[2 + k]);
+        } else if (type == LLM_GGUF_BLOCKS_Q6_K) {
+            llm_gguf_blocks_q6(out + i, data);
+        } else if (weights == 256) {
+            llm_gguf_blocks_k(out + i, data, type == LLM_GGUF_BLOCKS_Q5_K);
+        } else {
+            llm_gguf_blocks_nibbles(out + i, data, type);
+        }
+    }
+    return true;
+}
+
+/* @gguf ----------------------------------------------------- Weight files: GGUF
+ *
+ *     header, pairs | for each tensor: name  rank  dims (rank)  type  offset | gap | data
+ *     data begin at the next multiple of the alignment, and in them each tensor
+ *
+ * One file with everything that is needed to run a model: settings and tokenizer as typed pairs
+ * (@gguf_values), then the tensors, in blocks (@gguf_blocks) that are used as they stand. It is
+ * mapped, so a model of 4 GB starts at once and shares its pages with other programs. Dimensions
+ * stand the other way round than in a shape: the first is the one whose neighbours lie side by
+ * side. Offsets count from where the data begin, not from the file's start. As in llama.cpp each
+ * tensor must begin where the one before it ends, rounded up: that leaves no room for overlaps.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml, version 3; limits (4 dimensions, names
+ *         of 63 bytes) and the order of offsets: its gguf.cpp
+ * needs   error size file gguf_values gguf_blocks
+ * see     @gguf_write @safetensors
+ * topics  -
+ */
+enum { LLM_GGUF_RANK = 4, LLM_GGUF_NAME = 64, LLM_GGUF_ALIGNMENT = 32 };
+typedef struct {
+    char name[LLM_GGUF_NAME];
+    llm_gguf_blocks_type type;
+    size_t rank, shape[LLM_GGUF_RANK]; /* row-major: the last is the one that lies side by side */
+    size_t offset, count, size;        /* in the data, in weights, in bytes */
+    const unsigned char *data;
+} llm_gguf_tensor;
+
+typedef struct {
+    llm_gguf_values values;
+    llm_gguf_tensor *tensor; /* sorted by name */
+    size_t count;
+    llm_file file;
+} llm_gguf;
+
+/* Frees what llm_gguf_open has taken. */
+LLM_API void llm_gguf_close(llm_gguf *g) {
+    free(g->tensor);
+    llm_gguf_values_free(&g->values);
+    llm_file_free(&g->file);
+    g->tensor = NULL;
+    g->count = 0;
+}
+
+/* Order for qsort. */
+LLM_API int llm_gguf_by_name(const void *a, const void *b) {
+    return strcmp(((const llm_gguf_tensor *)a)->name, ((const llm_gguf_tensor *)b)->name);
+}
+
+/* *at moves to the next multiple of alignment, a power of two; false where that does not fit. */
+LLM_API bool llm_gguf_align(size_t *at, size_t alignment) {
+    if (!llm_size_add(at, *at, alignment - 1)) return false;
+    *at &= ~(alignment - 1);
+    return true;
+}
+
+/* count and size of t from its type and shape; its rows are whole blocks. */
+LLM_API bool llm_gguf_measure(llm_gguf_tensor *t, llm_error *error) {
+    size_t weights, bytes;
+    if (!llm_gguf_blocks_name(&weights, &bytes, (uint32_t)t->type))
+        return llm_fail(error, "GGUF: %s has type %u, which is not known here", t->name,
+                        (unsigned)t->type);
+    const size_t row = t->rank > 0 ? t->shape[t->rank - 1] : 1;
+    if (row % weights != 0)
+        return llm_fail(error, "GGUF: %s has rows of %zu, expected a multiple of %zu", t->name, row,
+                        weights);
+    bool fits = true;
+    t->count = 1;
+    for (size_t i = 0; i < t->rank; i++)
+        fits = llm_size_mul(&t->count, t->count, t->shape[i]) && fits;
+    fits = llm_size_mul(&t->size, t->count / weights, bytes) && fits;
+    return fits || llm_fail(error, "GGUF: %s is too large", t->name);
+}
+
+/* t (zeros) <- the next description. */
+LLM_API bool llm_gguf_describe(llm_gguf_tensor *t, llm_gguf_values *v, llm_error *error) {
+    uint64_t rank = 0, dim = 0, type = 0, offset = 0;
+    const size_t start = v->at + 8;
+    if (!llm_gguf_values_skip(v, LLM_GGUF_VALUES_STRING, 1, error)) return false;
+    const size_t length = v->at - start;
+    if (length >= LLM_GGUF_NAME || memchr(v->data + start, 0, length))
+        return llm_fail(error, "GGUF: a tensor's name of %zu bytes, expected 63 or less without 0",
+                        length);
+    memcpy(t->name, v->data + start, length);
+    if (!llm_gguf_values_take(v, &rank, 4, "a tensor's rank", error)) return false;
+    if (rank > LLM_GGUF_RANK)
+        return llm_fail(error, "GGUF: %s has %llu dimensions, expected 4 or less", t->name,
+                        (unsigned long long)rank);
+    t->rank = (size_t)rank;
+    for (size_t i = t->rank; i-- > 0; t->shape[i] = (size_t)dim)
+        if (!llm_gguf_values_take(v, &dim, 8, "a dimension", error)) return false;
+    if (!llm_gguf_values_take(v, &type, 4, "a tensor's type", error) ||
+        !llm_gguf_values_take(v, &offset, 8, "an offset", error))
+        return false;
+    t->type = (llm_gguf_blocks_type)type;
+    t->offset = (size_t)offset;
+    return llm_gguf_measure(t, error);
+}
+
+/* The tensors of the file in g->file, behind its pairs. */
+LLM_API bool llm_gguf_check(llm_gguf *g, llm_error *error) {
+    llm_gguf_values *const v = &g->values;
+    if (!llm_gguf_values_read(v, g->file.data, g->file.size, error)) return false;
+    const double given = llm_gguf_values_number(v, llm_gguf_values_find(v, "general.alignment"), 0,
+                                                LLM_GGUF_ALIGNMENT);
+    const size_t alignment = given >= 1.0 && given <= 65536.0 ? (size_t)given : 0;
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0)
+        return llm_fail(error, "GGUF: an alignment of %g, expected a power of two to 65536", given);
+    if (v->tensors > (v->size - v->at) / 24) /* the shortest description */
+        return llm_fail(error, "GGUF: %llu tensors do not fit into %zu bytes",
+                        (unsigned long long)v->tensors, v->size - v->at);
+    g->count = (size_t)v->tensors;
+    g->tensor = (llm_gguf_tensor *)calloc(g->count + 1, sizeof *g->tensor);
+    if (!g->tensor) return llm_fail(error, "GGUF: out of memory");
+
+    size_t begin = 0, data;
+    for (size_t i = 0; i < g->count; i++) {
+        llm_gguf_tensor *const t = &g->tensor[i];
+        if (!llm_gguf_describe(t, v, error)) return false;
+        if (t->offset != begin)
+            return llm_fail(error, "GGUF: %s begins at %zu, expected %zu, behind the one before",
+                            t->name, t->offset, begin);
+        if (!llm_size_add(&begin, begin, t->size) || !llm_gguf_align(&begin, alignment))
+            return llm_fail(error, "GGUF: %s is too large", t->name);
+    }
+    data = v->at;
+    if (!llm_gguf_align(&data, alignment) || data > v->size) data = v->size;
+    for (size_t i = 0; i < g->count; i++) {
+        llm_gguf_tensor *const t = &g->tensor[i];
+        if (t->offset > v->size - data || t->size > v->size - data - t->offset)
+            return llm_fail(error, "GGUF: %s has %zu bytes from %zu on, the file %zu", t->name,
+                            t->size, t->offset, v->size - data);
+        t->data = v->data + data + t->offset;
+    }
+    qsort(g->tensor, g->count, sizeof *g->tensor, llm_gguf_by_name);
+    for (size_t i = 1; i < g->count; i++)
+        if (strcmp(g->tensor[i - 1].name, g->tensor[i].name) == 0)
+            return llm_fail(error, "GGUF: two tensors are called %s", g->tensor[i].name);
+    return true;
+}
+
+/* False, and nothing to close, where the file cannot be read or breaks a rule. */
+LLM_API bool llm_gguf_open(llm_gguf *g, const char *path, llm_error *error) {
+    memset(g, 0, sizeof *g);
+    const bool ok = llm_file_map(&g->file, path, error) && llm_gguf_check(g, error);
+    if (!ok) llm_gguf_close(g);
+    return ok;
+}
+
+/* NULL when there is no tensor of that name. */
+LLM_API const llm_gguf_tensor *llm_gguf_find(const llm_gguf *g, const char *name) {
+    llm_gguf_tensor t;
+    if (strlen(name) >= LLM_GGUF_NAME) return NULL;
+    memcpy(t.name, name, strlen(name) + 1);
+    return (const llm_gguf_tensor *)bsearch(&t, g->tensor, g->count, sizeof t, llm_gguf_by_name);
+}
+
+/* out (count) <- t. False where t has not count weights, or holds integers or doubles. */
+LLM_API bool llm_gguf_floats(float *out, const llm_gguf_tensor *t, size_t count, llm_error *error) {
+    size_t weights, bytes;
+    if (t->count != count)
+        return llm_fail(error, "GGUF: %s has %zu weights, not %zu", t->name, t->count, count);
+    return llm_gguf_blocks_floats(out, t->data, count, t->type) ||
+           llm_fail(error, "GGUF: %s is %s, expected floats", t->name,
+                    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)t->type));
+}
+
+/* @gguf_write ----------------------------------------------- Weight files: GGUF, writing
+ *
+ * Pairs are appended to a buffer, one call each, in the order in which they shall stand; tensors
+ * follow in the order given, in the types they are in. The bytes are those that the gguf package of
+ * llama.cpp writes. The data go from memory to the file, under a temporary name until the last byte
+ * is out.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml, version 3; gguf_writer.py
+ * needs   error buffer file gguf_values gguf
+ * see     @safetensors_write
+ * topics  -
+ */
+
+/* b <- the low `bytes` bytes of x. */
+LLM_API bool llm_gguf_write_bits(llm_buffer *b, uint64_t x, size_t bytes) {
+    unsigned char part[8];
+    for (size_t i = 0; i < 8; i++) part[i] = (unsigned char)(x >> 8 * i);
+    return llm_buffer_put(b, part, bytes);
+}
+
+/* b <- a string: its length and its bytes. Also the items of an array of strings. */
+LLM_API bool llm_gguf_write_text(llm_buffer *b, const char *text, size_t size) {
+    return llm_gguf_write_bits(b, size, 8) && llm_buffer_put(b, text, size);
+}
+
+/* b <- one value of a type but string: x rounded to float, or a whole number in its range, which the
+ * caller sees to. Also the items of an array of numbers. */
+LLM_API bool llm_gguf_write_number(llm_buffer *b, llm_gguf_values_type type, double x) {
+    const float single = (float)x;
+    uint32_t low;
+    uint64_t bits;
+    memcpy(&low, &single, sizeof low);
+    memcpy(&bits, &x, sizeof bits);
+    if (type == LLM_GGUF_VALUES_F32)
+        bits = low;
+    else if (type != LLM_GGUF_VALUES_F64)
+        bits = x < 0.0 ? (uint64_t)(int64_t)x : (uint64_t)x;
+    return llm_gguf_write_bits(b, bits, llm_gguf_values_size(type));
+}
+
+/* Pairs: a string; a number; the head of an array, whose `count` items the caller puts behind it.
+ * Each counts one in *pairs. False where memory is out. */
+LLM_API bool llm_gguf_write_string(llm_buffer *b, size_t *pairs, const char *key,
+                                   const char *text) {
+    ++*pairs;
+    return llm_gguf_write_text(b, key, strlen(key)) &&
+           llm_gguf_write_bits(b, LLM_GGUF_VALUES_STRING, 4) &&
+           llm_gguf_write_text(b, text, strlen(text));
+}
+LLM_API bool llm_gguf_write_value(llm_buffer *b, size_t *pairs, const char *key,
+                                  llm_gguf_values_type type, double x) {
+    ++*pairs;
+    return llm_gguf_write_text(b, key, strlen(key)) && llm_gguf_write_bits(b, (uint64_t)type, 4) &&
+           llm_gguf_write_number(b, type, x);
+}
+LLM_API bool llm_gguf_write_array(llm_buffer *b, size_t *pairs, const char *key,
+                                  llm_gguf_values_type type, size_t count) {
+    ++*pairs;
+    return llm_gguf_write_text(b, key, strlen(key)) &&
+           llm_gguf_write_bits(b, LLM_GGUF_VALUES_ARRAY, 4) &&
+           llm_gguf_write_bits(b, (uint64_t)type, 4) && llm_gguf_write_bits(b, count, 8);
+}
+
+/* head <- everything in front of the data, padded to the alignment; sizes and offsets of t (count)
+ * are set. False where a shape breaks a rule of @gguf, or memory is out. */
+LLM_API bool llm_gguf_write_head(llm_buffer *head, const llm_buffer *pair, size_t pairs,
+                                 llm_gguf_tensor *t, size_t count, llm_error *error) {
+    size_t offset = 0;
+    bool room = llm_buffer_put(head, "GGUF", 4) && llm_gguf_write_bits(head, 3, 4) &&
+                llm_gguf_write_bits(head, count, 8) && llm_gguf_write_bits(head, pairs, 8) &&
+                llm_buffer_put(head, pair->data, pair->size);
+    for (size_t i = 0; i < count && room; i++) {
+        LLM_ASSERT(t[i].rank <= LLM_GGUF_RANK);
+        if (!llm_gguf_measure(&t[i], error)) return false;
+        t[i].offset = offset;
+        if (!llm_size_add(&offset, offset, t[i].size) ||
+            !llm_gguf_align(&offset, LLM_GGUF_ALIGNMENT))
+            return llm_fail(error, "GGUF: %s is too large", t[i].name);
+        room = llm_gguf_write_text(head, t[i].name, strlen(t[i].name)) &&
+               llm_gguf_write_bits(head, t[i].rank, 4);
+        for (size_t k = t[i].rank; k-- > 0 && room;)
+            room = llm_gguf_write_bits(head, t[i].shape[k], 8);
+        room = room && llm_gguf_write_bits(head, (uint64_t)t[i].type, 4) &&
+               llm_gguf_write_bits(head, t[i].offset, 8);
+    }
+    while (room && head->size % LLM_GGUF_ALIGNMENT != 0) room = llm_buffer_put(head, "", 1);
+    return room || llm_fail(error, "GGUF: out of memory");
+}
+
+/* path <- pairs and tensors t (count), whose type, shape and data are read and whose sizes and
+ * offsets are set. Names must differ. The pairs must not change the alignment from 32. */
+LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pairs,
+                            llm_gguf_tensor *t, size_t count, llm_error *error) {
+    static const unsigned char zeros[LLM_GGUF_ALIGNMENT] = {0};
+    llm_buffer head = {NULL, 0, 0};
+    llm_file_writer w;
+    bool ok = llm_gguf_write_head(&head, pair, pairs, t, count, error);
+    ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, head.data, head.size, error);
+    for (size_t i = 0; i < count && ok; i++) {
+        size_t end = t[i].size;
+        llm_gguf_align(&end, LLM_GGUF_ALIGNMENT);
+        ok = llm_file_put(&w, t[i].data, t[i].size, error) &&
+             llm_file_put(&w, zeros, end - t[i].size, error);
+    }
+    ok = ok && llm_file_commit(&w, error);
+    llm_buffer_free(&head);
+    return ok;
+}
+
+/* @sha256 --------------------------------------------------- SHA-256
+ *
+ *     message, a bit 1, zeros, its length in bits as a 64-bit number:    blocks of 64 bytes
+ *     state <- state + rounds(state, block)                              8 words of 32 bits
+ *
+ * A download is what its maker published if its fingerprint is: nobody knows how to find another
+ * file with the same 256 bits. A round turns, shifts and adds words. Its constant is the first 32
+ * bits behind the point of a cube root of a prime, and the state begins with those of square roots,
+ * so that nobody could choose them; here both are computed, as a double holds 18 bits more than
+ * that takes. What is easily got wrong: words are big-endian, and a message whose last block has 56
+ * bytes or more needs another block for its length.
+ *
+ * source  NIST 2015, "Secure Hash Standard", FIPS 180-4, sections 4.1.2, 5.1.1, 5.3.3 and 6.2
+ * needs   -
+ * see     @open_weights
+ * topics  -
+ */
+typedef struct {
+    uint32_t state[8], constant[64];
+    unsigned char block[64];
+    uint64_t bytes; /* so far; block holds the last bytes % 64 */
+} llm_sha256;
+
+/* An empty message. */
+LLM_API void llm_sha256_begin(llm_sha256 *s) {
+    int prime = 2;
+    for (int k = 0; k < 64; k++, prime++) {
+        for (int d = 2; d < prime; d++)
+            if (prime % d == 0) prime++, d = 1;
+        s->constant[k] = (uint32_t)(uint64_t)(cbrt((double)prime) * 4294967296.0);
+        if (k < 8) s->state[k] = (uint32_t)(uint64_t)(sqrt((double)prime) * 4294967296.0);
+    }
+    s->bytes = 0;
+}
+
+/* x turned to the right by n bits, 0 < n < 32. */
+LLM_API uint32_t llm_sha256_turn(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+/* One block into the state. */
+LLM_API void llm_sha256_block(llm_sha256 *s, const unsigned char *block) {
+    uint32_t w[64], v[8];
+    for (size_t t = 0; t < 16; t++, block += 4)
+        w[t] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 | (uint32_t)block[2] << 8 |
+               block[3];
+    for (size_t t = 16; t < 64; t++) {
+        const uint32_t a = w[t - 15], b = w[t - 2];
+        w[t] = w[t - 16] + (llm_sha256_turn(a, 7) ^ llm_sha256_turn(a, 18) ^ a >> 3) + w[t - 7] +
+               (llm_sha256_turn(b, 17) ^ llm_sha256_turn(b, 19) ^ b >> 10);
+    }
+    memcpy(v, s->state, sizeof v);
+    for (size_t t = 0; t < 64; t++) {
+        const uint32_t a = v[0], e = v[4];
+        const uint32_t choice = (e & v[5]) ^ (~e & v[6]);
+        const uint32_t majority = (a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]);
+        const uint32_t x =
+            v[7] + choice + s->constant[t] + w[t] +
+            (llm_sha256_turn(e, 6) ^ llm_sha256_turn(e, 11) ^ llm_sha256_turn(e, 25));
+        const uint32_t y =
+            majority + (llm_sha256_turn(a, 2) ^ llm_sha256_turn(a, 13) ^ llm_sha256_turn(a, 22));
+        memmove(v + 1, v, 7 * sizeof *v);
+        v[4] += x; /* what was d */
+        v[0] = x + y;
+    }
+    for (size_t k = 0; k < 8; k++) s->state[k] += v[k];
+}
+
+/* Appends size bytes to the message. */
+LLM_API void llm_sha256_put(llm_sha256 *s, const void *data, size_t size) {
+    const unsigned char *p = (const unsigned char *)data;
+    while (size > 0) {
+        const size_t used = (size_t)(s->bytes % 64), part = size < 64 - used ? size : 64 - used;
+        if (part == 64) {
+            llm_sha256_block(s, p);
+        } else {
+            memcpy(s->block + used, p, part);
+            if (used + part == 64) llm_sha256_block(s, s->block);
+        }
+        s->bytes += part;
+        p += part;
+        size -= part;
+    }
+}
+
+/* hex (65) <- the fingerprint of the message, 64 digits and a 0. */
+LLM_API void llm_sha256_end(llm_sha256 *s, char *hex) {
+    const uint64_t bits = s->bytes * 8;
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)(bits >> (56 - 8 * i));
+    llm_sha256_put(s, "\200", 1);
+    while (s->bytes % 64 != 56) llm_sha256_put(s, "", 1);
+    llm_sha256_put(s, length, 8);
+    for (size_t k = 0; k < 64; k++)
+        hex[k] = "0123456789abcdef"[s->state[k / 8] >> (28 - k % 8 * 4) & 15];
+    hex[64] = 0;
+}
+
+/* @open_weights --------------------------------------------- Open weights: are they the release?
+ *
+ *     fingerprint  name                    one line a file, as sha256sum writes them
+ *     |a - b| / |a|                        over the weights of each tensor, between two releases
+ *
+ * Weights that anybody can download raise two questions before they are run. Are these the bytes
+ * that were published? A list of fingerprints says so. And what has changed since the last release,
+ * or between a model and what is called a fine-tune of it? Two sets of tensors are laid side by
+ * side: which are in one only, which changed their shape, how far the others moved for their own
+ * length. Adapters move some matrices by a percent and leave the rest equal to the last bit;
+ * another model of the same shape stands about the square root of two away, as vectors of one
+ * length do that have nothing to do with each other.
+ *
+ * source  GNU coreutils, sha256sum (form of the list); the length is the Frobenius norm
+ * needs   error buffer file safetensors safetensors_dtype safetensors_shards sha256
+ * see     @gguf @safetensors
+ * topics  Open-Weight Model
+ */
+
+/* hex (65) <- the SHA-256 of a file. */
+LLM_API bool llm_open_weights_fingerprint(char *hex, const char *path, llm_error *error) {
+    llm_file file;
+    llm_sha256 s;
+    if (!llm_file_map(&file, path, error)) return false;
+    llm_sha256_begin(&s);
+    llm_sha256_put(&s, file.data, file.size);
+    llm_sha256_end(&s, hex);
+    llm_file_free(&file);
+    return true;
+}
+
+/* Line `number` of a list, `size` bytes: 64 digits, a blank, a blank or a star, a name. */
+LLM_API bool llm_open_weights_line(const char *dir, const char *line, size_t size, size_t number,
+                                   llm_error *error) {
+    bool plain = size > 66 && size < 66 + 256 && !memchr(line, 0, size);
+    plain = plain && line[64] == ' ' && (line[65] == ' ' || line[65] == '*') && line[66] != '.';
+    for (size_t i = 0; i < size && plain; i++)
+        if (i < 64)
+            plain = strchr("0123456789abcdef", line[i]) != NULL;
+        else if (i >= 66)
+            plain = !strchr("/\\:", line[i]);
+    if (!plain)
+        return llm_fail(error, "line %zu: expected 64 digits, two blanks and a plain file name",
+                        number);
+    llm_buffer path = {NULL, 0, 0};
+    char hex[65];
+    bool ok = llm_buffer_print(&path, "%s/%.*s", dir, (int)(size - 66), line + 66) ||
+              llm_fail(error, "out of memory");
+    ok = ok && llm_open_weights_fingerprint(hex, path.data, error);
+    if (ok && memcmp(hex, line, 64) != 0)
+        ok = llm_fail(error, "%s: found SHA-256 %s, expected %.64s", path.data, hex, line);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* Holds the files in directory dir against a list of `size` bytes; stops at the first that is
+ * missing or differs. The names are those of files in dir itself. Empty lines are passed over. */
+LLM_API bool llm_open_weights_verify(const char *dir, const char *list, size_t size,
+                                     llm_error *error) {
+    size_t number = 1, end;
+    for (size_t at = 0; at < size; at = end + 1, number++) {
+        for (end = at; end < size && list[end] != '\n';) end++;
+        if (end > at && !llm_open_weights_line(dir, list + at, end - at, number, error))
+            return false;
+    }
+    return true;
+}
+
+typedef enum {
+    LLM_OPEN_WEIGHTS_SAME,     /* the same bytes */
+    LLM_OPEN_WEIGHTS_MOVED,    /* the same shape; distance is set */
+    LLM_OPEN_WEIGHTS_RESHAPED, /* another shape, or other bytes that are no floats */
+    LLM_OPEN_WEIGHTS_REMOVED,  /* in a only */
+    LLM_OPEN_WEIGHTS_ADDED     /* in b only */
+} llm_open_weights_change;
+
+typedef struct {
+    const char *name;
+    llm_open_weights_change change;
+    double distance; /* |a - b| / |a|; 0 where only the dtype differs, infinite from zero */
+} llm_open_weights_entry;
+
+/* What became of a tensor. */
+LLM_API llm_open_weights_entry llm_open_weights_compare(const llm_safetensors_tensor *a,
+                                                        const llm_safetensors_tensor *b) {
+    llm_open_weights_entry entry = {a->name, LLM_OPEN_WEIGHTS_RESHAPED, 0.0};
+    size_t wide_a, wide_b;
+    llm_safetensors_dtype_name(&wide_a, a->dtype);
+    llm_safetensors_dtype_name(&wide_b, b->dtype);
+    if (a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) != 0)
+        return entry;
+    if (a->dtype == b->dtype && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0)) {
+        entry.change = LLM_OPEN_WEIGHTS_SAME;
+        return entry;
+    }
+    const size_t count = a->size / wide_a;
+    float x[256], y[256];
+    double apart = 0.0, length = 0.0;
+    for (size_t i = 0; i < count; i += 256) {
+        const size_t n = count - i < 256 ? count - i : 256;
+        if (!llm_safetensors_dtype_floats(x, a->data + i * wide_a, n, a->dtype) ||
+            !llm_safetensors_dtype_floats(y, b->data + i * wide_b, n, b->dtype))
+            return entry;
+        for (size_t k = 0; k < n; k++) {
+            const double by = (double)x[k] - (double)y[k];
+            apart += by * by;
+            length += (double)x[k] * (double)x[k];
+        }
+    }
+    entry.change = LLM_OPEN_WEIGHTS_MOVED;
+    if (apart != 0.0) entry.distance = sqrt(apart / length);
+    return entry;
+}
+
+/* out <- one llm_open_weights_entry for each tensor: those of a by file and name, then those that
+ * only b has. Names stay a's and b's. False where memory is out. */
+LLM_API bool llm_open_weights_diff(llm_buffer *out, const llm_safetensors_shards *a,
+                                   const llm_safetensors_shards *b) {
+    for (int side = 0; side < 2; side++) {
+        const llm_safetensors_shards *one = side == 0 ? a : b, *other = side == 0 ? b : a;
+        for (size_t f = 0; f < one->count; f++) {
+            const llm_safetensors *s = &llm_safetensors_shards_at(one, f)->tensors;
+            for (size_t i = 0; i < s->count; i++) {
+                const llm_safetensors_tensor *t = &s->tensor[i];
+                const llm_safetensors_tensor *u = llm_safetensors_shards_find(other, t->name);
+                if (side == 1 && u) continue;
+                llm_open_weights_entry entry = {t->name, LLM_OPEN_WEIGHTS_REMOVED, 0.0};
+                if (side == 1)
+                    entry.change = LLM_OPEN_WEIGHTS_ADDED;
+                else if (u)
+                    entry = llm_open_weights_compare(t, u);
+                if (!llm_buffer_put(out, &entry, sizeof entry)) return false;
+            }
+        }
+    }
+    return true;
+}
+
 /* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
  *
  *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C      124,439,808 for the 124M model
