@@ -21113,7 +21113,7 @@ llm_gradient_descent_minimize(double *x, llm_convex_fn f, void *context,
 LLM_API double llm_gradient_descent_exact(double *x, const double *A, const double *b, size_t n,
                                           size_t steps, llm_arena *arena) {
     const size_t mark = arena->used;
-    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr = 0.0;
+    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr;
     for (size_t t = 0;; t++) {
         double rAr = 0.0;
         rr = 0.0;
@@ -21279,7 +21279,7 @@ LLM_API bool llm_sgd_stationary(double *S, const double *A, const double *C, siz
         }
     }
     arena->used = mark;
-    return largest <= 1e-20;
+    return largest < 1.0;
 }
 
 /* @minibatch ------------------------------------------------ Mini-batch gradient descent
@@ -21375,7 +21375,7 @@ LLM_API size_t llm_minibatch_bucket(size_t *order, size_t *start, const size_t *
     start[0] = 0;
     for (size_t i = 0; i < n; i++) {
         const size_t rows = i - start[batches] + 1, own = length[order[i]];
-        longest = rows == 1 || own > longest ? own : longest;
+        longest = own > longest ? own : longest;
         if (rows > 1 && longest * rows > budget) start[++batches] = i, longest = own;
     }
     if (n > 0) start[++batches] = n;
