@@ -21473,7 +21473,7 @@ LLM_API size_t llm_learning_rate_below(const double *a, const double *b, size_t 
     double pivot = 1.0;
     for (size_t i = 0; i < k; i++) {
         pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.0);
-        if (pivot == 0.0) pivot = -DBL_MIN;
+        if (pivot == 0.0) pivot = DBL_MIN; /* x itself is not below x */
         below += pivot < 0.0;
     }
     return below;
@@ -22163,7 +22163,6 @@ LLM_API double llm_adam_trust(double beta2, size_t t) {
  * eps stands beside sqrt(v), before the correction. */
 LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *g, size_t n,
                                      const llm_adam_config *c, size_t t) {
-    LLM_ASSERT(t > 0);
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
     const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
