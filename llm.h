@@ -25985,10 +25985,10 @@ LLM_API unsigned llm_unicode_normal_class(const llm_unicode_normal *n, uint32_t 
 LLM_API void llm_unicode_normal_order(const llm_unicode_normal *n, uint32_t *codes, size_t count,
                                       uint32_t *scratch) {
     for (size_t i = 0, end; i < count; i = end + 1) {
-        size_t place[257] = {0};
         for (end = i; end < count && llm_unicode_normal_class(n, codes[end]) > 0; end++) {
         }
         if (end < i + 2) continue;
+        size_t place[256] = {0}; /* one behind its class */
         for (size_t k = i; k < end; k++) place[llm_unicode_normal_class(n, codes[k]) + 1]++;
         for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
         for (size_t k = i; k < end; k++)
