@@ -25464,21 +25464,17 @@ LLM_API size_t llm_token_word(const char *text, size_t size) {
     size_t end = 0, next;
     llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
     if (kind == LLM_UNICODE_SPACE) {
-        for (; next > end && kind == LLM_UNICODE_SPACE;
-             kind = llm_token_class(text, size, end, &next))
-            end = next;
+        for (; kind == LLM_UNICODE_SPACE; kind = llm_token_class(text, size, end, &next)) end = next;
         return end;
     }
     if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
-    while (end < size) {
-        while (kind = llm_token_class(text, size, end, &next), next > end && tail >> kind & 1)
-            end = next;
+    for (;;) {
+        while (kind = llm_token_class(text, size, end, &next), tail >> kind & 1) end = next;
         const size_t mark = llm_token_apostrophe(text, size, end);
         kind = llm_token_class(text, size, end + mark, &next);
-        if (mark == 0 || !(head >> kind & 1)) break; /* an apostrophe at the end is no part of it */
+        if (mark == 0 || !(head >> kind & 1)) return end; /* an apostrophe at the end is no part */
         end = next;
     }
-    return end;
 }
 
 /* The number of bytes of the first unit of text; 0 only for empty text. */
@@ -25988,10 +25984,10 @@ LLM_API unsigned llm_unicode_normal_class(const llm_unicode_normal *n, uint32_t 
 LLM_API void llm_unicode_normal_order(const llm_unicode_normal *n, uint32_t *codes, size_t count,
                                       uint32_t *scratch) {
     for (size_t i = 0, end; i < count; i = end + 1) {
-        size_t place[257] = {0};
         for (end = i; end < count && llm_unicode_normal_class(n, codes[end]) > 0; end++) {
         }
         if (end < i + 2) continue;
+        size_t place[256] = {0}; /* one behind its class */
         for (size_t k = i; k < end; k++) place[llm_unicode_normal_class(n, codes[k]) + 1]++;
         for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
         for (size_t k = i; k < end; k++)
