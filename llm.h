@@ -36400,6 +36400,322 @@ LLM_API size_t llm_sliding_window_count(size_t T, size_t W) {
 }
 LLM_API size_t llm_sliding_window_reach(size_t L, size_t W) { return L * (W - 1) + 1; }
 
+/* @longformer ---------------------------------------------- Longformer: a window and global tokens
+ *
+ *     o_i = sum_j p_ij v_j      j in { i + d n : |n| <= side }  or  j global        (i not global)
+ *     o_i = sum_j p'_ij v'_j    all j, with projections q', k', v' of their own     (i global)
+ *
+ * An encoder that reads documents. Each token sees its neighbours, and a few chosen ones, the start
+ * token for classification or all tokens of a question, see everything and are seen by all: two
+ * steps then lead from any token to any other, where a window alone takes T / side layers. The
+ * number of scores grows with T and not with its square. Some heads may look further by looking at
+ * every d-th neighbour only, a dilation.
+ *
+ * What is easily got wrong is who uses which projections. Global queries meet keys and values of a
+ * second set of weights; when the others look at a global token they use the usual ones. A global
+ * token inside a window is one key, not two.
+ *
+ * source  Beltagy, Peters & Cohan 2020, "Longformer: The Long-Document Transformer", section 3;
+ *         transformers, LongformerSelfAttention
+ * needs   exp logsumexp gqa
+ * see     @sliding_window, @block_sparse_attn (BigBird), @attn_mask, @csa (keys that are chosen by their content)
+ * topics  Longformer / BigBird (Sparse Long-Context Attention)
+ */
+
+/* side neighbours on each side, dilation (H) apart, or NULL for 1. is_global (B,T) or NULL: none.
+ * hidden (B,T) or NULL: padding, which neither sees nor is seen. */
+typedef struct {
+    size_t B, H, T, D, side;
+    const size_t *dilation;
+    const bool *is_global, *hidden;
+    float scale;
+} llm_longformer_config;
+
+/* A window alone, 1/sqrt(D). */
+LLM_API llm_longformer_config llm_longformer_defaults(size_t B, size_t H, size_t T, size_t D,
+                                                      size_t side) {
+    const llm_longformer_config c = {B, H, T, D, side, NULL, NULL, NULL, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* Queries, keys and values (B,H,T,D) for windows, and those for global queries, which are read only
+ * if there are any; gradients in the same places. */
+typedef struct {
+    float *q, *k, *v, *global_q, *global_k, *global_v;
+} llm_longformer_arrays;
+
+/* Whether token t of text b is global. */
+LLM_API bool llm_longformer_global(size_t b, size_t t, const llm_longformer_config *c) {
+    return c->is_global && c->is_global[b * c->T + t];
+}
+
+/* index (T) <- the keys of query i of head h, ascending; returns how many. Only the tokens in
+ * global (n), those of text b, and the window are looked at. */
+LLM_API size_t llm_longformer_keys(size_t *index, size_t b, size_t h, size_t i,
+                                   const size_t *global, size_t n, const llm_longformer_config *c) {
+    const bool *hidden = c->hidden ? c->hidden + b * c->T : NULL;
+    const bool all = llm_longformer_global(b, i, c);
+    const size_t step = all ? 1 : c->dilation ? c->dilation[h] : 1;
+    const size_t before = i / step < c->side ? i / step : c->side;
+    const size_t behind = (c->T - 1 - i) / step < c->side ? (c->T - 1 - i) / step : c->side;
+    const size_t first = all ? 0 : i - before * step, last = all ? c->T - 1 : i + behind * step;
+    size_t count = 0, g = 0;
+    if (hidden && hidden[i]) return 0;
+    for (size_t j = first; j <= last; j += step) {
+        for (; g < n && global[g] <= j; g++) /* those in front of j, and j itself */
+            if (global[g] < j && !(hidden && hidden[global[g]])) index[count++] = global[g];
+        if (!(hidden && hidden[j])) index[count++] = j;
+    }
+    for (; g < n; g++)
+        if (!(hidden && hidden[global[g]])) index[count++] = global[g];
+    return count;
+}
+
+/* global (T) <- the global tokens of text b; returns how many. */
+LLM_API size_t llm_longformer_list(size_t *global, size_t b, const llm_longformer_config *c) {
+    size_t n = 0;
+    for (size_t t = 0; t < c->T; t++)
+        if (llm_longformer_global(b, t, c)) global[n++] = t;
+    return n;
+}
+
+/* s (n) <- scores of q (D) against the rows index (n) of k (T,D). */
+LLM_API void llm_longformer_scores(float *s, const float *q, const float *k, const size_t *index,
+                                   size_t n, size_t D, float scale) {
+    for (size_t j = 0; j < n; j++) s[j] = scale * llm_gqa_dot(q, k + index[j] * D, D);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- x. Hidden queries: 0 and -inf. Scratch: B H T floats and 2 B H T
+ * indices, given back. */
+LLM_API void llm_longformer_forward(float *out, float *lse, const llm_longformer_arrays *x,
+                                    const llm_longformer_config *c, llm_arena *arena) {
+    const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, heads * T);
+    size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
+    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    for (size_t bh = 0; bh < heads; bh++) {
+        size_t *index = lists + 2 * bh * T, *global = index + T;
+        const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
+        float *p = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const bool all = llm_longformer_global(b, i, c);
+            const float *q = all ? x->global_q : x->q, *k = all ? x->global_k : x->k;
+            const float *v = (all ? x->global_v : x->v) + at;
+            float *o = out + at + i * D, sum = 0.0f;
+            const size_t n = llm_longformer_keys(index, b, bh % c->H, i, global, globals, c);
+            llm_longformer_scores(p, q + at + i * D, k + at, index, n, D, c->scale);
+            const float max = n > 0 ? llm_logsumexp_max(p, n) : -INFINITY;
+            for (size_t j = 0; j < n; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[index[j] * D + d];
+            lse[bh * T + i] = max + logf(sum);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx += <- dout, forward's out, lse and inputs: ds_ij = p_ij (do_i.v_j - do_i.o_i). Global arrays of
+ * dx are read and written only if there are global tokens. Scratch as above. */
+LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const float *dout,
+                                     const float *out, const float *lse,
+                                     const llm_longformer_arrays *x, const llm_longformer_config *c,
+                                     llm_arena *arena) {
+    const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, heads * T);
+    size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
+    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    for (size_t bh = 0; bh < heads; bh++) {
+        size_t *index = lists + 2 * bh * T, *global = index + T;
+        const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
+        float *s = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const bool all = llm_longformer_global(b, i, c);
+            const float *q = (all ? x->global_q : x->q) + at, *k = (all ? x->global_k : x->k) + at;
+            const float *v = (all ? x->global_v : x->v) + at, *g = dout + at + i * D;
+            float *dq = (all ? dx->global_q : dx->q) + at, *dk = (all ? dx->global_k : dx->k) + at;
+            float *dv = (all ? dx->global_v : dx->v) + at;
+            const float along = llm_gqa_dot(g, out + at + i * D, D);
+            const size_t n = llm_longformer_keys(index, b, bh % c->H, i, global, globals, c);
+            llm_longformer_scores(s, q + i * D, k, index, n, D, c->scale);
+            for (size_t j = 0; j < n; j++) {
+                const size_t key = index[j] * D;
+                const float p = llm_expf(s[j] - lse[bh * T + i]);
+                const float ds = c->scale * p * (llm_gqa_dot(g, v + key, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[i * D + d] += ds * k[key + d];
+                    dk[key + d] += ds * q[i * D + d];
+                    dv[key + d] += p * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @block_sparse_attn ---------------------------------------- BigBird and block-sparse attention
+ *
+ *     row i of blocks sees the blocks  column[start[i]] .. column[start[i + 1] - 1]
+ *
+ * Any rule of who sees whom, as long as it is made of whole blocks: those that are listed are
+ * computed as in @flash23, with one running maximum and sum along the row, and the others do not
+ * exist. Blocks are what makes sparsity pay. Single numbers that are left out save nothing where
+ * arithmetic comes 16 x 16 at a time and memory in lines.
+ *
+ * BigBird's rule: a window of blocks, a few blocks that see and are seen by all, and for each row
+ * some more at random. Random edges make any two tokens near (a random graph has a small diameter),
+ * global ones make the model a universal approximator, says its paper. In a row no block may be
+ * listed twice: its keys would count double in the softmax.
+ *
+ * source  Zaheer et al. 2020, "Big Bird: Transformers for Longer Sequences", section 2; Child et al.
+ *         2019, "Generating Long Sequences with Sparse Transformers"
+ * needs   rng exp logsumexp gemm causal_attn gqa
+ * see     @csr (the same lists), @attn_mask (blocks of a mask), @longformer, @flash23
+ * topics  -
+ */
+
+/* `rows` rows of blocks; the columns of a row ascend. start (rows + 1). */
+typedef struct {
+    size_t rows, *start, *column;
+} llm_block_sparse_attn_pattern;
+
+/* T tokens in blocks of `block` (1 to 64, the last may be shorter). Head h has pattern[h %
+ * patterns]. causal: blocks behind the diagonal are passed over, and on it keys behind the
+ * query. */
+typedef struct {
+    size_t B, H, T, D, block, patterns;
+    const llm_block_sparse_attn_pattern *pattern;
+    bool causal;
+    float scale;
+} llm_block_sparse_attn_config;
+
+/* One pattern for all heads, every block of it whole, 1/sqrt(D). */
+LLM_API llm_block_sparse_attn_config
+llm_block_sparse_attn_defaults(const llm_block_sparse_attn_pattern *pattern, size_t B, size_t H,
+                               size_t T, size_t D, size_t block) {
+    const llm_block_sparse_attn_config c = {
+        B, H, T, D, block, 1, pattern, false, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* p <- BigBird's pattern of p->rows rows: the first and the last `ends` blocks are global, `side`
+ * neighbours on each side, and `random` of the blocks that are left, or all if they are fewer. With
+ * p->column NULL only start is written: how much room the columns need. Scratch: p->rows flags. */
+LLM_API void llm_block_sparse_attn_bigbird(llm_block_sparse_attn_pattern *p, size_t ends,
+                                           size_t side, size_t random, llm_rng *rng,
+                                           llm_arena *arena) {
+    const size_t rows = p->rows, mark = arena->used;
+    bool *seen = (bool *)llm_arena_take(arena, rows, sizeof(bool));
+    p->start[0] = 0;
+    for (size_t i = 0; i < rows; i++) {
+        size_t left = 0, count = p->start[i];
+        for (size_t j = 0; j < rows; j++) {
+            const bool global = i < ends || j < ends || i + ends >= rows || j + ends >= rows;
+            seen[j] = global || (j <= i + side && i <= j + side);
+            left += !seen[j];
+        }
+        for (size_t n = 0; n < random && left > 0; n++, left--) {
+            size_t nth = p->column ? llm_rng_below(rng, left) : 0, j = 0;
+            while (seen[j] || nth-- > 0) j++; /* of those left, one */
+            seen[j] = true;
+        }
+        for (size_t j = 0; j < rows; j++) {
+            if (seen[j] && p->column) p->column[count] = j;
+            count += seen[j];
+        }
+        p->start[i + 1] = count;
+    }
+    arena->used = mark;
+}
+
+/* What of the block of R queries from i on and N keys from j on is seen, as @causal_attn counts:
+ * row r sees its first r + ahead + 1 keys. False: nothing. */
+LLM_API bool llm_block_sparse_attn_ahead(size_t *ahead, size_t i, size_t j, size_t N,
+                                         const llm_block_sparse_attn_config *c) {
+    *ahead = c->causal && i == j ? 0 : N;
+    return !c->causal || j <= i;
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D). A row without blocks: 0 and -inf. */
+LLM_API void llm_block_sparse_attn_forward(float *out, float *lse, const float *q, const float *k,
+                                           const float *v, const llm_block_sparse_attn_config *c) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
+    const size_t T = c->T, D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
+        LLM_ASSERT(p->rows == (T + c->block - 1) / c->block);
+        float s[TILE * TILE], m[TILE], l[TILE];
+        for (size_t row = 0; row < p->rows; row++) {
+            const size_t i = row * c->block, at = (bh * T + i) * D;
+            const size_t R = llm_gemm_least(T - i, c->block);
+            for (size_t r = 0; r < R; r++) m[r] = -INFINITY, l[r] = 0.0f;
+            for (size_t d = 0; d < R * D; d++) out[at + d] = 0.0f;
+            for (size_t n = p->start[row]; n < p->start[row + 1]; n++) {
+                const size_t j = p->column[n] * c->block, key = (bh * T + j) * D;
+                const size_t N = llm_gemm_least(T - j, c->block);
+                size_t ahead;
+                if (!llm_block_sparse_attn_ahead(&ahead, i, j, N, c)) continue;
+                llm_causal_attn_scores(s, N, q + at, D, k + key, D, c->scale, ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    float *pr = s + r * N, *o = out + at + r * D, sum = 0.0f;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(pr, seen));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t x = 0; x < seen; x++) sum += pr[x] = llm_expf(pr[x] - max);
+                    for (size_t d = 0; d < D; d++) o[d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_causal_attn_gather(out + at, D, s, N, v + key, D, ahead, R, N, D);
+            }
+            for (size_t r = 0; r < R; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) out[at + r * D + d] *= gain;
+                lse[bh * T + i + r] = m[r] + logf(l[r]);
+            }
+        }
+    }
+}
+
+/* dq, dk, dv (B,H,T,D) += <- dout, forward's out, lse and inputs. */
+LLM_API void llm_block_sparse_attn_backward(float *dq, float *dk, float *dv, const float *dout,
+                                            const float *out, const float *lse, const float *q,
+                                            const float *k, const float *v,
+                                            const llm_block_sparse_attn_config *c) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
+    const size_t T = c->T, D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
+        float s[TILE * TILE], ds[TILE * TILE];
+        for (size_t row = 0; row < p->rows; row++) {
+            const size_t i = row * c->block, at = (bh * T + i) * D;
+            const size_t R = llm_gemm_least(T - i, c->block);
+            for (size_t n = p->start[row]; n < p->start[row + 1]; n++) {
+                const size_t j = p->column[n] * c->block, key = (bh * T + j) * D;
+                const size_t N = llm_gemm_least(T - j, c->block);
+                const float *kj = k + key, *vj = v + key, *qi = q + at, *g = dout + at;
+                size_t ahead;
+                if (!llm_block_sparse_attn_ahead(&ahead, i, j, N, c)) continue;
+                llm_causal_attn_scores(s, N, qi, D, kj, D, c->scale, ahead, R, N, D);
+                llm_causal_attn_scores(ds, N, g, D, vj, D, 1.0f, ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const float along = llm_gqa_dot(g + r * D, out + at + r * D, D);
+                    for (size_t x = r * N; x < r * N + llm_gemm_least(r + ahead + 1, N); x++) {
+                        s[x] = llm_expf(s[x] - lse[bh * T + i + r]);
+                        ds[x] = c->scale * s[x] * (ds[x] - along);
+                    }
+                }
+                llm_causal_attn_gather(dq + at, D, ds, N, kj, D, ahead, R, N, D);
+                llm_causal_attn_scatter(dk + key, D, ds, N, qi, D, ahead, R, N, D);
+                llm_causal_attn_scatter(dv + key, D, s, N, g, D, ahead, R, N, D);
+            }
+        }
+    }
+}
+
 /* @linear_attn ---------------------------------------------- Linear attention
  *
  *     o_i = sum_j w_ij v_j / sum_j w_ij          w_ij = phi(q_i).phi(k_j), j <= i
@@ -36803,6 +37119,204 @@ LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, flo
         }
     }
     arena->used = mark;
+}
+
+/* @sinks ---------------------------------------------------- Attention sinks and StreamingLLM
+ *
+ *     kept of a text of any length:  tokens 0 .. first-1  and the `last` latest
+ *     position of a key = its place among those kept, not in the text
+ *
+ * The weights of a softmax sum to 1, also where a head has found nothing to say. Trained models put
+ * what is left over on the first token: every query sees it, and its value is kept near 0. It is a
+ * sink, not a memory. A window that rolls over it (@sliding_window) takes away most of the
+ * denominator, all other weights swell, and the model talks nonsense from that token on. Keeping
+ * the keys and values of the first four forever mends it, without training.
+ *
+ * Two counts are easily got wrong. Keys are cached before their rotation (@rope) and turned when
+ * they are read, by their place in the cache: then no distance exceeds first + last - 1, the
+ * longest the model has seen in its training. And nothing comes back that was dropped: a text of
+ * any length can be read and continued, but only the window is understood.
+ *
+ * source  Xiao, Tian, Chen, Han & Lewis 2024, "Efficient Streaming Language Models with Attention
+ *         Sinks", section 3; Guo et al. 2024, "Active-Dormant Attention Heads", section 2 (the
+ *         Bigram-Backcopy task)
+ * needs   rng rope gqa sliding_window
+ * see     @sinks_learned, @kv_cache, @attn_weights
+ * topics  Attention Sinks / StreamingLLM
+ */
+
+/* The cache of one text: H query heads on Hkv; keys and values (Hkv,first + last,D). cosine and
+ * sine (first + last,rot/2): @rope's table of positions 0 and up. */
+typedef struct {
+    size_t H, Hkv, D, first, last, rot;
+    llm_rope_pairing pairing;
+    float scale;
+    const float *cosine, *sine;
+} llm_sinks_config;
+
+/* Four sinks, all dimensions turned in halves, 1/sqrt(D). */
+LLM_API llm_sinks_config llm_sinks_defaults(const float *cosine, const float *sine, size_t H,
+                                            size_t Hkv, size_t D, size_t last) {
+    const llm_sinks_config c = {
+        H, Hkv, D, 4, last, D, LLM_ROPE_HALVES, 1.0f / sqrtf((float)D), cosine, sine};
+    return c;
+}
+
+/* Where token t is written: behind the sinks the slots form a ring. */
+LLM_API size_t llm_sinks_slot(size_t t, const llm_sinks_config *c) {
+    return t < c->first ? t : c->first + (t - c->first) % c->last;
+}
+
+/* How many slots are filled once token t is written. */
+LLM_API size_t llm_sinks_filled(size_t t, const llm_sinks_config *c) {
+    return t < c->first + c->last ? t + 1 : c->first + c->last;
+}
+
+/* The position of the key in a slot when t is the newest token: sinks first, then the ring from its
+ * oldest token on, which is the one that the next will overwrite. */
+LLM_API size_t llm_sinks_position(size_t slot, size_t t, const llm_sinks_config *c) {
+    if (slot < c->first || t < c->first + c->last) return slot;
+    const size_t oldest = llm_sinks_slot(t + 1, c);
+    return slot >= oldest ? c->first + slot - oldest : c->first + slot + c->last - oldest;
+}
+
+/* keys, values <- k, v (Hkv,D) of token t, k not rotated. */
+LLM_API void llm_sinks_write(float *keys, float *values, const float *k, const float *v, size_t t,
+                             const llm_sinks_config *c) {
+    LLM_ASSERT(c->last > 0);
+    for (size_t h = 0; h < c->Hkv; h++) {
+        const size_t at = (h * (c->first + c->last) + llm_sinks_slot(t, c)) * c->D;
+        memcpy(keys + at, k + h * c->D, c->D * sizeof(float));
+        memcpy(values + at, v + h * c->D, c->D * sizeof(float));
+    }
+}
+
+/* y (D) <- x (D) turned to a position of the cache. */
+LLM_API void llm_sinks_turn(float *y, const float *x, size_t position, const llm_sinks_config *c) {
+    const size_t at = position * (c->rot / 2);
+    llm_rope_forward(y, x, c->cosine + at, c->sine + at, 1, 1, 1, c->D, c->rot, c->pairing);
+}
+
+/* out (H,D) <- q (H,D), not rotated, of token t, which has just been written. A key is turned once
+ * for all heads that read it. Scratch: H (first + last + D) + Hkv D floats, given back. */
+LLM_API void llm_sinks_step(float *out, const float *q, const float *keys, const float *values,
+                            size_t t, const llm_sinks_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->last > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t D = c->D, group = c->H / c->Hkv, size = c->first + c->last, mark = arena->used;
+    const size_t n = llm_sinks_filled(t, c);
+    float *turned = llm_arena_floats(arena, c->H * D), *key = llm_arena_floats(arena, c->Hkv * D);
+    float *p = llm_arena_floats(arena, c->H * size);
+    LLM_PARALLEL_MANY(c->Hkv, group * n * D)
+    for (size_t kv = 0; kv < c->Hkv; kv++) {
+        for (size_t h = kv * group; h < (kv + 1) * group; h++)
+            llm_sinks_turn(turned + h * D, q + h * D, n - 1, c); /* the newest is at the end */
+        for (size_t slot = 0; slot < n; slot++) {
+            llm_sinks_turn(key + kv * D, keys + (kv * size + slot) * D,
+                           llm_sinks_position(slot, t, c), c);
+            for (size_t h = kv * group; h < (kv + 1) * group; h++)
+                p[h * size + slot] = c->scale * llm_gqa_dot(turned + h * D, key + kv * D, D);
+        }
+        for (size_t h = kv * group; h < (kv + 1) * group; h++)
+            llm_sliding_window_mean(out + h * D, p + h * size, values + kv * size * D, n, D);
+    }
+    arena->used = mark;
+}
+
+/* mass (H) <- the share of the weights att (B,H,T,T) that the first tokens get, a mean over the
+ * queries behind them, or over those of them that are counted (B,T), unless that is NULL; NaN
+ * without a query. The upper triangle of att is not read. */
+LLM_API void llm_sinks_mass(double *mass, const float *att, const bool *counted, size_t B, size_t H,
+                            size_t T, size_t first) {
+    for (size_t h = 0; h < H; h++) {
+        size_t queries = 0;
+        mass[h] = 0.0;
+        for (size_t b = 0; b < B; b++) {
+            for (size_t i = first; i < T; i++) {
+                if (counted && !counted[b * T + i]) continue;
+                const float *p = att + ((b * H + h) * T + i) * T;
+                for (size_t j = 0; j < first; j++) mass[h] += (double)p[j];
+                queries++;
+            }
+        }
+        mass[h] /= (double)queries;
+    }
+}
+
+/* A language in which an attention head has nothing to do at most positions. ids (T): the token V
+ * begins a text; behind a trigger comes the token before the trigger once more; behind any other
+ * token i comes one by the probabilities bigram[i] (V,V). trigger (V); the row of a trigger is not
+ * read. */
+LLM_API void llm_sinks_backcopy(int *ids, const float *bigram, const bool *trigger, size_t T,
+                                size_t V, llm_rng *rng) {
+    size_t token = V;
+    for (size_t t = 0; t < T; t++) {
+        if (t == 1) {
+            do token = llm_rng_below(rng, V);
+            while (trigger[token]);
+        } else if (t > 1 && trigger[token]) {
+            token = (size_t)ids[t - 2];
+        } else if (t > 1) {
+            const float *p = bigram + token * V;
+            float left = llm_rng_uniform(rng);
+            for (token = 0; token + 1 < V && left >= p[token]; token++) left -= p[token];
+        }
+        ids[t] = (int)token;
+    }
+}
+
+/* @sinks_learned -------------------------------------------- Attention sinks that are trained
+ *
+ *     o' = o e^(lse - lse')        lse' = log(e^lse + e^sink)
+ *
+ * If a model wants to put weight on nothing, let it: each head gets a number that takes part in the
+ * sum of its softmax and has no value. No first token has to be kept for it, and none collects
+ * activations a thousand times larger than the rest, which 4-bit and 8-bit formats must then
+ * stretch over. gpt-oss has one in each head.
+ *
+ * Seen from the end a sink costs nothing: attention over the keys alone is a mean o and the
+ * logarithm of its denominator, and the sink only shrinks the one and raises the other. So it can
+ * stand behind every form of attention in this chapter that returns lse. Their backward passes
+ * need no change either: with o' and lse' for o and lse, the weights e^(s - lse') that they compute
+ * again are those with the sink, and do.o' is the right average of what they were paid.
+ *
+ * source  OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card", section 2.2; Miller 2023,
+ *         "Attention Is Off By One" (sink = 0); Sun et al. 2024, "Massive Activations in Large
+ *         Language Models"
+ * needs   exp logsumexp
+ * see     @attn_weights (the same on weights in memory), @flash_split (a sink is one part more)
+ * topics  -
+ */
+
+/* out (B,H,T,D), lse (B,H,T) in place <- sink (H). An array (N,H,D), heads inside, is (N,H,1,D). A
+ * sink of -inf changes nothing; a query that saw nothing (0, -inf) still has its 0. */
+LLM_API void llm_sinks_learned_forward(float *out, float *lse, const float *sink, size_t B,
+                                       size_t H, size_t T, size_t D) {
+    LLM_PARALLEL_MANY(B * H * T, D)
+    for (size_t row = 0; row < B * H * T; row++) {
+        const float all = llm_logsumexp_logaddexp(lse[row], sink[row / T % H]);
+        const float share = lse[row] == -INFINITY ? 0.0f : llm_expf(lse[row] - all);
+        for (size_t d = 0; d < D; d++) out[row * D + d] *= share;
+        lse[row] = all;
+    }
+}
+
+/* dsink (H) += <- dout (B,H,T,D) and forward's out, lse, sink: the sink has the weight e^(sink -
+ * lse) and pays nothing where the mean pays do.o. dq, dk and dv come from the backward pass of the
+ * attention used, given dout and these out and lse. */
+LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const float *out,
+                                        const float *lse, const float *sink, size_t B, size_t H,
+                                        size_t T, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0; /* over a whole batch */
+        for (size_t bt = 0; bt < B * T; bt++) {
+            const size_t row = (bt / T * H + h) * T + bt % T;
+            float paid = 0.0f;
+            LLM_SIMD_SUM(paid)
+            for (size_t d = 0; d < D; d++) paid += dout[row * D + d] * out[row * D + d];
+            if (sink[h] > -INFINITY) sum -= (double)llm_expf(sink[h] - lse[row]) * (double)paid;
+        }
+        dsink[h] += (float)sum;
+    }
 }
 
 /* @flash ---------------------------------------------------- FlashAttention
