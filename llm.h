@@ -323,9 +323,13 @@
  *   mla                      Multi-head latent attention
  *   mla_decode               Latent attention from its latents
  *   sliding_window           Sliding-window attention
+ *   longformer               Longformer: a window and global tokens
+ *   block_sparse_attn        BigBird and block-sparse attention
  *   linear_attn              Linear attention
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
+ *   sinks                    Attention sinks and StreamingLLM
+ *   sinks_learned            Attention sinks that are trained
  *   flash                    FlashAttention
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
@@ -25464,7 +25468,8 @@ LLM_API size_t llm_token_word(const char *text, size_t size) {
     size_t end = 0, next;
     llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
     if (kind == LLM_UNICODE_SPACE) {
-        for (; kind == LLM_UNICODE_SPACE; kind = llm_token_class(text, size, end, &next)) end = next;
+        for (; kind == LLM_UNICODE_SPACE; kind = llm_token_class(text, size, end, &next))
+            end = next;
         return end;
     }
     if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
@@ -36418,7 +36423,8 @@ LLM_API size_t llm_sliding_window_reach(size_t L, size_t W) { return L * (W - 1)
  * source  Beltagy, Peters & Cohan 2020, "Longformer: The Long-Document Transformer", section 3;
  *         transformers, LongformerSelfAttention
  * needs   exp logsumexp gqa
- * see     @sliding_window, @block_sparse_attn (BigBird), @attn_mask, @csa (keys that are chosen by their content)
+ * see     @sliding_window, @block_sparse_attn (BigBird), @attn_mask, @csa (keys that are chosen by
+ *         their content)
  * topics  Longformer / BigBird (Sparse Long-Context Attention)
  */
 
@@ -36515,8 +36521,8 @@ LLM_API void llm_longformer_forward(float *out, float *lse, const llm_longformer
     arena->used = mark;
 }
 
-/* dx += <- dout, forward's out, lse and inputs: ds_ij = p_ij (do_i.v_j - do_i.o_i). Global arrays of
- * dx are read and written only if there are global tokens. Scratch as above. */
+/* dx += <- dout, forward's out, lse and inputs: ds_ij = p_ij (do_i.v_j - do_i.o_i). Global arrays
+ * of dx are read and written only if there are global tokens. Scratch as above. */
 LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const float *dout,
                                      const float *out, const float *lse,
                                      const llm_longformer_arrays *x, const llm_longformer_config *c,
@@ -36567,8 +36573,8 @@ LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const floa
  * global ones make the model a universal approximator, says its paper. In a row no block may be
  * listed twice: its keys would count double in the softmax.
  *
- * source  Zaheer et al. 2020, "Big Bird: Transformers for Longer Sequences", section 2; Child et al.
- *         2019, "Generating Long Sequences with Sparse Transformers"
+ * source  Zaheer et al. 2020, "Big Bird: Transformers for Longer Sequences", section 2; Child et
+ *         al. 2019, "Generating Long Sequences with Sparse Transformers"
  * needs   rng exp logsumexp gemm causal_attn gqa
  * see     @csr (the same lists), @attn_mask (blocks of a mask), @longformer, @flash23
  * topics  -
@@ -37157,8 +37163,8 @@ typedef struct {
 /* Four sinks, all dimensions turned in halves, 1/sqrt(D). */
 LLM_API llm_sinks_config llm_sinks_defaults(const float *cosine, const float *sine, size_t H,
                                             size_t Hkv, size_t D, size_t last) {
-    const llm_sinks_config c = {
-        H, Hkv, D, 4, last, D, LLM_ROPE_HALVES, 1.0f / sqrtf((float)D), cosine, sine};
+    const llm_sinks_config c = {H,      Hkv, D, 4, last, D, LLM_ROPE_HALVES, 1.0f / sqrtf((float)D),
+                                cosine, sine};
     return c;
 }
 
