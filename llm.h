@@ -40665,6 +40665,388 @@ LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_k
     arena->used = mark;
 }
 
+/* @frequency_penalty ---------------------------------------- Frequency penalty
+ *
+ *     z_v <- z_v - alpha c_v          c_v: how often v stands in the text so far
+ *
+ * Each use of a token makes the next one less likely, by the factor exp(-alpha) in its odds against
+ * any other. A loop cannot go on for ever under a price that rises with every turn, and neither can
+ * anything else: after a thousand tokens commas and line ends are the most expensive of all. A
+ * window (last_n) lets old uses be forgotten. Whether the prompt counts is a matter of the library:
+ * of vLLM and the API it does not, of llama.cpp it does.
+ *
+ * The counts are kept, not made anew: a token comes or goes in O(1), back as well as forth, because
+ * speculation takes tokens back (@speculative). What is charged is the k tokens that were used, not
+ * all V.
+ *
+ * source  OpenAI API reference (frequency_penalty); llama.cpp (penalties), vLLM
+ *         (model_executor/layers/utils.py)
+ * needs   arena
+ * see     @presence_penalty @repetition_penalty @dry @sampling
+ * topics  Frequency Penalty
+ */
+
+/* The text so far and the counts of its tokens. The first skip tokens do not count, and with last_n
+ * > 0 only those among the last last_n do. */
+typedef struct {
+    size_t V, capacity, last_n, skip;
+    size_t length; /* tokens in text */
+    int *text;     /* (capacity) */
+    size_t *count; /* (V) */
+    int *seen;     /* (V) the tokens of count > 0, in no order */
+    size_t kinds;  /* how many they are */
+    size_t *place; /* (V) where a token stands in seen */
+} llm_frequency_penalty_table;
+
+/* An empty text of up to capacity tokens. Takes 2 V sizes and V + capacity ints. */
+LLM_API void llm_frequency_penalty_create(llm_frequency_penalty_table *t, size_t V, size_t capacity,
+                                          size_t last_n, size_t skip, llm_arena *arena) {
+    t->V = V, t->capacity = capacity, t->last_n = last_n, t->skip = skip;
+    t->length = t->kinds = 0;
+    t->text = (int *)llm_arena_take(arena, capacity, sizeof(int));
+    t->seen = (int *)llm_arena_take(arena, V, sizeof(int));
+    t->count = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    t->place = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    for (size_t v = 0; v < V; v++) t->count[v] = 0;
+}
+
+/* One use of a token more, or one less: its list of different tokens has no gaps. */
+LLM_API void llm_frequency_penalty_add(llm_frequency_penalty_table *t, int token) {
+    if (t->count[token]++ > 0) return;
+    t->place[token] = t->kinds;
+    t->seen[t->kinds++] = token;
+}
+LLM_API void llm_frequency_penalty_remove(llm_frequency_penalty_table *t, int token) {
+    if (--t->count[token] > 0) return;
+    const int last = t->seen[--t->kinds];
+    t->seen[t->place[token]] = last;
+    t->place[last] = t->place[token];
+}
+
+/* The text becomes one token longer; the one that leaves the window is no longer counted. */
+LLM_API void llm_frequency_penalty_push(llm_frequency_penalty_table *t, int token) {
+    LLM_ASSERT(t->length < t->capacity && token >= 0 && (size_t)token < t->V);
+    const size_t i = t->length++;
+    t->text[i] = token;
+    if (i < t->skip) return;
+    llm_frequency_penalty_add(t, token);
+    if (t->last_n > 0 && i - t->skip >= t->last_n)
+        llm_frequency_penalty_remove(t, t->text[i - t->last_n]);
+}
+
+/* The text becomes one token shorter, which is returned; what had left the window is back. */
+LLM_API int llm_frequency_penalty_pop(llm_frequency_penalty_table *t) {
+    LLM_ASSERT(t->length > 0);
+    const size_t i = --t->length;
+    if (i < t->skip) return t->text[i];
+    if (t->last_n > 0 && i - t->skip >= t->last_n)
+        llm_frequency_penalty_add(t, t->text[i - t->last_n]);
+    llm_frequency_penalty_remove(t, t->text[i]);
+    return t->text[i];
+}
+
+/* The table becomes that of the text ids (n): what differs from there on is popped, what is new
+ * pushed. For a picker of @decoding, which is shown the text. */
+LLM_API void llm_frequency_penalty_follow(llm_frequency_penalty_table *t, const int *ids,
+                                          size_t n) {
+    size_t same = 0;
+    while (same < n && same < t->length && t->text[same] == ids[same]) same++;
+    while (t->length > same) llm_frequency_penalty_pop(t);
+    while (t->length < n) llm_frequency_penalty_push(t, ids[t->length]);
+}
+
+/* logits (V) in place, before the temperature. alpha < 0 makes used tokens more likely. */
+LLM_API void llm_frequency_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                         float alpha) {
+    for (size_t k = 0; k < t->kinds; k++)
+        logits[t->seen[k]] -= alpha * (float)t->count[t->seen[k]];
+}
+
+/* @presence_penalty ----------------------------------------- Presence penalty
+ *
+ *     z_v <- z_v - alpha [c_v > 0]           the API's two:  z_v - alpha_f c_v - alpha_p [c_v > 0]
+ *
+ * A price for having been said at all, paid once: the second use costs as much as the fiftieth. It
+ * asks for new words where @frequency_penalty asks for fewer of the same, and moves a text on to
+ * other subjects. Words are not subjects, though: with tokens put into groups (forms of a word, a
+ * topic), one that was said makes its whole group dearer.
+ *
+ * How many different tokens n draws will bring can be computed exactly: what the next draw does
+ * depends on the set of tokens seen and on nothing else, so the sets are the states of a Markov
+ * chain, 2^V of them.
+ *
+ * source  OpenAI API reference (presence_penalty); vLLM (model_executor/layers/utils.py)
+ * needs   arena frequency_penalty
+ * see     @repetition_penalty @sampling
+ * topics  Presence Penalty
+ */
+
+/* logits (V) in place; the table says which tokens count. */
+LLM_API void llm_presence_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                        float alpha) {
+    for (size_t k = 0; k < t->kinds; k++) logits[t->seen[k]] -= alpha;
+}
+
+/* The two of the API together. */
+LLM_API void llm_presence_penalty_combined(float *logits, const llm_frequency_penalty_table *t,
+                                           float frequency, float presence) {
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int v = t->seen[k];
+        logits[v] -= (float)t->count[v] * frequency + presence;
+    }
+}
+
+/* Each token of a group of which any was seen becomes dearer, once. group (V): numbers below
+ * groups, or negative for tokens of none, which are never charged. Scratch: groups bools, given
+ * back. */
+LLM_API void llm_presence_penalty_topics(float *logits, const llm_frequency_penalty_table *t,
+                                         const int *group, size_t groups, float alpha,
+                                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *said = (bool *)llm_arena_take(arena, groups, sizeof(bool));
+    for (size_t g = 0; g < groups; g++) said[g] = false;
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int g = group[t->seen[k]];
+        LLM_ASSERT(g < 0 || (size_t)g < groups);
+        if (g >= 0) said[g] = true;
+    }
+    for (size_t v = 0; v < t->V; v++)
+        if (group[v] >= 0 && said[group[v]]) logits[v] -= alpha;
+    arena->used = mark;
+}
+
+/* kinds (n) <- how many different tokens the first t + 1 of ids (n), all below V, are: what a
+ * penalty is to raise. Scratch: V bools, given back. */
+LLM_API void llm_presence_penalty_novelty(size_t *kinds, const int *ids, size_t n, size_t V,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *seen = (bool *)llm_arena_take(arena, V, sizeof(bool));
+    for (size_t v = 0; v < V; v++) seen[v] = false;
+    size_t count = 0;
+    for (size_t t = 0; t < n; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        count += !seen[ids[t]];
+        seen[ids[t]] = true;
+        kinds[t] = count;
+    }
+    arena->used = mark;
+}
+
+/* The expected number of different tokens among n draws from softmax of finite logits (V) under the
+ * penalty alpha, exactly: V <= 20, n V 2^V operations. Scratch: 2^V doubles, given back. */
+LLM_API double llm_presence_penalty_expected(const float *logits, size_t V, float alpha, size_t n,
+                                             llm_arena *arena) {
+    LLM_ASSERT(V > 0 && V <= 20);
+    const size_t sets = (size_t)1 << V, mark = arena->used;
+    double *prob = llm_arena_doubles(arena, sets), max = (double)logits[0], expected = 0.0;
+    for (size_t v = 1; v < V; v++) max = fmax(max, (double)logits[v]);
+    for (size_t s = 0; s < sets; s++) prob[s] = s == 0 ? 1.0 : 0.0;
+    for (size_t t = 0; t < n; t++)
+        for (size_t s = sets; s-- > 0;) { /* larger sets first: what moves up moves once a turn */
+            double total = 0.0, stay = 0.0;
+            if (!(prob[s] > 0.0)) continue;
+            for (size_t v = 0; v < V; v++) {
+                const double w = exp((double)logits[v] - max - (s >> v & 1 ? (double)alpha : 0.0));
+                total += w;
+                stay += s >> v & 1 ? w : 0.0;
+            }
+            for (size_t v = 0; v < V; v++)
+                if (!(s >> v & 1))
+                    prob[s | (size_t)1 << v] += prob[s] * exp((double)logits[v] - max) / total;
+            prob[s] *= stay / total;
+        }
+    for (size_t s = 0; s < sets; s++)
+        for (size_t v = 0; v < V; v++) expected += s >> v & 1 ? prob[s] : 0.0;
+    arena->used = mark;
+    return expected;
+}
+
+/* @repetition_penalty --------------------------------------- Repetition penalty
+ *
+ *     z_v <- z_v / theta  if z_v > 0,  z_v theta  else          for every v in the text so far
+ *
+ * The first of the penalties (CTRL) and the most used: theta = 1.1 to 1.3, once for each token of
+ * prompt and output, however often it occurs. It pushes every logit down, those above 0 towards 0
+ * and those below away from it, and with that it makes the point 0 matter, which for softmax does
+ * not exist: the same distribution with all logits 5 higher is penalised quite differently. The
+ * other two penalties subtract and have no such flaw.
+ *
+ * How much a text repeats itself is rep-n: the share of its n-grams that are not new.
+ *
+ * source  Keskar et al. 2019, "CTRL: A Conditional Transformer Language Model", section 4.1;
+ *         Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training" (seq-rep-n);
+ *         llama.cpp (penalties)
+ * needs   arena frequency_penalty
+ * see     @presence_penalty @dry (n-grams instead of tokens), @sampling
+ * topics  Repetition Penalty
+ */
+
+/* logits (V) in place. theta > 0; 1 changes nothing, below 1 rewards. The table says which tokens
+ * count: transformers takes prompt and output, llama.cpp the last 64. */
+LLM_API void llm_repetition_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                          float theta) {
+    LLM_ASSERT(theta > 0.0f);
+    for (size_t k = 0; k < t->kinds; k++) {
+        float *z = &logits[t->seen[k]];
+        *z = *z > 0.0f ? *z / theta : *z * theta;
+    }
+}
+
+/* The three penalties of llama.cpp in its order: theta (1: off), then count times frequency, then
+ * presence (0: off). */
+LLM_API void llm_repetition_penalty_three(float *logits, const llm_frequency_penalty_table *t,
+                                          float theta, float frequency, float presence) {
+    llm_repetition_penalty_apply(logits, t, theta);
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int v = t->seen[k];
+        logits[v] -= (float)t->count[v] * frequency + presence;
+    }
+}
+
+/* FNV-1a of n tokens, byte after byte. */
+LLM_API uint64_t llm_repetition_penalty_hash(const int *ids, size_t n) {
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < n; i++)
+        for (unsigned shift = 0; shift < 32; shift += 8)
+            hash = (hash ^ ((uint32_t)ids[i] >> shift & 255)) * 1099511628211u;
+    return hash;
+}
+
+/* rep-n of ids (T): 1 - different n-grams / all n-grams; 0 for a text shorter than n > 0. The
+ * different ones are kept by their places, in a table of open addresses twice as large. Scratch: up
+ * to 4 T sizes, given back. */
+LLM_API double llm_repetition_penalty_rate(const int *ids, size_t T, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    if (T < n) return 0.0;
+    const size_t total = T + 1 - n, mark = arena->used;
+    size_t size = 2, different = 0;
+    while (size < 2 * total) size *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, size, sizeof(size_t));
+    for (size_t i = 0; i < size; i++) slot[i] = T; /* free */
+    for (size_t t = 0; t < total; t++) {
+        size_t at = (size_t)llm_repetition_penalty_hash(ids + t, n) & (size - 1);
+        while (slot[at] < T && memcmp(ids + slot[at], ids + t, n * sizeof(int)) != 0)
+            at = (at + 1) & (size - 1);
+        different += slot[at] == T;
+        slot[at] = t;
+    }
+    arena->used = mark;
+    return 1.0 - (double)different / (double)total;
+}
+
+/* @dry ------------------------------------------------------ N-gram blocking and DRY
+ *
+ *     l_j    = the longest L with  text_{j-L .. j-1} = text_{T-L .. T-1}       j < T: the text ends
+ *              as it did before j, so the token at j is what would go on repeating it
+ *     block  z_v = -inf                              for v = text_j with l_j >= n - 1
+ *     DRY    z_v <- z_v - m b^(max l_j - allowed)    for v = text_j with l_j >= allowed
+ *
+ * Penalties that look at phrases instead of tokens. Blocking forbids that any n-gram occurs twice,
+ * names included. DRY ("don't repeat yourself") makes going on with a repetition the more expensive
+ * the longer it already is, exponentially, and leaves single words alone. Tokens such as line ends
+ * and quotes are breakers: no match reaches over one, and they are never charged.
+ *
+ * All l_j at once are the Z-function of the text read backwards, in O(T): inside the box where the
+ * text is known to agree with its own end, what was found there earlier holds here too.
+ *
+ * source  Paulus, Xiong & Socher 2018, "A Deep Reinforced Model for Abstractive Summarization",
+ *         section 2.5 (blocking); llama.cpp (DRY); Gusfield 1997, "Algorithms on Strings, Trees and
+ *         Sequences", section 1.4 (Z)
+ * needs   arena
+ * see     @repetition_penalty @sampling
+ * topics  -
+ */
+
+/* length (T) <- the l_j above of ids (T); l_0 = 0. */
+LLM_API void llm_dry_lengths(size_t *length, const int *ids, size_t T) {
+    size_t left = 0, right = 0; /* the box, in distances from the end */
+    if (T > 0) length[0] = 0;
+    for (size_t k = 1; k < T; k++) {
+        size_t n = 0;
+        if (k < right) { /* text at distance k.. equals text at distance k - left.. up to the box */
+            const size_t known = length[T - (k - left)];
+            n = known < right - k ? known : right - k;
+        }
+        while (k + n < T && ids[T - 1 - n] == ids[T - 1 - n - k]) n++;
+        length[T - k] = n;
+        if (k + n > right) left = k, right = k + n;
+    }
+}
+
+/* logits (V) in place: tokens that would complete an n-gram of ids (T) for the second time become
+ * -inf, n > 0. With n = 1 no token may come twice. Scratch: T sizes, given back. */
+LLM_API void llm_dry_no_ngram(float *logits, const int *ids, size_t T, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    llm_dry_lengths(length, ids, T);
+    for (size_t j = 0; j < T; j++)
+        if (length[j] + 1 >= n) logits[ids[j]] = -INFINITY;
+    arena->used = mark;
+}
+
+typedef struct {
+    float multiplier, base; /* m, b; m = 0 or b < 1 is off */
+    size_t allowed, last_n; /* repetitions shorter than allowed are free; 0: the whole text */
+    const int *breaker;     /* (breakers) tokens */
+    size_t breakers;
+} llm_dry_config;
+
+/* llama.cpp's settings, once it is switched on: 0.8, 1.75, 2, and no breakers. */
+LLM_API llm_dry_config llm_dry_defaults(void) {
+    llm_dry_config c;
+    c.multiplier = 0.8f, c.base = 1.75f;
+    c.allowed = 2, c.last_n = 0;
+    c.breaker = NULL, c.breakers = 0;
+    return c;
+}
+LLM_API bool llm_dry_breaks(int token, const llm_dry_config *c) {
+    for (size_t i = 0; i < c->breakers; i++)
+        if (token == c->breaker[i]) return true;
+    return false;
+}
+
+/* logits (V) in place. Scratch: T sizes and V sizes, given back. */
+LLM_API void llm_dry_apply(float *logits, size_t V, const int *ids, size_t T,
+                           const llm_dry_config *c, llm_arena *arena) {
+    if (c->last_n > 0 && T > c->last_n) ids += T - c->last_n, T = c->last_n;
+    if (c->multiplier == 0.0f || c->base < 1.0f || T <= c->allowed) return;
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    size_t *longest = (size_t *)llm_arena_take(arena, V, sizeof(size_t)), limit = 0;
+    while (limit < T && !llm_dry_breaks(ids[T - 1 - limit], c)) limit++; /* up to the last breaker */
+    llm_dry_lengths(length, ids, T);
+    for (size_t v = 0; v < V; v++) longest[v] = 0;
+    for (size_t j = 1; j < T; j++) {
+        const size_t n = length[j] < limit ? length[j] : limit;
+        if (n >= c->allowed && n + 1 > longest[ids[j]]) longest[ids[j]] = n + 1; /* 0: not charged */
+    }
+    /* b^most is the largest power that a float can hold */
+    const double b = (double)c->base, most = b > 1.000001 ? floor(88.7228391 / log(b)) : 0.0;
+    for (size_t v = 0; v < V; v++) {
+        if (longest[v] == 0 || llm_dry_breaks((int)v, c)) continue;
+        const double over = (double)(longest[v] - 1 - c->allowed);
+        logits[v] -= c->multiplier * (float)pow(b, most > 0.0 && over > most ? most : over);
+    }
+    arena->used = mark;
+}
+
+/* Tokens at the end of ids (T) that belong to a loop: the longest tail of period p that has gone
+ * round at least twice; *period gets p. 0 when there is none. To stop a generation that is caught.
+ * Scratch: T sizes, given back. */
+LLM_API size_t llm_dry_loop(size_t *period, const int *ids, size_t T, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t)), tail = 0;
+    llm_dry_lengths(length, ids, T);
+    *period = 0;
+    for (size_t p = 1; p < T; p++) { /* the text agrees with itself p tokens earlier */
+        const size_t n = length[T - p];
+        if (n >= p && n + p > tail) tail = n + p, *period = p;
+    }
+    arena->used = mark;
+    return tail;
+}
+
 /* @sampling ------------------------------------------------- The sampler chain
  *
  *     logits -> transform -> transform -> ... -> draw
