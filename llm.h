@@ -41047,6 +41047,207 @@ LLM_API size_t llm_dry_loop(size_t *period, const int *ids, size_t T, llm_arena 
     return tail;
 }
 
+/* @logit_adjustment ----------------------------------------- Logit adjustment
+ *
+ *     z_y - tau ln pi_y                  at prediction: a rule for classes that are equally likely
+ *     loss = CE(z + tau ln pi, y)        in training: z learns to be that rule
+ *     q(y|x) ~ p(y|x) pi'_y / pi_y       from the training priors pi to those of the test, pi'
+ *
+ * A classifier's logits hold ln pi_y, how frequent y was in training, and a rare class is never
+ * predicted: that is right for the error rate and wrong for the balanced error, in which every
+ * class weighs the same. Taking ln pi_y off after training, or putting it on while the loss is
+ * computed, removes it; both give the same rule in the end, the second also learns better features.
+ * The same arithmetic moves a classifier to any other priors, and these need not be known: the
+ * unlabelled test data tell, by EM, which priors make them most likely.
+ *
+ * source  Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9 and 10; Saerens,
+ *         Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori
+ *         probabilities", section 2
+ * needs   arena cross_entropy
+ * see     @cross_entropy (weights instead), @label_smoothing, @logit_bias (tokens)
+ * topics  Logit Adjustment
+ */
+
+/* prior (K) <- the shares of the labels y (N) after adding smooth to every count; ignored rows do
+ * not count. smooth = 0 gives 0 to classes that do not occur. */
+LLM_API void llm_logit_adjustment_priors(float *prior, const int *y, size_t N, size_t K,
+                                         float smooth) {
+    double total = (double)smooth * (double)K;
+    for (size_t k = 0; k < K; k++) prior[k] = smooth;
+    for (size_t n = 0; n < N; n++) {
+        if (y[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(y[n] >= 0 && (size_t)y[n] < K);
+        prior[y[n]] += 1.0f;
+        total += 1.0;
+    }
+    for (size_t k = 0; k < K; k++) prior[k] = (float)((double)prior[k] / total);
+}
+
+/* z (N,K) in place, from a model trained without adjustment. All priors are positive. tau = 1 is
+ * the balanced rule. */
+LLM_API void llm_logit_adjustment_posthoc(float *z, const float *prior, size_t N, size_t K,
+                                          float tau) {
+    for (size_t k = 0; k < K; k++) {
+        LLM_ASSERT(prior[k] > 0.0f);
+        const float shift = tau * logf(prior[k]);
+        for (size_t n = 0; n < N; n++) z[n * K + k] -= shift;
+    }
+}
+
+/* shifted (N,K) <- z + tau ln prior; a class of prior 0 gets -inf, which no row may have as its
+ * target. */
+LLM_API void llm_logit_adjustment_shift(float *shifted, const float *z, const float *prior,
+                                        size_t N, size_t K, float tau) {
+    for (size_t k = 0; k < K; k++) {
+        const float shift = prior[k] > 0.0f ? tau * logf(prior[k]) : -INFINITY;
+        for (size_t n = 0; n < N; n++) shifted[n * K + k] = z[n * K + k] + shift;
+    }
+}
+
+/* loss (N), lse (N) <- the adjusted cross-entropy of z (N,K) and targets y (N); returns the rows
+ * that count, as llm_cross_entropy_forward does. Scratch: N K floats, given back. */
+LLM_API size_t llm_logit_adjustment_loss_forward(float *loss, float *lse, const float *z,
+                                                 const float *prior, const int *y, size_t N,
+                                                 size_t K, float tau, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *shifted = llm_arena_floats(arena, N * K);
+    llm_logit_adjustment_shift(shifted, z, prior, N, K, tau);
+    const size_t kept = llm_cross_entropy_forward(loss, lse, shifted, y, N, K);
+    arena->used = mark;
+    return kept;
+}
+
+/* dz (N,K) += scale (softmax(z + tau ln prior) - onehot(y)). Scratch as above. */
+LLM_API void llm_logit_adjustment_loss_backward(float *dz, const float *z, const float *lse,
+                                                const float *prior, const int *y, size_t N,
+                                                size_t K, float tau, float scale,
+                                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *shifted = llm_arena_floats(arena, N * K);
+    llm_logit_adjustment_shift(shifted, z, prior, N, K, tau);
+    llm_cross_entropy_backward(dz, shifted, lse, y, N, K, scale);
+    arena->used = mark;
+}
+
+/* q (K) <- p (K), a posterior under the priors from, moved to the priors to (K); those of from are
+ * positive where p is. */
+LLM_API void llm_logit_adjustment_move(double *q, const float *p, const float *from,
+                                       const double *to, size_t K) {
+    double sum = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        q[k] = p[k] > 0.0f ? (double)p[k] * to[k] / (double)from[k] : 0.0;
+        sum += q[k];
+    }
+    for (size_t k = 0; k < K; k++) q[k] /= sum;
+}
+
+/* to (K) <- the priors under which posteriors p (N,K), made with the training priors from (K), are
+ * most likely, by at most rounds of EM from `from` on, until none moves by more than tol. Returns
+ * the rounds. It finds shifts of the priors only: p(x|y) must have stayed. Scratch: 2 K doubles,
+ * given back. */
+LLM_API size_t llm_logit_adjustment_prior_shift(double *to, const float *p, const float *from,
+                                                size_t N, size_t K, size_t rounds, double tol,
+                                                llm_arena *arena) {
+    LLM_ASSERT(N > 0);
+    const size_t mark = arena->used;
+    double *q = llm_arena_doubles(arena, K), *sum = llm_arena_doubles(arena, K);
+    size_t round = 0;
+    for (size_t k = 0; k < K; k++) to[k] = (double)from[k];
+    for (bool moved = true; moved && round < rounds; round++) {
+        for (size_t k = 0; k < K; k++) sum[k] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            llm_logit_adjustment_move(q, p + n * K, from, to, K);
+            for (size_t k = 0; k < K; k++) sum[k] += q[k];
+        }
+        moved = false;
+        for (size_t k = 0; k < K; k++) {
+            const double next = sum[k] / (double)N;
+            moved = moved || fabs(next - to[k]) > tol;
+            to[k] = next;
+        }
+    }
+    arena->used = mark;
+    return round;
+}
+
+/* @logit_bias ----------------------------------------------- Logit bias, lists, guidance
+ *
+ *     z_v + b_v          +-100 in an API is a ban, or an order; -1 to 1 is a taste
+ *     u + s (c - u)      c, u: log-probabilities with the prompt and without it
+ *
+ * The plainest control of what a model says: shift the logits of chosen tokens, forbid some, or
+ * allow no others. A word is often several tokens, and then only its last one can be shifted, when
+ * those before it have just been said. Classifier-free guidance shifts all tokens by what the
+ * prompt has changed: s = 1 is the model itself, s = 1.5 follows its prompt more closely, s = 0
+ * forgets it, and with a prompt of what is not wanted in u it keeps away from that.
+ *
+ * source  OpenAI API reference (logit_bias); Sanchez et al. 2023, "Stay on topic with
+ *         Classifier-Free Guidance", eq. 7; transformers (SequenceBias, UnbatchedClassifierFree
+ *         Guidance)
+ * needs   arena logsumexp
+ * see     @logit_adjustment, @sampling
+ * topics  -
+ */
+
+/* logits (V) in place: bias[i] is added to that of token[i], n of them. -INFINITY bans. */
+LLM_API void llm_logit_bias_apply(float *logits, size_t V, const int *token, const float *bias,
+                                  size_t n) {
+    (void)V; /* when there are no asserts */
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        logits[token[i]] += bias[i];
+    }
+}
+
+/* logits (V) in place: token (n) can no longer be chosen. */
+LLM_API void llm_logit_bias_ban(float *logits, size_t V, const int *token, size_t n) {
+    (void)V;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        logits[token[i]] = -INFINITY;
+    }
+}
+
+/* logits (V) in place: nothing but token (n) can be chosen. Scratch: V bools, given back. */
+LLM_API void llm_logit_bias_allow(float *logits, size_t V, const int *token, size_t n,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *allowed = (bool *)llm_arena_take(arena, V, sizeof(bool));
+    for (size_t v = 0; v < V; v++) allowed[v] = false;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        allowed[token[i]] = true;
+    }
+    for (size_t v = 0; v < V; v++)
+        if (!allowed[v]) logits[v] = -INFINITY;
+    arena->used = mark;
+}
+
+/* logits (V) in place: the last token of sequence (n), n > 0, gets bias where the text ids (T) ends
+ * with those before it. Sequences that are to be told apart from their parts are biased one by one;
+ * the shifts add up. */
+LLM_API void llm_logit_bias_sequence(float *logits, size_t V, const int *ids, size_t T,
+                                     const int *sequence, size_t n, float bias) {
+    (void)V;
+    LLM_ASSERT(n > 0 && sequence[n - 1] >= 0 && (size_t)sequence[n - 1] < V);
+    if (n - 1 > T) return;
+    for (size_t i = 0; i + 1 < n; i++)
+        if (ids[T + 1 - n + i] != sequence[i]) return;
+    logits[sequence[n - 1]] += bias;
+}
+
+/* out (V) <- u + s (c - u) with the log-softmax of conditional and unconditional logits (V); out
+ * may be either. What the conditional model bans stays banned, and what only the other one bans
+ * keeps c. */
+LLM_API void llm_logit_bias_guidance(float *out, const float *conditional,
+                                     const float *unconditional, size_t V, float s) {
+    const float lse_c = llm_logsumexp(conditional, V), lse_u = llm_logsumexp(unconditional, V);
+    for (size_t v = 0; v < V; v++) {
+        const float c = conditional[v] - lse_c, u = unconditional[v] - lse_u;
+        out[v] = c == -INFINITY || u == -INFINITY ? c : u + s * (c - u);
+    }
+}
+
 /* @sampling ------------------------------------------------- The sampler chain
  *
  *     logits -> transform -> transform -> ... -> draw
