@@ -41474,6 +41474,402 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     arena->used = mark;
 }
 
+/* @beam_search ---------------------------------------------- Beam search
+ *
+ *     keep B texts;  of their B V continuations keep the B best by  sum log p;  those that end leave
+ *     score(y) = log p(y) / |y|^alpha     or GNMT's  log p(y) / ((5 + |y|) / 6)^alpha
+ *
+ * Greedy decoding with B lives. It finds texts of higher probability than greedy does, which is
+ * what translation and speech want, and what stories do not: the most probable text is short and
+ * dull. Every token lowers log p, so ended texts of different lengths must not be compared without
+ * a correction; alpha = 0 favours short ones, larger alpha longer ones.
+ *
+ * A text that ends goes to a list of the B best by score; to have B others left, (1 + stop tokens)
+ * B candidates are taken, but only the best B of them may end. When to stop is a bet, for a text
+ * under way could still overtake: LLM_BEAM_SEARCH_FULL when the list is full; SOON when the best
+ * under way, scored at its present length, is behind the last of a full list; NEVER asks the same at
+ * the length that is best for it. Nothing here is exact: a larger beam can find a worse text.
+ *
+ * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14; transformers
+ *         (generation/utils.py, _beam_search)
+ * needs   arena softmax top_k decoding
+ * see     @greedy @beam_search_diverse @stochastic_beam @kv_cache (reorder)
+ * topics  Beam Search
+ */
+typedef enum { LLM_BEAM_SEARCH_FULL, LLM_BEAM_SEARCH_SOON, LLM_BEAM_SEARCH_NEVER } llm_beam_early;
+
+typedef struct {
+    size_t beams, max_new; /* B, T: tokens behind the prompt, at most */
+    float alpha;
+    bool gnmt;
+    llm_beam_early early;
+    const int *stop; /* (stops) */
+    size_t stops;
+} llm_beam_search_config;
+
+/* transformers' defaults: alpha = 1, SOON. */
+LLM_API llm_beam_search_config llm_beam_search_defaults(size_t beams, size_t max_new) {
+    llm_beam_search_config c;
+    c.beams = beams, c.max_new = max_new;
+    c.alpha = 1.0f, c.gnmt = false, c.early = LLM_BEAM_SEARCH_SOON;
+    c.stop = NULL, c.stops = 0;
+    return c;
+}
+
+/* A model whose rows can be exchanged: afterwards the state of row b is what that of parent[b] was,
+ * b < B. */
+typedef struct {
+    llm_decoding_model model;
+    void (*reorder)(void *context, const size_t *parent, size_t B);
+} llm_beam_search_model;
+
+/* The texts under way, best first, and those that have ended, best score first. */
+typedef struct {
+    size_t live, length, ended;
+    int *ids, *spare;              /* (B,T) under way; the next generation of them */
+    double *sum;                   /* (B) of log-probabilities */
+    size_t *parent;                /* (B) whose continuation each of them is */
+    int *end_ids;                  /* (B,T) */
+    size_t *end_length;            /* (B) with the stop token */
+    double *end_sum, *end_score;   /* (B) */
+    bool open;
+} llm_beam_search;
+
+/* One empty text. Takes 3 B T ints, 2 B sizes and 3 B doubles. */
+LLM_API void llm_beam_search_create(llm_beam_search *s, const llm_beam_search_config *c,
+                                    llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new;
+    LLM_ASSERT(B > 0 && T > 0);
+    int **const texts[3] = {&s->ids, &s->spare, &s->end_ids};
+    double **const numbers[3] = {&s->sum, &s->end_sum, &s->end_score};
+    for (size_t i = 0; i < 3; i++) {
+        *texts[i] = (int *)llm_arena_take(arena, B * T, sizeof(int));
+        *numbers[i] = llm_arena_doubles(arena, B);
+    }
+    s->parent = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    s->end_length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    s->live = 1, s->length = s->ended = 0;
+    s->sum[0] = 0.0;
+    s->open = true;
+}
+
+/* log p corrected for the length. */
+LLM_API double llm_beam_search_score(double sum, size_t length, const llm_beam_search_config *c) {
+    const double l = c->gnmt ? (5.0 + (double)length) / 6.0 : (double)length;
+    return sum / pow(l, (double)c->alpha);
+}
+
+/* GNMT's coverage penalty, to be added to a score: beta sum_i log min(1, sum_t a_ti) over the S
+ * source positions of attention weights a (T,S): translations that leave words out pay. */
+LLM_API double llm_beam_search_coverage(const float *a, size_t T, size_t S, float beta) {
+    double total = 0.0;
+    for (size_t i = 0; i < S; i++) {
+        double seen = 0.0;
+        for (size_t t = 0; t < T; t++) seen += (double)a[t * S + i];
+        total += log(fmin(seen, 1.0));
+    }
+    return (double)beta * total;
+}
+
+/* The text under way b ends with token: into the list, if it is among the B best. */
+LLM_API void llm_beam_search_finish(llm_beam_search *s, size_t b, int token, double sum,
+                                    const llm_beam_search_config *c) {
+    const size_t T = c->max_new, length = s->length;
+    const double score = llm_beam_search_score(sum, length, c);
+    size_t at = s->ended;
+    while (at > 0 && score > s->end_score[at - 1]) at--;
+    if (at == c->beams) return;
+    if (s->ended < c->beams) s->ended++;
+    for (size_t i = s->ended - 1; i > at; i--) {
+        s->end_score[i] = s->end_score[i - 1], s->end_sum[i] = s->end_sum[i - 1];
+        s->end_length[i] = s->end_length[i - 1];
+        memcpy(s->end_ids + i * T, s->end_ids + (i - 1) * T, T * sizeof(int));
+    }
+    s->end_score[at] = score, s->end_sum[at] = sum, s->end_length[at] = length;
+    memcpy(s->end_ids + at * T, s->ids + b * T, (length - 1) * sizeof(int));
+    s->end_ids[at * T + length - 1] = token;
+}
+
+/* One generation: logits (live,V) of the texts under way -> the next ones. charge (V) or NULL is
+ * taken from the candidates when they are ranked, not from their sums. Scratch: 2 live V floats, K
+ * sizes and B doubles for the K = (1 + stops, 2 at least) B candidates, given back. */
+LLM_API void llm_beam_search_advance(llm_beam_search *s, const float *logits, size_t V,
+                                     const float *charge, const llm_beam_search_config *c,
+                                     llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new, mark = arena->used, all = s->live * V;
+    const size_t most = (c->stops > 1 ? 1 + c->stops : 2) * B, K = most < all ? most : all;
+    float *logp = llm_arena_floats(arena, all), *rank = llm_arena_floats(arena, all);
+    size_t *best = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), next = 0;
+    double *sum = llm_arena_doubles(arena, B), ahead = (double)-INFINITY;
+    llm_softmax_log_forward(logp, logits, s->live, V);
+    for (size_t i = 0; i < all; i++)
+        rank[i] = (float)(s->sum[i / V] + (double)logp[i]) - (charge ? charge[i % V] : 0.0f);
+    llm_top_k_select(best, rank, all, K);
+    s->length++;
+    for (size_t r = 0; r < K; r++) {
+        const size_t b = best[r] / V, v = best[r] % V;
+        const double total = s->sum[b] + (double)logp[best[r]];
+        bool ends = s->length == T;
+        for (size_t i = 0; i < c->stops; i++) ends = ends || (int)v == c->stop[i];
+        if (!(total > (double)-INFINITY)) continue; /* banned */
+        if (ends && r < B) llm_beam_search_finish(s, b, (int)v, total, c);
+        if (ends || next == B) continue;
+        memcpy(s->spare + next * T, s->ids + b * T, (s->length - 1) * sizeof(int));
+        s->spare[next * T + s->length - 1] = (int)v;
+        s->parent[next] = b;
+        sum[next++] = total;
+        ahead = total > ahead ? total : ahead;
+    }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->live = next;
+    memcpy(s->sum, sum, next * sizeof(double));
+    arena->used = mark;
+
+    const bool full = s->ended == B;
+    const size_t length = c->early == LLM_BEAM_SEARCH_NEVER && c->alpha > 0.0f ? T : s->length;
+    const double hope = llm_beam_search_score(ahead, length, c);
+    s->open = next > 0 && !(full && c->early == LLM_BEAM_SEARCH_FULL) &&
+              !(full && !(hope > s->end_score[B - 1]));
+}
+
+/* The whole search behind prompt (n), n > 0; afterwards s holds the texts that ended, the first of
+ * them the best. Rows 0 .. B-1 of the model are used, row 0 begins empty. Returns the number of
+ * rows computed. Scratch: B V floats, n + B ints, 2 B sizes, and advance's, given back. */
+LLM_API size_t llm_beam_search_run(llm_beam_search *s, const int *prompt, size_t n,
+                                   const llm_beam_search_model *m, const llm_beam_search_config *c,
+                                   llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, B * V);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, B, sizeof(size_t)), rows = 1;
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    for (size_t b = 0; b < B; b++) one[b] = 1, row[b] = b;
+    LLM_ASSERT(n > 0 && n + c->max_new <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (;;) {
+        llm_beam_search_advance(s, logits, V, NULL, c, arena);
+        if (!s->open) break;
+        for (size_t b = s->live; b < B; b++) s->parent[b] = 0; /* rows that are not used */
+        m->reorder(m->model.context, s->parent, B);
+        for (size_t b = 0; b < s->live; b++) last[b] = s->ids[b * c->max_new + s->length - 1];
+        m->model.step(m->model.context, logits, last, one, row, s->live, 1);
+        rows += s->live;
+    }
+    arena->used = mark;
+    return rows;
+}
+
+/* @beam_search_diverse -------------------------------------- Beams in groups that differ
+ *
+ *     group g ranks   log p(y v) - lambda #{h < g : a text of group h said v at this step}
+ *
+ * The B best texts of one beam differ in a comma. Here G groups search side by side, and each pays
+ * for tokens that the groups before it have chosen in the same step: the first group is a plain beam
+ * search, the others are pushed elsewhere. What is charged decides who survives, not what a text is
+ * worth: the sums stay log p. (transformers before version 5 added the charge to the sums; the paper
+ * does not.) With groups of one text it is G greedy searches that avoid each other.
+ *
+ * source  Vijayakumar et al. 2018, "Diverse Beam Search for Improved Description of Scenes",
+ *         section 3 (Hamming diversity)
+ * needs   arena beam_search
+ * see     @stochastic_beam (differing by chance)
+ * topics  -
+ */
+
+/* charge (V) += lambda for each text that group s has under way: its newest token. */
+LLM_API void llm_beam_search_diverse_charge(float *charge, const llm_beam_search *s,
+                                            const llm_beam_search_config *c, float lambda) {
+    for (size_t b = 0; b < s->live; b++) charge[s->ids[b * c->max_new + s->length - 1]] += lambda;
+}
+
+/* G searches behind prompt (n): group (G), created with c, whose beams are those of one group. Rows
+ * 0 .. G B - 1 of the model are used. Scratch: G B V + V floats, n + 2 G B ints and sizes and
+ * llm_beam_search_advance's, given back. */
+LLM_API void llm_beam_search_diverse(llm_beam_search *group, size_t G, float lambda,
+                                     const int *prompt, size_t n, const llm_beam_search_model *m,
+                                     const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, T = c->max_new, mark = arena->used;
+    float *logits = llm_arena_floats(arena, G * B * V), *charge = llm_arena_floats(arena, V);
+    int *last = (int *)llm_arena_take(arena, G * B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t)), rows = 1;
+    size_t *row = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t));
+    size_t *parent = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t));
+    for (size_t i = 0; i < G * B; i++) one[i] = 1, row[i] = parent[i] = 0;
+    LLM_ASSERT(G > 0 && n > 0 && n + T <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (size_t g = 1; g < G; g++) memcpy(logits + g * V, logits, V * sizeof(float));
+    for (;;) {
+        const float *z = logits;
+        bool any = false;
+        for (size_t v = 0; v < V; v++) charge[v] = 0.0f;
+        for (size_t g = 0; g < G; g++) { /* z: the rows of the groups that are open */
+            llm_beam_search *s = &group[g];
+            if (!s->open) continue;
+            const size_t used = s->live;
+            llm_beam_search_advance(s, z, V, charge, c, arena);
+            llm_beam_search_diverse_charge(charge, s, c, lambda);
+            z += used * V;
+            any = any || s->open;
+        }
+        if (!any) break;
+        rows = 0;
+        for (size_t g = 0; g < G; g++) {
+            const llm_beam_search *s = &group[g];
+            for (size_t b = 0; s->open && b < s->live; b++) {
+                /* after the prompt all groups go on from row 0 */
+                parent[g * B + b] = s->length == 1 ? 0 : g * B + s->parent[b];
+                last[rows] = s->ids[b * T + s->length - 1];
+                row[rows++] = g * B + b;
+            }
+        }
+        m->reorder(m->model.context, parent, G * B);
+        m->model.step(m->model.context, logits, last, one, row, rows, 1);
+    }
+    arena->used = mark;
+}
+
+/* @stochastic_beam ------------------------------------------ Different texts drawn by a beam
+ *
+ *     G_y = log p(y) + Gumbel noise; the k largest G are k texts drawn without replacement
+ *     children v of y:  g_v = log p(y v) + noise,  Z = max g
+ *                       G_v = -log(exp(-G_y) - exp(-Z) + exp(-g_v))          so that max G_v = G_y
+ *
+ * Noise on the log-probabilities of all V^T texts and the k largest: an exact sample without
+ * replacement (@sampling_control), if one could list them. The maximum of the noisy values below a
+ * beginning is itself log p(beginning) plus Gumbel noise, so the tree can be walked from the top: a
+ * beginning draws its maximum, and its children share it, the noise of all being lowered until the
+ * largest meets it. Keeping the k largest at each depth is a beam search, and loses none of them.
+ *
+ * Sampled texts are not equally weighted: one with a probability p is among them with probability
+ * 1 - exp(-exp(log p - kappa)), kappa the k-th largest G. Weights p / that of the other k - 1 make
+ * every mean over texts unbiased.
+ *
+ * source  Kool, van Hoof & Welling 2019, "Stochastic Beams and Where to Find Them", algorithm 1,
+ *         appendix B.3, eq. 9
+ * needs   arena rng logsumexp softmax top_k beam_search
+ * see     @sampling_control @beam_search_diverse
+ * topics  -
+ */
+
+/* Noise g whose maximum Z was drawn freely -> the same noise with the given maximum. */
+LLM_API float llm_stochastic_beam_shift(float g, float Z, float maximum) {
+    if (g == Z) return maximum;
+    const float v = maximum - g + llm_logsumexp_log1mexp(g - Z);
+    return maximum - fmaxf(v, 0.0f) - log1pf(expf(-fabsf(v)));
+}
+
+/* The texts of a beam, by falling G. */
+typedef struct {
+    size_t k, T, count;
+    int *ids, *spare;                 /* (k,T), as the next two */
+    size_t *length, *parent;          /* (k) */
+    float *logp, *noisy;              /* (k) log p and G */
+    bool *ended;                      /* (k) */
+} llm_stochastic_beam;
+
+/* Takes 2 k T ints, 2 k sizes, 2 k floats and k bools. */
+LLM_API void llm_stochastic_beam_create(llm_stochastic_beam *s, size_t k, size_t T,
+                                        llm_arena *arena) {
+    LLM_ASSERT(k > 0 && T > 0);
+    s->k = k, s->T = T, s->count = 0;
+    s->ids = (int *)llm_arena_take(arena, k * T, sizeof(int));
+    s->spare = (int *)llm_arena_take(arena, k * T, sizeof(int));
+    s->length = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    s->parent = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    s->logp = llm_arena_floats(arena, k);
+    s->noisy = llm_arena_floats(arena, k);
+    s->ended = (bool *)llm_arena_take(arena, k, sizeof(bool));
+}
+
+/* One depth: logits (k,V) of the texts that have not ended -> the k largest of their children and
+ * of the texts that have. stop: a token that ends a text, -1: none; the length T ends it, too.
+ * Returns how many go on. Scratch: 2 (k V + k) + 2 k floats and 2 k sizes, given back. */
+LLM_API size_t llm_stochastic_beam_advance(llm_stochastic_beam *s, const float *logits, size_t V,
+                                           int stop, llm_rng *rng, llm_arena *arena) {
+    const size_t k = s->k, T = s->T, all = s->count * V + s->count, mark = arena->used;
+    float *logp = llm_arena_floats(arena, all), *noisy = llm_arena_floats(arena, all);
+    float *kept = llm_arena_floats(arena, 2 * k);
+    size_t *best = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    size_t *length = (size_t *)llm_arena_take(arena, k, sizeof(size_t)), next = 0, open = 0;
+    for (size_t b = 0; b < s->count; b++) {
+        float *g = noisy + b * V, *p = logp + b * V, Z = -INFINITY;
+        logp[s->count * V + b] = s->logp[b]; /* behind the children, the texts that ended */
+        noisy[s->count * V + b] = s->ended[b] ? s->noisy[b] : -INFINITY;
+        if (!s->ended[b]) llm_softmax_log_forward(p, logits + b * V, 1, V);
+        for (size_t v = 0; v < V; v++) {
+            g[v] = -INFINITY;
+            if (s->ended[b] || p[v] == -INFINITY) continue;
+            const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+            p[v] += s->logp[b];
+            g[v] = p[v] - logf(-logf(u));
+            Z = fmaxf(Z, g[v]);
+        }
+        for (size_t v = 0; v < V; v++)
+            if (g[v] > -INFINITY) g[v] = llm_stochastic_beam_shift(g[v], Z, s->noisy[b]);
+    }
+    const size_t most = k < all ? k : all;
+    llm_top_k_select(best, noisy, all, most);
+    for (; next < most && noisy[best[next]] > -INFINITY; next++) {
+        const size_t at = best[next], b = at < s->count * V ? at / V : at - s->count * V;
+        kept[next] = logp[at], kept[k + next] = noisy[at];
+        memcpy(s->spare + next * T, s->ids + b * T, s->length[b] * sizeof(int));
+        length[next] = s->length[b];
+        if (at < s->count * V) s->spare[next * T + length[next]++] = (int)(at % V);
+        s->parent[next] = b;
+    }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->count = next;
+    for (size_t b = 0; b < next; b++) {
+        s->logp[b] = kept[b], s->noisy[b] = kept[k + b], s->length[b] = length[b];
+        s->ended[b] = length[b] == T || s->ids[b * T + length[b] - 1] == stop;
+        open += !s->ended[b];
+    }
+    arena->used = mark;
+    return open;
+}
+
+/* k texts behind prompt (n), or all there are: s, created for them. Rows 0 .. k-1 of the model are
+ * used, row 0 begins empty. Scratch: 2 k V floats, k ints, 2 k sizes and advance's, given back. */
+LLM_API void llm_stochastic_beam_run(llm_stochastic_beam *s, const int *prompt, size_t n,
+                                     const llm_beam_search_model *m, int stop, llm_rng *rng,
+                                     llm_arena *arena) {
+    const size_t k = s->k, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, k * V), *part = llm_arena_floats(arena, k * V);
+    int *last = (int *)llm_arena_take(arena, k, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, k, sizeof(size_t)), rows;
+    size_t *row = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    for (size_t b = 0; b < k; b++) one[b] = 1, row[b] = 0;
+    LLM_ASSERT(n > 0 && n + s->T <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    s->count = 1, s->length[0] = 0, s->ended[0] = false;
+    const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    s->logp[0] = 0.0f, s->noisy[0] = -logf(-logf(u)); /* the maximum over all texts */
+    while (llm_stochastic_beam_advance(s, logits, V, stop, rng, arena) > 0) {
+        for (size_t b = s->count; b < k; b++) s->parent[b] = 0;
+        m->reorder(m->model.context, s->parent, k);
+        rows = 0;
+        for (size_t b = 0; b < s->count; b++) {
+            if (s->ended[b]) continue;
+            last[rows] = s->ids[b * s->T + s->length[b] - 1];
+            row[rows++] = b;
+        }
+        m->model.step(m->model.context, part, last, one, row, rows, 1);
+        for (size_t i = 0; i < rows; i++)
+            memcpy(logits + row[i] * V, part + i * V, V * sizeof(float));
+    }
+    arena->used = mark;
+}
+
+/* The weight of text b < count - 1 in a mean over all texts: p / (1 - exp(-exp(log p - kappa))).
+ * Sums of weight f over these texts have the expectation of f; when the search returned all texts
+ * there are, that is p itself, for the last one too. */
+LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b) {
+    const double p = exp((double)s->logp[b]);
+    if (s->count < s->k) return p;
+    const double kappa = (double)s->noisy[s->k - 1];
+    return p / -expm1(-exp((double)s->logp[b] - kappa));
+}
+
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time
  *
  *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
