@@ -37883,6 +37883,385 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
     arena->used = mark;
 }
 
+/* @sublayer ------------------------------------------------- Sublayers: a frame and what it holds
+ *
+ *     pre:   y = x + drop(f(N(x)))            post:  y = N(x + drop(f(x)))
+ *     f(h) = Attention(h, m)   or   FFN(h)    m = h, or a memory: the output of another stack
+ *
+ * All Transformers are rows of two kinds of sublayers in one frame (@prenorm). Written once, with
+ * what each leaves for its backward pass, they are put together to encoders, decoders and both: an
+ * encoder's layer is attention and MLP, a decoder's has attention to the memory between them. The
+ * frame drops the output of f before it is added: that, and dropout of the embeddings, is all the
+ * dropout of 2017.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1 and 5.4
+ * needs   arena dropout activation mha ffn prenorm
+ * see     @prenorm @encoder @decoder
+ * topics  -
+ */
+typedef struct {
+    size_t layers, width, heads, hidden; /* L, C, H, F */
+    llm_prenorm_kind norm;
+    int act; /* an LLM_ACTIVATION */
+    float eps, dropout;
+    uint64_t seed; /* of dropout: another one at each step */
+} llm_sublayer_config;
+
+/* The layer of 2017, and torch's: post-norm, ReLU, F = 4 C; no dropout. */
+LLM_API llm_sublayer_config llm_sublayer_defaults(size_t layers, size_t width, size_t heads) {
+    llm_sublayer_config c;
+    c.layers = layers, c.width = width, c.heads = heads, c.hidden = 4 * width;
+    c.norm = LLM_PRENORM_POST;
+    c.act = LLM_ACTIVATION_RELU;
+    c.eps = 1e-5f, c.dropout = 0.0f, c.seed = 0;
+    return c;
+}
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_mha_params mha;
+    llm_prenorm_weights norm;
+} llm_sublayer_attn;
+typedef struct {
+    llm_ffn_weights ffn;
+    llm_prenorm_weights norm;
+} llm_sublayer_mlp;
+
+/* Is there a norm in front of f (and so a last one behind the stack)? Is there one behind it? */
+LLM_API bool llm_sublayer_norm_in(const llm_sublayer_config *c) {
+    return c->norm == LLM_PRENORM_PRE || c->norm == LLM_PRENORM_SANDWICH;
+}
+LLM_API bool llm_sublayer_norm_out(const llm_sublayer_config *c) {
+    return c->norm != LLM_PRENORM_PRE;
+}
+
+/* What a sublayer sees: T queries in B texts, and what attention reads: mem (B,S,C), or NULL for
+ * the queries themselves, S = T. hidden (B,S) and blocked (T,S) mask as in @mha, or are NULL.
+ * number is the sublayer's in its model: each has its own random numbers. */
+typedef struct {
+    size_t B, T, S, number;
+    const float *mem;
+    const bool *hidden, *blocked;
+} llm_sublayer_view;
+
+/* Self-attention without masks. */
+LLM_API llm_sublayer_view llm_sublayer_look(size_t B, size_t T) {
+    const llm_sublayer_view v = {B, T, T, 0, NULL, NULL, NULL};
+    return v;
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_sublayer_view view;
+    const float *x; /* (B,T,C) */
+    float *in;      /* (B,T,C): what f reads */
+    llm_prenorm_acts norm;
+    llm_mha_config mha; /* of attention */
+    llm_mha_saved attn;
+    llm_ffn_acts ffn; /* of an MLP */
+} llm_sublayer_acts;
+
+/* The frame's first half. Returns y (N,C), which f's output is to make, from the arena. */
+LLM_API float *llm_sublayer_begin(llm_sublayer_acts *s, const float *x, const llm_sublayer_view *v,
+                                  const llm_prenorm_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    float *y = llm_arena_floats(arena, N * C);
+    s->view = *v;
+    s->x = x;
+    s->in = llm_arena_floats(arena, N * C);
+    s->norm.in_mean = llm_arena_floats(arena, N), s->norm.in_rstd = llm_arena_floats(arena, N);
+    s->norm.out_mean = llm_arena_floats(arena, N), s->norm.out_rstd = llm_arena_floats(arena, N);
+    s->norm.sum = llm_arena_floats(arena, N * C);
+    llm_prenorm_in_forward(s->in, &s->norm, x, w, N, C, c->norm, c->eps);
+    return y;
+}
+
+/* Its second half: y (N,C) <- x and f (N,C), in which numbers are dropped. */
+LLM_API void llm_sublayer_end(float *y, float *f, const llm_sublayer_acts *s,
+                              const llm_prenorm_weights *w, const llm_sublayer_config *c) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(f, f, N * C, c->dropout, c->seed, s->view.number * N * C);
+    llm_prenorm_out_forward(y, &s->norm, s->x, f, w, N, C, c->norm,
+                            llm_prenorm_alpha(c->norm, c->layers), c->eps);
+}
+
+/* d (N,C) in place: the gradient of y becomes that of x past f. Returns df (N,C) from the arena. */
+LLM_API float *llm_sublayer_end_backward(float *d, const llm_prenorm_weights *dw,
+                                         const llm_sublayer_acts *s, const llm_prenorm_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    float *df = llm_arena_floats(arena, N * C), *dx = llm_arena_floats(arena, N * C);
+    memset(df, 0, N * C * sizeof(float));
+    memset(dx, 0, N * C * sizeof(float));
+    llm_prenorm_out_backward(dx, df, dw, d, &s->norm, w, N, C, c->norm,
+                             llm_prenorm_alpha(c->norm, c->layers), arena);
+    memcpy(d, dx, N * C * sizeof(float));
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(df, df, N * C, c->dropout, c->seed, s->view.number * N * C);
+    return df;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 5 N C + 4 N floats and, of attention,
+ * B H T S + 2 N C + 2 B S C, of an MLP 2 N F. x, the masks and the memory must outlive backward. */
+LLM_API float *llm_sublayer_attn_forward(llm_sublayer_acts *s, const float *x,
+                                         const llm_sublayer_view *v, const llm_sublayer_attn *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->mha = llm_mha_defaults(v->B, v->T, c->width, c->heads);
+    s->mha.S = v->S;
+    s->attn = llm_mha_take(&s->mha, arena);
+    const size_t mark = arena->used;
+    const float *from = v->mem ? v->mem : s->in;
+    float *f = llm_arena_floats(arena, v->B * v->T * c->width);
+    llm_mha_forward(f, &s->attn, s->in, from, from, &w->mha, v->hidden, v->blocked, &s->mha, arena);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+LLM_API float *llm_sublayer_mlp_forward(llm_sublayer_acts *s, const float *x,
+                                        const llm_sublayer_view *v, const llm_sublayer_mlp *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T;
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->ffn.gate = NULL;
+    s->ffn.up = llm_arena_floats(arena, N * c->hidden);
+    s->ffn.hidden = llm_arena_floats(arena, N * c->hidden);
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, N * c->width);
+    llm_ffn_forward(f, &s->ffn, s->in, &w->ffn, N, c->width, c->hidden, c->act);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is
+ * a memory. Scratch: 4 N C floats and that of llm_mha_backward, of llm_ffn_backward. */
+LLM_API void llm_sublayer_attn_backward(float *d, float *dmem, const llm_sublayer_attn *dw,
+                                        const llm_sublayer_acts *s, const llm_sublayer_attn *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C), *dfrom = s->view.mem ? dmem : din;
+    memset(din, 0, N * C * sizeof(float));
+    llm_mha_backward(din, dfrom, dfrom, &dw->mha, df, &s->attn, &w->mha, &s->mha, arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+LLM_API void llm_sublayer_mlp_backward(float *d, const llm_sublayer_mlp *dw,
+                                       const llm_sublayer_acts *s, const llm_sublayer_mlp *w,
+                                       const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C);
+    memset(din, 0, N * C * sizeof(float));
+    llm_ffn_backward(din, &dw->ffn, df, &s->ffn, s->in, &w->ffn, N, C, c->hidden, c->act, false,
+                     arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+
+/* @encoder -------------------------------------------------- Transformer encoder
+ *
+ *     a = x + Attention(N(x))    y = a + FFN(N(a))    pre-norm; one more N behind the last layer
+ *     a = N(x + Attention(x))    y = N(a + FFN(a))    post-norm: 2017, BERT
+ *
+ * A stack of layers that reads a whole text at once: every token sees all others, left and right,
+ * and comes out as a vector of itself in its context. Attention mixes the tokens, the MLP works on
+ * each alone. What may not be seen is padding; with a mask above the diagonal the same stack is the
+ * causal one of a language model. Its output is one vector a token; a text's vector is the first
+ * of them (BERT's [CLS]), their mean or their maximum.
+ *
+ * A flat vector of weights has a model's matrices first, since only they decay: binding moves two
+ * pointers, one through the matrices and one through biases and norms.
+ *
+ * What is easily got wrong: a pre-norm stack without its last norm, and padding that is hidden from
+ * attention and then counted by the pooling or the loss.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1; Reimers & Gurevych 2019,
+ *         "Sentence-BERT", section 3 (pooling)
+ * needs   arena rng xavier_init layernorm prenorm sublayer
+ * see     @sublayer @decoder
+ * topics  Encoder (Transformer)
+ */
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_sublayer_attn *attn; /* (L) */
+    llm_sublayer_mlp *mlp;   /* (L) */
+    float *norm_w, *norm_b;  /* (C): the last norm, NULL with post-norm */
+} llm_encoder_weights;
+
+/* Numbers in the matrices of a stack; in its biases and norms. */
+LLM_API size_t llm_encoder_matrices(const llm_sublayer_config *c) {
+    return c->layers * (4 * c->width * c->width + 2 * c->width * c->hidden);
+}
+LLM_API size_t llm_encoder_vectors(const llm_sublayer_config *c) {
+    const size_t in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c), C = c->width;
+    return c->layers * (5 * C + c->hidden + 4 * (in + out) * C) + 2 * in * C;
+}
+
+/* The next n numbers at *p. */
+LLM_API float *llm_encoder_next(float **p, size_t n) {
+    float *here = *p;
+    *p += n;
+    return here;
+}
+
+/* w's arrays <- the next numbers of *vector, of *matrix. wq, wk, wv are neighbours, and so are
+ * their biases: torch's in_proj. Matrices and vectors of attention: 4 C^2 and 4 C; of the MLP: 2 C
+ * F and F + C; of the norms: 2 C each. */
+LLM_API void llm_encoder_bind_norm(llm_prenorm_weights *w, float **vector,
+                                   const llm_sublayer_config *c) {
+    const bool in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c);
+    w->in_w = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->in_b = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_w = out ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_b = out ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_encoder_bind_attn(llm_sublayer_attn *w, float **matrix, float **vector,
+                                   const llm_sublayer_config *c) {
+    float **const weight[4] = {&w->mha.wq, &w->mha.wk, &w->mha.wv, &w->mha.wo};
+    float **const bias[4] = {&w->mha.bq, &w->mha.bk, &w->mha.bv, &w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        *weight[i] = llm_encoder_next(matrix, c->width * c->width);
+        *bias[i] = llm_encoder_next(vector, c->width);
+    }
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+LLM_API void llm_encoder_bind_mlp(llm_sublayer_mlp *w, float **matrix, float **vector,
+                                  const llm_sublayer_config *c) {
+    w->ffn.gate = NULL;
+    w->ffn.up = llm_encoder_next(matrix, c->hidden * c->width);
+    w->ffn.down = llm_encoder_next(matrix, c->width * c->hidden);
+    w->ffn.up_bias = llm_encoder_next(vector, c->hidden);
+    w->ffn.down_bias = llm_encoder_next(vector, c->width);
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_encoder_bind(llm_encoder_weights *w, float **matrix, float **vector,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_attn));
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    const bool last = llm_sublayer_norm_in(c);
+    w->norm_w = last ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = last ? llm_encoder_next(vector, c->width) : NULL;
+}
+
+/* Matrices as @xavier_init, biases 0, gains 1. */
+LLM_API void llm_encoder_init_norm(const llm_prenorm_weights *w, size_t C) {
+    for (size_t i = 0; i < C; i++) {
+        if (w->in_w) w->in_w[i] = 1.0f, w->in_b[i] = 0.0f;
+        if (w->out_w) w->out_w[i] = 1.0f, w->out_b[i] = 0.0f;
+    }
+}
+LLM_API void llm_encoder_init_attn(const llm_sublayer_attn *w, const llm_sublayer_config *c,
+                                   llm_rng *rng) {
+    const size_t C = c->width;
+    float *const weight[4] = {w->mha.wq, w->mha.wk, w->mha.wv, w->mha.wo};
+    float *const bias[4] = {w->mha.bq, w->mha.bk, w->mha.bv, w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        llm_xavier_init_normal(weight[i], C, C, 1.0f, rng);
+        memset(bias[i], 0, C * sizeof(float));
+    }
+    llm_encoder_init_norm(&w->norm, C);
+}
+LLM_API void llm_encoder_init_mlp(const llm_sublayer_mlp *w, const llm_sublayer_config *c,
+                                  llm_rng *rng) {
+    llm_xavier_init_normal(w->ffn.up, c->width, c->hidden, 1.0f, rng);
+    llm_xavier_init_normal(w->ffn.down, c->hidden, c->width, 1.0f, rng);
+    memset(w->ffn.up_bias, 0, c->hidden * sizeof(float));
+    memset(w->ffn.down_bias, 0, c->width * sizeof(float));
+    llm_encoder_init_norm(&w->norm, c->width);
+}
+LLM_API void llm_encoder_init(const llm_encoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *mlp; /* (L) */
+    const float *x;                /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;            /* (B,T) */
+} llm_encoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->hidden (B,T) is the padding. y, what the sublayers leave and x
+ * stay where they are until backward is done. */
+LLM_API const float *llm_encoder_forward(llm_encoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_encoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    llm_sublayer_view view = *v;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    a->mlp = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &view, &w->attn[l], c, arena);
+        view.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &view, &w->mlp[l], c, arena);
+        view.number++;
+    }
+    a->x = x;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += . Scratch: B T C floats and that
+ * of the sublayers. */
+LLM_API void llm_encoder_backward(float *d, const llm_encoder_weights *dw,
+                                  const llm_encoder_acts *a, size_t B, size_t T,
+                                  const llm_encoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = B * T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+typedef enum { LLM_ENCODER_FIRST, LLM_ENCODER_MEAN, LLM_ENCODER_MAX } llm_encoder_pooling;
+
+/* out (B,C) <- y (B,T,C): a vector of each text from those of its tokens that are not hidden (B,T);
+ * NULL: none is. Of no tokens the mean is 0 and the maximum -inf. */
+LLM_API void llm_encoder_pool(float *out, const float *y, const bool *hidden, size_t B, size_t T,
+                              size_t C, llm_encoder_pooling kind) {
+    for (size_t b = 0; b < B; b++) {
+        float *o = out + b * C, count = 0.0f;
+        for (size_t i = 0; i < C; i++) o[i] = kind == LLM_ENCODER_MAX ? -INFINITY : 0.0f;
+        for (size_t t = 0; t < T; t++) {
+            const float *row = y + (b * T + t) * C;
+            if (hidden && hidden[b * T + t]) continue;
+            count += 1.0f;
+            for (size_t i = 0; i < C; i++)
+                o[i] = kind == LLM_ENCODER_MAX ? fmaxf(o[i], row[i]) : o[i] + row[i];
+            if (kind == LLM_ENCODER_FIRST) break;
+        }
+        for (size_t i = 0; kind == LLM_ENCODER_MEAN && count > 0.0f && i < C; i++) o[i] /= count;
+    }
+}
+
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  *     z    = h W^T                                 or cap tanh(h W^T / cap)
