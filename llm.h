@@ -38004,7 +38004,7 @@ LLM_API float *llm_sublayer_end_backward(float *d, const llm_prenorm_weights *dw
 }
 
 /* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 5 N C + 4 N floats and, of attention,
- * B H T S + 2 N C + 2 B S C, of an MLP 2 N F. x, the masks and the memory must outlive backward. */
+ * B H T S + 2 N C + 2 B S C, of an MLP 2 N F. x and the memory must outlive backward. */
 LLM_API float *llm_sublayer_attn_forward(llm_sublayer_acts *s, const float *x,
                                          const llm_sublayer_view *v, const llm_sublayer_attn *w,
                                          const llm_sublayer_config *c, llm_arena *arena) {
@@ -38211,7 +38211,7 @@ LLM_API const float *llm_encoder_forward(llm_encoder_acts *a, const float *x,
         x = llm_sublayer_mlp_forward(&a->mlp[l], x, &view, &w->mlp[l], c, arena);
         view.number++;
     }
-    a->x = x;
+    a->x = x, a->mean = a->rstd = NULL;
     if (!w->norm_w) return x;
     float *y = llm_arena_floats(arena, N * C);
     a->mean = llm_arena_floats(arena, N);
@@ -38260,6 +38260,207 @@ LLM_API void llm_encoder_pool(float *out, const float *y, const bool *hidden, si
         }
         for (size_t i = 0; kind == LLM_ENCODER_MEAN && count > 0.0f && i < C; i++) o[i] /= count;
     }
+}
+
+/* @decoder -------------------------------------------------- Transformer decoder
+ *
+ *     a = x + CausalAttention(N(x))    b = a + Attention(N(a), m)    y = b + FFN(N(b))    pre-norm
+ *
+ * The stack that writes: each token sees those before it and, through the layer in the middle, all
+ * of a memory m, the encoder's output. The memory is the same for all layers and steps: each layer
+ * projects it to keys and values once for a source, and its gradient is the sum over the layers.
+ * Without a memory the middle is left out: the causal stack of a language model.
+ *
+ * In training all places are computed at once from the right tokens; in writing, one at a time, and
+ * the keys and values of the tokens so far are kept. What is easily got wrong: targets padded on
+ * the right need no mask, since nobody looks to the right; the memory's padding does.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1
+ * needs   arena rng layernorm mha cross_attn sublayer encoder
+ * see     @encoder @encoder_decoder @kv_cache
+ * topics  Decoder (Transformer)
+ */
+
+/* Weights, or their gradients. cross is NULL in a stack that never has a memory. */
+typedef struct {
+    llm_sublayer_attn *attn, *cross; /* (L) */
+    llm_sublayer_mlp *mlp;           /* (L) */
+    float *norm_w, *norm_b;          /* (C): the last norm, NULL with post-norm */
+} llm_decoder_weights;
+
+/* Numbers in the matrices of a stack with memory; in its biases and norms. */
+LLM_API size_t llm_decoder_matrices(const llm_sublayer_config *c) {
+    return llm_encoder_matrices(c) + c->layers * 4 * c->width * c->width;
+}
+LLM_API size_t llm_decoder_vectors(const llm_sublayer_config *c) {
+    const size_t norms = (size_t)llm_sublayer_norm_in(c) + llm_sublayer_norm_out(c);
+    return llm_encoder_vectors(c) + c->layers * (4 + 2 * norms) * c->width;
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_decoder_bind(llm_decoder_weights *w, float **matrix, float **vector, bool memory,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t L = c->layers;
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, 2 * L, sizeof(llm_sublayer_attn));
+    w->cross = memory ? w->attn + L : NULL;
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, L, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < L; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        if (memory) llm_encoder_bind_attn(&w->cross[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    w->norm_w = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_decoder_init(const llm_decoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        if (w->cross) llm_encoder_init_attn(&w->cross[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *cross, *mlp; /* (L) */
+    const float *x;                        /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;                    /* (B,T) */
+} llm_decoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->mem (B,S,C) is the memory or NULL, v->hidden (B,S) its
+ * padding; v->blocked (T,T) masks the targets' own attention, NULL: causal. y, what the sublayers
+ * leave, x and the memory stay where they are until backward is done. */
+LLM_API const float *llm_decoder_forward(llm_decoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, T = v->T, L = c->layers;
+    LLM_ASSERT(!v->mem || w->cross);
+    bool *causal = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) causal[i] = i % T > i / T;
+    llm_sublayer_view self = llm_sublayer_look(v->B, T), memory = *v;
+    self.blocked = v->blocked ? v->blocked : causal;
+    memory.blocked = NULL;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, 3 * L, sizeof(llm_sublayer_acts));
+    a->cross = a->attn + L, a->mlp = a->cross + L;
+    for (size_t l = 0; l < L; l++) {
+        self.number = v->number + 3 * l;
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &self, &w->attn[l], c, arena);
+        memory.number = ++self.number;
+        if (v->mem) x = llm_sublayer_attn_forward(&a->cross[l], x, &memory, &w->cross[l], c, arena);
+        self.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &self, &w->mlp[l], c, arena);
+    }
+    a->x = x, a->mean = a->rstd = NULL;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += the sum over all
+ * layers, NULL without a memory. Scratch: B T C floats and that of the sublayers. */
+LLM_API void llm_decoder_backward(float *d, float *dmem, const llm_decoder_weights *dw,
+                                  const llm_decoder_acts *a, const llm_sublayer_view *v,
+                                  const llm_decoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        if (v->mem)
+            llm_sublayer_attn_backward(d, dmem, &dw->cross[l], &a->cross[l], &w->cross[l], c,
+                                       arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+/* Keys and values of each layer: of up to `room` tokens, t of which are there, and of a memory. */
+typedef struct {
+    size_t t;
+    llm_mha_config attn_config, cross_config;
+    llm_mha_saved *attn, *cross; /* (L): k, v (B,H,room,D) and (B,H,S,D) */
+    bool *ahead;                 /* (B,room): places without a token yet */
+    const bool *hidden;          /* (B,S) */
+} llm_decoder_cache;
+
+/* An empty cache for v->B texts with the memory of v, or none. It lies in the arena: 2 L B (room +
+ * S) C floats. */
+LLM_API void llm_decoder_cache_create(llm_decoder_cache *cache, size_t room,
+                                      const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                      const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t B = v->B, C = c->width, L = c->layers;
+    cache->t = 0;
+    cache->attn_config = cache->cross_config = llm_mha_defaults(B, 1, C, c->heads);
+    cache->attn_config.S = room, cache->cross_config.S = v->S;
+    cache->attn = (llm_mha_saved *)llm_arena_take(arena, 2 * L, sizeof(llm_mha_saved));
+    cache->cross = v->mem ? cache->attn + L : NULL;
+    cache->ahead = (bool *)llm_arena_take(arena, B * room, sizeof(bool));
+    cache->hidden = v->hidden;
+    for (size_t i = 0; i < B * room; i++) cache->ahead[i] = true;
+    for (size_t i = 0; i < (v->mem ? 2 * L : L); i++) {
+        llm_mha_saved *s = &cache->attn[i];
+        s->k = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        s->v = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        if (i >= L)
+            llm_cross_attn_precompute(s, v->mem, &w->cross[i - L].mha, &cache->cross_config, arena);
+    }
+}
+
+/* Returns a sublayer's y (B,C) <- x (B,C). With `own` the token's key and value join the cache. */
+LLM_API float *llm_decoder_attn_step(const llm_decoder_cache *cache, size_t l, bool own,
+                                     const float *x, const llm_sublayer_attn *w,
+                                     const llm_sublayer_config *c, llm_arena *arena) {
+    const llm_mha_config *m = own ? &cache->attn_config : &cache->cross_config;
+    const llm_mha_saved *s = own ? &cache->attn[l] : &cache->cross[l];
+    const llm_sublayer_view view = llm_sublayer_look(m->B, 1);
+    llm_sublayer_acts a;
+    float *y = llm_sublayer_begin(&a, x, &view, &w->norm, c, arena);
+    float *f = llm_arena_floats(arena, m->B * c->width);
+    for (size_t k = 0; own && k < 2; k++) { /* f <- (B,H,D), a row of each head */
+        llm_mha_project(f, a.in, k ? w->mha.wv : w->mha.wk, k ? w->mha.bv : w->mha.bk, m->B, 1,
+                        c->width, m->H, m->D, arena);
+        for (size_t bh = 0; bh < m->B * m->H; bh++)
+            memcpy((k ? s->v : s->k) + (bh * m->S + cache->t) * m->D, f + bh * m->D,
+                   m->D * sizeof(float));
+    }
+    llm_cross_attn_step(f, a.in, s, &w->mha, own ? cache->ahead : cache->hidden, m, arena);
+    llm_sublayer_end(y, f, &a, &w->norm, c);
+    return y;
+}
+
+/* y (B,C) <- x (B,C), the next token of each text; it joins the cache. No dropout. Scratch, given
+ * back: B (14 C + 2 F + H max(room,S) + 12) floats. */
+LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x,
+                              const llm_decoder_weights *w, const llm_sublayer_config *config,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, B = cache->attn_config.B, room = cache->attn_config.S;
+    const llm_sublayer_view view = llm_sublayer_look(B, 1);
+    llm_sublayer_config plain = *config, *c = &plain;
+    llm_sublayer_acts a;
+    c->dropout = 0.0f;
+    LLM_ASSERT(cache->t < room);
+    for (size_t b = 0; b < B; b++) cache->ahead[b * room + cache->t] = false;
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_decoder_attn_step(cache, l, true, x, &w->attn[l], c, arena);
+        if (cache->cross) x = llm_decoder_attn_step(cache, l, false, x, &w->cross[l], c, arena);
+        x = llm_sublayer_mlp_forward(&a, x, &view, &w->mlp[l], c, arena);
+        x = (const float *)memcpy(y, x, B * c->width * sizeof(float));
+        arena->used = mark;
+    }
+    cache->t++;
+    if (w->norm_w)
+        llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
 }
 
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
