@@ -38463,6 +38463,262 @@ LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x
         llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
 }
 
+/* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
+ *
+ *     count = V_tables C + Le (4 C^2 + 2 C F + 9 C + F) + Ld (8 C^2 + 2 C F + 15 C + F)
+ *             (two C more for each stack with pre-norm)       2017 base: 63,082,496 with V = 37,000
+ *
+ * The settings of a model with two stacks, and where its weights stand in a flat vector: matrices
+ * first, since only they decay, and of them the tables of tokens first. Three tables have the shape
+ * (vocabulary, C): the source's embedding, the target's, and the head that makes logits. Where both
+ * languages share their tokens one matrix can serve as all three. It then starts as N(0, 1/C),
+ * small for the head's sake, and the embeddings are multiplied by s = sqrt(C) to be heard beside
+ * the positions, whose numbers are sines.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.4; Press & Wolf 2017
+ * needs   arena rng sublayer encoder decoder
+ * see     @encoder_decoder @weight_tying
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config encoder, decoder; /* of one width; seeds of dropout that differ */
+    size_t source_vocab, target_vocab;
+    bool tied;       /* one matrix for both embeddings and the head */
+    float scale;     /* s, of the embeddings */
+    float smoothing; /* of the labels */
+    int pad, start;  /* ids: no place of a text; what stands before a target */
+} llm_encoder_decoder_config;
+
+/* Two stacks of one shape, everything else off: untied, s = 1; pad 0, start 1. */
+LLM_API llm_encoder_decoder_config llm_encoder_decoder_defaults(size_t vocab, size_t layers,
+                                                                size_t width, size_t heads) {
+    llm_encoder_decoder_config c;
+    c.encoder = c.decoder = llm_sublayer_defaults(layers, width, heads);
+    c.decoder.seed = 1;
+    c.source_vocab = c.target_vocab = vocab;
+    c.tied = false;
+    c.scale = 1.0f, c.smoothing = 0.0f;
+    c.pad = 0, c.start = 1;
+    return c;
+}
+
+/* Weights, or their gradients: source (Vs,C), target (Vt,C), head (Vt,C), all the same if tied. */
+typedef struct {
+    float *source, *target, *head;
+    llm_encoder_weights encoder;
+    llm_decoder_weights decoder;
+} llm_encoder_decoder_weights;
+
+/* Numbers in the flat vector; *matrices gets how many of them stand in matrices, which come first:
+ * the embeddings and the head, the encoder's, the decoder's. */
+LLM_API size_t llm_encoder_decoder_count(size_t *matrices, const llm_encoder_decoder_config *c) {
+    const size_t tables = c->tied ? c->source_vocab : c->source_vocab + 2 * c->target_vocab;
+    *matrices = tables * c->encoder.width + llm_encoder_matrices(&c->encoder) +
+                llm_decoder_matrices(&c->decoder);
+    return *matrices + llm_encoder_vectors(&c->encoder) + llm_decoder_vectors(&c->decoder);
+}
+
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_encoder_decoder_bind(llm_encoder_decoder_weights *w, float *flat,
+                                      const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t C = c->encoder.width;
+    size_t matrices;
+    LLM_ASSERT(C == c->decoder.width && (!c->tied || c->source_vocab == c->target_vocab));
+    llm_encoder_decoder_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->source = w->target = w->head = llm_encoder_next(&matrix, c->source_vocab * C);
+    if (!c->tied) w->target = llm_encoder_next(&matrix, c->target_vocab * C);
+    if (!c->tied) w->head = llm_encoder_next(&matrix, c->target_vocab * C);
+    llm_encoder_bind(&w->encoder, &matrix, &vector, &c->encoder, arena);
+    llm_decoder_bind(&w->decoder, &matrix, &vector, true, &c->decoder, arena);
+}
+
+/* The stacks as @encoder_init, the tables N(0, 1/C): with s = sqrt(C) the embeddings have variance
+ * 1. */
+LLM_API void llm_encoder_decoder_init(const llm_encoder_decoder_weights *w,
+                                      const llm_encoder_decoder_config *c, llm_rng *rng) {
+    const size_t C = c->encoder.width, V[3] = {c->source_vocab, c->target_vocab, c->target_vocab};
+    float *const table[3] = {w->source, w->target, w->head};
+    for (size_t k = 0; k < (c->tied ? 1 : 3); k++) {
+        llm_rng_normal_fill(rng, table[k], V[k] * C);
+        for (size_t i = 0; i < V[k] * C; i++) table[k][i] /= sqrtf((float)C);
+    }
+    llm_encoder_init(&w->encoder, &c->encoder, rng);
+    llm_decoder_init(&w->decoder, &c->decoder, rng);
+}
+
+/* @encoder_decoder ------------------------------------------ Transformer encoder-decoder
+ *
+ *     m = Encoder(s E_src[source] + PE)      y = Decoder(s E_tgt[shifted target] + PE, m)
+ *     p(target_t | source, target_<t) = softmax(y_t W^T)
+ *
+ * One stack reads a source, another writes the target while it looks at what the first has made of
+ * it. In training the decoder is given the right target moved one place to the right, behind a
+ * start token, and is asked for all places at once; in use it is given what it has written itself.
+ * The encoder never meets the loss: all its gradient comes back through the decoder's attention to
+ * the memory, from every layer. E_src, E_tgt and W can be one matrix where the two languages share
+ * a vocabulary (@weight_tying).
+ *
+ * What is easily got wrong: the shift, made twice or not at all (the model then copies its input
+ * and learns nothing), and a source's padding that is hidden from the encoder and not from the
+ * decoder.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1, 3.4 and 3.5
+ * needs   arena cross_entropy label_smoothing dropout embedding matmul sinusoidal sublayer encoder
+ *         decoder encoder_decoder_weights
+ * see     @decoder @transformer_2017 @t5 @seq2seq
+ * topics  Encoder-Decoder Architecture
+ */
+/* Returns x (B,T,C) = drop(s E[ids] + PE), from the arena, for ids (B,T) at places first .. first +
+ * T - 1; number names the dropout's numbers in c's stream. Scratch: T (C + 1) floats. */
+LLM_API float *llm_encoder_decoder_embed(const int *ids, const float *table, size_t V, size_t B,
+                                         size_t T, size_t first, size_t number, float scale,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t C = c->width;
+    float *x = llm_arena_floats(arena, B * T * C);
+    const size_t mark = arena->used;
+    float *place = llm_arena_floats(arena, T), *code = llm_arena_floats(arena, T * C);
+    for (size_t t = 0; t < T; t++) place[t] = (float)(first + t);
+    llm_sinusoidal_table(code, place, T, C, 0, LLM_SINUSOIDAL_NEIGHBOURS);
+    llm_embedding_forward(x, ids, table, B * T, V, C);
+    for (size_t b = 0; b < B; b++)
+        llm_sinusoidal_forward(x + b * T * C, x + b * T * C, code, NULL, T, T, C, scale);
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(x, x, B * T * C, c->dropout, c->seed, number * B * T * C);
+    arena->used = mark;
+    return x;
+}
+
+/* dtable (V,C) += <- dx (B,T,C), which is overwritten. */
+LLM_API void llm_encoder_decoder_embed_backward(float *dtable, float *dx, const int *ids, size_t V,
+                                                size_t N, size_t number, float scale,
+                                                const llm_sublayer_config *c) {
+    const size_t C = c->width;
+    if (c->dropout > 0.0f) llm_dropout_forward(dx, dx, N * C, c->dropout, c->seed, number * N * C);
+    for (size_t i = 0; i < N * C; i++) dx[i] *= scale;
+    llm_embedding_backward(dtable, dx, ids, N, V, C);
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_view target; /* what the decoder sees, the memory in it */
+    const int *source_ids;
+    int *shifted, *labels; /* (B,T) */
+    llm_encoder_acts encoder;
+    llm_decoder_acts decoder;
+    const float *y;             /* (B,T,C): what the head reads */
+    float *logits, *loss, *lse; /* (B,T,Vt), (B,T), (B,T) */
+    size_t kept;
+} llm_encoder_decoder_acts;
+
+/* Returns m (B,S,C) <- source (B,S); *v gets what a decoder of T places sees. */
+LLM_API const float *llm_encoder_decoder_encode(llm_encoder_acts *a, llm_sublayer_view *v,
+                                                const int *source, size_t B, size_t S, size_t T,
+                                                const llm_encoder_decoder_weights *w,
+                                                const llm_encoder_decoder_config *c,
+                                                llm_arena *arena) {
+    bool *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    for (size_t i = 0; i < B * S; i++) hidden[i] = source[i] == c->pad;
+    const float *x = llm_encoder_decoder_embed(source, w->source, c->source_vocab, B, S, 0,
+                                               2 * c->encoder.layers, c->scale, &c->encoder, arena);
+    *v = llm_sublayer_look(B, S);
+    v->hidden = hidden;
+    v->mem = llm_encoder_forward(a, x, v, &w->encoder, &c->encoder, arena);
+    v->T = T;
+    return v->mem;
+}
+
+/* Returns the mean loss over the target's tokens (B,T), after source (B,S); texts are filled up
+ * with pad on the right. a->logits (B,T,Vt) are for places 0 .. T-1 of the target. All is left in
+ * the arena, and source must stay where it is. */
+LLM_API float llm_encoder_decoder_forward(llm_encoder_decoder_acts *a, const int *source,
+                                          const int *target, size_t B, size_t S, size_t T,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->decoder.width, V = c->target_vocab;
+    a->source_ids = source;
+    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    for (size_t i = 0; i < N; i++) {
+        a->shifted[i] = i % T ? target[i - 1] : c->start;
+        a->labels[i] = target[i] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : target[i];
+    }
+    llm_encoder_decoder_encode(&a->encoder, &a->target, source, B, S, T, w, c, arena);
+    const float *x = llm_encoder_decoder_embed(a->shifted, w->target, V, B, T, 0,
+                                               3 * c->decoder.layers, c->scale, &c->decoder, arena);
+    a->y = llm_decoder_forward(&a->decoder, x, &a->target, &w->decoder, &c->decoder, arena);
+    a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    llm_matmul_forward(a->logits, a->y, w->head, NULL, N, C, V);
+    a->kept = llm_label_smoothing_forward(a->loss, a->lse, a->logits, a->labels, NULL, N, V,
+                                          c->smoothing, LLM_LABEL_SMOOTHING_ALL);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (C + Vt) + B S C floats and that of the
+ * sublayers. */
+LLM_API void llm_encoder_decoder_backward(const llm_encoder_decoder_weights *dw,
+                                          const llm_encoder_decoder_acts *a,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, B = a->target.B, S = a->target.S, T = a->target.T;
+    const size_t C = c->decoder.width, V = c->target_vocab;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, B * T * V);
+    float *d = llm_arena_floats(arena, B * T * C), *dmem = llm_arena_floats(arena, B * S * C);
+    memset(d, 0, B * T * C * sizeof(float));
+    memset(dmem, 0, B * S * C * sizeof(float));
+    memset(dlogits, 0, B * T * V * sizeof(float));
+    llm_label_smoothing_backward(dlogits, a->logits, a->lse, a->labels, NULL, B * T, V,
+                                 c->smoothing, LLM_LABEL_SMOOTHING_ALL, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->y, w->head, B * T, C, V);
+    llm_decoder_backward(d, dmem, &dw->decoder, &a->decoder, &a->target, &w->decoder, &c->decoder,
+                         arena);
+    llm_encoder_decoder_embed_backward(dw->target, d, a->shifted, V, B * T, 3 * c->decoder.layers,
+                                       c->scale, &c->decoder);
+    llm_encoder_backward(dmem, &dw->encoder, &a->encoder, B, S, &w->encoder, &c->encoder, arena);
+    llm_encoder_decoder_embed_backward(dw->source, dmem, a->source_ids, c->source_vocab, B * S,
+                                       2 * c->encoder.layers, c->scale, &c->encoder);
+    arena->used = mark;
+}
+
+/* ids (B,T) <- source (B,S): the likeliest token at each place, up to and with `end`; pad behind
+ * it. The source is read once. Scratch: what a forward takes of the encoder, and the cache. */
+LLM_API void llm_encoder_decoder_generate(int *ids, const int *source, size_t B, size_t S, size_t T,
+                                          int end, const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *config,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used, C = config->decoder.width, V = config->target_vocab;
+    llm_encoder_decoder_config plain = *config, *c = &plain;
+    llm_encoder_acts acts;
+    llm_sublayer_view v;
+    llm_decoder_cache cache;
+    c->encoder.dropout = c->decoder.dropout = 0.0f;
+    llm_encoder_decoder_encode(&acts, &v, source, B, S, 1, w, c, arena);
+    llm_decoder_cache_create(&cache, T, &v, &w->decoder, &c->decoder, arena);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    bool *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    float *y = llm_arena_floats(arena, B * C), *logits = llm_arena_floats(arena, B * V);
+    for (size_t b = 0; b < B; b++) last[b] = c->start, done[b] = false;
+    for (size_t t = 0; t < T; t++) {
+        const size_t step = arena->used;
+        const float *x =
+            llm_encoder_decoder_embed(last, w->target, V, B, 1, t, 0, c->scale, &c->decoder, arena);
+        llm_decoder_step(y, &cache, x, &w->decoder, &c->decoder, arena);
+        llm_matmul_forward(logits, y, w->head, NULL, B, C, V);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = logits + b * V;
+            size_t best = 0;
+            for (size_t i = 1; i < V; i++) best = z[i] > z[best] ? i : best;
+            last[b] = ids[b * T + t] = done[b] ? c->pad : (int)best;
+            done[b] = done[b] || last[b] == end;
+        }
+        arena->used = step;
+    }
+    arena->used = mark;
+}
+
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  *     z    = h W^T                                 or cap tanh(h W^T / cap)
