@@ -135,6 +135,28 @@ TEST(sublayer, "dropout: each number of f's output is gone or doubled, by number
     CHECK(dropped > 27 && dropped < 81); /* of 108, half: five standard errors */
 }
 
+TEST(sublayer, "what is left in the arena is what is named") {
+    enum { LONG = 30, M = B * LONG };
+    const llm_sublayer_config c = config(LLM_PRENORM_SANDWICH);
+    const layer a = bound(NULL, &c, true), m = bound(NULL, &c, false);
+    llm_sublayer_view v = llm_sublayer_look(B, LONG);
+    CHECK(v.B == B && v.T == LONG && v.S == LONG && v.number == 0);
+    CHECK(!v.mem && !v.hidden && !v.blocked);
+    v.S = S, v.mem = golden("in/mem");
+    float *x = zeros(M * C);
+    memset(a.w, 0, a.count * sizeof(float));
+    memset(m.w, 0, m.count * sizeof(float));
+    for (size_t k = 0; k < 2; k++) {
+        llm_arena arena = test_arena(1 << 17);
+        llm_sublayer_acts s;
+        const size_t own = k ? 2 * M * F : B * H * LONG * S + 2 * M * C + 2 * B * S * C;
+        if (k == 0) llm_sublayer_attn_forward(&s, x, &v, &a.attn, &c, &arena);
+        if (k == 1) llm_sublayer_mlp_forward(&s, x, &v, &m.mlp, &c, &arena);
+        /* each array rounded up to 64 */
+        CHECK(arena.used <= (5 * M * C + 4 * M + own) * sizeof(float) + 12 * 64);
+    }
+}
+
 TEST(sublayer,
      "a query attends to its own text without a memory, and a norm stands where it should") {
     for (size_t k = 0; k < 4; k++) {
