@@ -38398,6 +38398,842 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
     arena->used = mark;
 }
 
+/* @sublayer ------------------------------------------------- Sublayers: a frame and what it holds
+ *
+ *     pre:   y = x + drop(f(N(x)))            post:  y = N(x + drop(f(x)))
+ *     f(h) = Attention(h, m)   or   FFN(h)    m = h, or a memory: the output of another stack
+ *
+ * All Transformers are rows of two kinds of sublayers in one frame (@prenorm). Written once, with
+ * what each leaves for its backward pass, they are put together to encoders, decoders and both: an
+ * encoder's layer is attention and MLP, a decoder's has attention to the memory between them. The
+ * frame drops the output of f before it is added: that, and dropout of the embeddings, is all the
+ * dropout of 2017.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1 and 5.4
+ * needs   arena dropout activation mha ffn prenorm
+ * see     @prenorm @encoder @decoder
+ * topics  -
+ */
+typedef struct {
+    size_t layers, width, heads, hidden; /* L, C, H, F */
+    llm_prenorm_kind norm;
+    int act; /* an LLM_ACTIVATION */
+    float eps, dropout;
+    uint64_t seed; /* of dropout: another one at each step */
+} llm_sublayer_config;
+
+/* The layer of 2017, and torch's: post-norm, ReLU, F = 4 C; no dropout. */
+LLM_API llm_sublayer_config llm_sublayer_defaults(size_t layers, size_t width, size_t heads) {
+    llm_sublayer_config c;
+    c.layers = layers, c.width = width, c.heads = heads, c.hidden = 4 * width;
+    c.norm = LLM_PRENORM_POST;
+    c.act = LLM_ACTIVATION_RELU;
+    c.eps = 1e-5f, c.dropout = 0.0f, c.seed = 0;
+    return c;
+}
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_mha_params mha;
+    llm_prenorm_weights norm;
+} llm_sublayer_attn;
+typedef struct {
+    llm_ffn_weights ffn;
+    llm_prenorm_weights norm;
+} llm_sublayer_mlp;
+
+/* Is there a norm in front of f (and so a last one behind the stack)? Is there one behind it? */
+LLM_API bool llm_sublayer_norm_in(const llm_sublayer_config *c) {
+    return c->norm == LLM_PRENORM_PRE || c->norm == LLM_PRENORM_SANDWICH;
+}
+LLM_API bool llm_sublayer_norm_out(const llm_sublayer_config *c) {
+    return c->norm != LLM_PRENORM_PRE;
+}
+
+/* What a sublayer sees: T queries in B texts, and what attention reads: mem (B,S,C), or NULL for
+ * the queries themselves, S = T. hidden (B,S) and blocked (T,S) mask as in @mha, or are NULL.
+ * number is the sublayer's in its model: each has its own random numbers. */
+typedef struct {
+    size_t B, T, S, number;
+    const float *mem;
+    const bool *hidden, *blocked;
+} llm_sublayer_view;
+
+/* Self-attention without masks. */
+LLM_API llm_sublayer_view llm_sublayer_look(size_t B, size_t T) {
+    const llm_sublayer_view v = {B, T, T, 0, NULL, NULL, NULL};
+    return v;
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_sublayer_view view;
+    const float *x; /* (B,T,C) */
+    float *in;      /* (B,T,C): what f reads */
+    llm_prenorm_acts norm;
+    llm_mha_config mha; /* of attention */
+    llm_mha_saved attn;
+    llm_ffn_acts ffn; /* of an MLP */
+} llm_sublayer_acts;
+
+/* The frame's first half. Returns y (N,C), which f's output is to make, from the arena. */
+LLM_API float *llm_sublayer_begin(llm_sublayer_acts *s, const float *x, const llm_sublayer_view *v,
+                                  const llm_prenorm_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    float *y = llm_arena_floats(arena, N * C);
+    s->view = *v;
+    s->x = x;
+    s->in = llm_arena_floats(arena, N * C);
+    s->norm.in_mean = llm_arena_floats(arena, N), s->norm.in_rstd = llm_arena_floats(arena, N);
+    s->norm.out_mean = llm_arena_floats(arena, N), s->norm.out_rstd = llm_arena_floats(arena, N);
+    s->norm.sum = llm_arena_floats(arena, N * C);
+    llm_prenorm_in_forward(s->in, &s->norm, x, w, N, C, c->norm, c->eps);
+    return y;
+}
+
+/* Its second half: y (N,C) <- x and f (N,C), in which numbers are dropped. */
+LLM_API void llm_sublayer_end(float *y, float *f, const llm_sublayer_acts *s,
+                              const llm_prenorm_weights *w, const llm_sublayer_config *c) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(f, f, N * C, c->dropout, c->seed, s->view.number * N * C);
+    llm_prenorm_out_forward(y, &s->norm, s->x, f, w, N, C, c->norm,
+                            llm_prenorm_alpha(c->norm, c->layers), c->eps);
+}
+
+/* d (N,C) in place: the gradient of y becomes that of x past f. Returns df (N,C) from the arena. */
+LLM_API float *llm_sublayer_end_backward(float *d, const llm_prenorm_weights *dw,
+                                         const llm_sublayer_acts *s, const llm_prenorm_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    float *df = llm_arena_floats(arena, N * C), *dx = llm_arena_floats(arena, N * C);
+    memset(df, 0, N * C * sizeof(float));
+    memset(dx, 0, N * C * sizeof(float));
+    llm_prenorm_out_backward(dx, df, dw, d, &s->norm, w, N, C, c->norm,
+                             llm_prenorm_alpha(c->norm, c->layers), arena);
+    memcpy(d, dx, N * C * sizeof(float));
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(df, df, N * C, c->dropout, c->seed, s->view.number * N * C);
+    return df;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 5 N C + 4 N floats and, of attention,
+ * B H T S + 2 N C + 2 B S C, of an MLP 2 N F. x and the memory must outlive backward. */
+LLM_API float *llm_sublayer_attn_forward(llm_sublayer_acts *s, const float *x,
+                                         const llm_sublayer_view *v, const llm_sublayer_attn *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->mha = llm_mha_defaults(v->B, v->T, c->width, c->heads);
+    s->mha.S = v->S;
+    s->attn = llm_mha_take(&s->mha, arena);
+    const size_t mark = arena->used;
+    const float *from = v->mem ? v->mem : s->in;
+    float *f = llm_arena_floats(arena, v->B * v->T * c->width);
+    llm_mha_forward(f, &s->attn, s->in, from, from, &w->mha, v->hidden, v->blocked, &s->mha, arena);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+LLM_API float *llm_sublayer_mlp_forward(llm_sublayer_acts *s, const float *x,
+                                        const llm_sublayer_view *v, const llm_sublayer_mlp *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T;
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->ffn.gate = NULL;
+    s->ffn.up = llm_arena_floats(arena, N * c->hidden);
+    s->ffn.hidden = llm_arena_floats(arena, N * c->hidden);
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, N * c->width);
+    llm_ffn_forward(f, &s->ffn, s->in, &w->ffn, N, c->width, c->hidden, c->act);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is
+ * a memory. Scratch: 4 N C floats and that of llm_mha_backward, of llm_ffn_backward. */
+LLM_API void llm_sublayer_attn_backward(float *d, float *dmem, const llm_sublayer_attn *dw,
+                                        const llm_sublayer_acts *s, const llm_sublayer_attn *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C), *dfrom = s->view.mem ? dmem : din;
+    memset(din, 0, N * C * sizeof(float));
+    llm_mha_backward(din, dfrom, dfrom, &dw->mha, df, &s->attn, &w->mha, &s->mha, arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+LLM_API void llm_sublayer_mlp_backward(float *d, const llm_sublayer_mlp *dw,
+                                       const llm_sublayer_acts *s, const llm_sublayer_mlp *w,
+                                       const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C);
+    memset(din, 0, N * C * sizeof(float));
+    llm_ffn_backward(din, &dw->ffn, df, &s->ffn, s->in, &w->ffn, N, C, c->hidden, c->act, false,
+                     arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+
+/* @encoder -------------------------------------------------- Transformer encoder
+ *
+ *     a = x + Attention(N(x))    y = a + FFN(N(a))    pre-norm; one more N behind the last layer
+ *     a = N(x + Attention(x))    y = N(a + FFN(a))    post-norm: 2017, BERT
+ *
+ * A stack of layers that reads a whole text at once: every token sees all others, left and right,
+ * and comes out as a vector of itself in its context. Attention mixes the tokens, the MLP works on
+ * each alone. What may not be seen is padding; with a mask above the diagonal the same stack is the
+ * causal one of a language model. Its output is one vector a token; a text's vector is the first
+ * of them (BERT's [CLS]), their mean or their maximum.
+ *
+ * A flat vector of weights has a model's matrices first, since only they decay: binding moves two
+ * pointers, one through the matrices and one through biases and norms.
+ *
+ * What is easily got wrong: a pre-norm stack without its last norm, and padding that is hidden from
+ * attention and then counted by the pooling or the loss.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1; Reimers & Gurevych 2019,
+ *         "Sentence-BERT", section 3 (pooling)
+ * needs   arena rng xavier_init layernorm prenorm sublayer
+ * see     @sublayer @decoder
+ * topics  Encoder (Transformer)
+ */
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_sublayer_attn *attn; /* (L) */
+    llm_sublayer_mlp *mlp;   /* (L) */
+    float *norm_w, *norm_b;  /* (C): the last norm, NULL with post-norm */
+} llm_encoder_weights;
+
+/* Numbers in the matrices of a stack; in its biases and norms. */
+LLM_API size_t llm_encoder_matrices(const llm_sublayer_config *c) {
+    return c->layers * (4 * c->width * c->width + 2 * c->width * c->hidden);
+}
+LLM_API size_t llm_encoder_vectors(const llm_sublayer_config *c) {
+    const size_t in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c), C = c->width;
+    return c->layers * (5 * C + c->hidden + 4 * (in + out) * C) + 2 * in * C;
+}
+
+/* The next n numbers at *p. */
+LLM_API float *llm_encoder_next(float **p, size_t n) {
+    float *here = *p;
+    *p += n;
+    return here;
+}
+
+/* w's arrays <- the next numbers of *vector, of *matrix. wq, wk, wv are neighbours, and so are
+ * their biases: torch's in_proj. Matrices and vectors of attention: 4 C^2 and 4 C; of the MLP: 2 C
+ * F and F + C; of the norms: 2 C each. */
+LLM_API void llm_encoder_bind_norm(llm_prenorm_weights *w, float **vector,
+                                   const llm_sublayer_config *c) {
+    const bool in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c);
+    w->in_w = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->in_b = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_w = out ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_b = out ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_encoder_bind_attn(llm_sublayer_attn *w, float **matrix, float **vector,
+                                   const llm_sublayer_config *c) {
+    float **const weight[4] = {&w->mha.wq, &w->mha.wk, &w->mha.wv, &w->mha.wo};
+    float **const bias[4] = {&w->mha.bq, &w->mha.bk, &w->mha.bv, &w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        *weight[i] = llm_encoder_next(matrix, c->width * c->width);
+        *bias[i] = llm_encoder_next(vector, c->width);
+    }
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+LLM_API void llm_encoder_bind_mlp(llm_sublayer_mlp *w, float **matrix, float **vector,
+                                  const llm_sublayer_config *c) {
+    w->ffn.gate = NULL;
+    w->ffn.up = llm_encoder_next(matrix, c->hidden * c->width);
+    w->ffn.down = llm_encoder_next(matrix, c->width * c->hidden);
+    w->ffn.up_bias = llm_encoder_next(vector, c->hidden);
+    w->ffn.down_bias = llm_encoder_next(vector, c->width);
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_encoder_bind(llm_encoder_weights *w, float **matrix, float **vector,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_attn));
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    const bool last = llm_sublayer_norm_in(c);
+    w->norm_w = last ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = last ? llm_encoder_next(vector, c->width) : NULL;
+}
+
+/* Matrices as @xavier_init, biases 0, gains 1. */
+LLM_API void llm_encoder_init_norm(const llm_prenorm_weights *w, size_t C) {
+    for (size_t i = 0; i < C; i++) {
+        if (w->in_w) w->in_w[i] = 1.0f, w->in_b[i] = 0.0f;
+        if (w->out_w) w->out_w[i] = 1.0f, w->out_b[i] = 0.0f;
+    }
+}
+LLM_API void llm_encoder_init_attn(const llm_sublayer_attn *w, const llm_sublayer_config *c,
+                                   llm_rng *rng) {
+    const size_t C = c->width;
+    float *const weight[4] = {w->mha.wq, w->mha.wk, w->mha.wv, w->mha.wo};
+    float *const bias[4] = {w->mha.bq, w->mha.bk, w->mha.bv, w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        llm_xavier_init_normal(weight[i], C, C, 1.0f, rng);
+        memset(bias[i], 0, C * sizeof(float));
+    }
+    llm_encoder_init_norm(&w->norm, C);
+}
+LLM_API void llm_encoder_init_mlp(const llm_sublayer_mlp *w, const llm_sublayer_config *c,
+                                  llm_rng *rng) {
+    llm_xavier_init_normal(w->ffn.up, c->width, c->hidden, 1.0f, rng);
+    llm_xavier_init_normal(w->ffn.down, c->hidden, c->width, 1.0f, rng);
+    memset(w->ffn.up_bias, 0, c->hidden * sizeof(float));
+    memset(w->ffn.down_bias, 0, c->width * sizeof(float));
+    llm_encoder_init_norm(&w->norm, c->width);
+}
+LLM_API void llm_encoder_init(const llm_encoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *mlp; /* (L) */
+    const float *x;                /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;            /* (B,T) */
+} llm_encoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->hidden (B,T) is the padding. y, what the sublayers leave and x
+ * stay where they are until backward is done. */
+LLM_API const float *llm_encoder_forward(llm_encoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_encoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    llm_sublayer_view view = *v;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    a->mlp = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &view, &w->attn[l], c, arena);
+        view.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &view, &w->mlp[l], c, arena);
+        view.number++;
+    }
+    a->x = x, a->mean = a->rstd = NULL;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += . Scratch: B T C floats and that
+ * of the sublayers. */
+LLM_API void llm_encoder_backward(float *d, const llm_encoder_weights *dw,
+                                  const llm_encoder_acts *a, size_t B, size_t T,
+                                  const llm_encoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = B * T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+typedef enum { LLM_ENCODER_FIRST, LLM_ENCODER_MEAN, LLM_ENCODER_MAX } llm_encoder_pooling;
+
+/* out (B,C) <- y (B,T,C): a vector of each text from those of its tokens that are not hidden (B,T);
+ * NULL: none is. Of no tokens the mean is 0 and the maximum -inf. */
+LLM_API void llm_encoder_pool(float *out, const float *y, const bool *hidden, size_t B, size_t T,
+                              size_t C, llm_encoder_pooling kind) {
+    for (size_t b = 0; b < B; b++) {
+        float *o = out + b * C, count = 0.0f;
+        for (size_t i = 0; i < C; i++) o[i] = kind == LLM_ENCODER_MAX ? -INFINITY : 0.0f;
+        for (size_t t = 0; t < T; t++) {
+            const float *row = y + (b * T + t) * C;
+            if (hidden && hidden[b * T + t]) continue;
+            count += 1.0f;
+            for (size_t i = 0; i < C; i++)
+                o[i] = kind == LLM_ENCODER_MAX ? fmaxf(o[i], row[i]) : o[i] + row[i];
+            if (kind == LLM_ENCODER_FIRST) break;
+        }
+        for (size_t i = 0; kind == LLM_ENCODER_MEAN && count > 0.0f && i < C; i++) o[i] /= count;
+    }
+}
+
+/* @decoder -------------------------------------------------- Transformer decoder
+ *
+ *     a = x + CausalAttention(N(x))    b = a + Attention(N(a), m)    y = b + FFN(N(b))    pre-norm
+ *
+ * The stack that writes: each token sees those before it and, through the layer in the middle, all
+ * of a memory m, the encoder's output. The memory is the same for all layers and steps: each layer
+ * projects it to keys and values once for a source, and its gradient is the sum over the layers.
+ * Without a memory the middle is left out: the causal stack of a language model.
+ *
+ * In training all places are computed at once from the right tokens; in writing, one at a time, and
+ * the keys and values of the tokens so far are kept. What is easily got wrong: targets padded on
+ * the right need no mask, since nobody looks to the right; the memory's padding does.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1
+ * needs   arena rng layernorm mha cross_attn sublayer encoder
+ * see     @encoder @encoder_decoder @kv_cache
+ * topics  Decoder (Transformer)
+ */
+
+/* Weights, or their gradients. cross is NULL in a stack that never has a memory. */
+typedef struct {
+    llm_sublayer_attn *attn, *cross; /* (L) */
+    llm_sublayer_mlp *mlp;           /* (L) */
+    float *norm_w, *norm_b;          /* (C): the last norm, NULL with post-norm */
+} llm_decoder_weights;
+
+/* Numbers in the matrices of a stack with memory; in its biases and norms. */
+LLM_API size_t llm_decoder_matrices(const llm_sublayer_config *c) {
+    return llm_encoder_matrices(c) + c->layers * 4 * c->width * c->width;
+}
+LLM_API size_t llm_decoder_vectors(const llm_sublayer_config *c) {
+    const size_t norms = (size_t)llm_sublayer_norm_in(c) + llm_sublayer_norm_out(c);
+    return llm_encoder_vectors(c) + c->layers * (4 + 2 * norms) * c->width;
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_decoder_bind(llm_decoder_weights *w, float **matrix, float **vector, bool memory,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t L = c->layers;
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, 2 * L, sizeof(llm_sublayer_attn));
+    w->cross = memory ? w->attn + L : NULL;
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, L, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < L; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        if (memory) llm_encoder_bind_attn(&w->cross[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    w->norm_w = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_decoder_init(const llm_decoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        if (w->cross) llm_encoder_init_attn(&w->cross[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *cross, *mlp; /* (L) */
+    const float *x;                        /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;                    /* (B,T) */
+} llm_decoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->mem (B,S,C) is the memory or NULL, v->hidden (B,S) its
+ * padding; v->blocked (T,T) masks the targets' own attention, NULL: causal. y, what the sublayers
+ * leave, x and the memory stay where they are until backward is done. */
+LLM_API const float *llm_decoder_forward(llm_decoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, T = v->T, L = c->layers;
+    LLM_ASSERT(!v->mem || w->cross);
+    bool *causal = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) causal[i] = i % T > i / T;
+    llm_sublayer_view self = llm_sublayer_look(v->B, T), memory = *v;
+    self.blocked = v->blocked ? v->blocked : causal;
+    memory.blocked = NULL;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, 3 * L, sizeof(llm_sublayer_acts));
+    a->cross = a->attn + L, a->mlp = a->cross + L;
+    for (size_t l = 0; l < L; l++) {
+        self.number = v->number + 3 * l;
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &self, &w->attn[l], c, arena);
+        memory.number = ++self.number;
+        if (v->mem) x = llm_sublayer_attn_forward(&a->cross[l], x, &memory, &w->cross[l], c, arena);
+        self.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &self, &w->mlp[l], c, arena);
+    }
+    a->x = x, a->mean = a->rstd = NULL;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += the sum over all
+ * layers, NULL without a memory. Scratch: B T C floats and that of the sublayers. */
+LLM_API void llm_decoder_backward(float *d, float *dmem, const llm_decoder_weights *dw,
+                                  const llm_decoder_acts *a, const llm_sublayer_view *v,
+                                  const llm_decoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        if (v->mem)
+            llm_sublayer_attn_backward(d, dmem, &dw->cross[l], &a->cross[l], &w->cross[l], c,
+                                       arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+/* Keys and values of each layer: of up to `room` tokens, t of which are there, and of a memory. */
+typedef struct {
+    size_t t;
+    llm_mha_config attn_config, cross_config;
+    llm_mha_saved *attn, *cross; /* (L): k, v (B,H,room,D) and (B,H,S,D) */
+    bool *ahead;                 /* (B,room): places without a token yet */
+    const bool *hidden;          /* (B,S) */
+} llm_decoder_cache;
+
+/* An empty cache for v->B texts with the memory of v, or none. It lies in the arena: 2 L B (room +
+ * S) C floats. */
+LLM_API void llm_decoder_cache_create(llm_decoder_cache *cache, size_t room,
+                                      const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                      const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t B = v->B, C = c->width, L = c->layers;
+    cache->t = 0;
+    cache->attn_config = cache->cross_config = llm_mha_defaults(B, 1, C, c->heads);
+    cache->attn_config.S = room, cache->cross_config.S = v->S;
+    cache->attn = (llm_mha_saved *)llm_arena_take(arena, 2 * L, sizeof(llm_mha_saved));
+    cache->cross = v->mem ? cache->attn + L : NULL;
+    cache->ahead = (bool *)llm_arena_take(arena, B * room, sizeof(bool));
+    cache->hidden = v->hidden;
+    for (size_t i = 0; i < B * room; i++) cache->ahead[i] = true;
+    for (size_t i = 0; i < (v->mem ? 2 * L : L); i++) {
+        llm_mha_saved *s = &cache->attn[i];
+        s->k = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        s->v = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        if (i >= L)
+            llm_cross_attn_precompute(s, v->mem, &w->cross[i - L].mha, &cache->cross_config, arena);
+    }
+}
+
+/* Returns a sublayer's y (B,C) <- x (B,C). With `own` the token's key and value join the cache. */
+LLM_API float *llm_decoder_attn_step(const llm_decoder_cache *cache, size_t l, bool own,
+                                     const float *x, const llm_sublayer_attn *w,
+                                     const llm_sublayer_config *c, llm_arena *arena) {
+    const llm_mha_config *m = own ? &cache->attn_config : &cache->cross_config;
+    const llm_mha_saved *s = own ? &cache->attn[l] : &cache->cross[l];
+    const llm_sublayer_view view = llm_sublayer_look(m->B, 1);
+    llm_sublayer_acts a;
+    float *y = llm_sublayer_begin(&a, x, &view, &w->norm, c, arena);
+    float *f = llm_arena_floats(arena, m->B * c->width);
+    for (size_t k = 0; own && k < 2; k++) { /* f <- (B,H,D), a row of each head */
+        llm_mha_project(f, a.in, k ? w->mha.wv : w->mha.wk, k ? w->mha.bv : w->mha.bk, m->B, 1,
+                        c->width, m->H, m->D, arena);
+        for (size_t bh = 0; bh < m->B * m->H; bh++)
+            memcpy((k ? s->v : s->k) + (bh * m->S + cache->t) * m->D, f + bh * m->D,
+                   m->D * sizeof(float));
+    }
+    llm_cross_attn_step(f, a.in, s, &w->mha, own ? cache->ahead : cache->hidden, m, arena);
+    llm_sublayer_end(y, f, &a, &w->norm, c);
+    return y;
+}
+
+/* y (B,C) <- x (B,C), the next token of each text; it joins the cache. No dropout. Scratch, given
+ * back: B (14 C + 2 F + H max(room,S) + 12) floats. */
+LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x,
+                              const llm_decoder_weights *w, const llm_sublayer_config *config,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, B = cache->attn_config.B, room = cache->attn_config.S;
+    const llm_sublayer_view view = llm_sublayer_look(B, 1);
+    llm_sublayer_config plain = *config, *c = &plain;
+    llm_sublayer_acts a;
+    c->dropout = 0.0f;
+    LLM_ASSERT(cache->t < room);
+    for (size_t b = 0; b < B; b++) cache->ahead[b * room + cache->t] = false;
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_decoder_attn_step(cache, l, true, x, &w->attn[l], c, arena);
+        if (cache->cross) x = llm_decoder_attn_step(cache, l, false, x, &w->cross[l], c, arena);
+        x = llm_sublayer_mlp_forward(&a, x, &view, &w->mlp[l], c, arena);
+        x = (const float *)memcpy(y, x, B * c->width * sizeof(float));
+        arena->used = mark;
+    }
+    cache->t++;
+    if (w->norm_w)
+        llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
+}
+
+/* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
+ *
+ *     count = V_tables C + Le (4 C^2 + 2 C F + 9 C + F) + Ld (8 C^2 + 2 C F + 15 C + F)
+ *             (two C more for each stack with pre-norm)       2017 base: 63,082,496 with V = 37,000
+ *
+ * The settings of a model with two stacks, and where its weights stand in a flat vector: matrices
+ * first, since only they decay, and of them the tables of tokens first. Three tables have the shape
+ * (vocabulary, C): the source's embedding, the target's, and the head that makes logits. Where both
+ * languages share their tokens one matrix can serve as all three. It then starts as N(0, 1/C),
+ * small for the head's sake, and the embeddings are multiplied by s = sqrt(C) to be heard beside
+ * the positions, whose numbers are sines.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.4; Press & Wolf 2017
+ * needs   arena rng sublayer encoder decoder
+ * see     @encoder_decoder @weight_tying
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config encoder, decoder; /* of one width; seeds of dropout that differ */
+    size_t source_vocab, target_vocab;
+    bool tied;       /* one matrix for both embeddings and the head */
+    float scale;     /* s, of the embeddings */
+    float smoothing; /* of the labels */
+    int pad, start;  /* ids: no place of a text; what stands before a target */
+} llm_encoder_decoder_config;
+
+/* Two stacks of one shape, everything else off: untied, s = 1; pad 0, start 1. */
+LLM_API llm_encoder_decoder_config llm_encoder_decoder_defaults(size_t vocab, size_t layers,
+                                                                size_t width, size_t heads) {
+    llm_encoder_decoder_config c;
+    c.encoder = c.decoder = llm_sublayer_defaults(layers, width, heads);
+    c.decoder.seed = 1;
+    c.source_vocab = c.target_vocab = vocab;
+    c.tied = false;
+    c.scale = 1.0f, c.smoothing = 0.0f;
+    c.pad = 0, c.start = 1;
+    return c;
+}
+
+/* Weights, or their gradients: source (Vs,C), target (Vt,C), head (Vt,C), all the same if tied. */
+typedef struct {
+    float *source, *target, *head;
+    llm_encoder_weights encoder;
+    llm_decoder_weights decoder;
+} llm_encoder_decoder_weights;
+
+/* Numbers in the flat vector; *matrices gets how many of them stand in matrices, which come first:
+ * the embeddings and the head, the encoder's, the decoder's. */
+LLM_API size_t llm_encoder_decoder_count(size_t *matrices, const llm_encoder_decoder_config *c) {
+    const size_t tables = c->tied ? c->source_vocab : c->source_vocab + 2 * c->target_vocab;
+    *matrices = tables * c->encoder.width + llm_encoder_matrices(&c->encoder) +
+                llm_decoder_matrices(&c->decoder);
+    return *matrices + llm_encoder_vectors(&c->encoder) + llm_decoder_vectors(&c->decoder);
+}
+
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_encoder_decoder_bind(llm_encoder_decoder_weights *w, float *flat,
+                                      const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t C = c->encoder.width;
+    size_t matrices;
+    LLM_ASSERT(C == c->decoder.width && (!c->tied || c->source_vocab == c->target_vocab));
+    llm_encoder_decoder_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->source = w->target = w->head = llm_encoder_next(&matrix, c->source_vocab * C);
+    if (!c->tied) w->target = llm_encoder_next(&matrix, c->target_vocab * C);
+    if (!c->tied) w->head = llm_encoder_next(&matrix, c->target_vocab * C);
+    llm_encoder_bind(&w->encoder, &matrix, &vector, &c->encoder, arena);
+    llm_decoder_bind(&w->decoder, &matrix, &vector, true, &c->decoder, arena);
+}
+
+/* The stacks as @encoder_init, the tables N(0, 1/C): with s = sqrt(C) the embeddings have variance
+ * 1. */
+LLM_API void llm_encoder_decoder_init(const llm_encoder_decoder_weights *w,
+                                      const llm_encoder_decoder_config *c, llm_rng *rng) {
+    const size_t C = c->encoder.width, V[3] = {c->source_vocab, c->target_vocab, c->target_vocab};
+    float *const table[3] = {w->source, w->target, w->head};
+    for (size_t k = 0; k < (c->tied ? 1 : 3); k++) {
+        llm_rng_normal_fill(rng, table[k], V[k] * C);
+        for (size_t i = 0; i < V[k] * C; i++) table[k][i] /= sqrtf((float)C);
+    }
+    llm_encoder_init(&w->encoder, &c->encoder, rng);
+    llm_decoder_init(&w->decoder, &c->decoder, rng);
+}
+
+/* @encoder_decoder ------------------------------------------ Transformer encoder-decoder
+ *
+ *     m = Encoder(s E_src[source] + PE)      y = Decoder(s E_tgt[shifted target] + PE, m)
+ *     p(target_t | source, target_<t) = softmax(y_t W^T)
+ *
+ * One stack reads a source, another writes the target while it looks at what the first has made of
+ * it. In training the decoder is given the right target moved one place to the right, behind a
+ * start token, and is asked for all places at once; in use it is given what it has written itself.
+ * The encoder never meets the loss: all its gradient comes back through the decoder's attention to
+ * the memory, from every layer. E_src, E_tgt and W can be one matrix where the two languages share
+ * a vocabulary (@weight_tying).
+ *
+ * What is easily got wrong: the shift, made twice or not at all (the model then copies its input
+ * and learns nothing), and a source's padding that is hidden from the encoder and not from the
+ * decoder.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1, 3.4 and 3.5
+ * needs   arena cross_entropy label_smoothing dropout embedding matmul sinusoidal sublayer encoder
+ *         decoder encoder_decoder_weights
+ * see     @decoder @transformer_2017 @t5 @seq2seq
+ * topics  Encoder-Decoder Architecture
+ */
+/* Returns x (B,T,C) = drop(s E[ids] + PE), from the arena, for ids (B,T) at places first .. first +
+ * T - 1; number names the dropout's numbers in c's stream. Scratch: T (C + 1) floats. */
+LLM_API float *llm_encoder_decoder_embed(const int *ids, const float *table, size_t V, size_t B,
+                                         size_t T, size_t first, size_t number, float scale,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t C = c->width;
+    float *x = llm_arena_floats(arena, B * T * C);
+    const size_t mark = arena->used;
+    float *place = llm_arena_floats(arena, T), *code = llm_arena_floats(arena, T * C);
+    for (size_t t = 0; t < T; t++) place[t] = (float)(first + t);
+    llm_sinusoidal_table(code, place, T, C, 0, LLM_SINUSOIDAL_NEIGHBOURS);
+    llm_embedding_forward(x, ids, table, B * T, V, C);
+    for (size_t b = 0; b < B; b++)
+        llm_sinusoidal_forward(x + b * T * C, x + b * T * C, code, NULL, T, T, C, scale);
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(x, x, B * T * C, c->dropout, c->seed, number * B * T * C);
+    arena->used = mark;
+    return x;
+}
+
+/* dtable (V,C) += <- dx (B,T,C), which is overwritten. */
+LLM_API void llm_encoder_decoder_embed_backward(float *dtable, float *dx, const int *ids, size_t V,
+                                                size_t N, size_t number, float scale,
+                                                const llm_sublayer_config *c) {
+    const size_t C = c->width;
+    if (c->dropout > 0.0f) llm_dropout_forward(dx, dx, N * C, c->dropout, c->seed, number * N * C);
+    for (size_t i = 0; i < N * C; i++) dx[i] *= scale;
+    llm_embedding_backward(dtable, dx, ids, N, V, C);
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_view target; /* what the decoder sees, the memory in it */
+    const int *source_ids;
+    int *shifted, *labels; /* (B,T) */
+    llm_encoder_acts encoder;
+    llm_decoder_acts decoder;
+    const float *y;             /* (B,T,C): what the head reads */
+    float *logits, *loss, *lse; /* (B,T,Vt), (B,T), (B,T) */
+    size_t kept;
+} llm_encoder_decoder_acts;
+
+/* Returns m (B,S,C) <- source (B,S); *v gets what a decoder of T places sees. */
+LLM_API const float *llm_encoder_decoder_encode(llm_encoder_acts *a, llm_sublayer_view *v,
+                                                const int *source, size_t B, size_t S, size_t T,
+                                                const llm_encoder_decoder_weights *w,
+                                                const llm_encoder_decoder_config *c,
+                                                llm_arena *arena) {
+    bool *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    for (size_t i = 0; i < B * S; i++) hidden[i] = source[i] == c->pad;
+    const float *x = llm_encoder_decoder_embed(source, w->source, c->source_vocab, B, S, 0,
+                                               2 * c->encoder.layers, c->scale, &c->encoder, arena);
+    *v = llm_sublayer_look(B, S);
+    v->hidden = hidden;
+    v->mem = llm_encoder_forward(a, x, v, &w->encoder, &c->encoder, arena);
+    v->T = T;
+    return v->mem;
+}
+
+/* Returns the mean loss over the target's tokens (B,T), after source (B,S); texts are filled up
+ * with pad on the right. a->logits (B,T,Vt) are for places 0 .. T-1 of the target. All is left in
+ * the arena, and source must stay where it is. */
+LLM_API float llm_encoder_decoder_forward(llm_encoder_decoder_acts *a, const int *source,
+                                          const int *target, size_t B, size_t S, size_t T,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->decoder.width, V = c->target_vocab;
+    a->source_ids = source;
+    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    for (size_t i = 0; i < N; i++) {
+        a->shifted[i] = i % T ? target[i - 1] : c->start;
+        a->labels[i] = target[i] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : target[i];
+    }
+    llm_encoder_decoder_encode(&a->encoder, &a->target, source, B, S, T, w, c, arena);
+    const float *x = llm_encoder_decoder_embed(a->shifted, w->target, V, B, T, 0,
+                                               3 * c->decoder.layers, c->scale, &c->decoder, arena);
+    a->y = llm_decoder_forward(&a->decoder, x, &a->target, &w->decoder, &c->decoder, arena);
+    a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    llm_matmul_forward(a->logits, a->y, w->head, NULL, N, C, V);
+    a->kept = llm_label_smoothing_forward(a->loss, a->lse, a->logits, a->labels, NULL, N, V,
+                                          c->smoothing, LLM_LABEL_SMOOTHING_ALL);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (C + Vt) + B S C floats and that of the
+ * sublayers. */
+LLM_API void llm_encoder_decoder_backward(const llm_encoder_decoder_weights *dw,
+                                          const llm_encoder_decoder_acts *a,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, B = a->target.B, S = a->target.S, T = a->target.T;
+    const size_t C = c->decoder.width, V = c->target_vocab;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, B * T * V);
+    float *d = llm_arena_floats(arena, B * T * C), *dmem = llm_arena_floats(arena, B * S * C);
+    memset(d, 0, B * T * C * sizeof(float));
+    memset(dmem, 0, B * S * C * sizeof(float));
+    memset(dlogits, 0, B * T * V * sizeof(float));
+    llm_label_smoothing_backward(dlogits, a->logits, a->lse, a->labels, NULL, B * T, V,
+                                 c->smoothing, LLM_LABEL_SMOOTHING_ALL, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->y, w->head, B * T, C, V);
+    llm_decoder_backward(d, dmem, &dw->decoder, &a->decoder, &a->target, &w->decoder, &c->decoder,
+                         arena);
+    llm_encoder_decoder_embed_backward(dw->target, d, a->shifted, V, B * T, 3 * c->decoder.layers,
+                                       c->scale, &c->decoder);
+    llm_encoder_backward(dmem, &dw->encoder, &a->encoder, B, S, &w->encoder, &c->encoder, arena);
+    llm_encoder_decoder_embed_backward(dw->source, dmem, a->source_ids, c->source_vocab, B * S,
+                                       2 * c->encoder.layers, c->scale, &c->encoder);
+    arena->used = mark;
+}
+
+/* ids (B,T) <- source (B,S): the likeliest token at each place, up to and with `end`; pad behind
+ * it. The source is read once. Scratch: what a forward takes of the encoder, and the cache. */
+LLM_API void llm_encoder_decoder_generate(int *ids, const int *source, size_t B, size_t S, size_t T,
+                                          int end, const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *config,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used, C = config->decoder.width, V = config->target_vocab;
+    llm_encoder_decoder_config plain = *config, *c = &plain;
+    llm_encoder_acts acts;
+    llm_sublayer_view v;
+    llm_decoder_cache cache;
+    c->encoder.dropout = c->decoder.dropout = 0.0f;
+    llm_encoder_decoder_encode(&acts, &v, source, B, S, 1, w, c, arena);
+    llm_decoder_cache_create(&cache, T, &v, &w->decoder, &c->decoder, arena);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    bool *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    float *y = llm_arena_floats(arena, B * C), *logits = llm_arena_floats(arena, B * V);
+    for (size_t b = 0; b < B; b++) last[b] = c->start, done[b] = false;
+    for (size_t t = 0; t < T; t++) {
+        const size_t step = arena->used;
+        const float *x =
+            llm_encoder_decoder_embed(last, w->target, V, B, 1, t, 0, c->scale, &c->decoder, arena);
+        llm_decoder_step(y, &cache, x, &w->decoder, &c->decoder, arena);
+        llm_matmul_forward(logits, y, w->head, NULL, B, C, V);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = logits + b * V;
+            size_t best = 0;
+            for (size_t i = 1; i < V; i++) best = z[i] > z[best] ? i : best;
+            last[b] = ids[b * T + t] = done[b] ? c->pad : (int)best;
+            done[b] = done[b] || last[b] == end;
+        }
+        arena->used = step;
+    }
+    arena->used = mark;
+}
+
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  *     z    = h W^T                                 or cap tanh(h W^T / cap)
