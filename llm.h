@@ -340,6 +340,11 @@
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
+ *   sublayer                 Sublayers: a frame and what it holds
+ *   encoder                  Transformer encoder
+ *   decoder                  Transformer decoder
+ *   encoder_decoder_weights  An encoder-decoder in one vector
+ *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
@@ -362,8 +367,17 @@
  *   top_k                    Top-k sampling
  *   top_p                    Top-p (nucleus) sampling
  *   min_p                    Min-p, typical, epsilon, eta, n-sigma
+ *   frequency_penalty        Frequency penalty
+ *   presence_penalty         Presence penalty
+ *   repetition_penalty       Repetition penalty
+ *   dry                      N-gram blocking and DRY
+ *   logit_adjustment         Logit adjustment
+ *   logit_bias               Logit bias, lists, guidance
  *   sampling                 The sampler chain
  *   sampling_control         XTC, Mirostat, without replacement
+ *   beam_search              Beam search
+ *   beam_search_diverse      Beams in groups that differ
+ *   stochastic_beam          Different texts drawn by a beam
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -42109,8 +42123,7 @@ LLM_API void llm_frequency_penalty_follow(llm_frequency_penalty_table *t, const 
 /* logits (V) in place, before the temperature. alpha < 0 makes used tokens more likely. */
 LLM_API void llm_frequency_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
                                          float alpha) {
-    for (size_t k = 0; k < t->kinds; k++)
-        logits[t->seen[k]] -= alpha * (float)t->count[t->seen[k]];
+    for (size_t k = 0; k < t->kinds; k++) logits[t->seen[k]] -= alpha * (float)t->count[t->seen[k]];
 }
 
 /* @presence_penalty ----------------------------------------- Presence penalty
@@ -42365,12 +42378,14 @@ LLM_API void llm_dry_apply(float *logits, size_t V, const int *ids, size_t T,
     const size_t mark = arena->used;
     size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
     size_t *longest = (size_t *)llm_arena_take(arena, V, sizeof(size_t)), limit = 0;
-    while (limit < T && !llm_dry_breaks(ids[T - 1 - limit], c)) limit++; /* up to the last breaker */
+    while (limit < T && !llm_dry_breaks(ids[T - 1 - limit], c))
+        limit++; /* up to the last breaker */
     llm_dry_lengths(length, ids, T);
     for (size_t v = 0; v < V; v++) longest[v] = 0;
     for (size_t j = 1; j < T; j++) {
         const size_t n = length[j] < limit ? length[j] : limit;
-        if (n >= c->allowed && n + 1 > longest[ids[j]]) longest[ids[j]] = n + 1; /* 0: not charged */
+        if (n >= c->allowed && n + 1 > longest[ids[j]])
+            longest[ids[j]] = n + 1; /* 0: not charged */
     }
     /* b^most is the largest power that a float can hold */
     const double b = (double)c->base, most = b > 1.000001 ? floor(88.7228391 / log(b)) : 0.0;
@@ -42827,7 +42842,7 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
 
 /* @beam_search ---------------------------------------------- Beam search
  *
- *     keep B texts;  of their B V continuations keep the B best by  sum log p;  those that end leave
+ *     keep B texts; of their B V continuations keep the B best by sum log p; those that end leave
  *     score(y) = log p(y) / |y|^alpha     or GNMT's  log p(y) / ((5 + |y|) / 6)^alpha
  *
  * Greedy decoding with B lives. It finds texts of higher probability than greedy does, which is
@@ -42838,8 +42853,8 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  * A text that ends goes to a list of the B best by score; to have B others left, (1 + stop tokens)
  * B candidates are taken, but only the best B of them may end. When to stop is a bet, for a text
  * under way could still overtake: LLM_BEAM_SEARCH_FULL when the list is full; SOON when the best
- * under way, scored at its present length, is behind the last of a full list; NEVER asks the same at
- * the length that is best for it. Nothing here is exact: a larger beam can find a worse text.
+ * under way, scored at its present length, is behind the last of a full list; NEVER asks the same
+ * at the length that is best for it. Nothing here is exact: a larger beam can find a worse text.
  *
  * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14; transformers
  *         (generation/utils.py, _beam_search)
@@ -42877,12 +42892,12 @@ typedef struct {
 /* The texts under way, best first, and those that have ended, best score first. */
 typedef struct {
     size_t live, length, ended;
-    int *ids, *spare;              /* (B,T) under way; the next generation of them */
-    double *sum;                   /* (B) of log-probabilities */
-    size_t *parent;                /* (B) whose continuation each of them is */
-    int *end_ids;                  /* (B,T) */
-    size_t *end_length;            /* (B) with the stop token */
-    double *end_sum, *end_score;   /* (B) */
+    int *ids, *spare;            /* (B,T) under way; the next generation of them */
+    double *sum;                 /* (B) of log-probabilities */
+    size_t *parent;              /* (B) whose continuation each of them is */
+    int *end_ids;                /* (B,T) */
+    size_t *end_length;          /* (B) with the stop token */
+    double *end_sum, *end_score; /* (B) */
     bool open;
 } llm_beam_search;
 
@@ -43015,10 +43030,10 @@ LLM_API size_t llm_beam_search_run(llm_beam_search *s, const int *prompt, size_t
  *     group g ranks   log p(y v) - lambda #{h < g : a text of group h said v at this step}
  *
  * The B best texts of one beam differ in a comma. Here G groups search side by side, and each pays
- * for tokens that the groups before it have chosen in the same step: the first group is a plain beam
- * search, the others are pushed elsewhere. What is charged decides who survives, not what a text is
- * worth: the sums stay log p. (transformers before version 5 added the charge to the sums; the paper
- * does not.) With groups of one text it is G greedy searches that avoid each other.
+ * for tokens that the groups before it have chosen in the same step: the first group is a plain
+ * beam search, the others are pushed elsewhere. What is charged decides who survives, not what a
+ * text is worth: the sums stay log p. (transformers before version 5 added the charge to the sums;
+ * the paper does not.) With groups of one text it is G greedy searches that avoid each other.
  *
  * source  Vijayakumar et al. 2018, "Diverse Beam Search for Improved Description of Scenes",
  *         section 3 (Hamming diversity)
@@ -43112,10 +43127,10 @@ LLM_API float llm_stochastic_beam_shift(float g, float Z, float maximum) {
 /* The texts of a beam, by falling G. */
 typedef struct {
     size_t k, T, count;
-    int *ids, *spare;                 /* (k,T), as the next two */
-    size_t *length, *parent;          /* (k) */
-    float *logp, *noisy;              /* (k) log p and G */
-    bool *ended;                      /* (k) */
+    int *ids, *spare;        /* (k,T), as the next two */
+    size_t *length, *parent; /* (k) */
+    float *logp, *noisy;     /* (k) log p and G */
+    bool *ended;             /* (k) */
 } llm_stochastic_beam;
 
 /* Takes 2 k T ints, 2 k sizes, 2 k floats and k bools. */
