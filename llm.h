@@ -29509,7 +29509,7 @@ LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t siz
         }
         const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
         const char *text = (const char *)b + at + 8;
-        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        const bool byte = length == 6 && id < 259 && memcmp(text, "<0x", 3) == 0;
         float score;
         llm_buffer spelt = {NULL, 0, 0};
         memcpy(&score, &bits, sizeof score);
@@ -30943,8 +30943,15 @@ LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
     return true;
 }
 
-/* Reads what is no JSON. The pattern of a rank file is the one that OpenAI and Meta use with so
- * many ranks; another one can be put into t->pattern. */
+/* The pattern that OpenAI and Meta use with so many ranks. */
+LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
+    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
+           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                             : LLM_PRE_TOKENIZE_CL100K;
+}
+
+/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
+ * t->pattern. */
 LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
     const char *text = (const char *)f->data;
     if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
@@ -30956,9 +30963,7 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
     if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
         return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
     if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
-    t->pattern = t->vocab >= 199000   ? LLM_PRE_TOKENIZE_O200K
-                 : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
-                                      : LLM_PRE_TOKENIZE_CL100K;
+    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
     return true;
 }
 
