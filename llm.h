@@ -323,9 +323,13 @@
  *   mla                      Multi-head latent attention
  *   mla_decode               Latent attention from its latents
  *   sliding_window           Sliding-window attention
+ *   longformer               Longformer: a window and global tokens
+ *   block_sparse_attn        BigBird and block-sparse attention
  *   linear_attn              Linear attention
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
+ *   sinks                    Attention sinks and StreamingLLM
+ *   sinks_learned            Attention sinks that are trained
  *   flash                    FlashAttention
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
@@ -336,6 +340,11 @@
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
+ *   sublayer                 Sublayers: a frame and what it holds
+ *   encoder                  Transformer encoder
+ *   decoder                  Transformer decoder
+ *   encoder_decoder_weights  An encoder-decoder in one vector
+ *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
@@ -358,8 +367,17 @@
  *   top_k                    Top-k sampling
  *   top_p                    Top-p (nucleus) sampling
  *   min_p                    Min-p, typical, epsilon, eta, n-sigma
+ *   frequency_penalty        Frequency penalty
+ *   presence_penalty         Presence penalty
+ *   repetition_penalty       Repetition penalty
+ *   dry                      N-gram blocking and DRY
+ *   logit_adjustment         Logit adjustment
+ *   logit_bias               Logit bias, lists, guidance
  *   sampling                 The sampler chain
  *   sampling_control         XTC, Mirostat, without replacement
+ *   beam_search              Beam search
+ *   beam_search_diverse      Beams in groups that differ
+ *   stochastic_beam          Different texts drawn by a beam
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -21113,7 +21131,7 @@ llm_gradient_descent_minimize(double *x, llm_convex_fn f, void *context,
 LLM_API double llm_gradient_descent_exact(double *x, const double *A, const double *b, size_t n,
                                           size_t steps, llm_arena *arena) {
     const size_t mark = arena->used;
-    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr = 0.0;
+    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr;
     for (size_t t = 0;; t++) {
         double rAr = 0.0;
         rr = 0.0;
@@ -21279,7 +21297,7 @@ LLM_API bool llm_sgd_stationary(double *S, const double *A, const double *C, siz
         }
     }
     arena->used = mark;
-    return largest <= 1e-20;
+    return largest < 1.0;
 }
 
 /* @minibatch ------------------------------------------------ Mini-batch gradient descent
@@ -21375,7 +21393,7 @@ LLM_API size_t llm_minibatch_bucket(size_t *order, size_t *start, const size_t *
     start[0] = 0;
     for (size_t i = 0; i < n; i++) {
         const size_t rows = i - start[batches] + 1, own = length[order[i]];
-        longest = rows == 1 || own > longest ? own : longest;
+        longest = own > longest ? own : longest;
         if (rows > 1 && longest * rows > budget) start[++batches] = i, longest = own;
     }
     if (n > 0) start[++batches] = n;
@@ -21473,7 +21491,7 @@ LLM_API size_t llm_learning_rate_below(const double *a, const double *b, size_t 
     double pivot = 1.0;
     for (size_t i = 0; i < k; i++) {
         pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.0);
-        if (pivot == 0.0) pivot = -DBL_MIN;
+        if (pivot == 0.0) pivot = DBL_MIN; /* x itself is not below x */
         below += pivot < 0.0;
     }
     return below;
@@ -22163,7 +22181,6 @@ LLM_API double llm_adam_trust(double beta2, size_t t) {
  * eps stands beside sqrt(v), before the correction. */
 LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *g, size_t n,
                                      const llm_adam_config *c, size_t t) {
-    LLM_ASSERT(t > 0);
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
     const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
@@ -25465,21 +25482,18 @@ LLM_API size_t llm_token_word(const char *text, size_t size) {
     size_t end = 0, next;
     llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
     if (kind == LLM_UNICODE_SPACE) {
-        for (; next > end && kind == LLM_UNICODE_SPACE;
-             kind = llm_token_class(text, size, end, &next))
+        for (; kind == LLM_UNICODE_SPACE; kind = llm_token_class(text, size, end, &next))
             end = next;
         return end;
     }
     if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
-    while (end < size) {
-        while (kind = llm_token_class(text, size, end, &next), next > end && tail >> kind & 1)
-            end = next;
+    for (;;) {
+        while (kind = llm_token_class(text, size, end, &next), tail >> kind & 1) end = next;
         const size_t mark = llm_token_apostrophe(text, size, end);
         kind = llm_token_class(text, size, end + mark, &next);
-        if (mark == 0 || !(head >> kind & 1)) break; /* an apostrophe at the end is no part of it */
+        if (mark == 0 || !(head >> kind & 1)) return end; /* an apostrophe at the end is no part */
         end = next;
     }
-    return end;
 }
 
 /* The number of bytes of the first unit of text; 0 only for empty text. */
@@ -25989,10 +26003,10 @@ LLM_API unsigned llm_unicode_normal_class(const llm_unicode_normal *n, uint32_t 
 LLM_API void llm_unicode_normal_order(const llm_unicode_normal *n, uint32_t *codes, size_t count,
                                       uint32_t *scratch) {
     for (size_t i = 0, end; i < count; i = end + 1) {
-        size_t place[257] = {0};
         for (end = i; end < count && llm_unicode_normal_class(n, codes[end]) > 0; end++) {
         }
         if (end < i + 2) continue;
+        size_t place[256] = {0}; /* one behind its class */
         for (size_t k = i; k < end; k++) place[llm_unicode_normal_class(n, codes[k]) + 1]++;
         for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
         for (size_t k = i; k < end; k++)
@@ -36423,7 +36437,8 @@ LLM_API size_t llm_sliding_window_reach(size_t L, size_t W) { return L * (W - 1)
  * source  Beltagy, Peters & Cohan 2020, "Longformer: The Long-Document Transformer", section 3;
  *         transformers, LongformerSelfAttention
  * needs   exp logsumexp gqa
- * see     @sliding_window, @block_sparse_attn (BigBird), @attn_mask, @csa (keys that are chosen by their content)
+ * see     @sliding_window, @block_sparse_attn (BigBird), @attn_mask, @csa (keys that are chosen by
+ *         their content)
  * topics  Longformer / BigBird (Sparse Long-Context Attention)
  */
 
@@ -36520,8 +36535,8 @@ LLM_API void llm_longformer_forward(float *out, float *lse, const llm_longformer
     arena->used = mark;
 }
 
-/* dx += <- dout, forward's out, lse and inputs: ds_ij = p_ij (do_i.v_j - do_i.o_i). Global arrays of
- * dx are read and written only if there are global tokens. Scratch as above. */
+/* dx += <- dout, forward's out, lse and inputs: ds_ij = p_ij (do_i.v_j - do_i.o_i). Global arrays
+ * of dx are read and written only if there are global tokens. Scratch as above. */
 LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const float *dout,
                                      const float *out, const float *lse,
                                      const llm_longformer_arrays *x, const llm_longformer_config *c,
@@ -36572,8 +36587,8 @@ LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const floa
  * global ones make the model a universal approximator, says its paper. In a row no block may be
  * listed twice: its keys would count double in the softmax.
  *
- * source  Zaheer et al. 2020, "Big Bird: Transformers for Longer Sequences", section 2; Child et al.
- *         2019, "Generating Long Sequences with Sparse Transformers"
+ * source  Zaheer et al. 2020, "Big Bird: Transformers for Longer Sequences", section 2; Child et
+ *         al. 2019, "Generating Long Sequences with Sparse Transformers"
  * needs   rng exp logsumexp gemm causal_attn gqa
  * see     @csr (the same lists), @attn_mask (blocks of a mask), @longformer, @flash23
  * topics  -
@@ -37162,8 +37177,8 @@ typedef struct {
 /* Four sinks, all dimensions turned in halves, 1/sqrt(D). */
 LLM_API llm_sinks_config llm_sinks_defaults(const float *cosine, const float *sine, size_t H,
                                             size_t Hkv, size_t D, size_t last) {
-    const llm_sinks_config c = {
-        H, Hkv, D, 4, last, D, LLM_ROPE_HALVES, 1.0f / sqrtf((float)D), cosine, sine};
+    const llm_sinks_config c = {H,      Hkv, D, 4, last, D, LLM_ROPE_HALVES, 1.0f / sqrtf((float)D),
+                                cosine, sine};
     return c;
 }
 
@@ -38764,6 +38779,842 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
                            T);
     llm_decoder_block_forward(llm_arena_floats(arena, B * T * c->width), &a, x, w, B, T, c);
     llm_decoder_block_backward(d, dw, &a, x, w, B, T, c, arena);
+    arena->used = mark;
+}
+
+/* @sublayer ------------------------------------------------- Sublayers: a frame and what it holds
+ *
+ *     pre:   y = x + drop(f(N(x)))            post:  y = N(x + drop(f(x)))
+ *     f(h) = Attention(h, m)   or   FFN(h)    m = h, or a memory: the output of another stack
+ *
+ * All Transformers are rows of two kinds of sublayers in one frame (@prenorm). Written once, with
+ * what each leaves for its backward pass, they are put together to encoders, decoders and both: an
+ * encoder's layer is attention and MLP, a decoder's has attention to the memory between them. The
+ * frame drops the output of f before it is added: that, and dropout of the embeddings, is all the
+ * dropout of 2017.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1 and 5.4
+ * needs   arena dropout activation mha ffn prenorm
+ * see     @prenorm @encoder @decoder
+ * topics  -
+ */
+typedef struct {
+    size_t layers, width, heads, hidden; /* L, C, H, F */
+    llm_prenorm_kind norm;
+    int act; /* an LLM_ACTIVATION */
+    float eps, dropout;
+    uint64_t seed; /* of dropout: another one at each step */
+} llm_sublayer_config;
+
+/* The layer of 2017, and torch's: post-norm, ReLU, F = 4 C; no dropout. */
+LLM_API llm_sublayer_config llm_sublayer_defaults(size_t layers, size_t width, size_t heads) {
+    llm_sublayer_config c;
+    c.layers = layers, c.width = width, c.heads = heads, c.hidden = 4 * width;
+    c.norm = LLM_PRENORM_POST;
+    c.act = LLM_ACTIVATION_RELU;
+    c.eps = 1e-5f, c.dropout = 0.0f, c.seed = 0;
+    return c;
+}
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_mha_params mha;
+    llm_prenorm_weights norm;
+} llm_sublayer_attn;
+typedef struct {
+    llm_ffn_weights ffn;
+    llm_prenorm_weights norm;
+} llm_sublayer_mlp;
+
+/* Is there a norm in front of f (and so a last one behind the stack)? Is there one behind it? */
+LLM_API bool llm_sublayer_norm_in(const llm_sublayer_config *c) {
+    return c->norm == LLM_PRENORM_PRE || c->norm == LLM_PRENORM_SANDWICH;
+}
+LLM_API bool llm_sublayer_norm_out(const llm_sublayer_config *c) {
+    return c->norm != LLM_PRENORM_PRE;
+}
+
+/* What a sublayer sees: T queries in B texts, and what attention reads: mem (B,S,C), or NULL for
+ * the queries themselves, S = T. hidden (B,S) and blocked (T,S) mask as in @mha, or are NULL.
+ * number is the sublayer's in its model: each has its own random numbers. */
+typedef struct {
+    size_t B, T, S, number;
+    const float *mem;
+    const bool *hidden, *blocked;
+} llm_sublayer_view;
+
+/* Self-attention without masks. */
+LLM_API llm_sublayer_view llm_sublayer_look(size_t B, size_t T) {
+    const llm_sublayer_view v = {B, T, T, 0, NULL, NULL, NULL};
+    return v;
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_sublayer_view view;
+    const float *x; /* (B,T,C) */
+    float *in;      /* (B,T,C): what f reads */
+    llm_prenorm_acts norm;
+    llm_mha_config mha; /* of attention */
+    llm_mha_saved attn;
+    llm_ffn_acts ffn; /* of an MLP */
+} llm_sublayer_acts;
+
+/* The frame's first half. Returns y (N,C), which f's output is to make, from the arena. */
+LLM_API float *llm_sublayer_begin(llm_sublayer_acts *s, const float *x, const llm_sublayer_view *v,
+                                  const llm_prenorm_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    float *y = llm_arena_floats(arena, N * C);
+    s->view = *v;
+    s->x = x;
+    s->in = llm_arena_floats(arena, N * C);
+    s->norm.in_mean = llm_arena_floats(arena, N), s->norm.in_rstd = llm_arena_floats(arena, N);
+    s->norm.out_mean = llm_arena_floats(arena, N), s->norm.out_rstd = llm_arena_floats(arena, N);
+    s->norm.sum = llm_arena_floats(arena, N * C);
+    llm_prenorm_in_forward(s->in, &s->norm, x, w, N, C, c->norm, c->eps);
+    return y;
+}
+
+/* Its second half: y (N,C) <- x and f (N,C), in which numbers are dropped. */
+LLM_API void llm_sublayer_end(float *y, float *f, const llm_sublayer_acts *s,
+                              const llm_prenorm_weights *w, const llm_sublayer_config *c) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(f, f, N * C, c->dropout, c->seed, s->view.number * N * C);
+    llm_prenorm_out_forward(y, &s->norm, s->x, f, w, N, C, c->norm,
+                            llm_prenorm_alpha(c->norm, c->layers), c->eps);
+}
+
+/* d (N,C) in place: the gradient of y becomes that of x past f. Returns df (N,C) from the arena. */
+LLM_API float *llm_sublayer_end_backward(float *d, const llm_prenorm_weights *dw,
+                                         const llm_sublayer_acts *s, const llm_prenorm_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    float *df = llm_arena_floats(arena, N * C), *dx = llm_arena_floats(arena, N * C);
+    memset(df, 0, N * C * sizeof(float));
+    memset(dx, 0, N * C * sizeof(float));
+    llm_prenorm_out_backward(dx, df, dw, d, &s->norm, w, N, C, c->norm,
+                             llm_prenorm_alpha(c->norm, c->layers), arena);
+    memcpy(d, dx, N * C * sizeof(float));
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(df, df, N * C, c->dropout, c->seed, s->view.number * N * C);
+    return df;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 5 N C + 4 N floats and, of attention,
+ * B H T S + 2 N C + 2 B S C, of an MLP 2 N F. x and the memory must outlive backward. */
+LLM_API float *llm_sublayer_attn_forward(llm_sublayer_acts *s, const float *x,
+                                         const llm_sublayer_view *v, const llm_sublayer_attn *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->mha = llm_mha_defaults(v->B, v->T, c->width, c->heads);
+    s->mha.S = v->S;
+    s->attn = llm_mha_take(&s->mha, arena);
+    const size_t mark = arena->used;
+    const float *from = v->mem ? v->mem : s->in;
+    float *f = llm_arena_floats(arena, v->B * v->T * c->width);
+    llm_mha_forward(f, &s->attn, s->in, from, from, &w->mha, v->hidden, v->blocked, &s->mha, arena);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+LLM_API float *llm_sublayer_mlp_forward(llm_sublayer_acts *s, const float *x,
+                                        const llm_sublayer_view *v, const llm_sublayer_mlp *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T;
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->ffn.gate = NULL;
+    s->ffn.up = llm_arena_floats(arena, N * c->hidden);
+    s->ffn.hidden = llm_arena_floats(arena, N * c->hidden);
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, N * c->width);
+    llm_ffn_forward(f, &s->ffn, s->in, &w->ffn, N, c->width, c->hidden, c->act);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is
+ * a memory. Scratch: 4 N C floats and that of llm_mha_backward, of llm_ffn_backward. */
+LLM_API void llm_sublayer_attn_backward(float *d, float *dmem, const llm_sublayer_attn *dw,
+                                        const llm_sublayer_acts *s, const llm_sublayer_attn *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C), *dfrom = s->view.mem ? dmem : din;
+    memset(din, 0, N * C * sizeof(float));
+    llm_mha_backward(din, dfrom, dfrom, &dw->mha, df, &s->attn, &w->mha, &s->mha, arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+LLM_API void llm_sublayer_mlp_backward(float *d, const llm_sublayer_mlp *dw,
+                                       const llm_sublayer_acts *s, const llm_sublayer_mlp *w,
+                                       const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C);
+    memset(din, 0, N * C * sizeof(float));
+    llm_ffn_backward(din, &dw->ffn, df, &s->ffn, s->in, &w->ffn, N, C, c->hidden, c->act, false,
+                     arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+
+/* @encoder -------------------------------------------------- Transformer encoder
+ *
+ *     a = x + Attention(N(x))    y = a + FFN(N(a))    pre-norm; one more N behind the last layer
+ *     a = N(x + Attention(x))    y = N(a + FFN(a))    post-norm: 2017, BERT
+ *
+ * A stack of layers that reads a whole text at once: every token sees all others, left and right,
+ * and comes out as a vector of itself in its context. Attention mixes the tokens, the MLP works on
+ * each alone. What may not be seen is padding; with a mask above the diagonal the same stack is the
+ * causal one of a language model. Its output is one vector a token; a text's vector is the first
+ * of them (BERT's [CLS]), their mean or their maximum.
+ *
+ * A flat vector of weights has a model's matrices first, since only they decay: binding moves two
+ * pointers, one through the matrices and one through biases and norms.
+ *
+ * What is easily got wrong: a pre-norm stack without its last norm, and padding that is hidden from
+ * attention and then counted by the pooling or the loss.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1; Reimers & Gurevych 2019,
+ *         "Sentence-BERT", section 3 (pooling)
+ * needs   arena rng xavier_init layernorm prenorm sublayer
+ * see     @sublayer @decoder
+ * topics  Encoder (Transformer)
+ */
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_sublayer_attn *attn; /* (L) */
+    llm_sublayer_mlp *mlp;   /* (L) */
+    float *norm_w, *norm_b;  /* (C): the last norm, NULL with post-norm */
+} llm_encoder_weights;
+
+/* Numbers in the matrices of a stack; in its biases and norms. */
+LLM_API size_t llm_encoder_matrices(const llm_sublayer_config *c) {
+    return c->layers * (4 * c->width * c->width + 2 * c->width * c->hidden);
+}
+LLM_API size_t llm_encoder_vectors(const llm_sublayer_config *c) {
+    const size_t in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c), C = c->width;
+    return c->layers * (5 * C + c->hidden + 4 * (in + out) * C) + 2 * in * C;
+}
+
+/* The next n numbers at *p. */
+LLM_API float *llm_encoder_next(float **p, size_t n) {
+    float *here = *p;
+    *p += n;
+    return here;
+}
+
+/* w's arrays <- the next numbers of *vector, of *matrix. wq, wk, wv are neighbours, and so are
+ * their biases: torch's in_proj. Matrices and vectors of attention: 4 C^2 and 4 C; of the MLP: 2 C
+ * F and F + C; of the norms: 2 C each. */
+LLM_API void llm_encoder_bind_norm(llm_prenorm_weights *w, float **vector,
+                                   const llm_sublayer_config *c) {
+    const bool in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c);
+    w->in_w = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->in_b = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_w = out ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_b = out ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_encoder_bind_attn(llm_sublayer_attn *w, float **matrix, float **vector,
+                                   const llm_sublayer_config *c) {
+    float **const weight[4] = {&w->mha.wq, &w->mha.wk, &w->mha.wv, &w->mha.wo};
+    float **const bias[4] = {&w->mha.bq, &w->mha.bk, &w->mha.bv, &w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        *weight[i] = llm_encoder_next(matrix, c->width * c->width);
+        *bias[i] = llm_encoder_next(vector, c->width);
+    }
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+LLM_API void llm_encoder_bind_mlp(llm_sublayer_mlp *w, float **matrix, float **vector,
+                                  const llm_sublayer_config *c) {
+    w->ffn.gate = NULL;
+    w->ffn.up = llm_encoder_next(matrix, c->hidden * c->width);
+    w->ffn.down = llm_encoder_next(matrix, c->width * c->hidden);
+    w->ffn.up_bias = llm_encoder_next(vector, c->hidden);
+    w->ffn.down_bias = llm_encoder_next(vector, c->width);
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_encoder_bind(llm_encoder_weights *w, float **matrix, float **vector,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_attn));
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    const bool last = llm_sublayer_norm_in(c);
+    w->norm_w = last ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = last ? llm_encoder_next(vector, c->width) : NULL;
+}
+
+/* Matrices as @xavier_init, biases 0, gains 1. */
+LLM_API void llm_encoder_init_norm(const llm_prenorm_weights *w, size_t C) {
+    for (size_t i = 0; i < C; i++) {
+        if (w->in_w) w->in_w[i] = 1.0f, w->in_b[i] = 0.0f;
+        if (w->out_w) w->out_w[i] = 1.0f, w->out_b[i] = 0.0f;
+    }
+}
+LLM_API void llm_encoder_init_attn(const llm_sublayer_attn *w, const llm_sublayer_config *c,
+                                   llm_rng *rng) {
+    const size_t C = c->width;
+    float *const weight[4] = {w->mha.wq, w->mha.wk, w->mha.wv, w->mha.wo};
+    float *const bias[4] = {w->mha.bq, w->mha.bk, w->mha.bv, w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        llm_xavier_init_normal(weight[i], C, C, 1.0f, rng);
+        memset(bias[i], 0, C * sizeof(float));
+    }
+    llm_encoder_init_norm(&w->norm, C);
+}
+LLM_API void llm_encoder_init_mlp(const llm_sublayer_mlp *w, const llm_sublayer_config *c,
+                                  llm_rng *rng) {
+    llm_xavier_init_normal(w->ffn.up, c->width, c->hidden, 1.0f, rng);
+    llm_xavier_init_normal(w->ffn.down, c->hidden, c->width, 1.0f, rng);
+    memset(w->ffn.up_bias, 0, c->hidden * sizeof(float));
+    memset(w->ffn.down_bias, 0, c->width * sizeof(float));
+    llm_encoder_init_norm(&w->norm, c->width);
+}
+LLM_API void llm_encoder_init(const llm_encoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *mlp; /* (L) */
+    const float *x;                /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;            /* (B,T) */
+} llm_encoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->hidden (B,T) is the padding. y, what the sublayers leave and x
+ * stay where they are until backward is done. */
+LLM_API const float *llm_encoder_forward(llm_encoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_encoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    llm_sublayer_view view = *v;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    a->mlp = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &view, &w->attn[l], c, arena);
+        view.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &view, &w->mlp[l], c, arena);
+        view.number++;
+    }
+    a->x = x, a->mean = a->rstd = NULL;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += . Scratch: B T C floats and that
+ * of the sublayers. */
+LLM_API void llm_encoder_backward(float *d, const llm_encoder_weights *dw,
+                                  const llm_encoder_acts *a, size_t B, size_t T,
+                                  const llm_encoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = B * T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+typedef enum { LLM_ENCODER_FIRST, LLM_ENCODER_MEAN, LLM_ENCODER_MAX } llm_encoder_pooling;
+
+/* out (B,C) <- y (B,T,C): a vector of each text from those of its tokens that are not hidden (B,T);
+ * NULL: none is. Of no tokens the mean is 0 and the maximum -inf. */
+LLM_API void llm_encoder_pool(float *out, const float *y, const bool *hidden, size_t B, size_t T,
+                              size_t C, llm_encoder_pooling kind) {
+    for (size_t b = 0; b < B; b++) {
+        float *o = out + b * C, count = 0.0f;
+        for (size_t i = 0; i < C; i++) o[i] = kind == LLM_ENCODER_MAX ? -INFINITY : 0.0f;
+        for (size_t t = 0; t < T; t++) {
+            const float *row = y + (b * T + t) * C;
+            if (hidden && hidden[b * T + t]) continue;
+            count += 1.0f;
+            for (size_t i = 0; i < C; i++)
+                o[i] = kind == LLM_ENCODER_MAX ? fmaxf(o[i], row[i]) : o[i] + row[i];
+            if (kind == LLM_ENCODER_FIRST) break;
+        }
+        for (size_t i = 0; kind == LLM_ENCODER_MEAN && count > 0.0f && i < C; i++) o[i] /= count;
+    }
+}
+
+/* @decoder -------------------------------------------------- Transformer decoder
+ *
+ *     a = x + CausalAttention(N(x))    b = a + Attention(N(a), m)    y = b + FFN(N(b))    pre-norm
+ *
+ * The stack that writes: each token sees those before it and, through the layer in the middle, all
+ * of a memory m, the encoder's output. The memory is the same for all layers and steps: each layer
+ * projects it to keys and values once for a source, and its gradient is the sum over the layers.
+ * Without a memory the middle is left out: the causal stack of a language model.
+ *
+ * In training all places are computed at once from the right tokens; in writing, one at a time, and
+ * the keys and values of the tokens so far are kept. What is easily got wrong: targets padded on
+ * the right need no mask, since nobody looks to the right; the memory's padding does.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1
+ * needs   arena rng layernorm mha cross_attn sublayer encoder
+ * see     @encoder @encoder_decoder @kv_cache
+ * topics  Decoder (Transformer)
+ */
+
+/* Weights, or their gradients. cross is NULL in a stack that never has a memory. */
+typedef struct {
+    llm_sublayer_attn *attn, *cross; /* (L) */
+    llm_sublayer_mlp *mlp;           /* (L) */
+    float *norm_w, *norm_b;          /* (C): the last norm, NULL with post-norm */
+} llm_decoder_weights;
+
+/* Numbers in the matrices of a stack with memory; in its biases and norms. */
+LLM_API size_t llm_decoder_matrices(const llm_sublayer_config *c) {
+    return llm_encoder_matrices(c) + c->layers * 4 * c->width * c->width;
+}
+LLM_API size_t llm_decoder_vectors(const llm_sublayer_config *c) {
+    const size_t norms = (size_t)llm_sublayer_norm_in(c) + llm_sublayer_norm_out(c);
+    return llm_encoder_vectors(c) + c->layers * (4 + 2 * norms) * c->width;
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_decoder_bind(llm_decoder_weights *w, float **matrix, float **vector, bool memory,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t L = c->layers;
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, 2 * L, sizeof(llm_sublayer_attn));
+    w->cross = memory ? w->attn + L : NULL;
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, L, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < L; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        if (memory) llm_encoder_bind_attn(&w->cross[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    w->norm_w = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_decoder_init(const llm_decoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        if (w->cross) llm_encoder_init_attn(&w->cross[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *cross, *mlp; /* (L) */
+    const float *x;                        /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;                    /* (B,T) */
+} llm_decoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->mem (B,S,C) is the memory or NULL, v->hidden (B,S) its
+ * padding; v->blocked (T,T) masks the targets' own attention, NULL: causal. y, what the sublayers
+ * leave, x and the memory stay where they are until backward is done. */
+LLM_API const float *llm_decoder_forward(llm_decoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, T = v->T, L = c->layers;
+    LLM_ASSERT(!v->mem || w->cross);
+    bool *causal = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) causal[i] = i % T > i / T;
+    llm_sublayer_view self = llm_sublayer_look(v->B, T), memory = *v;
+    self.blocked = v->blocked ? v->blocked : causal;
+    memory.blocked = NULL;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, 3 * L, sizeof(llm_sublayer_acts));
+    a->cross = a->attn + L, a->mlp = a->cross + L;
+    for (size_t l = 0; l < L; l++) {
+        self.number = v->number + 3 * l;
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &self, &w->attn[l], c, arena);
+        memory.number = ++self.number;
+        if (v->mem) x = llm_sublayer_attn_forward(&a->cross[l], x, &memory, &w->cross[l], c, arena);
+        self.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &self, &w->mlp[l], c, arena);
+    }
+    a->x = x, a->mean = a->rstd = NULL;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += the sum over all
+ * layers, NULL without a memory. Scratch: B T C floats and that of the sublayers. */
+LLM_API void llm_decoder_backward(float *d, float *dmem, const llm_decoder_weights *dw,
+                                  const llm_decoder_acts *a, const llm_sublayer_view *v,
+                                  const llm_decoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        if (v->mem)
+            llm_sublayer_attn_backward(d, dmem, &dw->cross[l], &a->cross[l], &w->cross[l], c,
+                                       arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+/* Keys and values of each layer: of up to `room` tokens, t of which are there, and of a memory. */
+typedef struct {
+    size_t t;
+    llm_mha_config attn_config, cross_config;
+    llm_mha_saved *attn, *cross; /* (L): k, v (B,H,room,D) and (B,H,S,D) */
+    bool *ahead;                 /* (B,room): places without a token yet */
+    const bool *hidden;          /* (B,S) */
+} llm_decoder_cache;
+
+/* An empty cache for v->B texts with the memory of v, or none. It lies in the arena: 2 L B (room +
+ * S) C floats. */
+LLM_API void llm_decoder_cache_create(llm_decoder_cache *cache, size_t room,
+                                      const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                      const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t B = v->B, C = c->width, L = c->layers;
+    cache->t = 0;
+    cache->attn_config = cache->cross_config = llm_mha_defaults(B, 1, C, c->heads);
+    cache->attn_config.S = room, cache->cross_config.S = v->S;
+    cache->attn = (llm_mha_saved *)llm_arena_take(arena, 2 * L, sizeof(llm_mha_saved));
+    cache->cross = v->mem ? cache->attn + L : NULL;
+    cache->ahead = (bool *)llm_arena_take(arena, B * room, sizeof(bool));
+    cache->hidden = v->hidden;
+    for (size_t i = 0; i < B * room; i++) cache->ahead[i] = true;
+    for (size_t i = 0; i < (v->mem ? 2 * L : L); i++) {
+        llm_mha_saved *s = &cache->attn[i];
+        s->k = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        s->v = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        if (i >= L)
+            llm_cross_attn_precompute(s, v->mem, &w->cross[i - L].mha, &cache->cross_config, arena);
+    }
+}
+
+/* Returns a sublayer's y (B,C) <- x (B,C). With `own` the token's key and value join the cache. */
+LLM_API float *llm_decoder_attn_step(const llm_decoder_cache *cache, size_t l, bool own,
+                                     const float *x, const llm_sublayer_attn *w,
+                                     const llm_sublayer_config *c, llm_arena *arena) {
+    const llm_mha_config *m = own ? &cache->attn_config : &cache->cross_config;
+    const llm_mha_saved *s = own ? &cache->attn[l] : &cache->cross[l];
+    const llm_sublayer_view view = llm_sublayer_look(m->B, 1);
+    llm_sublayer_acts a;
+    float *y = llm_sublayer_begin(&a, x, &view, &w->norm, c, arena);
+    float *f = llm_arena_floats(arena, m->B * c->width);
+    for (size_t k = 0; own && k < 2; k++) { /* f <- (B,H,D), a row of each head */
+        llm_mha_project(f, a.in, k ? w->mha.wv : w->mha.wk, k ? w->mha.bv : w->mha.bk, m->B, 1,
+                        c->width, m->H, m->D, arena);
+        for (size_t bh = 0; bh < m->B * m->H; bh++)
+            memcpy((k ? s->v : s->k) + (bh * m->S + cache->t) * m->D, f + bh * m->D,
+                   m->D * sizeof(float));
+    }
+    llm_cross_attn_step(f, a.in, s, &w->mha, own ? cache->ahead : cache->hidden, m, arena);
+    llm_sublayer_end(y, f, &a, &w->norm, c);
+    return y;
+}
+
+/* y (B,C) <- x (B,C), the next token of each text; it joins the cache. No dropout. Scratch, given
+ * back: B (14 C + 2 F + H max(room,S) + 12) floats. */
+LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x,
+                              const llm_decoder_weights *w, const llm_sublayer_config *config,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, B = cache->attn_config.B, room = cache->attn_config.S;
+    const llm_sublayer_view view = llm_sublayer_look(B, 1);
+    llm_sublayer_config plain = *config, *c = &plain;
+    llm_sublayer_acts a;
+    c->dropout = 0.0f;
+    LLM_ASSERT(cache->t < room);
+    for (size_t b = 0; b < B; b++) cache->ahead[b * room + cache->t] = false;
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_decoder_attn_step(cache, l, true, x, &w->attn[l], c, arena);
+        if (cache->cross) x = llm_decoder_attn_step(cache, l, false, x, &w->cross[l], c, arena);
+        x = llm_sublayer_mlp_forward(&a, x, &view, &w->mlp[l], c, arena);
+        x = (const float *)memcpy(y, x, B * c->width * sizeof(float));
+        arena->used = mark;
+    }
+    cache->t++;
+    if (w->norm_w)
+        llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
+}
+
+/* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
+ *
+ *     count = V_tables C + Le (4 C^2 + 2 C F + 9 C + F) + Ld (8 C^2 + 2 C F + 15 C + F)
+ *             (two C more for each stack with pre-norm)       2017 base: 63,082,496 with V = 37,000
+ *
+ * The settings of a model with two stacks, and where its weights stand in a flat vector: matrices
+ * first, since only they decay, and of them the tables of tokens first. Three tables have the shape
+ * (vocabulary, C): the source's embedding, the target's, and the head that makes logits. Where both
+ * languages share their tokens one matrix can serve as all three. It then starts as N(0, 1/C),
+ * small for the head's sake, and the embeddings are multiplied by s = sqrt(C) to be heard beside
+ * the positions, whose numbers are sines.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.4; Press & Wolf 2017
+ * needs   arena rng sublayer encoder decoder
+ * see     @encoder_decoder @weight_tying
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config encoder, decoder; /* of one width; seeds of dropout that differ */
+    size_t source_vocab, target_vocab;
+    bool tied;       /* one matrix for both embeddings and the head */
+    float scale;     /* s, of the embeddings */
+    float smoothing; /* of the labels */
+    int pad, start;  /* ids: no place of a text; what stands before a target */
+} llm_encoder_decoder_config;
+
+/* Two stacks of one shape, everything else off: untied, s = 1; pad 0, start 1. */
+LLM_API llm_encoder_decoder_config llm_encoder_decoder_defaults(size_t vocab, size_t layers,
+                                                                size_t width, size_t heads) {
+    llm_encoder_decoder_config c;
+    c.encoder = c.decoder = llm_sublayer_defaults(layers, width, heads);
+    c.decoder.seed = 1;
+    c.source_vocab = c.target_vocab = vocab;
+    c.tied = false;
+    c.scale = 1.0f, c.smoothing = 0.0f;
+    c.pad = 0, c.start = 1;
+    return c;
+}
+
+/* Weights, or their gradients: source (Vs,C), target (Vt,C), head (Vt,C), all the same if tied. */
+typedef struct {
+    float *source, *target, *head;
+    llm_encoder_weights encoder;
+    llm_decoder_weights decoder;
+} llm_encoder_decoder_weights;
+
+/* Numbers in the flat vector; *matrices gets how many of them stand in matrices, which come first:
+ * the embeddings and the head, the encoder's, the decoder's. */
+LLM_API size_t llm_encoder_decoder_count(size_t *matrices, const llm_encoder_decoder_config *c) {
+    const size_t tables = c->tied ? c->source_vocab : c->source_vocab + 2 * c->target_vocab;
+    *matrices = tables * c->encoder.width + llm_encoder_matrices(&c->encoder) +
+                llm_decoder_matrices(&c->decoder);
+    return *matrices + llm_encoder_vectors(&c->encoder) + llm_decoder_vectors(&c->decoder);
+}
+
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_encoder_decoder_bind(llm_encoder_decoder_weights *w, float *flat,
+                                      const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t C = c->encoder.width;
+    size_t matrices;
+    LLM_ASSERT(C == c->decoder.width && (!c->tied || c->source_vocab == c->target_vocab));
+    llm_encoder_decoder_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->source = w->target = w->head = llm_encoder_next(&matrix, c->source_vocab * C);
+    if (!c->tied) w->target = llm_encoder_next(&matrix, c->target_vocab * C);
+    if (!c->tied) w->head = llm_encoder_next(&matrix, c->target_vocab * C);
+    llm_encoder_bind(&w->encoder, &matrix, &vector, &c->encoder, arena);
+    llm_decoder_bind(&w->decoder, &matrix, &vector, true, &c->decoder, arena);
+}
+
+/* The stacks as @encoder_init, the tables N(0, 1/C): with s = sqrt(C) the embeddings have variance
+ * 1. */
+LLM_API void llm_encoder_decoder_init(const llm_encoder_decoder_weights *w,
+                                      const llm_encoder_decoder_config *c, llm_rng *rng) {
+    const size_t C = c->encoder.width, V[3] = {c->source_vocab, c->target_vocab, c->target_vocab};
+    float *const table[3] = {w->source, w->target, w->head};
+    for (size_t k = 0; k < (c->tied ? 1 : 3); k++) {
+        llm_rng_normal_fill(rng, table[k], V[k] * C);
+        for (size_t i = 0; i < V[k] * C; i++) table[k][i] /= sqrtf((float)C);
+    }
+    llm_encoder_init(&w->encoder, &c->encoder, rng);
+    llm_decoder_init(&w->decoder, &c->decoder, rng);
+}
+
+/* @encoder_decoder ------------------------------------------ Transformer encoder-decoder
+ *
+ *     m = Encoder(s E_src[source] + PE)      y = Decoder(s E_tgt[shifted target] + PE, m)
+ *     p(target_t | source, target_<t) = softmax(y_t W^T)
+ *
+ * One stack reads a source, another writes the target while it looks at what the first has made of
+ * it. In training the decoder is given the right target moved one place to the right, behind a
+ * start token, and is asked for all places at once; in use it is given what it has written itself.
+ * The encoder never meets the loss: all its gradient comes back through the decoder's attention to
+ * the memory, from every layer. E_src, E_tgt and W can be one matrix where the two languages share
+ * a vocabulary (@weight_tying).
+ *
+ * What is easily got wrong: the shift, made twice or not at all (the model then copies its input
+ * and learns nothing), and a source's padding that is hidden from the encoder and not from the
+ * decoder.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1, 3.4 and 3.5
+ * needs   arena cross_entropy label_smoothing dropout embedding matmul sinusoidal sublayer encoder
+ *         decoder encoder_decoder_weights
+ * see     @decoder @transformer_2017 @t5 @seq2seq
+ * topics  Encoder-Decoder Architecture
+ */
+/* Returns x (B,T,C) = drop(s E[ids] + PE), from the arena, for ids (B,T) at places first .. first +
+ * T - 1; number names the dropout's numbers in c's stream. Scratch: T (C + 1) floats. */
+LLM_API float *llm_encoder_decoder_embed(const int *ids, const float *table, size_t V, size_t B,
+                                         size_t T, size_t first, size_t number, float scale,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t C = c->width;
+    float *x = llm_arena_floats(arena, B * T * C);
+    const size_t mark = arena->used;
+    float *place = llm_arena_floats(arena, T), *code = llm_arena_floats(arena, T * C);
+    for (size_t t = 0; t < T; t++) place[t] = (float)(first + t);
+    llm_sinusoidal_table(code, place, T, C, 0, LLM_SINUSOIDAL_NEIGHBOURS);
+    llm_embedding_forward(x, ids, table, B * T, V, C);
+    for (size_t b = 0; b < B; b++)
+        llm_sinusoidal_forward(x + b * T * C, x + b * T * C, code, NULL, T, T, C, scale);
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(x, x, B * T * C, c->dropout, c->seed, number * B * T * C);
+    arena->used = mark;
+    return x;
+}
+
+/* dtable (V,C) += <- dx (B,T,C), which is overwritten. */
+LLM_API void llm_encoder_decoder_embed_backward(float *dtable, float *dx, const int *ids, size_t V,
+                                                size_t N, size_t number, float scale,
+                                                const llm_sublayer_config *c) {
+    const size_t C = c->width;
+    if (c->dropout > 0.0f) llm_dropout_forward(dx, dx, N * C, c->dropout, c->seed, number * N * C);
+    for (size_t i = 0; i < N * C; i++) dx[i] *= scale;
+    llm_embedding_backward(dtable, dx, ids, N, V, C);
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_view target; /* what the decoder sees, the memory in it */
+    const int *source_ids;
+    int *shifted, *labels; /* (B,T) */
+    llm_encoder_acts encoder;
+    llm_decoder_acts decoder;
+    const float *y;             /* (B,T,C): what the head reads */
+    float *logits, *loss, *lse; /* (B,T,Vt), (B,T), (B,T) */
+    size_t kept;
+} llm_encoder_decoder_acts;
+
+/* Returns m (B,S,C) <- source (B,S); *v gets what a decoder of T places sees. */
+LLM_API const float *llm_encoder_decoder_encode(llm_encoder_acts *a, llm_sublayer_view *v,
+                                                const int *source, size_t B, size_t S, size_t T,
+                                                const llm_encoder_decoder_weights *w,
+                                                const llm_encoder_decoder_config *c,
+                                                llm_arena *arena) {
+    bool *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    for (size_t i = 0; i < B * S; i++) hidden[i] = source[i] == c->pad;
+    const float *x = llm_encoder_decoder_embed(source, w->source, c->source_vocab, B, S, 0,
+                                               2 * c->encoder.layers, c->scale, &c->encoder, arena);
+    *v = llm_sublayer_look(B, S);
+    v->hidden = hidden;
+    v->mem = llm_encoder_forward(a, x, v, &w->encoder, &c->encoder, arena);
+    v->T = T;
+    return v->mem;
+}
+
+/* Returns the mean loss over the target's tokens (B,T), after source (B,S); texts are filled up
+ * with pad on the right. a->logits (B,T,Vt) are for places 0 .. T-1 of the target. All is left in
+ * the arena, and source must stay where it is. */
+LLM_API float llm_encoder_decoder_forward(llm_encoder_decoder_acts *a, const int *source,
+                                          const int *target, size_t B, size_t S, size_t T,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->decoder.width, V = c->target_vocab;
+    a->source_ids = source;
+    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    for (size_t i = 0; i < N; i++) {
+        a->shifted[i] = i % T ? target[i - 1] : c->start;
+        a->labels[i] = target[i] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : target[i];
+    }
+    llm_encoder_decoder_encode(&a->encoder, &a->target, source, B, S, T, w, c, arena);
+    const float *x = llm_encoder_decoder_embed(a->shifted, w->target, V, B, T, 0,
+                                               3 * c->decoder.layers, c->scale, &c->decoder, arena);
+    a->y = llm_decoder_forward(&a->decoder, x, &a->target, &w->decoder, &c->decoder, arena);
+    a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    llm_matmul_forward(a->logits, a->y, w->head, NULL, N, C, V);
+    a->kept = llm_label_smoothing_forward(a->loss, a->lse, a->logits, a->labels, NULL, N, V,
+                                          c->smoothing, LLM_LABEL_SMOOTHING_ALL);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (C + Vt) + B S C floats and that of the
+ * sublayers. */
+LLM_API void llm_encoder_decoder_backward(const llm_encoder_decoder_weights *dw,
+                                          const llm_encoder_decoder_acts *a,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, B = a->target.B, S = a->target.S, T = a->target.T;
+    const size_t C = c->decoder.width, V = c->target_vocab;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, B * T * V);
+    float *d = llm_arena_floats(arena, B * T * C), *dmem = llm_arena_floats(arena, B * S * C);
+    memset(d, 0, B * T * C * sizeof(float));
+    memset(dmem, 0, B * S * C * sizeof(float));
+    memset(dlogits, 0, B * T * V * sizeof(float));
+    llm_label_smoothing_backward(dlogits, a->logits, a->lse, a->labels, NULL, B * T, V,
+                                 c->smoothing, LLM_LABEL_SMOOTHING_ALL, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->y, w->head, B * T, C, V);
+    llm_decoder_backward(d, dmem, &dw->decoder, &a->decoder, &a->target, &w->decoder, &c->decoder,
+                         arena);
+    llm_encoder_decoder_embed_backward(dw->target, d, a->shifted, V, B * T, 3 * c->decoder.layers,
+                                       c->scale, &c->decoder);
+    llm_encoder_backward(dmem, &dw->encoder, &a->encoder, B, S, &w->encoder, &c->encoder, arena);
+    llm_encoder_decoder_embed_backward(dw->source, dmem, a->source_ids, c->source_vocab, B * S,
+                                       2 * c->encoder.layers, c->scale, &c->encoder);
+    arena->used = mark;
+}
+
+/* ids (B,T) <- source (B,S): the likeliest token at each place, up to and with `end`; pad behind
+ * it. The source is read once. Scratch: what a forward takes of the encoder, and the cache. */
+LLM_API void llm_encoder_decoder_generate(int *ids, const int *source, size_t B, size_t S, size_t T,
+                                          int end, const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *config,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used, C = config->decoder.width, V = config->target_vocab;
+    llm_encoder_decoder_config plain = *config, *c = &plain;
+    llm_encoder_acts acts;
+    llm_sublayer_view v;
+    llm_decoder_cache cache;
+    c->encoder.dropout = c->decoder.dropout = 0.0f;
+    llm_encoder_decoder_encode(&acts, &v, source, B, S, 1, w, c, arena);
+    llm_decoder_cache_create(&cache, T, &v, &w->decoder, &c->decoder, arena);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    bool *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    float *y = llm_arena_floats(arena, B * C), *logits = llm_arena_floats(arena, B * V);
+    for (size_t b = 0; b < B; b++) last[b] = c->start, done[b] = false;
+    for (size_t t = 0; t < T; t++) {
+        const size_t step = arena->used;
+        const float *x =
+            llm_encoder_decoder_embed(last, w->target, V, B, 1, t, 0, c->scale, &c->decoder, arena);
+        llm_decoder_step(y, &cache, x, &w->decoder, &c->decoder, arena);
+        llm_matmul_forward(logits, y, w->head, NULL, B, C, V);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = logits + b * V;
+            size_t best = 0;
+            for (size_t i = 1; i < V; i++) best = z[i] > z[best] ? i : best;
+            last[b] = ids[b * T + t] = done[b] ? c->pad : (int)best;
+            done[b] = done[b] || last[b] == end;
+        }
+        arena->used = step;
+    }
     arena->used = mark;
 }
 
@@ -41549,6 +42400,590 @@ LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_k
     arena->used = mark;
 }
 
+/* @frequency_penalty ---------------------------------------- Frequency penalty
+ *
+ *     z_v <- z_v - alpha c_v          c_v: how often v stands in the text so far
+ *
+ * Each use of a token makes the next one less likely, by the factor exp(-alpha) in its odds against
+ * any other. A loop cannot go on for ever under a price that rises with every turn, and neither can
+ * anything else: after a thousand tokens commas and line ends are the most expensive of all. A
+ * window (last_n) lets old uses be forgotten. Whether the prompt counts is a matter of the library:
+ * of vLLM and the API it does not, of llama.cpp it does.
+ *
+ * The counts are kept, not made anew: a token comes or goes in O(1), back as well as forth, because
+ * speculation takes tokens back (@speculative). What is charged is the k tokens that were used, not
+ * all V.
+ *
+ * source  OpenAI API reference (frequency_penalty); llama.cpp (penalties), vLLM
+ *         (model_executor/layers/utils.py)
+ * needs   arena
+ * see     @presence_penalty @repetition_penalty @dry @sampling
+ * topics  Frequency Penalty
+ */
+
+/* The text so far and the counts of its tokens. The first skip tokens do not count, and with last_n
+ * > 0 only those among the last last_n do. */
+typedef struct {
+    size_t V, capacity, last_n, skip;
+    size_t length; /* tokens in text */
+    int *text;     /* (capacity) */
+    size_t *count; /* (V) */
+    int *seen;     /* (V) the tokens of count > 0, in no order */
+    size_t kinds;  /* how many they are */
+    size_t *place; /* (V) where a token stands in seen */
+} llm_frequency_penalty_table;
+
+/* An empty text of up to capacity tokens. Takes 2 V sizes and V + capacity ints. */
+LLM_API void llm_frequency_penalty_create(llm_frequency_penalty_table *t, size_t V, size_t capacity,
+                                          size_t last_n, size_t skip, llm_arena *arena) {
+    t->V = V, t->capacity = capacity, t->last_n = last_n, t->skip = skip;
+    t->length = t->kinds = 0;
+    t->text = (int *)llm_arena_take(arena, capacity, sizeof(int));
+    t->seen = (int *)llm_arena_take(arena, V, sizeof(int));
+    t->count = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    t->place = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    for (size_t v = 0; v < V; v++) t->count[v] = 0;
+}
+
+/* One use of a token more, or one less: its list of different tokens has no gaps. */
+LLM_API void llm_frequency_penalty_add(llm_frequency_penalty_table *t, int token) {
+    if (t->count[token]++ > 0) return;
+    t->place[token] = t->kinds;
+    t->seen[t->kinds++] = token;
+}
+LLM_API void llm_frequency_penalty_remove(llm_frequency_penalty_table *t, int token) {
+    if (--t->count[token] > 0) return;
+    const int last = t->seen[--t->kinds];
+    t->seen[t->place[token]] = last;
+    t->place[last] = t->place[token];
+}
+
+/* The text becomes one token longer; the one that leaves the window is no longer counted. */
+LLM_API void llm_frequency_penalty_push(llm_frequency_penalty_table *t, int token) {
+    LLM_ASSERT(t->length < t->capacity && token >= 0 && (size_t)token < t->V);
+    const size_t i = t->length++;
+    t->text[i] = token;
+    if (i < t->skip) return;
+    llm_frequency_penalty_add(t, token);
+    if (t->last_n > 0 && i - t->skip >= t->last_n)
+        llm_frequency_penalty_remove(t, t->text[i - t->last_n]);
+}
+
+/* The text becomes one token shorter, which is returned; what had left the window is back. */
+LLM_API int llm_frequency_penalty_pop(llm_frequency_penalty_table *t) {
+    LLM_ASSERT(t->length > 0);
+    const size_t i = --t->length;
+    if (i < t->skip) return t->text[i];
+    if (t->last_n > 0 && i - t->skip >= t->last_n)
+        llm_frequency_penalty_add(t, t->text[i - t->last_n]);
+    llm_frequency_penalty_remove(t, t->text[i]);
+    return t->text[i];
+}
+
+/* The table becomes that of the text ids (n): what differs from there on is popped, what is new
+ * pushed. For a picker of @decoding, which is shown the text. */
+LLM_API void llm_frequency_penalty_follow(llm_frequency_penalty_table *t, const int *ids,
+                                          size_t n) {
+    size_t same = 0;
+    while (same < n && same < t->length && t->text[same] == ids[same]) same++;
+    while (t->length > same) llm_frequency_penalty_pop(t);
+    while (t->length < n) llm_frequency_penalty_push(t, ids[t->length]);
+}
+
+/* logits (V) in place, before the temperature. alpha < 0 makes used tokens more likely. */
+LLM_API void llm_frequency_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                         float alpha) {
+    for (size_t k = 0; k < t->kinds; k++) logits[t->seen[k]] -= alpha * (float)t->count[t->seen[k]];
+}
+
+/* @presence_penalty ----------------------------------------- Presence penalty
+ *
+ *     z_v <- z_v - alpha [c_v > 0]           the API's two:  z_v - alpha_f c_v - alpha_p [c_v > 0]
+ *
+ * A price for having been said at all, paid once: the second use costs as much as the fiftieth. It
+ * asks for new words where @frequency_penalty asks for fewer of the same, and moves a text on to
+ * other subjects. Words are not subjects, though: with tokens put into groups (forms of a word, a
+ * topic), one that was said makes its whole group dearer.
+ *
+ * How many different tokens n draws will bring can be computed exactly: what the next draw does
+ * depends on the set of tokens seen and on nothing else, so the sets are the states of a Markov
+ * chain, 2^V of them.
+ *
+ * source  OpenAI API reference (presence_penalty); vLLM (model_executor/layers/utils.py)
+ * needs   arena frequency_penalty
+ * see     @repetition_penalty @sampling
+ * topics  Presence Penalty
+ */
+
+/* logits (V) in place; the table says which tokens count. */
+LLM_API void llm_presence_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                        float alpha) {
+    for (size_t k = 0; k < t->kinds; k++) logits[t->seen[k]] -= alpha;
+}
+
+/* The two of the API together. */
+LLM_API void llm_presence_penalty_combined(float *logits, const llm_frequency_penalty_table *t,
+                                           float frequency, float presence) {
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int v = t->seen[k];
+        logits[v] -= (float)t->count[v] * frequency + presence;
+    }
+}
+
+/* Each token of a group of which any was seen becomes dearer, once. group (V): numbers below
+ * groups, or negative for tokens of none, which are never charged. Scratch: groups bools, given
+ * back. */
+LLM_API void llm_presence_penalty_topics(float *logits, const llm_frequency_penalty_table *t,
+                                         const int *group, size_t groups, float alpha,
+                                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *said = (bool *)llm_arena_take(arena, groups, sizeof(bool));
+    for (size_t g = 0; g < groups; g++) said[g] = false;
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int g = group[t->seen[k]];
+        LLM_ASSERT(g < 0 || (size_t)g < groups);
+        if (g >= 0) said[g] = true;
+    }
+    for (size_t v = 0; v < t->V; v++)
+        if (group[v] >= 0 && said[group[v]]) logits[v] -= alpha;
+    arena->used = mark;
+}
+
+/* kinds (n) <- how many different tokens the first t + 1 of ids (n), all below V, are: what a
+ * penalty is to raise. Scratch: V bools, given back. */
+LLM_API void llm_presence_penalty_novelty(size_t *kinds, const int *ids, size_t n, size_t V,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *seen = (bool *)llm_arena_take(arena, V, sizeof(bool));
+    for (size_t v = 0; v < V; v++) seen[v] = false;
+    size_t count = 0;
+    for (size_t t = 0; t < n; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        count += !seen[ids[t]];
+        seen[ids[t]] = true;
+        kinds[t] = count;
+    }
+    arena->used = mark;
+}
+
+/* The expected number of different tokens among n draws from softmax of finite logits (V) under the
+ * penalty alpha, exactly: V <= 20, n V 2^V operations. Scratch: 2^V doubles, given back. */
+LLM_API double llm_presence_penalty_expected(const float *logits, size_t V, float alpha, size_t n,
+                                             llm_arena *arena) {
+    LLM_ASSERT(V > 0 && V <= 20);
+    const size_t sets = (size_t)1 << V, mark = arena->used;
+    double *prob = llm_arena_doubles(arena, sets), max = (double)logits[0], expected = 0.0;
+    for (size_t v = 1; v < V; v++) max = fmax(max, (double)logits[v]);
+    for (size_t s = 0; s < sets; s++) prob[s] = s == 0 ? 1.0 : 0.0;
+    for (size_t t = 0; t < n; t++)
+        for (size_t s = sets; s-- > 0;) { /* larger sets first: what moves up moves once a turn */
+            double total = 0.0, stay = 0.0;
+            if (!(prob[s] > 0.0)) continue;
+            for (size_t v = 0; v < V; v++) {
+                const double w = exp((double)logits[v] - max - (s >> v & 1 ? (double)alpha : 0.0));
+                total += w;
+                stay += s >> v & 1 ? w : 0.0;
+            }
+            for (size_t v = 0; v < V; v++)
+                if (!(s >> v & 1))
+                    prob[s | (size_t)1 << v] += prob[s] * exp((double)logits[v] - max) / total;
+            prob[s] *= stay / total;
+        }
+    for (size_t s = 0; s < sets; s++)
+        for (size_t v = 0; v < V; v++) expected += s >> v & 1 ? prob[s] : 0.0;
+    arena->used = mark;
+    return expected;
+}
+
+/* @repetition_penalty --------------------------------------- Repetition penalty
+ *
+ *     z_v <- z_v / theta  if z_v > 0,  z_v theta  else          for every v in the text so far
+ *
+ * The first of the penalties (CTRL) and the most used: theta = 1.1 to 1.3, once for each token of
+ * prompt and output, however often it occurs. It pushes every logit down, those above 0 towards 0
+ * and those below away from it, and with that it makes the point 0 matter, which for softmax does
+ * not exist: the same distribution with all logits 5 higher is penalised quite differently. The
+ * other two penalties subtract and have no such flaw.
+ *
+ * How much a text repeats itself is rep-n: the share of its n-grams that are not new.
+ *
+ * source  Keskar et al. 2019, "CTRL: A Conditional Transformer Language Model", section 4.1;
+ *         Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training" (seq-rep-n);
+ *         llama.cpp (penalties)
+ * needs   arena frequency_penalty
+ * see     @presence_penalty @dry (n-grams instead of tokens), @sampling
+ * topics  Repetition Penalty
+ */
+
+/* logits (V) in place. theta > 0; 1 changes nothing, below 1 rewards. The table says which tokens
+ * count: transformers takes prompt and output, llama.cpp the last 64. */
+LLM_API void llm_repetition_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                          float theta) {
+    LLM_ASSERT(theta > 0.0f);
+    for (size_t k = 0; k < t->kinds; k++) {
+        float *z = &logits[t->seen[k]];
+        *z = *z > 0.0f ? *z / theta : *z * theta;
+    }
+}
+
+/* The three penalties of llama.cpp in its order: theta (1: off), then count times frequency, then
+ * presence (0: off). */
+LLM_API void llm_repetition_penalty_three(float *logits, const llm_frequency_penalty_table *t,
+                                          float theta, float frequency, float presence) {
+    llm_repetition_penalty_apply(logits, t, theta);
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int v = t->seen[k];
+        logits[v] -= (float)t->count[v] * frequency + presence;
+    }
+}
+
+/* FNV-1a of n tokens, byte after byte. */
+LLM_API uint64_t llm_repetition_penalty_hash(const int *ids, size_t n) {
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < n; i++)
+        for (unsigned shift = 0; shift < 32; shift += 8)
+            hash = (hash ^ ((uint32_t)ids[i] >> shift & 255)) * 1099511628211u;
+    return hash;
+}
+
+/* rep-n of ids (T): 1 - different n-grams / all n-grams; 0 for a text shorter than n > 0. The
+ * different ones are kept by their places, in a table of open addresses twice as large. Scratch: up
+ * to 4 T sizes, given back. */
+LLM_API double llm_repetition_penalty_rate(const int *ids, size_t T, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    if (T < n) return 0.0;
+    const size_t total = T + 1 - n, mark = arena->used;
+    size_t size = 2, different = 0;
+    while (size < 2 * total) size *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, size, sizeof(size_t));
+    for (size_t i = 0; i < size; i++) slot[i] = T; /* free */
+    for (size_t t = 0; t < total; t++) {
+        size_t at = (size_t)llm_repetition_penalty_hash(ids + t, n) & (size - 1);
+        while (slot[at] < T && memcmp(ids + slot[at], ids + t, n * sizeof(int)) != 0)
+            at = (at + 1) & (size - 1);
+        different += slot[at] == T;
+        slot[at] = t;
+    }
+    arena->used = mark;
+    return 1.0 - (double)different / (double)total;
+}
+
+/* @dry ------------------------------------------------------ N-gram blocking and DRY
+ *
+ *     l_j    = the longest L with  text_{j-L .. j-1} = text_{T-L .. T-1}       j < T: the text ends
+ *              as it did before j, so the token at j is what would go on repeating it
+ *     block  z_v = -inf                              for v = text_j with l_j >= n - 1
+ *     DRY    z_v <- z_v - m b^(max l_j - allowed)    for v = text_j with l_j >= allowed
+ *
+ * Penalties that look at phrases instead of tokens. Blocking forbids that any n-gram occurs twice,
+ * names included. DRY ("don't repeat yourself") makes going on with a repetition the more expensive
+ * the longer it already is, exponentially, and leaves single words alone. Tokens such as line ends
+ * and quotes are breakers: no match reaches over one, and they are never charged.
+ *
+ * All l_j at once are the Z-function of the text read backwards, in O(T): inside the box where the
+ * text is known to agree with its own end, what was found there earlier holds here too.
+ *
+ * source  Paulus, Xiong & Socher 2018, "A Deep Reinforced Model for Abstractive Summarization",
+ *         section 2.5 (blocking); llama.cpp (DRY); Gusfield 1997, "Algorithms on Strings, Trees and
+ *         Sequences", section 1.4 (Z)
+ * needs   arena
+ * see     @repetition_penalty @sampling
+ * topics  -
+ */
+
+/* length (T) <- the l_j above of ids (T); l_0 = 0. */
+LLM_API void llm_dry_lengths(size_t *length, const int *ids, size_t T) {
+    size_t left = 0, right = 0; /* the box, in distances from the end */
+    if (T > 0) length[0] = 0;
+    for (size_t k = 1; k < T; k++) {
+        size_t n = 0;
+        if (k < right) { /* text at distance k.. equals text at distance k - left.. up to the box */
+            const size_t known = length[T - (k - left)];
+            n = known < right - k ? known : right - k;
+        }
+        while (k + n < T && ids[T - 1 - n] == ids[T - 1 - n - k]) n++;
+        length[T - k] = n;
+        if (k + n > right) left = k, right = k + n;
+    }
+}
+
+/* logits (V) in place: tokens that would complete an n-gram of ids (T) for the second time become
+ * -inf, n > 0. With n = 1 no token may come twice. Scratch: T sizes, given back. */
+LLM_API void llm_dry_no_ngram(float *logits, const int *ids, size_t T, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    llm_dry_lengths(length, ids, T);
+    for (size_t j = 0; j < T; j++)
+        if (length[j] + 1 >= n) logits[ids[j]] = -INFINITY;
+    arena->used = mark;
+}
+
+typedef struct {
+    float multiplier, base; /* m, b; m = 0 or b < 1 is off */
+    size_t allowed, last_n; /* repetitions shorter than allowed are free; 0: the whole text */
+    const int *breaker;     /* (breakers) tokens */
+    size_t breakers;
+} llm_dry_config;
+
+/* llama.cpp's settings, once it is switched on: 0.8, 1.75, 2, and no breakers. */
+LLM_API llm_dry_config llm_dry_defaults(void) {
+    llm_dry_config c;
+    c.multiplier = 0.8f, c.base = 1.75f;
+    c.allowed = 2, c.last_n = 0;
+    c.breaker = NULL, c.breakers = 0;
+    return c;
+}
+LLM_API bool llm_dry_breaks(int token, const llm_dry_config *c) {
+    for (size_t i = 0; i < c->breakers; i++)
+        if (token == c->breaker[i]) return true;
+    return false;
+}
+
+/* logits (V) in place. Scratch: T sizes and V sizes, given back. */
+LLM_API void llm_dry_apply(float *logits, size_t V, const int *ids, size_t T,
+                           const llm_dry_config *c, llm_arena *arena) {
+    if (c->last_n > 0 && T > c->last_n) ids += T - c->last_n, T = c->last_n;
+    if (c->multiplier == 0.0f || c->base < 1.0f || T <= c->allowed) return;
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    size_t *longest = (size_t *)llm_arena_take(arena, V, sizeof(size_t)), limit = 0;
+    while (limit < T && !llm_dry_breaks(ids[T - 1 - limit], c))
+        limit++; /* up to the last breaker */
+    llm_dry_lengths(length, ids, T);
+    for (size_t v = 0; v < V; v++) longest[v] = 0;
+    for (size_t j = 1; j < T; j++) {
+        const size_t n = length[j] < limit ? length[j] : limit;
+        if (n >= c->allowed && n + 1 > longest[ids[j]])
+            longest[ids[j]] = n + 1; /* 0: not charged */
+    }
+    /* b^most is the largest power that a float can hold */
+    const double b = (double)c->base, most = b > 1.000001 ? floor(88.7228391 / log(b)) : 0.0;
+    for (size_t v = 0; v < V; v++) {
+        if (longest[v] == 0 || llm_dry_breaks((int)v, c)) continue;
+        const double over = (double)(longest[v] - 1 - c->allowed);
+        logits[v] -= c->multiplier * (float)pow(b, most > 0.0 && over > most ? most : over);
+    }
+    arena->used = mark;
+}
+
+/* Tokens at the end of ids (T) that belong to a loop: the longest tail of period p that has gone
+ * round at least twice; *period gets p. 0 when there is none. To stop a generation that is caught.
+ * Scratch: T sizes, given back. */
+LLM_API size_t llm_dry_loop(size_t *period, const int *ids, size_t T, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t)), tail = 0;
+    llm_dry_lengths(length, ids, T);
+    *period = 0;
+    for (size_t p = 1; p < T; p++) { /* the text agrees with itself p tokens earlier */
+        const size_t n = length[T - p];
+        if (n >= p && n + p > tail) tail = n + p, *period = p;
+    }
+    arena->used = mark;
+    return tail;
+}
+
+/* @logit_adjustment ----------------------------------------- Logit adjustment
+ *
+ *     z_y - tau ln pi_y                  at prediction: a rule for classes that are equally likely
+ *     loss = CE(z + tau ln pi, y)        in training: z learns to be that rule
+ *     q(y|x) ~ p(y|x) pi'_y / pi_y       from the training priors pi to those of the test, pi'
+ *
+ * A classifier's logits hold ln pi_y, how frequent y was in training, and a rare class is never
+ * predicted: that is right for the error rate and wrong for the balanced error, in which every
+ * class weighs the same. Taking ln pi_y off after training, or putting it on while the loss is
+ * computed, removes it; both give the same rule in the end, the second also learns better features.
+ * The same arithmetic moves a classifier to any other priors, and these need not be known: the
+ * unlabelled test data tell, by EM, which priors make them most likely.
+ *
+ * source  Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9 and 10; Saerens,
+ *         Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori
+ *         probabilities", section 2
+ * needs   arena cross_entropy
+ * see     @cross_entropy (weights instead), @label_smoothing, @logit_bias (tokens)
+ * topics  Logit Adjustment
+ */
+
+/* prior (K) <- the shares of the labels y (N) after adding smooth to every count; ignored rows do
+ * not count. smooth = 0 gives 0 to classes that do not occur. */
+LLM_API void llm_logit_adjustment_priors(float *prior, const int *y, size_t N, size_t K,
+                                         float smooth) {
+    double total = (double)smooth * (double)K;
+    for (size_t k = 0; k < K; k++) prior[k] = smooth;
+    for (size_t n = 0; n < N; n++) {
+        if (y[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(y[n] >= 0 && (size_t)y[n] < K);
+        prior[y[n]] += 1.0f;
+        total += 1.0;
+    }
+    for (size_t k = 0; k < K; k++) prior[k] = (float)((double)prior[k] / total);
+}
+
+/* z (N,K) in place, from a model trained without adjustment. All priors are positive. tau = 1 is
+ * the balanced rule. */
+LLM_API void llm_logit_adjustment_posthoc(float *z, const float *prior, size_t N, size_t K,
+                                          float tau) {
+    for (size_t k = 0; k < K; k++) {
+        LLM_ASSERT(prior[k] > 0.0f);
+        const float shift = tau * logf(prior[k]);
+        for (size_t n = 0; n < N; n++) z[n * K + k] -= shift;
+    }
+}
+
+/* shifted (N,K) <- z + tau ln prior; a class of prior 0 gets -inf, which no row may have as its
+ * target. */
+LLM_API void llm_logit_adjustment_shift(float *shifted, const float *z, const float *prior,
+                                        size_t N, size_t K, float tau) {
+    for (size_t k = 0; k < K; k++) {
+        const float shift = prior[k] > 0.0f ? tau * logf(prior[k]) : -INFINITY;
+        for (size_t n = 0; n < N; n++) shifted[n * K + k] = z[n * K + k] + shift;
+    }
+}
+
+/* loss (N), lse (N) <- the adjusted cross-entropy of z (N,K) and targets y (N); returns the rows
+ * that count, as llm_cross_entropy_forward does. Scratch: N K floats, given back. */
+LLM_API size_t llm_logit_adjustment_loss_forward(float *loss, float *lse, const float *z,
+                                                 const float *prior, const int *y, size_t N,
+                                                 size_t K, float tau, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *shifted = llm_arena_floats(arena, N * K);
+    llm_logit_adjustment_shift(shifted, z, prior, N, K, tau);
+    const size_t kept = llm_cross_entropy_forward(loss, lse, shifted, y, N, K);
+    arena->used = mark;
+    return kept;
+}
+
+/* dz (N,K) += scale (softmax(z + tau ln prior) - onehot(y)). Scratch as above. */
+LLM_API void llm_logit_adjustment_loss_backward(float *dz, const float *z, const float *lse,
+                                                const float *prior, const int *y, size_t N,
+                                                size_t K, float tau, float scale,
+                                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *shifted = llm_arena_floats(arena, N * K);
+    llm_logit_adjustment_shift(shifted, z, prior, N, K, tau);
+    llm_cross_entropy_backward(dz, shifted, lse, y, N, K, scale);
+    arena->used = mark;
+}
+
+/* q (K) <- p (K), a posterior under the priors from, moved to the priors to (K); those of from are
+ * positive where p is. */
+LLM_API void llm_logit_adjustment_move(double *q, const float *p, const float *from,
+                                       const double *to, size_t K) {
+    double sum = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        q[k] = p[k] > 0.0f ? (double)p[k] * to[k] / (double)from[k] : 0.0;
+        sum += q[k];
+    }
+    for (size_t k = 0; k < K; k++) q[k] /= sum;
+}
+
+/* to (K) <- the priors under which posteriors p (N,K), made with the training priors from (K), are
+ * most likely, by at most rounds of EM from `from` on, until none moves by more than tol. Returns
+ * the rounds. It finds shifts of the priors only: p(x|y) must have stayed. Scratch: 2 K doubles,
+ * given back. */
+LLM_API size_t llm_logit_adjustment_prior_shift(double *to, const float *p, const float *from,
+                                                size_t N, size_t K, size_t rounds, double tol,
+                                                llm_arena *arena) {
+    LLM_ASSERT(N > 0);
+    const size_t mark = arena->used;
+    double *q = llm_arena_doubles(arena, K), *sum = llm_arena_doubles(arena, K);
+    size_t round = 0;
+    for (size_t k = 0; k < K; k++) to[k] = (double)from[k];
+    for (bool moved = true; moved && round < rounds; round++) {
+        for (size_t k = 0; k < K; k++) sum[k] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            llm_logit_adjustment_move(q, p + n * K, from, to, K);
+            for (size_t k = 0; k < K; k++) sum[k] += q[k];
+        }
+        moved = false;
+        for (size_t k = 0; k < K; k++) {
+            const double next = sum[k] / (double)N;
+            moved = moved || fabs(next - to[k]) > tol;
+            to[k] = next;
+        }
+    }
+    arena->used = mark;
+    return round;
+}
+
+/* @logit_bias ----------------------------------------------- Logit bias, lists, guidance
+ *
+ *     z_v + b_v          +-100 in an API is a ban, or an order; -1 to 1 is a taste
+ *     u + s (c - u)      c, u: log-probabilities with the prompt and without it
+ *
+ * The plainest control of what a model says: shift the logits of chosen tokens, forbid some, or
+ * allow no others. A word is often several tokens, and then only its last one can be shifted, when
+ * those before it have just been said. Classifier-free guidance shifts all tokens by what the
+ * prompt has changed: s = 1 is the model itself, s = 1.5 follows its prompt more closely, s = 0
+ * forgets it, and with a prompt of what is not wanted in u it keeps away from that.
+ *
+ * source  OpenAI API reference (logit_bias); Sanchez et al. 2023, "Stay on topic with
+ *         Classifier-Free Guidance", eq. 7; transformers (SequenceBias, UnbatchedClassifierFree
+ *         Guidance)
+ * needs   arena logsumexp
+ * see     @logit_adjustment, @sampling
+ * topics  -
+ */
+
+/* logits (V) in place: bias[i] is added to that of token[i], n of them. -INFINITY bans. */
+LLM_API void llm_logit_bias_apply(float *logits, size_t V, const int *token, const float *bias,
+                                  size_t n) {
+    (void)V; /* when there are no asserts */
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        logits[token[i]] += bias[i];
+    }
+}
+
+/* logits (V) in place: token (n) can no longer be chosen. */
+LLM_API void llm_logit_bias_ban(float *logits, size_t V, const int *token, size_t n) {
+    (void)V;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        logits[token[i]] = -INFINITY;
+    }
+}
+
+/* logits (V) in place: nothing but token (n) can be chosen. Scratch: V bools, given back. */
+LLM_API void llm_logit_bias_allow(float *logits, size_t V, const int *token, size_t n,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *allowed = (bool *)llm_arena_take(arena, V, sizeof(bool));
+    for (size_t v = 0; v < V; v++) allowed[v] = false;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        allowed[token[i]] = true;
+    }
+    for (size_t v = 0; v < V; v++)
+        if (!allowed[v]) logits[v] = -INFINITY;
+    arena->used = mark;
+}
+
+/* logits (V) in place: the last token of sequence (n), n > 0, gets bias where the text ids (T) ends
+ * with those before it. Sequences that are to be told apart from their parts are biased one by one;
+ * the shifts add up. */
+LLM_API void llm_logit_bias_sequence(float *logits, size_t V, const int *ids, size_t T,
+                                     const int *sequence, size_t n, float bias) {
+    (void)V;
+    LLM_ASSERT(n > 0 && sequence[n - 1] >= 0 && (size_t)sequence[n - 1] < V);
+    if (n - 1 > T) return;
+    for (size_t i = 0; i + 1 < n; i++)
+        if (ids[T + 1 - n + i] != sequence[i]) return;
+    logits[sequence[n - 1]] += bias;
+}
+
+/* out (V) <- u + s (c - u) with the log-softmax of conditional and unconditional logits (V); out
+ * may be either. What the conditional model bans stays banned, and what only the other one bans
+ * keeps c. */
+LLM_API void llm_logit_bias_guidance(float *out, const float *conditional,
+                                     const float *unconditional, size_t V, float s) {
+    const float lse_c = llm_logsumexp(conditional, V), lse_u = llm_logsumexp(unconditional, V);
+    for (size_t v = 0; v < V; v++) {
+        const float c = conditional[v] - lse_c, u = unconditional[v] - lse_u;
+        out[v] = c == -INFINITY || u == -INFINITY ? c : u + s * (c - u);
+    }
+}
+
 /* @sampling ------------------------------------------------- The sampler chain
  *
  *     logits -> transform -> transform -> ... -> draw
@@ -41773,6 +43208,402 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     }
     llm_top_k_select(index, score, V, k);
     arena->used = mark;
+}
+
+/* @beam_search ---------------------------------------------- Beam search
+ *
+ *     keep B texts; of their B V continuations keep the B best by sum log p; those that end leave
+ *     score(y) = log p(y) / |y|^alpha     or GNMT's  log p(y) / ((5 + |y|) / 6)^alpha
+ *
+ * Greedy decoding with B lives. It finds texts of higher probability than greedy does, which is
+ * what translation and speech want, and what stories do not: the most probable text is short and
+ * dull. Every token lowers log p, so ended texts of different lengths must not be compared without
+ * a correction; alpha = 0 favours short ones, larger alpha longer ones.
+ *
+ * A text that ends goes to a list of the B best by score; to have B others left, (1 + stop tokens)
+ * B candidates are taken, but only the best B of them may end. When to stop is a bet, for a text
+ * under way could still overtake: LLM_BEAM_SEARCH_FULL when the list is full; SOON when the best
+ * under way, scored at its present length, is behind the last of a full list; NEVER asks the same
+ * at the length that is best for it. Nothing here is exact: a larger beam can find a worse text.
+ *
+ * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14; transformers
+ *         (generation/utils.py, _beam_search)
+ * needs   arena softmax top_k decoding
+ * see     @greedy @beam_search_diverse @stochastic_beam @kv_cache (reorder)
+ * topics  Beam Search
+ */
+typedef enum { LLM_BEAM_SEARCH_FULL, LLM_BEAM_SEARCH_SOON, LLM_BEAM_SEARCH_NEVER } llm_beam_early;
+
+typedef struct {
+    size_t beams, max_new; /* B, T: tokens behind the prompt, at most */
+    float alpha;
+    bool gnmt;
+    llm_beam_early early;
+    const int *stop; /* (stops) */
+    size_t stops;
+} llm_beam_search_config;
+
+/* transformers' defaults: alpha = 1, SOON. */
+LLM_API llm_beam_search_config llm_beam_search_defaults(size_t beams, size_t max_new) {
+    llm_beam_search_config c;
+    c.beams = beams, c.max_new = max_new;
+    c.alpha = 1.0f, c.gnmt = false, c.early = LLM_BEAM_SEARCH_SOON;
+    c.stop = NULL, c.stops = 0;
+    return c;
+}
+
+/* A model whose rows can be exchanged: afterwards the state of row b is what that of parent[b] was,
+ * b < B. */
+typedef struct {
+    llm_decoding_model model;
+    void (*reorder)(void *context, const size_t *parent, size_t B);
+} llm_beam_search_model;
+
+/* The texts under way, best first, and those that have ended, best score first. */
+typedef struct {
+    size_t live, length, ended;
+    int *ids, *spare;            /* (B,T) under way; the next generation of them */
+    double *sum;                 /* (B) of log-probabilities */
+    size_t *parent;              /* (B) whose continuation each of them is */
+    int *end_ids;                /* (B,T) */
+    size_t *end_length;          /* (B) with the stop token */
+    double *end_sum, *end_score; /* (B) */
+    bool open;
+} llm_beam_search;
+
+/* One empty text. Takes 3 B T ints, 2 B sizes and 3 B doubles. */
+LLM_API void llm_beam_search_create(llm_beam_search *s, const llm_beam_search_config *c,
+                                    llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new;
+    LLM_ASSERT(B > 0 && T > 0);
+    int **const texts[3] = {&s->ids, &s->spare, &s->end_ids};
+    double **const numbers[3] = {&s->sum, &s->end_sum, &s->end_score};
+    for (size_t i = 0; i < 3; i++) {
+        *texts[i] = (int *)llm_arena_take(arena, B * T, sizeof(int));
+        *numbers[i] = llm_arena_doubles(arena, B);
+    }
+    s->parent = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    s->end_length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    s->live = 1, s->length = s->ended = 0;
+    s->sum[0] = 0.0;
+    s->open = true;
+}
+
+/* log p corrected for the length. */
+LLM_API double llm_beam_search_score(double sum, size_t length, const llm_beam_search_config *c) {
+    const double l = c->gnmt ? (5.0 + (double)length) / 6.0 : (double)length;
+    return sum / pow(l, (double)c->alpha);
+}
+
+/* GNMT's coverage penalty, to be added to a score: beta sum_i log min(1, sum_t a_ti) over the S
+ * source positions of attention weights a (T,S): translations that leave words out pay. */
+LLM_API double llm_beam_search_coverage(const float *a, size_t T, size_t S, float beta) {
+    double total = 0.0;
+    for (size_t i = 0; i < S; i++) {
+        double seen = 0.0;
+        for (size_t t = 0; t < T; t++) seen += (double)a[t * S + i];
+        total += log(fmin(seen, 1.0));
+    }
+    return (double)beta * total;
+}
+
+/* The text under way b ends with token: into the list, if it is among the B best. */
+LLM_API void llm_beam_search_finish(llm_beam_search *s, size_t b, int token, double sum,
+                                    const llm_beam_search_config *c) {
+    const size_t T = c->max_new, length = s->length;
+    const double score = llm_beam_search_score(sum, length, c);
+    size_t at = s->ended;
+    while (at > 0 && score > s->end_score[at - 1]) at--;
+    if (at == c->beams) return;
+    if (s->ended < c->beams) s->ended++;
+    for (size_t i = s->ended - 1; i > at; i--) {
+        s->end_score[i] = s->end_score[i - 1], s->end_sum[i] = s->end_sum[i - 1];
+        s->end_length[i] = s->end_length[i - 1];
+        memcpy(s->end_ids + i * T, s->end_ids + (i - 1) * T, T * sizeof(int));
+    }
+    s->end_score[at] = score, s->end_sum[at] = sum, s->end_length[at] = length;
+    memcpy(s->end_ids + at * T, s->ids + b * T, (length - 1) * sizeof(int));
+    s->end_ids[at * T + length - 1] = token;
+}
+
+/* One generation: logits (live,V) of the texts under way -> the next ones. charge (V) or NULL is
+ * taken from the candidates when they are ranked, not from their sums. Scratch: 2 live V floats, K
+ * sizes and B doubles for the K = (1 + stops, 2 at least) B candidates, given back. */
+LLM_API void llm_beam_search_advance(llm_beam_search *s, const float *logits, size_t V,
+                                     const float *charge, const llm_beam_search_config *c,
+                                     llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new, mark = arena->used, all = s->live * V;
+    const size_t most = (c->stops > 1 ? 1 + c->stops : 2) * B, K = most < all ? most : all;
+    float *logp = llm_arena_floats(arena, all), *rank = llm_arena_floats(arena, all);
+    size_t *best = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), next = 0;
+    double *sum = llm_arena_doubles(arena, B), ahead = (double)-INFINITY;
+    llm_softmax_log_forward(logp, logits, s->live, V);
+    for (size_t i = 0; i < all; i++)
+        rank[i] = (float)(s->sum[i / V] + (double)logp[i]) - (charge ? charge[i % V] : 0.0f);
+    llm_top_k_select(best, rank, all, K);
+    s->length++;
+    for (size_t r = 0; r < K; r++) {
+        const size_t b = best[r] / V, v = best[r] % V;
+        const double total = s->sum[b] + (double)logp[best[r]];
+        bool ends = s->length == T;
+        for (size_t i = 0; i < c->stops; i++) ends = ends || (int)v == c->stop[i];
+        if (!(total > (double)-INFINITY)) continue; /* banned */
+        if (ends && r < B) llm_beam_search_finish(s, b, (int)v, total, c);
+        if (ends || next == B) continue;
+        memcpy(s->spare + next * T, s->ids + b * T, (s->length - 1) * sizeof(int));
+        s->spare[next * T + s->length - 1] = (int)v;
+        s->parent[next] = b;
+        sum[next++] = total;
+        ahead = total > ahead ? total : ahead;
+    }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->live = next;
+    memcpy(s->sum, sum, next * sizeof(double));
+    arena->used = mark;
+
+    const bool full = s->ended == B;
+    const size_t length = c->early == LLM_BEAM_SEARCH_NEVER && c->alpha > 0.0f ? T : s->length;
+    const double hope = llm_beam_search_score(ahead, length, c);
+    s->open = next > 0 && !(full && c->early == LLM_BEAM_SEARCH_FULL) &&
+              !(full && !(hope > s->end_score[B - 1]));
+}
+
+/* The whole search behind prompt (n), n > 0; afterwards s holds the texts that ended, the first of
+ * them the best. Rows 0 .. B-1 of the model are used, row 0 begins empty. Returns the number of
+ * rows computed. Scratch: B V floats, n + B ints, 2 B sizes, and advance's, given back. */
+LLM_API size_t llm_beam_search_run(llm_beam_search *s, const int *prompt, size_t n,
+                                   const llm_beam_search_model *m, const llm_beam_search_config *c,
+                                   llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, B * V);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, B, sizeof(size_t)), rows = 1;
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    for (size_t b = 0; b < B; b++) one[b] = 1, row[b] = b;
+    LLM_ASSERT(n > 0 && n + c->max_new <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (;;) {
+        llm_beam_search_advance(s, logits, V, NULL, c, arena);
+        if (!s->open) break;
+        for (size_t b = s->live; b < B; b++) s->parent[b] = 0; /* rows that are not used */
+        m->reorder(m->model.context, s->parent, B);
+        for (size_t b = 0; b < s->live; b++) last[b] = s->ids[b * c->max_new + s->length - 1];
+        m->model.step(m->model.context, logits, last, one, row, s->live, 1);
+        rows += s->live;
+    }
+    arena->used = mark;
+    return rows;
+}
+
+/* @beam_search_diverse -------------------------------------- Beams in groups that differ
+ *
+ *     group g ranks   log p(y v) - lambda #{h < g : a text of group h said v at this step}
+ *
+ * The B best texts of one beam differ in a comma. Here G groups search side by side, and each pays
+ * for tokens that the groups before it have chosen in the same step: the first group is a plain
+ * beam search, the others are pushed elsewhere. What is charged decides who survives, not what a
+ * text is worth: the sums stay log p. (transformers before version 5 added the charge to the sums;
+ * the paper does not.) With groups of one text it is G greedy searches that avoid each other.
+ *
+ * source  Vijayakumar et al. 2018, "Diverse Beam Search for Improved Description of Scenes",
+ *         section 3 (Hamming diversity)
+ * needs   arena beam_search
+ * see     @stochastic_beam (differing by chance)
+ * topics  -
+ */
+
+/* charge (V) += lambda for each text that group s has under way: its newest token. */
+LLM_API void llm_beam_search_diverse_charge(float *charge, const llm_beam_search *s,
+                                            const llm_beam_search_config *c, float lambda) {
+    for (size_t b = 0; b < s->live; b++) charge[s->ids[b * c->max_new + s->length - 1]] += lambda;
+}
+
+/* G searches behind prompt (n): group (G), created with c, whose beams are those of one group. Rows
+ * 0 .. G B - 1 of the model are used. Scratch: G B V + V floats, n + 2 G B ints and sizes and
+ * llm_beam_search_advance's, given back. */
+LLM_API void llm_beam_search_diverse(llm_beam_search *group, size_t G, float lambda,
+                                     const int *prompt, size_t n, const llm_beam_search_model *m,
+                                     const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, T = c->max_new, mark = arena->used;
+    float *logits = llm_arena_floats(arena, G * B * V), *charge = llm_arena_floats(arena, V);
+    int *last = (int *)llm_arena_take(arena, G * B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t)), rows = 1;
+    size_t *row = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t));
+    size_t *parent = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t));
+    for (size_t i = 0; i < G * B; i++) one[i] = 1, row[i] = parent[i] = 0;
+    LLM_ASSERT(G > 0 && n > 0 && n + T <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (size_t g = 1; g < G; g++) memcpy(logits + g * V, logits, V * sizeof(float));
+    for (;;) {
+        const float *z = logits;
+        bool any = false;
+        for (size_t v = 0; v < V; v++) charge[v] = 0.0f;
+        for (size_t g = 0; g < G; g++) { /* z: the rows of the groups that are open */
+            llm_beam_search *s = &group[g];
+            if (!s->open) continue;
+            const size_t used = s->live;
+            llm_beam_search_advance(s, z, V, charge, c, arena);
+            llm_beam_search_diverse_charge(charge, s, c, lambda);
+            z += used * V;
+            any = any || s->open;
+        }
+        if (!any) break;
+        rows = 0;
+        for (size_t g = 0; g < G; g++) {
+            const llm_beam_search *s = &group[g];
+            for (size_t b = 0; s->open && b < s->live; b++) {
+                /* after the prompt all groups go on from row 0 */
+                parent[g * B + b] = s->length == 1 ? 0 : g * B + s->parent[b];
+                last[rows] = s->ids[b * T + s->length - 1];
+                row[rows++] = g * B + b;
+            }
+        }
+        m->reorder(m->model.context, parent, G * B);
+        m->model.step(m->model.context, logits, last, one, row, rows, 1);
+    }
+    arena->used = mark;
+}
+
+/* @stochastic_beam ------------------------------------------ Different texts drawn by a beam
+ *
+ *     G_y = log p(y) + Gumbel noise; the k largest G are k texts drawn without replacement
+ *     children v of y:  g_v = log p(y v) + noise,  Z = max g
+ *                       G_v = -log(exp(-G_y) - exp(-Z) + exp(-g_v))          so that max G_v = G_y
+ *
+ * Noise on the log-probabilities of all V^T texts and the k largest: an exact sample without
+ * replacement (@sampling_control), if one could list them. The maximum of the noisy values below a
+ * beginning is itself log p(beginning) plus Gumbel noise, so the tree can be walked from the top: a
+ * beginning draws its maximum, and its children share it, the noise of all being lowered until the
+ * largest meets it. Keeping the k largest at each depth is a beam search, and loses none of them.
+ *
+ * Sampled texts are not equally weighted: one with a probability p is among them with probability
+ * 1 - exp(-exp(log p - kappa)), kappa the k-th largest G. Weights p / that of the other k - 1 make
+ * every mean over texts unbiased.
+ *
+ * source  Kool, van Hoof & Welling 2019, "Stochastic Beams and Where to Find Them", algorithm 1,
+ *         appendix B.3, eq. 9
+ * needs   arena rng logsumexp softmax top_k beam_search
+ * see     @sampling_control @beam_search_diverse
+ * topics  -
+ */
+
+/* Noise g whose maximum Z was drawn freely -> the same noise with the given maximum. */
+LLM_API float llm_stochastic_beam_shift(float g, float Z, float maximum) {
+    if (g == Z) return maximum;
+    const float v = maximum - g + llm_logsumexp_log1mexp(g - Z);
+    return maximum - fmaxf(v, 0.0f) - log1pf(expf(-fabsf(v)));
+}
+
+/* The texts of a beam, by falling G. */
+typedef struct {
+    size_t k, T, count;
+    int *ids, *spare;        /* (k,T), as the next two */
+    size_t *length, *parent; /* (k) */
+    float *logp, *noisy;     /* (k) log p and G */
+    bool *ended;             /* (k) */
+} llm_stochastic_beam;
+
+/* Takes 2 k T ints, 2 k sizes, 2 k floats and k bools. */
+LLM_API void llm_stochastic_beam_create(llm_stochastic_beam *s, size_t k, size_t T,
+                                        llm_arena *arena) {
+    LLM_ASSERT(k > 0 && T > 0);
+    s->k = k, s->T = T, s->count = 0;
+    s->ids = (int *)llm_arena_take(arena, k * T, sizeof(int));
+    s->spare = (int *)llm_arena_take(arena, k * T, sizeof(int));
+    s->length = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    s->parent = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    s->logp = llm_arena_floats(arena, k);
+    s->noisy = llm_arena_floats(arena, k);
+    s->ended = (bool *)llm_arena_take(arena, k, sizeof(bool));
+}
+
+/* One depth: logits (k,V) of the texts that have not ended -> the k largest of their children and
+ * of the texts that have. stop: a token that ends a text, -1: none; the length T ends it, too.
+ * Returns how many go on. Scratch: 2 (k V + k) + 2 k floats and 2 k sizes, given back. */
+LLM_API size_t llm_stochastic_beam_advance(llm_stochastic_beam *s, const float *logits, size_t V,
+                                           int stop, llm_rng *rng, llm_arena *arena) {
+    const size_t k = s->k, T = s->T, all = s->count * V + s->count, mark = arena->used;
+    float *logp = llm_arena_floats(arena, all), *noisy = llm_arena_floats(arena, all);
+    float *kept = llm_arena_floats(arena, 2 * k);
+    size_t *best = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    size_t *length = (size_t *)llm_arena_take(arena, k, sizeof(size_t)), next = 0, open = 0;
+    for (size_t b = 0; b < s->count; b++) {
+        float *g = noisy + b * V, *p = logp + b * V, Z = -INFINITY;
+        logp[s->count * V + b] = s->logp[b]; /* behind the children, the texts that ended */
+        noisy[s->count * V + b] = s->ended[b] ? s->noisy[b] : -INFINITY;
+        if (!s->ended[b]) llm_softmax_log_forward(p, logits + b * V, 1, V);
+        for (size_t v = 0; v < V; v++) {
+            g[v] = -INFINITY;
+            if (s->ended[b] || p[v] == -INFINITY) continue;
+            const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+            p[v] += s->logp[b];
+            g[v] = p[v] - logf(-logf(u));
+            Z = fmaxf(Z, g[v]);
+        }
+        for (size_t v = 0; v < V; v++)
+            if (g[v] > -INFINITY) g[v] = llm_stochastic_beam_shift(g[v], Z, s->noisy[b]);
+    }
+    const size_t most = k < all ? k : all;
+    llm_top_k_select(best, noisy, all, most);
+    for (; next < most && noisy[best[next]] > -INFINITY; next++) {
+        const size_t at = best[next], b = at < s->count * V ? at / V : at - s->count * V;
+        kept[next] = logp[at], kept[k + next] = noisy[at];
+        memcpy(s->spare + next * T, s->ids + b * T, s->length[b] * sizeof(int));
+        length[next] = s->length[b];
+        if (at < s->count * V) s->spare[next * T + length[next]++] = (int)(at % V);
+        s->parent[next] = b;
+    }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->count = next;
+    for (size_t b = 0; b < next; b++) {
+        s->logp[b] = kept[b], s->noisy[b] = kept[k + b], s->length[b] = length[b];
+        s->ended[b] = length[b] == T || s->ids[b * T + length[b] - 1] == stop;
+        open += !s->ended[b];
+    }
+    arena->used = mark;
+    return open;
+}
+
+/* k texts behind prompt (n), or all there are: s, created for them. Rows 0 .. k-1 of the model are
+ * used, row 0 begins empty. Scratch: 2 k V floats, k ints, 2 k sizes and advance's, given back. */
+LLM_API void llm_stochastic_beam_run(llm_stochastic_beam *s, const int *prompt, size_t n,
+                                     const llm_beam_search_model *m, int stop, llm_rng *rng,
+                                     llm_arena *arena) {
+    const size_t k = s->k, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, k * V), *part = llm_arena_floats(arena, k * V);
+    int *last = (int *)llm_arena_take(arena, k, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, k, sizeof(size_t)), rows;
+    size_t *row = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    for (size_t b = 0; b < k; b++) one[b] = 1, row[b] = 0;
+    LLM_ASSERT(n > 0 && n + s->T <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    s->count = 1, s->length[0] = 0, s->ended[0] = false;
+    const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    s->logp[0] = 0.0f, s->noisy[0] = -logf(-logf(u)); /* the maximum over all texts */
+    while (llm_stochastic_beam_advance(s, logits, V, stop, rng, arena) > 0) {
+        for (size_t b = s->count; b < k; b++) s->parent[b] = 0;
+        m->reorder(m->model.context, s->parent, k);
+        rows = 0;
+        for (size_t b = 0; b < s->count; b++) {
+            if (s->ended[b]) continue;
+            last[rows] = s->ids[b * s->T + s->length[b] - 1];
+            row[rows++] = b;
+        }
+        m->model.step(m->model.context, part, last, one, row, rows, 1);
+        for (size_t i = 0; i < rows; i++)
+            memcpy(logits + row[i] * V, part + i * V, V * sizeof(float));
+    }
+    arena->used = mark;
+}
+
+/* The weight of text b < count - 1 in a mean over all texts: p / (1 - exp(-exp(log p - kappa))).
+ * Sums of weight f over these texts have the expectation of f; when the search returned all texts
+ * there are, that is p itself, for the last one too. */
+LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b) {
+    const double p = exp((double)s->logp[b]);
+    if (s->count < s->k) return p;
+    const double kappa = (double)s->noisy[s->k - 1];
+    return p / -expm1(-exp((double)s->logp[b] - kappa));
 }
 
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time

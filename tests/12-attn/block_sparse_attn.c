@@ -15,7 +15,8 @@ static bool lists(const llm_block_sparse_attn_pattern *p, size_t i, size_t j) {
 TEST(block_sparse_attn, "equals transformers' BigBird with the same random blocks") {
     const size_t shapes[][6] = {{1, 1, 7, 1, 2, 1}, {1, 2, 8, 2, 3, 2}};
     for (size_t s = 0; s < 2; s++) {
-        const size_t *z = shapes[s], H = z[1], rows = z[2], T = rows * z[3], n = z[0] * H * T * z[4];
+        const size_t *z = shapes[s], H = z[1], rows = z[2], T = rows * z[3],
+                     n = z[0] * H * T * z[4];
         char name[64];
         snprintf(name, sizeof name, "%zux%zux%zux%zux%zux%zu", z[0], H, rows, z[3], z[4], z[5]);
         llm_block_sparse_attn_pattern p[2];
@@ -26,8 +27,7 @@ TEST(block_sparse_attn, "equals transformers' BigBird with the same random block
             p[h].start = start + h * (rows + 1);
             p[h].column = as_sizes(column, count) + (h ? start[rows] : 0);
         }
-        llm_block_sparse_attn_config c =
-            llm_block_sparse_attn_defaults(p, z[0], H, T, z[4], z[3]);
+        llm_block_sparse_attn_config c = llm_block_sparse_attn_defaults(p, z[0], H, T, z[4], z[3]);
         c.patterns = H;
         const float *q = golden("%s/q", name), *k = golden("%s/k", name);
         const float *v = golden("%s/v", name), *dout = golden("%s/dout", name);
@@ -42,7 +42,8 @@ TEST(block_sparse_attn, "equals transformers' BigBird with the same random block
     }
 }
 
-TEST(block_sparse_attn, "equals dense attention under the same mask, ragged, causal, rows of nothing") {
+TEST(block_sparse_attn,
+     "equals dense attention under the same mask, ragged, causal, rows of nothing") {
     enum { B = 2, H = 3 };
     const size_t shapes[][3] = {{1, 1, 1}, {13, 5, 3}, {70, 7, 20}, {130, 3, 64}, {65, 2, 64}};
     llm_rng rng = llm_rng_seed(1);
@@ -72,7 +73,8 @@ TEST(block_sparse_attn, "equals dense attention under the same mask, ragged, cau
         float *dv = floats(n), *want = zeros(n), *want_lse = floats(n / D);
         float *want_q = zeros(n), *want_k = zeros(n), *want_v = zeros(n);
         double *w = doubles(T);
-        for (size_t row = 0; row < B * H * T; row++) { /* in doubles, one row of weights at a time */
+        for (size_t row = 0; row < B * H * T;
+             row++) { /* in doubles, one row of weights at a time */
             const size_t i = row % T, bh = row / T, head = bh * T;
             const llm_block_sparse_attn_pattern *ph = p + bh % H % 2;
             double sum = 0.0, along = 0.0;

@@ -77,7 +77,8 @@ static bool sees(size_t b, size_t h, size_t i, size_t j, const llm_longformer_co
     return far % step == 0 && far / step <= c->side;
 }
 
-TEST(longformer, "keys are those of the rule, once each and ascending: dilation, globals, padding") {
+TEST(longformer,
+     "keys are those of the rule, once each and ascending: dilation, globals, padding") {
     llm_rng rng = llm_rng_seed(1);
     for (size_t trial = 0; trial < 300; trial++) {
         const size_t T = 1 + llm_rng_below(&rng, 13);
@@ -199,8 +200,7 @@ TEST(longformer, "scores grow with T alone; one global token makes every way two
         for (size_t i = 0; i < T; i++)
             scores[big] += llm_longformer_keys(index, 0, 0, i, list, globals, &c);
         /* the windows, less what the two ends lack; the global column and row, less their window */
-        CHECK(scores[big] ==
-              T * (2 * side + 1) - side * (side + 1) + 2 * (T - 2 * side - 1));
+        CHECK(scores[big] == T * (2 * side + 1) - side * (side + 1) + 2 * (T - 2 * side - 1));
     }
     CHECK_NEAR((double)scores[1] / (double)scores[0], 2.0, 0.05);
 }

@@ -122,8 +122,9 @@ TEST(sinks, "mass of the first tokens, and of which queries") {
 
 TEST(sinks, "Backcopy: behind a trigger what stood before it, else what the table says") {
     enum { N = 5, LENGTH = 40000 };
-    const float table[N * N] = {0.5f, 0.25f, 0, 0.25f, 0, NAN, NAN, NAN, NAN, NAN, 0, 0, 0, 0, 1,
-                                NAN,  NAN,   NAN, NAN,  NAN, 0, 0,   0.75f, 0.25f, 0};
+    const float table[N * N] = {0.5f, 0.25f, 0, 0.25f, 0,     NAN,   NAN, NAN, NAN,
+                                NAN,  0,     0, 0,     0,     1,     NAN, NAN, NAN,
+                                NAN,  NAN,   0, 0,     0.75f, 0.25f, 0};
     const bool trigger[N] = {false, true, false, true, false};
     int *ids = as_ints(zeros(LENGTH), LENGTH);
     double count[N][N] = {{0}}, from[N] = {0}, starts[N] = {0};
@@ -146,7 +147,8 @@ TEST(sinks, "Backcopy: behind a trigger what stood before it, else what the tabl
         llm_sinks_backcopy(ids, table, trigger, 2, N, &rng);
         starts[ids[1]]++;
     }
-    for (size_t i = 0; i < N; i++) CHECK_NEAR(starts[i], trigger[i] ? 0 : 1000, trigger[i] ? 0 : 104);
+    for (size_t i = 0; i < N; i++)
+        CHECK_NEAR(starts[i], trigger[i] ? 0 : 1000, trigger[i] ? 0 : 104);
 }
 
 TEST(sinks, "what is refused") {

@@ -29,8 +29,7 @@ TEST(sinks_learned, "behind a window: transformers' gpt-oss, all gradients by th
         CHECK_GOLDEN(dv, nk, 4e-6f, "%s/dv", name);
         CHECK_GOLDEN(dsink, H, 4e-6f, "%s/dsink", name);
         llm_sinks_learned_backward(dsink, dout, out, lse, sink, B, H, T, D); /* it accumulates */
-        for (size_t h = 0; h < H; h++)
-            CHECK_NEAR(dsink[h], 2 * golden("%s/dsink", name)[h], 1e-5);
+        for (size_t h = 0; h < H; h++) CHECK_NEAR(dsink[h], 2 * golden("%s/dsink", name)[h], 1e-5);
     }
 }
 
@@ -50,8 +49,7 @@ TEST(sinks_learned, "behind tiles it is @attn_weights with its sink on a matrix 
     for (size_t r = 0; r < H * T; r++)
         for (size_t j = 0; j < T; j++)
             score[r * T + j] =
-                j > r % T ? -INFINITY
-                          : (float)dot(q + r * D, k + (r / T * T + j) * D, D) * c.scale;
+                j > r % T ? -INFINITY : (float)dot(q + r * D, k + (r / T * T + j) * D, D) * c.scale;
     const llm_attn_weights_config w = llm_attn_weights_defaults(1, H, T, T);
     llm_attn_weights_forward(p, p, want_lse, score, sink, &w);
     CHECK_ALL_NEAR(lse, want_lse, H * T, 2e-6f);
@@ -90,7 +88,8 @@ TEST(sinks_learned, "heads inside, as @flash23 has them; a sink is one part more
     CHECK(dsink[2] == 0.0f);
 }
 
-TEST(sinks_learned, "queries that saw nothing, no sink, a sink above all, scores out of any range") {
+TEST(sinks_learned,
+     "queries that saw nothing, no sink, a sink above all, scores out of any range") {
     float out[6] = {0, 0, 3, 4, 5, 6}, lse[3] = {-INFINITY, 1e4f, -1e4f}, dsink = 0;
     const float dout[6] = {1, 1, 1, 1, 1, 1}, none = -INFINITY, zero = 0;
     llm_sinks_learned_forward(out, lse, &none, 1, 1, 3, 2);
