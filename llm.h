@@ -37264,8 +37264,8 @@ LLM_API void llm_sinks_mass(double *mass, const float *att, const bool *counted,
 
 /* A language in which an attention head has nothing to do at most positions. ids (T): the token V
  * begins a text; behind a trigger comes the token before the trigger once more; behind any other
- * token i comes one by the probabilities bigram[i] (V,V). trigger (V); the row of a trigger is not
- * read. */
+ * token i comes one by the probabilities bigram[i] (V,V), and what they lack to 1 goes to the last
+ * token. trigger (V); the row of a trigger is not read. */
 LLM_API void llm_sinks_backcopy(int *ids, const float *bigram, const bool *trigger, size_t T,
                                 size_t V, llm_rng *rng) {
     size_t token = V;

@@ -60,12 +60,12 @@ TEST(csa_compress, "equals transformers' DeepseekV4CSACompressor, gradients its 
         }
         for (size_t i = 0; i < 2 * a.m * D; i++)
             CHECK_NEAR(dbias[i], 2 * golden("%s/dbias", a.name)[i], 3e-5);
-        for (size_t i = 0; i < D; i++)
-            CHECK_NEAR(dw[i], 2 * golden("%s/dweight", a.name)[i], 3e-5);
+        for (size_t i = 0; i < D; i++) CHECK_NEAR(dw[i], 2 * golden("%s/dweight", a.name)[i], 3e-5);
     }
 }
 
-TEST(csa_compress, "an entry reads its window and the one before, nothing else, and can come late") {
+TEST(csa_compress,
+     "an entry reads its window and the one before, nothing else, and can come late") {
     compress_case a = golden_case(2);
     enum { D = 4, M = 3, W = 4 };
     float want[W * D], pooled[W * D], rstd[W];
@@ -81,15 +81,16 @@ TEST(csa_compress, "an entry reads its window and the one before, nothing else, 
         llm_csa_compress_forward(entry, pooled, rstd, x, gate, a.bias, a.weight, &a.c, &arena);
         for (size_t i = 0; i < D; i++) CHECK(entry[w * D + i] == want[w * D + i]);
         if (w == 0) continue;
-        const float r = llm_csa_compress_entry(
-            entry, pooled, x + (w - 1) * M * 2 * D, gate + (w - 1) * M * 2 * D, a.bias, a.weight,
-            a.c.cosine + w, a.c.sine + w, 1, &a.c, &arena);
+        const float r = llm_csa_compress_entry(entry, pooled, x + (w - 1) * M * 2 * D,
+                                               gate + (w - 1) * M * 2 * D, a.bias, a.weight,
+                                               a.c.cosine + w, a.c.sine + w, 1, &a.c, &arena);
         for (size_t i = 0; i < D; i++) CHECK(entry[i] == want[w * D + i]);
         CHECK(r == rstd[w]);
     }
 }
 
-TEST(csa_compress, "equal scores are a mean, a large one picks its token, and turning has an inverse") {
+TEST(csa_compress,
+     "equal scores are a mean, a large one picks its token, and turning has an inverse") {
     enum { D = 2, M = 2, T = 4 };
     float x[T * 2 * D], gate[T * 2 * D] = {0}, bias[M * 2 * D] = {0}, p[2 * M];
     for (size_t i = 0; i < T * 2 * D; i++) x[i] = (float)(i / (2 * D) * 10 + i % (2 * D));

@@ -6,9 +6,8 @@
 #include "../arena.h"
 
 TEST(csa_index, "scores, choice, loss and gradients equal transformers' DeepseekV4Indexer") {
-    const size_t shapes[][9] = {{1, 5, 1, 4, 4, 1, 2, 1, 4},
-                                {2, 7, 2, 6, 2, 2, 3, 2, 4},
-                                {1, 14, 3, 4, 3, 3, 5, 3, 6}};
+    const size_t shapes[][9] = {
+        {1, 5, 1, 4, 4, 1, 2, 1, 4}, {2, 7, 2, 6, 2, 2, 3, 2, 4}, {1, 14, 3, 4, 3, 3, 5, 3, 6}};
     for (size_t s = 0; s < 3; s++) {
         const size_t *z = shapes[s], B = z[0], T = z[1], m = z[4], k = z[5], H = z[7], D = z[8];
         const size_t S = T / m, kept = k < S ? k : S;
@@ -22,8 +21,7 @@ TEST(csa_index, "scores, choice, loss and gradients equal transformers' Deepseek
         int *index = as_ints(zeros(B * T * k), B * T * kept);
         llm_csa_index_forward(score, q, key, u, &c);
         CHECK_GOLDEN(score, B * T * S, 1e-6f, "%s/score", name);
-        llm_arena arena =
-            test_arena((S + 15) / 16 * 64 + (S * sizeof(size_t) + 63) / 64 * 64);
+        llm_arena arena = test_arena((S + 15) / 16 * 64 + (S * sizeof(size_t) + 63) / 64 * 64);
         llm_csa_index_select(index, score, &c, &arena);
         CHECK(arena.used == 0);
         for (size_t i = 0; i < B * T * kept; i++)
