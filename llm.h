@@ -37269,8 +37269,8 @@ LLM_API void llm_sinks_mass(double *mass, const float *att, const bool *counted,
 
 /* A language in which an attention head has nothing to do at most positions. ids (T): the token V
  * begins a text; behind a trigger comes the token before the trigger once more; behind any other
- * token i comes one by the probabilities bigram[i] (V,V). trigger (V); the row of a trigger is not
- * read. */
+ * token i comes one by the probabilities bigram[i] (V,V), and what they lack to 1 goes to the last
+ * token. trigger (V); the row of a trigger is not read. */
 LLM_API void llm_sinks_backcopy(int *ids, const float *bigram, const bool *trigger, size_t T,
                                 size_t V, llm_rng *rng) {
     size_t token = V;
@@ -38076,6 +38076,376 @@ LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
     if (!against) return LLM_ATTN_DISPATCH_FLASH;
     if (why) llm_buffer_print(why, "flash23 cannot have %s\n", against);
     return LLM_ATTN_DISPATCH_CHUNKS;
+}
+
+/* @csa_compress --------------------------------------------- Windows of tokens pooled to entries
+ *
+ *     c_w = sum_s p_s * x_s          p = softmax over s of (z_s + bias_s), in each channel
+ *     entry_w = turn(rmsnorm(c_w), w m)
+ *     s: the m tokens of window w - 1 by their series a, the m of window w by their series b
+ *
+ * A cache that has one entry for m tokens in place of m. What a window says is a mean of its tokens
+ * in which every channel has weights of its own: z, a projection of the token, says how much it
+ * matters, a bias by its place in the window where it stands. A cut between two windows would part
+ * words that belong together, so windows overlap: each token writes twice, series b for its own
+ * window and series a for the next. The first window has nobody in front of it: m slots.
+ *
+ * An entry is finished when its window is: token t may read the entries below (t + 1) / m. It takes
+ * the position w m, its window's first token, and only its last dimensions are turned.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", section 2.3.1; transformers, DeepseekV4CSACompressor
+ * needs   exp rmsnorm
+ * see     @csa_index @csa (who reads the entries), @rope (there the first dimensions turn)
+ * topics  -
+ */
+
+/* B texts of T tokens, windows of m. cosine, sine (T / m,rot/2): @rope's table of positions w m. */
+typedef struct {
+    size_t B, T, D, m, rot;
+    float eps;
+    const float *cosine, *sine;
+} llm_csa_compress_config;
+
+/* y (D) <- x (D), whose last rot dimensions, neighbours in pairs, are turned by one row of a table,
+ * or back. y may be x. */
+LLM_API void llm_csa_compress_turn(float *y, const float *x, const float *cosine, const float *sine,
+                                   size_t D, size_t rot, bool back) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t rest = D - rot;
+    for (size_t d = 0; d < rest; d++) y[d] = x[d];
+    for (size_t i = 0; i < rot / 2; i++) {
+        const float a = x[rest + 2 * i], b = x[rest + 2 * i + 1], s = back ? -sine[i] : sine[i];
+        y[rest + 2 * i] = a * cosine[i] - b * s;
+        y[rest + 2 * i + 1] = a * s + b * cosine[i];
+    }
+}
+
+/* p (2 m) <- weights of window w's slots in channel d; returns sum p x. gate and x (T,2D): series a
+ * in the first D columns, b in the others; bias (m,2D). Slot s is row (w - 1) m + s; window 0 has
+ * slots m and up only, and p of the others is not written. */
+LLM_API float llm_csa_compress_pool(float *p, const float *x, const float *gate, const float *bias,
+                                    size_t w, size_t d, size_t m, size_t D) {
+    const size_t first = w == 0 ? m : 0, rows = w * m;
+    float max = -INFINITY, sum = 0.0f, mean = 0.0f;
+    for (size_t s = first; s < 2 * m; s++) {
+        const size_t column = s < m ? d : D + d;
+        p[s] = gate[(rows + s - m) * 2 * D + column] + bias[s % m * 2 * D + column];
+        max = fmaxf(max, p[s]);
+    }
+    for (size_t s = first; s < 2 * m; s++) sum += p[s] = llm_expf(p[s] - max);
+    for (size_t s = first; s < 2 * m; s++) {
+        p[s] /= sum;
+        mean += p[s] * x[(rows + s - m) * 2 * D + (s < m ? d : D + d)];
+    }
+    return mean;
+}
+
+/* entry (D), pooled (D) <- window w of one text, whose table's row it is; returns the norm's
+ * factor. A decoder keeps the last 2 m rows of x and gate only and calls this with their first and
+ * w = 1. Scratch: 2 m floats, given back. */
+LLM_API float llm_csa_compress_entry(float *entry, float *pooled, const float *x, const float *gate,
+                                     const float *bias, const float *weight, const float *cosine,
+                                     const float *sine, size_t w, const llm_csa_compress_config *c,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, 2 * c->m);
+    for (size_t d = 0; d < c->D; d++)
+        pooled[d] = llm_csa_compress_pool(p, x, gate, bias, w, d, c->m, c->D);
+    const float rstd = llm_rmsnorm_row(entry, pooled, weight, c->D, c->eps);
+    llm_csa_compress_turn(entry, entry, cosine, sine, c->D, c->rot, false);
+    arena->used = mark;
+    return rstd;
+}
+
+/* entry, pooled (B,T / m,D), rstd (B,T / m) <- x, gate (B,T,2D), bias (m,2D), weight (D). Tokens
+ * behind the last whole window wait. Scratch: 2 m floats, given back. */
+LLM_API void llm_csa_compress_forward(float *entry, float *pooled, float *rstd, const float *x,
+                                      const float *gate, const float *bias, const float *weight,
+                                      const llm_csa_compress_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->m > 0);
+    const size_t windows = c->T / c->m, D = c->D;
+    for (size_t n = 0; n < c->B * windows; n++) {
+        const size_t w = n % windows, text = n / windows * c->T * 2 * D, turn = w * (c->rot / 2);
+        rstd[n] = llm_csa_compress_entry(entry + n * D, pooled + n * D, x + text, gate + text, bias,
+                                         weight, c->cosine + turn, c->sine + turn, w, c, arena);
+    }
+}
+
+/* dx, dgate (B,T,2D), dbias (m,2D), dweight (D) += <- dentry and forward's results and inputs; the
+ * mean's derivative by a slot's score is p_s (x_s - c). Scratch: 2 D + 2 m floats, given back. */
+LLM_API void llm_csa_compress_backward(float *dx, float *dgate, float *dbias, float *dweight,
+                                       const float *dentry, const float *pooled, const float *rstd,
+                                       const float *x, const float *gate, const float *bias,
+                                       const float *weight, const llm_csa_compress_config *c,
+                                       llm_arena *arena) {
+    const size_t windows = c->T / c->m, D = c->D, m = c->m, mark = arena->used;
+    float *g = llm_arena_floats(arena, D), *dmean = llm_arena_floats(arena, D);
+    float *p = llm_arena_floats(arena, 2 * m);
+    for (size_t n = 0; n < c->B * windows; n++) {
+        const size_t w = n % windows, text = n / windows * c->T * 2 * D, turn = w * (c->rot / 2);
+        const float *mean = pooled + n * D;
+        llm_csa_compress_turn(g, dentry + n * D, c->cosine + turn, c->sine + turn, D, c->rot, true);
+        for (size_t d = 0; d < D; d++) dweight[d] += g[d] * (mean[d] * rstd[n]);
+        for (size_t d = 0; d < D; d++) dmean[d] = 0.0f;
+        llm_rmsnorm_row_backward(dmean, g, mean, weight, rstd[n], D);
+        for (size_t d = 0; d < D; d++) {
+            llm_csa_compress_pool(p, x + text, gate + text, bias, w, d, m, D);
+            for (size_t s = w == 0 ? m : 0; s < 2 * m; s++) {
+                const size_t column = s < m ? d : D + d;
+                const size_t at = text + (w * m + s - m) * 2 * D + column;
+                const float dscore = p[s] * (x[at] - mean[d]) * dmean[d];
+                dx[at] += p[s] * dmean[d];
+                dgate[at] += dscore;
+                dbias[s % m * 2 * D + column] += dscore;
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @csa_index ------------------------------------------------ The indexer: which entries to read
+ *
+ *     I_ts = scale sum_h u_th max(0, q_th.k_s)         s < (t + 1) / m: windows that are finished
+ *     read the k entries of largest I_ts
+ *
+ * Sparse attention that chooses by content. A small attention of its own, few dimensions and no
+ * softmax, gives every entry a number, and only the best k are read by the large one. It looks at
+ * everything, so its cost still grows with the square of the text, but its numbers are cheap: short
+ * keys, low precision, one sum over heads. u, from the token, says which heads count.
+ *
+ * Choosing has no derivative. The indexer learns by imitation: softmax(I) over the entries is pulled
+ * towards the weights that the large attention gives them, added up over its heads (Kullback-Leibler
+ * divergence). Nothing of that flows back into the model.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", eqs. 13 to 17; DeepSeek-AI 2025, "DeepSeek-V3.2",
+ *         section 2.1 (the indexer's loss); transformers, DeepseekV4Indexer
+ * needs   argsort exp gqa
+ * see     @csa_compress (where k comes from), @csa, @top_k
+ * topics  -
+ */
+
+/* T queries of H heads, the first at position `first`, S entries of m tokens, k of them read. */
+typedef struct {
+    size_t B, T, S, H, D, m, k, first;
+    float scale;
+} llm_csa_index_config;
+
+/* DeepSeek-V4's: windows of 4, 1/sqrt(D H). */
+LLM_API llm_csa_index_config llm_csa_index_defaults(size_t B, size_t T, size_t S, size_t H,
+                                                    size_t D, size_t k) {
+    const llm_csa_index_config c = {B, T, S, H, D, 4, k, 0, 1.0f / sqrtf((float)(D * H))};
+    return c;
+}
+
+/* How many entries query t may read. */
+LLM_API size_t llm_csa_index_seen(size_t t, const llm_csa_index_config *c) {
+    const size_t ready = (c->first + t + 1) / c->m;
+    return ready < c->S ? ready : c->S;
+}
+
+/* score (B,T,S) <- q (B,T,H,D), key (B,S,D), u (B,T,H); -inf for entries that are not finished. */
+LLM_API void llm_csa_index_forward(float *score, const float *q, const float *key, const float *u,
+                                   const llm_csa_index_config *c) {
+    LLM_PARALLEL_MANY(c->B * c->T, c->S * c->H * c->D)
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c), text = bt / c->T * c->S;
+        for (size_t s = 0; s < n; s++) {
+            float sum = 0.0f;
+            for (size_t h = bt * c->H; h < (bt + 1) * c->H; h++) {
+                const float along = llm_gqa_dot(q + h * c->D, key + (text + s) * c->D, c->D);
+                if (along > 0.0f) sum += u[h] * along;
+            }
+            score[bt * c->S + s] = c->scale * sum;
+        }
+        for (size_t s = n; s < c->S; s++) score[bt * c->S + s] = -INFINITY;
+    }
+}
+
+/* dq, dkey, du += <- dscore (B,T,S), which is read where there is a score. */
+LLM_API void llm_csa_index_backward(float *dq, float *dkey, float *du, const float *dscore,
+                                    const float *q, const float *key, const float *u,
+                                    const llm_csa_index_config *c) {
+    const size_t D = c->D;
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c), text = bt / c->T * c->S;
+        for (size_t s = 0; s < n; s++) {
+            const float g = c->scale * dscore[bt * c->S + s];
+            const float *k = key + (text + s) * D;
+            for (size_t h = bt * c->H; h < (bt + 1) * c->H; h++) {
+                const float along = llm_gqa_dot(q + h * D, k, D);
+                if (along <= 0.0f) continue;
+                du[h] += g * along;
+                for (size_t d = 0; d < D; d++) {
+                    dq[h * D + d] += g * u[h] * k[d];
+                    dkey[(text + s) * D + d] += g * u[h] * q[h * D + d];
+                }
+            }
+        }
+    }
+}
+
+/* index (B,T,k) <- score: the best entries, best first, the earlier of two equal ones first; -1
+ * where there are fewer than k. Scratch: S floats and S indices, given back. */
+LLM_API void llm_csa_index_select(int *index, const float *score, const llm_csa_index_config *c,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, c->S);
+    size_t *order = (size_t *)llm_arena_take(arena, c->S, sizeof(size_t));
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c);
+        for (size_t s = 0; s < n; s++) key[s] = -score[bt * c->S + s];
+        llm_argsort(order, key, n);
+        for (size_t i = 0; i < c->k; i++) index[bt * c->k + i] = i < n ? (int)order[i] : -1;
+    }
+    arena->used = mark;
+}
+
+/* loss (B,T), dscore (B,T,S) <- score, target (B,T,S), index (B,T,k) or NULL for all that are seen:
+ * KL(target || softmax(score)) in nats over these entries, target divided by its sum over them. A
+ * query without entries or target has loss 0. dscore: softmax - target there, 0 elsewhere. */
+LLM_API void llm_csa_index_loss(float *loss, float *dscore, const float *score, const float *target,
+                                const int *index, const llm_csa_index_config *c) {
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const float *s = score + bt * c->S, *aim = target + bt * c->S;
+        const int *chosen = index ? index + bt * c->k : NULL;
+        const size_t n = chosen ? c->k : llm_csa_index_seen(bt % c->T, c);
+        float max = -INFINITY, *ds = dscore + bt * c->S;
+        double sum = 0.0, mass = 0.0, total = 0.0;
+        for (size_t i = 0; i < c->S; i++) ds[i] = 0.0f;
+        for (size_t i = 0; i < n; i++) {
+            const size_t at = chosen ? (size_t)chosen[i] : i;
+            if (!chosen || chosen[i] >= 0) max = fmaxf(max, s[at]), mass += (double)aim[at];
+        }
+        for (size_t i = 0; i < n; i++)
+            if (!chosen || chosen[i] >= 0)
+                sum += (double)llm_expf(s[chosen ? (size_t)chosen[i] : i] - max);
+        for (size_t i = 0; i < n && mass > 0.0; i++) {
+            if (chosen && chosen[i] < 0) continue;
+            const size_t at = chosen ? (size_t)chosen[i] : i;
+            const double logp = (double)(s[at] - max) - log(sum), t = (double)aim[at] / mass;
+            if (t > 0.0) total += t * (log(t) - logp);
+            ds[at] = (float)(exp(logp) - t);
+        }
+        loss[bt] = (float)total;
+    }
+}
+
+/* @csa ------------------------------------------------------ Compressed sparse attention
+ *
+ *     o_t = sum_j p_tj v_j           j: the last W tokens, and the entries that the indexer chose
+ *     p_tj = exp(scale q_t.v_j) / (e^sink + sum_l exp(scale q_t.v_l))
+ *
+ * DeepSeek-V4's attention over a million tokens. What is near is read token by token, in a window;
+ * what is far as entries of m tokens (@csa_compress), and of these only the k that an indexer found
+ * (@csa_index). So a token reads W + k vectors, however long the text is, and the cache has one
+ * vector for m tokens. All H heads share one row of numbers that is key and value in one, as in
+ * @mla's decoding. Heads with nothing to read have their sink (@sinks_learned).
+ *
+ * A value that is a key has been turned to its position, which a mean of values must not show. The
+ * caller turns the output back by the query's position: then what an entry contributes depends on
+ * its distance only.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", section 2.3; Yuan et al. 2025, "Native Sparse Attention"
+ * needs   exp logsumexp gqa sinks_learned
+ * see     @csa_compress (turning back, too), @csa_index, @sliding_window, @longformer
+ * topics  Compressed Sparse Attention (CSA)
+ */
+
+/* H heads, T queries, S entries, k chosen, the last W tokens, D dimensions. */
+typedef struct {
+    size_t B, H, T, S, D, k, W;
+    float scale;
+} llm_csa_config;
+
+/* 1/sqrt(D). */
+LLM_API llm_csa_config llm_csa_defaults(size_t B, size_t H, size_t T, size_t S, size_t D, size_t k,
+                                        size_t W) {
+    const llm_csa_config c = {B, H, T, S, D, k, W, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* What row bt reads is numbered 0 .. n-1, the window first. Returns n: the list of chosen entries
+ * ends at its first -1. */
+LLM_API size_t llm_csa_count(const int *index, size_t bt, const llm_csa_config *c) {
+    const size_t near = bt % c->T + 1 < c->W ? bt % c->T + 1 : c->W;
+    size_t far = 0;
+    while (far < c->k && index[bt * c->k + far] >= 0) far++;
+    return near + far;
+}
+
+/* Where number j begins: in rows (B,T,D) if *entry comes back false, else in entries (B,S,D). */
+LLM_API size_t llm_csa_place(bool *entry, const int *index, size_t bt, size_t j,
+                             const llm_csa_config *c) {
+    const size_t near = bt % c->T + 1 < c->W ? bt % c->T + 1 : c->W;
+    *entry = j >= near;
+    if (!*entry) return (bt + 1 - near + j) * c->D;
+    return (bt / c->T * c->S + (size_t)index[bt * c->k + j - near]) * c->D;
+}
+
+/* out (B,T,H,D), lse (B,T,H) <- q (B,T,H,D), rows (B,T,D), entries (B,S,D), index (B,T,k), sink (H)
+ * or NULL. Scratch: B H (W + k) floats, given back. */
+LLM_API void llm_csa_forward(float *out, float *lse, const float *q, const float *rows,
+                             const float *entries, const int *index, const float *sink,
+                             const llm_csa_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->W > 0);
+    const size_t D = c->D, size = c->W + c->k, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * size);
+    LLM_PARALLEL_MANY(c->B * c->H, c->T * size * D)
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        float *p = scratch + bh * size;
+        for (size_t bt = bh / c->H * c->T; bt < (bh / c->H + 1) * c->T; bt++) {
+            const size_t n = llm_csa_count(index, bt, c), row = bt * c->H + bh % c->H;
+            float *o = out + row * D, sum = 0.0f;
+            bool entry;
+            for (size_t j = 0; j < n; j++) {
+                const size_t at = llm_csa_place(&entry, index, bt, j, c);
+                p[j] = c->scale * llm_gqa_dot(q + row * D, (entry ? entries : rows) + at, D);
+            }
+            const float max = llm_logsumexp_max(p, n);
+            for (size_t j = 0; j < n; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < n; j++) {
+                const size_t at = llm_csa_place(&entry, index, bt, j, c);
+                const float *v = (entry ? entries : rows) + at;
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[d];
+            }
+            lse[row] = max + logf(sum);
+        }
+    }
+    if (sink) llm_sinks_learned_forward(out, lse, sink, c->B * c->T, c->H, 1, D);
+    arena->used = mark;
+}
+
+/* dq, drows, dentries, dsink += <- dout, forward's out, lse and inputs; dsink may be NULL. Each row
+ * of numbers gets a key's gradient and a value's: dv_j += ds_j q + p_j do. What went into index gets
+ * none. */
+LLM_API void llm_csa_backward(float *dq, float *drows, float *dentries, float *dsink,
+                              const float *dout, const float *out, const float *lse, const float *q,
+                              const float *rows, const float *entries, const int *index,
+                              const float *sink, const llm_csa_config *c) {
+    LLM_ASSERT(c->W > 0);
+    const size_t D = c->D, H = c->H;
+    LLM_PARALLEL_MANY(c->B, H * c->T * (c->W + c->k) * D)
+    for (size_t b = 0; b < c->B; b++) { /* all heads and queries of a text share its rows */
+        for (size_t row = b * c->T * H; row < (b + 1) * c->T * H; row++) {
+            const size_t n = llm_csa_count(index, row / H, c);
+            const float *g = dout + row * D, *qr = q + row * D;
+            const float along = llm_gqa_dot(g, out + row * D, D);
+            for (size_t j = 0; j < n; j++) {
+                bool entry;
+                const size_t at = llm_csa_place(&entry, index, row / H, j, c);
+                const float *v = (entry ? entries : rows) + at;
+                float *dv = (entry ? dentries : drows) + at;
+                const float p = llm_expf(c->scale * llm_gqa_dot(qr, v, D) - lse[row]);
+                const float ds = c->scale * p * (llm_gqa_dot(g, v, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[row * D + d] += ds * v[d];
+                    dv[d] += ds * qr[d] + p * g[d];
+                }
+            }
+        }
+    }
+    if (dsink) llm_sinks_learned_backward(dsink, dout, out, lse, sink, c->B * c->T, H, 1, D);
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
