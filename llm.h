@@ -41870,6 +41870,172 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
     return p / -expm1(-exp((double)s->logp[b] - kappa));
 }
 
+/* @speculative ---------------------------------------------- Speculative decoding
+ *
+ *     draft x_1 .. x_g from q;  one pass of the target gives p at all g + 1 places
+ *     accept x_i  if u < p_i(x_i) / q_i(x_i);  at the first refusal draw from  norm(max(0, p - q))
+ *     if all are accepted, draw one more from p
+ *
+ * A large model reads all its weights for one token, and for five at once it takes hardly longer.
+ * So a small one guesses ahead and the large one checks the guesses in a single pass. The rule of
+ * acceptance makes the result exact: what comes out has the law of the target, token for token,
+ * however bad the draft is. A bad draft only costs time. A token is accepted with probability
+ * sum min(p, q) = 1 - TV(p, q); the residual draw puts back exactly what the draft proposes too
+ * rarely, and without it the result is skewed towards the draft.
+ *
+ * p and q are the distributions after temperature and truncation, the same chain for both; with
+ * temperature 0 the rule says: accept while the draft is what greedy decoding would say.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1, eq. 1; Chen et al. 2023, "Accelerating Large Language Model
+ *         Decoding with Speculative Sampling"
+ * needs   arena rng softmax sampling
+ * see     @decoding @kv_cache (rollback), @frequency_penalty (pop)
+ * topics  Speculative Decoding
+ */
+
+/* A model that can take tokens back. pass appends ids (n) to its state and writes logits (n,V), the
+ * next token behind each. With parent (n) they are a tree instead of a text: token i stands behind
+ * token parent[i] < i of the same pass, or with -1 behind the state, and sees that line only. keep
+ * then makes the tokens slot (m), one line of the tree, part of the state and drops the others.
+ * rollback forgets the last n tokens. */
+typedef struct {
+    size_t V, capacity;
+    void *context;
+    void (*pass)(void *context, float *logits, const int *ids, const int *parent, size_t n);
+    void (*keep)(void *context, const size_t *slot, size_t m);
+    void (*rollback)(void *context, size_t n);
+} llm_speculative_model;
+
+/* An entry with probability weight / sum, weights (n) >= 0; the last of the largest if u rounds
+ * up. */
+LLM_API int llm_speculative_draw(const float *weight, size_t n, llm_rng *rng) {
+    double total = 0.0, below = 0.0;
+    size_t best = 0;
+    for (size_t i = 0; i < n; i++) {
+        total += (double)weight[i];
+        if (weight[i] >= weight[best]) best = i;
+    }
+    const double u = (double)llm_rng_uniform(rng) * total;
+    for (size_t i = 0; i < n; i++) {
+        below += (double)weight[i];
+        if (u < below) return (int)i;
+    }
+    return (int)best;
+}
+
+/* The probability with which a draft from q (V) is accepted by p (V): sum min(p, q). */
+LLM_API double llm_speculative_overlap(const float *p, const float *q, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++) sum += (double)fminf(p[v], q[v]);
+    return sum;
+}
+
+/* p (V) <- norm(max(0, p - q)); with q NULL, the one that is sure of x: p without x. Where nothing
+ * is left, p stays. */
+LLM_API void llm_speculative_residual(float *p, const float *q, int x, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++)
+        sum += q ? (double)fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0 : (double)p[v];
+    if (!(sum > 0.0)) return;
+    for (size_t v = 0; v < V; v++) {
+        const float over = q ? fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0f : p[v];
+        p[v] = (float)((double)over / sum);
+    }
+}
+
+/* Returns how many of draft (g) are accepted; *next gets the token behind them. q (g,V) are the
+ * distributions they were drawn from, NULL for drafts that were sure (n-grams), p
+ * (g+1,V) the target's, of which one row is overwritten. */
+LLM_API size_t llm_speculative_verify(int *next, const int *draft, const float *q, float *p,
+                                      size_t g, size_t V, llm_rng *rng) {
+    size_t i = 0;
+    for (; i < g; i++) {
+        const size_t x = (size_t)draft[i];
+        if (!(llm_rng_uniform(rng) * (q ? q[i * V + x] : 1.0f) < p[i * V + x])) break;
+    }
+    if (i < g) llm_speculative_residual(p + i * V, q ? q + i * V : NULL, draft[i], V);
+    *next = llm_speculative_draw(p + i * V, V, rng);
+    return i;
+}
+
+/* draft (at most g) <- what followed the latest earlier occurrence of the last n tokens of ids (T):
+ * prompt lookup. Returns how many. Copying from the text is a good draft for summaries and code. */
+LLM_API size_t llm_speculative_ngram(int *draft, size_t g, const int *ids, size_t T, size_t n) {
+    LLM_ASSERT(n > 0);
+    for (size_t end = T; n < T && end-- > n;) { /* an occurrence that ends before place end */
+        if (memcmp(ids + end - n, ids + T - n, n * sizeof(int)) != 0) continue;
+        size_t found = 0;
+        for (; found < g && end + found < T; found++) draft[found] = ids[end + found];
+        return found;
+    }
+    return 0;
+}
+
+/* Tokens in one turn, and the factor in time: each draft is accepted with probability a, costs c
+ * passes of the target, g of them a turn. */
+LLM_API double llm_speculative_tokens(double a, size_t g) {
+    double sum = 0.0;
+    for (size_t i = 0; i <= g; i++) sum += pow(a, (double)i); /* (1 - a^(g+1)) / (1 - a) */
+    return sum;
+}
+LLM_API double llm_speculative_speedup(double a, size_t g, double c) {
+    return llm_speculative_tokens(a, g) / ((double)g * c + 1.0);
+}
+
+/* g drafts a turn from a model, or without one (draft NULL) by lookup of n-grams; both
+ * distributions go through the chain (steps). */
+typedef struct {
+    size_t g, ngram;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_config;
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: (n + 2 g) V floats, g ints and
+ * llm_sampling_chain's, given back. */
+LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_speculative_config *c,
+                                   llm_rng *rng, llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, end = n + max, mark = arena->used;
+    size_t length = n, seen = 0, seen_d = 0, turns = 0; /* of the text, in either state */
+    int *x = (int *)llm_arena_take(arena, c->g, sizeof(int)), next = 0;
+    float *p = llm_arena_floats(arena, (n + c->g) * V);
+    float *q = llm_arena_floats(arena, c->g * V);
+    LLM_ASSERT(n > 0 && end <= m->capacity && (!d || (d->V == V && end <= d->capacity)));
+    for (; length < end; turns++) {
+        const size_t left = end - length - 1;
+        size_t g = c->g < left ? c->g : left; /* no room for more */
+        if (!d) g = llm_speculative_ngram(x, g, ids, length, c->ngram);
+        for (size_t i = 0; d && i < g; i++) {
+            const size_t fed = i > 0 ? 1 : length - seen_d;
+            float *row = q + i * V;
+            d->pass(d->context, p, i > 0 ? x + i - 1 : ids + seen_d, NULL, fed);
+            memcpy(row, p + (fed - 1) * V, V * sizeof(float));
+            llm_sampling_chain(row, V, c->chain, c->steps, arena);
+            llm_softmax_forward(row, row, 1, V, 1.0f);
+            x[i] = llm_speculative_draw(row, V, rng);
+        }
+        memcpy(ids + length, x, g * sizeof(int));
+        const size_t fresh = length - seen; /* of the text; then the drafts */
+        m->pass(m->context, p, ids + seen, NULL, fresh + g);
+        float *last = p + (fresh - 1) * V;
+        for (size_t i = 0; i <= g; i++)
+            llm_sampling_chain(last + i * V, V, c->chain, c->steps, arena);
+        llm_softmax_forward(last, last, g + 1, V, 1.0f);
+        const size_t taken = llm_speculative_verify(&next, x, d ? q : NULL, last, g, V, rng);
+        m->rollback(m->context, g - taken);
+        if (d && g > taken + 1) d->rollback(d->context, g - taken - 1); /* it never saw x_g */
+        if (d && g > 0) seen_d = length + (taken < g ? taken : g - 1);
+        seen = length + taken;
+        length = seen + 1;
+        ids[length - 1] = next;
+    }
+    arena->used = mark;
+    return turns;
+}
+
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time
  *
  *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
