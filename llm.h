@@ -42036,6 +42036,146 @@ LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_spe
     return turns;
 }
 
+/* @speculative_tree ----------------------------------------- Trees of drafts
+ *
+ *     at a node with drafted children x_1, x_2, ..:
+ *     accept x_i  if u < p(x_i) / q(x_i),  else  p <- norm(max(0, p - q))  and try x_{i+1}
+ *     none accepted: draw from what is left of p
+ *
+ * When the target can check a tree in one pass (each token sees its ancestors only), a draft may
+ * offer several continuations at every place. They are tried one after the other; each refusal
+ * leaves a residual, and the residual is the target of the next trial. The law stays exact, and a
+ * token is accepted more often than with one draft. Children drawn one after the other without
+ * putting any back are better: a refused token is not offered twice. Then q, too, changes from trial
+ * to trial: without the tokens before, normalised. Taking p itself for every trial would be wrong:
+ * it offers several chances to what the draft likes.
+ *
+ * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
+ *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
+ *         Decoding" (without replacement)
+ * needs   arena rng softmax sampling speculative
+ * see     @decoding @kv_cache (keep)
+ * topics  -
+ */
+
+/* ids (n), parent (n): node 0 is the newest token of the text, its parent -1; the others stand
+ * behind their parents, the children of one in the order in which they are tried. q (n,V): at each
+ * node the law its children were drawn from; p (n,V): the target's. Both are overwritten. Writes the
+ * accepted nodes, from node 0 on, to path, the token behind them to *next, and returns their
+ * number. replace: children are independent draws; else without replacement. */
+LLM_API size_t llm_speculative_tree_verify(size_t *path, int *next, const int *ids,
+                                           const int *parent, size_t n, float *q, float *p,
+                                           size_t V, bool replace, llm_rng *rng) {
+    size_t length = 1, node = 0;
+    path[0] = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (parent[i] != (int)node) continue; /* children of the node stand behind it */
+        float *pn = p + node * V, *qn = q + node * V;
+        const size_t x = (size_t)ids[i];
+        if (llm_rng_uniform(rng) * qn[x] < pn[x]) {
+            path[length++] = node = i;
+            continue;
+        }
+        llm_speculative_residual(pn, qn, ids[i], V);
+        if (!replace) llm_speculative_residual(qn, NULL, ids[i], V);
+    }
+    *next = llm_speculative_draw(p + node * V, V, rng);
+    return length;
+}
+
+/* Trees with width[d] children for every node of depth d, d < depth. */
+typedef struct {
+    const size_t *width; /* (depth) */
+    size_t depth;
+    bool replace;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_tree_config;
+
+/* The number of nodes of such trees. */
+LLM_API size_t llm_speculative_tree_size(const size_t *width, size_t depth) {
+    size_t level = 1, nodes = 1;
+    for (size_t d = 0; d < depth; d++) {
+        level *= width[d];
+        nodes += level;
+    }
+    return nodes;
+}
+
+/* p (n,V) <- what the chain leaves of a model's logits behind the nodes of a tree, which the model
+ * forgets again. */
+LLM_API void llm_speculative_tree_laws(float *p, const llm_speculative_model *m, const int *ids,
+                                       const int *parent, size_t n,
+                                       const llm_speculative_tree_config *c, llm_arena *arena) {
+    m->pass(m->context, p, ids, parent, n);
+    for (size_t i = 0; i < n; i++)
+        llm_sampling_chain(p + i * m->V, m->V, c->chain, c->steps, arena);
+    llm_softmax_forward(p, p, n, m->V, 1.0f);
+}
+
+/* The tree behind the token last: ids, parent, q; returns its nodes, which may be fewer than its
+ * size where q has fewer tokens than children are asked for. The draft model reads the tree anew for
+ * each depth. Scratch: V floats and the chain's, given back. */
+LLM_API size_t llm_speculative_tree_grow(int *ids, int *parent, float *q, int last,
+                                         const llm_speculative_tree_config *c, llm_rng *rng,
+                                         llm_arena *arena) {
+    const size_t V = c->draft->V, mark = arena->used;
+    float *left = llm_arena_floats(arena, V);
+    size_t n = 1, level = 0; /* where the deepest level begins */
+    ids[0] = last, parent[0] = -1;
+    for (size_t d = 0; d < c->depth; d++) {
+        const size_t end = n;
+        llm_speculative_tree_laws(q, c->draft, ids, parent, n, c, arena);
+        for (; level < end; level++) {
+            memcpy(left, q + level * V, V * sizeof(float));
+            for (size_t k = 0; k < c->width[d]; k++) {
+                const int x = llm_speculative_draw(left, V, rng);
+                if (!(left[x] > 0.0f)) break;
+                ids[n] = x, parent[n++] = (int)level;
+                if (!c->replace) left[x] = 0.0f;
+            }
+        }
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: 2 N V floats and n V, 2 N ints and N sizes for trees
+ * of N nodes, and llm_speculative_tree_grow's, given back. */
+LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
+                                        const llm_speculative_tree_config *c, llm_rng *rng,
+                                        llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, N = llm_speculative_tree_size(c->width, c->depth), mark = arena->used;
+    float *q = llm_arena_floats(arena, N * V), *p = llm_arena_floats(arena, N * V);
+    float *prompt = llm_arena_floats(arena, n * V);
+    int *node = (int *)llm_arena_take(arena, N, sizeof(int)), next = 0;
+    int *parent = (int *)llm_arena_take(arena, N, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, N, sizeof(size_t)), turns = 0;
+    LLM_ASSERT(n > 0 && d->V == V && n + max + c->depth <= m->capacity);
+    if (n > 1) { /* all but its last token, which is the first root */
+        m->pass(m->context, prompt, ids, NULL, n - 1);
+        d->pass(d->context, prompt, ids, NULL, n - 1);
+    }
+    for (size_t length = n; length < n + max; turns++) {
+        const size_t nodes = llm_speculative_tree_grow(node, parent, q, ids[length - 1], c, rng, arena);
+        llm_speculative_tree_laws(p, m, node, parent, nodes, c, arena);
+        const size_t taken =
+            llm_speculative_tree_verify(path, &next, node, parent, nodes, q, p, V, c->replace, rng);
+        m->keep(m->context, path, taken);
+        for (size_t i = 1; i < taken && length < n + max; i++) ids[length++] = node[path[i]];
+        if (length < n + max) ids[length++] = next;
+        if (length < n + max) { /* the draft's last pass lacks the deepest level: read the line */
+            for (size_t i = 0; i < taken; i++) node[i] = node[path[i]];
+            d->pass(d->context, q, node, NULL, taken);
+        }
+    }
+    arena->used = mark;
+    return turns;
+}
+
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time
  *
  *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
