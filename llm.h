@@ -323,9 +323,13 @@
  *   mla                      Multi-head latent attention
  *   mla_decode               Latent attention from its latents
  *   sliding_window           Sliding-window attention
+ *   longformer               Longformer: a window and global tokens
+ *   block_sparse_attn        BigBird and block-sparse attention
  *   linear_attn              Linear attention
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
+ *   sinks                    Attention sinks and StreamingLLM
+ *   sinks_learned            Attention sinks that are trained
  *   flash                    FlashAttention
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
@@ -336,6 +340,11 @@
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
+ *   sublayer                 Sublayers: a frame and what it holds
+ *   encoder                  Transformer encoder
+ *   decoder                  Transformer decoder
+ *   encoder_decoder_weights  An encoder-decoder in one vector
+ *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
@@ -358,8 +367,17 @@
  *   top_k                    Top-k sampling
  *   top_p                    Top-p (nucleus) sampling
  *   min_p                    Min-p, typical, epsilon, eta, n-sigma
+ *   frequency_penalty        Frequency penalty
+ *   presence_penalty         Presence penalty
+ *   repetition_penalty       Repetition penalty
+ *   dry                      N-gram blocking and DRY
+ *   logit_adjustment         Logit adjustment
+ *   logit_bias               Logit bias, lists, guidance
  *   sampling                 The sampler chain
  *   sampling_control         XTC, Mirostat, without replacement
+ *   beam_search              Beam search
+ *   beam_search_diverse      Beams in groups that differ
+ *   stochastic_beam          Different texts drawn by a beam
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -21113,7 +21131,7 @@ llm_gradient_descent_minimize(double *x, llm_convex_fn f, void *context,
 LLM_API double llm_gradient_descent_exact(double *x, const double *A, const double *b, size_t n,
                                           size_t steps, llm_arena *arena) {
     const size_t mark = arena->used;
-    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr = 0.0;
+    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr;
     for (size_t t = 0;; t++) {
         double rAr = 0.0;
         rr = 0.0;
@@ -21279,7 +21297,7 @@ LLM_API bool llm_sgd_stationary(double *S, const double *A, const double *C, siz
         }
     }
     arena->used = mark;
-    return largest <= 1e-20;
+    return largest < 1.0;
 }
 
 /* @minibatch ------------------------------------------------ Mini-batch gradient descent
@@ -21375,7 +21393,7 @@ LLM_API size_t llm_minibatch_bucket(size_t *order, size_t *start, const size_t *
     start[0] = 0;
     for (size_t i = 0; i < n; i++) {
         const size_t rows = i - start[batches] + 1, own = length[order[i]];
-        longest = rows == 1 || own > longest ? own : longest;
+        longest = own > longest ? own : longest;
         if (rows > 1 && longest * rows > budget) start[++batches] = i, longest = own;
     }
     if (n > 0) start[++batches] = n;
@@ -21473,7 +21491,7 @@ LLM_API size_t llm_learning_rate_below(const double *a, const double *b, size_t 
     double pivot = 1.0;
     for (size_t i = 0; i < k; i++) {
         pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.0);
-        if (pivot == 0.0) pivot = -DBL_MIN;
+        if (pivot == 0.0) pivot = DBL_MIN; /* x itself is not below x */
         below += pivot < 0.0;
     }
     return below;
@@ -22163,7 +22181,6 @@ LLM_API double llm_adam_trust(double beta2, size_t t) {
  * eps stands beside sqrt(v), before the correction. */
 LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *g, size_t n,
                                      const llm_adam_config *c, size_t t) {
-    LLM_ASSERT(t > 0);
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
     const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
@@ -25465,21 +25482,18 @@ LLM_API size_t llm_token_word(const char *text, size_t size) {
     size_t end = 0, next;
     llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
     if (kind == LLM_UNICODE_SPACE) {
-        for (; next > end && kind == LLM_UNICODE_SPACE;
-             kind = llm_token_class(text, size, end, &next))
+        for (; kind == LLM_UNICODE_SPACE; kind = llm_token_class(text, size, end, &next))
             end = next;
         return end;
     }
     if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
-    while (end < size) {
-        while (kind = llm_token_class(text, size, end, &next), next > end && tail >> kind & 1)
-            end = next;
+    for (;;) {
+        while (kind = llm_token_class(text, size, end, &next), tail >> kind & 1) end = next;
         const size_t mark = llm_token_apostrophe(text, size, end);
         kind = llm_token_class(text, size, end + mark, &next);
-        if (mark == 0 || !(head >> kind & 1)) break; /* an apostrophe at the end is no part of it */
+        if (mark == 0 || !(head >> kind & 1)) return end; /* an apostrophe at the end is no part */
         end = next;
     }
-    return end;
 }
 
 /* The number of bytes of the first unit of text; 0 only for empty text. */
@@ -25989,10 +26003,10 @@ LLM_API unsigned llm_unicode_normal_class(const llm_unicode_normal *n, uint32_t 
 LLM_API void llm_unicode_normal_order(const llm_unicode_normal *n, uint32_t *codes, size_t count,
                                       uint32_t *scratch) {
     for (size_t i = 0, end; i < count; i = end + 1) {
-        size_t place[257] = {0};
         for (end = i; end < count && llm_unicode_normal_class(n, codes[end]) > 0; end++) {
         }
         if (end < i + 2) continue;
+        size_t place[256] = {0}; /* one behind its class */
         for (size_t k = i; k < end; k++) place[llm_unicode_normal_class(n, codes[k]) + 1]++;
         for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
         for (size_t k = i; k < end; k++)
@@ -36405,6 +36419,323 @@ LLM_API size_t llm_sliding_window_count(size_t T, size_t W) {
 }
 LLM_API size_t llm_sliding_window_reach(size_t L, size_t W) { return L * (W - 1) + 1; }
 
+/* @longformer ---------------------------------------------- Longformer: a window and global tokens
+ *
+ *     o_i = sum_j p_ij v_j      j in { i + d n : |n| <= side }  or  j global        (i not global)
+ *     o_i = sum_j p'_ij v'_j    all j, with projections q', k', v' of their own     (i global)
+ *
+ * An encoder that reads documents. Each token sees its neighbours, and a few chosen ones, the start
+ * token for classification or all tokens of a question, see everything and are seen by all: two
+ * steps then lead from any token to any other, where a window alone takes T / side layers. The
+ * number of scores grows with T and not with its square. Some heads may look further by looking at
+ * every d-th neighbour only, a dilation.
+ *
+ * What is easily got wrong is who uses which projections. Global queries meet keys and values of a
+ * second set of weights; when the others look at a global token they use the usual ones. A global
+ * token inside a window is one key, not two.
+ *
+ * source  Beltagy, Peters & Cohan 2020, "Longformer: The Long-Document Transformer", section 3;
+ *         transformers, LongformerSelfAttention
+ * needs   exp logsumexp gqa
+ * see     @sliding_window, @block_sparse_attn (BigBird), @attn_mask, @csa (keys that are chosen by
+ *         their content)
+ * topics  Longformer / BigBird (Sparse Long-Context Attention)
+ */
+
+/* side neighbours on each side, dilation (H) apart, or NULL for 1. is_global (B,T) or NULL: none.
+ * hidden (B,T) or NULL: padding, which neither sees nor is seen. */
+typedef struct {
+    size_t B, H, T, D, side;
+    const size_t *dilation;
+    const bool *is_global, *hidden;
+    float scale;
+} llm_longformer_config;
+
+/* A window alone, 1/sqrt(D). */
+LLM_API llm_longformer_config llm_longformer_defaults(size_t B, size_t H, size_t T, size_t D,
+                                                      size_t side) {
+    const llm_longformer_config c = {B, H, T, D, side, NULL, NULL, NULL, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* Queries, keys and values (B,H,T,D) for windows, and those for global queries, which are read only
+ * if there are any; gradients in the same places. */
+typedef struct {
+    float *q, *k, *v, *global_q, *global_k, *global_v;
+} llm_longformer_arrays;
+
+/* Whether token t of text b is global. */
+LLM_API bool llm_longformer_global(size_t b, size_t t, const llm_longformer_config *c) {
+    return c->is_global && c->is_global[b * c->T + t];
+}
+
+/* index (T) <- the keys of query i of head h, ascending; returns how many. Only the tokens in
+ * global (n), those of text b, and the window are looked at. */
+LLM_API size_t llm_longformer_keys(size_t *index, size_t b, size_t h, size_t i,
+                                   const size_t *global, size_t n, const llm_longformer_config *c) {
+    const bool *hidden = c->hidden ? c->hidden + b * c->T : NULL;
+    const bool all = llm_longformer_global(b, i, c);
+    const size_t step = all ? 1 : c->dilation ? c->dilation[h] : 1;
+    const size_t before = i / step < c->side ? i / step : c->side;
+    const size_t behind = (c->T - 1 - i) / step < c->side ? (c->T - 1 - i) / step : c->side;
+    const size_t first = all ? 0 : i - before * step, last = all ? c->T - 1 : i + behind * step;
+    size_t count = 0, g = 0;
+    if (hidden && hidden[i]) return 0;
+    for (size_t j = first; j <= last; j += step) {
+        for (; g < n && global[g] <= j; g++) /* those in front of j, and j itself */
+            if (global[g] < j && !(hidden && hidden[global[g]])) index[count++] = global[g];
+        if (!(hidden && hidden[j])) index[count++] = j;
+    }
+    for (; g < n; g++)
+        if (!(hidden && hidden[global[g]])) index[count++] = global[g];
+    return count;
+}
+
+/* global (T) <- the global tokens of text b; returns how many. */
+LLM_API size_t llm_longformer_list(size_t *global, size_t b, const llm_longformer_config *c) {
+    size_t n = 0;
+    for (size_t t = 0; t < c->T; t++)
+        if (llm_longformer_global(b, t, c)) global[n++] = t;
+    return n;
+}
+
+/* s (n) <- scores of q (D) against the rows index (n) of k (T,D). */
+LLM_API void llm_longformer_scores(float *s, const float *q, const float *k, const size_t *index,
+                                   size_t n, size_t D, float scale) {
+    for (size_t j = 0; j < n; j++) s[j] = scale * llm_gqa_dot(q, k + index[j] * D, D);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- x. Hidden queries: 0 and -inf. Scratch: B H T floats and 2 B H T
+ * indices, given back. */
+LLM_API void llm_longformer_forward(float *out, float *lse, const llm_longformer_arrays *x,
+                                    const llm_longformer_config *c, llm_arena *arena) {
+    const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, heads * T);
+    size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
+    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    for (size_t bh = 0; bh < heads; bh++) {
+        size_t *index = lists + 2 * bh * T, *global = index + T;
+        const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
+        float *p = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const bool all = llm_longformer_global(b, i, c);
+            const float *q = all ? x->global_q : x->q, *k = all ? x->global_k : x->k;
+            const float *v = (all ? x->global_v : x->v) + at;
+            float *o = out + at + i * D, sum = 0.0f;
+            const size_t n = llm_longformer_keys(index, b, bh % c->H, i, global, globals, c);
+            llm_longformer_scores(p, q + at + i * D, k + at, index, n, D, c->scale);
+            const float max = n > 0 ? llm_logsumexp_max(p, n) : -INFINITY;
+            for (size_t j = 0; j < n; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[index[j] * D + d];
+            lse[bh * T + i] = max + logf(sum);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx += <- dout, forward's out, lse and inputs: ds_ij = p_ij (do_i.v_j - do_i.o_i). Global arrays
+ * of dx are read and written only if there are global tokens. Scratch as above. */
+LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const float *dout,
+                                     const float *out, const float *lse,
+                                     const llm_longformer_arrays *x, const llm_longformer_config *c,
+                                     llm_arena *arena) {
+    const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, heads * T);
+    size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
+    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    for (size_t bh = 0; bh < heads; bh++) {
+        size_t *index = lists + 2 * bh * T, *global = index + T;
+        const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
+        float *s = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const bool all = llm_longformer_global(b, i, c);
+            const float *q = (all ? x->global_q : x->q) + at, *k = (all ? x->global_k : x->k) + at;
+            const float *v = (all ? x->global_v : x->v) + at, *g = dout + at + i * D;
+            float *dq = (all ? dx->global_q : dx->q) + at, *dk = (all ? dx->global_k : dx->k) + at;
+            float *dv = (all ? dx->global_v : dx->v) + at;
+            const float along = llm_gqa_dot(g, out + at + i * D, D);
+            const size_t n = llm_longformer_keys(index, b, bh % c->H, i, global, globals, c);
+            llm_longformer_scores(s, q + i * D, k, index, n, D, c->scale);
+            for (size_t j = 0; j < n; j++) {
+                const size_t key = index[j] * D;
+                const float p = llm_expf(s[j] - lse[bh * T + i]);
+                const float ds = c->scale * p * (llm_gqa_dot(g, v + key, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[i * D + d] += ds * k[key + d];
+                    dk[key + d] += ds * q[i * D + d];
+                    dv[key + d] += p * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @block_sparse_attn ---------------------------------------- BigBird and block-sparse attention
+ *
+ *     row i of blocks sees the blocks  column[start[i]] .. column[start[i + 1] - 1]
+ *
+ * Any rule of who sees whom, as long as it is made of whole blocks: those that are listed are
+ * computed as in @flash23, with one running maximum and sum along the row, and the others do not
+ * exist. Blocks are what makes sparsity pay. Single numbers that are left out save nothing where
+ * arithmetic comes 16 x 16 at a time and memory in lines.
+ *
+ * BigBird's rule: a window of blocks, a few blocks that see and are seen by all, and for each row
+ * some more at random. Random edges make any two tokens near (a random graph has a small diameter),
+ * global ones make the model a universal approximator, says its paper. In a row no block may be
+ * listed twice: its keys would count double in the softmax.
+ *
+ * source  Zaheer et al. 2020, "Big Bird: Transformers for Longer Sequences", section 2; Child et
+ *         al. 2019, "Generating Long Sequences with Sparse Transformers"
+ * needs   rng exp logsumexp gemm causal_attn gqa
+ * see     @csr (the same lists), @attn_mask (blocks of a mask), @longformer, @flash23
+ * topics  -
+ */
+
+/* `rows` rows of blocks; the columns of a row ascend. start (rows + 1). */
+typedef struct {
+    size_t rows, *start, *column;
+} llm_block_sparse_attn_pattern;
+
+/* T tokens in blocks of `block` (1 to 64, the last may be shorter). Head h has pattern[h %
+ * patterns]. causal: blocks behind the diagonal are passed over, and on it keys behind the
+ * query. */
+typedef struct {
+    size_t B, H, T, D, block, patterns;
+    const llm_block_sparse_attn_pattern *pattern;
+    bool causal;
+    float scale;
+} llm_block_sparse_attn_config;
+
+/* One pattern for all heads, every block of it whole, 1/sqrt(D). */
+LLM_API llm_block_sparse_attn_config
+llm_block_sparse_attn_defaults(const llm_block_sparse_attn_pattern *pattern, size_t B, size_t H,
+                               size_t T, size_t D, size_t block) {
+    const llm_block_sparse_attn_config c = {
+        B, H, T, D, block, 1, pattern, false, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* p <- BigBird's pattern of p->rows rows: the first and the last `ends` blocks are global, `side`
+ * neighbours on each side, and `random` of the blocks that are left, or all if they are fewer. With
+ * p->column NULL only start is written: how much room the columns need. Scratch: p->rows flags. */
+LLM_API void llm_block_sparse_attn_bigbird(llm_block_sparse_attn_pattern *p, size_t ends,
+                                           size_t side, size_t random, llm_rng *rng,
+                                           llm_arena *arena) {
+    const size_t rows = p->rows, mark = arena->used;
+    bool *seen = (bool *)llm_arena_take(arena, rows, sizeof(bool));
+    p->start[0] = 0;
+    for (size_t i = 0; i < rows; i++) {
+        size_t left = 0, count = p->start[i];
+        for (size_t j = 0; j < rows; j++) {
+            const bool global = i < ends || j < ends || i + ends >= rows || j + ends >= rows;
+            seen[j] = global || (j <= i + side && i <= j + side);
+            left += !seen[j];
+        }
+        for (size_t n = 0; n < random && left > 0; n++, left--) {
+            size_t nth = p->column ? llm_rng_below(rng, left) : 0, j = 0;
+            while (seen[j] || nth-- > 0) j++; /* of those left, one */
+            seen[j] = true;
+        }
+        for (size_t j = 0; j < rows; j++) {
+            if (seen[j] && p->column) p->column[count] = j;
+            count += seen[j];
+        }
+        p->start[i + 1] = count;
+    }
+    arena->used = mark;
+}
+
+/* What of the block of R queries from i on and N keys from j on is seen, as @causal_attn counts:
+ * row r sees its first r + ahead + 1 keys. False: nothing. */
+LLM_API bool llm_block_sparse_attn_ahead(size_t *ahead, size_t i, size_t j, size_t N,
+                                         const llm_block_sparse_attn_config *c) {
+    *ahead = c->causal && i == j ? 0 : N;
+    return !c->causal || j <= i;
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D). A row without blocks: 0 and -inf. */
+LLM_API void llm_block_sparse_attn_forward(float *out, float *lse, const float *q, const float *k,
+                                           const float *v, const llm_block_sparse_attn_config *c) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
+    const size_t T = c->T, D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
+        LLM_ASSERT(p->rows == (T + c->block - 1) / c->block);
+        float s[TILE * TILE], m[TILE], l[TILE];
+        for (size_t row = 0; row < p->rows; row++) {
+            const size_t i = row * c->block, at = (bh * T + i) * D;
+            const size_t R = llm_gemm_least(T - i, c->block);
+            for (size_t r = 0; r < R; r++) m[r] = -INFINITY, l[r] = 0.0f;
+            for (size_t d = 0; d < R * D; d++) out[at + d] = 0.0f;
+            for (size_t n = p->start[row]; n < p->start[row + 1]; n++) {
+                const size_t j = p->column[n] * c->block, key = (bh * T + j) * D;
+                const size_t N = llm_gemm_least(T - j, c->block);
+                size_t ahead;
+                if (!llm_block_sparse_attn_ahead(&ahead, i, j, N, c)) continue;
+                llm_causal_attn_scores(s, N, q + at, D, k + key, D, c->scale, ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    float *pr = s + r * N, *o = out + at + r * D, sum = 0.0f;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(pr, seen));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t x = 0; x < seen; x++) sum += pr[x] = llm_expf(pr[x] - max);
+                    for (size_t d = 0; d < D; d++) o[d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_causal_attn_gather(out + at, D, s, N, v + key, D, ahead, R, N, D);
+            }
+            for (size_t r = 0; r < R; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) out[at + r * D + d] *= gain;
+                lse[bh * T + i + r] = m[r] + logf(l[r]);
+            }
+        }
+    }
+}
+
+/* dq, dk, dv (B,H,T,D) += <- dout, forward's out, lse and inputs. */
+LLM_API void llm_block_sparse_attn_backward(float *dq, float *dk, float *dv, const float *dout,
+                                            const float *out, const float *lse, const float *q,
+                                            const float *k, const float *v,
+                                            const llm_block_sparse_attn_config *c) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
+    const size_t T = c->T, D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
+        float s[TILE * TILE], ds[TILE * TILE];
+        for (size_t row = 0; row < p->rows; row++) {
+            const size_t i = row * c->block, at = (bh * T + i) * D;
+            const size_t R = llm_gemm_least(T - i, c->block);
+            for (size_t n = p->start[row]; n < p->start[row + 1]; n++) {
+                const size_t j = p->column[n] * c->block, key = (bh * T + j) * D;
+                const size_t N = llm_gemm_least(T - j, c->block);
+                const float *kj = k + key, *vj = v + key, *qi = q + at, *g = dout + at;
+                size_t ahead;
+                if (!llm_block_sparse_attn_ahead(&ahead, i, j, N, c)) continue;
+                llm_causal_attn_scores(s, N, qi, D, kj, D, c->scale, ahead, R, N, D);
+                llm_causal_attn_scores(ds, N, g, D, vj, D, 1.0f, ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const float along = llm_gqa_dot(g + r * D, out + at + r * D, D);
+                    for (size_t x = r * N; x < r * N + llm_gemm_least(r + ahead + 1, N); x++) {
+                        s[x] = llm_expf(s[x] - lse[bh * T + i + r]);
+                        ds[x] = c->scale * s[x] * (ds[x] - along);
+                    }
+                }
+                llm_causal_attn_gather(dq + at, D, ds, N, kj, D, ahead, R, N, D);
+                llm_causal_attn_scatter(dk + key, D, ds, N, qi, D, ahead, R, N, D);
+                llm_causal_attn_scatter(dv + key, D, s, N, g, D, ahead, R, N, D);
+            }
+        }
+    }
+}
+
 /* @linear_attn ---------------------------------------------- Linear attention
  *
  *     o_i = sum_j w_ij v_j / sum_j w_ij          w_ij = phi(q_i).phi(k_j), j <= i
@@ -36808,6 +37139,204 @@ LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, flo
         }
     }
     arena->used = mark;
+}
+
+/* @sinks ---------------------------------------------------- Attention sinks and StreamingLLM
+ *
+ *     kept of a text of any length:  tokens 0 .. first-1  and the `last` latest
+ *     position of a key = its place among those kept, not in the text
+ *
+ * The weights of a softmax sum to 1, also where a head has found nothing to say. Trained models put
+ * what is left over on the first token: every query sees it, and its value is kept near 0. It is a
+ * sink, not a memory. A window that rolls over it (@sliding_window) takes away most of the
+ * denominator, all other weights swell, and the model talks nonsense from that token on. Keeping
+ * the keys and values of the first four forever mends it, without training.
+ *
+ * Two counts are easily got wrong. Keys are cached before their rotation (@rope) and turned when
+ * they are read, by their place in the cache: then no distance exceeds first + last - 1, the
+ * longest the model has seen in its training. And nothing comes back that was dropped: a text of
+ * any length can be read and continued, but only the window is understood.
+ *
+ * source  Xiao, Tian, Chen, Han & Lewis 2024, "Efficient Streaming Language Models with Attention
+ *         Sinks", section 3; Guo et al. 2024, "Active-Dormant Attention Heads", section 2 (the
+ *         Bigram-Backcopy task)
+ * needs   rng rope gqa sliding_window
+ * see     @sinks_learned, @kv_cache, @attn_weights
+ * topics  Attention Sinks / StreamingLLM
+ */
+
+/* The cache of one text: H query heads on Hkv; keys and values (Hkv,first + last,D). cosine and
+ * sine (first + last,rot/2): @rope's table of positions 0 and up. */
+typedef struct {
+    size_t H, Hkv, D, first, last, rot;
+    llm_rope_pairing pairing;
+    float scale;
+    const float *cosine, *sine;
+} llm_sinks_config;
+
+/* Four sinks, all dimensions turned in halves, 1/sqrt(D). */
+LLM_API llm_sinks_config llm_sinks_defaults(const float *cosine, const float *sine, size_t H,
+                                            size_t Hkv, size_t D, size_t last) {
+    const llm_sinks_config c = {H,      Hkv, D, 4, last, D, LLM_ROPE_HALVES, 1.0f / sqrtf((float)D),
+                                cosine, sine};
+    return c;
+}
+
+/* Where token t is written: behind the sinks the slots form a ring. */
+LLM_API size_t llm_sinks_slot(size_t t, const llm_sinks_config *c) {
+    return t < c->first ? t : c->first + (t - c->first) % c->last;
+}
+
+/* How many slots are filled once token t is written. */
+LLM_API size_t llm_sinks_filled(size_t t, const llm_sinks_config *c) {
+    return t < c->first + c->last ? t + 1 : c->first + c->last;
+}
+
+/* The position of the key in a slot when t is the newest token: sinks first, then the ring from its
+ * oldest token on, which is the one that the next will overwrite. */
+LLM_API size_t llm_sinks_position(size_t slot, size_t t, const llm_sinks_config *c) {
+    if (slot < c->first || t < c->first + c->last) return slot;
+    const size_t oldest = llm_sinks_slot(t + 1, c);
+    return slot >= oldest ? c->first + slot - oldest : c->first + slot + c->last - oldest;
+}
+
+/* keys, values <- k, v (Hkv,D) of token t, k not rotated. */
+LLM_API void llm_sinks_write(float *keys, float *values, const float *k, const float *v, size_t t,
+                             const llm_sinks_config *c) {
+    LLM_ASSERT(c->last > 0);
+    for (size_t h = 0; h < c->Hkv; h++) {
+        const size_t at = (h * (c->first + c->last) + llm_sinks_slot(t, c)) * c->D;
+        memcpy(keys + at, k + h * c->D, c->D * sizeof(float));
+        memcpy(values + at, v + h * c->D, c->D * sizeof(float));
+    }
+}
+
+/* y (D) <- x (D) turned to a position of the cache. */
+LLM_API void llm_sinks_turn(float *y, const float *x, size_t position, const llm_sinks_config *c) {
+    const size_t at = position * (c->rot / 2);
+    llm_rope_forward(y, x, c->cosine + at, c->sine + at, 1, 1, 1, c->D, c->rot, c->pairing);
+}
+
+/* out (H,D) <- q (H,D), not rotated, of token t, which has just been written. A key is turned once
+ * for all heads that read it. Scratch: H (first + last + D) + Hkv D floats, given back. */
+LLM_API void llm_sinks_step(float *out, const float *q, const float *keys, const float *values,
+                            size_t t, const llm_sinks_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->last > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t D = c->D, group = c->H / c->Hkv, size = c->first + c->last, mark = arena->used;
+    const size_t n = llm_sinks_filled(t, c);
+    float *turned = llm_arena_floats(arena, c->H * D), *key = llm_arena_floats(arena, c->Hkv * D);
+    float *p = llm_arena_floats(arena, c->H * size);
+    LLM_PARALLEL_MANY(c->Hkv, group * n * D)
+    for (size_t kv = 0; kv < c->Hkv; kv++) {
+        for (size_t h = kv * group; h < (kv + 1) * group; h++)
+            llm_sinks_turn(turned + h * D, q + h * D, n - 1, c); /* the newest is at the end */
+        for (size_t slot = 0; slot < n; slot++) {
+            llm_sinks_turn(key + kv * D, keys + (kv * size + slot) * D,
+                           llm_sinks_position(slot, t, c), c);
+            for (size_t h = kv * group; h < (kv + 1) * group; h++)
+                p[h * size + slot] = c->scale * llm_gqa_dot(turned + h * D, key + kv * D, D);
+        }
+        for (size_t h = kv * group; h < (kv + 1) * group; h++)
+            llm_sliding_window_mean(out + h * D, p + h * size, values + kv * size * D, n, D);
+    }
+    arena->used = mark;
+}
+
+/* mass (H) <- the share of the weights att (B,H,T,T) that the first tokens get, a mean over the
+ * queries behind them, or over those of them that are counted (B,T), unless that is NULL; NaN
+ * without a query. The upper triangle of att is not read. */
+LLM_API void llm_sinks_mass(double *mass, const float *att, const bool *counted, size_t B, size_t H,
+                            size_t T, size_t first) {
+    for (size_t h = 0; h < H; h++) {
+        size_t queries = 0;
+        mass[h] = 0.0;
+        for (size_t b = 0; b < B; b++) {
+            for (size_t i = first; i < T; i++) {
+                if (counted && !counted[b * T + i]) continue;
+                const float *p = att + ((b * H + h) * T + i) * T;
+                for (size_t j = 0; j < first; j++) mass[h] += (double)p[j];
+                queries++;
+            }
+        }
+        mass[h] /= (double)queries;
+    }
+}
+
+/* A language in which an attention head has nothing to do at most positions. ids (T): the token V
+ * begins a text; behind a trigger comes the token before the trigger once more; behind any other
+ * token i comes one by the probabilities bigram[i] (V,V). trigger (V); the row of a trigger is not
+ * read. */
+LLM_API void llm_sinks_backcopy(int *ids, const float *bigram, const bool *trigger, size_t T,
+                                size_t V, llm_rng *rng) {
+    size_t token = V;
+    for (size_t t = 0; t < T; t++) {
+        if (t == 1) {
+            do token = llm_rng_below(rng, V);
+            while (trigger[token]);
+        } else if (t > 1 && trigger[token]) {
+            token = (size_t)ids[t - 2];
+        } else if (t > 1) {
+            const float *p = bigram + token * V;
+            float left = llm_rng_uniform(rng);
+            for (token = 0; token + 1 < V && left >= p[token]; token++) left -= p[token];
+        }
+        ids[t] = (int)token;
+    }
+}
+
+/* @sinks_learned -------------------------------------------- Attention sinks that are trained
+ *
+ *     o' = o e^(lse - lse')        lse' = log(e^lse + e^sink)
+ *
+ * If a model wants to put weight on nothing, let it: each head gets a number that takes part in the
+ * sum of its softmax and has no value. No first token has to be kept for it, and none collects
+ * activations a thousand times larger than the rest, which 4-bit and 8-bit formats must then
+ * stretch over. gpt-oss has one in each head.
+ *
+ * Seen from the end a sink costs nothing: attention over the keys alone is a mean o and the
+ * logarithm of its denominator, and the sink only shrinks the one and raises the other. So it can
+ * stand behind every form of attention in this chapter that returns lse. Their backward passes
+ * need no change either: with o' and lse' for o and lse, the weights e^(s - lse') that they compute
+ * again are those with the sink, and do.o' is the right average of what they were paid.
+ *
+ * source  OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card", section 2.2; Miller 2023,
+ *         "Attention Is Off By One" (sink = 0); Sun et al. 2024, "Massive Activations in Large
+ *         Language Models"
+ * needs   exp logsumexp
+ * see     @attn_weights (the same on weights in memory), @flash_split (a sink is one part more)
+ * topics  -
+ */
+
+/* out (B,H,T,D), lse (B,H,T) in place <- sink (H). An array (N,H,D), heads inside, is (N,H,1,D). A
+ * sink of -inf changes nothing; a query that saw nothing (0, -inf) still has its 0. */
+LLM_API void llm_sinks_learned_forward(float *out, float *lse, const float *sink, size_t B,
+                                       size_t H, size_t T, size_t D) {
+    LLM_PARALLEL_MANY(B * H * T, D)
+    for (size_t row = 0; row < B * H * T; row++) {
+        const float all = llm_logsumexp_logaddexp(lse[row], sink[row / T % H]);
+        const float share = lse[row] == -INFINITY ? 0.0f : llm_expf(lse[row] - all);
+        for (size_t d = 0; d < D; d++) out[row * D + d] *= share;
+        lse[row] = all;
+    }
+}
+
+/* dsink (H) += <- dout (B,H,T,D) and forward's out, lse, sink: the sink has the weight e^(sink -
+ * lse) and pays nothing where the mean pays do.o. dq, dk and dv come from the backward pass of the
+ * attention used, given dout and these out and lse. */
+LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const float *out,
+                                        const float *lse, const float *sink, size_t B, size_t H,
+                                        size_t T, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0; /* over a whole batch */
+        for (size_t bt = 0; bt < B * T; bt++) {
+            const size_t row = (bt / T * H + h) * T + bt % T;
+            float paid = 0.0f;
+            LLM_SIMD_SUM(paid)
+            for (size_t d = 0; d < D; d++) paid += dout[row * D + d] * out[row * D + d];
+            if (sink[h] > -INFINITY) sum -= (double)llm_expf(sink[h] - lse[row]) * (double)paid;
+        }
+        dsink[h] += (float)sum;
+    }
 }
 
 /* @flash ---------------------------------------------------- FlashAttention
@@ -37880,6 +38409,842 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
                            T);
     llm_decoder_block_forward(llm_arena_floats(arena, B * T * c->width), &a, x, w, B, T, c);
     llm_decoder_block_backward(d, dw, &a, x, w, B, T, c, arena);
+    arena->used = mark;
+}
+
+/* @sublayer ------------------------------------------------- Sublayers: a frame and what it holds
+ *
+ *     pre:   y = x + drop(f(N(x)))            post:  y = N(x + drop(f(x)))
+ *     f(h) = Attention(h, m)   or   FFN(h)    m = h, or a memory: the output of another stack
+ *
+ * All Transformers are rows of two kinds of sublayers in one frame (@prenorm). Written once, with
+ * what each leaves for its backward pass, they are put together to encoders, decoders and both: an
+ * encoder's layer is attention and MLP, a decoder's has attention to the memory between them. The
+ * frame drops the output of f before it is added: that, and dropout of the embeddings, is all the
+ * dropout of 2017.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1 and 5.4
+ * needs   arena dropout activation mha ffn prenorm
+ * see     @prenorm @encoder @decoder
+ * topics  -
+ */
+typedef struct {
+    size_t layers, width, heads, hidden; /* L, C, H, F */
+    llm_prenorm_kind norm;
+    int act; /* an LLM_ACTIVATION */
+    float eps, dropout;
+    uint64_t seed; /* of dropout: another one at each step */
+} llm_sublayer_config;
+
+/* The layer of 2017, and torch's: post-norm, ReLU, F = 4 C; no dropout. */
+LLM_API llm_sublayer_config llm_sublayer_defaults(size_t layers, size_t width, size_t heads) {
+    llm_sublayer_config c;
+    c.layers = layers, c.width = width, c.heads = heads, c.hidden = 4 * width;
+    c.norm = LLM_PRENORM_POST;
+    c.act = LLM_ACTIVATION_RELU;
+    c.eps = 1e-5f, c.dropout = 0.0f, c.seed = 0;
+    return c;
+}
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_mha_params mha;
+    llm_prenorm_weights norm;
+} llm_sublayer_attn;
+typedef struct {
+    llm_ffn_weights ffn;
+    llm_prenorm_weights norm;
+} llm_sublayer_mlp;
+
+/* Is there a norm in front of f (and so a last one behind the stack)? Is there one behind it? */
+LLM_API bool llm_sublayer_norm_in(const llm_sublayer_config *c) {
+    return c->norm == LLM_PRENORM_PRE || c->norm == LLM_PRENORM_SANDWICH;
+}
+LLM_API bool llm_sublayer_norm_out(const llm_sublayer_config *c) {
+    return c->norm != LLM_PRENORM_PRE;
+}
+
+/* What a sublayer sees: T queries in B texts, and what attention reads: mem (B,S,C), or NULL for
+ * the queries themselves, S = T. hidden (B,S) and blocked (T,S) mask as in @mha, or are NULL.
+ * number is the sublayer's in its model: each has its own random numbers. */
+typedef struct {
+    size_t B, T, S, number;
+    const float *mem;
+    const bool *hidden, *blocked;
+} llm_sublayer_view;
+
+/* Self-attention without masks. */
+LLM_API llm_sublayer_view llm_sublayer_look(size_t B, size_t T) {
+    const llm_sublayer_view v = {B, T, T, 0, NULL, NULL, NULL};
+    return v;
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_sublayer_view view;
+    const float *x; /* (B,T,C) */
+    float *in;      /* (B,T,C): what f reads */
+    llm_prenorm_acts norm;
+    llm_mha_config mha; /* of attention */
+    llm_mha_saved attn;
+    llm_ffn_acts ffn; /* of an MLP */
+} llm_sublayer_acts;
+
+/* The frame's first half. Returns y (N,C), which f's output is to make, from the arena. */
+LLM_API float *llm_sublayer_begin(llm_sublayer_acts *s, const float *x, const llm_sublayer_view *v,
+                                  const llm_prenorm_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    float *y = llm_arena_floats(arena, N * C);
+    s->view = *v;
+    s->x = x;
+    s->in = llm_arena_floats(arena, N * C);
+    s->norm.in_mean = llm_arena_floats(arena, N), s->norm.in_rstd = llm_arena_floats(arena, N);
+    s->norm.out_mean = llm_arena_floats(arena, N), s->norm.out_rstd = llm_arena_floats(arena, N);
+    s->norm.sum = llm_arena_floats(arena, N * C);
+    llm_prenorm_in_forward(s->in, &s->norm, x, w, N, C, c->norm, c->eps);
+    return y;
+}
+
+/* Its second half: y (N,C) <- x and f (N,C), in which numbers are dropped. */
+LLM_API void llm_sublayer_end(float *y, float *f, const llm_sublayer_acts *s,
+                              const llm_prenorm_weights *w, const llm_sublayer_config *c) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(f, f, N * C, c->dropout, c->seed, s->view.number * N * C);
+    llm_prenorm_out_forward(y, &s->norm, s->x, f, w, N, C, c->norm,
+                            llm_prenorm_alpha(c->norm, c->layers), c->eps);
+}
+
+/* d (N,C) in place: the gradient of y becomes that of x past f. Returns df (N,C) from the arena. */
+LLM_API float *llm_sublayer_end_backward(float *d, const llm_prenorm_weights *dw,
+                                         const llm_sublayer_acts *s, const llm_prenorm_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    float *df = llm_arena_floats(arena, N * C), *dx = llm_arena_floats(arena, N * C);
+    memset(df, 0, N * C * sizeof(float));
+    memset(dx, 0, N * C * sizeof(float));
+    llm_prenorm_out_backward(dx, df, dw, d, &s->norm, w, N, C, c->norm,
+                             llm_prenorm_alpha(c->norm, c->layers), arena);
+    memcpy(d, dx, N * C * sizeof(float));
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(df, df, N * C, c->dropout, c->seed, s->view.number * N * C);
+    return df;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 5 N C + 4 N floats and, of attention,
+ * B H T S + 2 N C + 2 B S C, of an MLP 2 N F. x and the memory must outlive backward. */
+LLM_API float *llm_sublayer_attn_forward(llm_sublayer_acts *s, const float *x,
+                                         const llm_sublayer_view *v, const llm_sublayer_attn *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->mha = llm_mha_defaults(v->B, v->T, c->width, c->heads);
+    s->mha.S = v->S;
+    s->attn = llm_mha_take(&s->mha, arena);
+    const size_t mark = arena->used;
+    const float *from = v->mem ? v->mem : s->in;
+    float *f = llm_arena_floats(arena, v->B * v->T * c->width);
+    llm_mha_forward(f, &s->attn, s->in, from, from, &w->mha, v->hidden, v->blocked, &s->mha, arena);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+LLM_API float *llm_sublayer_mlp_forward(llm_sublayer_acts *s, const float *x,
+                                        const llm_sublayer_view *v, const llm_sublayer_mlp *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T;
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->ffn.gate = NULL;
+    s->ffn.up = llm_arena_floats(arena, N * c->hidden);
+    s->ffn.hidden = llm_arena_floats(arena, N * c->hidden);
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, N * c->width);
+    llm_ffn_forward(f, &s->ffn, s->in, &w->ffn, N, c->width, c->hidden, c->act);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is
+ * a memory. Scratch: 4 N C floats and that of llm_mha_backward, of llm_ffn_backward. */
+LLM_API void llm_sublayer_attn_backward(float *d, float *dmem, const llm_sublayer_attn *dw,
+                                        const llm_sublayer_acts *s, const llm_sublayer_attn *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C), *dfrom = s->view.mem ? dmem : din;
+    memset(din, 0, N * C * sizeof(float));
+    llm_mha_backward(din, dfrom, dfrom, &dw->mha, df, &s->attn, &w->mha, &s->mha, arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+LLM_API void llm_sublayer_mlp_backward(float *d, const llm_sublayer_mlp *dw,
+                                       const llm_sublayer_acts *s, const llm_sublayer_mlp *w,
+                                       const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C);
+    memset(din, 0, N * C * sizeof(float));
+    llm_ffn_backward(din, &dw->ffn, df, &s->ffn, s->in, &w->ffn, N, C, c->hidden, c->act, false,
+                     arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+
+/* @encoder -------------------------------------------------- Transformer encoder
+ *
+ *     a = x + Attention(N(x))    y = a + FFN(N(a))    pre-norm; one more N behind the last layer
+ *     a = N(x + Attention(x))    y = N(a + FFN(a))    post-norm: 2017, BERT
+ *
+ * A stack of layers that reads a whole text at once: every token sees all others, left and right,
+ * and comes out as a vector of itself in its context. Attention mixes the tokens, the MLP works on
+ * each alone. What may not be seen is padding; with a mask above the diagonal the same stack is the
+ * causal one of a language model. Its output is one vector a token; a text's vector is the first
+ * of them (BERT's [CLS]), their mean or their maximum.
+ *
+ * A flat vector of weights has a model's matrices first, since only they decay: binding moves two
+ * pointers, one through the matrices and one through biases and norms.
+ *
+ * What is easily got wrong: a pre-norm stack without its last norm, and padding that is hidden from
+ * attention and then counted by the pooling or the loss.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1; Reimers & Gurevych 2019,
+ *         "Sentence-BERT", section 3 (pooling)
+ * needs   arena rng xavier_init layernorm prenorm sublayer
+ * see     @sublayer @decoder
+ * topics  Encoder (Transformer)
+ */
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_sublayer_attn *attn; /* (L) */
+    llm_sublayer_mlp *mlp;   /* (L) */
+    float *norm_w, *norm_b;  /* (C): the last norm, NULL with post-norm */
+} llm_encoder_weights;
+
+/* Numbers in the matrices of a stack; in its biases and norms. */
+LLM_API size_t llm_encoder_matrices(const llm_sublayer_config *c) {
+    return c->layers * (4 * c->width * c->width + 2 * c->width * c->hidden);
+}
+LLM_API size_t llm_encoder_vectors(const llm_sublayer_config *c) {
+    const size_t in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c), C = c->width;
+    return c->layers * (5 * C + c->hidden + 4 * (in + out) * C) + 2 * in * C;
+}
+
+/* The next n numbers at *p. */
+LLM_API float *llm_encoder_next(float **p, size_t n) {
+    float *here = *p;
+    *p += n;
+    return here;
+}
+
+/* w's arrays <- the next numbers of *vector, of *matrix. wq, wk, wv are neighbours, and so are
+ * their biases: torch's in_proj. Matrices and vectors of attention: 4 C^2 and 4 C; of the MLP: 2 C
+ * F and F + C; of the norms: 2 C each. */
+LLM_API void llm_encoder_bind_norm(llm_prenorm_weights *w, float **vector,
+                                   const llm_sublayer_config *c) {
+    const bool in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c);
+    w->in_w = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->in_b = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_w = out ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_b = out ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_encoder_bind_attn(llm_sublayer_attn *w, float **matrix, float **vector,
+                                   const llm_sublayer_config *c) {
+    float **const weight[4] = {&w->mha.wq, &w->mha.wk, &w->mha.wv, &w->mha.wo};
+    float **const bias[4] = {&w->mha.bq, &w->mha.bk, &w->mha.bv, &w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        *weight[i] = llm_encoder_next(matrix, c->width * c->width);
+        *bias[i] = llm_encoder_next(vector, c->width);
+    }
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+LLM_API void llm_encoder_bind_mlp(llm_sublayer_mlp *w, float **matrix, float **vector,
+                                  const llm_sublayer_config *c) {
+    w->ffn.gate = NULL;
+    w->ffn.up = llm_encoder_next(matrix, c->hidden * c->width);
+    w->ffn.down = llm_encoder_next(matrix, c->width * c->hidden);
+    w->ffn.up_bias = llm_encoder_next(vector, c->hidden);
+    w->ffn.down_bias = llm_encoder_next(vector, c->width);
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_encoder_bind(llm_encoder_weights *w, float **matrix, float **vector,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_attn));
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    const bool last = llm_sublayer_norm_in(c);
+    w->norm_w = last ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = last ? llm_encoder_next(vector, c->width) : NULL;
+}
+
+/* Matrices as @xavier_init, biases 0, gains 1. */
+LLM_API void llm_encoder_init_norm(const llm_prenorm_weights *w, size_t C) {
+    for (size_t i = 0; i < C; i++) {
+        if (w->in_w) w->in_w[i] = 1.0f, w->in_b[i] = 0.0f;
+        if (w->out_w) w->out_w[i] = 1.0f, w->out_b[i] = 0.0f;
+    }
+}
+LLM_API void llm_encoder_init_attn(const llm_sublayer_attn *w, const llm_sublayer_config *c,
+                                   llm_rng *rng) {
+    const size_t C = c->width;
+    float *const weight[4] = {w->mha.wq, w->mha.wk, w->mha.wv, w->mha.wo};
+    float *const bias[4] = {w->mha.bq, w->mha.bk, w->mha.bv, w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        llm_xavier_init_normal(weight[i], C, C, 1.0f, rng);
+        memset(bias[i], 0, C * sizeof(float));
+    }
+    llm_encoder_init_norm(&w->norm, C);
+}
+LLM_API void llm_encoder_init_mlp(const llm_sublayer_mlp *w, const llm_sublayer_config *c,
+                                  llm_rng *rng) {
+    llm_xavier_init_normal(w->ffn.up, c->width, c->hidden, 1.0f, rng);
+    llm_xavier_init_normal(w->ffn.down, c->hidden, c->width, 1.0f, rng);
+    memset(w->ffn.up_bias, 0, c->hidden * sizeof(float));
+    memset(w->ffn.down_bias, 0, c->width * sizeof(float));
+    llm_encoder_init_norm(&w->norm, c->width);
+}
+LLM_API void llm_encoder_init(const llm_encoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *mlp; /* (L) */
+    const float *x;                /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;            /* (B,T) */
+} llm_encoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->hidden (B,T) is the padding. y, what the sublayers leave and x
+ * stay where they are until backward is done. */
+LLM_API const float *llm_encoder_forward(llm_encoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_encoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    llm_sublayer_view view = *v;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    a->mlp = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &view, &w->attn[l], c, arena);
+        view.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &view, &w->mlp[l], c, arena);
+        view.number++;
+    }
+    a->x = x, a->mean = a->rstd = NULL;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += . Scratch: B T C floats and that
+ * of the sublayers. */
+LLM_API void llm_encoder_backward(float *d, const llm_encoder_weights *dw,
+                                  const llm_encoder_acts *a, size_t B, size_t T,
+                                  const llm_encoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = B * T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+typedef enum { LLM_ENCODER_FIRST, LLM_ENCODER_MEAN, LLM_ENCODER_MAX } llm_encoder_pooling;
+
+/* out (B,C) <- y (B,T,C): a vector of each text from those of its tokens that are not hidden (B,T);
+ * NULL: none is. Of no tokens the mean is 0 and the maximum -inf. */
+LLM_API void llm_encoder_pool(float *out, const float *y, const bool *hidden, size_t B, size_t T,
+                              size_t C, llm_encoder_pooling kind) {
+    for (size_t b = 0; b < B; b++) {
+        float *o = out + b * C, count = 0.0f;
+        for (size_t i = 0; i < C; i++) o[i] = kind == LLM_ENCODER_MAX ? -INFINITY : 0.0f;
+        for (size_t t = 0; t < T; t++) {
+            const float *row = y + (b * T + t) * C;
+            if (hidden && hidden[b * T + t]) continue;
+            count += 1.0f;
+            for (size_t i = 0; i < C; i++)
+                o[i] = kind == LLM_ENCODER_MAX ? fmaxf(o[i], row[i]) : o[i] + row[i];
+            if (kind == LLM_ENCODER_FIRST) break;
+        }
+        for (size_t i = 0; kind == LLM_ENCODER_MEAN && count > 0.0f && i < C; i++) o[i] /= count;
+    }
+}
+
+/* @decoder -------------------------------------------------- Transformer decoder
+ *
+ *     a = x + CausalAttention(N(x))    b = a + Attention(N(a), m)    y = b + FFN(N(b))    pre-norm
+ *
+ * The stack that writes: each token sees those before it and, through the layer in the middle, all
+ * of a memory m, the encoder's output. The memory is the same for all layers and steps: each layer
+ * projects it to keys and values once for a source, and its gradient is the sum over the layers.
+ * Without a memory the middle is left out: the causal stack of a language model.
+ *
+ * In training all places are computed at once from the right tokens; in writing, one at a time, and
+ * the keys and values of the tokens so far are kept. What is easily got wrong: targets padded on
+ * the right need no mask, since nobody looks to the right; the memory's padding does.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1
+ * needs   arena rng layernorm mha cross_attn sublayer encoder
+ * see     @encoder @encoder_decoder @kv_cache
+ * topics  Decoder (Transformer)
+ */
+
+/* Weights, or their gradients. cross is NULL in a stack that never has a memory. */
+typedef struct {
+    llm_sublayer_attn *attn, *cross; /* (L) */
+    llm_sublayer_mlp *mlp;           /* (L) */
+    float *norm_w, *norm_b;          /* (C): the last norm, NULL with post-norm */
+} llm_decoder_weights;
+
+/* Numbers in the matrices of a stack with memory; in its biases and norms. */
+LLM_API size_t llm_decoder_matrices(const llm_sublayer_config *c) {
+    return llm_encoder_matrices(c) + c->layers * 4 * c->width * c->width;
+}
+LLM_API size_t llm_decoder_vectors(const llm_sublayer_config *c) {
+    const size_t norms = (size_t)llm_sublayer_norm_in(c) + llm_sublayer_norm_out(c);
+    return llm_encoder_vectors(c) + c->layers * (4 + 2 * norms) * c->width;
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_decoder_bind(llm_decoder_weights *w, float **matrix, float **vector, bool memory,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t L = c->layers;
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, 2 * L, sizeof(llm_sublayer_attn));
+    w->cross = memory ? w->attn + L : NULL;
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, L, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < L; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        if (memory) llm_encoder_bind_attn(&w->cross[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    w->norm_w = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_decoder_init(const llm_decoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        if (w->cross) llm_encoder_init_attn(&w->cross[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *cross, *mlp; /* (L) */
+    const float *x;                        /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;                    /* (B,T) */
+} llm_decoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->mem (B,S,C) is the memory or NULL, v->hidden (B,S) its
+ * padding; v->blocked (T,T) masks the targets' own attention, NULL: causal. y, what the sublayers
+ * leave, x and the memory stay where they are until backward is done. */
+LLM_API const float *llm_decoder_forward(llm_decoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, T = v->T, L = c->layers;
+    LLM_ASSERT(!v->mem || w->cross);
+    bool *causal = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) causal[i] = i % T > i / T;
+    llm_sublayer_view self = llm_sublayer_look(v->B, T), memory = *v;
+    self.blocked = v->blocked ? v->blocked : causal;
+    memory.blocked = NULL;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, 3 * L, sizeof(llm_sublayer_acts));
+    a->cross = a->attn + L, a->mlp = a->cross + L;
+    for (size_t l = 0; l < L; l++) {
+        self.number = v->number + 3 * l;
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &self, &w->attn[l], c, arena);
+        memory.number = ++self.number;
+        if (v->mem) x = llm_sublayer_attn_forward(&a->cross[l], x, &memory, &w->cross[l], c, arena);
+        self.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &self, &w->mlp[l], c, arena);
+    }
+    a->x = x, a->mean = a->rstd = NULL;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += the sum over all
+ * layers, NULL without a memory. Scratch: B T C floats and that of the sublayers. */
+LLM_API void llm_decoder_backward(float *d, float *dmem, const llm_decoder_weights *dw,
+                                  const llm_decoder_acts *a, const llm_sublayer_view *v,
+                                  const llm_decoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        if (v->mem)
+            llm_sublayer_attn_backward(d, dmem, &dw->cross[l], &a->cross[l], &w->cross[l], c,
+                                       arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+/* Keys and values of each layer: of up to `room` tokens, t of which are there, and of a memory. */
+typedef struct {
+    size_t t;
+    llm_mha_config attn_config, cross_config;
+    llm_mha_saved *attn, *cross; /* (L): k, v (B,H,room,D) and (B,H,S,D) */
+    bool *ahead;                 /* (B,room): places without a token yet */
+    const bool *hidden;          /* (B,S) */
+} llm_decoder_cache;
+
+/* An empty cache for v->B texts with the memory of v, or none. It lies in the arena: 2 L B (room +
+ * S) C floats. */
+LLM_API void llm_decoder_cache_create(llm_decoder_cache *cache, size_t room,
+                                      const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                      const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t B = v->B, C = c->width, L = c->layers;
+    cache->t = 0;
+    cache->attn_config = cache->cross_config = llm_mha_defaults(B, 1, C, c->heads);
+    cache->attn_config.S = room, cache->cross_config.S = v->S;
+    cache->attn = (llm_mha_saved *)llm_arena_take(arena, 2 * L, sizeof(llm_mha_saved));
+    cache->cross = v->mem ? cache->attn + L : NULL;
+    cache->ahead = (bool *)llm_arena_take(arena, B * room, sizeof(bool));
+    cache->hidden = v->hidden;
+    for (size_t i = 0; i < B * room; i++) cache->ahead[i] = true;
+    for (size_t i = 0; i < (v->mem ? 2 * L : L); i++) {
+        llm_mha_saved *s = &cache->attn[i];
+        s->k = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        s->v = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        if (i >= L)
+            llm_cross_attn_precompute(s, v->mem, &w->cross[i - L].mha, &cache->cross_config, arena);
+    }
+}
+
+/* Returns a sublayer's y (B,C) <- x (B,C). With `own` the token's key and value join the cache. */
+LLM_API float *llm_decoder_attn_step(const llm_decoder_cache *cache, size_t l, bool own,
+                                     const float *x, const llm_sublayer_attn *w,
+                                     const llm_sublayer_config *c, llm_arena *arena) {
+    const llm_mha_config *m = own ? &cache->attn_config : &cache->cross_config;
+    const llm_mha_saved *s = own ? &cache->attn[l] : &cache->cross[l];
+    const llm_sublayer_view view = llm_sublayer_look(m->B, 1);
+    llm_sublayer_acts a;
+    float *y = llm_sublayer_begin(&a, x, &view, &w->norm, c, arena);
+    float *f = llm_arena_floats(arena, m->B * c->width);
+    for (size_t k = 0; own && k < 2; k++) { /* f <- (B,H,D), a row of each head */
+        llm_mha_project(f, a.in, k ? w->mha.wv : w->mha.wk, k ? w->mha.bv : w->mha.bk, m->B, 1,
+                        c->width, m->H, m->D, arena);
+        for (size_t bh = 0; bh < m->B * m->H; bh++)
+            memcpy((k ? s->v : s->k) + (bh * m->S + cache->t) * m->D, f + bh * m->D,
+                   m->D * sizeof(float));
+    }
+    llm_cross_attn_step(f, a.in, s, &w->mha, own ? cache->ahead : cache->hidden, m, arena);
+    llm_sublayer_end(y, f, &a, &w->norm, c);
+    return y;
+}
+
+/* y (B,C) <- x (B,C), the next token of each text; it joins the cache. No dropout. Scratch, given
+ * back: B (14 C + 2 F + H max(room,S) + 12) floats. */
+LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x,
+                              const llm_decoder_weights *w, const llm_sublayer_config *config,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, B = cache->attn_config.B, room = cache->attn_config.S;
+    const llm_sublayer_view view = llm_sublayer_look(B, 1);
+    llm_sublayer_config plain = *config, *c = &plain;
+    llm_sublayer_acts a;
+    c->dropout = 0.0f;
+    LLM_ASSERT(cache->t < room);
+    for (size_t b = 0; b < B; b++) cache->ahead[b * room + cache->t] = false;
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_decoder_attn_step(cache, l, true, x, &w->attn[l], c, arena);
+        if (cache->cross) x = llm_decoder_attn_step(cache, l, false, x, &w->cross[l], c, arena);
+        x = llm_sublayer_mlp_forward(&a, x, &view, &w->mlp[l], c, arena);
+        x = (const float *)memcpy(y, x, B * c->width * sizeof(float));
+        arena->used = mark;
+    }
+    cache->t++;
+    if (w->norm_w)
+        llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
+}
+
+/* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
+ *
+ *     count = V_tables C + Le (4 C^2 + 2 C F + 9 C + F) + Ld (8 C^2 + 2 C F + 15 C + F)
+ *             (two C more for each stack with pre-norm)       2017 base: 63,082,496 with V = 37,000
+ *
+ * The settings of a model with two stacks, and where its weights stand in a flat vector: matrices
+ * first, since only they decay, and of them the tables of tokens first. Three tables have the shape
+ * (vocabulary, C): the source's embedding, the target's, and the head that makes logits. Where both
+ * languages share their tokens one matrix can serve as all three. It then starts as N(0, 1/C),
+ * small for the head's sake, and the embeddings are multiplied by s = sqrt(C) to be heard beside
+ * the positions, whose numbers are sines.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.4; Press & Wolf 2017
+ * needs   arena rng sublayer encoder decoder
+ * see     @encoder_decoder @weight_tying
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config encoder, decoder; /* of one width; seeds of dropout that differ */
+    size_t source_vocab, target_vocab;
+    bool tied;       /* one matrix for both embeddings and the head */
+    float scale;     /* s, of the embeddings */
+    float smoothing; /* of the labels */
+    int pad, start;  /* ids: no place of a text; what stands before a target */
+} llm_encoder_decoder_config;
+
+/* Two stacks of one shape, everything else off: untied, s = 1; pad 0, start 1. */
+LLM_API llm_encoder_decoder_config llm_encoder_decoder_defaults(size_t vocab, size_t layers,
+                                                                size_t width, size_t heads) {
+    llm_encoder_decoder_config c;
+    c.encoder = c.decoder = llm_sublayer_defaults(layers, width, heads);
+    c.decoder.seed = 1;
+    c.source_vocab = c.target_vocab = vocab;
+    c.tied = false;
+    c.scale = 1.0f, c.smoothing = 0.0f;
+    c.pad = 0, c.start = 1;
+    return c;
+}
+
+/* Weights, or their gradients: source (Vs,C), target (Vt,C), head (Vt,C), all the same if tied. */
+typedef struct {
+    float *source, *target, *head;
+    llm_encoder_weights encoder;
+    llm_decoder_weights decoder;
+} llm_encoder_decoder_weights;
+
+/* Numbers in the flat vector; *matrices gets how many of them stand in matrices, which come first:
+ * the embeddings and the head, the encoder's, the decoder's. */
+LLM_API size_t llm_encoder_decoder_count(size_t *matrices, const llm_encoder_decoder_config *c) {
+    const size_t tables = c->tied ? c->source_vocab : c->source_vocab + 2 * c->target_vocab;
+    *matrices = tables * c->encoder.width + llm_encoder_matrices(&c->encoder) +
+                llm_decoder_matrices(&c->decoder);
+    return *matrices + llm_encoder_vectors(&c->encoder) + llm_decoder_vectors(&c->decoder);
+}
+
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_encoder_decoder_bind(llm_encoder_decoder_weights *w, float *flat,
+                                      const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t C = c->encoder.width;
+    size_t matrices;
+    LLM_ASSERT(C == c->decoder.width && (!c->tied || c->source_vocab == c->target_vocab));
+    llm_encoder_decoder_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->source = w->target = w->head = llm_encoder_next(&matrix, c->source_vocab * C);
+    if (!c->tied) w->target = llm_encoder_next(&matrix, c->target_vocab * C);
+    if (!c->tied) w->head = llm_encoder_next(&matrix, c->target_vocab * C);
+    llm_encoder_bind(&w->encoder, &matrix, &vector, &c->encoder, arena);
+    llm_decoder_bind(&w->decoder, &matrix, &vector, true, &c->decoder, arena);
+}
+
+/* The stacks as @encoder_init, the tables N(0, 1/C): with s = sqrt(C) the embeddings have variance
+ * 1. */
+LLM_API void llm_encoder_decoder_init(const llm_encoder_decoder_weights *w,
+                                      const llm_encoder_decoder_config *c, llm_rng *rng) {
+    const size_t C = c->encoder.width, V[3] = {c->source_vocab, c->target_vocab, c->target_vocab};
+    float *const table[3] = {w->source, w->target, w->head};
+    for (size_t k = 0; k < (c->tied ? 1 : 3); k++) {
+        llm_rng_normal_fill(rng, table[k], V[k] * C);
+        for (size_t i = 0; i < V[k] * C; i++) table[k][i] /= sqrtf((float)C);
+    }
+    llm_encoder_init(&w->encoder, &c->encoder, rng);
+    llm_decoder_init(&w->decoder, &c->decoder, rng);
+}
+
+/* @encoder_decoder ------------------------------------------ Transformer encoder-decoder
+ *
+ *     m = Encoder(s E_src[source] + PE)      y = Decoder(s E_tgt[shifted target] + PE, m)
+ *     p(target_t | source, target_<t) = softmax(y_t W^T)
+ *
+ * One stack reads a source, another writes the target while it looks at what the first has made of
+ * it. In training the decoder is given the right target moved one place to the right, behind a
+ * start token, and is asked for all places at once; in use it is given what it has written itself.
+ * The encoder never meets the loss: all its gradient comes back through the decoder's attention to
+ * the memory, from every layer. E_src, E_tgt and W can be one matrix where the two languages share
+ * a vocabulary (@weight_tying).
+ *
+ * What is easily got wrong: the shift, made twice or not at all (the model then copies its input
+ * and learns nothing), and a source's padding that is hidden from the encoder and not from the
+ * decoder.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1, 3.4 and 3.5
+ * needs   arena cross_entropy label_smoothing dropout embedding matmul sinusoidal sublayer encoder
+ *         decoder encoder_decoder_weights
+ * see     @decoder @transformer_2017 @t5 @seq2seq
+ * topics  Encoder-Decoder Architecture
+ */
+/* Returns x (B,T,C) = drop(s E[ids] + PE), from the arena, for ids (B,T) at places first .. first +
+ * T - 1; number names the dropout's numbers in c's stream. Scratch: T (C + 1) floats. */
+LLM_API float *llm_encoder_decoder_embed(const int *ids, const float *table, size_t V, size_t B,
+                                         size_t T, size_t first, size_t number, float scale,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t C = c->width;
+    float *x = llm_arena_floats(arena, B * T * C);
+    const size_t mark = arena->used;
+    float *place = llm_arena_floats(arena, T), *code = llm_arena_floats(arena, T * C);
+    for (size_t t = 0; t < T; t++) place[t] = (float)(first + t);
+    llm_sinusoidal_table(code, place, T, C, 0, LLM_SINUSOIDAL_NEIGHBOURS);
+    llm_embedding_forward(x, ids, table, B * T, V, C);
+    for (size_t b = 0; b < B; b++)
+        llm_sinusoidal_forward(x + b * T * C, x + b * T * C, code, NULL, T, T, C, scale);
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(x, x, B * T * C, c->dropout, c->seed, number * B * T * C);
+    arena->used = mark;
+    return x;
+}
+
+/* dtable (V,C) += <- dx (B,T,C), which is overwritten. */
+LLM_API void llm_encoder_decoder_embed_backward(float *dtable, float *dx, const int *ids, size_t V,
+                                                size_t N, size_t number, float scale,
+                                                const llm_sublayer_config *c) {
+    const size_t C = c->width;
+    if (c->dropout > 0.0f) llm_dropout_forward(dx, dx, N * C, c->dropout, c->seed, number * N * C);
+    for (size_t i = 0; i < N * C; i++) dx[i] *= scale;
+    llm_embedding_backward(dtable, dx, ids, N, V, C);
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_view target; /* what the decoder sees, the memory in it */
+    const int *source_ids;
+    int *shifted, *labels; /* (B,T) */
+    llm_encoder_acts encoder;
+    llm_decoder_acts decoder;
+    const float *y;             /* (B,T,C): what the head reads */
+    float *logits, *loss, *lse; /* (B,T,Vt), (B,T), (B,T) */
+    size_t kept;
+} llm_encoder_decoder_acts;
+
+/* Returns m (B,S,C) <- source (B,S); *v gets what a decoder of T places sees. */
+LLM_API const float *llm_encoder_decoder_encode(llm_encoder_acts *a, llm_sublayer_view *v,
+                                                const int *source, size_t B, size_t S, size_t T,
+                                                const llm_encoder_decoder_weights *w,
+                                                const llm_encoder_decoder_config *c,
+                                                llm_arena *arena) {
+    bool *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    for (size_t i = 0; i < B * S; i++) hidden[i] = source[i] == c->pad;
+    const float *x = llm_encoder_decoder_embed(source, w->source, c->source_vocab, B, S, 0,
+                                               2 * c->encoder.layers, c->scale, &c->encoder, arena);
+    *v = llm_sublayer_look(B, S);
+    v->hidden = hidden;
+    v->mem = llm_encoder_forward(a, x, v, &w->encoder, &c->encoder, arena);
+    v->T = T;
+    return v->mem;
+}
+
+/* Returns the mean loss over the target's tokens (B,T), after source (B,S); texts are filled up
+ * with pad on the right. a->logits (B,T,Vt) are for places 0 .. T-1 of the target. All is left in
+ * the arena, and source must stay where it is. */
+LLM_API float llm_encoder_decoder_forward(llm_encoder_decoder_acts *a, const int *source,
+                                          const int *target, size_t B, size_t S, size_t T,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->decoder.width, V = c->target_vocab;
+    a->source_ids = source;
+    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    for (size_t i = 0; i < N; i++) {
+        a->shifted[i] = i % T ? target[i - 1] : c->start;
+        a->labels[i] = target[i] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : target[i];
+    }
+    llm_encoder_decoder_encode(&a->encoder, &a->target, source, B, S, T, w, c, arena);
+    const float *x = llm_encoder_decoder_embed(a->shifted, w->target, V, B, T, 0,
+                                               3 * c->decoder.layers, c->scale, &c->decoder, arena);
+    a->y = llm_decoder_forward(&a->decoder, x, &a->target, &w->decoder, &c->decoder, arena);
+    a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    llm_matmul_forward(a->logits, a->y, w->head, NULL, N, C, V);
+    a->kept = llm_label_smoothing_forward(a->loss, a->lse, a->logits, a->labels, NULL, N, V,
+                                          c->smoothing, LLM_LABEL_SMOOTHING_ALL);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (C + Vt) + B S C floats and that of the
+ * sublayers. */
+LLM_API void llm_encoder_decoder_backward(const llm_encoder_decoder_weights *dw,
+                                          const llm_encoder_decoder_acts *a,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, B = a->target.B, S = a->target.S, T = a->target.T;
+    const size_t C = c->decoder.width, V = c->target_vocab;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, B * T * V);
+    float *d = llm_arena_floats(arena, B * T * C), *dmem = llm_arena_floats(arena, B * S * C);
+    memset(d, 0, B * T * C * sizeof(float));
+    memset(dmem, 0, B * S * C * sizeof(float));
+    memset(dlogits, 0, B * T * V * sizeof(float));
+    llm_label_smoothing_backward(dlogits, a->logits, a->lse, a->labels, NULL, B * T, V,
+                                 c->smoothing, LLM_LABEL_SMOOTHING_ALL, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->y, w->head, B * T, C, V);
+    llm_decoder_backward(d, dmem, &dw->decoder, &a->decoder, &a->target, &w->decoder, &c->decoder,
+                         arena);
+    llm_encoder_decoder_embed_backward(dw->target, d, a->shifted, V, B * T, 3 * c->decoder.layers,
+                                       c->scale, &c->decoder);
+    llm_encoder_backward(dmem, &dw->encoder, &a->encoder, B, S, &w->encoder, &c->encoder, arena);
+    llm_encoder_decoder_embed_backward(dw->source, dmem, a->source_ids, c->source_vocab, B * S,
+                                       2 * c->encoder.layers, c->scale, &c->encoder);
+    arena->used = mark;
+}
+
+/* ids (B,T) <- source (B,S): the likeliest token at each place, up to and with `end`; pad behind
+ * it. The source is read once. Scratch: what a forward takes of the encoder, and the cache. */
+LLM_API void llm_encoder_decoder_generate(int *ids, const int *source, size_t B, size_t S, size_t T,
+                                          int end, const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *config,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used, C = config->decoder.width, V = config->target_vocab;
+    llm_encoder_decoder_config plain = *config, *c = &plain;
+    llm_encoder_acts acts;
+    llm_sublayer_view v;
+    llm_decoder_cache cache;
+    c->encoder.dropout = c->decoder.dropout = 0.0f;
+    llm_encoder_decoder_encode(&acts, &v, source, B, S, 1, w, c, arena);
+    llm_decoder_cache_create(&cache, T, &v, &w->decoder, &c->decoder, arena);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    bool *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    float *y = llm_arena_floats(arena, B * C), *logits = llm_arena_floats(arena, B * V);
+    for (size_t b = 0; b < B; b++) last[b] = c->start, done[b] = false;
+    for (size_t t = 0; t < T; t++) {
+        const size_t step = arena->used;
+        const float *x =
+            llm_encoder_decoder_embed(last, w->target, V, B, 1, t, 0, c->scale, &c->decoder, arena);
+        llm_decoder_step(y, &cache, x, &w->decoder, &c->decoder, arena);
+        llm_matmul_forward(logits, y, w->head, NULL, B, C, V);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = logits + b * V;
+            size_t best = 0;
+            for (size_t i = 1; i < V; i++) best = z[i] > z[best] ? i : best;
+            last[b] = ids[b * T + t] = done[b] ? c->pad : (int)best;
+            done[b] = done[b] || last[b] == end;
+        }
+        arena->used = step;
+    }
     arena->used = mark;
 }
 
@@ -40758,8 +42123,7 @@ LLM_API void llm_frequency_penalty_follow(llm_frequency_penalty_table *t, const 
 /* logits (V) in place, before the temperature. alpha < 0 makes used tokens more likely. */
 LLM_API void llm_frequency_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
                                          float alpha) {
-    for (size_t k = 0; k < t->kinds; k++)
-        logits[t->seen[k]] -= alpha * (float)t->count[t->seen[k]];
+    for (size_t k = 0; k < t->kinds; k++) logits[t->seen[k]] -= alpha * (float)t->count[t->seen[k]];
 }
 
 /* @presence_penalty ----------------------------------------- Presence penalty
@@ -41014,12 +42378,14 @@ LLM_API void llm_dry_apply(float *logits, size_t V, const int *ids, size_t T,
     const size_t mark = arena->used;
     size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
     size_t *longest = (size_t *)llm_arena_take(arena, V, sizeof(size_t)), limit = 0;
-    while (limit < T && !llm_dry_breaks(ids[T - 1 - limit], c)) limit++; /* up to the last breaker */
+    while (limit < T && !llm_dry_breaks(ids[T - 1 - limit], c))
+        limit++; /* up to the last breaker */
     llm_dry_lengths(length, ids, T);
     for (size_t v = 0; v < V; v++) longest[v] = 0;
     for (size_t j = 1; j < T; j++) {
         const size_t n = length[j] < limit ? length[j] : limit;
-        if (n >= c->allowed && n + 1 > longest[ids[j]]) longest[ids[j]] = n + 1; /* 0: not charged */
+        if (n >= c->allowed && n + 1 > longest[ids[j]])
+            longest[ids[j]] = n + 1; /* 0: not charged */
     }
     /* b^most is the largest power that a float can hold */
     const double b = (double)c->base, most = b > 1.000001 ? floor(88.7228391 / log(b)) : 0.0;
@@ -41476,7 +42842,7 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
 
 /* @beam_search ---------------------------------------------- Beam search
  *
- *     keep B texts;  of their B V continuations keep the B best by  sum log p;  those that end leave
+ *     keep B texts; of their B V continuations keep the B best by sum log p; those that end leave
  *     score(y) = log p(y) / |y|^alpha     or GNMT's  log p(y) / ((5 + |y|) / 6)^alpha
  *
  * Greedy decoding with B lives. It finds texts of higher probability than greedy does, which is
@@ -41487,8 +42853,8 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  * A text that ends goes to a list of the B best by score; to have B others left, (1 + stop tokens)
  * B candidates are taken, but only the best B of them may end. When to stop is a bet, for a text
  * under way could still overtake: LLM_BEAM_SEARCH_FULL when the list is full; SOON when the best
- * under way, scored at its present length, is behind the last of a full list; NEVER asks the same at
- * the length that is best for it. Nothing here is exact: a larger beam can find a worse text.
+ * under way, scored at its present length, is behind the last of a full list; NEVER asks the same
+ * at the length that is best for it. Nothing here is exact: a larger beam can find a worse text.
  *
  * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14; transformers
  *         (generation/utils.py, _beam_search)
@@ -41526,12 +42892,12 @@ typedef struct {
 /* The texts under way, best first, and those that have ended, best score first. */
 typedef struct {
     size_t live, length, ended;
-    int *ids, *spare;              /* (B,T) under way; the next generation of them */
-    double *sum;                   /* (B) of log-probabilities */
-    size_t *parent;                /* (B) whose continuation each of them is */
-    int *end_ids;                  /* (B,T) */
-    size_t *end_length;            /* (B) with the stop token */
-    double *end_sum, *end_score;   /* (B) */
+    int *ids, *spare;            /* (B,T) under way; the next generation of them */
+    double *sum;                 /* (B) of log-probabilities */
+    size_t *parent;              /* (B) whose continuation each of them is */
+    int *end_ids;                /* (B,T) */
+    size_t *end_length;          /* (B) with the stop token */
+    double *end_sum, *end_score; /* (B) */
     bool open;
 } llm_beam_search;
 
@@ -41664,10 +43030,10 @@ LLM_API size_t llm_beam_search_run(llm_beam_search *s, const int *prompt, size_t
  *     group g ranks   log p(y v) - lambda #{h < g : a text of group h said v at this step}
  *
  * The B best texts of one beam differ in a comma. Here G groups search side by side, and each pays
- * for tokens that the groups before it have chosen in the same step: the first group is a plain beam
- * search, the others are pushed elsewhere. What is charged decides who survives, not what a text is
- * worth: the sums stay log p. (transformers before version 5 added the charge to the sums; the paper
- * does not.) With groups of one text it is G greedy searches that avoid each other.
+ * for tokens that the groups before it have chosen in the same step: the first group is a plain
+ * beam search, the others are pushed elsewhere. What is charged decides who survives, not what a
+ * text is worth: the sums stay log p. (transformers before version 5 added the charge to the sums;
+ * the paper does not.) With groups of one text it is G greedy searches that avoid each other.
  *
  * source  Vijayakumar et al. 2018, "Diverse Beam Search for Improved Description of Scenes",
  *         section 3 (Hamming diversity)
@@ -41761,10 +43127,10 @@ LLM_API float llm_stochastic_beam_shift(float g, float Z, float maximum) {
 /* The texts of a beam, by falling G. */
 typedef struct {
     size_t k, T, count;
-    int *ids, *spare;                 /* (k,T), as the next two */
-    size_t *length, *parent;          /* (k) */
-    float *logp, *noisy;              /* (k) log p and G */
-    bool *ended;                      /* (k) */
+    int *ids, *spare;        /* (k,T), as the next two */
+    size_t *length, *parent; /* (k) */
+    float *logp, *noisy;     /* (k) log p and G */
+    bool *ended;             /* (k) */
 } llm_stochastic_beam;
 
 /* Takes 2 k T ints, 2 k sizes, 2 k floats and k bools. */

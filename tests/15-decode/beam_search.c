@@ -117,8 +117,8 @@ TEST(beam_search, "a beam of V^T finds the best text of all; a smaller one never
             for (size_t k = 0; k < s.ended; k++) { /* sums and order are what they say */
                 CHECK_NEAR(s.end_sum[k],
                            tiny_beam_logp(table, V, 1, s.end_ids + k * T, s.end_length[k]), 1e-5);
-                CHECK_NEAR(s.end_score[k],
-                           llm_beam_search_score(s.end_sum[k], s.end_length[k], &c), 1e-12);
+                CHECK_NEAR(s.end_score[k], llm_beam_search_score(s.end_sum[k], s.end_length[k], &c),
+                           1e-12);
                 CHECK(k == 0 || s.end_score[k] <= s.end_score[k - 1]);
             }
         }
@@ -127,12 +127,15 @@ TEST(beam_search, "a beam of V^T finds the best text of all; a smaller one never
 }
 
 TEST(beam_search, "a wider beam can find a worse text: 0.17 alone, 0.082 with two") {
-    /* two firsts; behind the second two equal halves crowd the first out, and then nothing is sure */
+    /* two firsts; behind the second two equal halves crowd the first out, and then nothing is
+     * sure */
     enum { V = 3 };
     float *table = floats(V * V * V);
     for (size_t i = 0; i < V * V * V; i++) table[i] = logf(1.0f / 3.0f);
-    const float row[4][V] = {
-        {0.5f, 0.49f, 0.01f}, {0.34f, 0.33f, 0.33f}, {0.499f, 0.499f, 0.002f}, {0.998f, 1e-3f, 1e-3f}};
+    const float row[4][V] = {{0.5f, 0.49f, 0.01f},
+                             {0.34f, 0.33f, 0.33f},
+                             {0.499f, 0.499f, 0.002f},
+                             {0.998f, 1e-3f, 1e-3f}};
     const size_t at[4] = {0 * V + 2, 2 * V + 0, 2 * V + 1, 0 * V + 0}; /* the last two tokens */
     for (size_t i = 0; i < 4; i++)
         for (size_t v = 0; v < V; v++) table[at[i] * V + v] = logf(row[i][v]);

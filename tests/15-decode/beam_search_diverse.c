@@ -13,8 +13,7 @@ static size_t diverse_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 static tiny_beam diverse_run(llm_beam_search *group, size_t G, float lambda, const int *prompt,
                              size_t n, const float *table, const llm_beam_search_config *c) {
     const size_t B = c->beams, K = (c->stops > 1 ? 1 + c->stops : 2) * B;
-    const size_t advance =
-        2 * diverse_up(B * V * 4) + diverse_up(K * 8) + diverse_up(B * 8);
+    const size_t advance = 2 * diverse_up(B * V * 4) + diverse_up(K * 8) + diverse_up(B * 8);
     llm_arena room = test_arena(G * (3 * diverse_up(B * T * 4) + 5 * diverse_up(8 * B)));
     llm_arena arena = test_arena(diverse_up(G * B * V * 4) + diverse_up(V * 4) +
                                  diverse_up(G * B * 4) + 3 * diverse_up(G * B * 8) + advance);
@@ -63,15 +62,13 @@ TEST(beam_search_diverse, "without a charge all groups are one beam search; a hu
         CHECK(alone.turns == T && alone.rows == 1 + 2 * (T - 1));
         for (size_t g = 0; g < 3; g++) {
             CHECK(memcmp(group[g].end_ids, one.end_ids, 2 * T * sizeof(int)) == 0);
-            CHECK_NEAR(group[g].end_sum[0],
-                       tiny_beam_logp(table, V, 1, group[g].end_ids, T), 1e-5);
+            CHECK_NEAR(group[g].end_sum[0], tiny_beam_logp(table, V, 1, group[g].end_ids, T), 1e-5);
         }
         c.beams = 1;
         diverse_run(group, 3, 1e4f, &prompt, 1, table, &c);
         for (size_t t = 0; t + 1 < T; t++) /* the last tokens end texts and are not counted */
             for (size_t g = 0; g < 3; g++)
-                for (size_t h = 0; h < g; h++)
-                    CHECK(group[g].end_ids[t] != group[h].end_ids[t]);
+                for (size_t h = 0; h < g; h++) CHECK(group[g].end_ids[t] != group[h].end_ids[t]);
     }
     llm_beam_search group[1];
     llm_beam_search_config c = llm_beam_search_defaults(1, 64);

@@ -25,7 +25,8 @@ TEST(dry, "bans equal transformers' processor, DRY equals llama.cpp's rule: wind
         const float *breaker = golden_n(&c.breakers, "%zu/breakers", i);
         c.breaker = as_ints(breaker, c.breakers);
         c.multiplier = 0.75f, c.base = 1.25f;
-        c.allowed = (size_t)golden("%zu/allowed", i)[0], c.last_n = (size_t)golden("%zu/last", i)[0];
+        c.allowed = (size_t)golden("%zu/allowed", i)[0],
+        c.last_n = (size_t)golden("%zu/last", i)[0];
         llm_dry_apply(w, V, text, T, &c, &arena);
         CHECK_GOLDEN(w, V, 1e-6f, "%zu/dry", i);
         CHECK(arena.used == 0);

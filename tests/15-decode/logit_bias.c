@@ -5,7 +5,8 @@
 
 #include "../arena.h"
 
-TEST(logit_bias, "sequences equal transformers' processor: the last token, where its prefix stands") {
+TEST(logit_bias,
+     "sequences equal transformers' processor: the last token, where its prefix stands") {
     for (size_t i = 0; i < 3; i++) {
         const size_t V = (size_t)golden("%zu/V", i)[0];
         size_t T = 0, n = 0, total = 0;

@@ -45,8 +45,7 @@ TEST(presence_penalty, "one use costs as much as fifty, and frequency's price gr
     CHECK(once[0] == 0.25f && often[0] == 0.25f && both[0] == 1.0f - 25.75f && often[1] == 0.0f);
     const int none[2] = {-1, -1};
     llm_arena arena = test_arena(0);
-    llm_presence_penalty_topics(often, &t, none, 0, 9.0f,
-                                &arena); /* no groups, no charge */
+    llm_presence_penalty_topics(often, &t, none, 0, 9.0f, &arena); /* no groups, no charge */
     CHECK(often[0] == 0.25f && often[1] == 0.0f);
 }
 

@@ -20,7 +20,8 @@ TEST(repetition_penalty, "logits equal transformers' processor and llama.cpp's t
         size_t n = 0;
         const float *text = golden_n(&n, "%zu/text", i);
         float *z = golden("%zu/z", i), *three = golden("%zu/z", i);
-        llm_frequency_penalty_table all = repetition_table(V, n, 0), last = repetition_table(V, n, 8);
+        llm_frequency_penalty_table all = repetition_table(V, n, 0),
+                                    last = repetition_table(V, n, 8);
         llm_frequency_penalty_follow(&all, as_ints(text, n), n);
         llm_frequency_penalty_follow(&last, as_ints(text, n), n);
         llm_repetition_penalty_apply(z, &all, theta);
@@ -81,7 +82,7 @@ TEST(repetition_penalty, "once for each token; both signs go down; a shift of al
     llm_softmax_forward(p, low, 1, 4, 1.0f);
     llm_softmax_forward(q, high, 1, 4, 1.0f);
     CHECK(q[3] > 0.9f && p[3] < 0.5f); /* ... until it is penalised */
-    float first[2] = {2.0f, -2.0f}; /* three = one after the other */
+    float first[2] = {2.0f, -2.0f};    /* three = one after the other */
     t = repetition_table(2, 3, 0);
     for (size_t i = 0; i < 3; i++) llm_frequency_penalty_push(&t, 0);
     llm_repetition_penalty_three(first, &t, 2.0f, 0.5f, 0.125f);

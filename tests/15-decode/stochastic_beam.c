@@ -22,9 +22,10 @@ static stochastic_world *stochastic_make(size_t k, const float *table) {
     stochastic_world *w = (stochastic_world *)test_memory(1, sizeof *w);
     const size_t kept = 2 * stochastic_up(k * T * 4) + 2 * stochastic_up(k * 8) +
                         2 * stochastic_up(k * 4) + stochastic_up(k);
-    const size_t run = 2 * stochastic_up(k * V * 4) + stochastic_up(k * 4) + 2 * stochastic_up(k * 8);
-    const size_t advance = 2 * stochastic_up((k * V + k) * 4) + stochastic_up(2 * k * 4) +
-                           2 * stochastic_up(k * 8);
+    const size_t run =
+        2 * stochastic_up(k * V * 4) + stochastic_up(k * 4) + 2 * stochastic_up(k * 8);
+    const size_t advance =
+        2 * stochastic_up((k * V + k) * 4) + stochastic_up(2 * k * 4) + 2 * stochastic_up(k * 8);
     w->arena = test_arena(kept + run + advance);
     llm_stochastic_beam_create(&w->s, k, T, &w->arena);
     CHECK(w->arena.used == kept);
@@ -111,7 +112,8 @@ TEST(stochastic_beam, "pairs of texts have the law of drawing without replacemen
     CHECK(single < 36.1); /* 14 degrees of freedom, p = 0.001 */
 }
 
-TEST(stochastic_beam, "a beam as wide as the tree returns every text once; G falls; log p is right") {
+TEST(stochastic_beam,
+     "a beam as wide as the tree returns every text once; G falls; log p is right") {
     const float *table = tiny_beam_table(4, V, 1.0f);
     size_t name[MOST];
     double p[MOST];
@@ -168,8 +170,7 @@ TEST(stochastic_beam, "noise with a given maximum: equal to its law at the top, 
     CHECK(llm_stochastic_beam_shift(2.0f, 2.0f, -5.0f) == -5.0f);
     for (int i = 0; i < 200; i++) {
         const float g = -4.0f + 0.03f * (float)i, Z = 3.0f, to = (float)(i % 7) - 3.0f;
-        const double want =
-            -log(exp(-(double)to) - exp(-(double)Z) + exp(-(double)g));
+        const double want = -log(exp(-(double)to) - exp(-(double)Z) + exp(-(double)g));
         CHECK_NEAR(llm_stochastic_beam_shift(g, Z, to), want, 2e-5);
     }
     CHECK_NEAR(llm_stochastic_beam_shift(-300.0f, 0.0f, 0.0f), -300.0, 1e-3); /* no overflow */
@@ -187,7 +188,8 @@ TEST(stochastic_beam, "noise with a given maximum: equal to its law at the top, 
     CHECK_ASSERTS(llm_stochastic_beam_run(&w->s, &prompt, 1, &w->model, -1, &rng, &w->arena));
 }
 
-TEST(stochastic_beam, "banned tokens are not drawn, and without a stop token all have full length") {
+TEST(stochastic_beam,
+     "banned tokens are not drawn, and without a stop token all have full length") {
     float *table = tiny_beam_table(2, V, 1.0f);
     for (size_t i = 0; i < V * V * V; i++)
         if (i % V == 2) table[i] = -INFINITY;
