@@ -43526,7 +43526,8 @@ LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
         d->pass(d->context, prompt, ids, NULL, n - 1);
     }
     for (size_t length = n; length < n + max; turns++) {
-        const size_t nodes = llm_speculative_tree_grow(node, parent, q, ids[length - 1], c, rng, arena);
+        const size_t nodes =
+            llm_speculative_tree_grow(node, parent, q, ids[length - 1], c, rng, arena);
         llm_speculative_tree_laws(p, m, node, parent, nodes, c, arena);
         const size_t taken =
             llm_speculative_tree_verify(path, &next, node, parent, nodes, q, p, V, c->replace, rng);

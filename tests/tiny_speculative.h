@@ -20,9 +20,9 @@ TEST_UNUSED static void tiny_speculative_pass(void *context, float *logits, cons
     for (size_t i = 0; i < n; i++) {
         const int up = parent ? parent[i] : (int)i - 1;
         CHECK(up >= -1 && up < (int)i && ids[i] >= 0 && (size_t)ids[i] < m->V);
-        const size_t before = up >= 0          ? (size_t)ids[up]
+        const size_t before = up >= 0         ? (size_t)ids[up]
                               : m->length > 0 ? (size_t)m->text[m->length - 1]
-                                               : 0;
+                                              : 0;
         memcpy(logits + i * m->V, m->table + (before * m->V + (size_t)ids[i]) * m->V,
                m->V * sizeof(float));
         m->node[i] = ids[i];

@@ -36,11 +36,13 @@ static double speculative_joint(const float *p, const float *q, size_t g, size_t
     return tiny_speculative_chi(count, joint, V * V * V, (double)runs);
 }
 
-TEST(speculative, "three tokens have the target's joint law: drafts of any quality, n-grams, top-p") {
+TEST(speculative,
+     "three tokens have the target's joint law: drafts of any quality, n-grams, top-p") {
     const float *p = tiny_speculative_table(1, V, NULL, 1.0f);
     const float *near = tiny_speculative_table(2, V, p, 0.7f);
     const float *other = tiny_speculative_table(3, V, NULL, 1.5f);
-    const llm_sampling_step chain[2] = {{LLM_SAMPLING_TEMPERATURE, 0.8f}, {LLM_SAMPLING_TOP_P, 0.8f}};
+    const llm_sampling_step chain[2] = {{LLM_SAMPLING_TEMPERATURE, 0.8f},
+                                        {LLM_SAMPLING_TOP_P, 0.8f}};
     CHECK(speculative_joint(p, near, 1, 0, NULL, 0, FEW, 1) < 3.09);
     CHECK(speculative_joint(p, near, 2, 0, NULL, 0, FEW, 2) < 3.09);
     CHECK(speculative_joint(p, other, 5, 0, NULL, 0, RUNS, 3) < 3.09);
@@ -121,7 +123,8 @@ TEST(speculative, "greedy speculation says what greedy decoding says, for any dr
     }
 }
 
-TEST(speculative, "p = q: all are accepted; one law everywhere: tokens a turn as the formula says") {
+TEST(speculative,
+     "p = q: all are accepted; one law everywhere: tokens a turn as the formula says") {
     float *p = tiny_speculative_table(4, V, NULL, 1.0f), *q = tiny_speculative_table(5, V, p, 0.8f);
     for (size_t i = V; i < V * V * V; i++) p[i] = p[i % V], q[i] = q[i % V];
     float pp[V], qq[V];

@@ -53,7 +53,8 @@ static double tree_joint(const size_t *width, size_t depth, bool replace, size_t
 TEST(speculative_tree, "three tokens have the target's joint law: widths, with and without "
                        "replacement, top-p") {
     const size_t two[3] = {2, 2, 2}, wide[1] = {6}, mixed[2] = {3, 2};
-    const llm_sampling_step chain[2] = {{LLM_SAMPLING_TOP_P, 0.8f}, {LLM_SAMPLING_TEMPERATURE, 0.7f}};
+    const llm_sampling_step chain[2] = {{LLM_SAMPLING_TOP_P, 0.8f},
+                                        {LLM_SAMPLING_TEMPERATURE, 0.7f}};
     CHECK(tree_joint(two, 3, true, 20000, NULL, 0, 1) < 3.09);
     CHECK(tree_joint(mixed, 2, false, 50000, NULL, 0, 2) < 3.09);
     CHECK(tree_joint(wide, 1, true, 20000, NULL, 0, 3) < 3.09);
@@ -92,13 +93,13 @@ static double tree_node(size_t k, bool replace, bool wrong, double *accepted) {
             memcpy(laws[1], p, sizeof p);
             parent[1] = 0;
             const int pair[2] = {0, ids[i]};
-            taken = llm_speculative_tree_verify(path, &next, pair, parent, 2, laws[0],
-                                                laws[1], V, replace, &rng);
+            taken = llm_speculative_tree_verify(path, &next, pair, parent, 2, laws[0], laws[1], V,
+                                                replace, &rng);
             path[1] = i;
         }
         if (!wrong)
-            taken = llm_speculative_tree_verify(path, &next, ids, parent, k + 1, laws[0], laws[1], V,
-                                                replace, &rng);
+            taken = llm_speculative_tree_verify(path, &next, ids, parent, k + 1, laws[0], laws[1],
+                                                V, replace, &rng);
         CHECK(path[0] == 0 && taken <= 2);
         count[taken == 2 ? ids[path[1]] : next]++;
         hits += taken == 2;
