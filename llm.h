@@ -43611,6 +43611,313 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
     return p / -expm1(-exp((double)s->logp[b] - kappa));
 }
 
+/* @speculative ---------------------------------------------- Speculative decoding
+ *
+ *     draft x_1 .. x_g from q;  one pass of the target gives p at all g + 1 places
+ *     accept x_i  if u < p_i(x_i) / q_i(x_i);  at the first refusal draw from  norm(max(0, p - q))
+ *     if all are accepted, draw one more from p
+ *
+ * A large model reads all its weights for one token, and for five at once it takes hardly longer.
+ * So a small one guesses ahead and the large one checks the guesses in a single pass. The rule of
+ * acceptance makes the result exact: what comes out has the law of the target, token for token,
+ * however bad the draft is. A bad draft only costs time. A token is accepted with probability
+ * sum min(p, q) = 1 - TV(p, q); the residual draw puts back exactly what the draft proposes too
+ * rarely, and without it the result is skewed towards the draft.
+ *
+ * p and q are the distributions after temperature and truncation, the same chain for both; with
+ * temperature 0 the rule says: accept while the draft is what greedy decoding would say.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1, eq. 1; Chen et al. 2023, "Accelerating Large Language Model
+ *         Decoding with Speculative Sampling"
+ * needs   arena rng softmax sampling
+ * see     @decoding @kv_cache (rollback), @frequency_penalty (pop)
+ * topics  Speculative Decoding
+ */
+
+/* A model that can take tokens back. pass appends ids (n) to its state and writes logits (n,V), the
+ * next token behind each. With parent (n) they are a tree instead of a text: token i stands behind
+ * token parent[i] < i of the same pass, or with -1 behind the state, and sees that line only. keep
+ * then makes the tokens slot (m), one line of the tree, part of the state and drops the others.
+ * rollback forgets the last n tokens. */
+typedef struct {
+    size_t V, capacity;
+    void *context;
+    void (*pass)(void *context, float *logits, const int *ids, const int *parent, size_t n);
+    void (*keep)(void *context, const size_t *slot, size_t m);
+    void (*rollback)(void *context, size_t n);
+} llm_speculative_model;
+
+/* An entry with probability weight / sum, weights (n) >= 0; the last of the largest if u rounds
+ * up. */
+LLM_API int llm_speculative_draw(const float *weight, size_t n, llm_rng *rng) {
+    double total = 0.0, below = 0.0;
+    size_t best = 0;
+    for (size_t i = 0; i < n; i++) {
+        total += (double)weight[i];
+        if (weight[i] >= weight[best]) best = i;
+    }
+    const double u = (double)llm_rng_uniform(rng) * total;
+    for (size_t i = 0; i < n; i++) {
+        below += (double)weight[i];
+        if (u < below) return (int)i;
+    }
+    return (int)best;
+}
+
+/* The probability with which a draft from q (V) is accepted by p (V): sum min(p, q). */
+LLM_API double llm_speculative_overlap(const float *p, const float *q, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++) sum += (double)fminf(p[v], q[v]);
+    return sum;
+}
+
+/* p (V) <- norm(max(0, p - q)); with q NULL, the one that is sure of x: p without x. Where nothing
+ * is left, p stays. */
+LLM_API void llm_speculative_residual(float *p, const float *q, int x, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++)
+        sum += q ? (double)fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0 : (double)p[v];
+    if (!(sum > 0.0)) return;
+    for (size_t v = 0; v < V; v++) {
+        const float over = q ? fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0f : p[v];
+        p[v] = (float)((double)over / sum);
+    }
+}
+
+/* Returns how many of draft (g) are accepted; *next gets the token behind them. q (g,V) are the
+ * distributions they were drawn from, NULL for drafts that were sure (n-grams), p
+ * (g+1,V) the target's, of which one row is overwritten. */
+LLM_API size_t llm_speculative_verify(int *next, const int *draft, const float *q, float *p,
+                                      size_t g, size_t V, llm_rng *rng) {
+    size_t i = 0;
+    for (; i < g; i++) {
+        const size_t x = (size_t)draft[i];
+        if (!(llm_rng_uniform(rng) * (q ? q[i * V + x] : 1.0f) < p[i * V + x])) break;
+    }
+    if (i < g) llm_speculative_residual(p + i * V, q ? q + i * V : NULL, draft[i], V);
+    *next = llm_speculative_draw(p + i * V, V, rng);
+    return i;
+}
+
+/* draft (at most g) <- what followed the latest earlier occurrence of the last n tokens of ids (T):
+ * prompt lookup. Returns how many. Copying from the text is a good draft for summaries and code. */
+LLM_API size_t llm_speculative_ngram(int *draft, size_t g, const int *ids, size_t T, size_t n) {
+    LLM_ASSERT(n > 0);
+    for (size_t end = T; n < T && end-- > n;) { /* an occurrence that ends before place end */
+        if (memcmp(ids + end - n, ids + T - n, n * sizeof(int)) != 0) continue;
+        size_t found = 0;
+        for (; found < g && end + found < T; found++) draft[found] = ids[end + found];
+        return found;
+    }
+    return 0;
+}
+
+/* Tokens in one turn, and the factor in time: each draft is accepted with probability a, costs c
+ * passes of the target, g of them a turn. */
+LLM_API double llm_speculative_tokens(double a, size_t g) {
+    double sum = 0.0;
+    for (size_t i = 0; i <= g; i++) sum += pow(a, (double)i); /* (1 - a^(g+1)) / (1 - a) */
+    return sum;
+}
+LLM_API double llm_speculative_speedup(double a, size_t g, double c) {
+    return llm_speculative_tokens(a, g) / ((double)g * c + 1.0);
+}
+
+/* g drafts a turn from a model, or without one (draft NULL) by lookup of n-grams; both
+ * distributions go through the chain (steps). */
+typedef struct {
+    size_t g, ngram;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_config;
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: (n + 2 g) V floats, g ints and
+ * llm_sampling_chain's, given back. */
+LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_speculative_config *c,
+                                   llm_rng *rng, llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, end = n + max, mark = arena->used;
+    size_t length = n, seen = 0, seen_d = 0, turns = 0; /* of the text, in either state */
+    int *x = (int *)llm_arena_take(arena, c->g, sizeof(int)), next = 0;
+    float *p = llm_arena_floats(arena, (n + c->g) * V);
+    float *q = llm_arena_floats(arena, c->g * V);
+    LLM_ASSERT(n > 0 && end <= m->capacity && (!d || (d->V == V && end <= d->capacity)));
+    for (; length < end; turns++) {
+        const size_t left = end - length - 1;
+        size_t g = c->g < left ? c->g : left; /* no room for more */
+        if (!d) g = llm_speculative_ngram(x, g, ids, length, c->ngram);
+        for (size_t i = 0; d && i < g; i++) {
+            const size_t fed = i > 0 ? 1 : length - seen_d;
+            float *row = q + i * V;
+            d->pass(d->context, p, i > 0 ? x + i - 1 : ids + seen_d, NULL, fed);
+            memcpy(row, p + (fed - 1) * V, V * sizeof(float));
+            llm_sampling_chain(row, V, c->chain, c->steps, arena);
+            llm_softmax_forward(row, row, 1, V, 1.0f);
+            x[i] = llm_speculative_draw(row, V, rng);
+        }
+        memcpy(ids + length, x, g * sizeof(int));
+        const size_t fresh = length - seen; /* of the text; then the drafts */
+        m->pass(m->context, p, ids + seen, NULL, fresh + g);
+        float *last = p + (fresh - 1) * V;
+        for (size_t i = 0; i <= g; i++)
+            llm_sampling_chain(last + i * V, V, c->chain, c->steps, arena);
+        llm_softmax_forward(last, last, g + 1, V, 1.0f);
+        const size_t taken = llm_speculative_verify(&next, x, d ? q : NULL, last, g, V, rng);
+        m->rollback(m->context, g - taken);
+        if (d && g > taken + 1) d->rollback(d->context, g - taken - 1); /* it never saw x_g */
+        if (d && g > 0) seen_d = length + (taken < g ? taken : g - 1);
+        seen = length + taken;
+        length = seen + 1;
+        ids[length - 1] = next;
+    }
+    arena->used = mark;
+    return turns;
+}
+
+/* @speculative_tree ----------------------------------------- Trees of drafts
+ *
+ *     at a node with drafted children x_1, x_2, ..:
+ *     accept x_i  if u < p(x_i) / q(x_i),  else  p <- norm(max(0, p - q))  and try x_{i+1}
+ *     none accepted: draw from what is left of p
+ *
+ * When the target can check a tree in one pass (each token sees its ancestors only), a draft may
+ * offer several continuations at every place. They are tried one after the other; each refusal
+ * leaves a residual, and the residual is the target of the next trial. The law stays exact, and a
+ * token is accepted more often than with one draft. Children drawn one after the other without
+ * putting any back are better: a refused token is not offered twice. Then q, too, changes from trial
+ * to trial: without the tokens before, normalised. Taking p itself for every trial would be wrong:
+ * it offers several chances to what the draft likes.
+ *
+ * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
+ *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
+ *         Decoding" (without replacement)
+ * needs   arena rng softmax sampling speculative
+ * see     @decoding @kv_cache (keep)
+ * topics  -
+ */
+
+/* ids (n), parent (n): node 0 is the newest token of the text, its parent -1; the others stand
+ * behind their parents, the children of one in the order in which they are tried. q (n,V): at each
+ * node the law its children were drawn from; p (n,V): the target's. Both are overwritten. Writes the
+ * accepted nodes, from node 0 on, to path, the token behind them to *next, and returns their
+ * number. replace: children are independent draws; else without replacement. */
+LLM_API size_t llm_speculative_tree_verify(size_t *path, int *next, const int *ids,
+                                           const int *parent, size_t n, float *q, float *p,
+                                           size_t V, bool replace, llm_rng *rng) {
+    size_t length = 1, node = 0;
+    path[0] = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (parent[i] != (int)node) continue; /* children of the node stand behind it */
+        float *pn = p + node * V, *qn = q + node * V;
+        const size_t x = (size_t)ids[i];
+        if (llm_rng_uniform(rng) * qn[x] < pn[x]) {
+            path[length++] = node = i;
+            continue;
+        }
+        llm_speculative_residual(pn, qn, ids[i], V);
+        if (!replace) llm_speculative_residual(qn, NULL, ids[i], V);
+    }
+    *next = llm_speculative_draw(p + node * V, V, rng);
+    return length;
+}
+
+/* Trees with width[d] children for every node of depth d, d < depth. */
+typedef struct {
+    const size_t *width; /* (depth) */
+    size_t depth;
+    bool replace;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_tree_config;
+
+/* The number of nodes of such trees. */
+LLM_API size_t llm_speculative_tree_size(const size_t *width, size_t depth) {
+    size_t level = 1, nodes = 1;
+    for (size_t d = 0; d < depth; d++) {
+        level *= width[d];
+        nodes += level;
+    }
+    return nodes;
+}
+
+/* p (n,V) <- what the chain leaves of a model's logits behind the nodes of a tree, which the model
+ * forgets again. */
+LLM_API void llm_speculative_tree_laws(float *p, const llm_speculative_model *m, const int *ids,
+                                       const int *parent, size_t n,
+                                       const llm_speculative_tree_config *c, llm_arena *arena) {
+    m->pass(m->context, p, ids, parent, n);
+    for (size_t i = 0; i < n; i++)
+        llm_sampling_chain(p + i * m->V, m->V, c->chain, c->steps, arena);
+    llm_softmax_forward(p, p, n, m->V, 1.0f);
+}
+
+/* The tree behind the token last: ids, parent, q; returns its nodes, which may be fewer than its
+ * size where q has fewer tokens than children are asked for. The draft model reads the tree anew for
+ * each depth. Scratch: V floats and the chain's, given back. */
+LLM_API size_t llm_speculative_tree_grow(int *ids, int *parent, float *q, int last,
+                                         const llm_speculative_tree_config *c, llm_rng *rng,
+                                         llm_arena *arena) {
+    const size_t V = c->draft->V, mark = arena->used;
+    float *left = llm_arena_floats(arena, V);
+    size_t n = 1, level = 0; /* where the deepest level begins */
+    ids[0] = last, parent[0] = -1;
+    for (size_t d = 0; d < c->depth; d++) {
+        const size_t end = n;
+        llm_speculative_tree_laws(q, c->draft, ids, parent, n, c, arena);
+        for (; level < end; level++) {
+            memcpy(left, q + level * V, V * sizeof(float));
+            for (size_t k = 0; k < c->width[d]; k++) {
+                const int x = llm_speculative_draw(left, V, rng);
+                if (!(left[x] > 0.0f)) break;
+                ids[n] = x, parent[n++] = (int)level;
+                if (!c->replace) left[x] = 0.0f;
+            }
+        }
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: 2 N V floats and n V, 2 N ints and N sizes for trees
+ * of N nodes, and llm_speculative_tree_grow's, given back. */
+LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
+                                        const llm_speculative_tree_config *c, llm_rng *rng,
+                                        llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, N = llm_speculative_tree_size(c->width, c->depth), mark = arena->used;
+    float *q = llm_arena_floats(arena, N * V), *p = llm_arena_floats(arena, N * V);
+    float *prompt = llm_arena_floats(arena, n * V);
+    int *node = (int *)llm_arena_take(arena, N, sizeof(int)), next = 0;
+    int *parent = (int *)llm_arena_take(arena, N, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, N, sizeof(size_t)), turns = 0;
+    LLM_ASSERT(n > 0 && d->V == V && n + max + c->depth <= m->capacity);
+    if (n > 1) { /* all but its last token, which is the first root */
+        m->pass(m->context, prompt, ids, NULL, n - 1);
+        d->pass(d->context, prompt, ids, NULL, n - 1);
+    }
+    for (size_t length = n; length < n + max; turns++) {
+        const size_t nodes =
+            llm_speculative_tree_grow(node, parent, q, ids[length - 1], c, rng, arena);
+        llm_speculative_tree_laws(p, m, node, parent, nodes, c, arena);
+        const size_t taken =
+            llm_speculative_tree_verify(path, &next, node, parent, nodes, q, p, V, c->replace, rng);
+        m->keep(m->context, path, taken);
+        for (size_t i = 1; i < taken && length < n + max; i++) ids[length++] = node[path[i]];
+        if (length < n + max) ids[length++] = next;
+        if (length < n + max) { /* the draft's last pass lacks the deepest level: read the line */
+            for (size_t i = 0; i < taken; i++) node[i] = node[path[i]];
+            d->pass(d->context, q, node, NULL, taken);
+        }
+    }
+    arena->used = mark;
+    return turns;
+}
+
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time
  *
  *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
