@@ -38986,7 +38986,7 @@ LLM_API void llm_sublayer_mlp_backward(float *d, const llm_sublayer_mlp *dw,
  * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1; Reimers & Gurevych 2019,
  *         "Sentence-BERT", section 3 (pooling)
  * needs   arena rng xavier_init layernorm prenorm sublayer
- * see     @sublayer @decoder
+ * see     @sublayer @bert @decoder
  * topics  Encoder (Transformer)
  */
 
@@ -39164,6 +39164,159 @@ LLM_API void llm_encoder_pool(float *out, const float *y, const bool *hidden, si
         }
         for (size_t i = 0; kind == LLM_ENCODER_MEAN && count > 0.0f && i < C; i++) o[i] /= count;
     }
+}
+
+/* @bert ----------------------------------------------------- BERT
+ *
+ *     x = drop(N(word[id] + place[t] + type[s]))    h = Encoder(x)    p = tanh(h_0 W_p^T + b_p)
+ *
+ * The encoder that made pretraining common: post-norm layers with exact GELU over a sum of three
+ * tables, one for the token, one for its place, one for which of two texts it belongs to. A text
+ * begins with a token that stands for all of it, [CLS], and p, made of that token's vector, is what
+ * a classifier reads. Two texts are one row, [CLS] a b c [SEP] d e [SEP], whose second part has
+ * type 1. What it is trained on is @mlm.
+ *
+ * What is easily got wrong: the norm behind the sum of the embeddings (GPT-2 has none), and eps,
+ * 1e-12 in all norms, which single precision cannot tell from 0.
+ *
+ * source  Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", sections 3
+ *         and A.2; transformers, models/bert
+ * needs   arena rng dropout embedding layernorm matmul activation sublayer encoder
+ * see     @encoder @mlm @classification_head
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config encoder;
+    size_t vocab, places, types;
+} llm_bert_config;
+
+/* BERT-base, uncased: 109,482,240 weights. */
+LLM_API llm_bert_config llm_bert_defaults(void) {
+    llm_bert_config c;
+    c.encoder = llm_sublayer_defaults(12, 768, 12);
+    c.encoder.act = LLM_ACTIVATION_GELU;
+    c.encoder.eps = 1e-12f;
+    c.vocab = 30522, c.places = 512, c.types = 2;
+    return c;
+}
+
+/* Weights, or their gradients: word (V,C), place (P,C), type (types,C), the norm behind them (C),
+ * the pooler (C,C), (C). */
+typedef struct {
+    float *word, *place, *type, *norm_w, *norm_b, *pool_w, *pool_b;
+    llm_encoder_weights encoder;
+} llm_bert_weights;
+
+/* Numbers in the matrices: tables, encoder, pooler; in the vectors: embeddings' norm, encoder,
+ * pooler. */
+LLM_API size_t llm_bert_matrices(const llm_bert_config *c) {
+    const size_t C = c->encoder.width;
+    return (c->vocab + c->places + c->types + C) * C + llm_encoder_matrices(&c->encoder);
+}
+LLM_API size_t llm_bert_vectors(const llm_bert_config *c) {
+    return 3 * c->encoder.width + llm_encoder_vectors(&c->encoder);
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_bert_bind(llm_bert_weights *w, float **matrix, float **vector,
+                           const llm_bert_config *c, llm_arena *arena) {
+    const size_t C = c->encoder.width;
+    w->word = llm_encoder_next(matrix, c->vocab * C);
+    w->place = llm_encoder_next(matrix, c->places * C);
+    w->type = llm_encoder_next(matrix, c->types * C);
+    w->norm_w = llm_encoder_next(vector, C);
+    w->norm_b = llm_encoder_next(vector, C);
+    llm_encoder_bind(&w->encoder, matrix, vector, &c->encoder, arena);
+    w->pool_w = llm_encoder_next(matrix, C * C);
+    w->pool_b = llm_encoder_next(vector, C);
+}
+
+/* Matrices, which are one block from word on, N(0, std), BERT's is 0.02; biases 0, gains 1. */
+LLM_API void llm_bert_init(const llm_bert_weights *w, float std, const llm_bert_config *c,
+                           llm_rng *rng) {
+    const size_t C = c->encoder.width;
+    llm_encoder_init(&w->encoder, &c->encoder, rng); /* for biases and gains */
+    const size_t matrices = llm_bert_matrices(c);
+    llm_rng_normal_fill(rng, w->word, matrices);
+    for (size_t i = 0; i < matrices; i++) w->word[i] *= std;
+    for (size_t i = 0; i < C; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = w->pool_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_view view;
+    const int *ids, *types;
+    int *first, *place; /* type 0 and the number of each place, (B,T) */
+    float *sum, *mean, *rstd;
+    llm_encoder_acts encoder;
+} llm_bert_acts;
+
+/* Returns h (B,T,C) <- ids (B,T), types (B,T) or NULL for 0, hidden (B,T) or NULL: true where a
+ * place is padding. All is left in the arena; ids and types stay where they are. */
+LLM_API const float *llm_bert_forward(llm_bert_acts *a, const int *ids, const int *types,
+                                      const bool *hidden, size_t B, size_t T,
+                                      const llm_bert_weights *w, const llm_bert_config *c,
+                                      llm_arena *arena) {
+    const llm_sublayer_config *e = &c->encoder;
+    const size_t N = B * T, C = e->width;
+    LLM_ASSERT(T <= c->places);
+    a->first = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->place = a->first + N;
+    for (size_t n = 0; n < N; n++) a->first[n] = 0, a->place[n] = (int)(n % T);
+    a->ids = ids, a->types = types ? types : a->first;
+    a->sum = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N), a->rstd = llm_arena_floats(arena, N);
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(a->sum, ids, w->word, N, c->vocab, C);
+    llm_embedding_forward(x, a->place, w->place, N, c->places, C);
+    for (size_t i = 0; i < N * C; i++) a->sum[i] += x[i];
+    llm_embedding_forward(x, a->types, w->type, N, c->types, C);
+    for (size_t i = 0; i < N * C; i++) a->sum[i] += x[i];
+    llm_layernorm_forward(x, a->mean, a->rstd, a->sum, w->norm_w, w->norm_b, N, C, e->eps);
+    if (e->dropout > 0.0f)
+        llm_dropout_forward(x, x, N * C, e->dropout, e->seed, 2 * e->layers * N * C);
+    a->view = llm_sublayer_look(B, T);
+    a->view.hidden = hidden;
+    return llm_encoder_forward(&a->encoder, x, &a->view, &w->encoder, e, arena);
+}
+
+/* dw += <- d (B,T,C), the gradient of h, which is overwritten. Scratch: B T C floats and that of
+ * the encoder. */
+LLM_API void llm_bert_backward(const llm_bert_weights *dw, float *d, const llm_bert_acts *a,
+                               const llm_bert_weights *w, const llm_bert_config *c,
+                               llm_arena *arena) {
+    const llm_sublayer_config *e = &c->encoder;
+    const size_t mark = arena->used, N = a->view.B * a->view.T, C = e->width;
+    llm_encoder_backward(d, &dw->encoder, &a->encoder, a->view.B, a->view.T, &w->encoder, e, arena);
+    if (e->dropout > 0.0f)
+        llm_dropout_forward(d, d, N * C, e->dropout, e->seed, 2 * e->layers * N * C);
+    float *dsum = llm_arena_floats(arena, N * C);
+    memset(dsum, 0, N * C * sizeof(float));
+    llm_layernorm_backward(dsum, dw->norm_w, dw->norm_b, d, a->sum, w->norm_w, a->mean, a->rstd, N,
+                           C);
+    llm_embedding_backward(dw->word, dsum, a->ids, N, c->vocab, C);
+    llm_embedding_backward(dw->place, dsum, a->place, N, c->places, C);
+    llm_embedding_backward(dw->type, dsum, a->types, N, c->types, C);
+    arena->used = mark;
+}
+
+/* first, p (B,C) <- h (B,T,C): the vector of each text's first token, and p. */
+LLM_API void llm_bert_pool_forward(float *p, float *first, const float *h, size_t B, size_t T,
+                                   const llm_bert_weights *w, size_t C) {
+    llm_encoder_pool(first, h, NULL, B, T, C, LLM_ENCODER_FIRST);
+    llm_matmul_forward(p, first, w->pool_w, w->pool_b, B, C, C);
+    for (size_t i = 0; i < B * C; i++) p[i] = tanhf(p[i]);
+}
+
+/* dh (B,T,C) += , dw += <- dp (B,C) and forward's p, first. Scratch: 2 B C floats. */
+LLM_API void llm_bert_pool_backward(float *dh, const llm_bert_weights *dw, const float *dp,
+                                    const float *p, const float *first, size_t B, size_t T,
+                                    const llm_bert_weights *w, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dz = llm_arena_floats(arena, B * C), *dfirst = llm_arena_floats(arena, B * C);
+    for (size_t i = 0; i < B * C; i++) dz[i] = dp[i] * (1.0f - p[i] * p[i]), dfirst[i] = 0.0f;
+    llm_matmul_backward(dfirst, dw->pool_w, dw->pool_b, dz, first, w->pool_w, B, C, C);
+    for (size_t i = 0; i < B * C; i++) dh[i / C * T * C + i % C] += dfirst[i];
+    arena->used = mark;
 }
 
 /* @decoder -------------------------------------------------- Transformer decoder
@@ -40032,6 +40185,145 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
         for (size_t u = 0; u < T; u++)
             mask[i * T + u] = u <= t && (row[u] == row[t]) && (row[t] >= 0 || u == t);
     }
+}
+
+/* @mlm ------------------------------------------------------ Masked language model
+ *
+ *     of 15 in 100 tokens:  8 in 10 become [MASK], 1 in 10 another token, 1 in 10 stay
+ *     z = N(gelu(h W^T + b)) E^T + c       loss = mean over the chosen places of -log p(true token)
+ *
+ * Cover some tokens and let a model that sees both sides say what they were: BERT's objective. An
+ * encoder cannot be trained on the next token, which it would simply see. Only one token in seven
+ * is asked for, so a text teaches less than it does a causal model, and the logits are computed for
+ * those rows alone. Some of the chosen tokens are left as they are or exchanged, because in use
+ * there is no [MASK]: the model must keep a good vector for every token, not only for the covered.
+ * Choosing anew at each epoch (RoBERTa) is better than once for all.
+ *
+ * Words of several pieces are easily guessed from the pieces that are left; whole-word masking
+ * covers all of them. What is easily got wrong: special tokens and padding must never be chosen,
+ * and the labels of all other places are ignored, whatever stands there.
+ *
+ * source  Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; Liu et al. 2019, "RoBERTa",
+ *         section 4.1 (masking anew)
+ * needs   arena rng cross_entropy matmul activation layernorm encoder
+ * see     @bert @next_token
+ * topics  Masked language model
+ */
+typedef struct {
+    float chosen, masked, random; /* shares: of all tokens; of those chosen */
+    int mask;                     /* the id of [MASK] */
+    size_t first, vocab;          /* random ids are first .. vocab - 1 */
+} llm_mlm_config;
+
+/* BERT's shares. */
+LLM_API llm_mlm_config llm_mlm_defaults(int mask, size_t first, size_t vocab) {
+    llm_mlm_config c;
+    c.chosen = 0.15f, c.masked = 0.8f, c.random = 0.1f;
+    c.mask = mask;
+    c.first = first, c.vocab = vocab;
+    return c;
+}
+
+/* ids (N) in place, label (N) <- what the model reads, and what it is asked for:
+ * LLM_CROSS_ENTROPY_IGNORE where it is not asked. special (N): never chosen. word (N), or NULL:
+ * neighbours of one number are one word, and chosen together; each of its tokens then draws its own
+ * fate. Returns how many were chosen. */
+LLM_API size_t llm_mlm_mask(int *ids, int *label, const bool *special, const int *word, size_t N,
+                            const llm_mlm_config *c, llm_rng *rng) {
+    size_t count = 0;
+    bool chosen = false;
+    LLM_ASSERT(c->first < c->vocab);
+    for (size_t n = 0; n < N; n++) {
+        const bool inside = word && n > 0 && word[n] == word[n - 1] && !special[n - 1];
+        label[n] = LLM_CROSS_ENTROPY_IGNORE;
+        if (special[n]) continue;
+        if (!inside) chosen = llm_rng_uniform(rng) < c->chosen;
+        if (!chosen) continue;
+        label[n] = ids[n];
+        count++;
+        const float fate = llm_rng_uniform(rng);
+        if (fate < c->masked)
+            ids[n] = c->mask;
+        else if (fate < c->masked + c->random)
+            ids[n] = (int)(c->first + llm_rng_below(rng, c->vocab - c->first));
+    }
+    return count;
+}
+
+/* The head, or its gradients: dense (C,C), its bias (C), the norm (C), a bias of each token (V).
+ * The last matrix is the table of embeddings. */
+typedef struct {
+    float *dense, *dense_bias, *norm_w, *norm_b, *bias;
+} llm_mlm_head;
+
+/* C^2 numbers of *matrix, 3 C + V of *vector. */
+LLM_API void llm_mlm_bind(llm_mlm_head *w, float **matrix, float **vector, size_t V, size_t C) {
+    w->dense = llm_encoder_next(matrix, C * C);
+    w->dense_bias = llm_encoder_next(vector, C);
+    w->norm_w = llm_encoder_next(vector, C);
+    w->norm_b = llm_encoder_next(vector, C);
+    w->bias = llm_encoder_next(vector, V);
+}
+
+/* What forward leaves for backward, in the arena: M rows that are asked for. */
+typedef struct {
+    size_t M, V, C;
+    size_t *row;                              /* (M): which of the N */
+    int *label;                               /* (M) */
+    float *h, *z, *gelu, *norm, *mean, *rstd; /* (M,C), (M) */
+    float *logits, *loss, *lse;               /* (M,V), (M) */
+} llm_mlm_acts;
+
+/* Returns the mean loss of the places with a label (N), 0 where there is none <- h (N,C), the table
+ * E (V,C). */
+LLM_API float llm_mlm_forward(llm_mlm_acts *a, const float *h, const int *label,
+                              const llm_mlm_head *w, const float *table, size_t N, size_t V,
+                              size_t C, float eps, llm_arena *arena) {
+    size_t M = 0;
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) M += label[n] != LLM_CROSS_ENTROPY_IGNORE;
+    a->M = M, a->V = V, a->C = C;
+    a->row = (size_t *)llm_arena_take(arena, M, sizeof(size_t));
+    a->label = (int *)llm_arena_take(arena, M, sizeof(int));
+    a->h = llm_arena_floats(arena, 4 * M * C);
+    a->z = a->h + M * C, a->gelu = a->z + M * C, a->norm = a->gelu + M * C;
+    a->mean = llm_arena_floats(arena, 4 * M), a->rstd = a->mean + M;
+    a->loss = a->rstd + M, a->lse = a->loss + M;
+    a->logits = llm_arena_floats(arena, M * V);
+    for (size_t n = 0, m = 0; n < N; n++) {
+        if (label[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        memcpy(a->h + m * C, h + n * C, C * sizeof(float));
+        a->row[m] = n;
+        a->label[m++] = label[n];
+    }
+    llm_matmul_forward(a->z, a->h, w->dense, w->dense_bias, M, C, C);
+    llm_activation_forward(a->gelu, a->z, M * C, LLM_ACTIVATION_GELU);
+    llm_layernorm_forward(a->norm, a->mean, a->rstd, a->gelu, w->norm_w, w->norm_b, M, C, eps);
+    llm_matmul_forward(a->logits, a->norm, table, w->bias, M, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->label, M, V);
+    for (size_t m = 0; m < M; m++) sum += (double)a->loss[m];
+    return M ? (float)(sum / (double)M) : 0.0f;
+}
+
+/* dh (N,C) += , dw, dtable (V,C) += the gradient of the mean loss. Scratch: M (V + 3 C) floats. */
+LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
+                              const llm_mlm_acts *a, const llm_mlm_head *w, const float *table,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, M = a->M, C = a->C;
+    if (M == 0) return;
+    float *dlogits = llm_arena_floats(arena, M * a->V);
+    float *dnorm = llm_arena_floats(arena, 3 * M * C), *dgelu = dnorm + M * C, *dz = dgelu + M * C;
+    memset(dlogits, 0, M * a->V * sizeof(float));
+    memset(dnorm, 0, 3 * M * C * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->label, M, a->V, 1.0f / (float)M);
+    llm_matmul_backward(dnorm, dtable, dw->bias, dlogits, a->norm, table, M, C, a->V);
+    llm_layernorm_backward(dgelu, dw->norm_w, dw->norm_b, dnorm, a->gelu, w->norm_w, a->mean,
+                           a->rstd, M, C);
+    llm_activation_backward(dz, dgelu, a->z, M * C, LLM_ACTIVATION_GELU);
+    memset(dnorm, 0, M * C * sizeof(float));
+    llm_matmul_backward(dnorm, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C);
+    for (size_t i = 0; i < M * C; i++) dh[a->row[i / C] * C + i % C] += dnorm[i];
+    arena->used = mark;
 }
 
 /* @safetensors_dtype ---------------------------------------- Weight files: element types
