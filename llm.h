@@ -336,18 +336,23 @@
  *   flash_split              Attention in parts: flash-decoding
  *   memory_efficient_attn    Memory-efficient attention
  *   attn_dispatch            Which form of attention to run
+ *   csa_compress             Windows of tokens pooled to entries
+ *   csa_index                The indexer: which entries to read
+ *   csa                      Compressed sparse attention
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
  *   sublayer                 Sublayers: a frame and what it holds
  *   encoder                  Transformer encoder
+ *   bert                     BERT
  *   decoder                  Transformer decoder
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   mlm                      Masked language model
  *   safetensors_dtype        Weight files: element types
  *   llama_block              Decoder block, the form of Llama
  *   decoder_only             Decoder-only Transformer, Llama style
@@ -378,6 +383,8 @@
  *   beam_search              Beam search
  *   beam_search_diverse      Beams in groups that differ
  *   stochastic_beam          Different texts drawn by a beam
+ *   speculative              Speculative decoding
+ *   speculative_tree         Trees of drafts
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -38213,9 +38220,9 @@ LLM_API void llm_csa_compress_backward(float *dx, float *dgate, float *dbias, fl
  * everything, so its cost still grows with the square of the text, but its numbers are cheap: short
  * keys, low precision, one sum over heads. u, from the token, says which heads count.
  *
- * Choosing has no derivative. The indexer learns by imitation: softmax(I) over the entries is pulled
- * towards the weights that the large attention gives them, added up over its heads (Kullback-Leibler
- * divergence). Nothing of that flows back into the model.
+ * Choosing has no derivative. The indexer learns by imitation: softmax(I) over the entries is
+ * pulled towards the weights that the large attention gives them, added up over its heads
+ * (Kullback-Leibler divergence). Nothing of that flows back into the model.
  *
  * source  DeepSeek-AI 2026, "DeepSeek-V4", eqs. 13 to 17; DeepSeek-AI 2025, "DeepSeek-V3.2",
  *         section 2.1 (the indexer's loss); transformers, DeepseekV4Indexer
@@ -38417,8 +38424,8 @@ LLM_API void llm_csa_forward(float *out, float *lse, const float *q, const float
 }
 
 /* dq, drows, dentries, dsink += <- dout, forward's out, lse and inputs; dsink may be NULL. Each row
- * of numbers gets a key's gradient and a value's: dv_j += ds_j q + p_j do. What went into index gets
- * none. */
+ * of numbers gets a key's gradient and a value's: dv_j += ds_j q + p_j do. What went into index
+ * gets none. */
 LLM_API void llm_csa_backward(float *dq, float *drows, float *dentries, float *dsink,
                               const float *dout, const float *out, const float *lse, const float *q,
                               const float *rows, const float *entries, const int *index,
@@ -44079,9 +44086,9 @@ LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_spe
  * offer several continuations at every place. They are tried one after the other; each refusal
  * leaves a residual, and the residual is the target of the next trial. The law stays exact, and a
  * token is accepted more often than with one draft. Children drawn one after the other without
- * putting any back are better: a refused token is not offered twice. Then q, too, changes from trial
- * to trial: without the tokens before, normalised. Taking p itself for every trial would be wrong:
- * it offers several chances to what the draft likes.
+ * putting any back are better: a refused token is not offered twice. Then q, too, changes from
+ * trial to trial: without the tokens before, normalised. Taking p itself for every trial would be
+ * wrong: it offers several chances to what the draft likes.
  *
  * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
  *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
@@ -44093,8 +44100,8 @@ LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_spe
 
 /* ids (n), parent (n): node 0 is the newest token of the text, its parent -1; the others stand
  * behind their parents, the children of one in the order in which they are tried. q (n,V): at each
- * node the law its children were drawn from; p (n,V): the target's. Both are overwritten. Writes the
- * accepted nodes, from node 0 on, to path, the token behind them to *next, and returns their
+ * node the law its children were drawn from; p (n,V): the target's. Both are overwritten. Writes
+ * the accepted nodes, from node 0 on, to path, the token behind them to *next, and returns their
  * number. replace: children are independent draws; else without replacement. */
 LLM_API size_t llm_speculative_tree_verify(size_t *path, int *next, const int *ids,
                                            const int *parent, size_t n, float *q, float *p,
@@ -44148,8 +44155,8 @@ LLM_API void llm_speculative_tree_laws(float *p, const llm_speculative_model *m,
 }
 
 /* The tree behind the token last: ids, parent, q; returns its nodes, which may be fewer than its
- * size where q has fewer tokens than children are asked for. The draft model reads the tree anew for
- * each depth. Scratch: V floats and the chain's, given back. */
+ * size where q has fewer tokens than children are asked for. The draft model reads the tree anew
+ * for each depth. Scratch: V floats and the chain's, given back. */
 LLM_API size_t llm_speculative_tree_grow(int *ids, int *parent, float *q, int last,
                                          const llm_speculative_tree_config *c, llm_rng *rng,
                                          llm_arena *arena) {
