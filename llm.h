@@ -41163,7 +41163,7 @@ LLM_API bool llm_safetensors_shards_open(llm_safetensors_shards *s, const char *
  *
  * source  Gerganov, Kawrakow and others, ggml: ggml-common.h, ggml-quants.c (dequantize_row_*)
  * needs   safetensors_dtype
- * see     @gguf
+ * see     @gguf_file
  * topics  -
  */
 typedef enum { /* as numbered in the files */
@@ -41293,7 +41293,7 @@ LLM_API bool llm_gguf_blocks_floats(float *out, const unsigned char *data, size_
     return true;
 }
 
-/* @gguf ----------------------------------------------------- Weight files: GGUF
+/* @gguf_file ----------------------------------------------- Weight files: GGUF
  *
  *     header, pairs | for each tensor: name  rank  dims (rank)  type  offset | gap | data
  *     data begin at the next multiple of the alignment, and in them each tensor
@@ -41311,24 +41311,25 @@ LLM_API bool llm_gguf_blocks_floats(float *out, const unsigned char *data, size_
  * see     @gguf_write @safetensors
  * topics  -
  */
-enum { LLM_GGUF_RANK = 4, LLM_GGUF_NAME = 64, LLM_GGUF_ALIGNMENT = 32 };
+enum { LLM_GGUF_FILE_RANK = 4, LLM_GGUF_FILE_NAME = 64, LLM_GGUF_FILE_ALIGNMENT = 32 };
 typedef struct {
-    char name[LLM_GGUF_NAME];
+    char name[LLM_GGUF_FILE_NAME];
     llm_gguf_blocks_type type;
-    size_t rank, shape[LLM_GGUF_RANK]; /* row-major: the last is the one that lies side by side */
-    size_t offset, count, size;        /* in the data, in weights, in bytes */
+    size_t rank,
+        shape[LLM_GGUF_FILE_RANK]; /* row-major: the last is the one that lies side by side */
+    size_t offset, count, size;    /* in the data, in weights, in bytes */
     const unsigned char *data;
-} llm_gguf_tensor;
+} llm_gguf_file_tensor;
 
 typedef struct {
     llm_gguf_values values;
-    llm_gguf_tensor *tensor; /* sorted by name */
+    llm_gguf_file_tensor *tensor; /* sorted by name */
     size_t count;
     llm_file file;
-} llm_gguf;
+} llm_gguf_file;
 
-/* Frees what llm_gguf_open has taken. */
-LLM_API void llm_gguf_close(llm_gguf *g) {
+/* Frees what llm_gguf_file_open has taken. */
+LLM_API void llm_gguf_file_close(llm_gguf_file *g) {
     free(g->tensor);
     llm_gguf_values_free(&g->values);
     llm_file_free(&g->file);
@@ -41337,19 +41338,19 @@ LLM_API void llm_gguf_close(llm_gguf *g) {
 }
 
 /* Order for qsort. */
-LLM_API int llm_gguf_by_name(const void *a, const void *b) {
-    return strcmp(((const llm_gguf_tensor *)a)->name, ((const llm_gguf_tensor *)b)->name);
+LLM_API int llm_gguf_file_by_name(const void *a, const void *b) {
+    return strcmp(((const llm_gguf_file_tensor *)a)->name, ((const llm_gguf_file_tensor *)b)->name);
 }
 
 /* *at moves to the next multiple of alignment, a power of two; false where that does not fit. */
-LLM_API bool llm_gguf_align(size_t *at, size_t alignment) {
+LLM_API bool llm_gguf_file_align(size_t *at, size_t alignment) {
     if (!llm_size_add(at, *at, alignment - 1)) return false;
     *at &= ~(alignment - 1);
     return true;
 }
 
 /* count and size of t from its type and shape; its rows are whole blocks. */
-LLM_API bool llm_gguf_measure(llm_gguf_tensor *t, llm_error *error) {
+LLM_API bool llm_gguf_file_measure(llm_gguf_file_tensor *t, llm_error *error) {
     size_t weights, bytes;
     if (!llm_gguf_blocks_name(&weights, &bytes, (uint32_t)t->type))
         return llm_fail(error, "GGUF: %s has type %u, which is not known here", t->name,
@@ -41367,17 +41368,17 @@ LLM_API bool llm_gguf_measure(llm_gguf_tensor *t, llm_error *error) {
 }
 
 /* t (zeros) <- the next description. */
-LLM_API bool llm_gguf_describe(llm_gguf_tensor *t, llm_gguf_values *v, llm_error *error) {
+LLM_API bool llm_gguf_file_describe(llm_gguf_file_tensor *t, llm_gguf_values *v, llm_error *error) {
     uint64_t rank = 0, dim = 0, type = 0, offset = 0;
     const size_t start = v->at + 8;
     if (!llm_gguf_values_skip(v, LLM_GGUF_VALUES_STRING, 1, error)) return false;
     const size_t length = v->at - start;
-    if (length >= LLM_GGUF_NAME || memchr(v->data + start, 0, length))
+    if (length >= LLM_GGUF_FILE_NAME || memchr(v->data + start, 0, length))
         return llm_fail(error, "GGUF: a tensor's name of %zu bytes, expected 63 or less without 0",
                         length);
     memcpy(t->name, v->data + start, length);
     if (!llm_gguf_values_take(v, &rank, 4, "a tensor's rank", error)) return false;
-    if (rank > LLM_GGUF_RANK)
+    if (rank > LLM_GGUF_FILE_RANK)
         return llm_fail(error, "GGUF: %s has %llu dimensions, expected 4 or less", t->name,
                         (unsigned long long)rank);
     t->rank = (size_t)rank;
@@ -41388,15 +41389,15 @@ LLM_API bool llm_gguf_describe(llm_gguf_tensor *t, llm_gguf_values *v, llm_error
         return false;
     t->type = (llm_gguf_blocks_type)type;
     t->offset = (size_t)offset;
-    return llm_gguf_measure(t, error);
+    return llm_gguf_file_measure(t, error);
 }
 
 /* The tensors of the file in g->file, behind its pairs. */
-LLM_API bool llm_gguf_check(llm_gguf *g, llm_error *error) {
+LLM_API bool llm_gguf_file_check(llm_gguf_file *g, llm_error *error) {
     llm_gguf_values *const v = &g->values;
     if (!llm_gguf_values_read(v, g->file.data, g->file.size, error)) return false;
     const double given = llm_gguf_values_number(v, llm_gguf_values_find(v, "general.alignment"), 0,
-                                                LLM_GGUF_ALIGNMENT);
+                                                LLM_GGUF_FILE_ALIGNMENT);
     const size_t alignment = given >= 1.0 && given <= 65536.0 ? (size_t)given : 0;
     if (alignment == 0 || (alignment & (alignment - 1)) != 0)
         return llm_fail(error, "GGUF: an alignment of %g, expected a power of two to 65536", given);
@@ -41404,29 +41405,29 @@ LLM_API bool llm_gguf_check(llm_gguf *g, llm_error *error) {
         return llm_fail(error, "GGUF: %llu tensors do not fit into %zu bytes",
                         (unsigned long long)v->tensors, v->size - v->at);
     g->count = (size_t)v->tensors;
-    g->tensor = (llm_gguf_tensor *)calloc(g->count + 1, sizeof *g->tensor);
+    g->tensor = (llm_gguf_file_tensor *)calloc(g->count + 1, sizeof *g->tensor);
     if (!g->tensor) return llm_fail(error, "GGUF: out of memory");
 
     size_t begin = 0, data;
     for (size_t i = 0; i < g->count; i++) {
-        llm_gguf_tensor *const t = &g->tensor[i];
-        if (!llm_gguf_describe(t, v, error)) return false;
+        llm_gguf_file_tensor *const t = &g->tensor[i];
+        if (!llm_gguf_file_describe(t, v, error)) return false;
         if (t->offset != begin)
             return llm_fail(error, "GGUF: %s begins at %zu, expected %zu, behind the one before",
                             t->name, t->offset, begin);
-        if (!llm_size_add(&begin, begin, t->size) || !llm_gguf_align(&begin, alignment))
+        if (!llm_size_add(&begin, begin, t->size) || !llm_gguf_file_align(&begin, alignment))
             return llm_fail(error, "GGUF: %s is too large", t->name);
     }
     data = v->at;
-    if (!llm_gguf_align(&data, alignment) || data > v->size) data = v->size;
+    if (!llm_gguf_file_align(&data, alignment) || data > v->size) data = v->size;
     for (size_t i = 0; i < g->count; i++) {
-        llm_gguf_tensor *const t = &g->tensor[i];
+        llm_gguf_file_tensor *const t = &g->tensor[i];
         if (t->offset > v->size - data || t->size > v->size - data - t->offset)
             return llm_fail(error, "GGUF: %s has %zu bytes from %zu on, the file %zu", t->name,
                             t->size, t->offset, v->size - data);
         t->data = v->data + data + t->offset;
     }
-    qsort(g->tensor, g->count, sizeof *g->tensor, llm_gguf_by_name);
+    qsort(g->tensor, g->count, sizeof *g->tensor, llm_gguf_file_by_name);
     for (size_t i = 1; i < g->count; i++)
         if (strcmp(g->tensor[i - 1].name, g->tensor[i].name) == 0)
             return llm_fail(error, "GGUF: two tensors are called %s", g->tensor[i].name);
@@ -41434,23 +41435,25 @@ LLM_API bool llm_gguf_check(llm_gguf *g, llm_error *error) {
 }
 
 /* False, and nothing to close, where the file cannot be read or breaks a rule. */
-LLM_API bool llm_gguf_open(llm_gguf *g, const char *path, llm_error *error) {
+LLM_API bool llm_gguf_file_open(llm_gguf_file *g, const char *path, llm_error *error) {
     memset(g, 0, sizeof *g);
-    const bool ok = llm_file_map(&g->file, path, error) && llm_gguf_check(g, error);
-    if (!ok) llm_gguf_close(g);
+    const bool ok = llm_file_map(&g->file, path, error) && llm_gguf_file_check(g, error);
+    if (!ok) llm_gguf_file_close(g);
     return ok;
 }
 
 /* NULL when there is no tensor of that name. */
-LLM_API const llm_gguf_tensor *llm_gguf_find(const llm_gguf *g, const char *name) {
-    llm_gguf_tensor t;
-    if (strlen(name) >= LLM_GGUF_NAME) return NULL;
+LLM_API const llm_gguf_file_tensor *llm_gguf_file_find(const llm_gguf_file *g, const char *name) {
+    llm_gguf_file_tensor t;
+    if (strlen(name) >= LLM_GGUF_FILE_NAME) return NULL;
     memcpy(t.name, name, strlen(name) + 1);
-    return (const llm_gguf_tensor *)bsearch(&t, g->tensor, g->count, sizeof t, llm_gguf_by_name);
+    return (const llm_gguf_file_tensor *)bsearch(&t, g->tensor, g->count, sizeof t,
+                                                 llm_gguf_file_by_name);
 }
 
 /* out (count) <- t. False where t has not count weights, or holds integers or doubles. */
-LLM_API bool llm_gguf_floats(float *out, const llm_gguf_tensor *t, size_t count, llm_error *error) {
+LLM_API bool llm_gguf_file_floats(float *out, const llm_gguf_file_tensor *t, size_t count,
+                                  llm_error *error) {
     size_t weights, bytes;
     if (t->count != count)
         return llm_fail(error, "GGUF: %s has %zu weights, not %zu", t->name, t->count, count);
@@ -41467,7 +41470,7 @@ LLM_API bool llm_gguf_floats(float *out, const llm_gguf_tensor *t, size_t count,
  * is out.
  *
  * source  Gerganov and others, "GGUF", docs/gguf.md of ggml, version 3; gguf_writer.py
- * needs   error buffer file gguf_values gguf
+ * needs   error buffer file gguf_values gguf_file
  * see     @safetensors_write
  * topics  -
  */
@@ -41523,19 +41526,19 @@ LLM_API bool llm_gguf_write_array(llm_buffer *b, size_t *pairs, const char *key,
 }
 
 /* head <- everything in front of the data, padded to the alignment; sizes and offsets of t (count)
- * are set. False where a shape breaks a rule of @gguf, or memory is out. */
+ * are set. False where a shape breaks a rule of @gguf_file, or memory is out. */
 LLM_API bool llm_gguf_write_head(llm_buffer *head, const llm_buffer *pair, size_t pairs,
-                                 llm_gguf_tensor *t, size_t count, llm_error *error) {
+                                 llm_gguf_file_tensor *t, size_t count, llm_error *error) {
     size_t offset = 0;
     bool room = llm_buffer_put(head, "GGUF", 4) && llm_gguf_write_bits(head, 3, 4) &&
                 llm_gguf_write_bits(head, count, 8) && llm_gguf_write_bits(head, pairs, 8) &&
                 llm_buffer_put(head, pair->data, pair->size);
     for (size_t i = 0; i < count && room; i++) {
-        LLM_ASSERT(t[i].rank <= LLM_GGUF_RANK);
-        if (!llm_gguf_measure(&t[i], error)) return false;
+        LLM_ASSERT(t[i].rank <= LLM_GGUF_FILE_RANK);
+        if (!llm_gguf_file_measure(&t[i], error)) return false;
         t[i].offset = offset;
         if (!llm_size_add(&offset, offset, t[i].size) ||
-            !llm_gguf_align(&offset, LLM_GGUF_ALIGNMENT))
+            !llm_gguf_file_align(&offset, LLM_GGUF_FILE_ALIGNMENT))
             return llm_fail(error, "GGUF: %s is too large", t[i].name);
         room = llm_gguf_write_text(head, t[i].name, strlen(t[i].name)) &&
                llm_gguf_write_bits(head, t[i].rank, 4);
@@ -41544,28 +41547,145 @@ LLM_API bool llm_gguf_write_head(llm_buffer *head, const llm_buffer *pair, size_
         room = room && llm_gguf_write_bits(head, (uint64_t)t[i].type, 4) &&
                llm_gguf_write_bits(head, t[i].offset, 8);
     }
-    while (room && head->size % LLM_GGUF_ALIGNMENT != 0) room = llm_buffer_put(head, "", 1);
+    while (room && head->size % LLM_GGUF_FILE_ALIGNMENT != 0) room = llm_buffer_put(head, "", 1);
     return room || llm_fail(error, "GGUF: out of memory");
 }
 
 /* path <- pairs and tensors t (count), whose type, shape and data are read and whose sizes and
  * offsets are set. Names must differ. The pairs must not change the alignment from 32. */
 LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pairs,
-                            llm_gguf_tensor *t, size_t count, llm_error *error) {
-    static const unsigned char zeros[LLM_GGUF_ALIGNMENT] = {0};
+                            llm_gguf_file_tensor *t, size_t count, llm_error *error) {
+    static const unsigned char zeros[LLM_GGUF_FILE_ALIGNMENT] = {0};
     llm_buffer head = {NULL, 0, 0};
     llm_file_writer w;
     bool ok = llm_gguf_write_head(&head, pair, pairs, t, count, error);
     ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, head.data, head.size, error);
     for (size_t i = 0; i < count && ok; i++) {
         size_t end = t[i].size;
-        llm_gguf_align(&end, LLM_GGUF_ALIGNMENT);
+        llm_gguf_file_align(&end, LLM_GGUF_FILE_ALIGNMENT);
         ok = llm_file_put(&w, t[i].data, t[i].size, error) &&
              llm_file_put(&w, zeros, end - t[i].size, error);
     }
     ok = ok && llm_file_commit(&w, error);
     llm_buffer_free(&head);
     return ok;
+}
+
+/* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
+ *
+ *     y_n = W x_n + b          W: rows of F32, F16, BF16 or blocks, as they stand in the file
+ *
+ * Writing one token reads every weight once and does two operations with it, so its time is the
+ * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
+ * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
+ * and used at once for all x, then forgotten: memory is read in the small form, and a prompt of
+ * many tokens unpacks each weight once.
+ *
+ * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
+ * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   safetensors_dtype gguf_blocks
+ * see     @llama @gguf_file @matmul
+ * topics  -
+ */
+enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
+typedef struct {
+    const unsigned char *data; /* rows behind each other, at any address */
+    llm_gguf_blocks_type type; /* of floats */
+    size_t rows, columns;      /* columns: whole blocks */
+} llm_stored_matrix;
+
+/* Bytes of a row. */
+LLM_API size_t llm_stored_matrix_stride(const llm_stored_matrix *w) {
+    size_t weights = 1, bytes = 4;
+    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)w->type);
+    LLM_ASSERT(w->columns % weights == 0);
+    return w->columns / weights * bytes;
+}
+
+/* to (n) <- n numbers of 16 bits, little-endian, n <= 256. */
+LLM_API void llm_stored_matrix_words(uint16_t *to, const unsigned char *from, size_t n) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    memcpy(to, from, 2 * n);
+    for (size_t i = 0; first == 0 && i < n; i++) to[i] = (uint16_t)(to[i] << 8 | to[i] >> 8);
+}
+
+/* out (n) <- from: what llm_gguf_blocks_floats gives, in loops that compilers turn into vectors for
+ * the forms most in use. n <= 256, whole blocks. */
+LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, size_t n,
+                                      llm_gguf_blocks_type type) {
+    uint16_t word[LLM_STORED_MATRIX_PIECE];
+    LLM_ASSERT(n <= LLM_STORED_MATRIX_PIECE);
+    if (type == LLM_GGUF_BLOCKS_BF16) {
+        llm_stored_matrix_words(word, from, n);
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t bits = (uint32_t)word[i] << 16;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else if (type == LLM_GGUF_BLOCKS_F16) {
+        llm_stored_matrix_words(word, from, n);
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t size = word[i] & 0x7fffu, sign = (uint32_t)(word[i] & 0x8000u) << 16;
+            uint32_t bits = size << 13;
+            float value;
+            memcpy(&value, &bits, sizeof bits);
+            value *= 5192296858534827628530496329220096.0f; /* 2^112 */
+            memcpy(&bits, &value, sizeof bits);
+            bits = size >= 0x7c00u ? size << 13 | 0x7f800000u : bits; /* infinity, NaN */
+            bits |= sign;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else if (type == LLM_GGUF_BLOCKS_Q8_0) {
+        for (size_t i = 0; i < n; i += 32, from += 34) {
+            const float d = llm_gguf_blocks_half(from);
+            signed char q[32];
+            memcpy(q, from + 2, 32);
+            for (size_t k = 0; k < 32; k++) out[i + k] = d * (float)q[k];
+        }
+    } else if (type == LLM_GGUF_BLOCKS_Q4_0) {
+        for (size_t i = 0; i < n; i += 32, from += 18) {
+            const float d = llm_gguf_blocks_half(from);
+            for (size_t k = 0; k < 16; k++) out[i + k] = d * (float)((from[2 + k] & 15) - 8);
+            for (size_t k = 0; k < 16; k++) out[i + 16 + k] = d * (float)((from[2 + k] >> 4) - 8);
+        }
+    } else {
+        llm_gguf_blocks_floats(out, from, n, type);
+    }
+}
+
+/* out (columns) <- row r: a token's embedding. */
+LLM_API void llm_stored_matrix_row(float *out, const llm_stored_matrix *w, size_t r) {
+    LLM_ASSERT(r < w->rows);
+    llm_gguf_blocks_floats(out, w->data + r * llm_stored_matrix_stride(w), w->columns, w->type);
+}
+
+/* y (N,rows) <- x (N,columns), b (rows) or NULL. Sums are of float within a piece and of double
+ * over pieces where N is 1. */
+LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
+                                       const float *b, size_t N) {
+    const size_t PIECE = LLM_STORED_MATRIX_PIECE;
+    const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
+    const size_t bytes = C > 0 ? stride * PIECE / C : 0; /* of a whole piece */
+    LLM_PARALLEL_MANY(O, N * C)
+    for (size_t r = 0; r < O; r++) {
+        float part[LLM_STORED_MATRIX_PIECE];
+        const unsigned char *from = w->data + r * stride;
+        for (size_t n = 0; n < N; n++) y[n * O + r] = b ? b[r] : 0.0f;
+        for (size_t at = 0; at < C; at += PIECE, from += bytes) {
+            const size_t m = C - at < PIECE ? C - at : PIECE;
+            llm_stored_matrix_unpack(part, from, m, w->type);
+            for (size_t n = 0; n < N; n++) {
+                const float *xn = x + n * C + at;
+                float sum = 0.0f;
+                LLM_SIMD_SUM(sum)
+                for (size_t i = 0; i < m; i++) sum += part[i] * xn[i];
+                y[n * O + r] += sum;
+            }
+        }
+    }
 }
 
 /* @sha256 --------------------------------------------------- SHA-256
@@ -41679,7 +41799,7 @@ LLM_API void llm_sha256_end(llm_sha256 *s, char *hex) {
  *
  * source  GNU coreutils, sha256sum (form of the list); the length is the Frobenius norm
  * needs   error buffer file safetensors safetensors_dtype safetensors_shards sha256
- * see     @gguf @safetensors
+ * see     @gguf_file @safetensors
  * topics  Open-Weight Model
  */
 
@@ -42554,6 +42674,706 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
     }
     llm_safetensors_close(&f);
     return ok;
+}
+
+/* @llama_config --------------------------------------------- Settings of Llama and its relatives
+ *
+ * Most open language models are one model with small changes: RMSNorm, rotations, grouped heads, a
+ * gated MLP. What differs is listed here, as numbers where possible, so that one forward pass
+ * (@llama) runs them all:
+ *
+ *     Llama 2, 3    nothing; Llama 3.1 and later stretch the rotations
+ *     Mistral       a window of keys
+ *     Qwen 2        biases of q, k, v         Qwen 3    norms of q and k, heads wider than C / H
+ *     Gemma 2       norms with 1 + w, also behind the sublayers; GELU; embeddings times sqrt(C);
+ *                   scores and logits capped, s = c tanh(s / c); a window in every second layer
+ *
+ * What is not computed is refused by name: a model that runs with a wrong formula is worse than one
+ * that does not load. Sizes have a most, so that no product of them overflows.
+ *
+ * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2
+ * needs   error json rope yarn
+ * see     @llama_file @gpt2_config
+ * topics  -
+ */
+typedef enum {
+    LLM_LLAMA_CONFIG_LLAMA,
+    LLM_LLAMA_CONFIG_MISTRAL,
+    LLM_LLAMA_CONFIG_QWEN2,
+    LLM_LLAMA_CONFIG_QWEN3,
+    LLM_LLAMA_CONFIG_GEMMA2,
+    LLM_LLAMA_CONFIG_FAMILIES
+} llm_llama_config_family;
+
+typedef struct {
+    llm_llama_config_family family;
+    size_t vocab, context, width, hidden, layers; /* V, positions trained on, C, F, L */
+    size_t heads, kv_heads, head;                 /* H, Hkv, D: their width */
+    size_t window;                                /* keys seen, 0: all */
+    bool tied;                                    /* the head is the embedding */
+    float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
+    llm_rope_pairing pairing;
+    llm_yarn_config rope;
+} llm_llama_config;
+
+/* Does layer l look through the window? */
+LLM_API bool llm_llama_config_windowed(const llm_llama_config *c, size_t l) {
+    return c->window > 0 && (c->family != LLM_LLAMA_CONFIG_GEMMA2 || l % 2 == 0);
+}
+
+/* *value <- the size called key, from 1 to most; `absent` if it is not there or null, 0: it must
+ * be. */
+LLM_API bool llm_llama_config_size(size_t *value, const llm_json *j, const char *key, size_t most,
+                                   size_t absent, llm_error *e) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    *value = absent;
+    if (!node || node->kind == LLM_JSON_NULL)
+        return absent > 0 || llm_fail(e, "config.json: no %s", key);
+    if (!llm_json_size(value, node) || *value < 1 || *value > most)
+        return llm_fail(e, "config.json: %s is %s, expected 1 to %zu", key,
+                        node->text ? node->text : "no number", most);
+    return true;
+}
+
+/* The number called key in an object, `absent` if there is none. */
+LLM_API double llm_llama_config_number(const llm_json *j, const llm_json_node *object,
+                                       const char *key, double absent) {
+    const llm_json_node *node = object ? llm_json_get(j, object, key) : NULL;
+    return node && node->kind == LLM_JSON_NUMBER ? node->number : absent;
+}
+
+/* Whether key is there and means something: neither false, null nor absent. */
+LLM_API bool llm_llama_config_on(const llm_json *j, const char *key) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    return node && node->kind != LLM_JSON_FALSE && node->kind != LLM_JSON_NULL;
+}
+
+/* c->rope <- rope_parameters, or the older rope_scaling and rope_theta. */
+LLM_API bool llm_llama_config_rope(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    static const char *const known[] = {"default", "linear", "", "", "yarn", "llama3"};
+    const llm_json_node *r = llm_json_get(j, j->node, "rope_parameters");
+    if (!r || r->kind != LLM_JSON_OBJECT) r = llm_json_get(j, j->node, "rope_scaling");
+    if (r && r->kind != LLM_JSON_OBJECT) r = NULL;
+    const llm_json_node *type = r ? llm_json_get(j, r, "rope_type") : NULL;
+    if (r && !type) type = llm_json_get(j, r, "type");
+    const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "default";
+    int mode = LLM_YARN_LLAMA3;
+    while (mode >= 0 && (!*known[mode] || strcmp(known[mode], name) != 0)) mode--;
+    if (mode < 0 || llm_json_get(j, r ? r : j->node, "mscale") ||
+        llm_json_get(j, r ? r : j->node, "attention_factor"))
+        return llm_fail(e, "config.json: rotations \"%s\" with these settings are not known here",
+                        name);
+    const double theta = llm_llama_config_number(
+        j, r, "rope_theta", llm_llama_config_number(j, j->node, "rope_theta", 10000.0));
+    const double trained =
+        llm_llama_config_number(j, r, "original_max_position_embeddings", (double)c->context);
+    c->rope = llm_yarn_defaults((llm_yarn_mode)mode, c->head, theta,
+                                llm_llama_config_number(j, r, "factor", 1.0), trained);
+    c->rope.fast = llm_llama_config_number(j, r, "beta_fast", 32.0);
+    c->rope.slow = llm_llama_config_number(j, r, "beta_slow", 1.0);
+    c->rope.low_freq = llm_llama_config_number(j, r, "low_freq_factor", 1.0);
+    c->rope.high_freq = llm_llama_config_number(j, r, "high_freq_factor", 4.0);
+    const double share = llm_llama_config_number(j, r, "partial_rotary_factor", 1.0);
+    if (!(theta > 1.0 && c->rope.factor > 0.0 && trained > 0.0) || share != 1.0)
+        return llm_fail(e, "config.json: rotations with rope_theta %g, factor %g, share %g", theta,
+                        c->rope.factor, share);
+    return true;
+}
+
+/* The layers that look through the window are those that the file says. */
+LLM_API bool llm_llama_config_layers(const llm_llama_config *c, const llm_json *j, llm_error *e) {
+    const llm_json_node *types = llm_json_get(j, j->node, "layer_types");
+    size_t l = 0;
+    if (!types || types->kind != LLM_JSON_ARRAY) return true;
+    for (const llm_json_node *v = llm_json_first(j, types); v; v = llm_json_next(j, v), l++) {
+        const char *want = llm_llama_config_windowed(c, l) ? "sliding_attention" : "full_attention";
+        if (v->kind != LLM_JSON_STRING || strcmp(v->text, want) != 0)
+            return llm_fail(e, "config.json: layer %zu is \"%s\", expected %s", l,
+                            v->text ? v->text : "", want);
+    }
+    return true;
+}
+
+/* c <- a parsed config.json. */
+LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2"};
+    if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
+    const llm_json_node *type = llm_json_get(j, j->node, "model_type");
+    const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "";
+    int f = LLM_LLAMA_CONFIG_FAMILIES;
+    while (f-- > 0 && strcmp(family[f], name) != 0) {
+    }
+    if (f < 0)
+        return llm_fail(e,
+                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3 "
+                        "or gemma2",
+                        name);
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    c->family = (llm_llama_config_family)f;
+    c->pairing = LLM_ROPE_HALVES;
+    if (!llm_llama_config_size(&c->vocab, j, "vocab_size", 1 << 24, 0, e) ||
+        !llm_llama_config_size(&c->context, j, "max_position_embeddings", 1 << 24, 0, e) ||
+        !llm_llama_config_size(&c->width, j, "hidden_size", 1 << 16, 0, e) ||
+        !llm_llama_config_size(&c->hidden, j, "intermediate_size", 1 << 20, 0, e) ||
+        !llm_llama_config_size(&c->layers, j, "num_hidden_layers", 1 << 12, 0, e) ||
+        !llm_llama_config_size(&c->heads, j, "num_attention_heads", 1 << 12, 0, e) ||
+        !llm_llama_config_size(&c->kv_heads, j, "num_key_value_heads", 1 << 12, c->heads, e) ||
+        !llm_llama_config_size(&c->head, j, "head_dim", 1 << 12,
+                               c->width / c->heads ? c->width / c->heads : 1, e) ||
+        !llm_llama_config_rope(c, j, e))
+        return false;
+    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0)
+        return llm_fail(e, "config.json: %zu heads of width %zu on %zu", c->heads, c->head,
+                        c->kv_heads);
+    static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window"};
+    for (size_t i = 0; i < 3; i++)
+        if (llm_llama_config_on(j, off[i]) && !(gemma && i == 2))
+            return llm_fail(e, "config.json: %s is on, which is not known here", off[i]);
+    const llm_json_node *act = llm_json_get(j, j->node, gemma ? "hidden_activation" : "hidden_act");
+    const char *want = gemma ? "gelu_pytorch_tanh" : "silu";
+    if (act && act->kind == LLM_JSON_STRING && strcmp(act->text, want) != 0)
+        return llm_fail(e, "config.json: activation \"%s\", expected %s", act->text, want);
+
+    c->window = 0;
+    if ((gemma || f == LLM_LLAMA_CONFIG_MISTRAL) && llm_llama_config_on(j, "sliding_window") &&
+        !llm_llama_config_size(&c->window, j, "sliding_window", 1 << 24, 0, e))
+        return false;
+    const llm_json_node *tied = llm_json_get(j, j->node, "tie_word_embeddings");
+    c->tied = tied ? tied->kind == LLM_JSON_TRUE : gemma;
+    c->eps = (float)llm_llama_config_number(j, j->node, "rms_norm_eps", 1e-6);
+    const double scalar = llm_llama_config_number(j, j->node, "query_pre_attn_scalar", 256.0);
+    c->scale = (float)(1.0 / sqrt(gemma ? scalar : (double)c->head));
+    c->score_cap = c->logit_cap = 0.0f;
+    if (gemma) {
+        c->score_cap = (float)llm_llama_config_number(j, j->node, "attn_logit_softcapping", 0.0);
+        c->logit_cap = (float)llm_llama_config_number(j, j->node, "final_logit_softcapping", 0.0);
+    }
+    return llm_llama_config_layers(c, j, e);
+}
+
+/* @llama_gguf ----------------------------------------------- Settings of a Llama from GGUF
+ *
+ *     "llama.block_count", "llama.attention.head_count", ...        the prefix is the architecture
+ *
+ * A GGUF file says what @llama_config reads from config.json in pairs of its own names. Three things
+ * it does not say: how many tokens there are (the embedding's rows), whether the head is tied (then
+ * there is no output.weight), and how rotations pair their dimensions (neighbours in llama, which
+ * Mistral is too, halves in the others). Gemma 2's scale of scores is 1 / sqrt(D), except in its
+ * 27B model, the one of 46 layers, where it is that of C / H.
+ *
+ * source  ggml, docs/gguf.md; llama.cpp, src/llama-model.cpp (load_hparams)
+ * needs   error rope yarn gguf_values gguf_blocks gguf_file llama_config
+ * see     @llama_file
+ * topics  -
+ */
+
+/* Pair architecture.key. */
+LLM_API const llm_gguf_values_pair *llm_llama_gguf_pair(const llm_gguf_file *g, const char *arch,
+                                                        const char *key) {
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", arch, key);
+    return llm_gguf_values_find(&g->values, name);
+}
+
+/* *value <- a size from 1 to most; `absent` if there is none, 0: it must be there. */
+LLM_API bool llm_llama_gguf_size(size_t *value, const llm_gguf_file *g, const char *arch,
+                                 const char *key, size_t most, size_t absent, llm_error *e) {
+    const llm_gguf_values_pair *p = llm_llama_gguf_pair(g, arch, key);
+    *value = absent;
+    if (!p) return absent > 0 || llm_fail(e, "GGUF: no %s.%s", arch, key);
+    const double number = llm_gguf_values_number(&g->values, p, 0, 0.0);
+    if (!(number >= 1.0 && number <= (double)most) || p->array || floor(number) != number)
+        return llm_fail(e, "GGUF: %s.%s is %g, expected 1 to %zu", arch, key, number, most);
+    *value = (size_t)number;
+    return true;
+}
+
+/* A number, `absent` if there is none. */
+LLM_API double llm_llama_gguf_number(const llm_gguf_file *g, const char *arch, const char *key,
+                                     double absent) {
+    return llm_gguf_values_number(&g->values, llm_llama_gguf_pair(g, arch, key), 0, absent);
+}
+
+/* c <- the pairs of an open file. */
+LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, llm_error *e) {
+    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2"};
+    int f = LLM_LLAMA_CONFIG_FAMILIES;
+    while (f-- > 0 &&
+           (!*known[f] || !llm_gguf_values_is(&g->values, "general.architecture", known[f]))) {
+    }
+    if (f < 0)
+        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2");
+    const char *a = known[f];
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    const llm_gguf_file_tensor *embed = llm_gguf_file_find(g, "token_embd.weight");
+    if (!embed || embed->rank != 2) return llm_fail(e, "GGUF: no matrix token_embd.weight");
+    c->family = (llm_llama_config_family)f;
+    c->vocab = embed->shape[0];
+    c->tied = !llm_gguf_file_find(g, "output.weight");
+    c->pairing = f == LLM_LLAMA_CONFIG_LLAMA ? LLM_ROPE_NEIGHBOURS : LLM_ROPE_HALVES;
+    if (c->vocab < 1 || c->vocab > 1 << 24)
+        return llm_fail(e, "GGUF: token_embd.weight has %zu rows", c->vocab);
+    if (!llm_llama_gguf_size(&c->context, g, a, "context_length", 1 << 24, 0, e) ||
+        !llm_llama_gguf_size(&c->width, g, a, "embedding_length", 1 << 16, 0, e) ||
+        !llm_llama_gguf_size(&c->hidden, g, a, "feed_forward_length", 1 << 20, 0, e) ||
+        !llm_llama_gguf_size(&c->layers, g, a, "block_count", 1 << 12, 0, e) ||
+        !llm_llama_gguf_size(&c->heads, g, a, "attention.head_count", 1 << 12, 0, e) ||
+        !llm_llama_gguf_size(&c->kv_heads, g, a, "attention.head_count_kv", 1 << 12, c->heads, e) ||
+        !llm_llama_gguf_size(&c->head, g, a, "attention.key_length", 1 << 12,
+                             c->width / c->heads ? c->width / c->heads : 1, e))
+        return false;
+    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0 ||
+        llm_llama_gguf_number(g, a, "rope.dimension_count", (double)c->head) != (double)c->head ||
+        llm_llama_gguf_number(g, a, "attention.value_length", (double)c->head) != (double)c->head)
+        return llm_fail(e, "GGUF: %zu heads of width %zu on %zu, or parts of them", c->heads,
+                        c->head, c->kv_heads);
+
+    const llm_gguf_values_pair *scaling = llm_llama_gguf_pair(g, a, "rope.scaling.type");
+    llm_yarn_mode mode = LLM_YARN_NONE;
+    if (scaling) {
+        char key[64];
+        snprintf(key, sizeof key, "%s.rope.scaling.type", a);
+        if (llm_gguf_values_is(&g->values, key, "linear"))
+            mode = LLM_YARN_LINEAR;
+        else if (llm_gguf_values_is(&g->values, key, "yarn"))
+            mode = LLM_YARN_YARN;
+        else if (!llm_gguf_values_is(&g->values, key, "none"))
+            return llm_fail(e, "GGUF: %s is none of none, linear, yarn", key);
+    }
+    const double theta = llm_llama_gguf_number(g, a, "rope.freq_base", 10000.0);
+    const double factor = llm_llama_gguf_number(g, a, "rope.scaling.factor", 1.0);
+    const double trained =
+        llm_llama_gguf_number(g, a, "rope.scaling.original_context_length", (double)c->context);
+    if (!(theta > 1.0 && factor > 0.0 && trained > 0.0))
+        return llm_fail(e, "GGUF: rotations with base %g, factor %g", theta, factor);
+    c->rope = llm_yarn_defaults(mode, c->head, theta, factor, trained);
+
+    c->window = 0;
+    if (llm_llama_gguf_pair(g, a, "attention.sliding_window") &&
+        !llm_llama_gguf_size(&c->window, g, a, "attention.sliding_window", 1 << 24, 0, e))
+        return false;
+    c->eps = (float)llm_llama_gguf_number(g, a, "attention.layer_norm_rms_epsilon", 1e-6);
+    const double width =
+        gemma && c->layers == 46 ? (double)c->width / (double)c->heads : (double)c->head;
+    c->scale = (float)(1.0 / sqrt(width));
+    c->score_cap = c->logit_cap = 0.0f;
+    if (gemma) {
+        c->score_cap = (float)llm_llama_gguf_number(g, a, "attn_logit_softcapping", 50.0);
+        c->logit_cap = (float)llm_llama_gguf_number(g, a, "final_logit_softcapping", 30.0);
+    }
+    return true;
+}
+
+/* @llama_file ----------------------------------------------- Where a Llama's weights are
+ *
+ *     model.layers.3.self_attn.q_proj.weight       in a directory of safetensors files
+ *     blk.3.attn_q.weight                          the same in a GGUF file
+ *
+ * The files are mapped, and matrices stay in them, in the numbers they are stored in
+ * (@stored_matrix); only the vectors, a ten-thousandth of a model, are turned to floats. So a model
+ * of 15 GB is opened in a moment and needs no memory of its own.
+ *
+ * The two forms differ in two traps. In GGUF the rows of a llama's q and k stand in another order,
+ * for rotations of neighbours, while those of Qwen and Gemma stand as they were; and Gemma's norms,
+ * which multiply by 1 + w, have the 1 added already. Llama 3.1's stretched rotations are a tensor
+ * there. Every tensor is held against the settings; one that is missing or has another shape is
+ * named.
+ *
+ * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, convert_hf_to_gguf.py and
+ *         gguf-py/gguf/constants.py (names)
+ * needs   arena error buffer file json yarn safetensors safetensors_shards gguf_blocks gguf_file
+ *         stored_matrix llama_config llama_gguf
+ * see     @llama
+ * topics  -
+ */
+typedef enum { /* of a layer: matrices, then vectors */
+               LLM_LLAMA_FILE_Q,
+               LLM_LLAMA_FILE_K,
+               LLM_LLAMA_FILE_V,
+               LLM_LLAMA_FILE_O,
+               LLM_LLAMA_FILE_GATE,
+               LLM_LLAMA_FILE_UP,
+               LLM_LLAMA_FILE_DOWN,
+               LLM_LLAMA_FILE_MATRICES,
+               LLM_LLAMA_FILE_NORM1 =
+                   LLM_LLAMA_FILE_MATRICES, /* in front of attention, of the MLP */
+               LLM_LLAMA_FILE_NORM2,
+               LLM_LLAMA_FILE_OUT1, /* behind them: Gemma 2 */
+               LLM_LLAMA_FILE_OUT2,
+               LLM_LLAMA_FILE_Q_NORM, /* of each head: Qwen 3 */
+               LLM_LLAMA_FILE_K_NORM,
+               LLM_LLAMA_FILE_Q_BIAS, /* Qwen 2 */
+               LLM_LLAMA_FILE_K_BIAS,
+               LLM_LLAMA_FILE_V_BIAS,
+               LLM_LLAMA_FILE_PARTS
+} llm_llama_file_part;
+
+typedef struct {
+    llm_stored_matrix matrix[LLM_LLAMA_FILE_MATRICES];
+    float *vector[LLM_LLAMA_FILE_PARTS]; /* NULL where the family has none */
+} llm_llama_file_layer;
+
+typedef struct {
+    llm_llama_config config;
+    llm_stored_matrix embed, head; /* (V,C) */
+    float *norm, *inv_freq;        /* (C), (D / 2) */
+    llm_llama_file_layer *layer;   /* (L) */
+    llm_safetensors_shards shards; /* one of the two is open */
+    llm_gguf_file gguf;
+    bool is_gguf;
+    llm_arena memory;
+} llm_llama_file;
+
+/* Closes the files and frees the rest. */
+LLM_API void llm_llama_file_close(llm_llama_file *m) {
+    if (m->is_gguf)
+        llm_gguf_file_close(&m->gguf);
+    else
+        llm_safetensors_shards_close(&m->shards);
+    llm_arena_destroy(&m->memory);
+}
+
+/* Rows and columns of a part; 0 columns: a vector. 0 rows: the family has none. */
+LLM_API void llm_llama_file_shape(size_t *rows, size_t *columns, llm_llama_file_part part,
+                                  const llm_llama_config *c) {
+    const size_t C = c->width, F = c->hidden, Q = c->heads * c->head, K = c->kv_heads * c->head;
+    const size_t r[LLM_LLAMA_FILE_PARTS] = {Q, K, K, C,       F,       F, C, C,
+                                            C, C, C, c->head, c->head, Q, K, K};
+    const size_t k[LLM_LLAMA_FILE_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const llm_llama_config_family f = c->family;
+    const bool out = part == LLM_LLAMA_FILE_OUT1 || part == LLM_LLAMA_FILE_OUT2;
+    const bool norm = part == LLM_LLAMA_FILE_Q_NORM || part == LLM_LLAMA_FILE_K_NORM;
+    const bool none = (out && f != LLM_LLAMA_CONFIG_GEMMA2) ||
+                      (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
+                      (part >= LLM_LLAMA_FILE_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2);
+    *rows = none ? 0 : r[part];
+    *columns = k[part];
+}
+
+/* name (80) <- that of a part of layer l in either form. */
+LLM_API void llm_llama_file_name(char *name, bool gguf, size_t l, llm_llama_file_part part,
+                                 const llm_llama_config *c) {
+    static const char *const in[2][LLM_LLAMA_FILE_PARTS] = {
+        {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
+         "self_attn.o_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
+         "mlp.down_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight",
+         "post_attention_layernorm.weight", "post_feedforward_layernorm.weight",
+         "self_attn.q_norm.weight", "self_attn.k_norm.weight", "self_attn.q_proj.bias",
+         "self_attn.k_proj.bias", "self_attn.v_proj.bias"},
+        {"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_gate.weight",
+         "ffn_up.weight", "ffn_down.weight", "attn_norm.weight", "ffn_norm.weight",
+         "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight",
+         "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"}};
+    const char *what = in[gguf][part];
+    if (!gguf && part == LLM_LLAMA_FILE_NORM2 && c->family == LLM_LLAMA_CONFIG_GEMMA2)
+        what = "pre_feedforward_layernorm.weight";
+    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : "model.layers", l, what);
+}
+
+/* w <- the tensor of that name and shape; columns = 0: a vector, which comes as one row. */
+LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, const char *name,
+                                 size_t rows, size_t columns, llm_error *e) {
+    size_t found[2] = {0, 0}, rank = 0;
+    w->data = NULL;
+    if (m->is_gguf) {
+        const llm_gguf_file_tensor *t = llm_gguf_file_find(&m->gguf, name);
+        if (!t) return llm_fail(e, "no tensor %s", name);
+        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
+        w->data = t->data, w->type = t->type, rank = t->rank;
+    } else {
+        const llm_safetensors_tensor *t = llm_safetensors_shards_find(&m->shards, name);
+        if (!t) return llm_fail(e, "no tensor %s", name);
+        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
+        w->data = t->data, rank = t->rank;
+        if (t->dtype == LLM_SAFETENSORS_F32)
+            w->type = LLM_GGUF_BLOCKS_F32;
+        else if (t->dtype == LLM_SAFETENSORS_F16)
+            w->type = LLM_GGUF_BLOCKS_F16;
+        else if (t->dtype == LLM_SAFETENSORS_BF16)
+            w->type = LLM_GGUF_BLOCKS_BF16;
+        else
+            return llm_fail(e, "%s is neither F32, F16 nor BF16", name);
+    }
+    if (w->type >= LLM_GGUF_BLOCKS_I8 && w->type <= LLM_GGUF_BLOCKS_F64)
+        return llm_fail(e, "%s does not hold floats", name);
+    if (rank != (columns > 0 ? 2u : 1u) || found[0] != rows || found[1] != columns)
+        return llm_fail(e, "%s is (%zu, %zu) of rank %zu, expected (%zu, %zu)", name, found[0],
+                        found[1], rank, rows, columns);
+    w->rows = columns > 0 ? rows : 1;
+    w->columns = columns > 0 ? columns : rows;
+    return true;
+}
+
+/* A vector of n numbers as floats; more is added to each. NULL, and the error set, if it is not
+ * there. */
+LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t n, float more,
+                                     llm_error *e) {
+    llm_stored_matrix w;
+    if (!llm_llama_file_find(&w, m, name, n, 0, e)) return NULL;
+    float *v = llm_arena_floats(&m->memory, n);
+    llm_stored_matrix_row(v, &w, 0);
+    for (size_t i = 0; i < n; i++) v[i] += more;
+    return v;
+}
+
+/* All weights; m->config and the files are there. */
+LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
+    const llm_llama_config *c = &m->config;
+    const size_t C = c->width, D = c->head, heads = c->heads + 2 * c->kv_heads;
+    const size_t floats = c->layers * (4 * C + 2 * D + heads * D + 9 * 16) + C + D + 64;
+    const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
+    if (!llm_arena_create(&m->memory,
+                          floats * sizeof(float) + c->layers * sizeof(llm_llama_file_layer) + 256))
+        return llm_fail(e, "out of memory");
+    m->inv_freq = llm_arena_floats(&m->memory, D / 2);
+    llm_yarn_inv_freq(m->inv_freq, &c->rope);
+    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
+    const char *embed = m->is_gguf ? "token_embd.weight" : "model.embed_tokens.weight";
+    const char *head = m->is_gguf ? "output.weight" : "lm_head.weight";
+    m->norm = llm_llama_file_vector(m, m->is_gguf ? "output_norm.weight" : "model.norm.weight", C,
+                                    more, e);
+    if (!m->norm || !llm_llama_file_find(&m->embed, m, embed, c->vocab, C, e) ||
+        !llm_llama_file_find(&m->head, m, c->tied ? embed : head, c->vocab, C, e))
+        return false;
+    for (size_t l = 0; l < c->layers; l++) {
+        for (int p = 0; p < LLM_LLAMA_FILE_PARTS; p++) {
+            char name[80];
+            size_t rows, columns;
+            llm_llama_file_shape(&rows, &columns, (llm_llama_file_part)p, c);
+            llm_llama_file_name(name, m->is_gguf, l, (llm_llama_file_part)p, c);
+            m->layer[l].vector[p] = NULL;
+            if (rows == 0) continue;
+            if (p < LLM_LLAMA_FILE_MATRICES) {
+                if (!llm_llama_file_find(&m->layer[l].matrix[p], m, name, rows, columns, e))
+                    return false;
+            } else {
+                const bool bias = p >= LLM_LLAMA_FILE_Q_BIAS;
+                m->layer[l].vector[p] = llm_llama_file_vector(m, name, rows, bias ? 0.0f : more, e);
+                if (!m->layer[l].vector[p]) return false;
+            }
+        }
+    }
+    if (!m->is_gguf || !llm_gguf_file_find(&m->gguf, "rope_freqs.weight")) return true;
+    const float *by = llm_llama_file_vector(m, "rope_freqs.weight", D / 2, 0.0f, e);
+    for (size_t i = 0; by && i < D / 2; i++) m->inv_freq[i] /= by[i];
+    return by != NULL;
+}
+
+/* A directory with config.json and its safetensors file or files. */
+LLM_API bool llm_llama_file_directory(llm_llama_file *m, const char *dir, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    llm_json json;
+    memset(&file, 0, sizeof file);
+    memset(&json, 0, sizeof json);
+    bool ok = llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_file_read(&file, path.data, e) &&
+         llm_json_parse(&json, (const char *)file.data, file.size, e) &&
+         llm_llama_config_read(&m->config, &json, e) &&
+         llm_safetensors_shards_open(&m->shards, dir, e);
+    llm_json_free(&json);
+    llm_file_free(&file);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* A directory, or a file whose name ends in .gguf. On failure there is nothing to close. */
+LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error *e) {
+    const size_t size = strlen(path);
+    memset(m, 0, sizeof *m);
+    m->is_gguf = size > 5 && strcmp(path + size - 5, ".gguf") == 0;
+    bool ok = m->is_gguf ? llm_gguf_file_open(&m->gguf, path, e) &&
+                               llm_llama_gguf_read(&m->config, &m->gguf, e)
+                         : llm_llama_file_directory(m, path, e);
+    ok = ok && llm_llama_file_bind(m, e);
+    if (!ok) llm_llama_file_close(m);
+    return ok;
+}
+
+/* @llama ---------------------------------------------------- A large language model from its files
+ *
+ *     x = E[token]
+ *     each layer   x <- x + O(attend(rope(Q n(x)), rope(K n(x)), V n(x)))       n: RMSNorm
+ *                  x <- x + W_down (act(W_gate n(x)) * W_up n(x))
+ *     logits = W_head n(x)
+ *
+ * What runs when a released model writes: no gradients, keys and values kept (@kv_cache), weights
+ * read from the mapped file in the numbers they are stored in. A prompt goes through in chunks, so
+ * that each weight is read once for many tokens; a token that is written reads all of them for
+ * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of Llama
+ * differ in a line each, found in its settings (@llama_config).
+ *
+ * What is easily got wrong: the cap comes before the mask and the scale before the cap; Gemma's
+ * embeddings are multiplied by a sqrt(C) that its weights' precision has rounded, and Qwen 3's head
+ * norms stand in front of the rotation.
+ *
+ * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
+ *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
+ *         et al. 2024, 2025, "Qwen2", "Qwen3"
+ * needs   arena error activation rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config
+ *         llama_file
+ * see     @decoder_only (the same to be trained), @decoding, @sampling
+ * topics  Large Language Model (LLM)
+ */
+typedef struct {
+    llm_llama_file file;
+    float *keys, *values;          /* (L,context,Hkv,D): of the text so far, keys rotated */
+    size_t context, length, chunk; /* room, tokens read, tokens in one pass at most */
+    float *logits;                 /* (V) behind the last token */
+    llm_arena memory;
+} llm_llama;
+
+/* Frees everything and closes the files. */
+LLM_API void llm_llama_close(llm_llama *m) {
+    llm_arena_destroy(&m->memory);
+    llm_llama_file_close(&m->file);
+}
+
+/* The model of m->file, with a cache of `context` tokens and scratch for passes of up to chunk. */
+LLM_API bool llm_llama_create(llm_llama *m, size_t context, size_t chunk, llm_error *e) {
+    const llm_llama_config *c = &m->file.config;
+    const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
+    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head);
+    size_t floats;
+    LLM_ASSERT(chunk > 0);
+    if (!llm_size_mul(&floats, 2 * c->layers * K + c->heads, context) ||
+        !llm_size_add(&floats, floats, scratch + c->vocab + 16 * 16) ||
+        !llm_size_mul(&floats, floats, sizeof(float)) || !llm_arena_create(&m->memory, floats))
+        return llm_fail(e, "no memory for a key-value cache of %zu tokens", context);
+    m->chunk = chunk;
+    m->logits = llm_arena_floats(&m->memory, c->vocab);
+    m->keys = llm_arena_floats(&m->memory, c->layers * context * K);
+    m->values = llm_arena_floats(&m->memory, c->layers * context * K);
+    m->context = context, m->length = 0;
+    return true;
+}
+
+/* Opens a directory with config.json and safetensors files, or a GGUF file. */
+LLM_API bool llm_llama_open(llm_llama *m, const char *path, size_t context, size_t chunk,
+                            llm_error *e) {
+    if (!llm_llama_file_open(&m->file, path, e)) return false;
+    if (llm_llama_create(m, context, chunk, e)) return true;
+    llm_llama_file_close(&m->file);
+    return false;
+}
+
+/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation. */
+LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, const float *sine,
+                            size_t n, size_t H, const llm_llama_config *c) {
+    const size_t D = c->head;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t h = 0; h < H; h++) {
+            float *row = x + (i * H + h) * D;
+            if (norm) llm_rmsnorm_row(row, row, norm, D, c->eps);
+            llm_rope_forward(row, row, cosine + i * (D / 2), sine + i * (D / 2), 1, 1, 1, D, D,
+                             c->pairing);
+        }
+    }
+}
+
+/* out (n,H,D) <- q (n,H,D), the queries of the n newest positions; each sees the keys of layer l up
+ * to its own, or the last of them. Scratch: H context floats, given back. */
+LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l, size_t n) {
+    const llm_llama_config *c = &m->file.config;
+    const size_t H = c->heads, Hkv = c->kv_heads, D = c->head, mark = m->memory.used;
+    float *scratch = llm_arena_floats(&m->memory, H * m->context);
+    LLM_PARALLEL_MANY(H, n * (m->length + n) * D)
+    for (size_t h = 0; h < H; h++) {
+        const size_t first = (l * m->context * Hkv + h / (H / Hkv)) * D;
+        const float *k = m->keys + first, *v = m->values + first;
+        float *p = scratch + h * m->context;
+        for (size_t i = 0; i < n; i++) {
+            const size_t end = m->length + i + 1;
+            const bool cut = llm_llama_config_windowed(c, l) && end > c->window;
+            const size_t from = cut ? end - c->window : 0;
+            const float *qi = q + (i * H + h) * D;
+            float *o = out + (i * H + h) * D, sum = 0.0f;
+            for (size_t j = from; j < end; j++) {
+                p[j] = c->scale * llm_gqa_dot(qi, k + j * Hkv * D, D);
+                if (c->score_cap > 0.0f) p[j] = c->score_cap * tanhf(p[j] / c->score_cap);
+            }
+            const float max = llm_logsumexp_max(p + from, end - from);
+            for (size_t j = from; j < end; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = from; j < end; j++)
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[j * Hkv * D + d];
+        }
+    }
+    m->memory.used = mark;
+}
+
+/* x (n,C) in place: one sublayer's output f (n,C) is added, through its norm if it has one. */
+LLM_API void llm_llama_add(float *x, float *f, const float *norm, size_t n,
+                           const llm_llama_config *c) {
+    const size_t C = c->width;
+    for (size_t i = 0; norm && i < n; i++) llm_rmsnorm_row(f + i * C, f + i * C, norm, C, c->eps);
+    for (size_t i = 0; i < n * C; i++) x[i] += f[i];
+}
+
+/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2). */
+LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosine,
+                             const float *sine, size_t n) {
+    const llm_llama_config *c = &m->file.config;
+    const llm_llama_file_layer *w = &m->file.layer[l];
+    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads, F = c->hidden;
+    llm_arena *a = &m->memory;
+    const size_t mark = a->used;
+    float *in = llm_arena_floats(a, n * C), *q = llm_arena_floats(a, n * H * D);
+    float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
+    float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
+    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_FILE_NORM1], n, C, c->eps);
+    llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_FILE_Q], b[LLM_LLAMA_FILE_Q_BIAS], n);
+    llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_FILE_K], b[LLM_LLAMA_FILE_K_BIAS], n);
+    llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_FILE_V], b[LLM_LLAMA_FILE_V_BIAS], n);
+    llm_llama_turn(q, b[LLM_LLAMA_FILE_Q_NORM], cosine, sine, n, H, c);
+    llm_llama_turn(k, b[LLM_LLAMA_FILE_K_NORM], cosine, sine, n, Hkv, c);
+    const size_t end = (l * m->context + m->length) * Hkv * D;
+    memcpy(m->keys + end, k, n * Hkv * D * sizeof(float));
+    memcpy(m->values + end, v, n * Hkv * D * sizeof(float));
+    llm_llama_attend(o, q, m, l, n);
+    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_FILE_O], NULL, n);
+    llm_llama_add(x, in, b[LLM_LLAMA_FILE_OUT1], n, c);
+    a->used = mark;
+
+    in = llm_arena_floats(a, n * C);
+    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
+    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_FILE_NORM2], n, C, c->eps);
+    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_FILE_GATE], NULL, n);
+    llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_FILE_UP], NULL, n);
+    llm_activation_forward(gate, gate, n * F,
+                           c->family == LLM_LLAMA_CONFIG_GEMMA2 ? LLM_ACTIVATION_GELU_TANH
+                                                                : LLM_ACTIVATION_SILU);
+    for (size_t i = 0; i < n * F; i++) up[i] *= gate[i];
+    llm_stored_matrix_forward(in, up, &w->matrix[LLM_LLAMA_FILE_DOWN], NULL, n);
+    llm_llama_add(x, in, b[LLM_LLAMA_FILE_OUT2], n, c);
+    a->used = mark;
+}
+
+/* m->logits <- ids (n), which are appended to what has been read; there must be room. */
+LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
+    const llm_llama_config *c = &m->file.config;
+    const size_t C = c->width, D = c->head, V = c->vocab, mark = m->memory.used;
+    LLM_ASSERT(n > 0 && n <= m->context - m->length);
+    for (; n > m->chunk; ids += m->chunk, n -= m->chunk) llm_llama_forward(m, ids, m->chunk);
+    float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - 1) * C;
+    float *cosine = llm_arena_floats(&m->memory, n * (D / 2));
+    float *sine = llm_arena_floats(&m->memory, n * (D / 2));
+    int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < V);
+        place[i] = (int)(m->length + i);
+        llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
+    }
+    if (c->family == LLM_LLAMA_CONFIG_GEMMA2)
+        for (size_t i = 0; i < n * C; i++) x[i] *= sqrtf((float)C);
+    llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
+    for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
+    m->length += n;
+    llm_rmsnorm_row(row, row, m->file.norm, C, c->eps);
+    llm_stored_matrix_forward(m->logits, row, &m->file.head, NULL, 1);
+    for (size_t i = 0; c->logit_cap > 0.0f && i < V; i++)
+        m->logits[i] = c->logit_cap * tanhf(m->logits[i] / c->logit_cap);
+    m->memory.used = mark;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */

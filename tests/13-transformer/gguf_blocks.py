@@ -1,7 +1,4 @@
 """Golden values of @gguf_blocks: random blocks of every type, and what gguf.dequantize makes of them."""
-import sys
-
-del sys.path[0]  # or `import gguf` finds a script of this folder
 import gguf
 import numpy as np
 

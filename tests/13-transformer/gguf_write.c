@@ -34,27 +34,27 @@ TEST(gguf_write, "the same pairs and tensors make the very bytes of the gguf pac
     const float *want = golden_n(&size, "file/data");
     unsigned char *data = (unsigned char *)test_memory(size, 1);
     for (size_t i = 0; i < size; i++) data[i] = (unsigned char)want[i];
-    llm_gguf g;
+    llm_gguf_file g;
     llm_error e;
     llm_buffer pair = {NULL, 0, 0};
     const char *from = test_path("from.gguf"), *to = test_path("to.gguf");
-    CHECK(llm_file_write(from, data, size, &e) && llm_gguf_open(&g, from, &e) && g.count == 4);
-    llm_gguf_tensor t[4];
+    CHECK(llm_file_write(from, data, size, &e) && llm_gguf_file_open(&g, from, &e) && g.count == 4);
+    llm_gguf_file_tensor t[4];
     for (size_t i = 0; i < 4; i++) {
-        t[i] = *llm_gguf_find(&g, gw_name[i]);
+        t[i] = *llm_gguf_file_find(&g, gw_name[i]);
         t[i].size = t[i].offset = t[i].count = 99; /* are set, not read */
     }
     CHECK(gw_pairs(&pair, &pairs) && pairs == 8);
     CHECK(llm_gguf_write(to, &pair, pairs, t, 4, &e));
     for (size_t i = 0; i < 4; i++) {
-        const llm_gguf_tensor *u = llm_gguf_find(&g, gw_name[i]);
+        const llm_gguf_file_tensor *u = llm_gguf_file_find(&g, gw_name[i]);
         CHECK(t[i].size == u->size && t[i].offset == u->offset && t[i].count == u->count);
     }
     llm_file file;
     CHECK(llm_file_read(&file, to, &e) && file.size == size);
     for (size_t i = 0; i < size; i++) CHECK(file.data[i] == data[i]);
     llm_file_free(&file);
-    llm_gguf_close(&g);
+    llm_gguf_file_close(&g);
     llm_buffer_free(&pair);
 }
 
@@ -98,7 +98,7 @@ TEST(gguf_write, "numbers of every type come back") {
 
 TEST(gguf_write, "shapes that break a rule are refused, and nothing is written") {
     const unsigned char data[64] = {0};
-    llm_gguf_tensor t[2];
+    llm_gguf_file_tensor t[2];
     llm_buffer none = {NULL, 0, 0};
     llm_error e;
     llm_file file;
@@ -125,7 +125,7 @@ TEST(gguf_write, "shapes that break a rule are refused, and nothing is written")
 TEST(gguf_write, "memory that runs out is said, at every place") {
     for (int calls = 0; calls < 8; calls++) {
         llm_buffer pair = {NULL, 0, 0}, head = {NULL, 0, 0};
-        llm_gguf_tensor t;
+        llm_gguf_file_tensor t;
         llm_error e;
         size_t pairs = 0;
         memset(&t, 0, sizeof t);

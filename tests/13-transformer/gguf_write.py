@@ -1,7 +1,4 @@
 """Golden values of @gguf_write: the bytes of a file of the gguf package, which the test writes again from its tensors."""
-import sys
-
-del sys.path[0]  # or `import gguf` finds a script of this folder
 import tempfile
 from pathlib import Path
 

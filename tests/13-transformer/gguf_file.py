@@ -1,7 +1,4 @@
-"""Golden values of @gguf and @gguf_write: a file of the gguf package with tensors of several types, and its values."""
-import sys
-
-del sys.path[0]  # or `import gguf` finds this file
+"""Golden values of @gguf_file and @gguf_write: a file of the gguf package with tensors of several types, and its values."""
 import tempfile
 from pathlib import Path
 

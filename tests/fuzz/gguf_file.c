@@ -1,8 +1,8 @@
-/* @gguf @gguf_blocks: tensors of an accepted file lie in it, one behind the other, and can be read; written again by
+/* @gguf_file @gguf_blocks: tensors of an accepted file lie in it, one behind the other, and can be read; written again by
  * @gguf_write they are the same. */
 #include "fuzz.h"
 
-static bool fuzz_check(llm_gguf *g, const void *data, size_t size) {
+static bool fuzz_check(llm_gguf_file *g, const void *data, size_t size) {
     llm_error e;
     e.message[0] = 0;
     memset(g, 0, sizeof *g);
@@ -10,24 +10,24 @@ static bool fuzz_check(llm_gguf *g, const void *data, size_t size) {
     g->file.size = size;
     FUZZ_CHECK(g->file.data);
     if (size > 0) memcpy(g->file.data, data, size);
-    if (llm_gguf_check(g, &e)) return true;
+    if (llm_gguf_file_check(g, &e)) return true;
     FUZZ_CHECK_SENTENCE(e);
-    llm_gguf_close(g);
+    llm_gguf_file_close(g);
     return false;
 }
 
 static void fuzz(const unsigned char *data, size_t size) {
-    llm_gguf g, again;
+    llm_gguf_file g, again;
     llm_error e;
     if (!fuzz_check(&g, data, size)) return;
     size_t bytes = 0;
     for (size_t i = 0; i < g.count; i++) {
-        const llm_gguf_tensor *t = &g.tensor[i];
-        FUZZ_CHECK(llm_gguf_find(&g, t->name) == t);
+        const llm_gguf_file_tensor *t = &g.tensor[i];
+        FUZZ_CHECK(llm_gguf_file_find(&g, t->name) == t);
         FUZZ_CHECK(t->data >= g.file.data && t->data + t->size <= g.file.data + size);
         float *x = (float *)malloc((t->count + 1) * sizeof(float));
         FUZZ_CHECK(x);
-        llm_gguf_floats(x, t, t->count, &e);
+        llm_gguf_file_floats(x, t, t->count, &e);
         free(x);
         bytes += t->size;
     }
@@ -53,14 +53,14 @@ static void fuzz(const unsigned char *data, size_t size) {
         }
         FUZZ_CHECK(fuzz_check(&again, file.data, file.size) && again.count == g.count);
         for (size_t i = 0; i < g.count; i++) {
-            const llm_gguf_tensor *t = &g.tensor[i], *u = llm_gguf_find(&again, t->name);
+            const llm_gguf_file_tensor *t = &g.tensor[i], *u = llm_gguf_file_find(&again, t->name);
             FUZZ_CHECK(u && u->type == t->type && u->rank == t->rank && u->size == t->size);
             FUZZ_CHECK(memcmp(u->shape, t->shape, t->rank * sizeof *t->shape) == 0);
             FUZZ_CHECK(t->size == 0 || memcmp(u->data, t->data, t->size) == 0);
         }
-        llm_gguf_close(&again);
+        llm_gguf_file_close(&again);
     }
     llm_buffer_free(&pair);
     llm_buffer_free(&file);
-    llm_gguf_close(&g);
+    llm_gguf_file_close(&g);
 }
