@@ -41293,7 +41293,7 @@ LLM_API bool llm_gguf_blocks_floats(float *out, const unsigned char *data, size_
     return true;
 }
 
-/* @gguf_file ----------------------------------------------- Weight files: GGUF
+/* @gguf_file ------------------------------------------------ Weight files: GGUF
  *
  *     header, pairs | for each tensor: name  rank  dims (rank)  type  offset | gap | data
  *     data begin at the next multiple of the alignment, and in them each tensor
@@ -41585,7 +41585,7 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
  * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
- * needs   safetensors_dtype gguf_blocks
+ * needs   gguf_blocks
  * see     @llama @gguf_file @matmul
  * topics  -
  */
@@ -42862,7 +42862,7 @@ LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_e
  * 27B model, the one of 46 layers, where it is that of C / H.
  *
  * source  ggml, docs/gguf.md; llama.cpp, src/llama-model.cpp (load_hparams)
- * needs   error rope yarn gguf_values gguf_blocks gguf_file llama_config
+ * needs   error rope yarn gguf_values gguf_file llama_config
  * see     @llama_file
  * topics  -
  */
@@ -42964,10 +42964,81 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
     return true;
 }
 
-/* @llama_file ----------------------------------------------- Where a Llama's weights are
+/* @llama_names ---------------------------------------------- What a Llama's weights are called
  *
  *     model.layers.3.self_attn.q_proj.weight       in a directory of safetensors files
  *     blk.3.attn_q.weight                          the same in a GGUF file
+ *
+ * The parts of a layer, their shapes from the settings, and their two names. One name means two
+ * things: post_attention_layernorm is the norm in front of the MLP in Llama and behind attention in
+ * Gemma 2, which has a norm on either side of both sublayers. Parts that a family has not have no
+ * rows.
+ *
+ * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, gguf-py/gguf/constants.py
+ * needs   llama_config
+ * see     @llama_file
+ * topics  -
+ */
+typedef enum { /* of a layer: matrices, then vectors */
+               LLM_LLAMA_NAMES_Q,
+               LLM_LLAMA_NAMES_K,
+               LLM_LLAMA_NAMES_V,
+               LLM_LLAMA_NAMES_O,
+               LLM_LLAMA_NAMES_GATE,
+               LLM_LLAMA_NAMES_UP,
+               LLM_LLAMA_NAMES_DOWN,
+               LLM_LLAMA_NAMES_MATRICES,
+               LLM_LLAMA_NAMES_NORM1 =
+                   LLM_LLAMA_NAMES_MATRICES, /* in front of attention, of the MLP */
+               LLM_LLAMA_NAMES_NORM2,
+               LLM_LLAMA_NAMES_OUT1, /* behind them: Gemma 2 */
+               LLM_LLAMA_NAMES_OUT2,
+               LLM_LLAMA_NAMES_Q_NORM, /* of each head: Qwen 3 */
+               LLM_LLAMA_NAMES_K_NORM,
+               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2 */
+               LLM_LLAMA_NAMES_K_BIAS,
+               LLM_LLAMA_NAMES_V_BIAS,
+               LLM_LLAMA_NAMES_PARTS
+} llm_llama_names_part;
+
+/* Rows and columns of a part; 0 columns: a vector. 0 rows: the family has none. */
+LLM_API void llm_llama_names_shape(size_t *rows, size_t *columns, llm_llama_names_part part,
+                                   const llm_llama_config *c) {
+    const size_t C = c->width, F = c->hidden, Q = c->heads * c->head, K = c->kv_heads * c->head;
+    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q, K, K, C,       F,       F, C, C,
+                                             C, C, C, c->head, c->head, Q, K, K};
+    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const llm_llama_config_family f = c->family;
+    const bool out = part == LLM_LLAMA_NAMES_OUT1 || part == LLM_LLAMA_NAMES_OUT2;
+    const bool norm = part == LLM_LLAMA_NAMES_Q_NORM || part == LLM_LLAMA_NAMES_K_NORM;
+    const bool none = (out && f != LLM_LLAMA_CONFIG_GEMMA2) ||
+                      (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
+                      (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2);
+    *rows = none ? 0 : r[part];
+    *columns = k[part];
+}
+
+/* name (80) <- that of a part of layer l in either form. */
+LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_names_part part,
+                                   const llm_llama_config *c) {
+    static const char *const in[2][LLM_LLAMA_NAMES_PARTS] = {
+        {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
+         "self_attn.o_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
+         "mlp.down_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight",
+         "post_attention_layernorm.weight", "post_feedforward_layernorm.weight",
+         "self_attn.q_norm.weight", "self_attn.k_norm.weight", "self_attn.q_proj.bias",
+         "self_attn.k_proj.bias", "self_attn.v_proj.bias"},
+        {"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_gate.weight",
+         "ffn_up.weight", "ffn_down.weight", "attn_norm.weight", "ffn_norm.weight",
+         "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight",
+         "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"}};
+    const char *what = in[gguf][part];
+    if (!gguf && part == LLM_LLAMA_NAMES_NORM2 && c->family == LLM_LLAMA_CONFIG_GEMMA2)
+        what = "pre_feedforward_layernorm.weight";
+    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : "model.layers", l, what);
+}
+
+/* @llama_file ----------------------------------------------- Where a Llama's weights are
  *
  * The files are mapped, and matrices stay in them, in the numbers they are stored in
  * (@stored_matrix); only the vectors, a ten-thousandth of a model, are turned to floats. So a model
@@ -42979,38 +43050,15 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
  * there. Every tensor is held against the settings; one that is missing or has another shape is
  * named.
  *
- * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, convert_hf_to_gguf.py and
- *         gguf-py/gguf/constants.py (names)
+ * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, convert_hf_to_gguf.py
  * needs   arena error buffer file json yarn safetensors safetensors_shards gguf_blocks gguf_file
- *         stored_matrix llama_config llama_gguf
+ *         stored_matrix llama_config llama_gguf llama_names
  * see     @llama
  * topics  -
  */
-typedef enum { /* of a layer: matrices, then vectors */
-               LLM_LLAMA_FILE_Q,
-               LLM_LLAMA_FILE_K,
-               LLM_LLAMA_FILE_V,
-               LLM_LLAMA_FILE_O,
-               LLM_LLAMA_FILE_GATE,
-               LLM_LLAMA_FILE_UP,
-               LLM_LLAMA_FILE_DOWN,
-               LLM_LLAMA_FILE_MATRICES,
-               LLM_LLAMA_FILE_NORM1 =
-                   LLM_LLAMA_FILE_MATRICES, /* in front of attention, of the MLP */
-               LLM_LLAMA_FILE_NORM2,
-               LLM_LLAMA_FILE_OUT1, /* behind them: Gemma 2 */
-               LLM_LLAMA_FILE_OUT2,
-               LLM_LLAMA_FILE_Q_NORM, /* of each head: Qwen 3 */
-               LLM_LLAMA_FILE_K_NORM,
-               LLM_LLAMA_FILE_Q_BIAS, /* Qwen 2 */
-               LLM_LLAMA_FILE_K_BIAS,
-               LLM_LLAMA_FILE_V_BIAS,
-               LLM_LLAMA_FILE_PARTS
-} llm_llama_file_part;
-
 typedef struct {
-    llm_stored_matrix matrix[LLM_LLAMA_FILE_MATRICES];
-    float *vector[LLM_LLAMA_FILE_PARTS]; /* NULL where the family has none */
+    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES];
+    float *vector[LLM_LLAMA_NAMES_PARTS]; /* NULL where the family has none */
 } llm_llama_file_layer;
 
 typedef struct {
@@ -43031,43 +43079,6 @@ LLM_API void llm_llama_file_close(llm_llama_file *m) {
     else
         llm_safetensors_shards_close(&m->shards);
     llm_arena_destroy(&m->memory);
-}
-
-/* Rows and columns of a part; 0 columns: a vector. 0 rows: the family has none. */
-LLM_API void llm_llama_file_shape(size_t *rows, size_t *columns, llm_llama_file_part part,
-                                  const llm_llama_config *c) {
-    const size_t C = c->width, F = c->hidden, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t r[LLM_LLAMA_FILE_PARTS] = {Q, K, K, C,       F,       F, C, C,
-                                            C, C, C, c->head, c->head, Q, K, K};
-    const size_t k[LLM_LLAMA_FILE_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-    const llm_llama_config_family f = c->family;
-    const bool out = part == LLM_LLAMA_FILE_OUT1 || part == LLM_LLAMA_FILE_OUT2;
-    const bool norm = part == LLM_LLAMA_FILE_Q_NORM || part == LLM_LLAMA_FILE_K_NORM;
-    const bool none = (out && f != LLM_LLAMA_CONFIG_GEMMA2) ||
-                      (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
-                      (part >= LLM_LLAMA_FILE_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2);
-    *rows = none ? 0 : r[part];
-    *columns = k[part];
-}
-
-/* name (80) <- that of a part of layer l in either form. */
-LLM_API void llm_llama_file_name(char *name, bool gguf, size_t l, llm_llama_file_part part,
-                                 const llm_llama_config *c) {
-    static const char *const in[2][LLM_LLAMA_FILE_PARTS] = {
-        {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
-         "self_attn.o_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
-         "mlp.down_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight",
-         "post_attention_layernorm.weight", "post_feedforward_layernorm.weight",
-         "self_attn.q_norm.weight", "self_attn.k_norm.weight", "self_attn.q_proj.bias",
-         "self_attn.k_proj.bias", "self_attn.v_proj.bias"},
-        {"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_gate.weight",
-         "ffn_up.weight", "ffn_down.weight", "attn_norm.weight", "ffn_norm.weight",
-         "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight",
-         "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"}};
-    const char *what = in[gguf][part];
-    if (!gguf && part == LLM_LLAMA_FILE_NORM2 && c->family == LLM_LLAMA_CONFIG_GEMMA2)
-        what = "pre_feedforward_layernorm.weight";
-    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : "model.layers", l, what);
 }
 
 /* w <- the tensor of that name and shape; columns = 0: a vector, which comes as one row. */
@@ -43136,18 +43147,18 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
         !llm_llama_file_find(&m->head, m, c->tied ? embed : head, c->vocab, C, e))
         return false;
     for (size_t l = 0; l < c->layers; l++) {
-        for (int p = 0; p < LLM_LLAMA_FILE_PARTS; p++) {
+        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
             char name[80];
             size_t rows, columns;
-            llm_llama_file_shape(&rows, &columns, (llm_llama_file_part)p, c);
-            llm_llama_file_name(name, m->is_gguf, l, (llm_llama_file_part)p, c);
+            llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
+            llm_llama_names_write(name, m->is_gguf, l, (llm_llama_names_part)p, c);
             m->layer[l].vector[p] = NULL;
             if (rows == 0) continue;
-            if (p < LLM_LLAMA_FILE_MATRICES) {
+            if (p < LLM_LLAMA_NAMES_MATRICES) {
                 if (!llm_llama_file_find(&m->layer[l].matrix[p], m, name, rows, columns, e))
                     return false;
             } else {
-                const bool bias = p >= LLM_LLAMA_FILE_Q_BIAS;
+                const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
                 m->layer[l].vector[p] = llm_llama_file_vector(m, name, rows, bias ? 0.0f : more, e);
                 if (!m->layer[l].vector[p]) return false;
             }
@@ -43211,7 +43222,7 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
  * needs   arena error activation rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config
- *         llama_file
+ *         llama_names llama_file
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
@@ -43321,31 +43332,31 @@ LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosi
     float *in = llm_arena_floats(a, n * C), *q = llm_arena_floats(a, n * H * D);
     float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
     float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_FILE_NORM1], n, C, c->eps);
-    llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_FILE_Q], b[LLM_LLAMA_FILE_Q_BIAS], n);
-    llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_FILE_K], b[LLM_LLAMA_FILE_K_BIAS], n);
-    llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_FILE_V], b[LLM_LLAMA_FILE_V_BIAS], n);
-    llm_llama_turn(q, b[LLM_LLAMA_FILE_Q_NORM], cosine, sine, n, H, c);
-    llm_llama_turn(k, b[LLM_LLAMA_FILE_K_NORM], cosine, sine, n, Hkv, c);
+    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM1], n, C, c->eps);
+    llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
+    llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
+    llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
+    llm_llama_turn(q, b[LLM_LLAMA_NAMES_Q_NORM], cosine, sine, n, H, c);
+    llm_llama_turn(k, b[LLM_LLAMA_NAMES_K_NORM], cosine, sine, n, Hkv, c);
     const size_t end = (l * m->context + m->length) * Hkv * D;
     memcpy(m->keys + end, k, n * Hkv * D * sizeof(float));
     memcpy(m->values + end, v, n * Hkv * D * sizeof(float));
     llm_llama_attend(o, q, m, l, n);
-    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_FILE_O], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_FILE_OUT1], n, c);
+    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], NULL, n);
+    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
     a->used = mark;
 
     in = llm_arena_floats(a, n * C);
     float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_FILE_NORM2], n, C, c->eps);
-    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_FILE_GATE], NULL, n);
-    llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_FILE_UP], NULL, n);
+    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM2], n, C, c->eps);
+    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE], NULL, n);
+    llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
     llm_activation_forward(gate, gate, n * F,
                            c->family == LLM_LLAMA_CONFIG_GEMMA2 ? LLM_ACTIVATION_GELU_TANH
                                                                 : LLM_ACTIVATION_SILU);
     for (size_t i = 0; i < n * F; i++) up[i] *= gate[i];
-    llm_stored_matrix_forward(in, up, &w->matrix[LLM_LLAMA_FILE_DOWN], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_FILE_OUT2], n, c);
+    llm_stored_matrix_forward(in, up, &w->matrix[LLM_LLAMA_NAMES_DOWN], NULL, n);
+    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
     a->used = mark;
 }
 

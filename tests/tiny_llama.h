@@ -126,4 +126,74 @@ TEST_UNUSED static const char *tiny_llama_directory(const tiny_llama *m, const c
     return dir;
 }
 
+/* The name of a tensor in GGUF; a static text. */
+static const char *tiny_llama_gguf_name(const char *name, bool gemma) {
+    static const char *const pair[][2] = {
+        {"self_attn.q_proj.weight", "attn_q.weight"},
+        {"self_attn.k_proj.weight", "attn_k.weight"},
+        {"self_attn.v_proj.weight", "attn_v.weight"},
+        {"self_attn.o_proj.weight", "attn_output.weight"},
+        {"self_attn.q_proj.bias", "attn_q.bias"},
+        {"self_attn.k_proj.bias", "attn_k.bias"},
+        {"self_attn.v_proj.bias", "attn_v.bias"},
+        {"self_attn.q_norm.weight", "attn_q_norm.weight"},
+        {"self_attn.k_norm.weight", "attn_k_norm.weight"},
+        {"mlp.gate_proj.weight", "ffn_gate.weight"},
+        {"mlp.up_proj.weight", "ffn_up.weight"},
+        {"mlp.down_proj.weight", "ffn_down.weight"},
+        {"input_layernorm.weight", "attn_norm.weight"},
+        {"pre_feedforward_layernorm.weight", "ffn_norm.weight"},
+        {"post_feedforward_layernorm.weight", "post_ffw_norm.weight"}};
+    static char text[64];
+    if (strcmp(name, "model.embed_tokens.weight") == 0) return "token_embd.weight";
+    if (strcmp(name, "model.norm.weight") == 0) return "output_norm.weight";
+    if (strcmp(name, "lm_head.weight") == 0) return "output.weight";
+    const char *part = name + strlen("model.layers.0."),
+               *to = gemma ? "post_attention_norm.weight" : "ffn_norm.weight";
+    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++)
+        if (strcmp(pair[i][0], part) == 0) to = pair[i][1];
+    snprintf(text, sizeof text, "blk.%c.%s", name[strlen("model.layers.")], to);
+    return text;
+}
+
+/* Writes a GGUF file as llama.cpp's converter does, whose settings are in the buffer `pair`: rows of a llama's q and k for
+ * rotations of neighbours, Gemma's norms with 1 added; rope_freqs (head / 2) or NULL. */
+TEST_UNUSED static void tiny_llama_gguf(const char *path, const tiny_llama *m, const char *family,
+                                        size_t head, const llm_buffer *pair, size_t pairs,
+                                        const float *rope_freqs) {
+    const bool gemma = strcmp(family, "gemma2") == 0,
+               turned = strcmp(family, "qwen2") != 0 && strcmp(family, "qwen3") != 0 && !gemma;
+    llm_gguf_file_tensor t[TINY_LLAMA_MOST + 1];
+    llm_error e;
+    memset(t, 0, sizeof t);
+    size_t count = m->count;
+    for (size_t i = 0; i < m->count; i++) {
+        const tiny_llama_tensor *from = &m->t[i];
+        const size_t n = from->rows * (from->columns ? from->columns : 1);
+        float *x = (float *)test_memory(n, sizeof(float));
+        const bool norm = strlen(from->name) > 11 &&
+                          strcmp(from->name + strlen(from->name) - 11, "norm.weight") == 0;
+        const bool rotated =
+            turned && (strstr(from->name, "q_proj.weight") || strstr(from->name, "k_proj.weight"));
+        for (size_t r = 0; r < from->rows; r++) {
+            const size_t in = r % head,
+                         to = rotated ? r - in + (in < head / 2 ? 2 * in : 2 * (in - head / 2) + 1)
+                                      : r;
+            for (size_t c = 0; c < n / from->rows; c++)
+                x[to * (n / from->rows) + c] =
+                    from->data[r * (n / from->rows) + c] + (norm && gemma ? 1.0f : 0.0f);
+        }
+        snprintf(t[i].name, sizeof t[i].name, "%s", tiny_llama_gguf_name(from->name, gemma));
+        t[i].type = LLM_GGUF_BLOCKS_F32, t[i].rank = from->columns ? 2 : 1;
+        t[i].shape[0] = from->rows, t[i].shape[1] = from->columns;
+        t[i].data = tiny_llama_bytes(x, n, LLM_SAFETENSORS_F32);
+    }
+    if (rope_freqs) {
+        snprintf(t[count].name, sizeof t[count].name, "rope_freqs.weight");
+        t[count].rank = 1, t[count].shape[0] = head / 2;
+        t[count++].data = tiny_llama_bytes(rope_freqs, head / 2, LLM_SAFETENSORS_F32);
+    }
+    CHECK(llm_gguf_write(path, pair, pairs, t, count, &e));
+}
+
 #endif

@@ -68,6 +68,64 @@ TEST(llama, "six families from safetensors: transformers' logits, one token at a
     }
 }
 
+/* The settings of a family as pairs. */
+static void ll_pairs(llm_buffer *b, size_t *pairs, const char *family, size_t head) {
+    const bool gemma = strcmp(family, "gemma2") == 0, mistral = strcmp(family, "mistral") == 0;
+    const char *a = family[0] == 'l' || mistral ? "llama" : family;
+    const struct {
+        const char *key;
+        llm_gguf_values_type type;
+        double value;
+    } all[] = {{"context_length", LLM_GGUF_VALUES_U32, 64},
+               {"embedding_length", LLM_GGUF_VALUES_U32, 16},
+               {"feed_forward_length", LLM_GGUF_VALUES_U32, 24},
+               {"block_count", LLM_GGUF_VALUES_U32, 2},
+               {"attention.head_count", LLM_GGUF_VALUES_U32, 4},
+               {"attention.head_count_kv", LLM_GGUF_VALUES_U32, 2},
+               {"attention.key_length", LLM_GGUF_VALUES_U32, (double)head},
+               {"attention.layer_norm_rms_epsilon", LLM_GGUF_VALUES_F32,
+                *a == 'l' && !mistral ? 1e-5 : 1e-6},
+               {"rope.freq_base", LLM_GGUF_VALUES_F32, strcmp(family, "llama3") ? 10000.0 : 100.0},
+               {mistral || gemma ? "attention.sliding_window" : "unknown", LLM_GGUF_VALUES_U32,
+                mistral ? 5 : 6},
+               {"attn_logit_softcapping", LLM_GGUF_VALUES_F32, 3.0},
+               {"final_logit_softcapping", LLM_GGUF_VALUES_F32, 5.0}};
+    CHECK(llm_gguf_write_string(b, pairs, "general.architecture", a));
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char key[96];
+        snprintf(key, sizeof key, "%s.%s", a, all[i].key);
+        CHECK(llm_gguf_write_value(b, pairs, key, all[i].type, all[i].value));
+    }
+}
+
+TEST(llama,
+     "the same from GGUF: rows in another order, 1 added to Gemma's norms, stretched rotations") {
+    for (size_t f = 0; f < 6; f++) {
+        tiny_llama tiny;
+        llm_llama m;
+        llm_error e;
+        llm_buffer pair = {NULL, 0, 0};
+        size_t pairs = 0;
+        const size_t head = families[f].head;
+        const bool stretched = strcmp(families[f].name, "llama3") == 0;
+        float plain[4], slow[4];
+        tiny_llama_make(&tiny, families[f].name, head);
+        ll_pairs(&pair, &pairs, families[f].name, head);
+        llm_yarn_config rope = llm_yarn_defaults(LLM_YARN_LLAMA3, head, 100.0, 4.0, 32.0);
+        llm_yarn_inv_freq(slow, &rope);
+        llm_rope_inv_freq(plain, head, 100.0f);
+        for (size_t i = 0; i < head / 2; i++) plain[i] /= slow[i];
+        const char *path = tiny_llama_path("m.gguf");
+        tiny_llama_gguf(path, &tiny, families[f].name, head, &pair, pairs,
+                        stretched ? plain : NULL);
+        if (!llm_llama_open(&m, path, 62, 7, &e)) test_fail(__FILE__, __LINE__, "%s", e.message);
+        if (f == 5) m.file.config.scale = (float)(1.0 / sqrt(12.0)); /* no pair says 12 */
+        ll_logits(&m, families[f].name, 62);
+        llm_llama_close(&m);
+        llm_buffer_free(&pair);
+    }
+}
+
 TEST(llama, "50 tokens by greedy choice are transformers'") {
     for (size_t f = 0; f < 6; f++) {
         tiny_llama tiny;
