@@ -17248,7 +17248,6 @@ LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
         if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
     }
     *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
-    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
     return sw2 * slope;
 }
 

@@ -136,7 +136,7 @@ TEST(deep_net, "points where the slope stays are no corners, at any scale; only 
     enum { U = 22 };
     const size_t size[3] = {1, U, 2};
     const llm_mlp m = {size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
-    const float zero[1] = {0.0f}, one[1] = {1.0f}, scale[4] = {1.0f, 1e-10f, 1e10f, 0.0f};
+    const float low[1] = {-0.1f}, high[1] = {1.3f}, scale[4] = {1.0f, 1e-10f, 1e10f, 0.0f};
     float w[4 * U + 2], *first = w + 2 * U, *second = first + U;
     llm_rng rng = llm_rng_seed(1);
     llm_arena arena = test_arena(1 << 16);
@@ -149,8 +149,11 @@ TEST(deep_net, "points where the slope stays are no corners, at any scale; only 
         w[1] = 1.0f, w[U + 1] = 1.0f, first[1] = -0.3f * scale[k]; /* on */
         w[U + 2] = -0.4f, first[2] = scale[k];                     /* the only corner */
         w[4 * U] = 0.0f, w[4 * U + 1] = 0.2f;
-        CHECK(llm_deep_net_pieces_1d(&m, w, zero, one, 100, &arena) == (k < 3 ? 2 : 1));
+        CHECK(llm_deep_net_pieces_1d(&m, w, low, high, 100, &arena) == (k < 3 ? 2 : 1));
     }
+    for (size_t u = 0; u < U; u++) first[u] = 0.0f; /* 1, 1 + 1e-8 and 1001: two, of the largest */
+    first[1] = 1.0f, first[2] = 1e-8f, first[3] = 1e3f, w[U + 3] = -0.9f;
+    CHECK(llm_deep_net_pieces_1d(&m, w, low, high, 100, &arena) == 2);
 }
 
 TEST(deep_net, "pieces shorter than 1e-12 of the segment are not counted") {
