@@ -17111,16 +17111,14 @@ LLM_API bool llm_deep_net_split(llm_deep_net_line *s, size_t width) {
             const double *a = s->h + i * width, *b = i + 1 < s->count ? a + width : a;
             const double end = i + 1 < s->count ? s->t[i + 1] : s->t[i];
             s->t2[out] = s->t[i] + at * (end - s->t[i]);
-            double next = 2.0;
+            double next = 1.0;
             for (size_t u = 0; u < width; u++) {
                 s->h2[out * width + u] = a[u] + at * (b[u] - a[u]);
-                if ((a[u] < 0.0 && b[u] > 0.0) || (a[u] > 0.0 && b[u] < 0.0)) {
-                    const double cross = a[u] / (a[u] - b[u]);
-                    if (cross > at + 1e-12 && cross < next) next = cross;
-                }
+                const double cross = a[u] / (a[u] - b[u]); /* in 0..1 if the signs differ */
+                if (cross > at + 1e-12 && cross < next - 1e-12) next = cross;
             }
             out++;
-            more = next < 1.0 - 1e-12;
+            more = next < 1.0;
             at = next;
         }
     }
@@ -17275,7 +17273,6 @@ LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
         if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
     }
     *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
-    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
     return sw2 * slope;
 }
 
@@ -20843,21 +20840,17 @@ LLM_API bool llm_kan_grid_data(float *t, const llm_kan *k, const float *x, size_
     bool ok = N > 0;
     for (size_t i = 0; i < k->in && ok; i++) {
         float *ti = t + i * (G + 7);
-        for (size_t n = 0; n < N; n++) {
-            column[n] = x[n * k->in + i];
-            ok = ok && fabsf(column[n]) < HUGE_VALF;
-        }
+        for (size_t n = 0; n < N; n++) column[n] = x[n * k->in + i];
         llm_argsort(order, column, N);
         const double low = (double)column[order[0]], high = (double)column[order[N - 1]];
         const double step = (high - low) / (double)G;
         for (size_t m = 0; m < G + 7; m++) {
-            const double at = ((double)m - 3.0) / (double)G, place = at * (double)(N - 1);
-            const size_t below = m <= 3 ? 0 : m >= G + 3 ? N - 1 : (size_t)place;
-            const double equal = low + step * ((double)m - 3.0);
+            const double at = (double)m - 3.0, equal = low + step * at;
             const bool inside = m > 3 && m < G + 3;
+            const size_t below = inside ? (size_t)(at / (double)G * (double)(N - 1)) : 0;
             const double quantile = (double)column[order[below]];
             ti[m] = (float)(inside ? even * equal + (1.0 - even) * quantile : equal);
-            ok = ok && (m == 0 || ti[m] > ti[m - 1]);
+            ok = ok && (m == 0 || ti[m] > ti[m - 1]); /* false too if an end is not finite */
         }
     }
     arena->used = mark;
@@ -20891,8 +20884,9 @@ LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, cons
     LLM_ASSERT(to->in == k->in && to->out == k->out);
     const size_t mark = arena->used, P = to->grid + 3, O = k->out;
     double *a = llm_arena_doubles(arena, N * P), *y = llm_arena_doubles(arena, N * O);
-    double *c = llm_arena_doubles(arena, P * O), b[4], slope[4];
+    double *c = llm_arena_doubles(arena, P * O);
     for (size_t i = 0; i < k->in; i++) {
+        double b[4], slope[4];
         for (size_t n = 0; n < N; n++) {
             const float xi = x[n * k->in + i];
             const int old = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
@@ -20993,7 +20987,6 @@ LLM_API void llm_deep_learning_edges(float *h, const float *x, size_t n) {
                 const float up = r > 0 ? p[(r - 1) * 8 + c] : 0.0f,
                             down = r < 7 ? p[(r + 1) * 8 + c] : 0.0f;
                 const float gx = right - left, gy = down - up, size = sqrtf(gx * gx + gy * gy);
-                if (size == 0.0f) continue;
                 const float at = (atan2f(gy, gx) / LLM_PI + 1.0f) * 4.0f; /* 0 to 8 */
                 const size_t bin = (size_t)at, first = (r / 4 * 2 + c / 4) * 8;
                 hi[first + bin % 8] += size * (1.0f - (at - (float)bin));
