@@ -22744,7 +22744,6 @@ LLM_API void llm_muon_step(float *w, float *m, const float *g, size_t rows, size
     const size_t mark = arena->used, n = rows * cols;
     const double r = (double)rows, k = (double)cols;
     double scale = sqrt(fmax(1.0, r / k));
-    if (n == 0) return;
     if (c->scale == LLM_MUON_MATCH_ADAMW) scale = 0.2 * sqrt(fmax(r, k));
     if (c->scale == LLM_MUON_SPECTRAL) scale = sqrt(r / k);
     float *u = llm_arena_floats(arena, n);
@@ -22945,7 +22944,7 @@ LLM_API bool llm_shampoo_step_blocks(float *w, double *state, const float *g, si
     const size_t mark = arena->used;
     float *wb = llm_arena_floats(arena, block * block),
           *gb = llm_arena_floats(arena, block * block);
-    bool ok = block > 0;
+    bool ok = true;
     LLM_ASSERT(block > 0);
     for (size_t i = 0; i < rows; i += block)
         for (size_t j = 0; j < cols; j += block) {
