@@ -37833,6 +37833,187 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     arena->used = mark;
 }
 
+/* @flash_fp8 ------------------------------------------------ FlashAttention-3: attention in 8 bits
+ *
+ *     Q' = Q M, K' = K M         M = diag(signs) H / sqrt(D): Q' K'^T = Q K^T
+ *     X^ = round(X / s_X)        s_X = max|X| / 448, one for each block of rows
+ *     S = scale s_Q s_K Q^ K^^T     P^ = round(256 exp(S - m'))
+ *     O = e^(m - m') O + s_V / 256 P^ V^
+ *
+ * Hopper's tensor cores multiply e4m3 numbers twice as fast as 16-bit ones. Such a number has a
+ * sign, 4 bits of exponent and 3 of mantissa: 448 at most, a step of 1/8 to 1/16 of its size, and
+ * below 2^-6 an even grid of 2^-9. Sums stay in float, and so do m and l.
+ *
+ * A format with an exponent does not mind one large number: all of a block's numbers down to
+ * 1/28672 of the largest keep their 4 bits, and a scale for each block of rows gains little. What
+ * hurts is a channel that is large in all queries and all keys, as channels of trained models are:
+ * one product makes up the score, and with it comes one rounding error of up to 1/16 of it. A
+ * rotation of Q and K alike does not change their products and spreads every number over all D of
+ * its row: D products of one size, whose errors cancel for the most part. The matrix of Hadamard,
+ * +1 and -1 everywhere, does it with D log D additions. P is in [0, 1] and is taken times 256, to
+ * use the range that the format has.
+ *
+ * Forward only, as in the library: training goes back in 16 bits.
+ *
+ * source  Shah et al. 2024, "FlashAttention-3: Fast and Accurate Attention with Asynchrony and
+ *         Low-precision", section 3.3; its forward kernel (the offset of 8 bits of the maximum);
+ *         Micikevicius et al. 2022, "FP8 Formats for Deep Learning"
+ * needs   exp logsumexp causal_attn flash
+ * see     @flash23, @gemm
+ * topics  -
+ */
+
+/* How numbers are stored: as they are, in bf16 (8 bits of mantissa), or in e4m3. */
+typedef enum { LLM_FLASH_FP8_FLOAT, LLM_FLASH_FP8_BF16, LLM_FLASH_FP8_E4M3 } llm_flash_fp8_format;
+
+/* x rounded to the nearest e4m3 number, ties to the even one; beyond 448 to 448. NaN stays. */
+LLM_API float llm_flash_fp8_e4m3(float x) {
+    const float size = fabsf(x);
+    if (size >= 448.0f) return copysignf(448.0f, x);
+    int exponent = 0;
+    frexpf(size, &exponent); /* size = 0.5 .. 1 times 2^exponent, and the mantissa's step 2^-4 */
+    const float step = ldexpf(1.0f, exponent > -5 ? exponent - 4 : -9);
+    return rintf(x / step) * step;
+}
+
+/* x rounded to the nearest bf16 number, ties to the even one: the upper half of a float's bits. */
+LLM_API float llm_flash_fp8_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (x == x) bits = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* x in a format that it fits. */
+LLM_API float llm_flash_fp8_round(float x, llm_flash_fp8_format format) {
+    return format == LLM_FLASH_FP8_E4M3   ? llm_flash_fp8_e4m3(x)
+           : format == LLM_FLASH_FP8_BF16 ? llm_flash_fp8_bf16(x)
+                                          : x;
+}
+
+/* y (rows,D), scale (rows) <- x (rows,D): x_r about scale_r y_r, one scale for `block` rows, so
+ * that the largest number of a block is 448; 1 in the wider formats and for a block of zeros. y may
+ * be x. */
+LLM_API void llm_flash_fp8_quantize(float *y, float *scale, const float *x, size_t rows, size_t D,
+                                    size_t block, llm_flash_fp8_format format) {
+    for (size_t from = 0; from < rows; from += block) {
+        const size_t end = rows - from < block ? rows : from + block;
+        float max = 0.0f;
+        for (size_t i = from * D; i < end * D; i++) max = fmaxf(max, fabsf(x[i]));
+        const bool scaled = format == LLM_FLASH_FP8_E4M3 && max > 0.0f;
+        for (size_t r = from; r < end; r++) scale[r] = scaled ? max / 448.0f : 1.0f;
+        for (size_t i = from * D; i < end * D; i++)
+            y[i] = llm_flash_fp8_round(x[i] / scale[from], format);
+    }
+}
+
+/* x (rows,D) times diag(sign) H / sqrt(D), in place: D a power of two, sign (D) of 1 and -1. In log
+ * D rounds, each pair at a distance becomes its sum and its difference. */
+LLM_API void llm_flash_fp8_rotate(float *x, const float *sign, size_t rows, size_t D) {
+    LLM_ASSERT(D > 0 && (D & (D - 1)) == 0);
+    const float gain = 1.0f / sqrtf((float)D);
+    LLM_PARALLEL_MANY(rows, D)
+    for (size_t r = 0; r < rows; r++) {
+        float *row = x + r * D;
+        for (size_t d = 0; d < D; d++) row[d] *= gain * sign[d];
+        for (size_t far = 1; far < D; far *= 2) {
+            for (size_t d = 0; d < D; d++) {
+                if (d & far) continue;
+                const float a = row[d], b = row[d + far];
+                row[d] = a + b;
+                row[d + far] = a - b;
+            }
+        }
+    }
+}
+
+/* shape: @flash's, of which hidden and dropout are not used. Scales for `block` rows, a multiple of
+ * 64, the tile. sign (D): rotate with it, or NULL. */
+typedef struct {
+    llm_flash_config shape;
+    llm_flash_fp8_format format;
+    size_t block;
+    const float *sign;
+} llm_flash_fp8_config;
+
+/* e4m3, a scale for each tile, no rotation. */
+LLM_API llm_flash_fp8_config llm_flash_fp8_defaults(size_t B, size_t H, size_t Hkv, size_t T,
+                                                    size_t D) {
+    llm_flash_fp8_config c;
+    c.shape = llm_flash_defaults(B, H, Hkv, T, D);
+    c.format = LLM_FLASH_FP8_E4M3, c.block = LLM_CAUSAL_ATTN_TILE, c.sign = NULL;
+    return c;
+}
+
+/* to (heads,rows,D), scale (heads,rows) <- x in the format, rotated first if it is to be. */
+LLM_API void llm_flash_fp8_store(float *to, float *scale, const float *x, size_t heads, size_t rows,
+                                 const float *sign, const llm_flash_fp8_config *c) {
+    const size_t D = c->shape.D;
+    memcpy(to, x, heads * rows * D * sizeof(float));
+    if (sign) llm_flash_fp8_rotate(to, sign, heads * rows, D);
+    LLM_PARALLEL_MANY(heads, rows * D)
+    for (size_t h = 0; h < heads; h++)
+        llm_flash_fp8_quantize(to + h * rows * D, scale + h * rows, to + h * rows * D, rows, D,
+                               c->block, c->format);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D). A query that sees nothing: 0, -inf.
+ * Scratch: B (H T + 2 Hkv S) (D + 1) floats, given back. */
+LLM_API void llm_flash_fp8_forward(float *out, float *lse, const float *q, const float *k,
+                                   const float *v, const llm_flash_fp8_config *c,
+                                   llm_arena *arena) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const llm_flash_config *z = &c->shape;
+    LLM_ASSERT(z->Hkv > 0 && z->H % z->Hkv == 0 && c->block > 0 && c->block % TILE == 0);
+    const size_t T = z->T, S = z->S, D = z->D, nq = z->B * z->H, nk = z->B * z->Hkv;
+    const size_t mark = arena->used;
+    float *qs = llm_arena_floats(arena, nq * T * D), *sq = llm_arena_floats(arena, nq * T);
+    float *ks = llm_arena_floats(arena, nk * S * D), *sk = llm_arena_floats(arena, nk * S);
+    float *vs = llm_arena_floats(arena, nk * S * D), *sv = llm_arena_floats(arena, nk * S);
+    llm_flash_fp8_store(qs, sq, q, nq, T, c->sign, c);
+    llm_flash_fp8_store(ks, sk, k, nk, S, c->sign, c);
+    llm_flash_fp8_store(vs, sv, v, nk, S, NULL, c);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < nq; bh++) {
+        const size_t kv = bh / (z->H / z->Hkv) * S;
+        float s[TILE * TILE], m[TILE], l[TILE];
+        for (size_t i = 0; i < T; i += TILE) {
+            const size_t rows = llm_causal_attn_tile(T - i);
+            float *o = out + (bh * T + i) * D;
+            for (size_t d = 0; d < rows * D; d++) o[d] = 0.0f;
+            for (size_t r = 0; r < rows; r++) m[r] = -INFINITY, l[r] = 0.0f;
+            for (size_t j = 0; j < S; j += TILE) {
+                size_t skip, ahead;
+                const size_t N = llm_causal_attn_tile(S - j);
+                const size_t R = llm_flash_tile(&skip, &ahead, i, j, rows, z);
+                if (R == 0) break; /* the tiles behind see even less */
+                const size_t at = bh * T + i + skip;
+                llm_causal_attn_scores(s, N, qs + at * D, D, ks + (kv + j) * D, D,
+                                       z->scale * sq[at] * sk[kv + j], ahead, R, N, D);
+                for (size_t r = skip; r < skip + R; r++) {
+                    const size_t seen = r - skip + ahead < N ? r - skip + ahead + 1 : N;
+                    float *p = s + (r - skip) * N, sum = 0.0f;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(p, seen));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t n = 0; n < seen; n++) sum += p[n] = llm_expf(p[n] - max);
+                    for (size_t n = 0; n < seen; n++) /* a power of two loses nothing */
+                        p[n] = llm_flash_fp8_round(256.0f * p[n], c->format) * sv[kv + j] / 256.0f;
+                    for (size_t d = 0; d < D; d++) o[r * D + d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_causal_attn_gather(o + skip * D, D, s, N, vs + (kv + j) * D, D, ahead, R, N, D);
+            }
+            for (size_t r = 0; r < rows; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * D + d] *= gain;
+                lse[bh * T + i + r] = m[r] + logf(l[r]);
+            }
+        }
+    }
+    arena->used = mark;
+}
+
 /* @memory_efficient_attn ------------------------------------ Memory-efficient attention
  *
  *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
