@@ -336,18 +336,23 @@
  *   flash_split              Attention in parts: flash-decoding
  *   memory_efficient_attn    Memory-efficient attention
  *   attn_dispatch            Which form of attention to run
+ *   csa_compress             Windows of tokens pooled to entries
+ *   csa_index                The indexer: which entries to read
+ *   csa                      Compressed sparse attention
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
  *   sublayer                 Sublayers: a frame and what it holds
  *   encoder                  Transformer encoder
+ *   bert                     BERT
  *   decoder                  Transformer decoder
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   mlm                      Masked language model
  *   safetensors_dtype        Weight files: element types
  *   llama_block              Decoder block, the form of Llama
  *   decoder_only             Decoder-only Transformer, Llama style
@@ -378,6 +383,8 @@
  *   beam_search              Beam search
  *   beam_search_diverse      Beams in groups that differ
  *   stochastic_beam          Different texts drawn by a beam
+ *   speculative              Speculative decoding
+ *   speculative_tree         Trees of drafts
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -29509,7 +29516,7 @@ LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t siz
         }
         const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
         const char *text = (const char *)b + at + 8;
-        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        const bool byte = length == 6 && id < 259 && memcmp(text, "<0x", 3) == 0;
         float score;
         llm_buffer spelt = {NULL, 0, 0};
         memcpy(&score, &bits, sizeof score);
@@ -30943,8 +30950,15 @@ LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
     return true;
 }
 
-/* Reads what is no JSON. The pattern of a rank file is the one that OpenAI and Meta use with so
- * many ranks; another one can be put into t->pattern. */
+/* The pattern that OpenAI and Meta use with so many ranks. */
+LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
+    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
+           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                             : LLM_PRE_TOKENIZE_CL100K;
+}
+
+/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
+ * t->pattern. */
 LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
     const char *text = (const char *)f->data;
     if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
@@ -30956,9 +30970,7 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
     if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
         return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
     if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
-    t->pattern = t->vocab >= 199000   ? LLM_PRE_TOKENIZE_O200K
-                 : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
-                                      : LLM_PRE_TOKENIZE_CL100K;
+    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
     return true;
 }
 
@@ -38389,9 +38401,9 @@ LLM_API void llm_csa_compress_backward(float *dx, float *dgate, float *dbias, fl
  * everything, so its cost still grows with the square of the text, but its numbers are cheap: short
  * keys, low precision, one sum over heads. u, from the token, says which heads count.
  *
- * Choosing has no derivative. The indexer learns by imitation: softmax(I) over the entries is pulled
- * towards the weights that the large attention gives them, added up over its heads (Kullback-Leibler
- * divergence). Nothing of that flows back into the model.
+ * Choosing has no derivative. The indexer learns by imitation: softmax(I) over the entries is
+ * pulled towards the weights that the large attention gives them, added up over its heads
+ * (Kullback-Leibler divergence). Nothing of that flows back into the model.
  *
  * source  DeepSeek-AI 2026, "DeepSeek-V4", eqs. 13 to 17; DeepSeek-AI 2025, "DeepSeek-V3.2",
  *         section 2.1 (the indexer's loss); transformers, DeepseekV4Indexer
@@ -38593,8 +38605,8 @@ LLM_API void llm_csa_forward(float *out, float *lse, const float *q, const float
 }
 
 /* dq, drows, dentries, dsink += <- dout, forward's out, lse and inputs; dsink may be NULL. Each row
- * of numbers gets a key's gradient and a value's: dv_j += ds_j q + p_j do. What went into index gets
- * none. */
+ * of numbers gets a key's gradient and a value's: dv_j += ds_j q + p_j do. What went into index
+ * gets none. */
 LLM_API void llm_csa_backward(float *dq, float *drows, float *dentries, float *dsink,
                               const float *dout, const float *out, const float *lse, const float *q,
                               const float *rows, const float *entries, const int *index,
@@ -39162,7 +39174,7 @@ LLM_API void llm_sublayer_mlp_backward(float *d, const llm_sublayer_mlp *dw,
  * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1; Reimers & Gurevych 2019,
  *         "Sentence-BERT", section 3 (pooling)
  * needs   arena rng xavier_init layernorm prenorm sublayer
- * see     @sublayer @decoder
+ * see     @sublayer @bert @decoder
  * topics  Encoder (Transformer)
  */
 
@@ -39340,6 +39352,159 @@ LLM_API void llm_encoder_pool(float *out, const float *y, const bool *hidden, si
         }
         for (size_t i = 0; kind == LLM_ENCODER_MEAN && count > 0.0f && i < C; i++) o[i] /= count;
     }
+}
+
+/* @bert ----------------------------------------------------- BERT
+ *
+ *     x = drop(N(word[id] + place[t] + type[s]))    h = Encoder(x)    p = tanh(h_0 W_p^T + b_p)
+ *
+ * The encoder that made pretraining common: post-norm layers with exact GELU over a sum of three
+ * tables, one for the token, one for its place, one for which of two texts it belongs to. A text
+ * begins with a token that stands for all of it, [CLS], and p, made of that token's vector, is what
+ * a classifier reads. Two texts are one row, [CLS] a b c [SEP] d e [SEP], whose second part has
+ * type 1. What it is trained on is @mlm.
+ *
+ * What is easily got wrong: the norm behind the sum of the embeddings (GPT-2 has none), and eps,
+ * 1e-12 in all norms, which single precision cannot tell from 0.
+ *
+ * source  Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", sections 3
+ *         and A.2; transformers, models/bert
+ * needs   arena rng dropout embedding layernorm matmul activation sublayer encoder
+ * see     @encoder @mlm @classification_head
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config encoder;
+    size_t vocab, places, types;
+} llm_bert_config;
+
+/* BERT-base, uncased: 109,482,240 weights. */
+LLM_API llm_bert_config llm_bert_defaults(void) {
+    llm_bert_config c;
+    c.encoder = llm_sublayer_defaults(12, 768, 12);
+    c.encoder.act = LLM_ACTIVATION_GELU;
+    c.encoder.eps = 1e-12f;
+    c.vocab = 30522, c.places = 512, c.types = 2;
+    return c;
+}
+
+/* Weights, or their gradients: word (V,C), place (P,C), type (types,C), the norm behind them (C),
+ * the pooler (C,C), (C). */
+typedef struct {
+    float *word, *place, *type, *norm_w, *norm_b, *pool_w, *pool_b;
+    llm_encoder_weights encoder;
+} llm_bert_weights;
+
+/* Numbers in the matrices: tables, encoder, pooler; in the vectors: embeddings' norm, encoder,
+ * pooler. */
+LLM_API size_t llm_bert_matrices(const llm_bert_config *c) {
+    const size_t C = c->encoder.width;
+    return (c->vocab + c->places + c->types + C) * C + llm_encoder_matrices(&c->encoder);
+}
+LLM_API size_t llm_bert_vectors(const llm_bert_config *c) {
+    return 3 * c->encoder.width + llm_encoder_vectors(&c->encoder);
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_bert_bind(llm_bert_weights *w, float **matrix, float **vector,
+                           const llm_bert_config *c, llm_arena *arena) {
+    const size_t C = c->encoder.width;
+    w->word = llm_encoder_next(matrix, c->vocab * C);
+    w->place = llm_encoder_next(matrix, c->places * C);
+    w->type = llm_encoder_next(matrix, c->types * C);
+    w->norm_w = llm_encoder_next(vector, C);
+    w->norm_b = llm_encoder_next(vector, C);
+    llm_encoder_bind(&w->encoder, matrix, vector, &c->encoder, arena);
+    w->pool_w = llm_encoder_next(matrix, C * C);
+    w->pool_b = llm_encoder_next(vector, C);
+}
+
+/* Matrices, which are one block from word on, N(0, std), BERT's is 0.02; biases 0, gains 1. */
+LLM_API void llm_bert_init(const llm_bert_weights *w, float std, const llm_bert_config *c,
+                           llm_rng *rng) {
+    const size_t C = c->encoder.width;
+    llm_encoder_init(&w->encoder, &c->encoder, rng); /* for biases and gains */
+    const size_t matrices = llm_bert_matrices(c);
+    llm_rng_normal_fill(rng, w->word, matrices);
+    for (size_t i = 0; i < matrices; i++) w->word[i] *= std;
+    for (size_t i = 0; i < C; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = w->pool_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_view view;
+    const int *ids, *types;
+    int *first, *place; /* type 0 and the number of each place, (B,T) */
+    float *sum, *mean, *rstd;
+    llm_encoder_acts encoder;
+} llm_bert_acts;
+
+/* Returns h (B,T,C) <- ids (B,T), types (B,T) or NULL for 0, hidden (B,T) or NULL: true where a
+ * place is padding. All is left in the arena; ids and types stay where they are. */
+LLM_API const float *llm_bert_forward(llm_bert_acts *a, const int *ids, const int *types,
+                                      const bool *hidden, size_t B, size_t T,
+                                      const llm_bert_weights *w, const llm_bert_config *c,
+                                      llm_arena *arena) {
+    const llm_sublayer_config *e = &c->encoder;
+    const size_t N = B * T, C = e->width;
+    LLM_ASSERT(T <= c->places);
+    a->first = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->place = a->first + N;
+    for (size_t n = 0; n < N; n++) a->first[n] = 0, a->place[n] = (int)(n % T);
+    a->ids = ids, a->types = types ? types : a->first;
+    a->sum = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N), a->rstd = llm_arena_floats(arena, N);
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(a->sum, ids, w->word, N, c->vocab, C);
+    llm_embedding_forward(x, a->place, w->place, N, c->places, C);
+    for (size_t i = 0; i < N * C; i++) a->sum[i] += x[i];
+    llm_embedding_forward(x, a->types, w->type, N, c->types, C);
+    for (size_t i = 0; i < N * C; i++) a->sum[i] += x[i];
+    llm_layernorm_forward(x, a->mean, a->rstd, a->sum, w->norm_w, w->norm_b, N, C, e->eps);
+    if (e->dropout > 0.0f)
+        llm_dropout_forward(x, x, N * C, e->dropout, e->seed, 2 * e->layers * N * C);
+    a->view = llm_sublayer_look(B, T);
+    a->view.hidden = hidden;
+    return llm_encoder_forward(&a->encoder, x, &a->view, &w->encoder, e, arena);
+}
+
+/* dw += <- d (B,T,C), the gradient of h, which is overwritten. Scratch: B T C floats and that of
+ * the encoder. */
+LLM_API void llm_bert_backward(const llm_bert_weights *dw, float *d, const llm_bert_acts *a,
+                               const llm_bert_weights *w, const llm_bert_config *c,
+                               llm_arena *arena) {
+    const llm_sublayer_config *e = &c->encoder;
+    const size_t mark = arena->used, N = a->view.B * a->view.T, C = e->width;
+    llm_encoder_backward(d, &dw->encoder, &a->encoder, a->view.B, a->view.T, &w->encoder, e, arena);
+    if (e->dropout > 0.0f)
+        llm_dropout_forward(d, d, N * C, e->dropout, e->seed, 2 * e->layers * N * C);
+    float *dsum = llm_arena_floats(arena, N * C);
+    memset(dsum, 0, N * C * sizeof(float));
+    llm_layernorm_backward(dsum, dw->norm_w, dw->norm_b, d, a->sum, w->norm_w, a->mean, a->rstd, N,
+                           C);
+    llm_embedding_backward(dw->word, dsum, a->ids, N, c->vocab, C);
+    llm_embedding_backward(dw->place, dsum, a->place, N, c->places, C);
+    llm_embedding_backward(dw->type, dsum, a->types, N, c->types, C);
+    arena->used = mark;
+}
+
+/* first, p (B,C) <- h (B,T,C): the vector of each text's first token, and p. */
+LLM_API void llm_bert_pool_forward(float *p, float *first, const float *h, size_t B, size_t T,
+                                   const llm_bert_weights *w, size_t C) {
+    llm_encoder_pool(first, h, NULL, B, T, C, LLM_ENCODER_FIRST);
+    llm_matmul_forward(p, first, w->pool_w, w->pool_b, B, C, C);
+    for (size_t i = 0; i < B * C; i++) p[i] = tanhf(p[i]);
+}
+
+/* dh (B,T,C) += , dw += <- dp (B,C) and forward's p, first. Scratch: 2 B C floats. */
+LLM_API void llm_bert_pool_backward(float *dh, const llm_bert_weights *dw, const float *dp,
+                                    const float *p, const float *first, size_t B, size_t T,
+                                    const llm_bert_weights *w, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dz = llm_arena_floats(arena, B * C), *dfirst = llm_arena_floats(arena, B * C);
+    for (size_t i = 0; i < B * C; i++) dz[i] = dp[i] * (1.0f - p[i] * p[i]), dfirst[i] = 0.0f;
+    llm_matmul_backward(dfirst, dw->pool_w, dw->pool_b, dz, first, w->pool_w, B, C, C);
+    for (size_t i = 0; i < B * C; i++) dh[i / C * T * C + i % C] += dfirst[i];
+    arena->used = mark;
 }
 
 /* @decoder -------------------------------------------------- Transformer decoder
@@ -40208,6 +40373,145 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
         for (size_t u = 0; u < T; u++)
             mask[i * T + u] = u <= t && (row[u] == row[t]) && (row[t] >= 0 || u == t);
     }
+}
+
+/* @mlm ------------------------------------------------------ Masked language model
+ *
+ *     of 15 in 100 tokens:  8 in 10 become [MASK], 1 in 10 another token, 1 in 10 stay
+ *     z = N(gelu(h W^T + b)) E^T + c       loss = mean over the chosen places of -log p(true token)
+ *
+ * Cover some tokens and let a model that sees both sides say what they were: BERT's objective. An
+ * encoder cannot be trained on the next token, which it would simply see. Only one token in seven
+ * is asked for, so a text teaches less than it does a causal model, and the logits are computed for
+ * those rows alone. Some of the chosen tokens are left as they are or exchanged, because in use
+ * there is no [MASK]: the model must keep a good vector for every token, not only for the covered.
+ * Choosing anew at each epoch (RoBERTa) is better than once for all.
+ *
+ * Words of several pieces are easily guessed from the pieces that are left; whole-word masking
+ * covers all of them. What is easily got wrong: special tokens and padding must never be chosen,
+ * and the labels of all other places are ignored, whatever stands there.
+ *
+ * source  Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; Liu et al. 2019, "RoBERTa",
+ *         section 4.1 (masking anew)
+ * needs   arena rng cross_entropy matmul activation layernorm encoder
+ * see     @bert @next_token
+ * topics  Masked language model
+ */
+typedef struct {
+    float chosen, masked, random; /* shares: of all tokens; of those chosen */
+    int mask;                     /* the id of [MASK] */
+    size_t first, vocab;          /* random ids are first .. vocab - 1 */
+} llm_mlm_config;
+
+/* BERT's shares. */
+LLM_API llm_mlm_config llm_mlm_defaults(int mask, size_t first, size_t vocab) {
+    llm_mlm_config c;
+    c.chosen = 0.15f, c.masked = 0.8f, c.random = 0.1f;
+    c.mask = mask;
+    c.first = first, c.vocab = vocab;
+    return c;
+}
+
+/* ids (N) in place, label (N) <- what the model reads, and what it is asked for:
+ * LLM_CROSS_ENTROPY_IGNORE where it is not asked. special (N): never chosen. word (N), or NULL:
+ * neighbours of one number are one word, and chosen together; each of its tokens then draws its own
+ * fate. Returns how many were chosen. */
+LLM_API size_t llm_mlm_mask(int *ids, int *label, const bool *special, const int *word, size_t N,
+                            const llm_mlm_config *c, llm_rng *rng) {
+    size_t count = 0;
+    bool chosen = false;
+    LLM_ASSERT(c->first < c->vocab);
+    for (size_t n = 0; n < N; n++) {
+        const bool inside = word && n > 0 && word[n] == word[n - 1] && !special[n - 1];
+        label[n] = LLM_CROSS_ENTROPY_IGNORE;
+        if (special[n]) continue;
+        if (!inside) chosen = llm_rng_uniform(rng) < c->chosen;
+        if (!chosen) continue;
+        label[n] = ids[n];
+        count++;
+        const float fate = llm_rng_uniform(rng);
+        if (fate < c->masked)
+            ids[n] = c->mask;
+        else if (fate < c->masked + c->random)
+            ids[n] = (int)(c->first + llm_rng_below(rng, c->vocab - c->first));
+    }
+    return count;
+}
+
+/* The head, or its gradients: dense (C,C), its bias (C), the norm (C), a bias of each token (V).
+ * The last matrix is the table of embeddings. */
+typedef struct {
+    float *dense, *dense_bias, *norm_w, *norm_b, *bias;
+} llm_mlm_head;
+
+/* C^2 numbers of *matrix, 3 C + V of *vector. */
+LLM_API void llm_mlm_bind(llm_mlm_head *w, float **matrix, float **vector, size_t V, size_t C) {
+    w->dense = llm_encoder_next(matrix, C * C);
+    w->dense_bias = llm_encoder_next(vector, C);
+    w->norm_w = llm_encoder_next(vector, C);
+    w->norm_b = llm_encoder_next(vector, C);
+    w->bias = llm_encoder_next(vector, V);
+}
+
+/* What forward leaves for backward, in the arena: M rows that are asked for. */
+typedef struct {
+    size_t M, V, C;
+    size_t *row;                              /* (M): which of the N */
+    int *label;                               /* (M) */
+    float *h, *z, *gelu, *norm, *mean, *rstd; /* (M,C), (M) */
+    float *logits, *loss, *lse;               /* (M,V), (M) */
+} llm_mlm_acts;
+
+/* Returns the mean loss of the places with a label (N), 0 where there is none <- h (N,C), the table
+ * E (V,C). */
+LLM_API float llm_mlm_forward(llm_mlm_acts *a, const float *h, const int *label,
+                              const llm_mlm_head *w, const float *table, size_t N, size_t V,
+                              size_t C, float eps, llm_arena *arena) {
+    size_t M = 0;
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) M += label[n] != LLM_CROSS_ENTROPY_IGNORE;
+    a->M = M, a->V = V, a->C = C;
+    a->row = (size_t *)llm_arena_take(arena, M, sizeof(size_t));
+    a->label = (int *)llm_arena_take(arena, M, sizeof(int));
+    a->h = llm_arena_floats(arena, 4 * M * C);
+    a->z = a->h + M * C, a->gelu = a->z + M * C, a->norm = a->gelu + M * C;
+    a->mean = llm_arena_floats(arena, 4 * M), a->rstd = a->mean + M;
+    a->loss = a->rstd + M, a->lse = a->loss + M;
+    a->logits = llm_arena_floats(arena, M * V);
+    for (size_t n = 0, m = 0; n < N; n++) {
+        if (label[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        memcpy(a->h + m * C, h + n * C, C * sizeof(float));
+        a->row[m] = n;
+        a->label[m++] = label[n];
+    }
+    llm_matmul_forward(a->z, a->h, w->dense, w->dense_bias, M, C, C);
+    llm_activation_forward(a->gelu, a->z, M * C, LLM_ACTIVATION_GELU);
+    llm_layernorm_forward(a->norm, a->mean, a->rstd, a->gelu, w->norm_w, w->norm_b, M, C, eps);
+    llm_matmul_forward(a->logits, a->norm, table, w->bias, M, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->label, M, V);
+    for (size_t m = 0; m < M; m++) sum += (double)a->loss[m];
+    return M ? (float)(sum / (double)M) : 0.0f;
+}
+
+/* dh (N,C) += , dw, dtable (V,C) += the gradient of the mean loss. Scratch: M (V + 3 C) floats. */
+LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
+                              const llm_mlm_acts *a, const llm_mlm_head *w, const float *table,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, M = a->M, C = a->C;
+    if (M == 0) return;
+    float *dlogits = llm_arena_floats(arena, M * a->V);
+    float *dnorm = llm_arena_floats(arena, 3 * M * C), *dgelu = dnorm + M * C, *dz = dgelu + M * C;
+    memset(dlogits, 0, M * a->V * sizeof(float));
+    memset(dnorm, 0, 3 * M * C * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->label, M, a->V, 1.0f / (float)M);
+    llm_matmul_backward(dnorm, dtable, dw->bias, dlogits, a->norm, table, M, C, a->V);
+    llm_layernorm_backward(dgelu, dw->norm_w, dw->norm_b, dnorm, a->gelu, w->norm_w, a->mean,
+                           a->rstd, M, C);
+    llm_activation_backward(dz, dgelu, a->z, M * C, LLM_ACTIVATION_GELU);
+    memset(dnorm, 0, M * C * sizeof(float));
+    llm_matmul_backward(dnorm, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C);
+    for (size_t i = 0; i < M * C; i++) dh[a->row[i / C] * C + i % C] += dnorm[i];
+    arena->used = mark;
 }
 
 /* @safetensors_dtype ---------------------------------------- Weight files: element types
@@ -43785,6 +44089,313 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
     if (s->count < s->k) return p;
     const double kappa = (double)s->noisy[s->k - 1];
     return p / -expm1(-exp((double)s->logp[b] - kappa));
+}
+
+/* @speculative ---------------------------------------------- Speculative decoding
+ *
+ *     draft x_1 .. x_g from q;  one pass of the target gives p at all g + 1 places
+ *     accept x_i  if u < p_i(x_i) / q_i(x_i);  at the first refusal draw from  norm(max(0, p - q))
+ *     if all are accepted, draw one more from p
+ *
+ * A large model reads all its weights for one token, and for five at once it takes hardly longer.
+ * So a small one guesses ahead and the large one checks the guesses in a single pass. The rule of
+ * acceptance makes the result exact: what comes out has the law of the target, token for token,
+ * however bad the draft is. A bad draft only costs time. A token is accepted with probability
+ * sum min(p, q) = 1 - TV(p, q); the residual draw puts back exactly what the draft proposes too
+ * rarely, and without it the result is skewed towards the draft.
+ *
+ * p and q are the distributions after temperature and truncation, the same chain for both; with
+ * temperature 0 the rule says: accept while the draft is what greedy decoding would say.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1, eq. 1; Chen et al. 2023, "Accelerating Large Language Model
+ *         Decoding with Speculative Sampling"
+ * needs   arena rng softmax sampling
+ * see     @decoding @kv_cache (rollback), @frequency_penalty (pop)
+ * topics  Speculative Decoding
+ */
+
+/* A model that can take tokens back. pass appends ids (n) to its state and writes logits (n,V), the
+ * next token behind each. With parent (n) they are a tree instead of a text: token i stands behind
+ * token parent[i] < i of the same pass, or with -1 behind the state, and sees that line only. keep
+ * then makes the tokens slot (m), one line of the tree, part of the state and drops the others.
+ * rollback forgets the last n tokens. */
+typedef struct {
+    size_t V, capacity;
+    void *context;
+    void (*pass)(void *context, float *logits, const int *ids, const int *parent, size_t n);
+    void (*keep)(void *context, const size_t *slot, size_t m);
+    void (*rollback)(void *context, size_t n);
+} llm_speculative_model;
+
+/* An entry with probability weight / sum, weights (n) >= 0; the last of the largest if u rounds
+ * up. */
+LLM_API int llm_speculative_draw(const float *weight, size_t n, llm_rng *rng) {
+    double total = 0.0, below = 0.0;
+    size_t best = 0;
+    for (size_t i = 0; i < n; i++) {
+        total += (double)weight[i];
+        if (weight[i] >= weight[best]) best = i;
+    }
+    const double u = (double)llm_rng_uniform(rng) * total;
+    for (size_t i = 0; i < n; i++) {
+        below += (double)weight[i];
+        if (u < below) return (int)i;
+    }
+    return (int)best;
+}
+
+/* The probability with which a draft from q (V) is accepted by p (V): sum min(p, q). */
+LLM_API double llm_speculative_overlap(const float *p, const float *q, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++) sum += (double)fminf(p[v], q[v]);
+    return sum;
+}
+
+/* p (V) <- norm(max(0, p - q)); with q NULL, the one that is sure of x: p without x. Where nothing
+ * is left, p stays. */
+LLM_API void llm_speculative_residual(float *p, const float *q, int x, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++)
+        sum += q ? (double)fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0 : (double)p[v];
+    if (!(sum > 0.0)) return;
+    for (size_t v = 0; v < V; v++) {
+        const float over = q ? fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0f : p[v];
+        p[v] = (float)((double)over / sum);
+    }
+}
+
+/* Returns how many of draft (g) are accepted; *next gets the token behind them. q (g,V) are the
+ * distributions they were drawn from, NULL for drafts that were sure (n-grams), p
+ * (g+1,V) the target's, of which one row is overwritten. */
+LLM_API size_t llm_speculative_verify(int *next, const int *draft, const float *q, float *p,
+                                      size_t g, size_t V, llm_rng *rng) {
+    size_t i = 0;
+    for (; i < g; i++) {
+        const size_t x = (size_t)draft[i];
+        if (!(llm_rng_uniform(rng) * (q ? q[i * V + x] : 1.0f) < p[i * V + x])) break;
+    }
+    if (i < g) llm_speculative_residual(p + i * V, q ? q + i * V : NULL, draft[i], V);
+    *next = llm_speculative_draw(p + i * V, V, rng);
+    return i;
+}
+
+/* draft (at most g) <- what followed the latest earlier occurrence of the last n tokens of ids (T):
+ * prompt lookup. Returns how many. Copying from the text is a good draft for summaries and code. */
+LLM_API size_t llm_speculative_ngram(int *draft, size_t g, const int *ids, size_t T, size_t n) {
+    LLM_ASSERT(n > 0);
+    for (size_t end = T; n < T && end-- > n;) { /* an occurrence that ends before place end */
+        if (memcmp(ids + end - n, ids + T - n, n * sizeof(int)) != 0) continue;
+        size_t found = 0;
+        for (; found < g && end + found < T; found++) draft[found] = ids[end + found];
+        return found;
+    }
+    return 0;
+}
+
+/* Tokens in one turn, and the factor in time: each draft is accepted with probability a, costs c
+ * passes of the target, g of them a turn. */
+LLM_API double llm_speculative_tokens(double a, size_t g) {
+    double sum = 0.0;
+    for (size_t i = 0; i <= g; i++) sum += pow(a, (double)i); /* (1 - a^(g+1)) / (1 - a) */
+    return sum;
+}
+LLM_API double llm_speculative_speedup(double a, size_t g, double c) {
+    return llm_speculative_tokens(a, g) / ((double)g * c + 1.0);
+}
+
+/* g drafts a turn from a model, or without one (draft NULL) by lookup of n-grams; both
+ * distributions go through the chain (steps). */
+typedef struct {
+    size_t g, ngram;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_config;
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: (n + 2 g) V floats, g ints and
+ * llm_sampling_chain's, given back. */
+LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_speculative_config *c,
+                                   llm_rng *rng, llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, end = n + max, mark = arena->used;
+    size_t length = n, seen = 0, seen_d = 0, turns = 0; /* of the text, in either state */
+    int *x = (int *)llm_arena_take(arena, c->g, sizeof(int)), next = 0;
+    float *p = llm_arena_floats(arena, (n + c->g) * V);
+    float *q = llm_arena_floats(arena, c->g * V);
+    LLM_ASSERT(n > 0 && end <= m->capacity && (!d || (d->V == V && end <= d->capacity)));
+    for (; length < end; turns++) {
+        const size_t left = end - length - 1;
+        size_t g = c->g < left ? c->g : left; /* no room for more */
+        if (!d) g = llm_speculative_ngram(x, g, ids, length, c->ngram);
+        for (size_t i = 0; d && i < g; i++) {
+            const size_t fed = i > 0 ? 1 : length - seen_d;
+            float *row = q + i * V;
+            d->pass(d->context, p, i > 0 ? x + i - 1 : ids + seen_d, NULL, fed);
+            memcpy(row, p + (fed - 1) * V, V * sizeof(float));
+            llm_sampling_chain(row, V, c->chain, c->steps, arena);
+            llm_softmax_forward(row, row, 1, V, 1.0f);
+            x[i] = llm_speculative_draw(row, V, rng);
+        }
+        memcpy(ids + length, x, g * sizeof(int));
+        const size_t fresh = length - seen; /* of the text; then the drafts */
+        m->pass(m->context, p, ids + seen, NULL, fresh + g);
+        float *last = p + (fresh - 1) * V;
+        for (size_t i = 0; i <= g; i++)
+            llm_sampling_chain(last + i * V, V, c->chain, c->steps, arena);
+        llm_softmax_forward(last, last, g + 1, V, 1.0f);
+        const size_t taken = llm_speculative_verify(&next, x, d ? q : NULL, last, g, V, rng);
+        m->rollback(m->context, g - taken);
+        if (d && g > taken + 1) d->rollback(d->context, g - taken - 1); /* it never saw x_g */
+        if (d && g > 0) seen_d = length + (taken < g ? taken : g - 1);
+        seen = length + taken;
+        length = seen + 1;
+        ids[length - 1] = next;
+    }
+    arena->used = mark;
+    return turns;
+}
+
+/* @speculative_tree ----------------------------------------- Trees of drafts
+ *
+ *     at a node with drafted children x_1, x_2, ..:
+ *     accept x_i  if u < p(x_i) / q(x_i),  else  p <- norm(max(0, p - q))  and try x_{i+1}
+ *     none accepted: draw from what is left of p
+ *
+ * When the target can check a tree in one pass (each token sees its ancestors only), a draft may
+ * offer several continuations at every place. They are tried one after the other; each refusal
+ * leaves a residual, and the residual is the target of the next trial. The law stays exact, and a
+ * token is accepted more often than with one draft. Children drawn one after the other without
+ * putting any back are better: a refused token is not offered twice. Then q, too, changes from
+ * trial to trial: without the tokens before, normalised. Taking p itself for every trial would be
+ * wrong: it offers several chances to what the draft likes.
+ *
+ * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
+ *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
+ *         Decoding" (without replacement)
+ * needs   arena rng softmax sampling speculative
+ * see     @decoding @kv_cache (keep)
+ * topics  -
+ */
+
+/* ids (n), parent (n): node 0 is the newest token of the text, its parent -1; the others stand
+ * behind their parents, the children of one in the order in which they are tried. q (n,V): at each
+ * node the law its children were drawn from; p (n,V): the target's. Both are overwritten. Writes
+ * the accepted nodes, from node 0 on, to path, the token behind them to *next, and returns their
+ * number. replace: children are independent draws; else without replacement. */
+LLM_API size_t llm_speculative_tree_verify(size_t *path, int *next, const int *ids,
+                                           const int *parent, size_t n, float *q, float *p,
+                                           size_t V, bool replace, llm_rng *rng) {
+    size_t length = 1, node = 0;
+    path[0] = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (parent[i] != (int)node) continue; /* children of the node stand behind it */
+        float *pn = p + node * V, *qn = q + node * V;
+        const size_t x = (size_t)ids[i];
+        if (llm_rng_uniform(rng) * qn[x] < pn[x]) {
+            path[length++] = node = i;
+            continue;
+        }
+        llm_speculative_residual(pn, qn, ids[i], V);
+        if (!replace) llm_speculative_residual(qn, NULL, ids[i], V);
+    }
+    *next = llm_speculative_draw(p + node * V, V, rng);
+    return length;
+}
+
+/* Trees with width[d] children for every node of depth d, d < depth. */
+typedef struct {
+    const size_t *width; /* (depth) */
+    size_t depth;
+    bool replace;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_tree_config;
+
+/* The number of nodes of such trees. */
+LLM_API size_t llm_speculative_tree_size(const size_t *width, size_t depth) {
+    size_t level = 1, nodes = 1;
+    for (size_t d = 0; d < depth; d++) {
+        level *= width[d];
+        nodes += level;
+    }
+    return nodes;
+}
+
+/* p (n,V) <- what the chain leaves of a model's logits behind the nodes of a tree, which the model
+ * forgets again. */
+LLM_API void llm_speculative_tree_laws(float *p, const llm_speculative_model *m, const int *ids,
+                                       const int *parent, size_t n,
+                                       const llm_speculative_tree_config *c, llm_arena *arena) {
+    m->pass(m->context, p, ids, parent, n);
+    for (size_t i = 0; i < n; i++)
+        llm_sampling_chain(p + i * m->V, m->V, c->chain, c->steps, arena);
+    llm_softmax_forward(p, p, n, m->V, 1.0f);
+}
+
+/* The tree behind the token last: ids, parent, q; returns its nodes, which may be fewer than its
+ * size where q has fewer tokens than children are asked for. The draft model reads the tree anew
+ * for each depth. Scratch: V floats and the chain's, given back. */
+LLM_API size_t llm_speculative_tree_grow(int *ids, int *parent, float *q, int last,
+                                         const llm_speculative_tree_config *c, llm_rng *rng,
+                                         llm_arena *arena) {
+    const size_t V = c->draft->V, mark = arena->used;
+    float *left = llm_arena_floats(arena, V);
+    size_t n = 1, level = 0; /* where the deepest level begins */
+    ids[0] = last, parent[0] = -1;
+    for (size_t d = 0; d < c->depth; d++) {
+        const size_t end = n;
+        llm_speculative_tree_laws(q, c->draft, ids, parent, n, c, arena);
+        for (; level < end; level++) {
+            memcpy(left, q + level * V, V * sizeof(float));
+            for (size_t k = 0; k < c->width[d]; k++) {
+                const int x = llm_speculative_draw(left, V, rng);
+                if (!(left[x] > 0.0f)) break;
+                ids[n] = x, parent[n++] = (int)level;
+                if (!c->replace) left[x] = 0.0f;
+            }
+        }
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: 2 N V floats and n V, 2 N ints and N sizes for trees
+ * of N nodes, and llm_speculative_tree_grow's, given back. */
+LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
+                                        const llm_speculative_tree_config *c, llm_rng *rng,
+                                        llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, N = llm_speculative_tree_size(c->width, c->depth), mark = arena->used;
+    float *q = llm_arena_floats(arena, N * V), *p = llm_arena_floats(arena, N * V);
+    float *prompt = llm_arena_floats(arena, n * V);
+    int *node = (int *)llm_arena_take(arena, N, sizeof(int)), next = 0;
+    int *parent = (int *)llm_arena_take(arena, N, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, N, sizeof(size_t)), turns = 0;
+    LLM_ASSERT(n > 0 && d->V == V && n + max + c->depth <= m->capacity);
+    if (n > 1) { /* all but its last token, which is the first root */
+        m->pass(m->context, prompt, ids, NULL, n - 1);
+        d->pass(d->context, prompt, ids, NULL, n - 1);
+    }
+    for (size_t length = n; length < n + max; turns++) {
+        const size_t nodes =
+            llm_speculative_tree_grow(node, parent, q, ids[length - 1], c, rng, arena);
+        llm_speculative_tree_laws(p, m, node, parent, nodes, c, arena);
+        const size_t taken =
+            llm_speculative_tree_verify(path, &next, node, parent, nodes, q, p, V, c->replace, rng);
+        m->keep(m->context, path, taken);
+        for (size_t i = 1; i < taken && length < n + max; i++) ids[length++] = node[path[i]];
+        if (length < n + max) ids[length++] = next;
+        if (length < n + max) { /* the draft's last pass lacks the deepest level: read the line */
+            for (size_t i = 0; i < taken; i++) node[i] = node[path[i]];
+            d->pass(d->context, q, node, NULL, taken);
+        }
+    }
+    arena->used = mark;
+    return turns;
 }
 
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time

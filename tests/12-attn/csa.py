@@ -1,6 +1,5 @@
-"""Golden values of @csa, @csa_compress and @csa_index (one script, three files): DeepseekV4Attention of transformers with
-tiny random weights, float64 where it does not insist on float32, and autograd. Run by `make golden`; writes csa.txt,
-csa_compress.txt and csa_index.txt."""
+"""Golden values of @csa, and by main also of @csa_compress and @csa_index: DeepseekV4Attention of transformers with tiny
+random weights, float64 where it does not insist on float32, and autograd."""
 import os
 from types import SimpleNamespace
 
@@ -11,7 +10,9 @@ from transformers.models.deepseek_v4 import modeling_deepseek_v4 as v4
 from golden import Golden  # tests/golden.py: writes named arrays as text
 
 folder = os.path.dirname(os.path.abspath(__file__))
-for number, (name, seed) in enumerate([("csa", 61), ("csa_compress", 62), ("csa_index", 63)]):
+
+
+def main(name, seed):
     g = Golden(os.path.join(folder, name + ".py"), seed=seed)
     torch.manual_seed(seed)
     for B, T, H, D, m, k, W, IH, ID in [(1, 5, 1, 4, 4, 1, 2, 1, 4), (2, 7, 2, 6, 2, 2, 3, 2, 4), (1, 14, 3, 4, 3, 3, 5, 3, 6)]:
@@ -92,3 +93,7 @@ for number, (name, seed) in enumerate([("csa", 61), ("csa_compress", 62), ("csa_
             g.save(case, q=leaf[0], key=leaf[1], u=leaf[2], index=chosen, score=score.masked_fill(~ready, float("-inf")),
                    target=target, loss=torch.stack([l.double() for l in losses]), dq=leaf[0].grad, dkey=leaf[1].grad, du=leaf[2].grad)
     g.write()
+
+
+if __name__ == "__main__":
+    main("csa", 61)
