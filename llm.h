@@ -32026,7 +32026,7 @@ LLM_API void llm_tokenizer_training_indicator(float *score, const float *E, cons
 /* e (T,S) <- q (T,A), k (S,A), v (A): v.tanh(q_i + k_j). T S A tanh, the price of this score. */
 LLM_API void llm_attention_score_forward(float *e, const float *q, const float *k, const float *v,
                                          size_t T, size_t S, size_t A) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * A)
     for (size_t i = 0; i < T; i++) {
         for (size_t j = 0; j < S; j++) {
             float sum = 0.0f;
@@ -32062,7 +32062,7 @@ LLM_API void llm_attention_score_backward(float *dq, float *dk, float *dv, const
 LLM_API void llm_attention_pool_forward(float *a, float *c, const float *e, const float *h,
                                         size_t length, size_t T, size_t S, size_t C) {
     LLM_ASSERT(length <= S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * C)
     for (size_t i = 0; i < T; i++) {
         float *ai = a + i * S, *ci = c + i * C;
         llm_softmax_forward(ai, e + i * S, 1, length, 1.0f);
@@ -32294,7 +32294,7 @@ LLM_API void llm_luong_score_backward(float *ds, float *dh, const llm_luong_para
 LLM_API void llm_luong_attend_forward(float *y, const float *c, const float *s,
                                       const llm_luong_params *p, const llm_luong_config *z) {
     const size_t n = z->Ch + z->Cs;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(z->T, z->Cs * n)
     for (size_t i = 0; i < z->T; i++)
         for (size_t o = 0; o < z->Cs; o++) {
             const float *w = p->wc + o * n;
@@ -32423,7 +32423,7 @@ LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const floa
                                      const float *h, const float *place, size_t T, size_t S,
                                      size_t C, size_t R) {
     LLM_ASSERT(!place || (R > 0 && soft != a));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * C)
     for (size_t t = 0; t < T; t++) {
         size_t first, end;
         llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
@@ -32509,7 +32509,7 @@ LLM_API llm_qkv_config llm_qkv_defaults(size_t B, size_t T, size_t C, size_t H) 
 LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
                            const llm_qkv_config *c) {
     const size_t D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->T, c->H * D)
     for (size_t bt = 0; bt < c->B * c->T; bt++) {
         float *const part[3] = {q, k, v};
         const float *from = qkv + bt * (c->H + 2 * c->Hkv) * D;
@@ -32527,7 +32527,7 @@ LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
 LLM_API void llm_qkv_merge(float *qkv, const float *q, const float *k, const float *v,
                            const llm_qkv_config *c) {
     const size_t D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->T, c->H * D)
     for (size_t bt = 0; bt < c->B * c->T; bt++) {
         const float *const part[3] = {q, k, v};
         float *to = qkv + bt * (c->H + 2 * c->Hkv) * D;
@@ -32824,7 +32824,7 @@ LLM_API void llm_attn_score_cosine_backward(float *dq, float *dk, float *dgain, 
  * two large numbers would leave the digits of a small one. */
 LLM_API void llm_attn_score_l2_forward(float *s, const float *q, const float *k, float gain,
                                        size_t Tq, size_t Tk, size_t D) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(Tq, Tk * D)
     for (size_t i = 0; i < Tq; i++) {
         for (size_t j = 0; j < Tk; j++) {
             float sum = 0.0f;
@@ -33328,7 +33328,7 @@ LLM_API void llm_masked_score_softmax_forward(float *p, float *lse, const float 
                                               const llm_masked_score_shape *c) {
     llm_masked_score_check(c);
     const size_t n = c->Tk;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H * c->Tq, n)
     for (size_t row = 0; row < c->B * c->H * c->Tq; row++) {
         const bool *may =
             allowed ? allowed + llm_masked_score_at(c, row, c->mask_B, c->mask_H, c->mask_Tq)
@@ -33429,7 +33429,7 @@ LLM_API void llm_attn_weights_forward(float *w, float *p, float *lse, const floa
     LLM_ASSERT(c->temp >= FLT_MIN && (w != p || c->dropout == 0.0f));
     const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
     const float gain = 1.0f / c->temp;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t row = 0; row < rows; row++) {
         const float *from = s + row * n, rest = sink ? sink[row / c->Tq % c->H] : -INFINITY;
         const float most = llm_logsumexp_max(from, n), top = most == -INFINITY ? 0.0f : most;
@@ -33570,7 +33570,7 @@ LLM_API void llm_entmax_forward(float *p, const float *x, size_t rows, size_t n,
 LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, float a) {
     LLM_ASSERT(a > 1.0f);
     const double slope = (double)a - 1.0, power = 1.0 / slope;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
         const double top = max == -INFINITY ? 0.0 : (double)max; /* any shift moves tau along */
@@ -33599,7 +33599,7 @@ LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, 
  * Elsewhere p stays 0 and dx is 0. a = 1 is softmax's (g = p), a = 2 sparsemax's (g = 1). */
 LLM_API void llm_entmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                  float a) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *g = dp + r * n, *pr = p + r * n;
         double sum = 0.0, paid = 0.0;
@@ -33877,7 +33877,7 @@ LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, s
     enum { QUERIES = 2 * LLM_CAUSAL_ATTN_TILE }; /* at a time: their weights stay in the cache */
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * T * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
@@ -33913,7 +33913,7 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     const size_t D = C / H, S = 3 * C, mark = arena->used;
     const float scale = 1.0f / sqrtf((float)D);
     float *scratch = llm_arena_floats(arena, B * H * TILE * T);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * T * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *dq = dqkv + (q - qkv), *dk = dq + C, *dv = dk + C, *ds = scratch + bh * TILE * T;
@@ -34367,7 +34367,7 @@ LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const f
     llm_mha_project(s->v, value, p->wv, p->bv, B, S, c->Cv, H, D, arena);
     float *out = llm_arena_floats(arena, B * H * T * D);
     float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         float *att = s->att + bh * T * S, *w = dropped + bh * T * S, *o = out + bh * T * D;
@@ -34412,7 +34412,7 @@ LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_m
     llm_matmul_backward(dmerged, g->wo, g->bo, dy, s->merged, p->wo, B * T, H * D, c->C);
     for (size_t b = 0; b < B; b++)
         llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         const float *att = s->att + bh * T * S, *go = dout + bh * T * D;
@@ -34528,7 +34528,7 @@ LLM_API void llm_cross_attn_step(float *a, const float *x, const llm_mha_saved *
     float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
     float *scores = llm_arena_floats(arena, B * H * S);
     llm_matmul_forward(q, x, p->wq, p->bq, B, c->C, H * D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         float *w = scores + bh * S, *o = out + bh * D;
@@ -35290,7 +35290,7 @@ LLM_API void llm_relative_position_shaw_forward(float *out, float *att, const fl
     const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
     const float scale = 1.0f / sqrtf((float)D);
     float *scratch = llm_arena_floats(arena, c->B * c->H * R);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * T * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++)
         for (size_t i = 0; i < T; i++) {
             const float *qi = q + (bh * T + i) * D;
@@ -35538,7 +35538,7 @@ LLM_API void llm_rope_forward(float *y, const float *x, const float *cosine, con
                               llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
     const size_t half = rot / 2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H * T, D)
     for (size_t bht = 0; bht < B * H * T; bht++) {
         const size_t bt = bht / (H * T) * T + bht % T;
         const float *c = cosine + bt * half, *s = sine + bt * half, *xa = x + bht * D;
@@ -35561,7 +35561,7 @@ LLM_API void llm_rope_backward(float *dx, const float *dy, const float *cosine, 
                                llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
     const size_t half = rot / 2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H * T, D)
     for (size_t bht = 0; bht < B * H * T; bht++) {
         const size_t bt = bht / (H * T) * T + bht % T;
         const float *c = cosine + bt * half, *s = sine + bt * half, *dya = dy + bht * D;
@@ -35786,7 +35786,7 @@ LLM_API void llm_alibi_forward(float *out, float *lse, const float *q, const flo
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     LLM_ASSERT(T <= S);
     float *scratch = llm_arena_floats(arena, c->B * c->H * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const float *kb = k + bh * S * D, *vb = v + bh * S * D;
         float *s = scratch + bh * S;
@@ -35814,7 +35814,7 @@ LLM_API void llm_alibi_backward(float *dq, float *dk, float *dv, float *dm, cons
     const float scale = 1.0f / sqrtf((float)D);
     LLM_ASSERT(T <= S);
     float *scratch = llm_arena_floats(arena, H * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(H, B * T * S * D)
     for (size_t h = 0; h < H; h++) {
         double slope = 0.0;
         float *s = scratch + h * S;
@@ -35889,7 +35889,7 @@ LLM_API void llm_gqa_forward(float *out, float *lse, const float *q, const float
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv, mark = arena->used;
     const size_t blind = c->causal && T > S ? T - S : 0;
     float *scratch = llm_arena_floats(arena, c->B * c->H * TILE * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const float *kg = k + bh / group * S * D, *vg = v + bh / group * S * D;
         float *w = scratch + bh * TILE * S, *o = out + bh * T * D;
@@ -35929,7 +35929,7 @@ LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
     const size_t blind = c->causal && T > S ? T - S : 0;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group write the same dk, dv */
         for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
             for (size_t i = blind; i < T; i += TILE) {
@@ -36134,7 +36134,7 @@ LLM_API void llm_mla_forward(float *y, llm_mla_saved *s, const float *x, const l
         memcpy(s->k + i * D, s->kv + i * E, c->Dn * sizeof(float));
         memcpy(s->k + i * D + c->Dn, s->shared + i / H * c->Dr, c->Dr * sizeof(float));
     }
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * H, T * T * D)
     for (size_t bh = 0; bh < c->B * H; bh++) {
         const size_t row = bh / H * T * H + bh % H; /* of (N,H): this head's first token */
         float *p = s->att + bh * T * T, *o = s->mixed + row * c->Dv;
@@ -36170,7 +36170,7 @@ LLM_API void llm_mla_backward(float *dx, const llm_mla_weights *dw, const float 
     float *dscore = llm_arena_floats(arena, c->B * H * T * T);
     for (size_t i = 0; i < total; i++) dmixed[i] = 0.0f;
     llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, H * c->Dv, c->C);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * H, T * T * D)
     for (size_t bh = 0; bh < c->B * H; bh++) {
         const size_t row = bh / H * T * H + bh % H, HD = H * D;
         const float *p = s->att + bh * T * T, *g = dmixed + row * c->Dv;
@@ -36341,7 +36341,7 @@ LLM_API void llm_sliding_window_forward(float *out, float *lse, const float *q, 
     LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
     const size_t T = c->T, D = c->D, span = llm_sliding_window_span(c), mark = arena->used;
     float *scratch = llm_arena_floats(arena, c->B * c->H * span);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * span * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * T;
         float *p = scratch + bh * span;
@@ -36367,7 +36367,7 @@ LLM_API void llm_sliding_window_backward(float *dq, float *dk, float *dv, const 
     const size_t T = c->T, D = c->D, group = c->H / c->Hkv, mark = arena->used;
     const size_t span = llm_sliding_window_span(c);
     float *scratch = llm_arena_floats(arena, c->B * c->H * span);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * span * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         for (size_t row = bg * group * T; row < (bg + 1) * group * T; row++) {
             const float *g = dout + row * D, along = llm_gqa_dot(g, out + row * D, D);
@@ -36674,7 +36674,7 @@ LLM_API void llm_block_sparse_attn_forward(float *out, float *lse, const float *
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
     const size_t T = c->T, D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * c->block * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
         LLM_ASSERT(p->rows == (T + c->block - 1) / c->block);
@@ -36718,7 +36718,7 @@ LLM_API void llm_block_sparse_attn_backward(float *dq, float *dk, float *dv, con
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
     const size_t T = c->T, D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * c->block * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
         float s[TILE * TILE], ds[TILE * TILE];
@@ -36842,7 +36842,7 @@ LLM_API void llm_linear_attn_forward(float *out, float *den, const float *q, con
     const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
     const size_t each = c * (2 * F + c) + D * F;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *v1 = scratch + n * each, *o1 = v1 + c * F, *w = o1 + c * F, *S = w + c * c;
         for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
@@ -36881,7 +36881,7 @@ LLM_API void llm_linear_attn_backward(float *dq, float *dk, float *dv, const flo
     const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
     const size_t each = c * (3 * F + c) + D * F;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *v1 = scratch + n * each, *dn = v1 + c * F, *dv1 = dn + c * F, *w = dv1 + c * F;
         float *S = w + c * c;
@@ -37044,7 +37044,7 @@ LLM_API void llm_linear_attn_delta_forward(float *out, float *W, const float *q,
     LLM_ASSERT(chunk > 0);
     const size_t c = llm_gemm_least(chunk, T), each = c * (E + 2 * c + 1), mark = arena->used;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *u = scratch + n * each, *qk = u + c * E, *kk = qk + c * c, *decay = kk + c * c;
         float *Wn = W + n * E * D;
@@ -37123,7 +37123,7 @@ LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, flo
     const size_t size = E * D, c = llm_gemm_least(chunk, T), chunks = T ? (T - 1) / c + 1 : 0;
     const size_t mark = arena->used;
     float *scratch = llm_arena_floats(arena, N * (chunks + c) * size);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *first = scratch + n * (chunks + c) * size, *within = first + chunks * size;
         for (size_t i = 0; chunks && i < size; i++) first[i] = W[n * size + i];
@@ -37426,7 +37426,7 @@ LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const flo
     LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     float *m = llm_arena_floats(arena, c->B * c->H * T), *l = lse;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * S * D;
         float *o = out + bh * T * D, s[LLM_CAUSAL_ATTN_TILE * LLM_CAUSAL_ATTN_TILE];
@@ -37477,7 +37477,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
     LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         enum { TILE = LLM_CAUSAL_ATTN_TILE };
         float p[TILE * TILE], ds[TILE * TILE];
@@ -37641,7 +37641,7 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
         float s[TILE * TILE], m[TILE], l[TILE];
@@ -37742,7 +37742,7 @@ LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
         float s[TILE * TILE], ds[TILE * TILE], along[TILE];
@@ -37816,7 +37816,7 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     const size_t mark = arena->used, size = (S + parts - 1) / parts;
     float *o = llm_arena_floats(arena, parts * G * D), *l = llm_arena_floats(arena, parts * G);
     float *w = llm_arena_floats(arena, parts * G * size);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(parts, size * G * D)
     for (size_t p = 0; p < parts; p++) {
         const size_t first = p * size < S ? p * size : S;
         const size_t n = S - first < size ? S - first : size;
@@ -37986,7 +37986,7 @@ LLM_API void llm_flash_fp8_forward(float *out, float *lse, const float *q, const
     llm_flash_fp8_store(qs, sq, q, nq, T, c->sign, c);
     llm_flash_fp8_store(ks, sk, k, nk, S, c->sign, c);
     llm_flash_fp8_store(vs, sv, v, nk, S, NULL, c);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(nq, T * S * D)
     for (size_t bh = 0; bh < nq; bh++) {
         const size_t kv = bh / (z->H / z->Hkv) * S;
         float s[TILE * TILE], m[TILE], l[TILE];
@@ -38144,7 +38144,7 @@ LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const flo
     const size_t K = c->K, row = c->H * K, mark = arena->used;
     const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
     float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, c->M * c->Mk * K)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
         const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
