@@ -33893,7 +33893,7 @@ LLM_API void llm_tokenizer_training_indicator(float *score, const float *E, cons
 /* e (T,S) <- q (T,A), k (S,A), v (A): v.tanh(q_i + k_j). T S A tanh, the price of this score. */
 LLM_API void llm_attention_score_forward(float *e, const float *q, const float *k, const float *v,
                                          size_t T, size_t S, size_t A) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * A)
     for (size_t i = 0; i < T; i++) {
         for (size_t j = 0; j < S; j++) {
             float sum = 0.0f;
@@ -33929,7 +33929,7 @@ LLM_API void llm_attention_score_backward(float *dq, float *dk, float *dv, const
 LLM_API void llm_attention_pool_forward(float *a, float *c, const float *e, const float *h,
                                         size_t length, size_t T, size_t S, size_t C) {
     LLM_ASSERT(length <= S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * C)
     for (size_t i = 0; i < T; i++) {
         float *ai = a + i * S, *ci = c + i * C;
         llm_softmax_forward(ai, e + i * S, 1, length, 1.0f);
@@ -34161,7 +34161,7 @@ LLM_API void llm_luong_score_backward(float *ds, float *dh, const llm_luong_para
 LLM_API void llm_luong_attend_forward(float *y, const float *c, const float *s,
                                       const llm_luong_params *p, const llm_luong_config *z) {
     const size_t n = z->Ch + z->Cs;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(z->T, z->Cs * n)
     for (size_t i = 0; i < z->T; i++)
         for (size_t o = 0; o < z->Cs; o++) {
             const float *w = p->wc + o * n;
@@ -34290,7 +34290,7 @@ LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const floa
                                      const float *h, const float *place, size_t T, size_t S,
                                      size_t C, size_t R) {
     LLM_ASSERT(!place || (R > 0 && soft != a));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * C)
     for (size_t t = 0; t < T; t++) {
         size_t first, end;
         llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
@@ -34376,7 +34376,7 @@ LLM_API llm_qkv_config llm_qkv_defaults(size_t B, size_t T, size_t C, size_t H) 
 LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
                            const llm_qkv_config *c) {
     const size_t D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->T, c->H * D)
     for (size_t bt = 0; bt < c->B * c->T; bt++) {
         float *const part[3] = {q, k, v};
         const float *from = qkv + bt * (c->H + 2 * c->Hkv) * D;
@@ -34394,7 +34394,7 @@ LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
 LLM_API void llm_qkv_merge(float *qkv, const float *q, const float *k, const float *v,
                            const llm_qkv_config *c) {
     const size_t D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->T, c->H * D)
     for (size_t bt = 0; bt < c->B * c->T; bt++) {
         const float *const part[3] = {q, k, v};
         float *to = qkv + bt * (c->H + 2 * c->Hkv) * D;
@@ -34691,7 +34691,7 @@ LLM_API void llm_attn_score_cosine_backward(float *dq, float *dk, float *dgain, 
  * two large numbers would leave the digits of a small one. */
 LLM_API void llm_attn_score_l2_forward(float *s, const float *q, const float *k, float gain,
                                        size_t Tq, size_t Tk, size_t D) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(Tq, Tk * D)
     for (size_t i = 0; i < Tq; i++) {
         for (size_t j = 0; j < Tk; j++) {
             float sum = 0.0f;
@@ -35195,7 +35195,7 @@ LLM_API void llm_masked_score_softmax_forward(float *p, float *lse, const float 
                                               const llm_masked_score_shape *c) {
     llm_masked_score_check(c);
     const size_t n = c->Tk;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H * c->Tq, n)
     for (size_t row = 0; row < c->B * c->H * c->Tq; row++) {
         const bool *may =
             allowed ? allowed + llm_masked_score_at(c, row, c->mask_B, c->mask_H, c->mask_Tq)
@@ -35296,7 +35296,7 @@ LLM_API void llm_attn_weights_forward(float *w, float *p, float *lse, const floa
     LLM_ASSERT(c->temp >= FLT_MIN && (w != p || c->dropout == 0.0f));
     const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
     const float gain = 1.0f / c->temp;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t row = 0; row < rows; row++) {
         const float *from = s + row * n, rest = sink ? sink[row / c->Tq % c->H] : -INFINITY;
         const float most = llm_logsumexp_max(from, n), top = most == -INFINITY ? 0.0f : most;
@@ -35437,7 +35437,7 @@ LLM_API void llm_entmax_forward(float *p, const float *x, size_t rows, size_t n,
 LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, float a) {
     LLM_ASSERT(a > 1.0f);
     const double slope = (double)a - 1.0, power = 1.0 / slope;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
         const double top = max == -INFINITY ? 0.0 : (double)max; /* any shift moves tau along */
@@ -35466,7 +35466,7 @@ LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, 
  * Elsewhere p stays 0 and dx is 0. a = 1 is softmax's (g = p), a = 2 sparsemax's (g = 1). */
 LLM_API void llm_entmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                  float a) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *g = dp + r * n, *pr = p + r * n;
         double sum = 0.0, paid = 0.0;
@@ -35744,7 +35744,7 @@ LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, s
     enum { QUERIES = 2 * LLM_CAUSAL_ATTN_TILE }; /* at a time: their weights stay in the cache */
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * T * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
@@ -35780,7 +35780,7 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     const size_t D = C / H, S = 3 * C, mark = arena->used;
     const float scale = 1.0f / sqrtf((float)D);
     float *scratch = llm_arena_floats(arena, B * H * TILE * T);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * T * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *dq = dqkv + (q - qkv), *dk = dq + C, *dv = dk + C, *ds = scratch + bh * TILE * T;
@@ -36234,7 +36234,7 @@ LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const f
     llm_mha_project(s->v, value, p->wv, p->bv, B, S, c->Cv, H, D, arena);
     float *out = llm_arena_floats(arena, B * H * T * D);
     float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         float *att = s->att + bh * T * S, *w = dropped + bh * T * S, *o = out + bh * T * D;
@@ -36279,7 +36279,7 @@ LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_m
     llm_matmul_backward(dmerged, g->wo, g->bo, dy, s->merged, p->wo, B * T, H * D, c->C);
     for (size_t b = 0; b < B; b++)
         llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         const float *att = s->att + bh * T * S, *go = dout + bh * T * D;
@@ -36395,7 +36395,7 @@ LLM_API void llm_cross_attn_step(float *a, const float *x, const llm_mha_saved *
     float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
     float *scores = llm_arena_floats(arena, B * H * S);
     llm_matmul_forward(q, x, p->wq, p->bq, B, c->C, H * D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         float *w = scores + bh * S, *o = out + bh * D;
@@ -37157,7 +37157,7 @@ LLM_API void llm_relative_position_shaw_forward(float *out, float *att, const fl
     const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
     const float scale = 1.0f / sqrtf((float)D);
     float *scratch = llm_arena_floats(arena, c->B * c->H * R);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * T * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++)
         for (size_t i = 0; i < T; i++) {
             const float *qi = q + (bh * T + i) * D;
@@ -37405,7 +37405,7 @@ LLM_API void llm_rope_forward(float *y, const float *x, const float *cosine, con
                               llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
     const size_t half = rot / 2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H * T, D)
     for (size_t bht = 0; bht < B * H * T; bht++) {
         const size_t bt = bht / (H * T) * T + bht % T;
         const float *c = cosine + bt * half, *s = sine + bt * half, *xa = x + bht * D;
@@ -37428,7 +37428,7 @@ LLM_API void llm_rope_backward(float *dx, const float *dy, const float *cosine, 
                                llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
     const size_t half = rot / 2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H * T, D)
     for (size_t bht = 0; bht < B * H * T; bht++) {
         const size_t bt = bht / (H * T) * T + bht % T;
         const float *c = cosine + bt * half, *s = sine + bt * half, *dya = dy + bht * D;
@@ -37653,7 +37653,7 @@ LLM_API void llm_alibi_forward(float *out, float *lse, const float *q, const flo
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     LLM_ASSERT(T <= S);
     float *scratch = llm_arena_floats(arena, c->B * c->H * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const float *kb = k + bh * S * D, *vb = v + bh * S * D;
         float *s = scratch + bh * S;
@@ -37681,7 +37681,7 @@ LLM_API void llm_alibi_backward(float *dq, float *dk, float *dv, float *dm, cons
     const float scale = 1.0f / sqrtf((float)D);
     LLM_ASSERT(T <= S);
     float *scratch = llm_arena_floats(arena, H * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(H, B * T * S * D)
     for (size_t h = 0; h < H; h++) {
         double slope = 0.0;
         float *s = scratch + h * S;
@@ -37756,7 +37756,7 @@ LLM_API void llm_gqa_forward(float *out, float *lse, const float *q, const float
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv, mark = arena->used;
     const size_t blind = c->causal && T > S ? T - S : 0;
     float *scratch = llm_arena_floats(arena, c->B * c->H * TILE * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const float *kg = k + bh / group * S * D, *vg = v + bh / group * S * D;
         float *w = scratch + bh * TILE * S, *o = out + bh * T * D;
@@ -37796,7 +37796,7 @@ LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
     const size_t blind = c->causal && T > S ? T - S : 0;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group write the same dk, dv */
         for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
             for (size_t i = blind; i < T; i += TILE) {
@@ -38001,7 +38001,7 @@ LLM_API void llm_mla_forward(float *y, llm_mla_saved *s, const float *x, const l
         memcpy(s->k + i * D, s->kv + i * E, c->Dn * sizeof(float));
         memcpy(s->k + i * D + c->Dn, s->shared + i / H * c->Dr, c->Dr * sizeof(float));
     }
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * H, T * T * D)
     for (size_t bh = 0; bh < c->B * H; bh++) {
         const size_t row = bh / H * T * H + bh % H; /* of (N,H): this head's first token */
         float *p = s->att + bh * T * T, *o = s->mixed + row * c->Dv;
@@ -38037,7 +38037,7 @@ LLM_API void llm_mla_backward(float *dx, const llm_mla_weights *dw, const float 
     float *dscore = llm_arena_floats(arena, c->B * H * T * T);
     for (size_t i = 0; i < total; i++) dmixed[i] = 0.0f;
     llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, H * c->Dv, c->C);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * H, T * T * D)
     for (size_t bh = 0; bh < c->B * H; bh++) {
         const size_t row = bh / H * T * H + bh % H, HD = H * D;
         const float *p = s->att + bh * T * T, *g = dmixed + row * c->Dv;
@@ -38208,7 +38208,7 @@ LLM_API void llm_sliding_window_forward(float *out, float *lse, const float *q, 
     LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
     const size_t T = c->T, D = c->D, span = llm_sliding_window_span(c), mark = arena->used;
     float *scratch = llm_arena_floats(arena, c->B * c->H * span);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * span * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * T;
         float *p = scratch + bh * span;
@@ -38234,7 +38234,7 @@ LLM_API void llm_sliding_window_backward(float *dq, float *dk, float *dv, const 
     const size_t T = c->T, D = c->D, group = c->H / c->Hkv, mark = arena->used;
     const size_t span = llm_sliding_window_span(c);
     float *scratch = llm_arena_floats(arena, c->B * c->H * span);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * span * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         for (size_t row = bg * group * T; row < (bg + 1) * group * T; row++) {
             const float *g = dout + row * D, along = llm_gqa_dot(g, out + row * D, D);
@@ -38541,7 +38541,7 @@ LLM_API void llm_block_sparse_attn_forward(float *out, float *lse, const float *
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
     const size_t T = c->T, D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * c->block * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
         LLM_ASSERT(p->rows == (T + c->block - 1) / c->block);
@@ -38585,7 +38585,7 @@ LLM_API void llm_block_sparse_attn_backward(float *dq, float *dk, float *dv, con
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
     const size_t T = c->T, D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * c->block * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
         float s[TILE * TILE], ds[TILE * TILE];
@@ -38709,7 +38709,7 @@ LLM_API void llm_linear_attn_forward(float *out, float *den, const float *q, con
     const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
     const size_t each = c * (2 * F + c) + D * F;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *v1 = scratch + n * each, *o1 = v1 + c * F, *w = o1 + c * F, *S = w + c * c;
         for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
@@ -38748,7 +38748,7 @@ LLM_API void llm_linear_attn_backward(float *dq, float *dk, float *dv, const flo
     const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
     const size_t each = c * (3 * F + c) + D * F;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *v1 = scratch + n * each, *dn = v1 + c * F, *dv1 = dn + c * F, *w = dv1 + c * F;
         float *S = w + c * c;
@@ -38911,7 +38911,7 @@ LLM_API void llm_linear_attn_delta_forward(float *out, float *W, const float *q,
     LLM_ASSERT(chunk > 0);
     const size_t c = llm_gemm_least(chunk, T), each = c * (E + 2 * c + 1), mark = arena->used;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *u = scratch + n * each, *qk = u + c * E, *kk = qk + c * c, *decay = kk + c * c;
         float *Wn = W + n * E * D;
@@ -38990,7 +38990,7 @@ LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, flo
     const size_t size = E * D, c = llm_gemm_least(chunk, T), chunks = T ? (T - 1) / c + 1 : 0;
     const size_t mark = arena->used;
     float *scratch = llm_arena_floats(arena, N * (chunks + c) * size);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *first = scratch + n * (chunks + c) * size, *within = first + chunks * size;
         for (size_t i = 0; chunks && i < size; i++) first[i] = W[n * size + i];
@@ -39293,7 +39293,7 @@ LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const flo
     LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     float *m = llm_arena_floats(arena, c->B * c->H * T), *l = lse;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * S * D;
         float *o = out + bh * T * D, s[LLM_CAUSAL_ATTN_TILE * LLM_CAUSAL_ATTN_TILE];
@@ -39344,7 +39344,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
     LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         enum { TILE = LLM_CAUSAL_ATTN_TILE };
         float p[TILE * TILE], ds[TILE * TILE];
@@ -39508,7 +39508,7 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
         float s[TILE * TILE], m[TILE], l[TILE];
@@ -39609,7 +39609,7 @@ LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
         float s[TILE * TILE], ds[TILE * TILE], along[TILE];
@@ -39683,7 +39683,7 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     const size_t mark = arena->used, size = (S + parts - 1) / parts;
     float *o = llm_arena_floats(arena, parts * G * D), *l = llm_arena_floats(arena, parts * G);
     float *w = llm_arena_floats(arena, parts * G * size);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(parts, size * G * D)
     for (size_t p = 0; p < parts; p++) {
         const size_t first = p * size < S ? p * size : S;
         const size_t n = S - first < size ? S - first : size;
@@ -39709,6 +39709,187 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     for (size_t g = 0; g < G; g++) lse[g] = -INFINITY;
     for (size_t p = 0; p < parts; p++)
         llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
+    arena->used = mark;
+}
+
+/* @flash_fp8 ------------------------------------------------ FlashAttention-3: attention in 8 bits
+ *
+ *     Q' = Q M, K' = K M         M = diag(signs) H / sqrt(D): Q' K'^T = Q K^T
+ *     X^ = round(X / s_X)        s_X = max|X| / 448, one for each block of rows
+ *     S = scale s_Q s_K Q^ K^^T     P^ = round(256 exp(S - m'))
+ *     O = e^(m - m') O + s_V / 256 P^ V^
+ *
+ * Hopper's tensor cores multiply e4m3 numbers twice as fast as 16-bit ones. Such a number has a
+ * sign, 4 bits of exponent and 3 of mantissa: 448 at most, a step of 1/8 to 1/16 of its size, and
+ * below 2^-6 an even grid of 2^-9. Sums stay in float, and so do m and l.
+ *
+ * A format with an exponent does not mind one large number: all of a block's numbers down to
+ * 1/28672 of the largest keep their 4 bits, and a scale for each block of rows gains little. What
+ * hurts is a channel that is large in all queries and all keys, as channels of trained models are:
+ * one product makes up the score, and with it comes one rounding error of up to 1/16 of it. A
+ * rotation of Q and K alike does not change their products and spreads every number over all D of
+ * its row: D products of one size, whose errors cancel for the most part. The matrix of Hadamard,
+ * +1 and -1 everywhere, does it with D log D additions. P is in [0, 1] and is taken times 256, to
+ * use the range that the format has.
+ *
+ * Forward only, as in the library: training goes back in 16 bits.
+ *
+ * source  Shah et al. 2024, "FlashAttention-3: Fast and Accurate Attention with Asynchrony and
+ *         Low-precision", section 3.3; its forward kernel (the offset of 8 bits of the maximum);
+ *         Micikevicius et al. 2022, "FP8 Formats for Deep Learning"
+ * needs   exp logsumexp causal_attn flash
+ * see     @flash23, @gemm
+ * topics  -
+ */
+
+/* How numbers are stored: as they are, in bf16 (8 bits of mantissa), or in e4m3. */
+typedef enum { LLM_FLASH_FP8_FLOAT, LLM_FLASH_FP8_BF16, LLM_FLASH_FP8_E4M3 } llm_flash_fp8_format;
+
+/* x rounded to the nearest e4m3 number, ties to the even one; beyond 448 to 448. NaN stays. */
+LLM_API float llm_flash_fp8_e4m3(float x) {
+    const float size = fabsf(x);
+    if (size >= 448.0f) return copysignf(448.0f, x);
+    int exponent = 0;
+    frexpf(size, &exponent); /* size = 0.5 .. 1 times 2^exponent, and the mantissa's step 2^-4 */
+    const float step = ldexpf(1.0f, exponent > -5 ? exponent - 4 : -9);
+    return rintf(x / step) * step;
+}
+
+/* x rounded to the nearest bf16 number, ties to the even one: the upper half of a float's bits. */
+LLM_API float llm_flash_fp8_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (x == x) bits = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* x in a format that it fits. */
+LLM_API float llm_flash_fp8_round(float x, llm_flash_fp8_format format) {
+    return format == LLM_FLASH_FP8_E4M3   ? llm_flash_fp8_e4m3(x)
+           : format == LLM_FLASH_FP8_BF16 ? llm_flash_fp8_bf16(x)
+                                          : x;
+}
+
+/* y (rows,D), scale (rows) <- x (rows,D): x_r about scale_r y_r, one scale for `block` rows, so
+ * that the largest number of a block is 448; 1 in the wider formats and for a block of zeros. y may
+ * be x. */
+LLM_API void llm_flash_fp8_quantize(float *y, float *scale, const float *x, size_t rows, size_t D,
+                                    size_t block, llm_flash_fp8_format format) {
+    for (size_t from = 0; from < rows; from += block) {
+        const size_t end = rows - from < block ? rows : from + block;
+        float max = 0.0f;
+        for (size_t i = from * D; i < end * D; i++) max = fmaxf(max, fabsf(x[i]));
+        const bool scaled = format == LLM_FLASH_FP8_E4M3 && max > 0.0f;
+        for (size_t r = from; r < end; r++) scale[r] = scaled ? max / 448.0f : 1.0f;
+        for (size_t i = from * D; i < end * D; i++)
+            y[i] = llm_flash_fp8_round(x[i] / scale[from], format);
+    }
+}
+
+/* x (rows,D) times diag(sign) H / sqrt(D), in place: D a power of two, sign (D) of 1 and -1. In log
+ * D rounds, each pair at a distance becomes its sum and its difference. */
+LLM_API void llm_flash_fp8_rotate(float *x, const float *sign, size_t rows, size_t D) {
+    LLM_ASSERT(D > 0 && (D & (D - 1)) == 0);
+    const float gain = 1.0f / sqrtf((float)D);
+    LLM_PARALLEL_MANY(rows, D)
+    for (size_t r = 0; r < rows; r++) {
+        float *row = x + r * D;
+        for (size_t d = 0; d < D; d++) row[d] *= gain * sign[d];
+        for (size_t far = 1; far < D; far *= 2) {
+            for (size_t d = 0; d < D; d++) {
+                if (d & far) continue;
+                const float a = row[d], b = row[d + far];
+                row[d] = a + b;
+                row[d + far] = a - b;
+            }
+        }
+    }
+}
+
+/* shape: @flash's, of which hidden and dropout are not used. Scales for `block` rows, a multiple of
+ * 64, the tile. sign (D): rotate with it, or NULL. */
+typedef struct {
+    llm_flash_config shape;
+    llm_flash_fp8_format format;
+    size_t block;
+    const float *sign;
+} llm_flash_fp8_config;
+
+/* e4m3, a scale for each tile, no rotation. */
+LLM_API llm_flash_fp8_config llm_flash_fp8_defaults(size_t B, size_t H, size_t Hkv, size_t T,
+                                                    size_t D) {
+    llm_flash_fp8_config c;
+    c.shape = llm_flash_defaults(B, H, Hkv, T, D);
+    c.format = LLM_FLASH_FP8_E4M3, c.block = LLM_CAUSAL_ATTN_TILE, c.sign = NULL;
+    return c;
+}
+
+/* to (heads,rows,D), scale (heads,rows) <- x in the format, rotated first if it is to be. */
+LLM_API void llm_flash_fp8_store(float *to, float *scale, const float *x, size_t heads, size_t rows,
+                                 const float *sign, const llm_flash_fp8_config *c) {
+    const size_t D = c->shape.D;
+    memcpy(to, x, heads * rows * D * sizeof(float));
+    if (sign) llm_flash_fp8_rotate(to, sign, heads * rows, D);
+    LLM_PARALLEL_MANY(heads, rows * D)
+    for (size_t h = 0; h < heads; h++)
+        llm_flash_fp8_quantize(to + h * rows * D, scale + h * rows, to + h * rows * D, rows, D,
+                               c->block, c->format);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D). A query that sees nothing: 0, -inf.
+ * Scratch: B (H T + 2 Hkv S) (D + 1) floats, given back. */
+LLM_API void llm_flash_fp8_forward(float *out, float *lse, const float *q, const float *k,
+                                   const float *v, const llm_flash_fp8_config *c,
+                                   llm_arena *arena) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const llm_flash_config *z = &c->shape;
+    LLM_ASSERT(z->Hkv > 0 && z->H % z->Hkv == 0 && c->block > 0 && c->block % TILE == 0);
+    const size_t T = z->T, S = z->S, D = z->D, nq = z->B * z->H, nk = z->B * z->Hkv;
+    const size_t mark = arena->used;
+    float *qs = llm_arena_floats(arena, nq * T * D), *sq = llm_arena_floats(arena, nq * T);
+    float *ks = llm_arena_floats(arena, nk * S * D), *sk = llm_arena_floats(arena, nk * S);
+    float *vs = llm_arena_floats(arena, nk * S * D), *sv = llm_arena_floats(arena, nk * S);
+    llm_flash_fp8_store(qs, sq, q, nq, T, c->sign, c);
+    llm_flash_fp8_store(ks, sk, k, nk, S, c->sign, c);
+    llm_flash_fp8_store(vs, sv, v, nk, S, NULL, c);
+    LLM_PARALLEL_MANY(nq, T * S * D)
+    for (size_t bh = 0; bh < nq; bh++) {
+        const size_t kv = bh / (z->H / z->Hkv) * S;
+        float s[TILE * TILE], m[TILE], l[TILE];
+        for (size_t i = 0; i < T; i += TILE) {
+            const size_t rows = llm_causal_attn_tile(T - i);
+            float *o = out + (bh * T + i) * D;
+            for (size_t d = 0; d < rows * D; d++) o[d] = 0.0f;
+            for (size_t r = 0; r < rows; r++) m[r] = -INFINITY, l[r] = 0.0f;
+            for (size_t j = 0; j < S; j += TILE) {
+                size_t skip, ahead;
+                const size_t N = llm_causal_attn_tile(S - j);
+                const size_t R = llm_flash_tile(&skip, &ahead, i, j, rows, z);
+                if (R == 0) break; /* the tiles behind see even less */
+                const size_t at = bh * T + i + skip;
+                llm_causal_attn_scores(s, N, qs + at * D, D, ks + (kv + j) * D, D,
+                                       z->scale * sq[at] * sk[kv + j], ahead, R, N, D);
+                for (size_t r = skip; r < skip + R; r++) {
+                    const size_t seen = r - skip + ahead < N ? r - skip + ahead + 1 : N;
+                    float *p = s + (r - skip) * N, sum = 0.0f;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(p, seen));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t n = 0; n < seen; n++) sum += p[n] = llm_expf(p[n] - max);
+                    for (size_t n = 0; n < seen; n++) /* a power of two loses nothing */
+                        p[n] = llm_flash_fp8_round(256.0f * p[n], c->format) * sv[kv + j] / 256.0f;
+                    for (size_t d = 0; d < D; d++) o[r * D + d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_causal_attn_gather(o + skip * D, D, s, N, vs + (kv + j) * D, D, ahead, R, N, D);
+            }
+            for (size_t r = 0; r < rows; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * D + d] *= gain;
+                lse[bh * T + i + r] = m[r] + logf(l[r]);
+            }
+        }
+    }
     arena->used = mark;
 }
 
@@ -39830,7 +40011,7 @@ LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const flo
     const size_t K = c->K, row = c->H * K, mark = arena->used;
     const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
     float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, c->M * c->Mk * K)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
         const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
