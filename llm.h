@@ -323,22 +323,36 @@
  *   mla                      Multi-head latent attention
  *   mla_decode               Latent attention from its latents
  *   sliding_window           Sliding-window attention
+ *   longformer               Longformer: a window and global tokens
+ *   block_sparse_attn        BigBird and block-sparse attention
  *   linear_attn              Linear attention
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
+ *   sinks                    Attention sinks and StreamingLLM
+ *   sinks_learned            Attention sinks that are trained
  *   flash                    FlashAttention
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
  *   flash_split              Attention in parts: flash-decoding
  *   memory_efficient_attn    Memory-efficient attention
  *   attn_dispatch            Which form of attention to run
+ *   csa_compress             Windows of tokens pooled to entries
+ *   csa_index                The indexer: which entries to read
+ *   csa                      Compressed sparse attention
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
+ *   sublayer                 Sublayers: a frame and what it holds
+ *   encoder                  Transformer encoder
+ *   bert                     BERT
+ *   decoder                  Transformer decoder
+ *   encoder_decoder_weights  An encoder-decoder in one vector
+ *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   mlm                      Masked language model
  *   safetensors_dtype        Weight files: element types
  *   llama_block              Decoder block, the form of Llama
  *   decoder_only             Decoder-only Transformer, Llama style
@@ -358,8 +372,19 @@
  *   top_k                    Top-k sampling
  *   top_p                    Top-p (nucleus) sampling
  *   min_p                    Min-p, typical, epsilon, eta, n-sigma
+ *   frequency_penalty        Frequency penalty
+ *   presence_penalty         Presence penalty
+ *   repetition_penalty       Repetition penalty
+ *   dry                      N-gram blocking and DRY
+ *   logit_adjustment         Logit adjustment
+ *   logit_bias               Logit bias, lists, guidance
  *   sampling                 The sampler chain
  *   sampling_control         XTC, Mirostat, without replacement
+ *   beam_search              Beam search
+ *   beam_search_diverse      Beams in groups that differ
+ *   stochastic_beam          Different texts drawn by a beam
+ *   speculative              Speculative decoding
+ *   speculative_tree         Trees of drafts
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -21113,7 +21138,7 @@ llm_gradient_descent_minimize(double *x, llm_convex_fn f, void *context,
 LLM_API double llm_gradient_descent_exact(double *x, const double *A, const double *b, size_t n,
                                           size_t steps, llm_arena *arena) {
     const size_t mark = arena->used;
-    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr = 0.0;
+    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr;
     for (size_t t = 0;; t++) {
         double rAr = 0.0;
         rr = 0.0;
@@ -21279,7 +21304,7 @@ LLM_API bool llm_sgd_stationary(double *S, const double *A, const double *C, siz
         }
     }
     arena->used = mark;
-    return largest <= 1e-20;
+    return largest < 1.0;
 }
 
 /* @minibatch ------------------------------------------------ Mini-batch gradient descent
@@ -21375,7 +21400,7 @@ LLM_API size_t llm_minibatch_bucket(size_t *order, size_t *start, const size_t *
     start[0] = 0;
     for (size_t i = 0; i < n; i++) {
         const size_t rows = i - start[batches] + 1, own = length[order[i]];
-        longest = rows == 1 || own > longest ? own : longest;
+        longest = own > longest ? own : longest;
         if (rows > 1 && longest * rows > budget) start[++batches] = i, longest = own;
     }
     if (n > 0) start[++batches] = n;
@@ -21473,7 +21498,7 @@ LLM_API size_t llm_learning_rate_below(const double *a, const double *b, size_t 
     double pivot = 1.0;
     for (size_t i = 0; i < k; i++) {
         pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.0);
-        if (pivot == 0.0) pivot = -DBL_MIN;
+        if (pivot == 0.0) pivot = DBL_MIN; /* x itself is not below x */
         below += pivot < 0.0;
     }
     return below;
@@ -22163,7 +22188,6 @@ LLM_API double llm_adam_trust(double beta2, size_t t) {
  * eps stands beside sqrt(v), before the correction. */
 LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *g, size_t n,
                                      const llm_adam_config *c, size_t t) {
-    LLM_ASSERT(t > 0);
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
     const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
@@ -25465,21 +25489,18 @@ LLM_API size_t llm_token_word(const char *text, size_t size) {
     size_t end = 0, next;
     llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
     if (kind == LLM_UNICODE_SPACE) {
-        for (; next > end && kind == LLM_UNICODE_SPACE;
-             kind = llm_token_class(text, size, end, &next))
+        for (; kind == LLM_UNICODE_SPACE; kind = llm_token_class(text, size, end, &next))
             end = next;
         return end;
     }
     if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
-    while (end < size) {
-        while (kind = llm_token_class(text, size, end, &next), next > end && tail >> kind & 1)
-            end = next;
+    for (;;) {
+        while (kind = llm_token_class(text, size, end, &next), tail >> kind & 1) end = next;
         const size_t mark = llm_token_apostrophe(text, size, end);
         kind = llm_token_class(text, size, end + mark, &next);
-        if (mark == 0 || !(head >> kind & 1)) break; /* an apostrophe at the end is no part of it */
+        if (mark == 0 || !(head >> kind & 1)) return end; /* an apostrophe at the end is no part */
         end = next;
     }
-    return end;
 }
 
 /* The number of bytes of the first unit of text; 0 only for empty text. */
@@ -25989,10 +26010,10 @@ LLM_API unsigned llm_unicode_normal_class(const llm_unicode_normal *n, uint32_t 
 LLM_API void llm_unicode_normal_order(const llm_unicode_normal *n, uint32_t *codes, size_t count,
                                       uint32_t *scratch) {
     for (size_t i = 0, end; i < count; i = end + 1) {
-        size_t place[257] = {0};
         for (end = i; end < count && llm_unicode_normal_class(n, codes[end]) > 0; end++) {
         }
         if (end < i + 2) continue;
+        size_t place[256] = {0}; /* one behind its class */
         for (size_t k = i; k < end; k++) place[llm_unicode_normal_class(n, codes[k]) + 1]++;
         for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
         for (size_t k = i; k < end; k++)
@@ -29495,7 +29516,7 @@ LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t siz
         }
         const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
         const char *text = (const char *)b + at + 8;
-        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        const bool byte = length == 6 && id < 259 && memcmp(text, "<0x", 3) == 0;
         float score;
         llm_buffer spelt = {NULL, 0, 0};
         memcpy(&score, &bits, sizeof score);
@@ -30929,8 +30950,15 @@ LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
     return true;
 }
 
-/* Reads what is no JSON. The pattern of a rank file is the one that OpenAI and Meta use with so
- * many ranks; another one can be put into t->pattern. */
+/* The pattern that OpenAI and Meta use with so many ranks. */
+LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
+    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
+           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                             : LLM_PRE_TOKENIZE_CL100K;
+}
+
+/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
+ * t->pattern. */
 LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
     const char *text = (const char *)f->data;
     if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
@@ -30942,9 +30970,7 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
     if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
         return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
     if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
-    t->pattern = t->vocab >= 199000   ? LLM_PRE_TOKENIZE_O200K
-                 : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
-                                      : LLM_PRE_TOKENIZE_CL100K;
+    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
     return true;
 }
 
@@ -36405,6 +36431,323 @@ LLM_API size_t llm_sliding_window_count(size_t T, size_t W) {
 }
 LLM_API size_t llm_sliding_window_reach(size_t L, size_t W) { return L * (W - 1) + 1; }
 
+/* @longformer ---------------------------------------------- Longformer: a window and global tokens
+ *
+ *     o_i = sum_j p_ij v_j      j in { i + d n : |n| <= side }  or  j global        (i not global)
+ *     o_i = sum_j p'_ij v'_j    all j, with projections q', k', v' of their own     (i global)
+ *
+ * An encoder that reads documents. Each token sees its neighbours, and a few chosen ones, the start
+ * token for classification or all tokens of a question, see everything and are seen by all: two
+ * steps then lead from any token to any other, where a window alone takes T / side layers. The
+ * number of scores grows with T and not with its square. Some heads may look further by looking at
+ * every d-th neighbour only, a dilation.
+ *
+ * What is easily got wrong is who uses which projections. Global queries meet keys and values of a
+ * second set of weights; when the others look at a global token they use the usual ones. A global
+ * token inside a window is one key, not two.
+ *
+ * source  Beltagy, Peters & Cohan 2020, "Longformer: The Long-Document Transformer", section 3;
+ *         transformers, LongformerSelfAttention
+ * needs   exp logsumexp gqa
+ * see     @sliding_window, @block_sparse_attn (BigBird), @attn_mask, @csa (keys that are chosen by
+ *         their content)
+ * topics  Longformer / BigBird (Sparse Long-Context Attention)
+ */
+
+/* side neighbours on each side, dilation (H) apart, or NULL for 1. is_global (B,T) or NULL: none.
+ * hidden (B,T) or NULL: padding, which neither sees nor is seen. */
+typedef struct {
+    size_t B, H, T, D, side;
+    const size_t *dilation;
+    const bool *is_global, *hidden;
+    float scale;
+} llm_longformer_config;
+
+/* A window alone, 1/sqrt(D). */
+LLM_API llm_longformer_config llm_longformer_defaults(size_t B, size_t H, size_t T, size_t D,
+                                                      size_t side) {
+    const llm_longformer_config c = {B, H, T, D, side, NULL, NULL, NULL, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* Queries, keys and values (B,H,T,D) for windows, and those for global queries, which are read only
+ * if there are any; gradients in the same places. */
+typedef struct {
+    float *q, *k, *v, *global_q, *global_k, *global_v;
+} llm_longformer_arrays;
+
+/* Whether token t of text b is global. */
+LLM_API bool llm_longformer_global(size_t b, size_t t, const llm_longformer_config *c) {
+    return c->is_global && c->is_global[b * c->T + t];
+}
+
+/* index (T) <- the keys of query i of head h, ascending; returns how many. Only the tokens in
+ * global (n), those of text b, and the window are looked at. */
+LLM_API size_t llm_longformer_keys(size_t *index, size_t b, size_t h, size_t i,
+                                   const size_t *global, size_t n, const llm_longformer_config *c) {
+    const bool *hidden = c->hidden ? c->hidden + b * c->T : NULL;
+    const bool all = llm_longformer_global(b, i, c);
+    const size_t step = all ? 1 : c->dilation ? c->dilation[h] : 1;
+    const size_t before = i / step < c->side ? i / step : c->side;
+    const size_t behind = (c->T - 1 - i) / step < c->side ? (c->T - 1 - i) / step : c->side;
+    const size_t first = all ? 0 : i - before * step, last = all ? c->T - 1 : i + behind * step;
+    size_t count = 0, g = 0;
+    if (hidden && hidden[i]) return 0;
+    for (size_t j = first; j <= last; j += step) {
+        for (; g < n && global[g] <= j; g++) /* those in front of j, and j itself */
+            if (global[g] < j && !(hidden && hidden[global[g]])) index[count++] = global[g];
+        if (!(hidden && hidden[j])) index[count++] = j;
+    }
+    for (; g < n; g++)
+        if (!(hidden && hidden[global[g]])) index[count++] = global[g];
+    return count;
+}
+
+/* global (T) <- the global tokens of text b; returns how many. */
+LLM_API size_t llm_longformer_list(size_t *global, size_t b, const llm_longformer_config *c) {
+    size_t n = 0;
+    for (size_t t = 0; t < c->T; t++)
+        if (llm_longformer_global(b, t, c)) global[n++] = t;
+    return n;
+}
+
+/* s (n) <- scores of q (D) against the rows index (n) of k (T,D). */
+LLM_API void llm_longformer_scores(float *s, const float *q, const float *k, const size_t *index,
+                                   size_t n, size_t D, float scale) {
+    for (size_t j = 0; j < n; j++) s[j] = scale * llm_gqa_dot(q, k + index[j] * D, D);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- x. Hidden queries: 0 and -inf. Scratch: B H T floats and 2 B H T
+ * indices, given back. */
+LLM_API void llm_longformer_forward(float *out, float *lse, const llm_longformer_arrays *x,
+                                    const llm_longformer_config *c, llm_arena *arena) {
+    const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, heads * T);
+    size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
+    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    for (size_t bh = 0; bh < heads; bh++) {
+        size_t *index = lists + 2 * bh * T, *global = index + T;
+        const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
+        float *p = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const bool all = llm_longformer_global(b, i, c);
+            const float *q = all ? x->global_q : x->q, *k = all ? x->global_k : x->k;
+            const float *v = (all ? x->global_v : x->v) + at;
+            float *o = out + at + i * D, sum = 0.0f;
+            const size_t n = llm_longformer_keys(index, b, bh % c->H, i, global, globals, c);
+            llm_longformer_scores(p, q + at + i * D, k + at, index, n, D, c->scale);
+            const float max = n > 0 ? llm_logsumexp_max(p, n) : -INFINITY;
+            for (size_t j = 0; j < n; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[index[j] * D + d];
+            lse[bh * T + i] = max + logf(sum);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx += <- dout, forward's out, lse and inputs: ds_ij = p_ij (do_i.v_j - do_i.o_i). Global arrays
+ * of dx are read and written only if there are global tokens. Scratch as above. */
+LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const float *dout,
+                                     const float *out, const float *lse,
+                                     const llm_longformer_arrays *x, const llm_longformer_config *c,
+                                     llm_arena *arena) {
+    const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, heads * T);
+    size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
+    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    for (size_t bh = 0; bh < heads; bh++) {
+        size_t *index = lists + 2 * bh * T, *global = index + T;
+        const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
+        float *s = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const bool all = llm_longformer_global(b, i, c);
+            const float *q = (all ? x->global_q : x->q) + at, *k = (all ? x->global_k : x->k) + at;
+            const float *v = (all ? x->global_v : x->v) + at, *g = dout + at + i * D;
+            float *dq = (all ? dx->global_q : dx->q) + at, *dk = (all ? dx->global_k : dx->k) + at;
+            float *dv = (all ? dx->global_v : dx->v) + at;
+            const float along = llm_gqa_dot(g, out + at + i * D, D);
+            const size_t n = llm_longformer_keys(index, b, bh % c->H, i, global, globals, c);
+            llm_longformer_scores(s, q + i * D, k, index, n, D, c->scale);
+            for (size_t j = 0; j < n; j++) {
+                const size_t key = index[j] * D;
+                const float p = llm_expf(s[j] - lse[bh * T + i]);
+                const float ds = c->scale * p * (llm_gqa_dot(g, v + key, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[i * D + d] += ds * k[key + d];
+                    dk[key + d] += ds * q[i * D + d];
+                    dv[key + d] += p * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @block_sparse_attn ---------------------------------------- BigBird and block-sparse attention
+ *
+ *     row i of blocks sees the blocks  column[start[i]] .. column[start[i + 1] - 1]
+ *
+ * Any rule of who sees whom, as long as it is made of whole blocks: those that are listed are
+ * computed as in @flash23, with one running maximum and sum along the row, and the others do not
+ * exist. Blocks are what makes sparsity pay. Single numbers that are left out save nothing where
+ * arithmetic comes 16 x 16 at a time and memory in lines.
+ *
+ * BigBird's rule: a window of blocks, a few blocks that see and are seen by all, and for each row
+ * some more at random. Random edges make any two tokens near (a random graph has a small diameter),
+ * global ones make the model a universal approximator, says its paper. In a row no block may be
+ * listed twice: its keys would count double in the softmax.
+ *
+ * source  Zaheer et al. 2020, "Big Bird: Transformers for Longer Sequences", section 2; Child et
+ *         al. 2019, "Generating Long Sequences with Sparse Transformers"
+ * needs   rng exp logsumexp gemm causal_attn gqa
+ * see     @csr (the same lists), @attn_mask (blocks of a mask), @longformer, @flash23
+ * topics  -
+ */
+
+/* `rows` rows of blocks; the columns of a row ascend. start (rows + 1). */
+typedef struct {
+    size_t rows, *start, *column;
+} llm_block_sparse_attn_pattern;
+
+/* T tokens in blocks of `block` (1 to 64, the last may be shorter). Head h has pattern[h %
+ * patterns]. causal: blocks behind the diagonal are passed over, and on it keys behind the
+ * query. */
+typedef struct {
+    size_t B, H, T, D, block, patterns;
+    const llm_block_sparse_attn_pattern *pattern;
+    bool causal;
+    float scale;
+} llm_block_sparse_attn_config;
+
+/* One pattern for all heads, every block of it whole, 1/sqrt(D). */
+LLM_API llm_block_sparse_attn_config
+llm_block_sparse_attn_defaults(const llm_block_sparse_attn_pattern *pattern, size_t B, size_t H,
+                               size_t T, size_t D, size_t block) {
+    const llm_block_sparse_attn_config c = {
+        B, H, T, D, block, 1, pattern, false, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* p <- BigBird's pattern of p->rows rows: the first and the last `ends` blocks are global, `side`
+ * neighbours on each side, and `random` of the blocks that are left, or all if they are fewer. With
+ * p->column NULL only start is written: how much room the columns need. Scratch: p->rows flags. */
+LLM_API void llm_block_sparse_attn_bigbird(llm_block_sparse_attn_pattern *p, size_t ends,
+                                           size_t side, size_t random, llm_rng *rng,
+                                           llm_arena *arena) {
+    const size_t rows = p->rows, mark = arena->used;
+    bool *seen = (bool *)llm_arena_take(arena, rows, sizeof(bool));
+    p->start[0] = 0;
+    for (size_t i = 0; i < rows; i++) {
+        size_t left = 0, count = p->start[i];
+        for (size_t j = 0; j < rows; j++) {
+            const bool global = i < ends || j < ends || i + ends >= rows || j + ends >= rows;
+            seen[j] = global || (j <= i + side && i <= j + side);
+            left += !seen[j];
+        }
+        for (size_t n = 0; n < random && left > 0; n++, left--) {
+            size_t nth = p->column ? llm_rng_below(rng, left) : 0, j = 0;
+            while (seen[j] || nth-- > 0) j++; /* of those left, one */
+            seen[j] = true;
+        }
+        for (size_t j = 0; j < rows; j++) {
+            if (seen[j] && p->column) p->column[count] = j;
+            count += seen[j];
+        }
+        p->start[i + 1] = count;
+    }
+    arena->used = mark;
+}
+
+/* What of the block of R queries from i on and N keys from j on is seen, as @causal_attn counts:
+ * row r sees its first r + ahead + 1 keys. False: nothing. */
+LLM_API bool llm_block_sparse_attn_ahead(size_t *ahead, size_t i, size_t j, size_t N,
+                                         const llm_block_sparse_attn_config *c) {
+    *ahead = c->causal && i == j ? 0 : N;
+    return !c->causal || j <= i;
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D). A row without blocks: 0 and -inf. */
+LLM_API void llm_block_sparse_attn_forward(float *out, float *lse, const float *q, const float *k,
+                                           const float *v, const llm_block_sparse_attn_config *c) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
+    const size_t T = c->T, D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
+        LLM_ASSERT(p->rows == (T + c->block - 1) / c->block);
+        float s[TILE * TILE], m[TILE], l[TILE];
+        for (size_t row = 0; row < p->rows; row++) {
+            const size_t i = row * c->block, at = (bh * T + i) * D;
+            const size_t R = llm_gemm_least(T - i, c->block);
+            for (size_t r = 0; r < R; r++) m[r] = -INFINITY, l[r] = 0.0f;
+            for (size_t d = 0; d < R * D; d++) out[at + d] = 0.0f;
+            for (size_t n = p->start[row]; n < p->start[row + 1]; n++) {
+                const size_t j = p->column[n] * c->block, key = (bh * T + j) * D;
+                const size_t N = llm_gemm_least(T - j, c->block);
+                size_t ahead;
+                if (!llm_block_sparse_attn_ahead(&ahead, i, j, N, c)) continue;
+                llm_causal_attn_scores(s, N, q + at, D, k + key, D, c->scale, ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    float *pr = s + r * N, *o = out + at + r * D, sum = 0.0f;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(pr, seen));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t x = 0; x < seen; x++) sum += pr[x] = llm_expf(pr[x] - max);
+                    for (size_t d = 0; d < D; d++) o[d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_causal_attn_gather(out + at, D, s, N, v + key, D, ahead, R, N, D);
+            }
+            for (size_t r = 0; r < R; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) out[at + r * D + d] *= gain;
+                lse[bh * T + i + r] = m[r] + logf(l[r]);
+            }
+        }
+    }
+}
+
+/* dq, dk, dv (B,H,T,D) += <- dout, forward's out, lse and inputs. */
+LLM_API void llm_block_sparse_attn_backward(float *dq, float *dk, float *dv, const float *dout,
+                                            const float *out, const float *lse, const float *q,
+                                            const float *k, const float *v,
+                                            const llm_block_sparse_attn_config *c) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
+    const size_t T = c->T, D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
+        float s[TILE * TILE], ds[TILE * TILE];
+        for (size_t row = 0; row < p->rows; row++) {
+            const size_t i = row * c->block, at = (bh * T + i) * D;
+            const size_t R = llm_gemm_least(T - i, c->block);
+            for (size_t n = p->start[row]; n < p->start[row + 1]; n++) {
+                const size_t j = p->column[n] * c->block, key = (bh * T + j) * D;
+                const size_t N = llm_gemm_least(T - j, c->block);
+                const float *kj = k + key, *vj = v + key, *qi = q + at, *g = dout + at;
+                size_t ahead;
+                if (!llm_block_sparse_attn_ahead(&ahead, i, j, N, c)) continue;
+                llm_causal_attn_scores(s, N, qi, D, kj, D, c->scale, ahead, R, N, D);
+                llm_causal_attn_scores(ds, N, g, D, vj, D, 1.0f, ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const float along = llm_gqa_dot(g + r * D, out + at + r * D, D);
+                    for (size_t x = r * N; x < r * N + llm_gemm_least(r + ahead + 1, N); x++) {
+                        s[x] = llm_expf(s[x] - lse[bh * T + i + r]);
+                        ds[x] = c->scale * s[x] * (ds[x] - along);
+                    }
+                }
+                llm_causal_attn_gather(dq + at, D, ds, N, kj, D, ahead, R, N, D);
+                llm_causal_attn_scatter(dk + key, D, ds, N, qi, D, ahead, R, N, D);
+                llm_causal_attn_scatter(dv + key, D, s, N, g, D, ahead, R, N, D);
+            }
+        }
+    }
+}
+
 /* @linear_attn ---------------------------------------------- Linear attention
  *
  *     o_i = sum_j w_ij v_j / sum_j w_ij          w_ij = phi(q_i).phi(k_j), j <= i
@@ -36808,6 +37151,204 @@ LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, flo
         }
     }
     arena->used = mark;
+}
+
+/* @sinks ---------------------------------------------------- Attention sinks and StreamingLLM
+ *
+ *     kept of a text of any length:  tokens 0 .. first-1  and the `last` latest
+ *     position of a key = its place among those kept, not in the text
+ *
+ * The weights of a softmax sum to 1, also where a head has found nothing to say. Trained models put
+ * what is left over on the first token: every query sees it, and its value is kept near 0. It is a
+ * sink, not a memory. A window that rolls over it (@sliding_window) takes away most of the
+ * denominator, all other weights swell, and the model talks nonsense from that token on. Keeping
+ * the keys and values of the first four forever mends it, without training.
+ *
+ * Two counts are easily got wrong. Keys are cached before their rotation (@rope) and turned when
+ * they are read, by their place in the cache: then no distance exceeds first + last - 1, the
+ * longest the model has seen in its training. And nothing comes back that was dropped: a text of
+ * any length can be read and continued, but only the window is understood.
+ *
+ * source  Xiao, Tian, Chen, Han & Lewis 2024, "Efficient Streaming Language Models with Attention
+ *         Sinks", section 3; Guo et al. 2024, "Active-Dormant Attention Heads", section 2 (the
+ *         Bigram-Backcopy task)
+ * needs   rng rope gqa sliding_window
+ * see     @sinks_learned, @kv_cache, @attn_weights
+ * topics  Attention Sinks / StreamingLLM
+ */
+
+/* The cache of one text: H query heads on Hkv; keys and values (Hkv,first + last,D). cosine and
+ * sine (first + last,rot/2): @rope's table of positions 0 and up. */
+typedef struct {
+    size_t H, Hkv, D, first, last, rot;
+    llm_rope_pairing pairing;
+    float scale;
+    const float *cosine, *sine;
+} llm_sinks_config;
+
+/* Four sinks, all dimensions turned in halves, 1/sqrt(D). */
+LLM_API llm_sinks_config llm_sinks_defaults(const float *cosine, const float *sine, size_t H,
+                                            size_t Hkv, size_t D, size_t last) {
+    const llm_sinks_config c = {H,      Hkv, D, 4, last, D, LLM_ROPE_HALVES, 1.0f / sqrtf((float)D),
+                                cosine, sine};
+    return c;
+}
+
+/* Where token t is written: behind the sinks the slots form a ring. */
+LLM_API size_t llm_sinks_slot(size_t t, const llm_sinks_config *c) {
+    return t < c->first ? t : c->first + (t - c->first) % c->last;
+}
+
+/* How many slots are filled once token t is written. */
+LLM_API size_t llm_sinks_filled(size_t t, const llm_sinks_config *c) {
+    return t < c->first + c->last ? t + 1 : c->first + c->last;
+}
+
+/* The position of the key in a slot when t is the newest token: sinks first, then the ring from its
+ * oldest token on, which is the one that the next will overwrite. */
+LLM_API size_t llm_sinks_position(size_t slot, size_t t, const llm_sinks_config *c) {
+    if (slot < c->first || t < c->first + c->last) return slot;
+    const size_t oldest = llm_sinks_slot(t + 1, c);
+    return slot >= oldest ? c->first + slot - oldest : c->first + slot + c->last - oldest;
+}
+
+/* keys, values <- k, v (Hkv,D) of token t, k not rotated. */
+LLM_API void llm_sinks_write(float *keys, float *values, const float *k, const float *v, size_t t,
+                             const llm_sinks_config *c) {
+    LLM_ASSERT(c->last > 0);
+    for (size_t h = 0; h < c->Hkv; h++) {
+        const size_t at = (h * (c->first + c->last) + llm_sinks_slot(t, c)) * c->D;
+        memcpy(keys + at, k + h * c->D, c->D * sizeof(float));
+        memcpy(values + at, v + h * c->D, c->D * sizeof(float));
+    }
+}
+
+/* y (D) <- x (D) turned to a position of the cache. */
+LLM_API void llm_sinks_turn(float *y, const float *x, size_t position, const llm_sinks_config *c) {
+    const size_t at = position * (c->rot / 2);
+    llm_rope_forward(y, x, c->cosine + at, c->sine + at, 1, 1, 1, c->D, c->rot, c->pairing);
+}
+
+/* out (H,D) <- q (H,D), not rotated, of token t, which has just been written. A key is turned once
+ * for all heads that read it. Scratch: H (first + last + D) + Hkv D floats, given back. */
+LLM_API void llm_sinks_step(float *out, const float *q, const float *keys, const float *values,
+                            size_t t, const llm_sinks_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->last > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t D = c->D, group = c->H / c->Hkv, size = c->first + c->last, mark = arena->used;
+    const size_t n = llm_sinks_filled(t, c);
+    float *turned = llm_arena_floats(arena, c->H * D), *key = llm_arena_floats(arena, c->Hkv * D);
+    float *p = llm_arena_floats(arena, c->H * size);
+    LLM_PARALLEL_MANY(c->Hkv, group * n * D)
+    for (size_t kv = 0; kv < c->Hkv; kv++) {
+        for (size_t h = kv * group; h < (kv + 1) * group; h++)
+            llm_sinks_turn(turned + h * D, q + h * D, n - 1, c); /* the newest is at the end */
+        for (size_t slot = 0; slot < n; slot++) {
+            llm_sinks_turn(key + kv * D, keys + (kv * size + slot) * D,
+                           llm_sinks_position(slot, t, c), c);
+            for (size_t h = kv * group; h < (kv + 1) * group; h++)
+                p[h * size + slot] = c->scale * llm_gqa_dot(turned + h * D, key + kv * D, D);
+        }
+        for (size_t h = kv * group; h < (kv + 1) * group; h++)
+            llm_sliding_window_mean(out + h * D, p + h * size, values + kv * size * D, n, D);
+    }
+    arena->used = mark;
+}
+
+/* mass (H) <- the share of the weights att (B,H,T,T) that the first tokens get, a mean over the
+ * queries behind them, or over those of them that are counted (B,T), unless that is NULL; NaN
+ * without a query. The upper triangle of att is not read. */
+LLM_API void llm_sinks_mass(double *mass, const float *att, const bool *counted, size_t B, size_t H,
+                            size_t T, size_t first) {
+    for (size_t h = 0; h < H; h++) {
+        size_t queries = 0;
+        mass[h] = 0.0;
+        for (size_t b = 0; b < B; b++) {
+            for (size_t i = first; i < T; i++) {
+                if (counted && !counted[b * T + i]) continue;
+                const float *p = att + ((b * H + h) * T + i) * T;
+                for (size_t j = 0; j < first; j++) mass[h] += (double)p[j];
+                queries++;
+            }
+        }
+        mass[h] /= (double)queries;
+    }
+}
+
+/* A language in which an attention head has nothing to do at most positions. ids (T): the token V
+ * begins a text; behind a trigger comes the token before the trigger once more; behind any other
+ * token i comes one by the probabilities bigram[i] (V,V), and what they lack to 1 goes to the last
+ * token. trigger (V); the row of a trigger is not read. */
+LLM_API void llm_sinks_backcopy(int *ids, const float *bigram, const bool *trigger, size_t T,
+                                size_t V, llm_rng *rng) {
+    size_t token = V;
+    for (size_t t = 0; t < T; t++) {
+        if (t == 1) {
+            do token = llm_rng_below(rng, V);
+            while (trigger[token]);
+        } else if (t > 1 && trigger[token]) {
+            token = (size_t)ids[t - 2];
+        } else if (t > 1) {
+            const float *p = bigram + token * V;
+            float left = llm_rng_uniform(rng);
+            for (token = 0; token + 1 < V && left >= p[token]; token++) left -= p[token];
+        }
+        ids[t] = (int)token;
+    }
+}
+
+/* @sinks_learned -------------------------------------------- Attention sinks that are trained
+ *
+ *     o' = o e^(lse - lse')        lse' = log(e^lse + e^sink)
+ *
+ * If a model wants to put weight on nothing, let it: each head gets a number that takes part in the
+ * sum of its softmax and has no value. No first token has to be kept for it, and none collects
+ * activations a thousand times larger than the rest, which 4-bit and 8-bit formats must then
+ * stretch over. gpt-oss has one in each head.
+ *
+ * Seen from the end a sink costs nothing: attention over the keys alone is a mean o and the
+ * logarithm of its denominator, and the sink only shrinks the one and raises the other. So it can
+ * stand behind every form of attention in this chapter that returns lse. Their backward passes
+ * need no change either: with o' and lse' for o and lse, the weights e^(s - lse') that they compute
+ * again are those with the sink, and do.o' is the right average of what they were paid.
+ *
+ * source  OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card", section 2.2; Miller 2023,
+ *         "Attention Is Off By One" (sink = 0); Sun et al. 2024, "Massive Activations in Large
+ *         Language Models"
+ * needs   exp logsumexp
+ * see     @attn_weights (the same on weights in memory), @flash_split (a sink is one part more)
+ * topics  -
+ */
+
+/* out (B,H,T,D), lse (B,H,T) in place <- sink (H). An array (N,H,D), heads inside, is (N,H,1,D). A
+ * sink of -inf changes nothing; a query that saw nothing (0, -inf) still has its 0. */
+LLM_API void llm_sinks_learned_forward(float *out, float *lse, const float *sink, size_t B,
+                                       size_t H, size_t T, size_t D) {
+    LLM_PARALLEL_MANY(B * H * T, D)
+    for (size_t row = 0; row < B * H * T; row++) {
+        const float all = llm_logsumexp_logaddexp(lse[row], sink[row / T % H]);
+        const float share = lse[row] == -INFINITY ? 0.0f : llm_expf(lse[row] - all);
+        for (size_t d = 0; d < D; d++) out[row * D + d] *= share;
+        lse[row] = all;
+    }
+}
+
+/* dsink (H) += <- dout (B,H,T,D) and forward's out, lse, sink: the sink has the weight e^(sink -
+ * lse) and pays nothing where the mean pays do.o. dq, dk and dv come from the backward pass of the
+ * attention used, given dout and these out and lse. */
+LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const float *out,
+                                        const float *lse, const float *sink, size_t B, size_t H,
+                                        size_t T, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0; /* over a whole batch */
+        for (size_t bt = 0; bt < B * T; bt++) {
+            const size_t row = (bt / T * H + h) * T + bt % T;
+            float paid = 0.0f;
+            LLM_SIMD_SUM(paid)
+            for (size_t d = 0; d < D; d++) paid += dout[row * D + d] * out[row * D + d];
+            if (sink[h] > -INFINITY) sum -= (double)llm_expf(sink[h] - lse[row]) * (double)paid;
+        }
+        dsink[h] += (float)sum;
+    }
 }
 
 /* @flash ---------------------------------------------------- FlashAttention
@@ -37544,6 +38085,376 @@ LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
     return LLM_ATTN_DISPATCH_CHUNKS;
 }
 
+/* @csa_compress --------------------------------------------- Windows of tokens pooled to entries
+ *
+ *     c_w = sum_s p_s * x_s          p = softmax over s of (z_s + bias_s), in each channel
+ *     entry_w = turn(rmsnorm(c_w), w m)
+ *     s: the m tokens of window w - 1 by their series a, the m of window w by their series b
+ *
+ * A cache that has one entry for m tokens in place of m. What a window says is a mean of its tokens
+ * in which every channel has weights of its own: z, a projection of the token, says how much it
+ * matters, a bias by its place in the window where it stands. A cut between two windows would part
+ * words that belong together, so windows overlap: each token writes twice, series b for its own
+ * window and series a for the next. The first window has nobody in front of it: m slots.
+ *
+ * An entry is finished when its window is: token t may read the entries below (t + 1) / m. It takes
+ * the position w m, its window's first token, and only its last dimensions are turned.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", section 2.3.1; transformers, DeepseekV4CSACompressor
+ * needs   exp rmsnorm
+ * see     @csa_index @csa (who reads the entries), @rope (there the first dimensions turn)
+ * topics  -
+ */
+
+/* B texts of T tokens, windows of m. cosine, sine (T / m,rot/2): @rope's table of positions w m. */
+typedef struct {
+    size_t B, T, D, m, rot;
+    float eps;
+    const float *cosine, *sine;
+} llm_csa_compress_config;
+
+/* y (D) <- x (D), whose last rot dimensions, neighbours in pairs, are turned by one row of a table,
+ * or back. y may be x. */
+LLM_API void llm_csa_compress_turn(float *y, const float *x, const float *cosine, const float *sine,
+                                   size_t D, size_t rot, bool back) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t rest = D - rot;
+    for (size_t d = 0; d < rest; d++) y[d] = x[d];
+    for (size_t i = 0; i < rot / 2; i++) {
+        const float a = x[rest + 2 * i], b = x[rest + 2 * i + 1], s = back ? -sine[i] : sine[i];
+        y[rest + 2 * i] = a * cosine[i] - b * s;
+        y[rest + 2 * i + 1] = a * s + b * cosine[i];
+    }
+}
+
+/* p (2 m) <- weights of window w's slots in channel d; returns sum p x. gate and x (T,2D): series a
+ * in the first D columns, b in the others; bias (m,2D). Slot s is row (w - 1) m + s; window 0 has
+ * slots m and up only, and p of the others is not written. */
+LLM_API float llm_csa_compress_pool(float *p, const float *x, const float *gate, const float *bias,
+                                    size_t w, size_t d, size_t m, size_t D) {
+    const size_t first = w == 0 ? m : 0, rows = w * m;
+    float max = -INFINITY, sum = 0.0f, mean = 0.0f;
+    for (size_t s = first; s < 2 * m; s++) {
+        const size_t column = s < m ? d : D + d;
+        p[s] = gate[(rows + s - m) * 2 * D + column] + bias[s % m * 2 * D + column];
+        max = fmaxf(max, p[s]);
+    }
+    for (size_t s = first; s < 2 * m; s++) sum += p[s] = llm_expf(p[s] - max);
+    for (size_t s = first; s < 2 * m; s++) {
+        p[s] /= sum;
+        mean += p[s] * x[(rows + s - m) * 2 * D + (s < m ? d : D + d)];
+    }
+    return mean;
+}
+
+/* entry (D), pooled (D) <- window w of one text, whose table's row it is; returns the norm's
+ * factor. A decoder keeps the last 2 m rows of x and gate only and calls this with their first and
+ * w = 1. Scratch: 2 m floats, given back. */
+LLM_API float llm_csa_compress_entry(float *entry, float *pooled, const float *x, const float *gate,
+                                     const float *bias, const float *weight, const float *cosine,
+                                     const float *sine, size_t w, const llm_csa_compress_config *c,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, 2 * c->m);
+    for (size_t d = 0; d < c->D; d++)
+        pooled[d] = llm_csa_compress_pool(p, x, gate, bias, w, d, c->m, c->D);
+    const float rstd = llm_rmsnorm_row(entry, pooled, weight, c->D, c->eps);
+    llm_csa_compress_turn(entry, entry, cosine, sine, c->D, c->rot, false);
+    arena->used = mark;
+    return rstd;
+}
+
+/* entry, pooled (B,T / m,D), rstd (B,T / m) <- x, gate (B,T,2D), bias (m,2D), weight (D). Tokens
+ * behind the last whole window wait. Scratch: 2 m floats, given back. */
+LLM_API void llm_csa_compress_forward(float *entry, float *pooled, float *rstd, const float *x,
+                                      const float *gate, const float *bias, const float *weight,
+                                      const llm_csa_compress_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->m > 0);
+    const size_t windows = c->T / c->m, D = c->D;
+    for (size_t n = 0; n < c->B * windows; n++) {
+        const size_t w = n % windows, text = n / windows * c->T * 2 * D, turn = w * (c->rot / 2);
+        rstd[n] = llm_csa_compress_entry(entry + n * D, pooled + n * D, x + text, gate + text, bias,
+                                         weight, c->cosine + turn, c->sine + turn, w, c, arena);
+    }
+}
+
+/* dx, dgate (B,T,2D), dbias (m,2D), dweight (D) += <- dentry and forward's results and inputs; the
+ * mean's derivative by a slot's score is p_s (x_s - c). Scratch: 2 D + 2 m floats, given back. */
+LLM_API void llm_csa_compress_backward(float *dx, float *dgate, float *dbias, float *dweight,
+                                       const float *dentry, const float *pooled, const float *rstd,
+                                       const float *x, const float *gate, const float *bias,
+                                       const float *weight, const llm_csa_compress_config *c,
+                                       llm_arena *arena) {
+    const size_t windows = c->T / c->m, D = c->D, m = c->m, mark = arena->used;
+    float *g = llm_arena_floats(arena, D), *dmean = llm_arena_floats(arena, D);
+    float *p = llm_arena_floats(arena, 2 * m);
+    for (size_t n = 0; n < c->B * windows; n++) {
+        const size_t w = n % windows, text = n / windows * c->T * 2 * D, turn = w * (c->rot / 2);
+        const float *mean = pooled + n * D;
+        llm_csa_compress_turn(g, dentry + n * D, c->cosine + turn, c->sine + turn, D, c->rot, true);
+        for (size_t d = 0; d < D; d++) dweight[d] += g[d] * (mean[d] * rstd[n]);
+        for (size_t d = 0; d < D; d++) dmean[d] = 0.0f;
+        llm_rmsnorm_row_backward(dmean, g, mean, weight, rstd[n], D);
+        for (size_t d = 0; d < D; d++) {
+            llm_csa_compress_pool(p, x + text, gate + text, bias, w, d, m, D);
+            for (size_t s = w == 0 ? m : 0; s < 2 * m; s++) {
+                const size_t column = s < m ? d : D + d;
+                const size_t at = text + (w * m + s - m) * 2 * D + column;
+                const float dscore = p[s] * (x[at] - mean[d]) * dmean[d];
+                dx[at] += p[s] * dmean[d];
+                dgate[at] += dscore;
+                dbias[s % m * 2 * D + column] += dscore;
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @csa_index ------------------------------------------------ The indexer: which entries to read
+ *
+ *     I_ts = scale sum_h u_th max(0, q_th.k_s)         s < (t + 1) / m: windows that are finished
+ *     read the k entries of largest I_ts
+ *
+ * Sparse attention that chooses by content. A small attention of its own, few dimensions and no
+ * softmax, gives every entry a number, and only the best k are read by the large one. It looks at
+ * everything, so its cost still grows with the square of the text, but its numbers are cheap: short
+ * keys, low precision, one sum over heads. u, from the token, says which heads count.
+ *
+ * Choosing has no derivative. The indexer learns by imitation: softmax(I) over the entries is
+ * pulled towards the weights that the large attention gives them, added up over its heads
+ * (Kullback-Leibler divergence). Nothing of that flows back into the model.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", eqs. 13 to 17; DeepSeek-AI 2025, "DeepSeek-V3.2",
+ *         section 2.1 (the indexer's loss); transformers, DeepseekV4Indexer
+ * needs   argsort exp gqa
+ * see     @csa_compress (where k comes from), @csa, @top_k
+ * topics  -
+ */
+
+/* T queries of H heads, the first at position `first`, S entries of m tokens, k of them read. */
+typedef struct {
+    size_t B, T, S, H, D, m, k, first;
+    float scale;
+} llm_csa_index_config;
+
+/* DeepSeek-V4's: windows of 4, 1/sqrt(D H). */
+LLM_API llm_csa_index_config llm_csa_index_defaults(size_t B, size_t T, size_t S, size_t H,
+                                                    size_t D, size_t k) {
+    const llm_csa_index_config c = {B, T, S, H, D, 4, k, 0, 1.0f / sqrtf((float)(D * H))};
+    return c;
+}
+
+/* How many entries query t may read. */
+LLM_API size_t llm_csa_index_seen(size_t t, const llm_csa_index_config *c) {
+    const size_t ready = (c->first + t + 1) / c->m;
+    return ready < c->S ? ready : c->S;
+}
+
+/* score (B,T,S) <- q (B,T,H,D), key (B,S,D), u (B,T,H); -inf for entries that are not finished. */
+LLM_API void llm_csa_index_forward(float *score, const float *q, const float *key, const float *u,
+                                   const llm_csa_index_config *c) {
+    LLM_PARALLEL_MANY(c->B * c->T, c->S * c->H * c->D)
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c), text = bt / c->T * c->S;
+        for (size_t s = 0; s < n; s++) {
+            float sum = 0.0f;
+            for (size_t h = bt * c->H; h < (bt + 1) * c->H; h++) {
+                const float along = llm_gqa_dot(q + h * c->D, key + (text + s) * c->D, c->D);
+                if (along > 0.0f) sum += u[h] * along;
+            }
+            score[bt * c->S + s] = c->scale * sum;
+        }
+        for (size_t s = n; s < c->S; s++) score[bt * c->S + s] = -INFINITY;
+    }
+}
+
+/* dq, dkey, du += <- dscore (B,T,S), which is read where there is a score. */
+LLM_API void llm_csa_index_backward(float *dq, float *dkey, float *du, const float *dscore,
+                                    const float *q, const float *key, const float *u,
+                                    const llm_csa_index_config *c) {
+    const size_t D = c->D;
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c), text = bt / c->T * c->S;
+        for (size_t s = 0; s < n; s++) {
+            const float g = c->scale * dscore[bt * c->S + s];
+            const float *k = key + (text + s) * D;
+            for (size_t h = bt * c->H; h < (bt + 1) * c->H; h++) {
+                const float along = llm_gqa_dot(q + h * D, k, D);
+                if (along <= 0.0f) continue;
+                du[h] += g * along;
+                for (size_t d = 0; d < D; d++) {
+                    dq[h * D + d] += g * u[h] * k[d];
+                    dkey[(text + s) * D + d] += g * u[h] * q[h * D + d];
+                }
+            }
+        }
+    }
+}
+
+/* index (B,T,k) <- score: the best entries, best first, the earlier of two equal ones first; -1
+ * where there are fewer than k. Scratch: S floats and S indices, given back. */
+LLM_API void llm_csa_index_select(int *index, const float *score, const llm_csa_index_config *c,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, c->S);
+    size_t *order = (size_t *)llm_arena_take(arena, c->S, sizeof(size_t));
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c);
+        for (size_t s = 0; s < n; s++) key[s] = -score[bt * c->S + s];
+        llm_argsort(order, key, n);
+        for (size_t i = 0; i < c->k; i++) index[bt * c->k + i] = i < n ? (int)order[i] : -1;
+    }
+    arena->used = mark;
+}
+
+/* loss (B,T), dscore (B,T,S) <- score, target (B,T,S), index (B,T,k) or NULL for all that are seen:
+ * KL(target || softmax(score)) in nats over these entries, target divided by its sum over them. A
+ * query without entries or target has loss 0. dscore: softmax - target there, 0 elsewhere. */
+LLM_API void llm_csa_index_loss(float *loss, float *dscore, const float *score, const float *target,
+                                const int *index, const llm_csa_index_config *c) {
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const float *s = score + bt * c->S, *aim = target + bt * c->S;
+        const int *chosen = index ? index + bt * c->k : NULL;
+        const size_t n = chosen ? c->k : llm_csa_index_seen(bt % c->T, c);
+        float max = -INFINITY, *ds = dscore + bt * c->S;
+        double sum = 0.0, mass = 0.0, total = 0.0;
+        for (size_t i = 0; i < c->S; i++) ds[i] = 0.0f;
+        for (size_t i = 0; i < n; i++) {
+            const size_t at = chosen ? (size_t)chosen[i] : i;
+            if (!chosen || chosen[i] >= 0) max = fmaxf(max, s[at]), mass += (double)aim[at];
+        }
+        for (size_t i = 0; i < n; i++)
+            if (!chosen || chosen[i] >= 0)
+                sum += (double)llm_expf(s[chosen ? (size_t)chosen[i] : i] - max);
+        for (size_t i = 0; i < n && mass > 0.0; i++) {
+            if (chosen && chosen[i] < 0) continue;
+            const size_t at = chosen ? (size_t)chosen[i] : i;
+            const double logp = (double)(s[at] - max) - log(sum), t = (double)aim[at] / mass;
+            if (t > 0.0) total += t * (log(t) - logp);
+            ds[at] = (float)(exp(logp) - t);
+        }
+        loss[bt] = (float)total;
+    }
+}
+
+/* @csa ------------------------------------------------------ Compressed sparse attention
+ *
+ *     o_t = sum_j p_tj v_j           j: the last W tokens, and the entries that the indexer chose
+ *     p_tj = exp(scale q_t.v_j) / (e^sink + sum_l exp(scale q_t.v_l))
+ *
+ * DeepSeek-V4's attention over a million tokens. What is near is read token by token, in a window;
+ * what is far as entries of m tokens (@csa_compress), and of these only the k that an indexer found
+ * (@csa_index). So a token reads W + k vectors, however long the text is, and the cache has one
+ * vector for m tokens. All H heads share one row of numbers that is key and value in one, as in
+ * @mla's decoding. Heads with nothing to read have their sink (@sinks_learned).
+ *
+ * A value that is a key has been turned to its position, which a mean of values must not show. The
+ * caller turns the output back by the query's position: then what an entry contributes depends on
+ * its distance only.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", section 2.3; Yuan et al. 2025, "Native Sparse Attention"
+ * needs   exp logsumexp gqa sinks_learned
+ * see     @csa_compress (turning back, too), @csa_index, @sliding_window, @longformer
+ * topics  Compressed Sparse Attention (CSA)
+ */
+
+/* H heads, T queries, S entries, k chosen, the last W tokens, D dimensions. */
+typedef struct {
+    size_t B, H, T, S, D, k, W;
+    float scale;
+} llm_csa_config;
+
+/* 1/sqrt(D). */
+LLM_API llm_csa_config llm_csa_defaults(size_t B, size_t H, size_t T, size_t S, size_t D, size_t k,
+                                        size_t W) {
+    const llm_csa_config c = {B, H, T, S, D, k, W, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* What row bt reads is numbered 0 .. n-1, the window first. Returns n: the list of chosen entries
+ * ends at its first -1. */
+LLM_API size_t llm_csa_count(const int *index, size_t bt, const llm_csa_config *c) {
+    const size_t near = bt % c->T + 1 < c->W ? bt % c->T + 1 : c->W;
+    size_t far = 0;
+    while (far < c->k && index[bt * c->k + far] >= 0) far++;
+    return near + far;
+}
+
+/* Where number j begins: in rows (B,T,D) if *entry comes back false, else in entries (B,S,D). */
+LLM_API size_t llm_csa_place(bool *entry, const int *index, size_t bt, size_t j,
+                             const llm_csa_config *c) {
+    const size_t near = bt % c->T + 1 < c->W ? bt % c->T + 1 : c->W;
+    *entry = j >= near;
+    if (!*entry) return (bt + 1 - near + j) * c->D;
+    return (bt / c->T * c->S + (size_t)index[bt * c->k + j - near]) * c->D;
+}
+
+/* out (B,T,H,D), lse (B,T,H) <- q (B,T,H,D), rows (B,T,D), entries (B,S,D), index (B,T,k), sink (H)
+ * or NULL. Scratch: B H (W + k) floats, given back. */
+LLM_API void llm_csa_forward(float *out, float *lse, const float *q, const float *rows,
+                             const float *entries, const int *index, const float *sink,
+                             const llm_csa_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->W > 0);
+    const size_t D = c->D, size = c->W + c->k, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * size);
+    LLM_PARALLEL_MANY(c->B * c->H, c->T * size * D)
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        float *p = scratch + bh * size;
+        for (size_t bt = bh / c->H * c->T; bt < (bh / c->H + 1) * c->T; bt++) {
+            const size_t n = llm_csa_count(index, bt, c), row = bt * c->H + bh % c->H;
+            float *o = out + row * D, sum = 0.0f;
+            bool entry;
+            for (size_t j = 0; j < n; j++) {
+                const size_t at = llm_csa_place(&entry, index, bt, j, c);
+                p[j] = c->scale * llm_gqa_dot(q + row * D, (entry ? entries : rows) + at, D);
+            }
+            const float max = llm_logsumexp_max(p, n);
+            for (size_t j = 0; j < n; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < n; j++) {
+                const size_t at = llm_csa_place(&entry, index, bt, j, c);
+                const float *v = (entry ? entries : rows) + at;
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[d];
+            }
+            lse[row] = max + logf(sum);
+        }
+    }
+    if (sink) llm_sinks_learned_forward(out, lse, sink, c->B * c->T, c->H, 1, D);
+    arena->used = mark;
+}
+
+/* dq, drows, dentries, dsink += <- dout, forward's out, lse and inputs; dsink may be NULL. Each row
+ * of numbers gets a key's gradient and a value's: dv_j += ds_j q + p_j do. What went into index
+ * gets none. */
+LLM_API void llm_csa_backward(float *dq, float *drows, float *dentries, float *dsink,
+                              const float *dout, const float *out, const float *lse, const float *q,
+                              const float *rows, const float *entries, const int *index,
+                              const float *sink, const llm_csa_config *c) {
+    LLM_ASSERT(c->W > 0);
+    const size_t D = c->D, H = c->H;
+    LLM_PARALLEL_MANY(c->B, H * c->T * (c->W + c->k) * D)
+    for (size_t b = 0; b < c->B; b++) { /* all heads and queries of a text share its rows */
+        for (size_t row = b * c->T * H; row < (b + 1) * c->T * H; row++) {
+            const size_t n = llm_csa_count(index, row / H, c);
+            const float *g = dout + row * D, *qr = q + row * D;
+            const float along = llm_gqa_dot(g, out + row * D, D);
+            for (size_t j = 0; j < n; j++) {
+                bool entry;
+                const size_t at = llm_csa_place(&entry, index, row / H, j, c);
+                const float *v = (entry ? entries : rows) + at;
+                float *dv = (entry ? dentries : drows) + at;
+                const float p = llm_expf(c->scale * llm_gqa_dot(qr, v, D) - lse[row]);
+                const float ds = c->scale * p * (llm_gqa_dot(g, v, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[row * D + d] += ds * v[d];
+                    dv[d] += ds * qr[d] + p * g[d];
+                }
+            }
+        }
+    }
+    if (dsink) llm_sinks_learned_backward(dsink, dout, out, lse, sink, c->B * c->T, H, 1, D);
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
 /* @ffn ------------------------------------------------------ Position-wise MLP
@@ -37880,6 +38791,995 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
                            T);
     llm_decoder_block_forward(llm_arena_floats(arena, B * T * c->width), &a, x, w, B, T, c);
     llm_decoder_block_backward(d, dw, &a, x, w, B, T, c, arena);
+    arena->used = mark;
+}
+
+/* @sublayer ------------------------------------------------- Sublayers: a frame and what it holds
+ *
+ *     pre:   y = x + drop(f(N(x)))            post:  y = N(x + drop(f(x)))
+ *     f(h) = Attention(h, m)   or   FFN(h)    m = h, or a memory: the output of another stack
+ *
+ * All Transformers are rows of two kinds of sublayers in one frame (@prenorm). Written once, with
+ * what each leaves for its backward pass, they are put together to encoders, decoders and both: an
+ * encoder's layer is attention and MLP, a decoder's has attention to the memory between them. The
+ * frame drops the output of f before it is added: that, and dropout of the embeddings, is all the
+ * dropout of 2017.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1 and 5.4
+ * needs   arena dropout activation mha ffn prenorm
+ * see     @prenorm @encoder @decoder
+ * topics  -
+ */
+typedef struct {
+    size_t layers, width, heads, hidden; /* L, C, H, F */
+    llm_prenorm_kind norm;
+    int act; /* an LLM_ACTIVATION */
+    float eps, dropout;
+    uint64_t seed; /* of dropout: another one at each step */
+} llm_sublayer_config;
+
+/* The layer of 2017, and torch's: post-norm, ReLU, F = 4 C; no dropout. */
+LLM_API llm_sublayer_config llm_sublayer_defaults(size_t layers, size_t width, size_t heads) {
+    llm_sublayer_config c;
+    c.layers = layers, c.width = width, c.heads = heads, c.hidden = 4 * width;
+    c.norm = LLM_PRENORM_POST;
+    c.act = LLM_ACTIVATION_RELU;
+    c.eps = 1e-5f, c.dropout = 0.0f, c.seed = 0;
+    return c;
+}
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_mha_params mha;
+    llm_prenorm_weights norm;
+} llm_sublayer_attn;
+typedef struct {
+    llm_ffn_weights ffn;
+    llm_prenorm_weights norm;
+} llm_sublayer_mlp;
+
+/* Is there a norm in front of f (and so a last one behind the stack)? Is there one behind it? */
+LLM_API bool llm_sublayer_norm_in(const llm_sublayer_config *c) {
+    return c->norm == LLM_PRENORM_PRE || c->norm == LLM_PRENORM_SANDWICH;
+}
+LLM_API bool llm_sublayer_norm_out(const llm_sublayer_config *c) {
+    return c->norm != LLM_PRENORM_PRE;
+}
+
+/* What a sublayer sees: T queries in B texts, and what attention reads: mem (B,S,C), or NULL for
+ * the queries themselves, S = T. hidden (B,S) and blocked (T,S) mask as in @mha, or are NULL.
+ * number is the sublayer's in its model: each has its own random numbers. */
+typedef struct {
+    size_t B, T, S, number;
+    const float *mem;
+    const bool *hidden, *blocked;
+} llm_sublayer_view;
+
+/* Self-attention without masks. */
+LLM_API llm_sublayer_view llm_sublayer_look(size_t B, size_t T) {
+    const llm_sublayer_view v = {B, T, T, 0, NULL, NULL, NULL};
+    return v;
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_sublayer_view view;
+    const float *x; /* (B,T,C) */
+    float *in;      /* (B,T,C): what f reads */
+    llm_prenorm_acts norm;
+    llm_mha_config mha; /* of attention */
+    llm_mha_saved attn;
+    llm_ffn_acts ffn; /* of an MLP */
+} llm_sublayer_acts;
+
+/* The frame's first half. Returns y (N,C), which f's output is to make, from the arena. */
+LLM_API float *llm_sublayer_begin(llm_sublayer_acts *s, const float *x, const llm_sublayer_view *v,
+                                  const llm_prenorm_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    float *y = llm_arena_floats(arena, N * C);
+    s->view = *v;
+    s->x = x;
+    s->in = llm_arena_floats(arena, N * C);
+    s->norm.in_mean = llm_arena_floats(arena, N), s->norm.in_rstd = llm_arena_floats(arena, N);
+    s->norm.out_mean = llm_arena_floats(arena, N), s->norm.out_rstd = llm_arena_floats(arena, N);
+    s->norm.sum = llm_arena_floats(arena, N * C);
+    llm_prenorm_in_forward(s->in, &s->norm, x, w, N, C, c->norm, c->eps);
+    return y;
+}
+
+/* Its second half: y (N,C) <- x and f (N,C), in which numbers are dropped. */
+LLM_API void llm_sublayer_end(float *y, float *f, const llm_sublayer_acts *s,
+                              const llm_prenorm_weights *w, const llm_sublayer_config *c) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(f, f, N * C, c->dropout, c->seed, s->view.number * N * C);
+    llm_prenorm_out_forward(y, &s->norm, s->x, f, w, N, C, c->norm,
+                            llm_prenorm_alpha(c->norm, c->layers), c->eps);
+}
+
+/* d (N,C) in place: the gradient of y becomes that of x past f. Returns df (N,C) from the arena. */
+LLM_API float *llm_sublayer_end_backward(float *d, const llm_prenorm_weights *dw,
+                                         const llm_sublayer_acts *s, const llm_prenorm_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = s->view.B * s->view.T, C = c->width;
+    float *df = llm_arena_floats(arena, N * C), *dx = llm_arena_floats(arena, N * C);
+    memset(df, 0, N * C * sizeof(float));
+    memset(dx, 0, N * C * sizeof(float));
+    llm_prenorm_out_backward(dx, df, dw, d, &s->norm, w, N, C, c->norm,
+                             llm_prenorm_alpha(c->norm, c->layers), arena);
+    memcpy(d, dx, N * C * sizeof(float));
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(df, df, N * C, c->dropout, c->seed, s->view.number * N * C);
+    return df;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 5 N C + 4 N floats and, of attention,
+ * B H T S + 2 N C + 2 B S C, of an MLP 2 N F. x and the memory must outlive backward. */
+LLM_API float *llm_sublayer_attn_forward(llm_sublayer_acts *s, const float *x,
+                                         const llm_sublayer_view *v, const llm_sublayer_attn *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->mha = llm_mha_defaults(v->B, v->T, c->width, c->heads);
+    s->mha.S = v->S;
+    s->attn = llm_mha_take(&s->mha, arena);
+    const size_t mark = arena->used;
+    const float *from = v->mem ? v->mem : s->in;
+    float *f = llm_arena_floats(arena, v->B * v->T * c->width);
+    llm_mha_forward(f, &s->attn, s->in, from, from, &w->mha, v->hidden, v->blocked, &s->mha, arena);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+LLM_API float *llm_sublayer_mlp_forward(llm_sublayer_acts *s, const float *x,
+                                        const llm_sublayer_view *v, const llm_sublayer_mlp *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T;
+    float *y = llm_sublayer_begin(s, x, v, &w->norm, c, arena);
+    s->ffn.gate = NULL;
+    s->ffn.up = llm_arena_floats(arena, N * c->hidden);
+    s->ffn.hidden = llm_arena_floats(arena, N * c->hidden);
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, N * c->width);
+    llm_ffn_forward(f, &s->ffn, s->in, &w->ffn, N, c->width, c->hidden, c->act);
+    llm_sublayer_end(y, f, s, &w->norm, c);
+    arena->used = mark;
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is
+ * a memory. Scratch: 4 N C floats and that of llm_mha_backward, of llm_ffn_backward. */
+LLM_API void llm_sublayer_attn_backward(float *d, float *dmem, const llm_sublayer_attn *dw,
+                                        const llm_sublayer_acts *s, const llm_sublayer_attn *w,
+                                        const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C), *dfrom = s->view.mem ? dmem : din;
+    memset(din, 0, N * C * sizeof(float));
+    llm_mha_backward(din, dfrom, dfrom, &dw->mha, df, &s->attn, &w->mha, &s->mha, arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+LLM_API void llm_sublayer_mlp_backward(float *d, const llm_sublayer_mlp *dw,
+                                       const llm_sublayer_acts *s, const llm_sublayer_mlp *w,
+                                       const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = s->view.B * s->view.T, C = c->width;
+    const float *df = llm_sublayer_end_backward(d, &dw->norm, s, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C);
+    memset(din, 0, N * C * sizeof(float));
+    llm_ffn_backward(din, &dw->ffn, df, &s->ffn, s->in, &w->ffn, N, C, c->hidden, c->act, false,
+                     arena);
+    llm_prenorm_in_backward(d, &dw->norm, din, &s->norm, s->x, &w->norm, N, C, c->norm);
+    arena->used = mark;
+}
+
+/* @encoder -------------------------------------------------- Transformer encoder
+ *
+ *     a = x + Attention(N(x))    y = a + FFN(N(a))    pre-norm; one more N behind the last layer
+ *     a = N(x + Attention(x))    y = N(a + FFN(a))    post-norm: 2017, BERT
+ *
+ * A stack of layers that reads a whole text at once: every token sees all others, left and right,
+ * and comes out as a vector of itself in its context. Attention mixes the tokens, the MLP works on
+ * each alone. What may not be seen is padding; with a mask above the diagonal the same stack is the
+ * causal one of a language model. Its output is one vector a token; a text's vector is the first
+ * of them (BERT's [CLS]), their mean or their maximum.
+ *
+ * A flat vector of weights has a model's matrices first, since only they decay: binding moves two
+ * pointers, one through the matrices and one through biases and norms.
+ *
+ * What is easily got wrong: a pre-norm stack without its last norm, and padding that is hidden from
+ * attention and then counted by the pooling or the loss.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1; Reimers & Gurevych 2019,
+ *         "Sentence-BERT", section 3 (pooling)
+ * needs   arena rng xavier_init layernorm prenorm sublayer
+ * see     @sublayer @bert @decoder
+ * topics  Encoder (Transformer)
+ */
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_sublayer_attn *attn; /* (L) */
+    llm_sublayer_mlp *mlp;   /* (L) */
+    float *norm_w, *norm_b;  /* (C): the last norm, NULL with post-norm */
+} llm_encoder_weights;
+
+/* Numbers in the matrices of a stack; in its biases and norms. */
+LLM_API size_t llm_encoder_matrices(const llm_sublayer_config *c) {
+    return c->layers * (4 * c->width * c->width + 2 * c->width * c->hidden);
+}
+LLM_API size_t llm_encoder_vectors(const llm_sublayer_config *c) {
+    const size_t in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c), C = c->width;
+    return c->layers * (5 * C + c->hidden + 4 * (in + out) * C) + 2 * in * C;
+}
+
+/* The next n numbers at *p. */
+LLM_API float *llm_encoder_next(float **p, size_t n) {
+    float *here = *p;
+    *p += n;
+    return here;
+}
+
+/* w's arrays <- the next numbers of *vector, of *matrix. wq, wk, wv are neighbours, and so are
+ * their biases: torch's in_proj. Matrices and vectors of attention: 4 C^2 and 4 C; of the MLP: 2 C
+ * F and F + C; of the norms: 2 C each. */
+LLM_API void llm_encoder_bind_norm(llm_prenorm_weights *w, float **vector,
+                                   const llm_sublayer_config *c) {
+    const bool in = llm_sublayer_norm_in(c), out = llm_sublayer_norm_out(c);
+    w->in_w = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->in_b = in ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_w = out ? llm_encoder_next(vector, c->width) : NULL;
+    w->out_b = out ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_encoder_bind_attn(llm_sublayer_attn *w, float **matrix, float **vector,
+                                   const llm_sublayer_config *c) {
+    float **const weight[4] = {&w->mha.wq, &w->mha.wk, &w->mha.wv, &w->mha.wo};
+    float **const bias[4] = {&w->mha.bq, &w->mha.bk, &w->mha.bv, &w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        *weight[i] = llm_encoder_next(matrix, c->width * c->width);
+        *bias[i] = llm_encoder_next(vector, c->width);
+    }
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+LLM_API void llm_encoder_bind_mlp(llm_sublayer_mlp *w, float **matrix, float **vector,
+                                  const llm_sublayer_config *c) {
+    w->ffn.gate = NULL;
+    w->ffn.up = llm_encoder_next(matrix, c->hidden * c->width);
+    w->ffn.down = llm_encoder_next(matrix, c->width * c->hidden);
+    w->ffn.up_bias = llm_encoder_next(vector, c->hidden);
+    w->ffn.down_bias = llm_encoder_next(vector, c->width);
+    llm_encoder_bind_norm(&w->norm, vector, c);
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_encoder_bind(llm_encoder_weights *w, float **matrix, float **vector,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_attn));
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    const bool last = llm_sublayer_norm_in(c);
+    w->norm_w = last ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = last ? llm_encoder_next(vector, c->width) : NULL;
+}
+
+/* Matrices as @xavier_init, biases 0, gains 1. */
+LLM_API void llm_encoder_init_norm(const llm_prenorm_weights *w, size_t C) {
+    for (size_t i = 0; i < C; i++) {
+        if (w->in_w) w->in_w[i] = 1.0f, w->in_b[i] = 0.0f;
+        if (w->out_w) w->out_w[i] = 1.0f, w->out_b[i] = 0.0f;
+    }
+}
+LLM_API void llm_encoder_init_attn(const llm_sublayer_attn *w, const llm_sublayer_config *c,
+                                   llm_rng *rng) {
+    const size_t C = c->width;
+    float *const weight[4] = {w->mha.wq, w->mha.wk, w->mha.wv, w->mha.wo};
+    float *const bias[4] = {w->mha.bq, w->mha.bk, w->mha.bv, w->mha.bo};
+    for (size_t i = 0; i < 4; i++) {
+        llm_xavier_init_normal(weight[i], C, C, 1.0f, rng);
+        memset(bias[i], 0, C * sizeof(float));
+    }
+    llm_encoder_init_norm(&w->norm, C);
+}
+LLM_API void llm_encoder_init_mlp(const llm_sublayer_mlp *w, const llm_sublayer_config *c,
+                                  llm_rng *rng) {
+    llm_xavier_init_normal(w->ffn.up, c->width, c->hidden, 1.0f, rng);
+    llm_xavier_init_normal(w->ffn.down, c->hidden, c->width, 1.0f, rng);
+    memset(w->ffn.up_bias, 0, c->hidden * sizeof(float));
+    memset(w->ffn.down_bias, 0, c->width * sizeof(float));
+    llm_encoder_init_norm(&w->norm, c->width);
+}
+LLM_API void llm_encoder_init(const llm_encoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *mlp; /* (L) */
+    const float *x;                /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;            /* (B,T) */
+} llm_encoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->hidden (B,T) is the padding. y, what the sublayers leave and x
+ * stay where they are until backward is done. */
+LLM_API const float *llm_encoder_forward(llm_encoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_encoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width;
+    llm_sublayer_view view = *v;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    a->mlp = (llm_sublayer_acts *)llm_arena_take(arena, c->layers, sizeof(llm_sublayer_acts));
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &view, &w->attn[l], c, arena);
+        view.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &view, &w->mlp[l], c, arena);
+        view.number++;
+    }
+    a->x = x, a->mean = a->rstd = NULL;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += . Scratch: B T C floats and that
+ * of the sublayers. */
+LLM_API void llm_encoder_backward(float *d, const llm_encoder_weights *dw,
+                                  const llm_encoder_acts *a, size_t B, size_t T,
+                                  const llm_encoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = B * T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+typedef enum { LLM_ENCODER_FIRST, LLM_ENCODER_MEAN, LLM_ENCODER_MAX } llm_encoder_pooling;
+
+/* out (B,C) <- y (B,T,C): a vector of each text from those of its tokens that are not hidden (B,T);
+ * NULL: none is. Of no tokens the mean is 0 and the maximum -inf. */
+LLM_API void llm_encoder_pool(float *out, const float *y, const bool *hidden, size_t B, size_t T,
+                              size_t C, llm_encoder_pooling kind) {
+    for (size_t b = 0; b < B; b++) {
+        float *o = out + b * C, count = 0.0f;
+        for (size_t i = 0; i < C; i++) o[i] = kind == LLM_ENCODER_MAX ? -INFINITY : 0.0f;
+        for (size_t t = 0; t < T; t++) {
+            const float *row = y + (b * T + t) * C;
+            if (hidden && hidden[b * T + t]) continue;
+            count += 1.0f;
+            for (size_t i = 0; i < C; i++)
+                o[i] = kind == LLM_ENCODER_MAX ? fmaxf(o[i], row[i]) : o[i] + row[i];
+            if (kind == LLM_ENCODER_FIRST) break;
+        }
+        for (size_t i = 0; kind == LLM_ENCODER_MEAN && count > 0.0f && i < C; i++) o[i] /= count;
+    }
+}
+
+/* @bert ----------------------------------------------------- BERT
+ *
+ *     x = drop(N(word[id] + place[t] + type[s]))    h = Encoder(x)    p = tanh(h_0 W_p^T + b_p)
+ *
+ * The encoder that made pretraining common: post-norm layers with exact GELU over a sum of three
+ * tables, one for the token, one for its place, one for which of two texts it belongs to. A text
+ * begins with a token that stands for all of it, [CLS], and p, made of that token's vector, is what
+ * a classifier reads. Two texts are one row, [CLS] a b c [SEP] d e [SEP], whose second part has
+ * type 1. What it is trained on is @mlm.
+ *
+ * What is easily got wrong: the norm behind the sum of the embeddings (GPT-2 has none), and eps,
+ * 1e-12 in all norms, which single precision cannot tell from 0.
+ *
+ * source  Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", sections 3
+ *         and A.2; transformers, models/bert
+ * needs   arena rng dropout embedding layernorm matmul activation sublayer encoder
+ * see     @encoder @mlm @classification_head
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config encoder;
+    size_t vocab, places, types;
+} llm_bert_config;
+
+/* BERT-base, uncased: 109,482,240 weights. */
+LLM_API llm_bert_config llm_bert_defaults(void) {
+    llm_bert_config c;
+    c.encoder = llm_sublayer_defaults(12, 768, 12);
+    c.encoder.act = LLM_ACTIVATION_GELU;
+    c.encoder.eps = 1e-12f;
+    c.vocab = 30522, c.places = 512, c.types = 2;
+    return c;
+}
+
+/* Weights, or their gradients: word (V,C), place (P,C), type (types,C), the norm behind them (C),
+ * the pooler (C,C), (C). */
+typedef struct {
+    float *word, *place, *type, *norm_w, *norm_b, *pool_w, *pool_b;
+    llm_encoder_weights encoder;
+} llm_bert_weights;
+
+/* Numbers in the matrices: tables, encoder, pooler; in the vectors: embeddings' norm, encoder,
+ * pooler. */
+LLM_API size_t llm_bert_matrices(const llm_bert_config *c) {
+    const size_t C = c->encoder.width;
+    return (c->vocab + c->places + c->types + C) * C + llm_encoder_matrices(&c->encoder);
+}
+LLM_API size_t llm_bert_vectors(const llm_bert_config *c) {
+    return 3 * c->encoder.width + llm_encoder_vectors(&c->encoder);
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_bert_bind(llm_bert_weights *w, float **matrix, float **vector,
+                           const llm_bert_config *c, llm_arena *arena) {
+    const size_t C = c->encoder.width;
+    w->word = llm_encoder_next(matrix, c->vocab * C);
+    w->place = llm_encoder_next(matrix, c->places * C);
+    w->type = llm_encoder_next(matrix, c->types * C);
+    w->norm_w = llm_encoder_next(vector, C);
+    w->norm_b = llm_encoder_next(vector, C);
+    llm_encoder_bind(&w->encoder, matrix, vector, &c->encoder, arena);
+    w->pool_w = llm_encoder_next(matrix, C * C);
+    w->pool_b = llm_encoder_next(vector, C);
+}
+
+/* Matrices, which are one block from word on, N(0, std), BERT's is 0.02; biases 0, gains 1. */
+LLM_API void llm_bert_init(const llm_bert_weights *w, float std, const llm_bert_config *c,
+                           llm_rng *rng) {
+    const size_t C = c->encoder.width;
+    llm_encoder_init(&w->encoder, &c->encoder, rng); /* for biases and gains */
+    const size_t matrices = llm_bert_matrices(c);
+    llm_rng_normal_fill(rng, w->word, matrices);
+    for (size_t i = 0; i < matrices; i++) w->word[i] *= std;
+    for (size_t i = 0; i < C; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = w->pool_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_view view;
+    const int *ids, *types;
+    int *first, *place; /* type 0 and the number of each place, (B,T) */
+    float *sum, *mean, *rstd;
+    llm_encoder_acts encoder;
+} llm_bert_acts;
+
+/* Returns h (B,T,C) <- ids (B,T), types (B,T) or NULL for 0, hidden (B,T) or NULL: true where a
+ * place is padding. All is left in the arena; ids and types stay where they are. */
+LLM_API const float *llm_bert_forward(llm_bert_acts *a, const int *ids, const int *types,
+                                      const bool *hidden, size_t B, size_t T,
+                                      const llm_bert_weights *w, const llm_bert_config *c,
+                                      llm_arena *arena) {
+    const llm_sublayer_config *e = &c->encoder;
+    const size_t N = B * T, C = e->width;
+    LLM_ASSERT(T <= c->places);
+    a->first = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->place = a->first + N;
+    for (size_t n = 0; n < N; n++) a->first[n] = 0, a->place[n] = (int)(n % T);
+    a->ids = ids, a->types = types ? types : a->first;
+    a->sum = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N), a->rstd = llm_arena_floats(arena, N);
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(a->sum, ids, w->word, N, c->vocab, C);
+    llm_embedding_forward(x, a->place, w->place, N, c->places, C);
+    for (size_t i = 0; i < N * C; i++) a->sum[i] += x[i];
+    llm_embedding_forward(x, a->types, w->type, N, c->types, C);
+    for (size_t i = 0; i < N * C; i++) a->sum[i] += x[i];
+    llm_layernorm_forward(x, a->mean, a->rstd, a->sum, w->norm_w, w->norm_b, N, C, e->eps);
+    if (e->dropout > 0.0f)
+        llm_dropout_forward(x, x, N * C, e->dropout, e->seed, 2 * e->layers * N * C);
+    a->view = llm_sublayer_look(B, T);
+    a->view.hidden = hidden;
+    return llm_encoder_forward(&a->encoder, x, &a->view, &w->encoder, e, arena);
+}
+
+/* dw += <- d (B,T,C), the gradient of h, which is overwritten. Scratch: B T C floats and that of
+ * the encoder. */
+LLM_API void llm_bert_backward(const llm_bert_weights *dw, float *d, const llm_bert_acts *a,
+                               const llm_bert_weights *w, const llm_bert_config *c,
+                               llm_arena *arena) {
+    const llm_sublayer_config *e = &c->encoder;
+    const size_t mark = arena->used, N = a->view.B * a->view.T, C = e->width;
+    llm_encoder_backward(d, &dw->encoder, &a->encoder, a->view.B, a->view.T, &w->encoder, e, arena);
+    if (e->dropout > 0.0f)
+        llm_dropout_forward(d, d, N * C, e->dropout, e->seed, 2 * e->layers * N * C);
+    float *dsum = llm_arena_floats(arena, N * C);
+    memset(dsum, 0, N * C * sizeof(float));
+    llm_layernorm_backward(dsum, dw->norm_w, dw->norm_b, d, a->sum, w->norm_w, a->mean, a->rstd, N,
+                           C);
+    llm_embedding_backward(dw->word, dsum, a->ids, N, c->vocab, C);
+    llm_embedding_backward(dw->place, dsum, a->place, N, c->places, C);
+    llm_embedding_backward(dw->type, dsum, a->types, N, c->types, C);
+    arena->used = mark;
+}
+
+/* first, p (B,C) <- h (B,T,C): the vector of each text's first token, and p. */
+LLM_API void llm_bert_pool_forward(float *p, float *first, const float *h, size_t B, size_t T,
+                                   const llm_bert_weights *w, size_t C) {
+    llm_encoder_pool(first, h, NULL, B, T, C, LLM_ENCODER_FIRST);
+    llm_matmul_forward(p, first, w->pool_w, w->pool_b, B, C, C);
+    for (size_t i = 0; i < B * C; i++) p[i] = tanhf(p[i]);
+}
+
+/* dh (B,T,C) += , dw += <- dp (B,C) and forward's p, first. Scratch: 2 B C floats. */
+LLM_API void llm_bert_pool_backward(float *dh, const llm_bert_weights *dw, const float *dp,
+                                    const float *p, const float *first, size_t B, size_t T,
+                                    const llm_bert_weights *w, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dz = llm_arena_floats(arena, B * C), *dfirst = llm_arena_floats(arena, B * C);
+    for (size_t i = 0; i < B * C; i++) dz[i] = dp[i] * (1.0f - p[i] * p[i]), dfirst[i] = 0.0f;
+    llm_matmul_backward(dfirst, dw->pool_w, dw->pool_b, dz, first, w->pool_w, B, C, C);
+    for (size_t i = 0; i < B * C; i++) dh[i / C * T * C + i % C] += dfirst[i];
+    arena->used = mark;
+}
+
+/* @decoder -------------------------------------------------- Transformer decoder
+ *
+ *     a = x + CausalAttention(N(x))    b = a + Attention(N(a), m)    y = b + FFN(N(b))    pre-norm
+ *
+ * The stack that writes: each token sees those before it and, through the layer in the middle, all
+ * of a memory m, the encoder's output. The memory is the same for all layers and steps: each layer
+ * projects it to keys and values once for a source, and its gradient is the sum over the layers.
+ * Without a memory the middle is left out: the causal stack of a language model.
+ *
+ * In training all places are computed at once from the right tokens; in writing, one at a time, and
+ * the keys and values of the tokens so far are kept. What is easily got wrong: targets padded on
+ * the right need no mask, since nobody looks to the right; the memory's padding does.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1
+ * needs   arena rng layernorm mha cross_attn sublayer encoder
+ * see     @encoder @encoder_decoder @kv_cache
+ * topics  Decoder (Transformer)
+ */
+
+/* Weights, or their gradients. cross is NULL in a stack that never has a memory. */
+typedef struct {
+    llm_sublayer_attn *attn, *cross; /* (L) */
+    llm_sublayer_mlp *mlp;           /* (L) */
+    float *norm_w, *norm_b;          /* (C): the last norm, NULL with post-norm */
+} llm_decoder_weights;
+
+/* Numbers in the matrices of a stack with memory; in its biases and norms. */
+LLM_API size_t llm_decoder_matrices(const llm_sublayer_config *c) {
+    return llm_encoder_matrices(c) + c->layers * 4 * c->width * c->width;
+}
+LLM_API size_t llm_decoder_vectors(const llm_sublayer_config *c) {
+    const size_t norms = (size_t)llm_sublayer_norm_in(c) + llm_sublayer_norm_out(c);
+    return llm_encoder_vectors(c) + c->layers * (4 + 2 * norms) * c->width;
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_decoder_bind(llm_decoder_weights *w, float **matrix, float **vector, bool memory,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t L = c->layers;
+    w->attn = (llm_sublayer_attn *)llm_arena_take(arena, 2 * L, sizeof(llm_sublayer_attn));
+    w->cross = memory ? w->attn + L : NULL;
+    w->mlp = (llm_sublayer_mlp *)llm_arena_take(arena, L, sizeof(llm_sublayer_mlp));
+    for (size_t l = 0; l < L; l++) {
+        llm_encoder_bind_attn(&w->attn[l], matrix, vector, c);
+        if (memory) llm_encoder_bind_attn(&w->cross[l], matrix, vector, c);
+        llm_encoder_bind_mlp(&w->mlp[l], matrix, vector, c);
+    }
+    w->norm_w = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+    w->norm_b = llm_sublayer_norm_in(c) ? llm_encoder_next(vector, c->width) : NULL;
+}
+LLM_API void llm_decoder_init(const llm_decoder_weights *w, const llm_sublayer_config *c,
+                              llm_rng *rng) {
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_encoder_init_attn(&w->attn[l], c, rng);
+        if (w->cross) llm_encoder_init_attn(&w->cross[l], c, rng);
+        llm_encoder_init_mlp(&w->mlp[l], c, rng);
+    }
+    for (size_t i = 0; w->norm_w && i < c->width; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_acts *attn, *cross, *mlp; /* (L) */
+    const float *x;                        /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd;                    /* (B,T) */
+} llm_decoder_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C). v->mem (B,S,C) is the memory or NULL, v->hidden (B,S) its
+ * padding; v->blocked (T,T) masks the targets' own attention, NULL: causal. y, what the sublayers
+ * leave, x and the memory stay where they are until backward is done. */
+LLM_API const float *llm_decoder_forward(llm_decoder_acts *a, const float *x,
+                                         const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, T = v->T, L = c->layers;
+    LLM_ASSERT(!v->mem || w->cross);
+    bool *causal = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) causal[i] = i % T > i / T;
+    llm_sublayer_view self = llm_sublayer_look(v->B, T), memory = *v;
+    self.blocked = v->blocked ? v->blocked : causal;
+    memory.blocked = NULL;
+    a->attn = (llm_sublayer_acts *)llm_arena_take(arena, 3 * L, sizeof(llm_sublayer_acts));
+    a->cross = a->attn + L, a->mlp = a->cross + L;
+    for (size_t l = 0; l < L; l++) {
+        self.number = v->number + 3 * l;
+        x = llm_sublayer_attn_forward(&a->attn[l], x, &self, &w->attn[l], c, arena);
+        memory.number = ++self.number;
+        if (v->mem) x = llm_sublayer_attn_forward(&a->cross[l], x, &memory, &w->cross[l], c, arena);
+        self.number++;
+        x = llm_sublayer_mlp_forward(&a->mlp[l], x, &self, &w->mlp[l], c, arena);
+    }
+    a->x = x, a->mean = a->rstd = NULL;
+    if (!w->norm_w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_layernorm_forward(y, a->mean, a->rstd, x, w->norm_w, w->norm_b, N, C, c->eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += the sum over all
+ * layers, NULL without a memory. Scratch: B T C floats and that of the sublayers. */
+LLM_API void llm_decoder_backward(float *d, float *dmem, const llm_decoder_weights *dw,
+                                  const llm_decoder_acts *a, const llm_sublayer_view *v,
+                                  const llm_decoder_weights *w, const llm_sublayer_config *c,
+                                  llm_arena *arena) {
+    const size_t N = v->B * v->T, C = c->width, mark = arena->used;
+    if (w->norm_w) {
+        float *dx = llm_arena_floats(arena, N * C);
+        memset(dx, 0, N * C * sizeof(float));
+        llm_layernorm_backward(dx, dw->norm_w, dw->norm_b, d, a->x, w->norm_w, a->mean, a->rstd, N,
+                               C);
+        memcpy(d, dx, N * C * sizeof(float));
+    }
+    for (size_t l = c->layers; l-- > 0;) {
+        llm_sublayer_mlp_backward(d, &dw->mlp[l], &a->mlp[l], &w->mlp[l], c, arena);
+        if (v->mem)
+            llm_sublayer_attn_backward(d, dmem, &dw->cross[l], &a->cross[l], &w->cross[l], c,
+                                       arena);
+        llm_sublayer_attn_backward(d, NULL, &dw->attn[l], &a->attn[l], &w->attn[l], c, arena);
+    }
+    arena->used = mark;
+}
+
+/* Keys and values of each layer: of up to `room` tokens, t of which are there, and of a memory. */
+typedef struct {
+    size_t t;
+    llm_mha_config attn_config, cross_config;
+    llm_mha_saved *attn, *cross; /* (L): k, v (B,H,room,D) and (B,H,S,D) */
+    bool *ahead;                 /* (B,room): places without a token yet */
+    const bool *hidden;          /* (B,S) */
+} llm_decoder_cache;
+
+/* An empty cache for v->B texts with the memory of v, or none. It lies in the arena: 2 L B (room +
+ * S) C floats. */
+LLM_API void llm_decoder_cache_create(llm_decoder_cache *cache, size_t room,
+                                      const llm_sublayer_view *v, const llm_decoder_weights *w,
+                                      const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t B = v->B, C = c->width, L = c->layers;
+    cache->t = 0;
+    cache->attn_config = cache->cross_config = llm_mha_defaults(B, 1, C, c->heads);
+    cache->attn_config.S = room, cache->cross_config.S = v->S;
+    cache->attn = (llm_mha_saved *)llm_arena_take(arena, 2 * L, sizeof(llm_mha_saved));
+    cache->cross = v->mem ? cache->attn + L : NULL;
+    cache->ahead = (bool *)llm_arena_take(arena, B * room, sizeof(bool));
+    cache->hidden = v->hidden;
+    for (size_t i = 0; i < B * room; i++) cache->ahead[i] = true;
+    for (size_t i = 0; i < (v->mem ? 2 * L : L); i++) {
+        llm_mha_saved *s = &cache->attn[i];
+        s->k = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        s->v = llm_arena_floats(arena, B * (i < L ? room : v->S) * C);
+        if (i >= L)
+            llm_cross_attn_precompute(s, v->mem, &w->cross[i - L].mha, &cache->cross_config, arena);
+    }
+}
+
+/* Returns a sublayer's y (B,C) <- x (B,C). With `own` the token's key and value join the cache. */
+LLM_API float *llm_decoder_attn_step(const llm_decoder_cache *cache, size_t l, bool own,
+                                     const float *x, const llm_sublayer_attn *w,
+                                     const llm_sublayer_config *c, llm_arena *arena) {
+    const llm_mha_config *m = own ? &cache->attn_config : &cache->cross_config;
+    const llm_mha_saved *s = own ? &cache->attn[l] : &cache->cross[l];
+    const llm_sublayer_view view = llm_sublayer_look(m->B, 1);
+    llm_sublayer_acts a;
+    float *y = llm_sublayer_begin(&a, x, &view, &w->norm, c, arena);
+    float *f = llm_arena_floats(arena, m->B * c->width);
+    for (size_t k = 0; own && k < 2; k++) { /* f <- (B,H,D), a row of each head */
+        llm_mha_project(f, a.in, k ? w->mha.wv : w->mha.wk, k ? w->mha.bv : w->mha.bk, m->B, 1,
+                        c->width, m->H, m->D, arena);
+        for (size_t bh = 0; bh < m->B * m->H; bh++)
+            memcpy((k ? s->v : s->k) + (bh * m->S + cache->t) * m->D, f + bh * m->D,
+                   m->D * sizeof(float));
+    }
+    llm_cross_attn_step(f, a.in, s, &w->mha, own ? cache->ahead : cache->hidden, m, arena);
+    llm_sublayer_end(y, f, &a, &w->norm, c);
+    return y;
+}
+
+/* y (B,C) <- x (B,C), the next token of each text; it joins the cache. No dropout. Scratch, given
+ * back: B (14 C + 2 F + H max(room,S) + 12) floats. */
+LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x,
+                              const llm_decoder_weights *w, const llm_sublayer_config *config,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, B = cache->attn_config.B, room = cache->attn_config.S;
+    const llm_sublayer_view view = llm_sublayer_look(B, 1);
+    llm_sublayer_config plain = *config, *c = &plain;
+    llm_sublayer_acts a;
+    c->dropout = 0.0f;
+    LLM_ASSERT(cache->t < room);
+    for (size_t b = 0; b < B; b++) cache->ahead[b * room + cache->t] = false;
+    for (size_t l = 0; l < c->layers; l++) {
+        x = llm_decoder_attn_step(cache, l, true, x, &w->attn[l], c, arena);
+        if (cache->cross) x = llm_decoder_attn_step(cache, l, false, x, &w->cross[l], c, arena);
+        x = llm_sublayer_mlp_forward(&a, x, &view, &w->mlp[l], c, arena);
+        x = (const float *)memcpy(y, x, B * c->width * sizeof(float));
+        arena->used = mark;
+    }
+    cache->t++;
+    if (w->norm_w)
+        llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
+}
+
+/* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
+ *
+ *     count = V_tables C + Le (4 C^2 + 2 C F + 9 C + F) + Ld (8 C^2 + 2 C F + 15 C + F)
+ *             (two C more for each stack with pre-norm)       2017 base: 63,082,496 with V = 37,000
+ *
+ * The settings of a model with two stacks, and where its weights stand in a flat vector: matrices
+ * first, since only they decay, and of them the tables of tokens first. Three tables have the shape
+ * (vocabulary, C): the source's embedding, the target's, and the head that makes logits. Where both
+ * languages share their tokens one matrix can serve as all three. It then starts as N(0, 1/C),
+ * small for the head's sake, and the embeddings are multiplied by s = sqrt(C) to be heard beside
+ * the positions, whose numbers are sines.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.4; Press & Wolf 2017
+ * needs   arena rng sublayer encoder decoder
+ * see     @encoder_decoder @weight_tying
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config encoder, decoder; /* of one width; seeds of dropout that differ */
+    size_t source_vocab, target_vocab;
+    bool tied;       /* one matrix for both embeddings and the head */
+    float scale;     /* s, of the embeddings */
+    float smoothing; /* of the labels */
+    int pad, start;  /* ids: no place of a text; what stands before a target */
+} llm_encoder_decoder_config;
+
+/* Two stacks of one shape, everything else off: untied, s = 1; pad 0, start 1. */
+LLM_API llm_encoder_decoder_config llm_encoder_decoder_defaults(size_t vocab, size_t layers,
+                                                                size_t width, size_t heads) {
+    llm_encoder_decoder_config c;
+    c.encoder = c.decoder = llm_sublayer_defaults(layers, width, heads);
+    c.decoder.seed = 1;
+    c.source_vocab = c.target_vocab = vocab;
+    c.tied = false;
+    c.scale = 1.0f, c.smoothing = 0.0f;
+    c.pad = 0, c.start = 1;
+    return c;
+}
+
+/* Weights, or their gradients: source (Vs,C), target (Vt,C), head (Vt,C), all the same if tied. */
+typedef struct {
+    float *source, *target, *head;
+    llm_encoder_weights encoder;
+    llm_decoder_weights decoder;
+} llm_encoder_decoder_weights;
+
+/* Numbers in the flat vector; *matrices gets how many of them stand in matrices, which come first:
+ * the embeddings and the head, the encoder's, the decoder's. */
+LLM_API size_t llm_encoder_decoder_count(size_t *matrices, const llm_encoder_decoder_config *c) {
+    const size_t tables = c->tied ? c->source_vocab : c->source_vocab + 2 * c->target_vocab;
+    *matrices = tables * c->encoder.width + llm_encoder_matrices(&c->encoder) +
+                llm_decoder_matrices(&c->decoder);
+    return *matrices + llm_encoder_vectors(&c->encoder) + llm_decoder_vectors(&c->decoder);
+}
+
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_encoder_decoder_bind(llm_encoder_decoder_weights *w, float *flat,
+                                      const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t C = c->encoder.width;
+    size_t matrices;
+    LLM_ASSERT(C == c->decoder.width && (!c->tied || c->source_vocab == c->target_vocab));
+    llm_encoder_decoder_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->source = w->target = w->head = llm_encoder_next(&matrix, c->source_vocab * C);
+    if (!c->tied) w->target = llm_encoder_next(&matrix, c->target_vocab * C);
+    if (!c->tied) w->head = llm_encoder_next(&matrix, c->target_vocab * C);
+    llm_encoder_bind(&w->encoder, &matrix, &vector, &c->encoder, arena);
+    llm_decoder_bind(&w->decoder, &matrix, &vector, true, &c->decoder, arena);
+}
+
+/* The stacks as @encoder_init, the tables N(0, 1/C): with s = sqrt(C) the embeddings have variance
+ * 1. */
+LLM_API void llm_encoder_decoder_init(const llm_encoder_decoder_weights *w,
+                                      const llm_encoder_decoder_config *c, llm_rng *rng) {
+    const size_t C = c->encoder.width, V[3] = {c->source_vocab, c->target_vocab, c->target_vocab};
+    float *const table[3] = {w->source, w->target, w->head};
+    for (size_t k = 0; k < (c->tied ? 1 : 3); k++) {
+        llm_rng_normal_fill(rng, table[k], V[k] * C);
+        for (size_t i = 0; i < V[k] * C; i++) table[k][i] /= sqrtf((float)C);
+    }
+    llm_encoder_init(&w->encoder, &c->encoder, rng);
+    llm_decoder_init(&w->decoder, &c->decoder, rng);
+}
+
+/* @encoder_decoder ------------------------------------------ Transformer encoder-decoder
+ *
+ *     m = Encoder(s E_src[source] + PE)      y = Decoder(s E_tgt[shifted target] + PE, m)
+ *     p(target_t | source, target_<t) = softmax(y_t W^T)
+ *
+ * One stack reads a source, another writes the target while it looks at what the first has made of
+ * it. In training the decoder is given the right target moved one place to the right, behind a
+ * start token, and is asked for all places at once; in use it is given what it has written itself.
+ * The encoder never meets the loss: all its gradient comes back through the decoder's attention to
+ * the memory, from every layer. E_src, E_tgt and W can be one matrix where the two languages share
+ * a vocabulary (@weight_tying).
+ *
+ * What is easily got wrong: the shift, made twice or not at all (the model then copies its input
+ * and learns nothing), and a source's padding that is hidden from the encoder and not from the
+ * decoder.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1, 3.4 and 3.5
+ * needs   arena cross_entropy label_smoothing dropout embedding matmul sinusoidal sublayer encoder
+ *         decoder encoder_decoder_weights
+ * see     @decoder @transformer_2017 @t5 @seq2seq
+ * topics  Encoder-Decoder Architecture
+ */
+/* Returns x (B,T,C) = drop(s E[ids] + PE), from the arena, for ids (B,T) at places first .. first +
+ * T - 1; number names the dropout's numbers in c's stream. Scratch: T (C + 1) floats. */
+LLM_API float *llm_encoder_decoder_embed(const int *ids, const float *table, size_t V, size_t B,
+                                         size_t T, size_t first, size_t number, float scale,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t C = c->width;
+    float *x = llm_arena_floats(arena, B * T * C);
+    const size_t mark = arena->used;
+    float *place = llm_arena_floats(arena, T), *code = llm_arena_floats(arena, T * C);
+    for (size_t t = 0; t < T; t++) place[t] = (float)(first + t);
+    llm_sinusoidal_table(code, place, T, C, 0, LLM_SINUSOIDAL_NEIGHBOURS);
+    llm_embedding_forward(x, ids, table, B * T, V, C);
+    for (size_t b = 0; b < B; b++)
+        llm_sinusoidal_forward(x + b * T * C, x + b * T * C, code, NULL, T, T, C, scale);
+    if (c->dropout > 0.0f)
+        llm_dropout_forward(x, x, B * T * C, c->dropout, c->seed, number * B * T * C);
+    arena->used = mark;
+    return x;
+}
+
+/* dtable (V,C) += <- dx (B,T,C), which is overwritten. */
+LLM_API void llm_encoder_decoder_embed_backward(float *dtable, float *dx, const int *ids, size_t V,
+                                                size_t N, size_t number, float scale,
+                                                const llm_sublayer_config *c) {
+    const size_t C = c->width;
+    if (c->dropout > 0.0f) llm_dropout_forward(dx, dx, N * C, c->dropout, c->seed, number * N * C);
+    for (size_t i = 0; i < N * C; i++) dx[i] *= scale;
+    llm_embedding_backward(dtable, dx, ids, N, V, C);
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_view target; /* what the decoder sees, the memory in it */
+    const int *source_ids;
+    int *shifted, *labels; /* (B,T) */
+    llm_encoder_acts encoder;
+    llm_decoder_acts decoder;
+    const float *y;             /* (B,T,C): what the head reads */
+    float *logits, *loss, *lse; /* (B,T,Vt), (B,T), (B,T) */
+    size_t kept;
+} llm_encoder_decoder_acts;
+
+/* Returns m (B,S,C) <- source (B,S); *v gets what a decoder of T places sees. */
+LLM_API const float *llm_encoder_decoder_encode(llm_encoder_acts *a, llm_sublayer_view *v,
+                                                const int *source, size_t B, size_t S, size_t T,
+                                                const llm_encoder_decoder_weights *w,
+                                                const llm_encoder_decoder_config *c,
+                                                llm_arena *arena) {
+    bool *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    for (size_t i = 0; i < B * S; i++) hidden[i] = source[i] == c->pad;
+    const float *x = llm_encoder_decoder_embed(source, w->source, c->source_vocab, B, S, 0,
+                                               2 * c->encoder.layers, c->scale, &c->encoder, arena);
+    *v = llm_sublayer_look(B, S);
+    v->hidden = hidden;
+    v->mem = llm_encoder_forward(a, x, v, &w->encoder, &c->encoder, arena);
+    v->T = T;
+    return v->mem;
+}
+
+/* Returns the mean loss over the target's tokens (B,T), after source (B,S); texts are filled up
+ * with pad on the right. a->logits (B,T,Vt) are for places 0 .. T-1 of the target. All is left in
+ * the arena, and source must stay where it is. */
+LLM_API float llm_encoder_decoder_forward(llm_encoder_decoder_acts *a, const int *source,
+                                          const int *target, size_t B, size_t S, size_t T,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->decoder.width, V = c->target_vocab;
+    a->source_ids = source;
+    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    for (size_t i = 0; i < N; i++) {
+        a->shifted[i] = i % T ? target[i - 1] : c->start;
+        a->labels[i] = target[i] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : target[i];
+    }
+    llm_encoder_decoder_encode(&a->encoder, &a->target, source, B, S, T, w, c, arena);
+    const float *x = llm_encoder_decoder_embed(a->shifted, w->target, V, B, T, 0,
+                                               3 * c->decoder.layers, c->scale, &c->decoder, arena);
+    a->y = llm_decoder_forward(&a->decoder, x, &a->target, &w->decoder, &c->decoder, arena);
+    a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    llm_matmul_forward(a->logits, a->y, w->head, NULL, N, C, V);
+    a->kept = llm_label_smoothing_forward(a->loss, a->lse, a->logits, a->labels, NULL, N, V,
+                                          c->smoothing, LLM_LABEL_SMOOTHING_ALL);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (C + Vt) + B S C floats and that of the
+ * sublayers. */
+LLM_API void llm_encoder_decoder_backward(const llm_encoder_decoder_weights *dw,
+                                          const llm_encoder_decoder_acts *a,
+                                          const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, B = a->target.B, S = a->target.S, T = a->target.T;
+    const size_t C = c->decoder.width, V = c->target_vocab;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, B * T * V);
+    float *d = llm_arena_floats(arena, B * T * C), *dmem = llm_arena_floats(arena, B * S * C);
+    memset(d, 0, B * T * C * sizeof(float));
+    memset(dmem, 0, B * S * C * sizeof(float));
+    memset(dlogits, 0, B * T * V * sizeof(float));
+    llm_label_smoothing_backward(dlogits, a->logits, a->lse, a->labels, NULL, B * T, V,
+                                 c->smoothing, LLM_LABEL_SMOOTHING_ALL, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->y, w->head, B * T, C, V);
+    llm_decoder_backward(d, dmem, &dw->decoder, &a->decoder, &a->target, &w->decoder, &c->decoder,
+                         arena);
+    llm_encoder_decoder_embed_backward(dw->target, d, a->shifted, V, B * T, 3 * c->decoder.layers,
+                                       c->scale, &c->decoder);
+    llm_encoder_backward(dmem, &dw->encoder, &a->encoder, B, S, &w->encoder, &c->encoder, arena);
+    llm_encoder_decoder_embed_backward(dw->source, dmem, a->source_ids, c->source_vocab, B * S,
+                                       2 * c->encoder.layers, c->scale, &c->encoder);
+    arena->used = mark;
+}
+
+/* ids (B,T) <- source (B,S): the likeliest token at each place, up to and with `end`; pad behind
+ * it. The source is read once. Scratch: what a forward takes of the encoder, and the cache. */
+LLM_API void llm_encoder_decoder_generate(int *ids, const int *source, size_t B, size_t S, size_t T,
+                                          int end, const llm_encoder_decoder_weights *w,
+                                          const llm_encoder_decoder_config *config,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used, C = config->decoder.width, V = config->target_vocab;
+    llm_encoder_decoder_config plain = *config, *c = &plain;
+    llm_encoder_acts acts;
+    llm_sublayer_view v;
+    llm_decoder_cache cache;
+    c->encoder.dropout = c->decoder.dropout = 0.0f;
+    llm_encoder_decoder_encode(&acts, &v, source, B, S, 1, w, c, arena);
+    llm_decoder_cache_create(&cache, T, &v, &w->decoder, &c->decoder, arena);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    bool *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    float *y = llm_arena_floats(arena, B * C), *logits = llm_arena_floats(arena, B * V);
+    for (size_t b = 0; b < B; b++) last[b] = c->start, done[b] = false;
+    for (size_t t = 0; t < T; t++) {
+        const size_t step = arena->used;
+        const float *x =
+            llm_encoder_decoder_embed(last, w->target, V, B, 1, t, 0, c->scale, &c->decoder, arena);
+        llm_decoder_step(y, &cache, x, &w->decoder, &c->decoder, arena);
+        llm_matmul_forward(logits, y, w->head, NULL, B, C, V);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = logits + b * V;
+            size_t best = 0;
+            for (size_t i = 1; i < V; i++) best = z[i] > z[best] ? i : best;
+            last[b] = ids[b * T + t] = done[b] ? c->pad : (int)best;
+            done[b] = done[b] || last[b] == end;
+        }
+        arena->used = step;
+    }
     arena->used = mark;
 }
 
@@ -38292,6 +40192,145 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
         for (size_t u = 0; u < T; u++)
             mask[i * T + u] = u <= t && (row[u] == row[t]) && (row[t] >= 0 || u == t);
     }
+}
+
+/* @mlm ------------------------------------------------------ Masked language model
+ *
+ *     of 15 in 100 tokens:  8 in 10 become [MASK], 1 in 10 another token, 1 in 10 stay
+ *     z = N(gelu(h W^T + b)) E^T + c       loss = mean over the chosen places of -log p(true token)
+ *
+ * Cover some tokens and let a model that sees both sides say what they were: BERT's objective. An
+ * encoder cannot be trained on the next token, which it would simply see. Only one token in seven
+ * is asked for, so a text teaches less than it does a causal model, and the logits are computed for
+ * those rows alone. Some of the chosen tokens are left as they are or exchanged, because in use
+ * there is no [MASK]: the model must keep a good vector for every token, not only for the covered.
+ * Choosing anew at each epoch (RoBERTa) is better than once for all.
+ *
+ * Words of several pieces are easily guessed from the pieces that are left; whole-word masking
+ * covers all of them. What is easily got wrong: special tokens and padding must never be chosen,
+ * and the labels of all other places are ignored, whatever stands there.
+ *
+ * source  Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; Liu et al. 2019, "RoBERTa",
+ *         section 4.1 (masking anew)
+ * needs   arena rng cross_entropy matmul activation layernorm encoder
+ * see     @bert @next_token
+ * topics  Masked language model
+ */
+typedef struct {
+    float chosen, masked, random; /* shares: of all tokens; of those chosen */
+    int mask;                     /* the id of [MASK] */
+    size_t first, vocab;          /* random ids are first .. vocab - 1 */
+} llm_mlm_config;
+
+/* BERT's shares. */
+LLM_API llm_mlm_config llm_mlm_defaults(int mask, size_t first, size_t vocab) {
+    llm_mlm_config c;
+    c.chosen = 0.15f, c.masked = 0.8f, c.random = 0.1f;
+    c.mask = mask;
+    c.first = first, c.vocab = vocab;
+    return c;
+}
+
+/* ids (N) in place, label (N) <- what the model reads, and what it is asked for:
+ * LLM_CROSS_ENTROPY_IGNORE where it is not asked. special (N): never chosen. word (N), or NULL:
+ * neighbours of one number are one word, and chosen together; each of its tokens then draws its own
+ * fate. Returns how many were chosen. */
+LLM_API size_t llm_mlm_mask(int *ids, int *label, const bool *special, const int *word, size_t N,
+                            const llm_mlm_config *c, llm_rng *rng) {
+    size_t count = 0;
+    bool chosen = false;
+    LLM_ASSERT(c->first < c->vocab);
+    for (size_t n = 0; n < N; n++) {
+        const bool inside = word && n > 0 && word[n] == word[n - 1] && !special[n - 1];
+        label[n] = LLM_CROSS_ENTROPY_IGNORE;
+        if (special[n]) continue;
+        if (!inside) chosen = llm_rng_uniform(rng) < c->chosen;
+        if (!chosen) continue;
+        label[n] = ids[n];
+        count++;
+        const float fate = llm_rng_uniform(rng);
+        if (fate < c->masked)
+            ids[n] = c->mask;
+        else if (fate < c->masked + c->random)
+            ids[n] = (int)(c->first + llm_rng_below(rng, c->vocab - c->first));
+    }
+    return count;
+}
+
+/* The head, or its gradients: dense (C,C), its bias (C), the norm (C), a bias of each token (V).
+ * The last matrix is the table of embeddings. */
+typedef struct {
+    float *dense, *dense_bias, *norm_w, *norm_b, *bias;
+} llm_mlm_head;
+
+/* C^2 numbers of *matrix, 3 C + V of *vector. */
+LLM_API void llm_mlm_bind(llm_mlm_head *w, float **matrix, float **vector, size_t V, size_t C) {
+    w->dense = llm_encoder_next(matrix, C * C);
+    w->dense_bias = llm_encoder_next(vector, C);
+    w->norm_w = llm_encoder_next(vector, C);
+    w->norm_b = llm_encoder_next(vector, C);
+    w->bias = llm_encoder_next(vector, V);
+}
+
+/* What forward leaves for backward, in the arena: M rows that are asked for. */
+typedef struct {
+    size_t M, V, C;
+    size_t *row;                              /* (M): which of the N */
+    int *label;                               /* (M) */
+    float *h, *z, *gelu, *norm, *mean, *rstd; /* (M,C), (M) */
+    float *logits, *loss, *lse;               /* (M,V), (M) */
+} llm_mlm_acts;
+
+/* Returns the mean loss of the places with a label (N), 0 where there is none <- h (N,C), the table
+ * E (V,C). */
+LLM_API float llm_mlm_forward(llm_mlm_acts *a, const float *h, const int *label,
+                              const llm_mlm_head *w, const float *table, size_t N, size_t V,
+                              size_t C, float eps, llm_arena *arena) {
+    size_t M = 0;
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) M += label[n] != LLM_CROSS_ENTROPY_IGNORE;
+    a->M = M, a->V = V, a->C = C;
+    a->row = (size_t *)llm_arena_take(arena, M, sizeof(size_t));
+    a->label = (int *)llm_arena_take(arena, M, sizeof(int));
+    a->h = llm_arena_floats(arena, 4 * M * C);
+    a->z = a->h + M * C, a->gelu = a->z + M * C, a->norm = a->gelu + M * C;
+    a->mean = llm_arena_floats(arena, 4 * M), a->rstd = a->mean + M;
+    a->loss = a->rstd + M, a->lse = a->loss + M;
+    a->logits = llm_arena_floats(arena, M * V);
+    for (size_t n = 0, m = 0; n < N; n++) {
+        if (label[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        memcpy(a->h + m * C, h + n * C, C * sizeof(float));
+        a->row[m] = n;
+        a->label[m++] = label[n];
+    }
+    llm_matmul_forward(a->z, a->h, w->dense, w->dense_bias, M, C, C);
+    llm_activation_forward(a->gelu, a->z, M * C, LLM_ACTIVATION_GELU);
+    llm_layernorm_forward(a->norm, a->mean, a->rstd, a->gelu, w->norm_w, w->norm_b, M, C, eps);
+    llm_matmul_forward(a->logits, a->norm, table, w->bias, M, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->label, M, V);
+    for (size_t m = 0; m < M; m++) sum += (double)a->loss[m];
+    return M ? (float)(sum / (double)M) : 0.0f;
+}
+
+/* dh (N,C) += , dw, dtable (V,C) += the gradient of the mean loss. Scratch: M (V + 3 C) floats. */
+LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
+                              const llm_mlm_acts *a, const llm_mlm_head *w, const float *table,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, M = a->M, C = a->C;
+    if (M == 0) return;
+    float *dlogits = llm_arena_floats(arena, M * a->V);
+    float *dnorm = llm_arena_floats(arena, 3 * M * C), *dgelu = dnorm + M * C, *dz = dgelu + M * C;
+    memset(dlogits, 0, M * a->V * sizeof(float));
+    memset(dnorm, 0, 3 * M * C * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->label, M, a->V, 1.0f / (float)M);
+    llm_matmul_backward(dnorm, dtable, dw->bias, dlogits, a->norm, table, M, C, a->V);
+    llm_layernorm_backward(dgelu, dw->norm_w, dw->norm_b, dnorm, a->gelu, w->norm_w, a->mean,
+                           a->rstd, M, C);
+    llm_activation_backward(dz, dgelu, a->z, M * C, LLM_ACTIVATION_GELU);
+    memset(dnorm, 0, M * C * sizeof(float));
+    llm_matmul_backward(dnorm, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C);
+    for (size_t i = 0; i < M * C; i++) dh[a->row[i / C] * C + i % C] += dnorm[i];
+    arena->used = mark;
 }
 
 /* @safetensors_dtype ---------------------------------------- Weight files: element types
@@ -40665,6 +42704,590 @@ LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_k
     arena->used = mark;
 }
 
+/* @frequency_penalty ---------------------------------------- Frequency penalty
+ *
+ *     z_v <- z_v - alpha c_v          c_v: how often v stands in the text so far
+ *
+ * Each use of a token makes the next one less likely, by the factor exp(-alpha) in its odds against
+ * any other. A loop cannot go on for ever under a price that rises with every turn, and neither can
+ * anything else: after a thousand tokens commas and line ends are the most expensive of all. A
+ * window (last_n) lets old uses be forgotten. Whether the prompt counts is a matter of the library:
+ * of vLLM and the API it does not, of llama.cpp it does.
+ *
+ * The counts are kept, not made anew: a token comes or goes in O(1), back as well as forth, because
+ * speculation takes tokens back (@speculative). What is charged is the k tokens that were used, not
+ * all V.
+ *
+ * source  OpenAI API reference (frequency_penalty); llama.cpp (penalties), vLLM
+ *         (model_executor/layers/utils.py)
+ * needs   arena
+ * see     @presence_penalty @repetition_penalty @dry @sampling
+ * topics  Frequency Penalty
+ */
+
+/* The text so far and the counts of its tokens. The first skip tokens do not count, and with last_n
+ * > 0 only those among the last last_n do. */
+typedef struct {
+    size_t V, capacity, last_n, skip;
+    size_t length; /* tokens in text */
+    int *text;     /* (capacity) */
+    size_t *count; /* (V) */
+    int *seen;     /* (V) the tokens of count > 0, in no order */
+    size_t kinds;  /* how many they are */
+    size_t *place; /* (V) where a token stands in seen */
+} llm_frequency_penalty_table;
+
+/* An empty text of up to capacity tokens. Takes 2 V sizes and V + capacity ints. */
+LLM_API void llm_frequency_penalty_create(llm_frequency_penalty_table *t, size_t V, size_t capacity,
+                                          size_t last_n, size_t skip, llm_arena *arena) {
+    t->V = V, t->capacity = capacity, t->last_n = last_n, t->skip = skip;
+    t->length = t->kinds = 0;
+    t->text = (int *)llm_arena_take(arena, capacity, sizeof(int));
+    t->seen = (int *)llm_arena_take(arena, V, sizeof(int));
+    t->count = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    t->place = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    for (size_t v = 0; v < V; v++) t->count[v] = 0;
+}
+
+/* One use of a token more, or one less: its list of different tokens has no gaps. */
+LLM_API void llm_frequency_penalty_add(llm_frequency_penalty_table *t, int token) {
+    if (t->count[token]++ > 0) return;
+    t->place[token] = t->kinds;
+    t->seen[t->kinds++] = token;
+}
+LLM_API void llm_frequency_penalty_remove(llm_frequency_penalty_table *t, int token) {
+    if (--t->count[token] > 0) return;
+    const int last = t->seen[--t->kinds];
+    t->seen[t->place[token]] = last;
+    t->place[last] = t->place[token];
+}
+
+/* The text becomes one token longer; the one that leaves the window is no longer counted. */
+LLM_API void llm_frequency_penalty_push(llm_frequency_penalty_table *t, int token) {
+    LLM_ASSERT(t->length < t->capacity && token >= 0 && (size_t)token < t->V);
+    const size_t i = t->length++;
+    t->text[i] = token;
+    if (i < t->skip) return;
+    llm_frequency_penalty_add(t, token);
+    if (t->last_n > 0 && i - t->skip >= t->last_n)
+        llm_frequency_penalty_remove(t, t->text[i - t->last_n]);
+}
+
+/* The text becomes one token shorter, which is returned; what had left the window is back. */
+LLM_API int llm_frequency_penalty_pop(llm_frequency_penalty_table *t) {
+    LLM_ASSERT(t->length > 0);
+    const size_t i = --t->length;
+    if (i < t->skip) return t->text[i];
+    if (t->last_n > 0 && i - t->skip >= t->last_n)
+        llm_frequency_penalty_add(t, t->text[i - t->last_n]);
+    llm_frequency_penalty_remove(t, t->text[i]);
+    return t->text[i];
+}
+
+/* The table becomes that of the text ids (n): what differs from there on is popped, what is new
+ * pushed. For a picker of @decoding, which is shown the text. */
+LLM_API void llm_frequency_penalty_follow(llm_frequency_penalty_table *t, const int *ids,
+                                          size_t n) {
+    size_t same = 0;
+    while (same < n && same < t->length && t->text[same] == ids[same]) same++;
+    while (t->length > same) llm_frequency_penalty_pop(t);
+    while (t->length < n) llm_frequency_penalty_push(t, ids[t->length]);
+}
+
+/* logits (V) in place, before the temperature. alpha < 0 makes used tokens more likely. */
+LLM_API void llm_frequency_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                         float alpha) {
+    for (size_t k = 0; k < t->kinds; k++) logits[t->seen[k]] -= alpha * (float)t->count[t->seen[k]];
+}
+
+/* @presence_penalty ----------------------------------------- Presence penalty
+ *
+ *     z_v <- z_v - alpha [c_v > 0]           the API's two:  z_v - alpha_f c_v - alpha_p [c_v > 0]
+ *
+ * A price for having been said at all, paid once: the second use costs as much as the fiftieth. It
+ * asks for new words where @frequency_penalty asks for fewer of the same, and moves a text on to
+ * other subjects. Words are not subjects, though: with tokens put into groups (forms of a word, a
+ * topic), one that was said makes its whole group dearer.
+ *
+ * How many different tokens n draws will bring can be computed exactly: what the next draw does
+ * depends on the set of tokens seen and on nothing else, so the sets are the states of a Markov
+ * chain, 2^V of them.
+ *
+ * source  OpenAI API reference (presence_penalty); vLLM (model_executor/layers/utils.py)
+ * needs   arena frequency_penalty
+ * see     @repetition_penalty @sampling
+ * topics  Presence Penalty
+ */
+
+/* logits (V) in place; the table says which tokens count. */
+LLM_API void llm_presence_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                        float alpha) {
+    for (size_t k = 0; k < t->kinds; k++) logits[t->seen[k]] -= alpha;
+}
+
+/* The two of the API together. */
+LLM_API void llm_presence_penalty_combined(float *logits, const llm_frequency_penalty_table *t,
+                                           float frequency, float presence) {
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int v = t->seen[k];
+        logits[v] -= (float)t->count[v] * frequency + presence;
+    }
+}
+
+/* Each token of a group of which any was seen becomes dearer, once. group (V): numbers below
+ * groups, or negative for tokens of none, which are never charged. Scratch: groups bools, given
+ * back. */
+LLM_API void llm_presence_penalty_topics(float *logits, const llm_frequency_penalty_table *t,
+                                         const int *group, size_t groups, float alpha,
+                                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *said = (bool *)llm_arena_take(arena, groups, sizeof(bool));
+    for (size_t g = 0; g < groups; g++) said[g] = false;
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int g = group[t->seen[k]];
+        LLM_ASSERT(g < 0 || (size_t)g < groups);
+        if (g >= 0) said[g] = true;
+    }
+    for (size_t v = 0; v < t->V; v++)
+        if (group[v] >= 0 && said[group[v]]) logits[v] -= alpha;
+    arena->used = mark;
+}
+
+/* kinds (n) <- how many different tokens the first t + 1 of ids (n), all below V, are: what a
+ * penalty is to raise. Scratch: V bools, given back. */
+LLM_API void llm_presence_penalty_novelty(size_t *kinds, const int *ids, size_t n, size_t V,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *seen = (bool *)llm_arena_take(arena, V, sizeof(bool));
+    for (size_t v = 0; v < V; v++) seen[v] = false;
+    size_t count = 0;
+    for (size_t t = 0; t < n; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        count += !seen[ids[t]];
+        seen[ids[t]] = true;
+        kinds[t] = count;
+    }
+    arena->used = mark;
+}
+
+/* The expected number of different tokens among n draws from softmax of finite logits (V) under the
+ * penalty alpha, exactly: V <= 20, n V 2^V operations. Scratch: 2^V doubles, given back. */
+LLM_API double llm_presence_penalty_expected(const float *logits, size_t V, float alpha, size_t n,
+                                             llm_arena *arena) {
+    LLM_ASSERT(V > 0 && V <= 20);
+    const size_t sets = (size_t)1 << V, mark = arena->used;
+    double *prob = llm_arena_doubles(arena, sets), max = (double)logits[0], expected = 0.0;
+    for (size_t v = 1; v < V; v++) max = fmax(max, (double)logits[v]);
+    for (size_t s = 0; s < sets; s++) prob[s] = s == 0 ? 1.0 : 0.0;
+    for (size_t t = 0; t < n; t++)
+        for (size_t s = sets; s-- > 0;) { /* larger sets first: what moves up moves once a turn */
+            double total = 0.0, stay = 0.0;
+            if (!(prob[s] > 0.0)) continue;
+            for (size_t v = 0; v < V; v++) {
+                const double w = exp((double)logits[v] - max - (s >> v & 1 ? (double)alpha : 0.0));
+                total += w;
+                stay += s >> v & 1 ? w : 0.0;
+            }
+            for (size_t v = 0; v < V; v++)
+                if (!(s >> v & 1))
+                    prob[s | (size_t)1 << v] += prob[s] * exp((double)logits[v] - max) / total;
+            prob[s] *= stay / total;
+        }
+    for (size_t s = 0; s < sets; s++)
+        for (size_t v = 0; v < V; v++) expected += s >> v & 1 ? prob[s] : 0.0;
+    arena->used = mark;
+    return expected;
+}
+
+/* @repetition_penalty --------------------------------------- Repetition penalty
+ *
+ *     z_v <- z_v / theta  if z_v > 0,  z_v theta  else          for every v in the text so far
+ *
+ * The first of the penalties (CTRL) and the most used: theta = 1.1 to 1.3, once for each token of
+ * prompt and output, however often it occurs. It pushes every logit down, those above 0 towards 0
+ * and those below away from it, and with that it makes the point 0 matter, which for softmax does
+ * not exist: the same distribution with all logits 5 higher is penalised quite differently. The
+ * other two penalties subtract and have no such flaw.
+ *
+ * How much a text repeats itself is rep-n: the share of its n-grams that are not new.
+ *
+ * source  Keskar et al. 2019, "CTRL: A Conditional Transformer Language Model", section 4.1;
+ *         Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training" (seq-rep-n);
+ *         llama.cpp (penalties)
+ * needs   arena frequency_penalty
+ * see     @presence_penalty @dry (n-grams instead of tokens), @sampling
+ * topics  Repetition Penalty
+ */
+
+/* logits (V) in place. theta > 0; 1 changes nothing, below 1 rewards. The table says which tokens
+ * count: transformers takes prompt and output, llama.cpp the last 64. */
+LLM_API void llm_repetition_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                          float theta) {
+    LLM_ASSERT(theta > 0.0f);
+    for (size_t k = 0; k < t->kinds; k++) {
+        float *z = &logits[t->seen[k]];
+        *z = *z > 0.0f ? *z / theta : *z * theta;
+    }
+}
+
+/* The three penalties of llama.cpp in its order: theta (1: off), then count times frequency, then
+ * presence (0: off). */
+LLM_API void llm_repetition_penalty_three(float *logits, const llm_frequency_penalty_table *t,
+                                          float theta, float frequency, float presence) {
+    llm_repetition_penalty_apply(logits, t, theta);
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int v = t->seen[k];
+        logits[v] -= (float)t->count[v] * frequency + presence;
+    }
+}
+
+/* FNV-1a of n tokens, byte after byte. */
+LLM_API uint64_t llm_repetition_penalty_hash(const int *ids, size_t n) {
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < n; i++)
+        for (unsigned shift = 0; shift < 32; shift += 8)
+            hash = (hash ^ ((uint32_t)ids[i] >> shift & 255)) * 1099511628211u;
+    return hash;
+}
+
+/* rep-n of ids (T): 1 - different n-grams / all n-grams; 0 for a text shorter than n > 0. The
+ * different ones are kept by their places, in a table of open addresses twice as large. Scratch: up
+ * to 4 T sizes, given back. */
+LLM_API double llm_repetition_penalty_rate(const int *ids, size_t T, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    if (T < n) return 0.0;
+    const size_t total = T + 1 - n, mark = arena->used;
+    size_t size = 2, different = 0;
+    while (size < 2 * total) size *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, size, sizeof(size_t));
+    for (size_t i = 0; i < size; i++) slot[i] = T; /* free */
+    for (size_t t = 0; t < total; t++) {
+        size_t at = (size_t)llm_repetition_penalty_hash(ids + t, n) & (size - 1);
+        while (slot[at] < T && memcmp(ids + slot[at], ids + t, n * sizeof(int)) != 0)
+            at = (at + 1) & (size - 1);
+        different += slot[at] == T;
+        slot[at] = t;
+    }
+    arena->used = mark;
+    return 1.0 - (double)different / (double)total;
+}
+
+/* @dry ------------------------------------------------------ N-gram blocking and DRY
+ *
+ *     l_j    = the longest L with  text_{j-L .. j-1} = text_{T-L .. T-1}       j < T: the text ends
+ *              as it did before j, so the token at j is what would go on repeating it
+ *     block  z_v = -inf                              for v = text_j with l_j >= n - 1
+ *     DRY    z_v <- z_v - m b^(max l_j - allowed)    for v = text_j with l_j >= allowed
+ *
+ * Penalties that look at phrases instead of tokens. Blocking forbids that any n-gram occurs twice,
+ * names included. DRY ("don't repeat yourself") makes going on with a repetition the more expensive
+ * the longer it already is, exponentially, and leaves single words alone. Tokens such as line ends
+ * and quotes are breakers: no match reaches over one, and they are never charged.
+ *
+ * All l_j at once are the Z-function of the text read backwards, in O(T): inside the box where the
+ * text is known to agree with its own end, what was found there earlier holds here too.
+ *
+ * source  Paulus, Xiong & Socher 2018, "A Deep Reinforced Model for Abstractive Summarization",
+ *         section 2.5 (blocking); llama.cpp (DRY); Gusfield 1997, "Algorithms on Strings, Trees and
+ *         Sequences", section 1.4 (Z)
+ * needs   arena
+ * see     @repetition_penalty @sampling
+ * topics  -
+ */
+
+/* length (T) <- the l_j above of ids (T); l_0 = 0. */
+LLM_API void llm_dry_lengths(size_t *length, const int *ids, size_t T) {
+    size_t left = 0, right = 0; /* the box, in distances from the end */
+    if (T > 0) length[0] = 0;
+    for (size_t k = 1; k < T; k++) {
+        size_t n = 0;
+        if (k < right) { /* text at distance k.. equals text at distance k - left.. up to the box */
+            const size_t known = length[T - (k - left)];
+            n = known < right - k ? known : right - k;
+        }
+        while (k + n < T && ids[T - 1 - n] == ids[T - 1 - n - k]) n++;
+        length[T - k] = n;
+        if (k + n > right) left = k, right = k + n;
+    }
+}
+
+/* logits (V) in place: tokens that would complete an n-gram of ids (T) for the second time become
+ * -inf, n > 0. With n = 1 no token may come twice. Scratch: T sizes, given back. */
+LLM_API void llm_dry_no_ngram(float *logits, const int *ids, size_t T, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    llm_dry_lengths(length, ids, T);
+    for (size_t j = 0; j < T; j++)
+        if (length[j] + 1 >= n) logits[ids[j]] = -INFINITY;
+    arena->used = mark;
+}
+
+typedef struct {
+    float multiplier, base; /* m, b; m = 0 or b < 1 is off */
+    size_t allowed, last_n; /* repetitions shorter than allowed are free; 0: the whole text */
+    const int *breaker;     /* (breakers) tokens */
+    size_t breakers;
+} llm_dry_config;
+
+/* llama.cpp's settings, once it is switched on: 0.8, 1.75, 2, and no breakers. */
+LLM_API llm_dry_config llm_dry_defaults(void) {
+    llm_dry_config c;
+    c.multiplier = 0.8f, c.base = 1.75f;
+    c.allowed = 2, c.last_n = 0;
+    c.breaker = NULL, c.breakers = 0;
+    return c;
+}
+LLM_API bool llm_dry_breaks(int token, const llm_dry_config *c) {
+    for (size_t i = 0; i < c->breakers; i++)
+        if (token == c->breaker[i]) return true;
+    return false;
+}
+
+/* logits (V) in place. Scratch: T sizes and V sizes, given back. */
+LLM_API void llm_dry_apply(float *logits, size_t V, const int *ids, size_t T,
+                           const llm_dry_config *c, llm_arena *arena) {
+    if (c->last_n > 0 && T > c->last_n) ids += T - c->last_n, T = c->last_n;
+    if (c->multiplier == 0.0f || c->base < 1.0f || T <= c->allowed) return;
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    size_t *longest = (size_t *)llm_arena_take(arena, V, sizeof(size_t)), limit = 0;
+    while (limit < T && !llm_dry_breaks(ids[T - 1 - limit], c))
+        limit++; /* up to the last breaker */
+    llm_dry_lengths(length, ids, T);
+    for (size_t v = 0; v < V; v++) longest[v] = 0;
+    for (size_t j = 1; j < T; j++) {
+        const size_t n = length[j] < limit ? length[j] : limit;
+        if (n >= c->allowed && n + 1 > longest[ids[j]])
+            longest[ids[j]] = n + 1; /* 0: not charged */
+    }
+    /* b^most is the largest power that a float can hold */
+    const double b = (double)c->base, most = b > 1.000001 ? floor(88.7228391 / log(b)) : 0.0;
+    for (size_t v = 0; v < V; v++) {
+        if (longest[v] == 0 || llm_dry_breaks((int)v, c)) continue;
+        const double over = (double)(longest[v] - 1 - c->allowed);
+        logits[v] -= c->multiplier * (float)pow(b, most > 0.0 && over > most ? most : over);
+    }
+    arena->used = mark;
+}
+
+/* Tokens at the end of ids (T) that belong to a loop: the longest tail of period p that has gone
+ * round at least twice; *period gets p. 0 when there is none. To stop a generation that is caught.
+ * Scratch: T sizes, given back. */
+LLM_API size_t llm_dry_loop(size_t *period, const int *ids, size_t T, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t)), tail = 0;
+    llm_dry_lengths(length, ids, T);
+    *period = 0;
+    for (size_t p = 1; p < T; p++) { /* the text agrees with itself p tokens earlier */
+        const size_t n = length[T - p];
+        if (n >= p && n + p > tail) tail = n + p, *period = p;
+    }
+    arena->used = mark;
+    return tail;
+}
+
+/* @logit_adjustment ----------------------------------------- Logit adjustment
+ *
+ *     z_y - tau ln pi_y                  at prediction: a rule for classes that are equally likely
+ *     loss = CE(z + tau ln pi, y)        in training: z learns to be that rule
+ *     q(y|x) ~ p(y|x) pi'_y / pi_y       from the training priors pi to those of the test, pi'
+ *
+ * A classifier's logits hold ln pi_y, how frequent y was in training, and a rare class is never
+ * predicted: that is right for the error rate and wrong for the balanced error, in which every
+ * class weighs the same. Taking ln pi_y off after training, or putting it on while the loss is
+ * computed, removes it; both give the same rule in the end, the second also learns better features.
+ * The same arithmetic moves a classifier to any other priors, and these need not be known: the
+ * unlabelled test data tell, by EM, which priors make them most likely.
+ *
+ * source  Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9 and 10; Saerens,
+ *         Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori
+ *         probabilities", section 2
+ * needs   arena cross_entropy
+ * see     @cross_entropy (weights instead), @label_smoothing, @logit_bias (tokens)
+ * topics  Logit Adjustment
+ */
+
+/* prior (K) <- the shares of the labels y (N) after adding smooth to every count; ignored rows do
+ * not count. smooth = 0 gives 0 to classes that do not occur. */
+LLM_API void llm_logit_adjustment_priors(float *prior, const int *y, size_t N, size_t K,
+                                         float smooth) {
+    double total = (double)smooth * (double)K;
+    for (size_t k = 0; k < K; k++) prior[k] = smooth;
+    for (size_t n = 0; n < N; n++) {
+        if (y[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(y[n] >= 0 && (size_t)y[n] < K);
+        prior[y[n]] += 1.0f;
+        total += 1.0;
+    }
+    for (size_t k = 0; k < K; k++) prior[k] = (float)((double)prior[k] / total);
+}
+
+/* z (N,K) in place, from a model trained without adjustment. All priors are positive. tau = 1 is
+ * the balanced rule. */
+LLM_API void llm_logit_adjustment_posthoc(float *z, const float *prior, size_t N, size_t K,
+                                          float tau) {
+    for (size_t k = 0; k < K; k++) {
+        LLM_ASSERT(prior[k] > 0.0f);
+        const float shift = tau * logf(prior[k]);
+        for (size_t n = 0; n < N; n++) z[n * K + k] -= shift;
+    }
+}
+
+/* shifted (N,K) <- z + tau ln prior; a class of prior 0 gets -inf, which no row may have as its
+ * target. */
+LLM_API void llm_logit_adjustment_shift(float *shifted, const float *z, const float *prior,
+                                        size_t N, size_t K, float tau) {
+    for (size_t k = 0; k < K; k++) {
+        const float shift = prior[k] > 0.0f ? tau * logf(prior[k]) : -INFINITY;
+        for (size_t n = 0; n < N; n++) shifted[n * K + k] = z[n * K + k] + shift;
+    }
+}
+
+/* loss (N), lse (N) <- the adjusted cross-entropy of z (N,K) and targets y (N); returns the rows
+ * that count, as llm_cross_entropy_forward does. Scratch: N K floats, given back. */
+LLM_API size_t llm_logit_adjustment_loss_forward(float *loss, float *lse, const float *z,
+                                                 const float *prior, const int *y, size_t N,
+                                                 size_t K, float tau, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *shifted = llm_arena_floats(arena, N * K);
+    llm_logit_adjustment_shift(shifted, z, prior, N, K, tau);
+    const size_t kept = llm_cross_entropy_forward(loss, lse, shifted, y, N, K);
+    arena->used = mark;
+    return kept;
+}
+
+/* dz (N,K) += scale (softmax(z + tau ln prior) - onehot(y)). Scratch as above. */
+LLM_API void llm_logit_adjustment_loss_backward(float *dz, const float *z, const float *lse,
+                                                const float *prior, const int *y, size_t N,
+                                                size_t K, float tau, float scale,
+                                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *shifted = llm_arena_floats(arena, N * K);
+    llm_logit_adjustment_shift(shifted, z, prior, N, K, tau);
+    llm_cross_entropy_backward(dz, shifted, lse, y, N, K, scale);
+    arena->used = mark;
+}
+
+/* q (K) <- p (K), a posterior under the priors from, moved to the priors to (K); those of from are
+ * positive where p is. */
+LLM_API void llm_logit_adjustment_move(double *q, const float *p, const float *from,
+                                       const double *to, size_t K) {
+    double sum = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        q[k] = p[k] > 0.0f ? (double)p[k] * to[k] / (double)from[k] : 0.0;
+        sum += q[k];
+    }
+    for (size_t k = 0; k < K; k++) q[k] /= sum;
+}
+
+/* to (K) <- the priors under which posteriors p (N,K), made with the training priors from (K), are
+ * most likely, by at most rounds of EM from `from` on, until none moves by more than tol. Returns
+ * the rounds. It finds shifts of the priors only: p(x|y) must have stayed. Scratch: 2 K doubles,
+ * given back. */
+LLM_API size_t llm_logit_adjustment_prior_shift(double *to, const float *p, const float *from,
+                                                size_t N, size_t K, size_t rounds, double tol,
+                                                llm_arena *arena) {
+    LLM_ASSERT(N > 0);
+    const size_t mark = arena->used;
+    double *q = llm_arena_doubles(arena, K), *sum = llm_arena_doubles(arena, K);
+    size_t round = 0;
+    for (size_t k = 0; k < K; k++) to[k] = (double)from[k];
+    for (bool moved = true; moved && round < rounds; round++) {
+        for (size_t k = 0; k < K; k++) sum[k] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            llm_logit_adjustment_move(q, p + n * K, from, to, K);
+            for (size_t k = 0; k < K; k++) sum[k] += q[k];
+        }
+        moved = false;
+        for (size_t k = 0; k < K; k++) {
+            const double next = sum[k] / (double)N;
+            moved = moved || fabs(next - to[k]) > tol;
+            to[k] = next;
+        }
+    }
+    arena->used = mark;
+    return round;
+}
+
+/* @logit_bias ----------------------------------------------- Logit bias, lists, guidance
+ *
+ *     z_v + b_v          +-100 in an API is a ban, or an order; -1 to 1 is a taste
+ *     u + s (c - u)      c, u: log-probabilities with the prompt and without it
+ *
+ * The plainest control of what a model says: shift the logits of chosen tokens, forbid some, or
+ * allow no others. A word is often several tokens, and then only its last one can be shifted, when
+ * those before it have just been said. Classifier-free guidance shifts all tokens by what the
+ * prompt has changed: s = 1 is the model itself, s = 1.5 follows its prompt more closely, s = 0
+ * forgets it, and with a prompt of what is not wanted in u it keeps away from that.
+ *
+ * source  OpenAI API reference (logit_bias); Sanchez et al. 2023, "Stay on topic with
+ *         Classifier-Free Guidance", eq. 7; transformers (SequenceBias, UnbatchedClassifierFree
+ *         Guidance)
+ * needs   arena logsumexp
+ * see     @logit_adjustment, @sampling
+ * topics  -
+ */
+
+/* logits (V) in place: bias[i] is added to that of token[i], n of them. -INFINITY bans. */
+LLM_API void llm_logit_bias_apply(float *logits, size_t V, const int *token, const float *bias,
+                                  size_t n) {
+    (void)V; /* when there are no asserts */
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        logits[token[i]] += bias[i];
+    }
+}
+
+/* logits (V) in place: token (n) can no longer be chosen. */
+LLM_API void llm_logit_bias_ban(float *logits, size_t V, const int *token, size_t n) {
+    (void)V;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        logits[token[i]] = -INFINITY;
+    }
+}
+
+/* logits (V) in place: nothing but token (n) can be chosen. Scratch: V bools, given back. */
+LLM_API void llm_logit_bias_allow(float *logits, size_t V, const int *token, size_t n,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *allowed = (bool *)llm_arena_take(arena, V, sizeof(bool));
+    for (size_t v = 0; v < V; v++) allowed[v] = false;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        allowed[token[i]] = true;
+    }
+    for (size_t v = 0; v < V; v++)
+        if (!allowed[v]) logits[v] = -INFINITY;
+    arena->used = mark;
+}
+
+/* logits (V) in place: the last token of sequence (n), n > 0, gets bias where the text ids (T) ends
+ * with those before it. Sequences that are to be told apart from their parts are biased one by one;
+ * the shifts add up. */
+LLM_API void llm_logit_bias_sequence(float *logits, size_t V, const int *ids, size_t T,
+                                     const int *sequence, size_t n, float bias) {
+    (void)V;
+    LLM_ASSERT(n > 0 && sequence[n - 1] >= 0 && (size_t)sequence[n - 1] < V);
+    if (n - 1 > T) return;
+    for (size_t i = 0; i + 1 < n; i++)
+        if (ids[T + 1 - n + i] != sequence[i]) return;
+    logits[sequence[n - 1]] += bias;
+}
+
+/* out (V) <- u + s (c - u) with the log-softmax of conditional and unconditional logits (V); out
+ * may be either. What the conditional model bans stays banned, and what only the other one bans
+ * keeps c. */
+LLM_API void llm_logit_bias_guidance(float *out, const float *conditional,
+                                     const float *unconditional, size_t V, float s) {
+    const float lse_c = llm_logsumexp(conditional, V), lse_u = llm_logsumexp(unconditional, V);
+    for (size_t v = 0; v < V; v++) {
+        const float c = conditional[v] - lse_c, u = unconditional[v] - lse_u;
+        out[v] = c == -INFINITY || u == -INFINITY ? c : u + s * (c - u);
+    }
+}
+
 /* @sampling ------------------------------------------------- The sampler chain
  *
  *     logits -> transform -> transform -> ... -> draw
@@ -40889,6 +43512,709 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     }
     llm_top_k_select(index, score, V, k);
     arena->used = mark;
+}
+
+/* @beam_search ---------------------------------------------- Beam search
+ *
+ *     keep B texts; of their B V continuations keep the B best by sum log p; those that end leave
+ *     score(y) = log p(y) / |y|^alpha     or GNMT's  log p(y) / ((5 + |y|) / 6)^alpha
+ *
+ * Greedy decoding with B lives. It finds texts of higher probability than greedy does, which is
+ * what translation and speech want, and what stories do not: the most probable text is short and
+ * dull. Every token lowers log p, so ended texts of different lengths must not be compared without
+ * a correction; alpha = 0 favours short ones, larger alpha longer ones.
+ *
+ * A text that ends goes to a list of the B best by score; to have B others left, (1 + stop tokens)
+ * B candidates are taken, but only the best B of them may end. When to stop is a bet, for a text
+ * under way could still overtake: LLM_BEAM_SEARCH_FULL when the list is full; SOON when the best
+ * under way, scored at its present length, is behind the last of a full list; NEVER asks the same
+ * at the length that is best for it. Nothing here is exact: a larger beam can find a worse text.
+ *
+ * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14; transformers
+ *         (generation/utils.py, _beam_search)
+ * needs   arena softmax top_k decoding
+ * see     @greedy @beam_search_diverse @stochastic_beam @kv_cache (reorder)
+ * topics  Beam Search
+ */
+typedef enum { LLM_BEAM_SEARCH_FULL, LLM_BEAM_SEARCH_SOON, LLM_BEAM_SEARCH_NEVER } llm_beam_early;
+
+typedef struct {
+    size_t beams, max_new; /* B, T: tokens behind the prompt, at most */
+    float alpha;
+    bool gnmt;
+    llm_beam_early early;
+    const int *stop; /* (stops) */
+    size_t stops;
+} llm_beam_search_config;
+
+/* transformers' defaults: alpha = 1, SOON. */
+LLM_API llm_beam_search_config llm_beam_search_defaults(size_t beams, size_t max_new) {
+    llm_beam_search_config c;
+    c.beams = beams, c.max_new = max_new;
+    c.alpha = 1.0f, c.gnmt = false, c.early = LLM_BEAM_SEARCH_SOON;
+    c.stop = NULL, c.stops = 0;
+    return c;
+}
+
+/* A model whose rows can be exchanged: afterwards the state of row b is what that of parent[b] was,
+ * b < B. */
+typedef struct {
+    llm_decoding_model model;
+    void (*reorder)(void *context, const size_t *parent, size_t B);
+} llm_beam_search_model;
+
+/* The texts under way, best first, and those that have ended, best score first. */
+typedef struct {
+    size_t live, length, ended;
+    int *ids, *spare;            /* (B,T) under way; the next generation of them */
+    double *sum;                 /* (B) of log-probabilities */
+    size_t *parent;              /* (B) whose continuation each of them is */
+    int *end_ids;                /* (B,T) */
+    size_t *end_length;          /* (B) with the stop token */
+    double *end_sum, *end_score; /* (B) */
+    bool open;
+} llm_beam_search;
+
+/* One empty text. Takes 3 B T ints, 2 B sizes and 3 B doubles. */
+LLM_API void llm_beam_search_create(llm_beam_search *s, const llm_beam_search_config *c,
+                                    llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new;
+    LLM_ASSERT(B > 0 && T > 0);
+    int **const texts[3] = {&s->ids, &s->spare, &s->end_ids};
+    double **const numbers[3] = {&s->sum, &s->end_sum, &s->end_score};
+    for (size_t i = 0; i < 3; i++) {
+        *texts[i] = (int *)llm_arena_take(arena, B * T, sizeof(int));
+        *numbers[i] = llm_arena_doubles(arena, B);
+    }
+    s->parent = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    s->end_length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    s->live = 1, s->length = s->ended = 0;
+    s->sum[0] = 0.0;
+    s->open = true;
+}
+
+/* log p corrected for the length. */
+LLM_API double llm_beam_search_score(double sum, size_t length, const llm_beam_search_config *c) {
+    const double l = c->gnmt ? (5.0 + (double)length) / 6.0 : (double)length;
+    return sum / pow(l, (double)c->alpha);
+}
+
+/* GNMT's coverage penalty, to be added to a score: beta sum_i log min(1, sum_t a_ti) over the S
+ * source positions of attention weights a (T,S): translations that leave words out pay. */
+LLM_API double llm_beam_search_coverage(const float *a, size_t T, size_t S, float beta) {
+    double total = 0.0;
+    for (size_t i = 0; i < S; i++) {
+        double seen = 0.0;
+        for (size_t t = 0; t < T; t++) seen += (double)a[t * S + i];
+        total += log(fmin(seen, 1.0));
+    }
+    return (double)beta * total;
+}
+
+/* The text under way b ends with token: into the list, if it is among the B best. */
+LLM_API void llm_beam_search_finish(llm_beam_search *s, size_t b, int token, double sum,
+                                    const llm_beam_search_config *c) {
+    const size_t T = c->max_new, length = s->length;
+    const double score = llm_beam_search_score(sum, length, c);
+    size_t at = s->ended;
+    while (at > 0 && score > s->end_score[at - 1]) at--;
+    if (at == c->beams) return;
+    if (s->ended < c->beams) s->ended++;
+    for (size_t i = s->ended - 1; i > at; i--) {
+        s->end_score[i] = s->end_score[i - 1], s->end_sum[i] = s->end_sum[i - 1];
+        s->end_length[i] = s->end_length[i - 1];
+        memcpy(s->end_ids + i * T, s->end_ids + (i - 1) * T, T * sizeof(int));
+    }
+    s->end_score[at] = score, s->end_sum[at] = sum, s->end_length[at] = length;
+    memcpy(s->end_ids + at * T, s->ids + b * T, (length - 1) * sizeof(int));
+    s->end_ids[at * T + length - 1] = token;
+}
+
+/* One generation: logits (live,V) of the texts under way -> the next ones. charge (V) or NULL is
+ * taken from the candidates when they are ranked, not from their sums. Scratch: 2 live V floats, K
+ * sizes and B doubles for the K = (1 + stops, 2 at least) B candidates, given back. */
+LLM_API void llm_beam_search_advance(llm_beam_search *s, const float *logits, size_t V,
+                                     const float *charge, const llm_beam_search_config *c,
+                                     llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new, mark = arena->used, all = s->live * V;
+    const size_t most = (c->stops > 1 ? 1 + c->stops : 2) * B, K = most < all ? most : all;
+    float *logp = llm_arena_floats(arena, all), *rank = llm_arena_floats(arena, all);
+    size_t *best = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), next = 0;
+    double *sum = llm_arena_doubles(arena, B), ahead = (double)-INFINITY;
+    llm_softmax_log_forward(logp, logits, s->live, V);
+    for (size_t i = 0; i < all; i++)
+        rank[i] = (float)(s->sum[i / V] + (double)logp[i]) - (charge ? charge[i % V] : 0.0f);
+    llm_top_k_select(best, rank, all, K);
+    s->length++;
+    for (size_t r = 0; r < K; r++) {
+        const size_t b = best[r] / V, v = best[r] % V;
+        const double total = s->sum[b] + (double)logp[best[r]];
+        bool ends = s->length == T;
+        for (size_t i = 0; i < c->stops; i++) ends = ends || (int)v == c->stop[i];
+        if (!(total > (double)-INFINITY)) continue; /* banned */
+        if (ends && r < B) llm_beam_search_finish(s, b, (int)v, total, c);
+        if (ends || next == B) continue;
+        memcpy(s->spare + next * T, s->ids + b * T, (s->length - 1) * sizeof(int));
+        s->spare[next * T + s->length - 1] = (int)v;
+        s->parent[next] = b;
+        sum[next++] = total;
+        ahead = total > ahead ? total : ahead;
+    }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->live = next;
+    memcpy(s->sum, sum, next * sizeof(double));
+    arena->used = mark;
+
+    const bool full = s->ended == B;
+    const size_t length = c->early == LLM_BEAM_SEARCH_NEVER && c->alpha > 0.0f ? T : s->length;
+    const double hope = llm_beam_search_score(ahead, length, c);
+    s->open = next > 0 && !(full && c->early == LLM_BEAM_SEARCH_FULL) &&
+              !(full && !(hope > s->end_score[B - 1]));
+}
+
+/* The whole search behind prompt (n), n > 0; afterwards s holds the texts that ended, the first of
+ * them the best. Rows 0 .. B-1 of the model are used, row 0 begins empty. Returns the number of
+ * rows computed. Scratch: B V floats, n + B ints, 2 B sizes, and advance's, given back. */
+LLM_API size_t llm_beam_search_run(llm_beam_search *s, const int *prompt, size_t n,
+                                   const llm_beam_search_model *m, const llm_beam_search_config *c,
+                                   llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, B * V);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, B, sizeof(size_t)), rows = 1;
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    for (size_t b = 0; b < B; b++) one[b] = 1, row[b] = b;
+    LLM_ASSERT(n > 0 && n + c->max_new <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (;;) {
+        llm_beam_search_advance(s, logits, V, NULL, c, arena);
+        if (!s->open) break;
+        for (size_t b = s->live; b < B; b++) s->parent[b] = 0; /* rows that are not used */
+        m->reorder(m->model.context, s->parent, B);
+        for (size_t b = 0; b < s->live; b++) last[b] = s->ids[b * c->max_new + s->length - 1];
+        m->model.step(m->model.context, logits, last, one, row, s->live, 1);
+        rows += s->live;
+    }
+    arena->used = mark;
+    return rows;
+}
+
+/* @beam_search_diverse -------------------------------------- Beams in groups that differ
+ *
+ *     group g ranks   log p(y v) - lambda #{h < g : a text of group h said v at this step}
+ *
+ * The B best texts of one beam differ in a comma. Here G groups search side by side, and each pays
+ * for tokens that the groups before it have chosen in the same step: the first group is a plain
+ * beam search, the others are pushed elsewhere. What is charged decides who survives, not what a
+ * text is worth: the sums stay log p. (transformers before version 5 added the charge to the sums;
+ * the paper does not.) With groups of one text it is G greedy searches that avoid each other.
+ *
+ * source  Vijayakumar et al. 2018, "Diverse Beam Search for Improved Description of Scenes",
+ *         section 3 (Hamming diversity)
+ * needs   arena beam_search
+ * see     @stochastic_beam (differing by chance)
+ * topics  -
+ */
+
+/* charge (V) += lambda for each text that group s has under way: its newest token. */
+LLM_API void llm_beam_search_diverse_charge(float *charge, const llm_beam_search *s,
+                                            const llm_beam_search_config *c, float lambda) {
+    for (size_t b = 0; b < s->live; b++) charge[s->ids[b * c->max_new + s->length - 1]] += lambda;
+}
+
+/* G searches behind prompt (n): group (G), created with c, whose beams are those of one group. Rows
+ * 0 .. G B - 1 of the model are used. Scratch: G B V + V floats, n + 2 G B ints and sizes and
+ * llm_beam_search_advance's, given back. */
+LLM_API void llm_beam_search_diverse(llm_beam_search *group, size_t G, float lambda,
+                                     const int *prompt, size_t n, const llm_beam_search_model *m,
+                                     const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, T = c->max_new, mark = arena->used;
+    float *logits = llm_arena_floats(arena, G * B * V), *charge = llm_arena_floats(arena, V);
+    int *last = (int *)llm_arena_take(arena, G * B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t)), rows = 1;
+    size_t *row = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t));
+    size_t *parent = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t));
+    for (size_t i = 0; i < G * B; i++) one[i] = 1, row[i] = parent[i] = 0;
+    LLM_ASSERT(G > 0 && n > 0 && n + T <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (size_t g = 1; g < G; g++) memcpy(logits + g * V, logits, V * sizeof(float));
+    for (;;) {
+        const float *z = logits;
+        bool any = false;
+        for (size_t v = 0; v < V; v++) charge[v] = 0.0f;
+        for (size_t g = 0; g < G; g++) { /* z: the rows of the groups that are open */
+            llm_beam_search *s = &group[g];
+            if (!s->open) continue;
+            const size_t used = s->live;
+            llm_beam_search_advance(s, z, V, charge, c, arena);
+            llm_beam_search_diverse_charge(charge, s, c, lambda);
+            z += used * V;
+            any = any || s->open;
+        }
+        if (!any) break;
+        rows = 0;
+        for (size_t g = 0; g < G; g++) {
+            const llm_beam_search *s = &group[g];
+            for (size_t b = 0; s->open && b < s->live; b++) {
+                /* after the prompt all groups go on from row 0 */
+                parent[g * B + b] = s->length == 1 ? 0 : g * B + s->parent[b];
+                last[rows] = s->ids[b * T + s->length - 1];
+                row[rows++] = g * B + b;
+            }
+        }
+        m->reorder(m->model.context, parent, G * B);
+        m->model.step(m->model.context, logits, last, one, row, rows, 1);
+    }
+    arena->used = mark;
+}
+
+/* @stochastic_beam ------------------------------------------ Different texts drawn by a beam
+ *
+ *     G_y = log p(y) + Gumbel noise; the k largest G are k texts drawn without replacement
+ *     children v of y:  g_v = log p(y v) + noise,  Z = max g
+ *                       G_v = -log(exp(-G_y) - exp(-Z) + exp(-g_v))          so that max G_v = G_y
+ *
+ * Noise on the log-probabilities of all V^T texts and the k largest: an exact sample without
+ * replacement (@sampling_control), if one could list them. The maximum of the noisy values below a
+ * beginning is itself log p(beginning) plus Gumbel noise, so the tree can be walked from the top: a
+ * beginning draws its maximum, and its children share it, the noise of all being lowered until the
+ * largest meets it. Keeping the k largest at each depth is a beam search, and loses none of them.
+ *
+ * Sampled texts are not equally weighted: one with a probability p is among them with probability
+ * 1 - exp(-exp(log p - kappa)), kappa the k-th largest G. Weights p / that of the other k - 1 make
+ * every mean over texts unbiased.
+ *
+ * source  Kool, van Hoof & Welling 2019, "Stochastic Beams and Where to Find Them", algorithm 1,
+ *         appendix B.3, eq. 9
+ * needs   arena rng logsumexp softmax top_k beam_search
+ * see     @sampling_control @beam_search_diverse
+ * topics  -
+ */
+
+/* Noise g whose maximum Z was drawn freely -> the same noise with the given maximum. */
+LLM_API float llm_stochastic_beam_shift(float g, float Z, float maximum) {
+    if (g == Z) return maximum;
+    const float v = maximum - g + llm_logsumexp_log1mexp(g - Z);
+    return maximum - fmaxf(v, 0.0f) - log1pf(expf(-fabsf(v)));
+}
+
+/* The texts of a beam, by falling G. */
+typedef struct {
+    size_t k, T, count;
+    int *ids, *spare;        /* (k,T), as the next two */
+    size_t *length, *parent; /* (k) */
+    float *logp, *noisy;     /* (k) log p and G */
+    bool *ended;             /* (k) */
+} llm_stochastic_beam;
+
+/* Takes 2 k T ints, 2 k sizes, 2 k floats and k bools. */
+LLM_API void llm_stochastic_beam_create(llm_stochastic_beam *s, size_t k, size_t T,
+                                        llm_arena *arena) {
+    LLM_ASSERT(k > 0 && T > 0);
+    s->k = k, s->T = T, s->count = 0;
+    s->ids = (int *)llm_arena_take(arena, k * T, sizeof(int));
+    s->spare = (int *)llm_arena_take(arena, k * T, sizeof(int));
+    s->length = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    s->parent = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    s->logp = llm_arena_floats(arena, k);
+    s->noisy = llm_arena_floats(arena, k);
+    s->ended = (bool *)llm_arena_take(arena, k, sizeof(bool));
+}
+
+/* One depth: logits (k,V) of the texts that have not ended -> the k largest of their children and
+ * of the texts that have. stop: a token that ends a text, -1: none; the length T ends it, too.
+ * Returns how many go on. Scratch: 2 (k V + k) + 2 k floats and 2 k sizes, given back. */
+LLM_API size_t llm_stochastic_beam_advance(llm_stochastic_beam *s, const float *logits, size_t V,
+                                           int stop, llm_rng *rng, llm_arena *arena) {
+    const size_t k = s->k, T = s->T, all = s->count * V + s->count, mark = arena->used;
+    float *logp = llm_arena_floats(arena, all), *noisy = llm_arena_floats(arena, all);
+    float *kept = llm_arena_floats(arena, 2 * k);
+    size_t *best = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    size_t *length = (size_t *)llm_arena_take(arena, k, sizeof(size_t)), next = 0, open = 0;
+    for (size_t b = 0; b < s->count; b++) {
+        float *g = noisy + b * V, *p = logp + b * V, Z = -INFINITY;
+        logp[s->count * V + b] = s->logp[b]; /* behind the children, the texts that ended */
+        noisy[s->count * V + b] = s->ended[b] ? s->noisy[b] : -INFINITY;
+        if (!s->ended[b]) llm_softmax_log_forward(p, logits + b * V, 1, V);
+        for (size_t v = 0; v < V; v++) {
+            g[v] = -INFINITY;
+            if (s->ended[b] || p[v] == -INFINITY) continue;
+            const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+            p[v] += s->logp[b];
+            g[v] = p[v] - logf(-logf(u));
+            Z = fmaxf(Z, g[v]);
+        }
+        for (size_t v = 0; v < V; v++)
+            if (g[v] > -INFINITY) g[v] = llm_stochastic_beam_shift(g[v], Z, s->noisy[b]);
+    }
+    const size_t most = k < all ? k : all;
+    llm_top_k_select(best, noisy, all, most);
+    for (; next < most && noisy[best[next]] > -INFINITY; next++) {
+        const size_t at = best[next], b = at < s->count * V ? at / V : at - s->count * V;
+        kept[next] = logp[at], kept[k + next] = noisy[at];
+        memcpy(s->spare + next * T, s->ids + b * T, s->length[b] * sizeof(int));
+        length[next] = s->length[b];
+        if (at < s->count * V) s->spare[next * T + length[next]++] = (int)(at % V);
+        s->parent[next] = b;
+    }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->count = next;
+    for (size_t b = 0; b < next; b++) {
+        s->logp[b] = kept[b], s->noisy[b] = kept[k + b], s->length[b] = length[b];
+        s->ended[b] = length[b] == T || s->ids[b * T + length[b] - 1] == stop;
+        open += !s->ended[b];
+    }
+    arena->used = mark;
+    return open;
+}
+
+/* k texts behind prompt (n), or all there are: s, created for them. Rows 0 .. k-1 of the model are
+ * used, row 0 begins empty. Scratch: 2 k V floats, k ints, 2 k sizes and advance's, given back. */
+LLM_API void llm_stochastic_beam_run(llm_stochastic_beam *s, const int *prompt, size_t n,
+                                     const llm_beam_search_model *m, int stop, llm_rng *rng,
+                                     llm_arena *arena) {
+    const size_t k = s->k, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, k * V), *part = llm_arena_floats(arena, k * V);
+    int *last = (int *)llm_arena_take(arena, k, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, k, sizeof(size_t)), rows;
+    size_t *row = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    for (size_t b = 0; b < k; b++) one[b] = 1, row[b] = 0;
+    LLM_ASSERT(n > 0 && n + s->T <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    s->count = 1, s->length[0] = 0, s->ended[0] = false;
+    const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    s->logp[0] = 0.0f, s->noisy[0] = -logf(-logf(u)); /* the maximum over all texts */
+    while (llm_stochastic_beam_advance(s, logits, V, stop, rng, arena) > 0) {
+        for (size_t b = s->count; b < k; b++) s->parent[b] = 0;
+        m->reorder(m->model.context, s->parent, k);
+        rows = 0;
+        for (size_t b = 0; b < s->count; b++) {
+            if (s->ended[b]) continue;
+            last[rows] = s->ids[b * s->T + s->length[b] - 1];
+            row[rows++] = b;
+        }
+        m->model.step(m->model.context, part, last, one, row, rows, 1);
+        for (size_t i = 0; i < rows; i++)
+            memcpy(logits + row[i] * V, part + i * V, V * sizeof(float));
+    }
+    arena->used = mark;
+}
+
+/* The weight of text b < count - 1 in a mean over all texts: p / (1 - exp(-exp(log p - kappa))).
+ * Sums of weight f over these texts have the expectation of f; when the search returned all texts
+ * there are, that is p itself, for the last one too. */
+LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b) {
+    const double p = exp((double)s->logp[b]);
+    if (s->count < s->k) return p;
+    const double kappa = (double)s->noisy[s->k - 1];
+    return p / -expm1(-exp((double)s->logp[b] - kappa));
+}
+
+/* @speculative ---------------------------------------------- Speculative decoding
+ *
+ *     draft x_1 .. x_g from q;  one pass of the target gives p at all g + 1 places
+ *     accept x_i  if u < p_i(x_i) / q_i(x_i);  at the first refusal draw from  norm(max(0, p - q))
+ *     if all are accepted, draw one more from p
+ *
+ * A large model reads all its weights for one token, and for five at once it takes hardly longer.
+ * So a small one guesses ahead and the large one checks the guesses in a single pass. The rule of
+ * acceptance makes the result exact: what comes out has the law of the target, token for token,
+ * however bad the draft is. A bad draft only costs time. A token is accepted with probability
+ * sum min(p, q) = 1 - TV(p, q); the residual draw puts back exactly what the draft proposes too
+ * rarely, and without it the result is skewed towards the draft.
+ *
+ * p and q are the distributions after temperature and truncation, the same chain for both; with
+ * temperature 0 the rule says: accept while the draft is what greedy decoding would say.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1, eq. 1; Chen et al. 2023, "Accelerating Large Language Model
+ *         Decoding with Speculative Sampling"
+ * needs   arena rng softmax sampling
+ * see     @decoding @kv_cache (rollback), @frequency_penalty (pop)
+ * topics  Speculative Decoding
+ */
+
+/* A model that can take tokens back. pass appends ids (n) to its state and writes logits (n,V), the
+ * next token behind each. With parent (n) they are a tree instead of a text: token i stands behind
+ * token parent[i] < i of the same pass, or with -1 behind the state, and sees that line only. keep
+ * then makes the tokens slot (m), one line of the tree, part of the state and drops the others.
+ * rollback forgets the last n tokens. */
+typedef struct {
+    size_t V, capacity;
+    void *context;
+    void (*pass)(void *context, float *logits, const int *ids, const int *parent, size_t n);
+    void (*keep)(void *context, const size_t *slot, size_t m);
+    void (*rollback)(void *context, size_t n);
+} llm_speculative_model;
+
+/* An entry with probability weight / sum, weights (n) >= 0; the last of the largest if u rounds
+ * up. */
+LLM_API int llm_speculative_draw(const float *weight, size_t n, llm_rng *rng) {
+    double total = 0.0, below = 0.0;
+    size_t best = 0;
+    for (size_t i = 0; i < n; i++) {
+        total += (double)weight[i];
+        if (weight[i] >= weight[best]) best = i;
+    }
+    const double u = (double)llm_rng_uniform(rng) * total;
+    for (size_t i = 0; i < n; i++) {
+        below += (double)weight[i];
+        if (u < below) return (int)i;
+    }
+    return (int)best;
+}
+
+/* The probability with which a draft from q (V) is accepted by p (V): sum min(p, q). */
+LLM_API double llm_speculative_overlap(const float *p, const float *q, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++) sum += (double)fminf(p[v], q[v]);
+    return sum;
+}
+
+/* p (V) <- norm(max(0, p - q)); with q NULL, the one that is sure of x: p without x. Where nothing
+ * is left, p stays. */
+LLM_API void llm_speculative_residual(float *p, const float *q, int x, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++)
+        sum += q ? (double)fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0 : (double)p[v];
+    if (!(sum > 0.0)) return;
+    for (size_t v = 0; v < V; v++) {
+        const float over = q ? fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0f : p[v];
+        p[v] = (float)((double)over / sum);
+    }
+}
+
+/* Returns how many of draft (g) are accepted; *next gets the token behind them. q (g,V) are the
+ * distributions they were drawn from, NULL for drafts that were sure (n-grams), p
+ * (g+1,V) the target's, of which one row is overwritten. */
+LLM_API size_t llm_speculative_verify(int *next, const int *draft, const float *q, float *p,
+                                      size_t g, size_t V, llm_rng *rng) {
+    size_t i = 0;
+    for (; i < g; i++) {
+        const size_t x = (size_t)draft[i];
+        if (!(llm_rng_uniform(rng) * (q ? q[i * V + x] : 1.0f) < p[i * V + x])) break;
+    }
+    if (i < g) llm_speculative_residual(p + i * V, q ? q + i * V : NULL, draft[i], V);
+    *next = llm_speculative_draw(p + i * V, V, rng);
+    return i;
+}
+
+/* draft (at most g) <- what followed the latest earlier occurrence of the last n tokens of ids (T):
+ * prompt lookup. Returns how many. Copying from the text is a good draft for summaries and code. */
+LLM_API size_t llm_speculative_ngram(int *draft, size_t g, const int *ids, size_t T, size_t n) {
+    LLM_ASSERT(n > 0);
+    for (size_t end = T; n < T && end-- > n;) { /* an occurrence that ends before place end */
+        if (memcmp(ids + end - n, ids + T - n, n * sizeof(int)) != 0) continue;
+        size_t found = 0;
+        for (; found < g && end + found < T; found++) draft[found] = ids[end + found];
+        return found;
+    }
+    return 0;
+}
+
+/* Tokens in one turn, and the factor in time: each draft is accepted with probability a, costs c
+ * passes of the target, g of them a turn. */
+LLM_API double llm_speculative_tokens(double a, size_t g) {
+    double sum = 0.0;
+    for (size_t i = 0; i <= g; i++) sum += pow(a, (double)i); /* (1 - a^(g+1)) / (1 - a) */
+    return sum;
+}
+LLM_API double llm_speculative_speedup(double a, size_t g, double c) {
+    return llm_speculative_tokens(a, g) / ((double)g * c + 1.0);
+}
+
+/* g drafts a turn from a model, or without one (draft NULL) by lookup of n-grams; both
+ * distributions go through the chain (steps). */
+typedef struct {
+    size_t g, ngram;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_config;
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: (n + 2 g) V floats, g ints and
+ * llm_sampling_chain's, given back. */
+LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_speculative_config *c,
+                                   llm_rng *rng, llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, end = n + max, mark = arena->used;
+    size_t length = n, seen = 0, seen_d = 0, turns = 0; /* of the text, in either state */
+    int *x = (int *)llm_arena_take(arena, c->g, sizeof(int)), next = 0;
+    float *p = llm_arena_floats(arena, (n + c->g) * V);
+    float *q = llm_arena_floats(arena, c->g * V);
+    LLM_ASSERT(n > 0 && end <= m->capacity && (!d || (d->V == V && end <= d->capacity)));
+    for (; length < end; turns++) {
+        const size_t left = end - length - 1;
+        size_t g = c->g < left ? c->g : left; /* no room for more */
+        if (!d) g = llm_speculative_ngram(x, g, ids, length, c->ngram);
+        for (size_t i = 0; d && i < g; i++) {
+            const size_t fed = i > 0 ? 1 : length - seen_d;
+            float *row = q + i * V;
+            d->pass(d->context, p, i > 0 ? x + i - 1 : ids + seen_d, NULL, fed);
+            memcpy(row, p + (fed - 1) * V, V * sizeof(float));
+            llm_sampling_chain(row, V, c->chain, c->steps, arena);
+            llm_softmax_forward(row, row, 1, V, 1.0f);
+            x[i] = llm_speculative_draw(row, V, rng);
+        }
+        memcpy(ids + length, x, g * sizeof(int));
+        const size_t fresh = length - seen; /* of the text; then the drafts */
+        m->pass(m->context, p, ids + seen, NULL, fresh + g);
+        float *last = p + (fresh - 1) * V;
+        for (size_t i = 0; i <= g; i++)
+            llm_sampling_chain(last + i * V, V, c->chain, c->steps, arena);
+        llm_softmax_forward(last, last, g + 1, V, 1.0f);
+        const size_t taken = llm_speculative_verify(&next, x, d ? q : NULL, last, g, V, rng);
+        m->rollback(m->context, g - taken);
+        if (d && g > taken + 1) d->rollback(d->context, g - taken - 1); /* it never saw x_g */
+        if (d && g > 0) seen_d = length + (taken < g ? taken : g - 1);
+        seen = length + taken;
+        length = seen + 1;
+        ids[length - 1] = next;
+    }
+    arena->used = mark;
+    return turns;
+}
+
+/* @speculative_tree ----------------------------------------- Trees of drafts
+ *
+ *     at a node with drafted children x_1, x_2, ..:
+ *     accept x_i  if u < p(x_i) / q(x_i),  else  p <- norm(max(0, p - q))  and try x_{i+1}
+ *     none accepted: draw from what is left of p
+ *
+ * When the target can check a tree in one pass (each token sees its ancestors only), a draft may
+ * offer several continuations at every place. They are tried one after the other; each refusal
+ * leaves a residual, and the residual is the target of the next trial. The law stays exact, and a
+ * token is accepted more often than with one draft. Children drawn one after the other without
+ * putting any back are better: a refused token is not offered twice. Then q, too, changes from
+ * trial to trial: without the tokens before, normalised. Taking p itself for every trial would be
+ * wrong: it offers several chances to what the draft likes.
+ *
+ * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
+ *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
+ *         Decoding" (without replacement)
+ * needs   arena rng softmax sampling speculative
+ * see     @decoding @kv_cache (keep)
+ * topics  -
+ */
+
+/* ids (n), parent (n): node 0 is the newest token of the text, its parent -1; the others stand
+ * behind their parents, the children of one in the order in which they are tried. q (n,V): at each
+ * node the law its children were drawn from; p (n,V): the target's. Both are overwritten. Writes
+ * the accepted nodes, from node 0 on, to path, the token behind them to *next, and returns their
+ * number. replace: children are independent draws; else without replacement. */
+LLM_API size_t llm_speculative_tree_verify(size_t *path, int *next, const int *ids,
+                                           const int *parent, size_t n, float *q, float *p,
+                                           size_t V, bool replace, llm_rng *rng) {
+    size_t length = 1, node = 0;
+    path[0] = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (parent[i] != (int)node) continue; /* children of the node stand behind it */
+        float *pn = p + node * V, *qn = q + node * V;
+        const size_t x = (size_t)ids[i];
+        if (llm_rng_uniform(rng) * qn[x] < pn[x]) {
+            path[length++] = node = i;
+            continue;
+        }
+        llm_speculative_residual(pn, qn, ids[i], V);
+        if (!replace) llm_speculative_residual(qn, NULL, ids[i], V);
+    }
+    *next = llm_speculative_draw(p + node * V, V, rng);
+    return length;
+}
+
+/* Trees with width[d] children for every node of depth d, d < depth. */
+typedef struct {
+    const size_t *width; /* (depth) */
+    size_t depth;
+    bool replace;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_tree_config;
+
+/* The number of nodes of such trees. */
+LLM_API size_t llm_speculative_tree_size(const size_t *width, size_t depth) {
+    size_t level = 1, nodes = 1;
+    for (size_t d = 0; d < depth; d++) {
+        level *= width[d];
+        nodes += level;
+    }
+    return nodes;
+}
+
+/* p (n,V) <- what the chain leaves of a model's logits behind the nodes of a tree, which the model
+ * forgets again. */
+LLM_API void llm_speculative_tree_laws(float *p, const llm_speculative_model *m, const int *ids,
+                                       const int *parent, size_t n,
+                                       const llm_speculative_tree_config *c, llm_arena *arena) {
+    m->pass(m->context, p, ids, parent, n);
+    for (size_t i = 0; i < n; i++)
+        llm_sampling_chain(p + i * m->V, m->V, c->chain, c->steps, arena);
+    llm_softmax_forward(p, p, n, m->V, 1.0f);
+}
+
+/* The tree behind the token last: ids, parent, q; returns its nodes, which may be fewer than its
+ * size where q has fewer tokens than children are asked for. The draft model reads the tree anew
+ * for each depth. Scratch: V floats and the chain's, given back. */
+LLM_API size_t llm_speculative_tree_grow(int *ids, int *parent, float *q, int last,
+                                         const llm_speculative_tree_config *c, llm_rng *rng,
+                                         llm_arena *arena) {
+    const size_t V = c->draft->V, mark = arena->used;
+    float *left = llm_arena_floats(arena, V);
+    size_t n = 1, level = 0; /* where the deepest level begins */
+    ids[0] = last, parent[0] = -1;
+    for (size_t d = 0; d < c->depth; d++) {
+        const size_t end = n;
+        llm_speculative_tree_laws(q, c->draft, ids, parent, n, c, arena);
+        for (; level < end; level++) {
+            memcpy(left, q + level * V, V * sizeof(float));
+            for (size_t k = 0; k < c->width[d]; k++) {
+                const int x = llm_speculative_draw(left, V, rng);
+                if (!(left[x] > 0.0f)) break;
+                ids[n] = x, parent[n++] = (int)level;
+                if (!c->replace) left[x] = 0.0f;
+            }
+        }
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: 2 N V floats and n V, 2 N ints and N sizes for trees
+ * of N nodes, and llm_speculative_tree_grow's, given back. */
+LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
+                                        const llm_speculative_tree_config *c, llm_rng *rng,
+                                        llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, N = llm_speculative_tree_size(c->width, c->depth), mark = arena->used;
+    float *q = llm_arena_floats(arena, N * V), *p = llm_arena_floats(arena, N * V);
+    float *prompt = llm_arena_floats(arena, n * V);
+    int *node = (int *)llm_arena_take(arena, N, sizeof(int)), next = 0;
+    int *parent = (int *)llm_arena_take(arena, N, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, N, sizeof(size_t)), turns = 0;
+    LLM_ASSERT(n > 0 && d->V == V && n + max + c->depth <= m->capacity);
+    if (n > 1) { /* all but its last token, which is the first root */
+        m->pass(m->context, prompt, ids, NULL, n - 1);
+        d->pass(d->context, prompt, ids, NULL, n - 1);
+    }
+    for (size_t length = n; length < n + max; turns++) {
+        const size_t nodes =
+            llm_speculative_tree_grow(node, parent, q, ids[length - 1], c, rng, arena);
+        llm_speculative_tree_laws(p, m, node, parent, nodes, c, arena);
+        const size_t taken =
+            llm_speculative_tree_verify(path, &next, node, parent, nodes, q, p, V, c->replace, rng);
+        m->keep(m->context, path, taken);
+        for (size_t i = 1; i < taken && length < n + max; i++) ids[length++] = node[path[i]];
+        if (length < n + max) ids[length++] = next;
+        if (length < n + max) { /* the draft's last pass lacks the deepest level: read the line */
+            for (size_t i = 0; i < taken; i++) node[i] = node[path[i]];
+            d->pass(d->context, q, node, NULL, taken);
+        }
+    }
+    arena->used = mark;
+    return turns;
 }
 
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time

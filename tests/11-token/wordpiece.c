@@ -134,6 +134,10 @@ TEST(wordpiece, "by hand: the longest first, and one unknown character takes the
     CHECK(llm_wordpiece_encode(ids, &w, "##able", 6) == 1 && ids[0] == 3);
     CHECK(llm_wordpiece_encode(ids, &w, "##", 2) == 1 && ids[0] == 7);
     CHECK(llm_wordpiece_encode(ids, &w, "", 0) == 0);
+    const int again[5] = {7, 1, 7, 2, 1}; /* ## un ## ##aff un: ## alone joins too, but not first */
+    llm_buffer out = {NULL, 0, 0};
+    CHECK(llm_wordpiece_decode(&out, &w, again, 5) && strcmp(out.data, "## unaff un") == 0);
+    llm_buffer_free(&out);
     char word[202];
     int many[202];
     for (size_t i = 0; i < 101; i++) memcpy(word + 2 * i, "\xC3\xA9", 2);
