@@ -13921,6 +13921,189 @@ llm_cuda_flash23_heads_backward(T *dq, T *dk, T *dv, const T *dout, const T *out
                                        stream);
 }
 
+/* @flash23_bf16 --------------------------------------------- FlashAttention-2 on tensor cores
+ *
+ * The forward pass of @flash23 for bfloat16, with mma.m16n8k16 and cp.async. A warp has 16 queries of
+ * the block's 64, and their rows are its own from the scores to the output: nothing passes between
+ * warps. The queries' fragments stay in registers. What mma leaves of the scores, two tiles of 8
+ * keys, lies in the lanes as mma wants the left factor of the next product to lie: weights go from
+ * one product to the next without leaving their registers, rounded to bfloat16 on the way. A row is
+ * shared by four lanes, so that maximum and sum are two shuffles each.
+ *
+ * Keys and values of the next tile are on their way while one is worked off, and a step needs one
+ * barrier. Rows in shared memory are 16 bytes longer than a power of two, which keeps the 8 rows of
+ * an ldmatrix in different banks. The rule is @flash's: windows, caps, texts of different lengths
+ * and lists of tiles go the same way.
+ *
+ * Traffic: as @flash, in elements of 2 bytes. 4 T S D operations a head, half of that causal. Limit:
+ * tensor cores and shared memory alike, one ldmatrix for two mma; on Hopper mma.sync itself, which
+ * reaches only part of what wgmma does there. Shared memory: 45 KB for D <= 64, 85 KB for D <= 128.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 1, section 3.3; NVIDIA, PTX ISA, "mma.m16n8k16"
+ * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash23
+ * see     flash23, mla_decode
+ * topics  -
+ */
+
+/* tile (64,W) in rows of W + 8 <- rows of D numbers, `apart` entries apart, zeros around them. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_send(llm_bf16 *tile, const llm_bf16 *from, size_t rows,
+                                           size_t D, size_t apart) {
+    for (size_t i = threadIdx.x; i < 64 * W / 8; i += 128) {
+        const size_t r = i / (W / 8), d = i % (W / 8) * 8;
+        const bool inside = r < rows && d < D;
+        llm_copy_async(tile + r * (W + 8) + d, inside ? from + r * apart + d : from, inside);
+    }
+}
+
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash23_bf16_kernel(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                            const llm_bf16 *v, R rule) {
+    enum { ROW = W + 8, TILE = 64 * ROW };
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    llm_bf16 *k_tiles = q_tile + TILE, *v_tiles = k_tiles + 2 * TILE;
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    const unsigned y = threadIdx.x / 32 * 16; /* the warp's first row */
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return;
+    rule.keys(n, end, i);
+    llm_cuda_flash23_bf16_send<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    if (n < end) {
+        const size_t j = rule.key_tile(n), at = rule.k_at(j);
+        llm_cuda_flash23_bf16_send<W>(k_tiles, k + at, rule.S - j, D, rule.k_row());
+        llm_cuda_flash23_bf16_send<W>(v_tiles, v + at, rule.S - j, D, rule.k_row());
+    }
+    llm_copy_commit();
+    llm_copy_wait<0>();
+    __syncthreads();
+    uint32_t q_v[W / 16][4];
+    LLM_UNROLL
+    for (unsigned d = 0; d < W / 16; d++)
+        llm_ldmatrix_x4(q_v[d], q_tile + (y + m8 % 2 * 8 + in8) * ROW + 16 * d + m8 / 2 * 8);
+
+    /* rows lane / 4 and lane / 4 + 8 of the warp's; l: this lane's share of the sum */
+    float m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f}, o[W / 8][4] = {};
+    for (unsigned now = 0; n < end; n++, now ^= 1) {
+        const size_t j = rule.key_tile(n);
+        const llm_bf16 *k_tile = k_tiles + now * TILE, *v_tile = v_tiles + now * TILE;
+        llm_copy_wait<0>();
+        __syncthreads(); /* the tile is there, and the one before is worked off */
+        if (n + 1 < end) {
+            const size_t next = rule.key_tile(n + 1), at = rule.k_at(next), rows = rule.S - next;
+            llm_cuda_flash23_bf16_send<W>(k_tiles + (now ^ 1) * TILE, k + at, rows, D,
+                                          rule.k_row());
+            llm_cuda_flash23_bf16_send<W>(v_tiles + (now ^ 1) * TILE, v + at, rows, D,
+                                          rule.k_row());
+        }
+        llm_copy_commit();
+
+        float s[8][4] = {};
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 16; d++) {
+            LLM_UNROLL
+            for (unsigned e = 0; e < 8; e += 2) {
+                uint32_t w[4];
+                llm_ldmatrix_x4(w, k_tile + (8 * e + m8 / 2 * 8 + in8) * ROW + 16 * d + m8 % 2 * 8);
+                const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+                llm_mma_m16n8k16_bf16(s[e], q_v[d], low);
+                llm_mma_m16n8k16_bf16(s[e + 1], q_v[d], high);
+            }
+        }
+        const bool whole = rule.whole(i, j, true, n);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 2; r++) {
+            const size_t row = i + y + lane / 4 + 8 * r, column = j + lane % 4 * 2;
+            float max = m[r], slope;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                const size_t key = column + e / 2 * 8 + e % 2;
+                at = whole || rule.seen(row, key) ? rule.score(slope, at, row, key) : -INFINITY;
+                max = fmaxf(max, at);
+            }
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                at = expf(at - shift);
+                l[r] += at;
+                at *= rule.keep(row, column + e / 2 * 8 + e % 2);
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 8; d++) o[d][2 * r] *= old, o[d][2 * r + 1] *= old;
+        }
+        LLM_UNROLL
+        for (unsigned e = 0; e < 8; e += 2) { /* 16 keys */
+            const uint32_t p[4] = {llm_pack(s[e][0], s[e][1]), llm_pack(s[e][2], s[e][3]),
+                                   llm_pack(s[e + 1][0], s[e + 1][1]),
+                                   llm_pack(s[e + 1][2], s[e + 1][3])};
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 8; d += 2) {
+                uint32_t w[4];
+                llm_ldmatrix_x4_trans(w, v_tile + (8 * e + m8 % 2 * 8 + in8) * ROW + 8 * d +
+                                             m8 / 2 * 8);
+                const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+                llm_mma_m16n8k16_bf16(o[d], p, low);
+                llm_mma_m16n8k16_bf16(o[d + 1], p, high);
+            }
+        }
+    }
+    llm_copy_wait<0>();
+    LLM_UNROLL
+    for (unsigned r = 0; r < 2; r++) {
+        const size_t row = i + y + lane / 4 + 8 * r;
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 1);
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 2);
+        if (row >= rule.T) continue;
+        const float gain = l[r] == 0.0f ? 0.0f : 1.0f / l[r];
+        if (lane % 4 == 0) llm_store(lse, rule.lse_at(row), m[r] + logf(l[r]));
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 8; d++)
+            if (8 * d < D)
+                llm_store_words(out + rule.q_at(row) + 8 * d + lane % 4 * 2,
+                                llm_pack(gain * o[d][2 * r], gain * o[d][2 * r + 1]));
+    }
+}
+
+/* The kernel for any rule: texts of at most Tq queries. D <= 128 is a multiple of 8; q, k, v and out
+ * begin at multiples of 16 bytes. */
+template <typename R>
+static inline cudaError_t llm_cuda_flash23_bf16_run(llm_bf16 *out, float *lse, const llm_bf16 *q,
+                                                    const llm_bf16 *k, const llm_bf16 *v,
+                                                    const R &rule, size_t Tq, cudaStream_t stream) {
+    const size_t heads = rule.c.B * rule.c.H, D = rule.c.D;
+    if (rule.c.Hkv == 0 || rule.c.H % rule.c.Hkv != 0 || D > 128 || D % 8 != 0 ||
+        !llm_aligned(q, 8) || !llm_aligned(k, 8) || !llm_aligned(v, 8) || !llm_aligned(out, 8))
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (heads * Tq * D == 0) return cudaSuccess;
+    const auto flash = D <= 64 ? llm_flash23_bf16_kernel<64, R> : llm_flash23_bf16_kernel<128, R>;
+    const size_t shared = 5 * 64 * (D <= 64 ? 72 : 136) * sizeof(llm_bf16);
+    LLM_LAUNCH(flash, dim3((unsigned)heads, (unsigned)((Tq + 63) / 64)), 128, shared, stream, out,
+               lse, q, k, v, rule);
+    return cudaGetLastError();
+}
+/* Arguments as llm_cuda_flash23_forward. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_flash23_bf16_forward(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                              const llm_bf16 *v, size_t Tq, size_t Tk, const llm_flash23_config *c,
+                              cudaStream_t stream) {
+    return llm_cuda_flash23_bf16_run(out, lse, q, k, v, llm_cuda_flash23_make(c, Tq, Tk, false), Tq,
+                                     stream);
+}
+/* Arguments as llm_cuda_flash_forward. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_flash23_bf16_heads(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                            const llm_bf16 *v, const llm_flash_config *c, cudaStream_t stream) {
+    const llm_cuda_flash_rule rule = {*c, 0, 0, 0};
+    return llm_cuda_flash23_bf16_run(out, lse, q, k, v, rule, c->T, stream);
+}
+
 /* @flash_mask ----------------------------------------------- FlashAttention under a list of tiles
  *
  * The kernels of @flash with the lists of @attn_mask for a rule: a block walks along its list of
