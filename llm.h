@@ -39937,6 +39937,108 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
     arena->used = mark;
 }
 
+/* @transformer_2017 ----------------------------------------- Attention Is All You Need: the recipe
+ *
+ *     lr_t = C^(-1/2) min(t^(-1/2), t warmup^(-3/2))       w <- Adam(0.9, 0.98, 1e-9), no decay
+ *     loss = smoothed by 0.1       dropout 0.1 behind each sublayer and on the embedded sums
+ *     w_final = mean of the last n checkpoints
+ *
+ * The first Transformer was a translator, and it came with a way of training it: six layers of each
+ * stack, post-norm, ReLU, sines added to embeddings times sqrt(C), one matrix for both embeddings
+ * and the head; a rate that rises and falls and peaks where its two parts meet; labels that are not
+ * quite certain, which costs perplexity and gains accuracy; batches counted in tokens, not in
+ * sentences (@pad). Averaging the last checkpoints, taken some minutes apart, is worth as much as
+ * a longer training: they lie around a minimum.
+ *
+ * What is easily got wrong: post-norm without warmup does not start at all; a smoothed loss cannot
+ * reach 0 (@label_smoothing has its floor); dropout must be off in use.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 5.3, 5.4 and 6.1, eq. 3
+ * needs   arena rng adamw lr_schedule encoder_decoder_weights encoder_decoder
+ * see     @encoder_decoder @label_smoothing @lr_schedule @beam_search
+ * topics  Attention Is All You Need
+ */
+
+/* A model in training: weights, gradients, Adam's moments (count), and how many steps were done. */
+typedef struct {
+    llm_encoder_decoder_config config;
+    llm_encoder_decoder_weights weights, grads;
+    float *w, *g, *m, *v;
+    size_t count, step, warmup;
+} llm_transformer_2017;
+
+/* The settings of the base model at another size: base is (37000, 6, 512, 8), big (37000, 6, 1024,
+ * 16) with dropout 0.3. */
+LLM_API llm_encoder_decoder_config llm_transformer_2017_config(size_t vocab, size_t layers,
+                                                               size_t width, size_t heads) {
+    llm_encoder_decoder_config c = llm_encoder_decoder_defaults(vocab, layers, width, heads);
+    c.encoder.dropout = c.decoder.dropout = 0.1f;
+    c.tied = true;
+    c.scale = sqrtf((float)width);
+    c.smoothing = 0.1f;
+    return c;
+}
+
+/* A new model in the arena: 4 count floats and its lists. warmup: 4000 in the paper. */
+LLM_API void llm_transformer_2017_create(llm_transformer_2017 *t,
+                                         const llm_encoder_decoder_config *c, size_t warmup,
+                                         llm_rng *rng, llm_arena *arena) {
+    float **const vector[4] = {&t->w, &t->g, &t->m, &t->v};
+    size_t matrices;
+    t->config = *c;
+    t->count = llm_encoder_decoder_count(&matrices, c);
+    t->step = 0, t->warmup = warmup;
+    for (size_t i = 0; i < 4; i++) {
+        *vector[i] = llm_arena_floats(arena, t->count);
+        memset(*vector[i], 0, t->count * sizeof(float));
+    }
+    llm_encoder_decoder_bind(&t->weights, t->w, c, arena);
+    llm_encoder_decoder_bind(&t->grads, t->g, c, arena);
+    llm_encoder_decoder_init(&t->weights, c, rng);
+}
+
+/* One step on source (B,S) and target (B,T), filled up with pad. Returns the smoothed loss before
+ * it. Each step drops other units. Scratch: that of forward and backward, given back. */
+LLM_API float llm_transformer_2017_step(llm_transformer_2017 *t, const int *source,
+                                        const int *target, size_t B, size_t S, size_t T,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_encoder_decoder_config *c = &t->config;
+    llm_encoder_decoder_acts acts;
+    t->step++;
+    c->encoder.seed = 2 * t->step, c->decoder.seed = 2 * t->step + 1;
+    const float loss =
+        llm_encoder_decoder_forward(&acts, source, target, B, S, T, &t->weights, c, arena);
+    memset(t->g, 0, t->count * sizeof(float));
+    llm_encoder_decoder_backward(&t->grads, &acts, &t->weights, c, arena);
+    llm_adamw_config adam = llm_adamw_defaults();
+    adam.lr = (float)llm_lr_schedule_noam(1.0, c->decoder.width, t->warmup, t->step);
+    adam.beta1 = 0.9f, adam.beta2 = 0.98f, adam.eps = 1e-9f;
+    adam.weight_decay = 0.0f;
+    llm_adamw_step(t->w, t->m, t->v, t->g, t->count, &adam, t->step);
+    arena->used = mark;
+    return loss;
+}
+
+/* mean (count) takes in w (count), checkpoint number `taken` = 0, 1, ..: the mean of all so far. */
+LLM_API void llm_transformer_2017_average(float *mean, const float *w, size_t count, size_t taken) {
+    const float share = 1.0f / (float)(taken + 1);
+    for (size_t i = 0; i < count; i++) mean[i] = taken ? mean[i] + share * (w[i] - mean[i]) : w[i];
+}
+
+/* The longest translation of a source of S tokens: the paper stops 50 behind its length. */
+LLM_API size_t llm_transformer_2017_limit(size_t S) { return S + 50; }
+
+/* Returns the translation of source (B,S), rows of limit(S) tokens in the arena, each up to and
+ * with `end`, then pad. */
+LLM_API int *llm_transformer_2017_translate(const llm_transformer_2017 *t, const int *source,
+                                            size_t B, size_t S, int end, llm_arena *arena) {
+    const size_t T = llm_transformer_2017_limit(S);
+    int *ids = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    llm_encoder_decoder_generate(ids, source, B, S, T, end, &t->weights, &t->config, arena);
+    return ids;
+}
+
 /* @decoder_only --------------------------------------------- Decoder-only Transformer, Llama style
  *
  *     x = E[id]        x = block_l(x), l = 1..L        logits = RMSNorm(x) W_head^T
