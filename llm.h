@@ -42381,6 +42381,296 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
     arena->used = mark;
 }
 
+/* @transformer ---------------------------------------------- The Transformer family: its sizes
+ *
+ *     weights = tables + layers (attention + MLP + norms)      attention (H + 2 Hkv + H) D C
+ *     forward = 2 weights in matrices a token + 4 S H D a query        backward = 2 forward
+ *
+ * The models of this chapter are one model with switches: one stack or two, where positions come
+ * in, which norm, which MLP, biases or none, how many heads of keys, one table or more. What they
+ * share is larger than what parts them, and everything about size follows from the switches: the
+ * number of weights, the work of a step, the list of tensors in a file (@transformer_layout).
+ * Each weight of a matrix costs a token one multiplication and one addition, which gives the rule
+ * of thumb of 6 N operations for a token of training; the scores of attention come on top and grow
+ * with the context S.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need"; Kaplan et al. 2020, "Scaling Laws for
+ *         Neural Language Models", table 1 (operations); transformers (names of tensors)
+ * needs   base
+ * see     @transformer_layout @encoder @decoder @decoder_block @llama_block
+ * topics  Transformer
+ */
+typedef enum {
+    LLM_TRANSFORMER_2017, /* names as in Marian and BART */
+    LLM_TRANSFORMER_BERT,
+    LLM_TRANSFORMER_GPT2,
+    LLM_TRANSFORMER_T5,
+    LLM_TRANSFORMER_LLAMA,
+    LLM_TRANSFORMER_FAMILIES
+} llm_transformer_family;
+
+typedef struct {
+    llm_transformer_family family;        /* whose names */
+    size_t encoder, decoder;              /* layers; a decoder behind an encoder reads it */
+    size_t vocab, places, types, buckets; /* rows of tables, 0: none; T5's distances */
+    size_t width, heads, kv_heads, head_size, hidden; /* C, H, Hkv, D, F */
+    bool biases;     /* of matrices; and norms have them (layer norm) */
+    bool gated;      /* three matrices in the MLP */
+    bool fused;      /* queries, keys, values in one matrix; matrices stand (in,out) */
+    bool first_norm; /* behind the embeddings */
+    bool last_norm;  /* behind each stack: pre-norm */
+    bool pooler, tied;
+} llm_transformer_config;
+
+/* The published models: 2017 base, BERT-base, GPT-2, T5 small (v1.0), Llama 2 7B. */
+LLM_API llm_transformer_config llm_transformer_preset(llm_transformer_family family) {
+    /* encoder, decoder, vocab, places, types, buckets, C, H, Hkv, D, F */
+    static const size_t n[LLM_TRANSFORMER_FAMILIES][11] = {
+        {6, 6, 37000, 0, 0, 0, 512, 8, 8, 64, 2048},
+        {12, 0, 30522, 512, 2, 0, 768, 12, 12, 64, 3072},
+        {0, 12, 50257, 1024, 0, 0, 768, 12, 12, 64, 3072},
+        {6, 6, 32128, 0, 0, 32, 512, 8, 8, 64, 2048},
+        {0, 32, 32000, 0, 0, 0, 4096, 32, 32, 128, 11008}};
+    /* biases, gated, fused, first norm, last norm, pooler, tied */
+    static const bool b[LLM_TRANSFORMER_FAMILIES][7] = {
+        {true, false, false, false, false, false, true},
+        {true, false, false, true, false, true, true},
+        {true, false, true, false, true, false, true},
+        {false, false, false, false, true, false, true},
+        {false, true, false, false, true, false, false}};
+    const size_t *s = n[family];
+    const bool *t = b[family];
+    const llm_transformer_config c = {family, s[0],  s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8],
+                                      s[9],   s[10], t[0], t[1], t[2], t[3], t[4], t[5], t[6]};
+    return c;
+}
+
+/* Numbers in the matrices of an attention, of an MLP; with their biases; in a norm. */
+LLM_API size_t llm_transformer_attn(const llm_transformer_config *c, bool all) {
+    const size_t H = c->heads, K = c->kv_heads, D = c->head_size;
+    return 2 * (H + K) * D * c->width + (all && c->biases ? (H + 2 * K) * D + c->width : 0);
+}
+LLM_API size_t llm_transformer_mlp(const llm_transformer_config *c, bool all) {
+    const size_t in = c->gated ? 2 : 1;
+    return (in + 1) * c->width * c->hidden + (all && c->biases ? in * c->hidden + c->width : 0);
+}
+LLM_API size_t llm_transformer_norm(const llm_transformer_config *c) {
+    return c->biases ? 2 * c->width : c->width;
+}
+
+/* All weights. A table of distances belongs to a stack and is shared by its layers. */
+LLM_API size_t llm_transformer_count(const llm_transformer_config *c) {
+    const size_t C = c->width, norm = llm_transformer_norm(c), attn = llm_transformer_attn(c, true);
+    const size_t layer = attn + llm_transformer_mlp(c, true) + 2 * norm;
+    const size_t cross = c->encoder ? attn + norm : 0;
+    const size_t stacks = (size_t)(c->encoder > 0) + (c->decoder > 0);
+    size_t count = (c->vocab + c->places + c->types) * C + stacks * c->buckets * c->heads;
+    count += c->encoder * layer + c->decoder * (layer + cross);
+    count += (c->first_norm ? norm : 0) + (c->last_norm ? stacks * norm : 0);
+    return count + (c->pooler ? C * C + C : 0) + (c->tied ? 0 : c->vocab * C);
+}
+
+/* Multiplications and additions of the matrix products in a forward pass over B texts, S tokens
+ * each for an encoder and T for a decoder, which makes logits at every place; an encoder alone
+ * pools its first. The whole square of scores counts: kernels that skip the half above the
+ * diagonal do less. A training step takes three times as many: backward is two products each. */
+LLM_API double llm_transformer_flops(const llm_transformer_config *c, size_t B, size_t S,
+                                     size_t T) {
+    const double b = (double)B, s = (double)S, t = (double)T, C = (double)c->width;
+    const double wide = (double)(c->heads * c->head_size),
+                 narrow = (double)(c->kv_heads * c->head_size);
+    const double layer =
+        2.0 * (double)(llm_transformer_attn(c, false) + llm_transformer_mlp(c, false));
+    const double read = 4.0 * C * narrow * s, ask = 4.0 * C * wide * t + 4.0 * t * s * wide;
+    double sum = (double)c->encoder * (layer * s + 4.0 * s * s * wide);
+    sum += (double)c->decoder * (layer * t + 4.0 * t * t * wide + (c->encoder ? read + ask : 0.0));
+    sum += c->decoder ? 2.0 * t * (double)c->vocab * C : c->pooler ? 2.0 * C * C : 0.0;
+    return b * sum;
+}
+
+/* The rule of thumb for training on so many tokens: 6 N each, N without the tables of places. It
+ * leaves out the scores. */
+LLM_API double llm_transformer_flops_rule(const llm_transformer_config *c, double tokens) {
+    return 6.0 * (double)(llm_transformer_count(c) - c->places * c->width) * tokens;
+}
+
+/* @transformer_layout --------------------------------------- The tensors of a Transformer by name
+ *
+ *     offset_k = sum of rows_i cols_i over i < k        one flat vector, in the order of the parts
+ *
+ * A file of weights is a list of names and shapes. Which names, and what is one matrix or three,
+ * differs from family to family, and nothing else does: with a table of patterns one loop lists
+ * the tensors of any model of this chapter, in the order in which the data flow through them. A
+ * loader walks through the list and asks the file for each; a missing tensor has a name then.
+ *
+ * What is easily got wrong: GPT-2's matrices stand (in,out), all others (out,in); T5 numbers a
+ * decoder's MLP 2 and an encoder's 1; Marian's final_layer_norm is the one of the MLP.
+ *
+ * source  transformers: modeling_marian, modeling_bert, modeling_gpt2, modeling_t5, modeling_llama
+ * needs   base transformer
+ * see     @transformer @safetensors @gpt2_file
+ * topics  -
+ */
+/* With fused matrices Q stands for queries, keys and values. */
+typedef enum {
+    LLM_TRANSFORMER_LAYOUT_TOKENS,
+    LLM_TRANSFORMER_LAYOUT_PLACES,
+    LLM_TRANSFORMER_LAYOUT_TYPES,
+    LLM_TRANSFORMER_LAYOUT_FIRST_NORM,
+    LLM_TRANSFORMER_LAYOUT_NORM,
+    LLM_TRANSFORMER_LAYOUT_Q, /* and K, V, O behind it */
+    LLM_TRANSFORMER_LAYOUT_BUCKETS = LLM_TRANSFORMER_LAYOUT_Q + 4,
+    LLM_TRANSFORMER_LAYOUT_CROSS_NORM,
+    LLM_TRANSFORMER_LAYOUT_CROSS_Q,
+    LLM_TRANSFORMER_LAYOUT_MLP_NORM = LLM_TRANSFORMER_LAYOUT_CROSS_Q + 4,
+    LLM_TRANSFORMER_LAYOUT_GATE,
+    LLM_TRANSFORMER_LAYOUT_UP,
+    LLM_TRANSFORMER_LAYOUT_DOWN,
+    LLM_TRANSFORMER_LAYOUT_LAST_NORM,
+    LLM_TRANSFORMER_LAYOUT_POOLER,
+    LLM_TRANSFORMER_LAYOUT_HEAD
+} llm_transformer_layout_part;
+
+/* A family's names, in the order of the parts: @ is the stack, * the layer, % the number of the MLP
+ * in it, - a part that the family has not. */
+LLM_API const char *llm_transformer_layout_names(llm_transformer_family family) {
+    static const char *const names[LLM_TRANSFORMER_FAMILIES] = {
+        "shared - - - @.layers.*.self_attn_layer_norm @.layers.*.self_attn.q_proj "
+        "@.layers.*.self_attn.k_proj @.layers.*.self_attn.v_proj @.layers.*.self_attn.out_proj - "
+        "@.layers.*.encoder_attn_layer_norm @.layers.*.encoder_attn.q_proj "
+        "@.layers.*.encoder_attn.k_proj @.layers.*.encoder_attn.v_proj "
+        "@.layers.*.encoder_attn.out_proj @.layers.*.final_layer_norm - @.layers.*.fc1 "
+        "@.layers.*.fc2 @.layer_norm - lm_head ",
+        "embeddings.word_embeddings embeddings.position_embeddings "
+        "embeddings.token_type_embeddings embeddings.LayerNorm "
+        "@.layer.*.attention.output.LayerNorm "
+        "@.layer.*.attention.self.query @.layer.*.attention.self.key "
+        "@.layer.*.attention.self.value @.layer.*.attention.output.dense - - - - - - "
+        "@.layer.*.output.LayerNorm - @.layer.*.intermediate.dense @.layer.*.output.dense - "
+        "pooler.dense - ",
+        "wte wpe - - h.*.ln_1 h.*.attn.c_attn - - h.*.attn.c_proj - - - - - - h.*.ln_2 - "
+        "h.*.mlp.c_fc h.*.mlp.c_proj ln_f - lm_head ",
+        "shared - - - @.block.*.layer.0.layer_norm @.block.*.layer.0.SelfAttention.q "
+        "@.block.*.layer.0.SelfAttention.k @.block.*.layer.0.SelfAttention.v "
+        "@.block.*.layer.0.SelfAttention.o @.block.*.layer.0.SelfAttention.relative_attention_bias "
+        "@.block.*.layer.1.layer_norm @.block.*.layer.1.EncDecAttention.q "
+        "@.block.*.layer.1.EncDecAttention.k @.block.*.layer.1.EncDecAttention.v "
+        "@.block.*.layer.1.EncDecAttention.o @.block.*.layer.%.layer_norm "
+        "@.block.*.layer.%.DenseReluDense.wi_0 @.block.*.layer.%.DenseReluDense.wi "
+        "@.block.*.layer.%.DenseReluDense.wo @.final_layer_norm - lm_head ",
+        "model.embed_tokens - - - model.layers.*.input_layernorm model.layers.*.self_attn.q_proj "
+        "model.layers.*.self_attn.k_proj model.layers.*.self_attn.v_proj "
+        "model.layers.*.self_attn.o_proj - - - - - - model.layers.*.post_attention_layernorm "
+        "model.layers.*.mlp.gate_proj model.layers.*.mlp.up_proj model.layers.*.mlp.down_proj "
+        "model.norm - lm_head "};
+    return names[family];
+}
+
+typedef struct {
+    char name[80];
+    size_t part, layer, rows, cols, offset; /* cols is 1 for a bias or a norm */
+} llm_transformer_layout_tensor;
+
+/* The list that is written: NULL counts only. */
+typedef struct {
+    const llm_transformer_config *config;
+    llm_transformer_layout_tensor *list;
+    size_t tensors, numbers;
+    const char *stack;
+    size_t layer;
+} llm_transformer_layout_state;
+
+/* One tensor behind the others: .weight of (rows,cols), or .bias of (rows). */
+LLM_API void llm_transformer_layout_add(llm_transformer_layout_state *s, size_t part,
+                                        const char *suffix, size_t rows, size_t cols) {
+    const llm_transformer_config *c = s->config;
+    const char *from = llm_transformer_layout_names(c->family);
+    for (size_t i = 0; i < part; i++) from = strchr(from, ' ') + 1;
+    LLM_ASSERT(*from != '-');
+    if (s->list) {
+        llm_transformer_layout_tensor *t = &s->list[s->tensors];
+        size_t n = 0;
+        for (; *from != ' '; from++) {
+            if (*from == '@')
+                n += (size_t)snprintf(t->name + n, sizeof t->name - n, "%s", s->stack);
+            else if (*from == '*')
+                n += (size_t)snprintf(t->name + n, sizeof t->name - n, "%zu", s->layer);
+            else
+                t->name[n++] = *from == '%' ? (s->stack[0] == 'd' ? '2' : '1') : *from;
+        }
+        const bool second =
+            c->family == LLM_TRANSFORMER_T5 && c->gated && part == LLM_TRANSFORMER_LAYOUT_UP;
+        snprintf(t->name + n, sizeof t->name - n, "%s%s", second ? "_1" : "", suffix);
+        t->part = part, t->layer = s->layer;
+        t->rows = rows, t->cols = cols, t->offset = s->numbers;
+    }
+    s->tensors++;
+    s->numbers += rows * cols;
+}
+
+/* A matrix from `in` to `out` channels and, with biases, its bias; a norm. */
+LLM_API void llm_transformer_layout_matrix(llm_transformer_layout_state *s, size_t part, size_t out,
+                                           size_t in) {
+    const bool fused = s->config->fused;
+    llm_transformer_layout_add(s, part, ".weight", fused ? in : out, fused ? out : in);
+    if (s->config->biases) llm_transformer_layout_add(s, part, ".bias", out, 1);
+}
+LLM_API void llm_transformer_layout_norm(llm_transformer_layout_state *s,
+                                         llm_transformer_layout_part part) {
+    llm_transformer_layout_add(s, part, ".weight", s->config->width, 1);
+    if (s->config->biases) llm_transformer_layout_add(s, part, ".bias", s->config->width, 1);
+}
+
+/* Queries, keys, values and output from part `first` on. */
+LLM_API void llm_transformer_layout_attn(llm_transformer_layout_state *s, size_t first) {
+    const llm_transformer_config *c = s->config;
+    const size_t wide = c->heads * c->head_size, narrow = c->kv_heads * c->head_size;
+    llm_transformer_layout_matrix(s, first, c->fused ? wide + 2 * narrow : wide, c->width);
+    for (size_t i = 1; !c->fused && i < 3; i++)
+        llm_transformer_layout_matrix(s, first + i, narrow, c->width);
+    llm_transformer_layout_matrix(s, first + 3, c->width, wide);
+}
+
+/* list (as many as are returned, or NULL) <- the tensors of c; *numbers gets the length of the flat
+ * vector. */
+LLM_API size_t llm_transformer_layout(llm_transformer_layout_tensor *list, size_t *numbers,
+                                      const llm_transformer_config *c) {
+    llm_transformer_layout_state state = {c, list, 0, 0, "", 0}, *s = &state;
+    const size_t C = c->width, F = c->hidden;
+    llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_TOKENS, ".weight", c->vocab, C);
+    if (c->places)
+        llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_PLACES, ".weight", c->places, C);
+    if (c->types)
+        llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_TYPES, ".weight", c->types, C);
+    if (c->first_norm) llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_FIRST_NORM);
+    for (size_t stack = 0; stack < 2; stack++) {
+        const size_t layers = stack ? c->decoder : c->encoder;
+        s->stack = stack ? "decoder" : "encoder";
+        for (s->layer = 0; s->layer < layers; s->layer++) {
+            llm_transformer_layout_attn(s, LLM_TRANSFORMER_LAYOUT_Q);
+            if (c->buckets && s->layer == 0)
+                llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_BUCKETS, ".weight", c->buckets,
+                                           c->heads);
+            llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_NORM);
+            if (stack && c->encoder) {
+                llm_transformer_layout_attn(s, LLM_TRANSFORMER_LAYOUT_CROSS_Q);
+                llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_CROSS_NORM);
+            }
+            if (c->gated) llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_GATE, F, C);
+            llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_UP, F, C);
+            llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_DOWN, C, F);
+            llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_MLP_NORM);
+        }
+        if (layers && c->last_norm)
+            llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_LAST_NORM);
+    }
+    if (c->pooler) llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_POOLER, C, C);
+    if (!c->tied)
+        llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_HEAD, ".weight", c->vocab, C);
+    *numbers = s->numbers;
+    return s->tensors;
+}
+
 /* @safetensors_dtype ---------------------------------------- Weight files: element types
  *
  *     value = (-1)^sign 2^(e - bias) (1 + f / 2^M)          bias = 2^(E-1) - 1
@@ -42604,6 +42894,108 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
     llm_qkv_backward(dnorm, dw->qkv, NULL, flat, flat + Q, dv, a->norm1, w->qkv, &qkv, arena);
     llm_rmsnorm_backward(d, dw->norm1, dnorm, x, w->norm1, a->rstd1, N, C);
     arena->used = mark;
+}
+
+/* @transformer_2017 ----------------------------------------- Attention Is All You Need: the recipe
+ *
+ *     lr_t = C^(-1/2) min(t^(-1/2), t warmup^(-3/2))       w <- Adam(0.9, 0.98, 1e-9), no decay
+ *     loss = smoothed by 0.1       dropout 0.1 behind each sublayer and on the embedded sums
+ *     w_final = mean of the last n checkpoints
+ *
+ * The first Transformer was a translator, and it came with a way of training it: six layers of each
+ * stack, post-norm, ReLU, sines added to embeddings times sqrt(C), one matrix for both embeddings
+ * and the head; a rate that rises and falls and peaks where its two parts meet; labels that are not
+ * quite certain, which costs perplexity and gains accuracy; batches counted in tokens, not in
+ * sentences (@pad). Averaging the last checkpoints, taken some minutes apart, is worth as much as
+ * a longer training: they lie around a minimum.
+ *
+ * What is easily got wrong: post-norm without warmup does not start at all; a smoothed loss cannot
+ * reach 0 (@label_smoothing has its floor); dropout must be off in use.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 5.3, 5.4 and 6.1, eq. 3
+ * needs   arena rng adamw lr_schedule encoder_decoder_weights encoder_decoder
+ * see     @encoder_decoder @label_smoothing @lr_schedule @beam_search
+ * topics  Attention Is All You Need
+ */
+
+/* A model in training: weights, gradients, Adam's moments (count), and how many steps were done. */
+typedef struct {
+    llm_encoder_decoder_config config;
+    llm_encoder_decoder_weights weights, grads;
+    float *w, *g, *m, *v;
+    size_t count, step, warmup;
+} llm_transformer_2017;
+
+/* The settings of the base model at another size: base is (37000, 6, 512, 8), big (37000, 6, 1024,
+ * 16) with dropout 0.3. */
+LLM_API llm_encoder_decoder_config llm_transformer_2017_config(size_t vocab, size_t layers,
+                                                               size_t width, size_t heads) {
+    llm_encoder_decoder_config c = llm_encoder_decoder_defaults(vocab, layers, width, heads);
+    c.encoder.dropout = c.decoder.dropout = 0.1f;
+    c.tied = true;
+    c.scale = sqrtf((float)width);
+    c.smoothing = 0.1f;
+    return c;
+}
+
+/* A new model in the arena: 4 count floats and its lists. warmup: 4000 in the paper. */
+LLM_API void llm_transformer_2017_create(llm_transformer_2017 *t,
+                                         const llm_encoder_decoder_config *c, size_t warmup,
+                                         llm_rng *rng, llm_arena *arena) {
+    float **const vector[4] = {&t->w, &t->g, &t->m, &t->v};
+    size_t matrices;
+    t->config = *c;
+    t->count = llm_encoder_decoder_count(&matrices, c);
+    t->step = 0, t->warmup = warmup;
+    for (size_t i = 0; i < 4; i++) {
+        *vector[i] = llm_arena_floats(arena, t->count);
+        memset(*vector[i], 0, t->count * sizeof(float));
+    }
+    llm_encoder_decoder_bind(&t->weights, t->w, c, arena);
+    llm_encoder_decoder_bind(&t->grads, t->g, c, arena);
+    llm_encoder_decoder_init(&t->weights, c, rng);
+}
+
+/* One step on source (B,S) and target (B,T), filled up with pad. Returns the smoothed loss before
+ * it. Each step drops other units. Scratch: that of forward and backward, given back. */
+LLM_API float llm_transformer_2017_step(llm_transformer_2017 *t, const int *source,
+                                        const int *target, size_t B, size_t S, size_t T,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_encoder_decoder_config *c = &t->config;
+    llm_encoder_decoder_acts acts;
+    t->step++;
+    c->encoder.seed = 2 * t->step, c->decoder.seed = 2 * t->step + 1;
+    const float loss =
+        llm_encoder_decoder_forward(&acts, source, target, B, S, T, &t->weights, c, arena);
+    memset(t->g, 0, t->count * sizeof(float));
+    llm_encoder_decoder_backward(&t->grads, &acts, &t->weights, c, arena);
+    llm_adamw_config adam = llm_adamw_defaults();
+    adam.lr = (float)llm_lr_schedule_noam(1.0, c->decoder.width, t->warmup, t->step);
+    adam.beta1 = 0.9f, adam.beta2 = 0.98f, adam.eps = 1e-9f;
+    adam.weight_decay = 0.0f;
+    llm_adamw_step(t->w, t->m, t->v, t->g, t->count, &adam, t->step);
+    arena->used = mark;
+    return loss;
+}
+
+/* mean (count) takes in w (count), checkpoint number `taken` = 0, 1, ..: the mean of all so far. */
+LLM_API void llm_transformer_2017_average(float *mean, const float *w, size_t count, size_t taken) {
+    const float share = 1.0f / (float)(taken + 1);
+    for (size_t i = 0; i < count; i++) mean[i] = taken ? mean[i] + share * (w[i] - mean[i]) : w[i];
+}
+
+/* The longest translation of a source of S tokens: the paper stops 50 behind its length. */
+LLM_API size_t llm_transformer_2017_limit(size_t S) { return S + 50; }
+
+/* Returns the translation of source (B,S), rows of limit(S) tokens in the arena, each up to and
+ * with `end`, then pad. */
+LLM_API int *llm_transformer_2017_translate(const llm_transformer_2017 *t, const int *source,
+                                            size_t B, size_t S, int end, llm_arena *arena) {
+    const size_t T = llm_transformer_2017_limit(S);
+    int *ids = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    llm_encoder_decoder_generate(ids, source, B, S, T, end, &t->weights, &t->config, arena);
+    return ids;
 }
 
 /* @decoder_only --------------------------------------------- Decoder-only Transformer, Llama style
