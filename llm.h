@@ -43543,6 +43543,163 @@ LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
     return turns;
 }
 
+/* @lookahead ------------------------------------------------ Lookahead decoding
+ *
+ *     Jacobi:  y_i <- argmax p(. | x, y_1 .. y_{i-1})  for all i at once, until nothing changes
+ *
+ * Greedy decoding solves m equations, one for each token, from first to last. They can be solved
+ * together: guess all tokens, compute all from the guesses in one pass, repeat. After k rounds k
+ * tokens are right, often more. Hardly ever more, in fact; but the guesses contain n-grams that come
+ * true later. Lookahead decoding keeps them. In every pass it runs two things at once: a window of W
+ * columns whose last N - 1 Jacobi rounds stand above each other, from which a new n-gram falls out
+ * of every column; and up to G n-grams of the pool that begin with the newest token, as drafts that
+ * are verified. One token at least is right, and no second model is needed.
+ *
+ * Both are trees for the model: (level 0, column j) stands behind (0, j-1), (l, j) behind (l-1, j),
+ * each n-gram behind the newest token.
+ *
+ * source  Fu, Bailis, Stoica & Zhang 2024, "Break the Sequential Dependency of LLM Inference Using
+ *         Lookahead Decoding", section 3; Santilli et al. 2023, "Accelerating Transformer Inference
+ *         for Translation via Parallel Decoding", algorithm 1
+ * needs   arena rng softmax greedy sampling speculative
+ * see     @speculative_tree
+ * topics  Lookahead Decoding
+ */
+
+/* y (m) in place: guesses of what follows the newest token last, which the model has not read ->
+ * greedy decoding's tokens. Returns the rounds in which something changed, at most m; one more pass
+ * sees that nothing does. Scratch: m V floats and 2 m ints, given back. */
+LLM_API size_t llm_lookahead_jacobi(int *y, size_t m, int last, const llm_speculative_model *model,
+                                    llm_arena *arena) {
+    const size_t V = model->V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, m * V);
+    int *in = (int *)llm_arena_take(arena, m, sizeof(int));
+    size_t rounds = 0;
+    for (bool changed = m > 0; changed; rounds += changed) {
+        for (size_t i = 0; i < m; i++) in[i] = i > 0 ? y[i - 1] : last;
+        model->pass(model->context, logits, in, NULL, m);
+        model->rollback(model->context, m);
+        changed = false;
+        for (size_t i = 0; i < m; i++) {
+            const int next = llm_greedy_pick(logits + i * V, V);
+            changed = changed || next != y[i];
+            y[i] = next;
+        }
+    }
+    arena->used = mark;
+    return rounds;
+}
+
+/* The window and the pool: behind each token the G n-grams seen last, without their first token. */
+typedef struct {
+    size_t V, W, N, G;
+    int *level;    /* (N-1,W) the rounds of the window, oldest first */
+    int *pool;     /* (V,G,N-1) */
+    size_t *count; /* (V) n-grams ever added */
+} llm_lookahead;
+
+/* An empty pool; the window repeats text (n), n > 0. N >= 2, W >= 1. Takes (N-1) (W + V G) ints and V
+ * sizes. */
+LLM_API void llm_lookahead_create(llm_lookahead *s, size_t V, size_t W, size_t N, size_t G,
+                                  const int *text, size_t n, llm_arena *arena) {
+    LLM_ASSERT(N >= 2 && W >= 1 && n > 0);
+    s->V = V, s->W = W, s->N = N, s->G = G;
+    s->level = (int *)llm_arena_take(arena, (N - 1) * W, sizeof(int));
+    s->pool = (int *)llm_arena_take(arena, V * G * (N - 1), sizeof(int));
+    s->count = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    for (size_t v = 0; v < V; v++) s->count[v] = 0;
+    for (size_t l = 0; l + 1 < N; l++)
+        for (size_t j = 0; j < W; j++) s->level[l * W + j] = text[(j + l) % n];
+}
+
+/* Into the pool: the n-gram first, rest (N-1); not twice. The oldest makes room. */
+LLM_API void llm_lookahead_add(llm_lookahead *s, int first, const int *rest) {
+    const size_t m = s->N - 1, size = m * sizeof(int);
+    int *slot = s->pool + (size_t)first * s->G * m;
+    for (size_t k = 0; k < s->G && k < s->count[first]; k++)
+        if (memcmp(slot + k * m, rest, size) == 0) return;
+    if (s->G > 0) memcpy(slot + s->count[first]++ % s->G * m, rest, size);
+}
+
+/* The most nodes a pass can have. */
+LLM_API size_t llm_lookahead_size(const llm_lookahead *s) { return 1 + (s->N - 1) * (s->G + s->W); }
+
+/* ids, parent <- the newest token, the pool's n-grams behind it, then the window, level by level.
+ * Returns where the window begins. */
+LLM_API size_t llm_lookahead_layout(int *ids, int *parent, const llm_lookahead *s, int last) {
+    const size_t m = s->N - 1, W = s->W, known = s->count[last];
+    size_t n = 1;
+    ids[0] = last, parent[0] = -1;
+    for (size_t k = 0; k < s->G && k < known; k++)
+        for (size_t i = 0; i < m; i++, n++) {
+            ids[n] = s->pool[((size_t)last * s->G + k) * m + i];
+            parent[n] = i > 0 ? (int)n - 1 : 0;
+        }
+    for (size_t i = 0; i < m * W; i++) { /* level i / W, column i % W */
+        ids[n + i] = s->level[i];
+        parent[n + i] = i == 0 ? 0 : (int)(n + i - (i < W ? 1 : W));
+    }
+    return n;
+}
+
+/* A round of the window: from the logits of its last level (W,V) comes a new level, and each column
+ * becomes an n-gram. Scratch: N ints, given back. */
+LLM_API void llm_lookahead_advance(llm_lookahead *s, const float *logits, llm_arena *arena) {
+    const size_t m = s->N - 1, W = s->W, mark = arena->used;
+    int *gram = (int *)llm_arena_take(arena, s->N, sizeof(int));
+    for (size_t j = 0; j < W; j++) {
+        for (size_t l = 0; l < m; l++) gram[l] = s->level[l * W + j];
+        gram[m] = llm_greedy_pick(logits + j * s->V, s->V);
+        if (gram[m] < 0) continue; /* NaN */
+        llm_lookahead_add(s, gram[0], gram + 1);
+        for (size_t l = 0; l < m; l++) s->level[l * W + j] = gram[l + 1];
+    }
+    arena->used = mark;
+}
+
+/* Draws along the tree: from p (n,V) at node 0, then at the child that has the token drawn, as long
+ * as there is one among the first n nodes. path gets the nodes, *next the token that has none. */
+LLM_API size_t llm_lookahead_verify(size_t *path, int *next, const int *ids, const int *parent,
+                                    size_t n, const float *p, size_t V, llm_rng *rng) {
+    size_t length = 0;
+    for (size_t node = 0; node < n;) {
+        path[length++] = node;
+        *next = llm_speculative_draw(p + node * V, V, rng);
+        const int up = (int)node;
+        for (node++; node < n && (parent[node] != up || ids[node] != *next);) node++;
+    }
+    return length;
+}
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by a model with an empty state, each
+ * drawn from what the chain leaves (temperature 0: greedy). Returns the number of passes. Scratch: M
+ * + n times V floats, 2 M + N ints and M sizes for passes of at most M nodes, and the chain's,
+ * given back. */
+LLM_API size_t llm_lookahead_run(int *ids, size_t n, size_t max, llm_lookahead *s,
+                                 const llm_speculative_model *model, const llm_sampling_step *chain,
+                                 size_t steps, llm_rng *rng, llm_arena *arena) {
+    const size_t V = s->V, M = llm_lookahead_size(s), mark = arena->used, end = n + max;
+    float *p = llm_arena_floats(arena, M * V), *prompt = llm_arena_floats(arena, n * V);
+    int *node = (int *)llm_arena_take(arena, M, sizeof(int)), next = 0;
+    int *parent = (int *)llm_arena_take(arena, M, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, M, sizeof(size_t)), passes = 0;
+    LLM_ASSERT(n > 0 && model->V == V && end + s->N <= model->capacity);
+    if (n > 1) model->pass(model->context, prompt, ids, NULL, n - 1);
+    for (size_t length = n; length < end; passes++) {
+        const size_t drafts = llm_lookahead_layout(node, parent, s, ids[length - 1]);
+        model->pass(model->context, p, node, parent, drafts + (s->N - 1) * s->W);
+        llm_lookahead_advance(s, p + (drafts + (s->N - 2) * s->W) * V, arena);
+        for (size_t i = 0; i < drafts; i++) llm_sampling_chain(p + i * V, V, chain, steps, arena);
+        llm_softmax_forward(p, p, drafts, V, 1.0f);
+        const size_t taken = llm_lookahead_verify(path, &next, node, parent, drafts, p, V, rng);
+        model->keep(model->context, path, taken);
+        for (size_t i = 1; i < taken && length < end; i++) ids[length++] = node[path[i]];
+        if (length < end) ids[length++] = next;
+    }
+    arena->used = mark;
+    return passes;
+}
+
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time
  *
  *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
