@@ -192,7 +192,7 @@ TEST(lookahead,
             passes[kind] +=
                 (double)lookahead_run(ids, 1, T, &m, 7, 4, 5, greedy, 1, &rng) / (5 * T);
         }
-    CHECK(passes[0] < 0.8); /* 0.62 */
+    CHECK(passes[0] < 0.8);  /* 0.62 */
     CHECK(passes[1] > 0.95); /* 0.99 */
 }
 
