@@ -46657,6 +46657,427 @@ LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
     return turns;
 }
 
+/* @medusa --------------------------------------------------- Medusa heads
+ *
+ *     head k at place t:  logits_k = W2_k (h + SiLU(W1_k h + b_k))        h: the trunk's last state
+ *     head k predicts token t + 2 + k; the model's own head predicts t + 1
+ *     loss = sum_k decay^k mean_t CE(logits_k(t), token t + 2 + k)
+ *
+ * The cheapest draft model: none. K small heads on the last hidden state guess the tokens behind the
+ * next one, all at once. The trunk stays as it is, so only 1 / 1000 of the weights are trained, in
+ * hours. Each guess knows nothing of the guesses before it, which is why it takes a tree of them
+ * (@medusa_tree). With W1 = 0, b = 0 and W2 the model's own head, training starts from a head that
+ * predicts the next token: a good place, one token too early.
+ *
+ * source  Cai et al. 2024, "Medusa: Simple LLM Inference Acceleration Framework with Multiple
+ *         Decoding Heads", section 2.1.1, eq. 1
+ * needs   arena exp matmul activation cross_entropy
+ * see     @medusa_tree @speculative_tree, @softmax_head
+ * topics  Medusa & EAGLE Speculative-Decoding Heads
+ */
+
+/* Weights of head k, in one vector: w1 (C,C), b (C), w2 (V,C). */
+typedef struct {
+    float *w1, *b, *w2;
+} llm_medusa_head;
+
+/* Weights of K heads. */
+LLM_API size_t llm_medusa_count(size_t K, size_t C, size_t V) { return K * (C * C + C + V * C); }
+
+/* The parts of head k in the flat vector w. */
+LLM_API llm_medusa_head llm_medusa_bind(float *w, size_t k, size_t C, size_t V) {
+    llm_medusa_head p;
+    p.w1 = w + k * llm_medusa_count(1, C, V);
+    p.b = p.w1 + C * C;
+    p.w2 = p.b + C;
+    return p;
+}
+
+/* w (count) <- K heads that all say what the model's own head (V,C) says. */
+LLM_API void llm_medusa_init(float *w, const float *head, size_t K, size_t C, size_t V) {
+    for (size_t k = 0; k < K; k++) {
+        const llm_medusa_head p = llm_medusa_bind(w, k, C, V);
+        memset(p.w1, 0, (C * C + C) * sizeof(float));
+        memcpy(p.w2, head, V * C * sizeof(float));
+    }
+}
+
+/* logits (K,N,V) <- h (N,C). u, r (K,N,C): W1 h + b and h + SiLU(u), for the backward pass. */
+LLM_API void llm_medusa_forward(float *logits, float *u, float *r, const float *h, float *w,
+                                size_t K, size_t N, size_t C, size_t V) {
+    for (size_t k = 0; k < K; k++) {
+        const llm_medusa_head p = llm_medusa_bind(w, k, C, V);
+        float *uk = u + k * N * C, *rk = r + k * N * C;
+        llm_matmul_forward(uk, h, p.w1, p.b, N, C, C);
+        llm_activation_forward(rk, uk, N * C, LLM_ACTIVATION_SILU);
+        for (size_t i = 0; i < N * C; i++) rk[i] += h[i];
+        llm_matmul_forward(logits + k * N * V, rk, p.w2, NULL, N, C, V);
+    }
+}
+
+/* dw (count) +=, dh (N,C) += or NULL (a frozen trunk) <- dlogits (K,N,V). Scratch: 2 N C floats,
+ * given back. */
+LLM_API void llm_medusa_backward(float *dw, float *dh, const float *dlogits, const float *u,
+                                 const float *r, const float *h, float *w, size_t K, size_t N,
+                                 size_t C, size_t V, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dr = llm_arena_floats(arena, N * C), *du = llm_arena_floats(arena, N * C);
+    for (size_t k = 0; k < K; k++) {
+        const llm_medusa_head p = llm_medusa_bind(w, k, C, V), d = llm_medusa_bind(dw, k, C, V);
+        memset(dr, 0, N * C * sizeof(float));
+        memset(du, 0, N * C * sizeof(float));
+        llm_matmul_backward(dr, d.w2, NULL, dlogits + k * N * V, r + k * N * C, p.w2, N, C, V);
+        llm_activation_backward(du, dr, u + k * N * C, N * C, LLM_ACTIVATION_SILU);
+        llm_matmul_backward(dh, d.w1, d.b, du, h, p.w1, N, C, C);
+        for (size_t i = 0; dh && i < N * C; i++) dh[i] += dr[i]; /* r = h + SiLU(u) */
+    }
+    arena->used = mark;
+}
+
+/* target (K,B,T) <- ids (B,T): token t + 2 + k of the same row, or ignored behind its end. */
+LLM_API void llm_medusa_targets(int *target, const int *ids, size_t K, size_t B, size_t T) {
+    for (size_t k = 0; k < K; k++)
+        for (size_t i = 0; i < B * T; i++)
+            target[k * B * T + i] = i % T + 2 + k < T ? ids[i + 2 + k] : LLM_CROSS_ENTROPY_IGNORE;
+}
+
+/* The loss of all heads; logits (K,N,V) are overwritten by its gradient. mean (K) or NULL gets each
+ * head's own. decay: 0.8 in the paper. Scratch: 2 N floats, given back. */
+LLM_API float llm_medusa_loss(float *mean, float *logits, const int *target, size_t K, size_t N,
+                              size_t V, float decay, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *loss = llm_arena_floats(arena, N), *lse = llm_arena_floats(arena, N);
+    double total = 0.0, weight = 1.0;
+    for (size_t k = 0; k < K; k++, weight *= (double)decay) {
+        float *z = logits + k * N * V;
+        const int *y = target + k * N;
+        const size_t kept = llm_cross_entropy_forward(loss, lse, z, y, N, V);
+        const double share = kept > 0 ? weight / (double)kept : 0.0;
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            sum += (double)loss[n];
+            float *zn = z + n * V; /* softmax - onehot in place */
+            for (size_t v = 0; v < V; v++)
+                zn[v] = y[n] == LLM_CROSS_ENTROPY_IGNORE ? 0.0f
+                                                         : (float)share * llm_expf(zn[v] - lse[n]);
+            if (y[n] != LLM_CROSS_ENTROPY_IGNORE) zn[y[n]] -= (float)share;
+        }
+        total += share * sum;
+        if (mean) mean[k] = kept > 0 ? (float)(sum / (double)kept) : 0.0f;
+    }
+    arena->used = mark;
+    return (float)total;
+}
+
+/* @medusa_tree ---------------------------------------------- The tree of Medusa, verified
+ *
+ *     node = (rank of head 0, rank of head 1, ..)       chance = hits_0(rank) hits_1(rank) ..
+ *     the tree: the most probable nodes;  expected tokens a pass = 1 + the sum of their chances
+ *     accept greedily:  x = argmax p           typically:  p(x) > min(eps, delta exp(-H(p)))
+ *
+ * K heads with S guesses each span S^K texts. Which of them are worth checking is known beforehand:
+ * hits_k(s), how often the guess of rank s of head k was right. The best tree of n nodes takes the n
+ * most probable ones, found by adding one after the other. In the pass each node attends to the
+ * text and to its ancestors, whose keys stand anywhere behind it in the cache; the accepted line is
+ * then moved together (@kv_cache).
+ *
+ * Typical acceptance takes what is not too improbable for the entropy there. It accepts more and is
+ * not exact: the text is no sample of the model any more.
+ *
+ * source  Cai et al. 2024, "Medusa", sections 2.1.2, 2.3.1 and 2.3.3
+ * needs   arena softmax greedy min_p kv_cache speculative
+ * see     @medusa, @speculative_tree (exact draws)
+ * topics  -
+ */
+
+/* parent, rank (n) <- the n most probable nodes, the root (parent -1) first; hits (K,S). Fewer when
+ * there are fewer with a chance above 0. Returns the number; *expected or NULL: tokens a pass.
+ * Scratch: n doubles and 2 n sizes, given back. */
+LLM_API size_t llm_medusa_tree_choose(double *expected, int *parent, int *rank, size_t n,
+                                      const float *hits, size_t K, size_t S, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    double *chance = llm_arena_doubles(arena, n), sum = 1.0;
+    size_t *depth = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), count = 1;
+    size_t *children = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    parent[0] = rank[0] = -1;
+    chance[0] = 1.0, depth[0] = children[0] = 0;
+    for (; count < n; count++) {
+        size_t best = count;
+        double most = 0.0;
+        for (size_t i = 0; i < count; i++) { /* the next child of each node */
+            if (depth[i] == K || children[i] == S) continue;
+            const double c = chance[i] * (double)hits[depth[i] * S + children[i]];
+            if (c > most) most = c, best = i;
+        }
+        if (best == count) break;
+        parent[count] = (int)best, rank[count] = (int)children[best]++;
+        chance[count] = most, depth[count] = depth[best] + 1, children[count] = 0;
+        sum += most;
+    }
+    if (expected) *expected = sum;
+    arena->used = mark;
+    return count;
+}
+
+/* out (Hq,n,D) <- q (Hq,n,D), the queries of n nodes that layer l of row b has just appended: node i
+ * sees the length[b] positions of the text, its ancestors and itself. Scratch: length + n
+ * floats and sizes, given back. */
+LLM_API void llm_medusa_tree_attend(float *out, const llm_kv_cache *cache, size_t l, size_t b,
+                                    const float *q, size_t Hq, const int *parent, size_t n,
+                                    llm_arena *arena) {
+    const size_t H = cache->H, D = cache->D, T = cache->length[b], mark = arena->used;
+    float *w = llm_arena_floats(arena, T + n);
+    size_t *row = (size_t *)llm_arena_take(arena, T + n, sizeof(size_t));
+    LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0 && n <= cache->T - T);
+    for (size_t t = 0; t < T; t++) row[t] = t;
+    for (size_t i = 0; i < n; i++) {
+        size_t seen = T;
+        for (int at = (int)i; at >= 0; at = parent[at]) row[seen++] = T + (size_t)at;
+        for (size_t h = 0; h < Hq; h++) {
+            const float *k = llm_kv_cache_keys(cache, l, b, h / (Hq / H));
+            const float *v = llm_kv_cache_values(cache, l, b, h / (Hq / H));
+            const float *qi = q + (h * n + i) * D;
+            float *o = out + (h * n + i) * D;
+            for (size_t s = 0; s < seen; s++) {
+                w[s] = 0.0f;
+                for (size_t d = 0; d < D; d++) w[s] += qi[d] * k[row[s] * D + d];
+            }
+            llm_softmax_forward(w, w, 1, seen, sqrtf((float)D));
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t s = 0; s < seen; s++)
+                for (size_t d = 0; d < D; d++) o[d] += w[s] * v[row[s] * D + d];
+        }
+    }
+    arena->used = mark;
+}
+
+/* path <- the longest line from node 0 on, each token of which p (n,V) at its parent finds typical;
+ * of equally long ones the first. Returns its length. Scratch: n sizes, given back. */
+LLM_API size_t llm_medusa_tree_typical(size_t *path, const int *ids, const int *parent, size_t n,
+                                       const float *p, size_t V, float eps, float delta,
+                                       llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), best = 0;
+    length[0] = 1;
+    for (size_t i = 1; i < n; i++) {
+        const size_t up = (size_t)parent[i];
+        const float *row = p + up * V;
+        const double least = fmin((double)eps, (double)delta * exp(-llm_min_p_entropy(row, V)));
+        length[i] = length[up] > 0 && (double)row[ids[i]] > least ? length[up] + 1 : 0;
+        if (length[i] > length[best]) best = i;
+    }
+    const size_t total = length[best];
+    for (size_t at = best, i = total; i-- > 0; at = i > 0 ? (size_t)parent[at] : 0) path[i] = at;
+    arena->used = mark;
+    return total;
+}
+
+/* A model with heads: guess writes the S best tokens of each of K heads, best first, at node slot of
+ * the last pass (in a text: its place in the pass). */
+typedef struct {
+    llm_speculative_model model;
+    size_t K, S;
+    void (*guess)(void *context, int *top, size_t slot);
+} llm_medusa_model;
+
+/* ids (n + max) in place: max tokens of greedy decoding behind a prompt of n > 0, through the tree
+ * parent, rank (nodes). Returns the passes behind the prompt. Scratch: (n + nodes) V floats, K S + 2
+ * nodes ints and nodes sizes, given back. */
+LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_medusa_model *m,
+                                   const int *parent, const int *rank, size_t nodes,
+                                   llm_arena *arena) {
+    const size_t V = m->model.V, S = m->S, mark = arena->used, end = n + max;
+    float *z = llm_arena_floats(arena, (n + nodes) * V);
+    int *top = (int *)llm_arena_take(arena, m->K * S, sizeof(int));
+    int *node = (int *)llm_arena_take(arena, nodes, sizeof(int));
+    int *depth = (int *)llm_arena_take(arena, nodes, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t)), passes = 0;
+    LLM_ASSERT(n > 0 && nodes > 0 && end + nodes <= m->model.capacity);
+    m->model.pass(m->model.context, z, ids, NULL, n);
+    m->guess(m->model.context, top, n - 1);
+    int newest = llm_greedy_pick(z + (n - 1) * V, V);
+    for (size_t length = n; length < end; passes++) {
+        LLM_ASSERT(newest >= 0);
+        ids[length++] = node[0] = newest;
+        depth[0] = 0;
+        for (size_t i = 1; i < nodes; i++) {
+            depth[i] = depth[parent[i]] + 1;
+            node[i] = top[(size_t)(depth[i] - 1) * S + (size_t)rank[i]];
+        }
+        m->model.pass(m->model.context, z, node, parent, nodes);
+        size_t taken = 0;
+        for (size_t at = 0; at < nodes;) { /* down the argmax, as long as the tree has it */
+            path[taken++] = at;
+            newest = llm_greedy_pick(z + at * V, V);
+            const int up = (int)at;
+            for (at++; at < nodes && (parent[at] != up || node[at] != newest);) at++;
+        }
+        m->guess(m->model.context, top, path[taken - 1]);
+        m->model.keep(m->model.context, path, taken);
+        for (size_t i = 1; i < taken && length < end; i++) ids[length++] = node[path[i]];
+    }
+    arena->used = mark;
+    return passes;
+}
+
+/* @lookahead ------------------------------------------------ Lookahead decoding
+ *
+ *     Jacobi:  y_i <- argmax p(. | x, y_1 .. y_{i-1})  for all i at once, until nothing changes
+ *
+ * Greedy decoding solves m equations, one for each token, from first to last. They can be solved
+ * together: guess all tokens, compute all from the guesses in one pass, repeat. After k rounds k
+ * tokens are right, often more. Hardly ever more, in fact; but the guesses contain n-grams that come
+ * true later. Lookahead decoding keeps them. In every pass it runs two things at once: a window of W
+ * columns whose last N - 1 Jacobi rounds stand above each other, from which a new n-gram falls out
+ * of every column; and up to G n-grams of the pool that begin with the newest token, as drafts that
+ * are verified. One token at least is right, and no second model is needed.
+ *
+ * Both are trees for the model: (level 0, column j) stands behind (0, j-1), (l, j) behind (l-1, j),
+ * each n-gram behind the newest token.
+ *
+ * source  Fu, Bailis, Stoica & Zhang 2024, "Break the Sequential Dependency of LLM Inference Using
+ *         Lookahead Decoding", section 3; Santilli et al. 2023, "Accelerating Transformer Inference
+ *         for Translation via Parallel Decoding", algorithm 1
+ * needs   arena rng softmax greedy sampling speculative
+ * see     @speculative_tree
+ * topics  Lookahead Decoding
+ */
+
+/* y (m) in place: guesses of what follows the newest token last, which the model has not read ->
+ * greedy decoding's tokens. Returns the rounds in which something changed, at most m; one more pass
+ * sees that nothing does. Scratch: m V floats and 2 m ints, given back. */
+LLM_API size_t llm_lookahead_jacobi(int *y, size_t m, int last, const llm_speculative_model *model,
+                                    llm_arena *arena) {
+    const size_t V = model->V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, m * V);
+    int *in = (int *)llm_arena_take(arena, m, sizeof(int));
+    size_t rounds = 0;
+    for (bool changed = m > 0; changed; rounds += changed) {
+        for (size_t i = 0; i < m; i++) in[i] = i > 0 ? y[i - 1] : last;
+        model->pass(model->context, logits, in, NULL, m);
+        model->rollback(model->context, m);
+        changed = false;
+        for (size_t i = 0; i < m; i++) {
+            const int next = llm_greedy_pick(logits + i * V, V);
+            changed = changed || next != y[i];
+            y[i] = next;
+        }
+    }
+    arena->used = mark;
+    return rounds;
+}
+
+/* The window and the pool: behind each token the G n-grams seen last, without their first token. */
+typedef struct {
+    size_t V, W, N, G;
+    int *level;    /* (N-1,W) the rounds of the window, oldest first */
+    int *pool;     /* (V,G,N-1) */
+    size_t *count; /* (V) n-grams ever added */
+} llm_lookahead;
+
+/* An empty pool; the window repeats text (n), n > 0. N >= 2, W >= 1. Takes (N-1) (W + V G) ints and V
+ * sizes. */
+LLM_API void llm_lookahead_create(llm_lookahead *s, size_t V, size_t W, size_t N, size_t G,
+                                  const int *text, size_t n, llm_arena *arena) {
+    LLM_ASSERT(N >= 2 && W >= 1 && n > 0);
+    s->V = V, s->W = W, s->N = N, s->G = G;
+    s->level = (int *)llm_arena_take(arena, (N - 1) * W, sizeof(int));
+    s->pool = (int *)llm_arena_take(arena, V * G * (N - 1), sizeof(int));
+    s->count = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    for (size_t v = 0; v < V; v++) s->count[v] = 0;
+    for (size_t l = 0; l + 1 < N; l++)
+        for (size_t j = 0; j < W; j++) s->level[l * W + j] = text[(j + l) % n];
+}
+
+/* Into the pool: the n-gram first, rest (N-1); not twice. The oldest makes room. */
+LLM_API void llm_lookahead_add(llm_lookahead *s, int first, const int *rest) {
+    const size_t m = s->N - 1, size = m * sizeof(int);
+    int *slot = s->pool + (size_t)first * s->G * m;
+    for (size_t k = 0; k < s->G && k < s->count[first]; k++)
+        if (memcmp(slot + k * m, rest, size) == 0) return;
+    if (s->G > 0) memcpy(slot + s->count[first]++ % s->G * m, rest, size);
+}
+
+/* The most nodes a pass can have. */
+LLM_API size_t llm_lookahead_size(const llm_lookahead *s) { return 1 + (s->N - 1) * (s->G + s->W); }
+
+/* ids, parent <- the newest token, the pool's n-grams behind it, then the window, level by level.
+ * Returns where the window begins. */
+LLM_API size_t llm_lookahead_layout(int *ids, int *parent, const llm_lookahead *s, int last) {
+    const size_t m = s->N - 1, W = s->W, known = s->count[last];
+    size_t n = 1;
+    ids[0] = last, parent[0] = -1;
+    for (size_t k = 0; k < s->G && k < known; k++)
+        for (size_t i = 0; i < m; i++, n++) {
+            ids[n] = s->pool[((size_t)last * s->G + k) * m + i];
+            parent[n] = i > 0 ? (int)n - 1 : 0;
+        }
+    for (size_t i = 0; i < m * W; i++) { /* level i / W, column i % W */
+        ids[n + i] = s->level[i];
+        parent[n + i] = i == 0 ? 0 : (int)(n + i - (i < W ? 1 : W));
+    }
+    return n;
+}
+
+/* A round of the window: from the logits of its last level (W,V) comes a new level, and each column
+ * becomes an n-gram. Scratch: N ints, given back. */
+LLM_API void llm_lookahead_advance(llm_lookahead *s, const float *logits, llm_arena *arena) {
+    const size_t m = s->N - 1, W = s->W, mark = arena->used;
+    int *gram = (int *)llm_arena_take(arena, s->N, sizeof(int));
+    for (size_t j = 0; j < W; j++) {
+        for (size_t l = 0; l < m; l++) gram[l] = s->level[l * W + j];
+        gram[m] = llm_greedy_pick(logits + j * s->V, s->V);
+        if (gram[m] < 0) continue; /* NaN */
+        llm_lookahead_add(s, gram[0], gram + 1);
+        for (size_t l = 0; l < m; l++) s->level[l * W + j] = gram[l + 1];
+    }
+    arena->used = mark;
+}
+
+/* Draws along the tree: from p (n,V) at node 0, then at the child that has the token drawn, as long
+ * as there is one among the first n nodes. path gets the nodes, *next the token that has none. */
+LLM_API size_t llm_lookahead_verify(size_t *path, int *next, const int *ids, const int *parent,
+                                    size_t n, const float *p, size_t V, llm_rng *rng) {
+    size_t length = 0;
+    for (size_t node = 0; node < n;) {
+        path[length++] = node;
+        *next = llm_speculative_draw(p + node * V, V, rng);
+        const int up = (int)node;
+        for (node++; node < n && (parent[node] != up || ids[node] != *next);) node++;
+    }
+    return length;
+}
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by a model with an empty state, each
+ * drawn from what the chain leaves (temperature 0: greedy). Returns the number of passes. Scratch: M
+ * + n times V floats, 2 M + N ints and M sizes for passes of at most M nodes, and the chain's,
+ * given back. */
+LLM_API size_t llm_lookahead_run(int *ids, size_t n, size_t max, llm_lookahead *s,
+                                 const llm_speculative_model *model, const llm_sampling_step *chain,
+                                 size_t steps, llm_rng *rng, llm_arena *arena) {
+    const size_t V = s->V, M = llm_lookahead_size(s), mark = arena->used, end = n + max;
+    float *p = llm_arena_floats(arena, M * V), *prompt = llm_arena_floats(arena, n * V);
+    int *node = (int *)llm_arena_take(arena, M, sizeof(int)), next = 0;
+    int *parent = (int *)llm_arena_take(arena, M, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, M, sizeof(size_t)), passes = 0;
+    LLM_ASSERT(n > 0 && model->V == V && end + s->N <= model->capacity);
+    if (n > 1) model->pass(model->context, prompt, ids, NULL, n - 1);
+    for (size_t length = n; length < end; passes++) {
+        const size_t drafts = llm_lookahead_layout(node, parent, s, ids[length - 1]);
+        model->pass(model->context, p, node, parent, drafts + (s->N - 1) * s->W);
+        llm_lookahead_advance(s, p + (drafts + (s->N - 2) * s->W) * V, arena);
+        for (size_t i = 0; i < drafts; i++) llm_sampling_chain(p + i * V, V, chain, steps, arena);
+        llm_softmax_forward(p, p, drafts, V, 1.0f);
+        const size_t taken = llm_lookahead_verify(path, &next, node, parent, drafts, p, V, rng);
+        model->keep(model->context, path, taken);
+        for (size_t i = 1; i < taken && length < end; i++) ids[length++] = node[path[i]];
+        if (length < end) ids[length++] = next;
+    }
+    arena->used = mark;
+    return passes;
+}
+
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time
  *
  *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
