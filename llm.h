@@ -281,10 +281,22 @@
  *   gguf_values              The key-value part of a GGUF file
  *   tokenizer_gguf           The tokenizer in a GGUF file
  *   tokenizer_binary         Tokenizer files that are no JSON
+ *   text_places              Text that knows where it came from
+ *   normalizer               What is done to text before it is cut
+ *   normalizer_json          The normalizer of a tokenizer.json
+ *   pre_split                How a tokenizer.json cuts words
+ *   pre_split_json           The pre-tokenizer of a tokenizer.json
+ *   token_model              The model of a tokenizer.json
+ *   token_model_json         Reading the model of a tokenizer.json
+ *   token_decoder            Tokens back to text, as files say it
+ *   token_decoder_json       Decoder and template of a file
+ *   tokenizer_parts          A tokenizer of parts
+ *   parts_text               Text through a tokenizer of parts
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   token_windows            Texts that are too long, in windows
  *   token_pipeline           Tokenization pipeline
  *   vocab_size               Vocabulary size as a cost
  *   tokenizer_training       What a tokenizer has learnt
@@ -334,6 +346,7 @@
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
  *   flash_split              Attention in parts: flash-decoding
+ *   flash_fp8                FlashAttention-3: attention in 8 bits
  *   memory_efficient_attn    Memory-efficient attention
  *   attn_dispatch            Which form of attention to run
  *   csa_compress             Windows of tokens pooled to entries
@@ -353,8 +366,11 @@
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
  *   mlm                      Masked language model
+ *   transformer              The Transformer family: its sizes
+ *   transformer_layout       The tensors of a Transformer by name
  *   safetensors_dtype        Weight files: element types
  *   llama_block              Decoder block, the form of Llama
+ *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
@@ -385,6 +401,9 @@
  *   stochastic_beam          Different texts drawn by a beam
  *   speculative              Speculative decoding
  *   speculative_tree         Trees of drafts
+ *   medusa                   Medusa heads
+ *   medusa_tree              The tree of Medusa, verified
+ *   lookahead                Lookahead decoding
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -30995,8 +31014,8 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
  * original it stands for, and whatever changes text changes both. A change is a list of new
  * characters, each with one number: 0 replaces the next old character, 1 is new and belongs to the
  * one before, -n replaces one and swallows n more. Normal forms say so by themselves: what a
- * character comes apart into is 0 1 1, and two that are put together add their numbers and one less.
- * What is easily got wrong: marks that change places keep their number, not their place.
+ * character comes apart into is 0 1 1, and two that are put together add their numbers and one
+ * less. What is easily got wrong: marks that change places keep their number, not their place.
  *
  * source  Hugging Face tokenizers, NormalizedString; The Unicode Standard 18, section 3.11
  * needs   buffer unicode unicode_apart unicode_normal
@@ -31182,11 +31201,12 @@ LLM_API bool llm_text_places_normal(llm_text_places *out, const llm_text_places 
  *
  *     "Caf\u00e9 NO"  ->  NFD  ->  without marks  ->  small letters  ->  "cafe no"
  *
- * Steps, one behind another, each from text to text with the places kept, as a file lists them. BERT's clears away controls, puts spaces around Chinese characters, takes
- * accents off and capitals; Llama's puts U+2581 in front and in place of spaces; T5's has the rules
- * of a SentencePiece model, which this library reads in its own way: for a cluster of less than six
+ * Steps, one behind another, each from text to text with the places kept, as a file lists them.
+ * BERT's clears away controls, puts spaces around Chinese characters, takes accents off and
+ * capitals; Llama's puts U+2581 in front and in place of spaces; T5's has the rules of a
+ * SentencePiece model, which this library reads in its own way: for a cluster of less than six
  * bytes, else for each character, the shortest rule that its beginning has, and the whole of it
- * falls to that rule (@spm_text takes the longest). 
+ * falls to that rule (@spm_text takes the longest).
  *
  * source  Hugging Face tokenizers, normalizers; its crate spm_precompiled
  * needs   buffer unicode grapheme unicode_map unicode_normal unicode_fold pre_words spm_text
@@ -31907,7 +31927,8 @@ LLM_API size_t llm_token_model_lost(const llm_token_model *m, const char *word, 
     return at;
 }
 
-/* end (count) <- where the ids of a BPE end in the word. What was dropped falls to the one behind. */
+/* end (count) <- where the ids of a BPE end in the word. What was dropped falls to the one
+ * behind. */
 LLM_API void llm_token_model_ends(size_t *end, const llm_token_model *m, const int *ids,
                                   size_t count, const char *word, size_t size) {
     size_t at = 0;
@@ -32143,7 +32164,7 @@ LLM_API bool llm_token_model_json_read(llm_token_model *m, const llm_json *j,
 
 /* @token_decoder -------------------------------------------- Tokens back to text, as files say it
  *
- *     "_He" "<0xE4>" "y"  ->  Replace _ " "  ->  ByteFallback  ->  Fuse  ->  Strip " "  ->  "He\ufffdy"
+ *     "_He" "<0xE4>" "y" -> Replace _ " " -> ByteFallback -> Fuse -> Strip " " -> "He\ufffdy"
  *
  * What undoes a tokenizer's spelling is a list of steps as well, each from strings to strings:
  * "##" joins, U+2581 becomes a space, characters become the bytes they spell, tokens <0x00> to
@@ -32492,8 +32513,8 @@ LLM_API bool llm_token_decoder_json_templates(llm_buffer *single, llm_buffer *pa
  * What a tokenizer.json of any kind describes: BERT's, T5's, Llama 2's, or byte-level BPE behind a
  * normal form (Qwen). Added tokens are looked for twice: those that are not "normalized" in the
  * text as it came, the others, as the normalizer would spell them, in what it has made of the rest.
- * What lies between is cut into words, and each goes to the model. Byte-level BPE without a normalizer has its own, faster way
- * (@tokenizer_json, @tokenizer_text), with the same ids.
+ * What lies between is cut into words, and each goes to the model. Byte-level BPE without a
+ * normalizer has its own, faster way (@tokenizer_json, @tokenizer_text), with the same ids.
  *
  * source  Hugging Face tokenizers, TokenizerImpl and AddedVocabulary
  * needs   error buffer json vocab_table added_tokens special_tokens tokenizer_text tokenizer_json
@@ -33343,7 +33364,7 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
 
 /* @token_windows -------------------------------------------- Texts that are too long, in windows
  *
- *     n = 10 tokens, windows of m = 4 that share s = 1:     0..3  3..6  6..9     1 + ceil((n-m)/(m-s))
+ *     n = 10 tokens, windows of m = 4 that share s = 1:   0..3  3..6  6..9    1 + ceil((n-m)/(m-s))
  *
  * A model reads so many tokens and no more. What is longer is cut into windows that share `stride`
  * tokens, so that nothing of at most so many is lost at a cut. Of a pair one text or both give way:
@@ -46663,9 +46684,9 @@ LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
  *     head k predicts token t + 2 + k; the model's own head predicts t + 1
  *     loss = sum_k decay^k mean_t CE(logits_k(t), token t + 2 + k)
  *
- * The cheapest draft model: none. K small heads on the last hidden state guess the tokens behind the
- * next one, all at once. The trunk stays as it is, so only 1 / 1000 of the weights are trained, in
- * hours. Each guess knows nothing of the guesses before it, which is why it takes a tree of them
+ * The cheapest draft model: none. K small heads on the last hidden state guess the tokens behind
+ * the next one, all at once. The trunk stays as it is, so only 1 / 1000 of the weights are trained,
+ * in hours. Each guess knows nothing of the guesses before it, which is why it takes a tree of them
  * (@medusa_tree). With W1 = 0, b = 0 and W2 the model's own head, training starts from a head that
  * predicts the next token: a good place, one token too early.
  *
@@ -46776,8 +46797,8 @@ LLM_API float llm_medusa_loss(float *mean, float *logits, const int *target, siz
  *     accept greedily:  x = argmax p           typically:  p(x) > min(eps, delta exp(-H(p)))
  *
  * K heads with S guesses each span S^K texts. Which of them are worth checking is known beforehand:
- * hits_k(s), how often the guess of rank s of head k was right. The best tree of n nodes takes the n
- * most probable ones, found by adding one after the other. In the pass each node attends to the
+ * hits_k(s), how often the guess of rank s of head k was right. The best tree of n nodes takes the
+ * n most probable ones, found by adding one after the other. In the pass each node attends to the
  * text and to its ancestors, whose keys stand anywhere behind it in the cache; the accepted line is
  * then moved together (@kv_cache).
  *
@@ -46820,9 +46841,9 @@ LLM_API size_t llm_medusa_tree_choose(double *expected, int *parent, int *rank, 
     return count;
 }
 
-/* out (Hq,n,D) <- q (Hq,n,D), the queries of n nodes that layer l of row b has just appended: node i
- * sees the length[b] positions of the text, its ancestors and itself. Scratch: length + n
- * floats and sizes, given back. */
+/* out (Hq,n,D) <- q (Hq,n,D), the queries of n nodes that layer l of row b has just appended: node
+ * i sees the length[b] positions of the text, its ancestors and itself. Scratch: length + n floats
+ * and sizes, given back. */
 LLM_API void llm_medusa_tree_attend(float *out, const llm_kv_cache *cache, size_t l, size_t b,
                                     const float *q, size_t Hq, const int *parent, size_t n,
                                     llm_arena *arena) {
@@ -46873,8 +46894,8 @@ LLM_API size_t llm_medusa_tree_typical(size_t *path, const int *ids, const int *
     return total;
 }
 
-/* A model with heads: guess writes the S best tokens of each of K heads, best first, at node slot of
- * the last pass (in a text: its place in the pass). */
+/* A model with heads: guess writes the S best tokens of each of K heads, best first, at node slot
+ * of the last pass (in a text: its place in the pass). */
 typedef struct {
     llm_speculative_model model;
     size_t K, S;
@@ -46882,8 +46903,8 @@ typedef struct {
 } llm_medusa_model;
 
 /* ids (n + max) in place: max tokens of greedy decoding behind a prompt of n > 0, through the tree
- * parent, rank (nodes). Returns the passes behind the prompt. Scratch: (n + nodes) V floats, K S + 2
- * nodes ints and nodes sizes, given back. */
+ * parent, rank (nodes). Returns the passes behind the prompt. Scratch: (n + nodes) V floats, K S +
+ * 2 nodes ints and nodes sizes, given back. */
 LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_medusa_model *m,
                                    const int *parent, const int *rank, size_t nodes,
                                    llm_arena *arena) {
@@ -46927,11 +46948,11 @@ LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_med
  *
  * Greedy decoding solves m equations, one for each token, from first to last. They can be solved
  * together: guess all tokens, compute all from the guesses in one pass, repeat. After k rounds k
- * tokens are right, often more. Hardly ever more, in fact; but the guesses contain n-grams that come
- * true later. Lookahead decoding keeps them. In every pass it runs two things at once: a window of W
- * columns whose last N - 1 Jacobi rounds stand above each other, from which a new n-gram falls out
- * of every column; and up to G n-grams of the pool that begin with the newest token, as drafts that
- * are verified. One token at least is right, and no second model is needed.
+ * tokens are right, often more. Hardly ever more, in fact; but the guesses contain n-grams that
+ * come true later. Lookahead decoding keeps them. In every pass it runs two things at once: a
+ * window of W columns whose last N - 1 Jacobi rounds stand above each other, from which a new
+ * n-gram falls out of every column; and up to G n-grams of the pool that begin with the newest
+ * token, as drafts that are verified. One token at least is right, and no second model is needed.
  *
  * Both are trees for the model: (level 0, column j) stands behind (0, j-1), (l, j) behind (l-1, j),
  * each n-gram behind the newest token.
@@ -46976,8 +46997,8 @@ typedef struct {
     size_t *count; /* (V) n-grams ever added */
 } llm_lookahead;
 
-/* An empty pool; the window repeats text (n), n > 0. N >= 2, W >= 1. Takes (N-1) (W + V G) ints and V
- * sizes. */
+/* An empty pool; the window repeats text (n), n > 0. N >= 2, W >= 1. Takes (N-1) (W + V G) ints and
+ * V sizes. */
 LLM_API void llm_lookahead_create(llm_lookahead *s, size_t V, size_t W, size_t N, size_t G,
                                   const int *text, size_t n, llm_arena *arena) {
     LLM_ASSERT(N >= 2 && W >= 1 && n > 0);
@@ -47050,8 +47071,8 @@ LLM_API size_t llm_lookahead_verify(size_t *path, int *next, const int *ids, con
 }
 
 /* ids (n + max) in place: max tokens behind a prompt of n > 0, by a model with an empty state, each
- * drawn from what the chain leaves (temperature 0: greedy). Returns the number of passes. Scratch: M
- * + n times V floats, 2 M + N ints and M sizes for passes of at most M nodes, and the chain's,
+ * drawn from what the chain leaves (temperature 0: greedy). Returns the number of passes. Scratch:
+ * M + n times V floats, 2 M + N ints and M sizes for passes of at most M nodes, and the chain's,
  * given back. */
 LLM_API size_t llm_lookahead_run(int *ids, size_t n, size_t max, llm_lookahead *s,
                                  const llm_speculative_model *model, const llm_sampling_step *chain,

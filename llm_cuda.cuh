@@ -10965,10 +10965,10 @@ static inline cudaError_t llm_cuda_qkv_backward(T *dx, float *dw, float *db, T *
  *
  * The heads are put side by side while the product reads them: entries (row, column .. column + 7)
  * of the merged rows are 16 bytes of one head, so where D is a multiple of 8 cp.async fetches them
- * from (B,H,T,D) itself, as @conv2d_bf16 fetches pixels. The tile that leaves gets the bias and what
- * the layer's residual stream held: y = r + o W_O^T + b is one kernel. Apart, merging would read and
- * write B T H D elements more, the sum read y and r and write y. Float, and heads of other sizes,
- * are merged first, by @qkv's kernel.
+ * from (B,H,T,D) itself, as @conv2d_bf16 fetches pixels. The tile that leaves gets the bias and
+ * what the layer's residual stream held: y = r + o W_O^T + b is one kernel. Apart, merging would
+ * read and write B T H D elements more, the sum read y and r and write y. Float, and heads of other
+ * sizes, are merged first, by @qkv's kernel.
  *
  * Backward reads the heads in the same way for dW_O, and the gradient of the heads leaves its
  * product in (B,H,T,D).
@@ -11187,17 +11187,18 @@ static inline cudaError_t llm_cuda_attn_score_forward(T *s, const T *q, const T 
 /* @attn_mask ------------------------------------------------ Attention masks
  *
  * The rule becomes lists of tiles on the card, as llm_attn_mask_blocks makes them: for each row of
- * 64 queries the tiles of 64 keys that are not empty, and which of them need no test inside; and the
- * same by columns, for the kernel that owns keys. A mask of 8192 x 8192 pairs is 64 MB as bytes and
- * 16 thousand tiles as a list. @flash_mask reads the lists.
+ * 64 queries the tiles of 64 keys that are not empty, and which of them need no test inside; and
+ * the same by columns, for the kernel that owns keys. A mask of 8192 x 8192 pairs is 64 MB as bytes
+ * and 16 thousand tiles as a list. @flash_mask reads the lists.
  *
  * A rule of parts is a tree of pointers on the host. For the card it is flattened into at most 16
  * steps in the order in which they are asked, a stack of bits holding what the parts said. A warp
- * takes a tile, 32 pairs at a time, and stops when it has seen both answers. Then a warp a row counts
- * tiles, and another pass writes them where the counts before it end; order and result are fixed.
+ * takes a tile, 32 pairs at a time, and stops when it has seen both answers. Then a warp a row
+ * counts tiles, and another pass writes them where the counts before it end; order and result are
+ * fixed.
  *
- * Traffic: a byte a tile three times, the lists once; arrays of the rule from cache. T S steps of the
- * rule at most, and far fewer where most tiles are partial after a few pairs. Limit: integer
+ * Traffic: a byte a tile three times, the lists once; arrays of the rule from cache. T S steps of
+ * the rule at most, and far fewer where most tiles are partial after a few pairs. Limit: integer
  * arithmetic. It is done once for all heads and layers.
  *
  * source  Dong et al. 2024, "Flex Attention", section 4.2 (block masks)
@@ -12805,12 +12806,12 @@ static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, co
  * 8 queries, here 64, and 242 operations for each byte read (128 heads, which two blocks share) is
  * about what a card has to offer.
  *
- * A block keeps its queries in shared memory, and in registers the means: 64 columns of them a warp,
- * 128 registers a thread. Keys come by in tiles of 32, the next one on its way by cp.async while
- * one is worked off. Scores pass through shared memory once, since a row of them belongs to two
- * warps; four neighbouring lanes take its maximum and leave weights in bfloat16, whose sum is what
- * the mean is divided by, so that weights add up to 1 as they are used. Several blocks share a text
- * where batches are small; they are joined as in @gqa.
+ * A block keeps its queries in shared memory, and in registers the means: 64 columns of them a
+ * warp, 128 registers a thread. Keys come by in tiles of 32, the next one on its way by cp.async
+ * while one is worked off. Scores pass through shared memory once, since a row of them belongs to
+ * two warps; four neighbouring lanes take its maximum and leave weights in bfloat16, whose sum is
+ * what the mean is divided by, so that weights add up to 1 as they are used. Several blocks share a
+ * text where batches are small; they are joined as in @gqa.
  *
  * Traffic: S (R + Dr) elements a text for each 64 heads, from the second on out of L2; the minimum
  * is one reading. 2 S H (2 R + Dr) operations. Limit: shared memory: the scores' product loads two
@@ -13093,8 +13094,8 @@ static inline cudaError_t llm_cuda_sliding_window_backward(T *dq, T *dk, T *dv, 
  *
  * Traffic: q, k, v, out once for each 64 columns of values, the minimum for E <= 64. 2 T (64 D + 64
  * E + 2 D E) operations a head, 2.5 to 3 times as many backwards. Limit: float multiply-adds; with
- * few heads the number of blocks, B H E / 64. Shared memory: 87 KB for D <= 64, 138 KB for D <= 128,
- * backwards 104 and 156 KB.
+ * few heads the number of blocks, B H E / 64. Shared memory: 87 KB for D <= 64, 138 KB for D <=
+ * 128, backwards 104 and 156 KB.
  *
  * source  Katharopoulos et al. 2020, "Transformers are RNNs", eq. 16 to 20; Hua et al. 2022,
  *         "Transformer Quality in Linear Time", section 3.2 (chunks)
@@ -13284,8 +13285,8 @@ LLM_KERNEL void __launch_bounds__(256)
     }
 }
 
-/* dk += sum_i w'_ij q_i + Z [v_j,1], dv += sum_i w_ij dn_i + k_j Z, i >= j in the chunk, Z = sum q_i
- * dn_i^T of the chunks behind it. */
+/* dk += sum_i w'_ij q_i + Z [v_j,1], dv += sum_i w_ij dn_i + k_j Z, i >= j in the chunk, Z = sum
+ * q_i dn_i^T of the chunks behind it. */
 template <typename T, int W>
 LLM_KERNEL void __launch_bounds__(256)
     llm_linear_attn_keys_kernel(T *dk, T *dv, const T *g, const float *den, const float *along,
@@ -13923,21 +13924,22 @@ llm_cuda_flash23_heads_backward(T *dq, T *dk, T *dv, const T *dout, const T *out
 
 /* @flash23_bf16 --------------------------------------------- FlashAttention-2 on tensor cores
  *
- * The forward pass of @flash23 for bfloat16, with mma.m16n8k16 and cp.async. A warp has 16 queries of
- * the block's 64, and their rows are its own from the scores to the output: nothing passes between
- * warps. The queries' fragments stay in registers. What mma leaves of the scores, two tiles of 8
- * keys, lies in the lanes as mma wants the left factor of the next product to lie: weights go from
- * one product to the next without leaving their registers, rounded to bfloat16 on the way. A row is
- * shared by four lanes, so that maximum and sum are two shuffles each.
+ * The forward pass of @flash23 for bfloat16, with mma.m16n8k16 and cp.async. A warp has 16 queries
+ * of the block's 64, and their rows are its own from the scores to the output: nothing passes
+ * between warps. The queries' fragments stay in registers. What mma leaves of the scores, two tiles
+ * of 8 keys, lies in the lanes as mma wants the left factor of the next product to lie: weights go
+ * from one product to the next without leaving their registers, rounded to bfloat16 on the way. A
+ * row is shared by four lanes, so that maximum and sum are two shuffles each.
  *
  * Keys and values of the next tile are on their way while one is worked off, and a step needs one
  * barrier. Rows in shared memory are 16 bytes longer than a power of two, which keeps the 8 rows of
  * an ldmatrix in different banks. The rule is @flash's: windows, caps, texts of different lengths
  * and lists of tiles go the same way.
  *
- * Traffic: as @flash, in elements of 2 bytes. 4 T S D operations a head, half of that causal. Limit:
- * tensor cores and shared memory alike, one ldmatrix for two mma; on Hopper mma.sync itself, which
- * reaches only part of what wgmma does there. Shared memory: 45 KB for D <= 64, 85 KB for D <= 128.
+ * Traffic: as @flash, in elements of 2 bytes. 4 T S D operations a head, half of that causal.
+ * Limit: tensor cores and shared memory alike, one ldmatrix for two mma; on Hopper mma.sync itself,
+ * which reaches only part of what wgmma does there. Shared memory: 45 KB for D <= 64, 85 KB for D
+ * <= 128.
  *
  * source  Dao 2023, "FlashAttention-2", algorithm 1, section 3.3; NVIDIA, PTX ISA, "mma.m16n8k16"
  * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash23
@@ -14071,8 +14073,8 @@ LLM_KERNEL void __launch_bounds__(128)
     }
 }
 
-/* The kernel for any rule: texts of at most Tq queries. D <= 128 is a multiple of 8; q, k, v and out
- * begin at multiples of 16 bytes. */
+/* The kernel for any rule: texts of at most Tq queries. D <= 128 is a multiple of 8; q, k, v and
+ * out begin at multiples of 16 bytes. */
 template <typename R>
 static inline cudaError_t llm_cuda_flash23_bf16_run(llm_bf16 *out, float *lse, const llm_bf16 *q,
                                                     const llm_bf16 *k, const llm_bf16 *v,
