@@ -57,6 +57,12 @@ TEST(weight_init, "constant, uniform and normal fills have their mean, variance 
     CHECK_NEAR(weight_init_variance(w, n, &mean) / 0.09, 1.0, 0.02);
     CHECK_NEAR(mean, 0.0, 4.0 * 0.3 / sqrt((double)n));
     llm_weight_init_normal(NULL, 0, 1.0f, &rng);
+    llm_rng same = rng; /* and from the first entry on */
+    llm_weight_init_uniform(w, 3, 4.0f, 6.0f, &rng);
+    for (size_t i = 0; i < 3; i++) CHECK_NEAR(w[i], 4.0f + 2.0f * llm_rng_uniform(&same), 1e-6f);
+    llm_weight_init_normal(w, 3, 0.3f, &rng);
+    llm_rng_normal_fill(&same, w + 3, 3);
+    for (size_t i = 0; i < 3; i++) CHECK_NEAR(w[i], 0.3f * w[3 + i], 1e-6f);
 }
 
 TEST(weight_init, "the truncated normal keeps its bounds, its deviation and its distribution") {
