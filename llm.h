@@ -19335,7 +19335,8 @@ LLM_API void llm_conv2d_winograd_forward(float *y, const float *x, const float *
     const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1);
     const size_t across = (J + 1) / 2, tiles = (I + 1) / 2 * across;
     float *u = llm_arena_floats(arena, 16 * O * C), *v = llm_arena_floats(arena, 16 * C * tiles);
-    float *m = llm_arena_floats(arena, 16 * O * tiles), square[16], four[4];
+    float *m = llm_arena_floats(arena, 16 * O * tiles);
+    float square[16], four[4];
     for (size_t k = 0; k < O * C; k++) {
         llm_conv2d_winograd_kernel(square, w + 9 * k);
         for (size_t e = 0; e < 16; e++) u[e * O * C + k] = square[e];
