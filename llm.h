@@ -23106,7 +23106,8 @@ LLM_API void llm_kfac_factors(double *state, const llm_mlp *m, const float *w, c
 
 /* w in place <- its gradient g, both flat: layer by layer U = S^-1 G A^-1, then one factor for all
  * that keeps lr^2 U.G below the clip. Returns the factor, at most 1; NaN, and w as it was, where a
- * factor is singular. Scratch: a double for each weight and llm_kfac_precondition's. */
+ * factor is singular. Scratch: a double for each weight, and for the largest layer as many again
+ * and llm_kfac_precondition's. */
 LLM_API double llm_kfac_step(float *w, const double *state, const float *g, const llm_mlp *m,
                              const llm_kfac_config *c, llm_arena *arena) {
     const size_t mark = arena->used, P = llm_mlp_param_count(m);
@@ -23210,7 +23211,7 @@ LLM_API double llm_natural_gradient_advance(llm_natural_gradient_cg *c, const do
     }
     for (size_t i = 0; i < c->n; i++) c->p[i] = c->r[i] + square / c->square * c->p[i];
     c->square = square;
-    return c->first > 0.0 ? sqrt(square / c->first) : 0.0;
+    return sqrt(square / c->first);
 }
 
 /* The rate at which a step along x has KL delta, to second order: xFx = x'F x. 0 for no step. */
