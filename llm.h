@@ -30686,7 +30686,6 @@ LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
     llm_gguf_values_pair p;
     uint64_t type = 0, count = 1;
     const size_t start = g->at;
-    memset(&p, 0, sizeof p);
     if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
     p.key = start + 8;
     p.key_size = g->at - p.key;
