@@ -29205,8 +29205,7 @@ LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
  * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
  * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
  * numbers above are those of its fields. A field that is absent has the default of the schema, and
- * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
- * so is text without the spelling of spaces.
+ * for both spaces that is true. Text without the spelling of spaces is refused.
  *
  * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
  *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
@@ -29214,7 +29213,12 @@ LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
  * see     @spm_text (uses it), @bpe_scores @unigram
  * topics  -
  */
-typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
+typedef enum { /* the numbers of the file */
+               LLM_SPM_UNIGRAM = 1,
+               LLM_SPM_BPE,
+               LLM_SPM_WORD,
+               LLM_SPM_CHAR
+} llm_spm_model;
 
 typedef struct {
     llm_pieces pieces;
@@ -29281,9 +29285,8 @@ LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_err
         if (f.number == 42) s->eos = id;
         if (f.number == 43) s->pad = id;
     }
-    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
-        return llm_fail(error,
-                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+    if (!p.broken && (model < LLM_SPM_UNIGRAM || model > LLM_SPM_CHAR))
+        return llm_fail(error, "trainer_spec: found model type %llu, expected 1 to 4",
                         (unsigned long long)model);
     s->model = (llm_spm_model)model;
     return !p.broken;
@@ -29343,6 +29346,43 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *
     return ok;
 }
 
+/* @spm_units ------------------------------------------------ Words or characters as pieces
+ *
+ *     "_the_cat"  ->  _the  _cat         or  _  t  h  e  _  c  a  t              (_: U+2581)
+ *
+ * SentencePiece has two more models, the ones that subwords stand between: each word is a piece, or
+ * each character. Nothing is searched for: the text is cut, and every part is looked up. Words need
+ * huge vocabularies and still meet unknown ones; characters know all of an alphabet and make texts
+ * long (ByT5 and CANINE went that way). They are the two ends of the scale of @vocab_size, and the
+ * models to compare with. Unknown parts in a row are one unknown piece, or their bytes.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece"; its word_model.cc and char_model.cc
+ * needs   pre_words vocab_table pieces bpe_scores
+ * see     @spm_text (uses it)
+ * topics  -
+ */
+
+/* ids (size) <- text (size bytes), spelt as by llm_pieces_spell, by words or by characters; returns
+ * how many. A USER piece is one character. */
+LLM_API size_t llm_spm_units_encode(int *ids, const llm_pieces *p, const char *text, size_t size,
+                                    bool words) {
+    const bool fallback = llm_pieces_fallback(p);
+    size_t count = 0;
+    for (size_t at = 0, n; at < size; at += n) {
+        int id = -1;
+        n = words ? llm_pre_words_metaspace(text + at, size - at)
+                  : llm_bpe_scores_symbol(&id, p, text + at, size - at);
+        if (words) id = llm_vocab_table_find(&p->text, text + at, n);
+        const llm_pieces_kind kind =
+            id >= 0 ? llm_pieces_get(p, (size_t)id).kind : LLM_PIECES_UNKNOWN;
+        if (kind == LLM_PIECES_NORMAL || kind == LLM_PIECES_USER)
+            ids[count++] = id;
+        else
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, n);
+    }
+    return count;
+}
+
 /* @spm_text ------------------------------------------------- Text through a SentencePiece model
  *
  *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
@@ -29357,7 +29397,7 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *
  *
  * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
  *         Darts-clone (the units)
- * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
+ * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm spm_units
  * see     @unicode, @tokenizer
  * topics  -
  */
@@ -29445,13 +29485,16 @@ LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const ch
     *ids = NULL;
     *count = 0;
     if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
-        const bool bpe = s->model == LLM_SPM_BPE;
+        const bool bpe = s->model == LLM_SPM_BPE, units = s->model >= LLM_SPM_WORD;
         const size_t scratch =
             bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
         *ids = (int *)malloc((line.size + 1) * sizeof **ids);
         room = *ids && llm_arena_create(&arena, scratch);
         if (room && bpe)
             *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
+        else if (room && units)
+            *count = llm_spm_units_encode(*ids, &s->pieces, line.data, line.size,
+                                          s->model == LLM_SPM_WORD);
         else if (room)
             *count = llm_unigram_encode(*ids, NULL, NULL, &s->pieces, line.data, line.size, true,
                                         &arena);
@@ -30570,427 +30613,6 @@ LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t
     t->ignore_merges = true;
     if (ok) t->vocab = count;
     return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
-}
-
-/* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
- *
- *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
- *     string: length, bytes                array: item type, count, items       (little-endian)
- *
- * llama.cpp's files hold a model's settings and its tokenizer as typed pairs in front of the
- * tensors: `llama.context_length` a number, `tokenizer.ggml.tokens` an array of 128,256 strings.
- * Nothing says where a pair ends but reading it, so all are walked once, every length compared with
- * what is left before it is believed, and each key is remembered with the place of its value.
- * Arrays of strings are walked again by who wants them: they have no index. What is easily got
- * wrong: version 1 had lengths of four bytes, not eight, and files of big-endian machines look like
- * versions of 16 million.
- *
- * source  Gerganov and others, "GGUF", docs/gguf.md of ggml (versions 2 and 3)
- * needs   error size buffer
- * see     @tokenizer
- * topics  -
- */
-typedef enum {
-    LLM_GGUF_VALUES_U8,
-    LLM_GGUF_VALUES_I8,
-    LLM_GGUF_VALUES_U16,
-    LLM_GGUF_VALUES_I16,
-    LLM_GGUF_VALUES_U32,
-    LLM_GGUF_VALUES_I32,
-    LLM_GGUF_VALUES_F32,
-    LLM_GGUF_VALUES_BOOL,
-    LLM_GGUF_VALUES_STRING,
-    LLM_GGUF_VALUES_ARRAY,
-    LLM_GGUF_VALUES_U64,
-    LLM_GGUF_VALUES_I64,
-    LLM_GGUF_VALUES_F64,
-    LLM_GGUF_VALUES_TYPES
-} llm_gguf_values_type;
-
-typedef struct {
-    size_t key, key_size;      /* where the key stands in the file, and its length */
-    llm_gguf_values_type type; /* of the value, or of an array's items */
-    bool array;
-    size_t at, count; /* where the value or the first item stands; items, 1 without an array */
-} llm_gguf_values_pair;
-
-typedef struct {
-    const unsigned char *data; /* (size) the whole file; stays the caller's */
-    size_t size, at;           /* at: behind the last pair, where the tensors' descriptions begin */
-    uint32_t version;
-    uint64_t tensors;
-    llm_buffer pair; /* of llm_gguf_values_pair */
-} llm_gguf_values;
-
-/* Frees what llm_gguf_values_read has taken. */
-LLM_API void llm_gguf_values_free(llm_gguf_values *g) { llm_buffer_free(&g->pair); }
-
-/* The number in the `bytes` bytes from `at` on. */
-LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_t bytes) {
-    uint64_t x = 0;
-    for (size_t i = 0; i < bytes; i++) x |= (uint64_t)g->data[at + i] << 8 * i;
-    return x;
-}
-
-/* Bytes of one value; 0 for strings and arrays. */
-LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
-    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
-                                                              1, 0, 0, 8, 8, 8};
-    return size[type];
-}
-
-/* *x <- the next number of `bytes` bytes in the header; g->at moves behind it. */
-LLM_API bool llm_gguf_values_take(llm_gguf_values *g, uint64_t *x, size_t bytes, const char *what,
-                                  llm_error *error) {
-    if (g->size - g->at < bytes)
-        return llm_fail(error, "GGUF, byte %zu: the file ends, expected %s", g->at, what);
-    *x = llm_gguf_values_bits(g, g->at, bytes);
-    g->at += bytes;
-    return true;
-}
-
-/* Moves g->at behind `count` items of a type. */
-LLM_API bool llm_gguf_values_skip(llm_gguf_values *g, llm_gguf_values_type type, uint64_t count,
-                                  llm_error *error) {
-    const size_t one = llm_gguf_values_size(type), left = g->size - g->at;
-    uint64_t length = 0;
-    if (one > 0 ? count > left / one : count > left / 8) /* a string has at least its length */
-        return llm_fail(error, "GGUF, byte %zu: %llu items do not fit into %zu bytes", g->at,
-                        (unsigned long long)count, left);
-    if (one > 0) g->at += (size_t)count * one;
-    for (; one == 0 && count > 0; count--) {
-        if (!llm_gguf_values_take(g, &length, 8, "a length", error)) return false;
-        if (length > g->size - g->at)
-            return llm_fail(error, "GGUF, byte %zu: a string of %llu bytes, but %zu are left",
-                            g->at, (unsigned long long)length, g->size - g->at);
-        g->at += (size_t)length;
-    }
-    return true;
-}
-
-/* Reads one pair. */
-LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
-    llm_gguf_values_pair p;
-    uint64_t type = 0, count = 1;
-    const size_t start = g->at;
-    memset(&p, 0, sizeof p);
-    if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
-    p.key = start + 8;
-    p.key_size = g->at - p.key;
-    if (!llm_gguf_values_take(g, &type, 4, "a type", error)) return false;
-    p.array = type == LLM_GGUF_VALUES_ARRAY;
-    if (p.array && (!llm_gguf_values_take(g, &type, 4, "a type of items", error) ||
-                    !llm_gguf_values_take(g, &count, 8, "a count", error)))
-        return false;
-    if (type >= LLM_GGUF_VALUES_TYPES || type == LLM_GGUF_VALUES_ARRAY)
-        return llm_fail(error, "GGUF, \"%.*s\": found type %llu, expected one of 13%s",
-                        p.key_size < 60 ? (int)p.key_size : 60, (const char *)g->data + p.key,
-                        (unsigned long long)type, p.array ? ", and no array in an array" : "");
-    p.type = (llm_gguf_values_type)type;
-    p.at = g->at;
-    if (!llm_gguf_values_skip(g, p.type, count, error)) return false;
-    p.count = (size_t)count;
-    return llm_buffer_put(&g->pair, &p, sizeof p) || llm_fail(error, "GGUF: out of memory");
-}
-
-/* Reads the pairs of a file, whose bytes must stay as long as g is used. On failure there is
- * nothing to free. */
-LLM_API bool llm_gguf_values_read(llm_gguf_values *g, const void *data, size_t size,
-                                  llm_error *error) {
-    uint64_t magic = 0, version = 0, pairs = 0;
-    memset(g, 0, sizeof *g);
-    g->data = (const unsigned char *)data;
-    g->size = size;
-    if (!llm_gguf_values_take(g, &magic, 4, "\"GGUF\"", error)) return false;
-    if (magic != 0x46554747) return llm_fail(error, "GGUF: the file does not begin with \"GGUF\"");
-    if (!llm_gguf_values_take(g, &version, 4, "a version", error)) return false;
-    if (version != 2 && version != 3)
-        return llm_fail(error, "GGUF: found version %llu%s, expected 2 or 3",
-                        (unsigned long long)version, version >> 24 ? " (big-endian?)" : "");
-    g->version = (uint32_t)version;
-    bool ok = llm_gguf_values_take(g, &g->tensors, 8, "the number of tensors", error) &&
-              llm_gguf_values_take(g, &pairs, 8, "the number of pairs", error);
-    for (; ok && pairs > 0; pairs--) ok = llm_gguf_values_next(g, error);
-    if (!ok) llm_gguf_values_free(g);
-    return ok;
-}
-
-/* The pair of a key, or NULL: the first one, should there be several. */
-LLM_API const llm_gguf_values_pair *llm_gguf_values_find(const llm_gguf_values *g,
-                                                         const char *key) {
-    const llm_gguf_values_pair *p = (const llm_gguf_values_pair *)(const void *)g->pair.data;
-    for (size_t i = 0; i < g->pair.size / sizeof *p; i++)
-        if (p[i].key_size == strlen(key) && memcmp(g->data + p[i].key, key, p[i].key_size) == 0)
-            return &p[i];
-    return NULL;
-}
-
-/* Item i of a pair as a number (whole numbers beyond 2^53 are rounded), `absent` where p is NULL,
- * a string, or shorter. */
-LLM_API double llm_gguf_values_number(const llm_gguf_values *g, const llm_gguf_values_pair *p,
-                                      size_t i, double absent) {
-    if (!p || i >= p->count || p->type == LLM_GGUF_VALUES_STRING) return absent;
-    const size_t bytes = llm_gguf_values_size(p->type);
-    const uint64_t bits = llm_gguf_values_bits(g, p->at + i * bytes, bytes);
-    const uint32_t low = (uint32_t)bits;
-    float single;
-    double wide;
-    memcpy(&single, &low, sizeof single);
-    memcpy(&wide, &bits, sizeof wide);
-    if (p->type == LLM_GGUF_VALUES_F32) return (double)single;
-    if (p->type == LLM_GGUF_VALUES_F64) return wide;
-    const uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
-    const bool negative = (p->type == LLM_GGUF_VALUES_I8 || p->type == LLM_GGUF_VALUES_I16 ||
-                           p->type == LLM_GGUF_VALUES_I32 || p->type == LLM_GGUF_VALUES_I64) &&
-                          (bits & sign);
-    return negative ? -(double)(sign - (bits & (sign - 1))) : (double)bits;
-}
-
-/* The next string of a pair's value: start with *at = p->at, and call it p->count times. */
-LLM_API const char *llm_gguf_values_string(const llm_gguf_values *g, size_t *at, size_t *size) {
-    *size = (size_t)llm_gguf_values_bits(g, *at, 8);
-    const char *text = (const char *)g->data + *at + 8;
-    *at += 8 + *size;
-    return text;
-}
-
-/* Whether the key's value is this string. */
-LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const char *text) {
-    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
-    if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING) return false;
-    size_t at = p->at, size;
-    const char *value = llm_gguf_values_string(g, &at, &size);
-    return size == strlen(text) && memcmp(value, text, size) == 0;
-}
-
-/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
- *
- *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces with scores    t5: unigram
- *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
- *
- * llama.cpp puts the tokenizer into the model's file, three kinds of it in the same arrays. For
- * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
- * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
- * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
- *
- * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
- * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
- *         gguf_values
- * see     @tokenizer
- * topics  -
- */
-
-/* The pattern that a name in tokenizer.ggml.pre means, or false. */
-LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
-                                        llm_error *error) {
-    static const struct {
-        const char *name;
-        llm_pre_tokenize_kind pattern;
-    } row[] = {{"gpt-2", LLM_PRE_TOKENIZE_GPT2},       {"phi-2", LLM_PRE_TOKENIZE_GPT2},
-               {"llama3", LLM_PRE_TOKENIZE_LLAMA3},    {"llama-v3", LLM_PRE_TOKENIZE_LLAMA3},
-               {"llama-bpe", LLM_PRE_TOKENIZE_LLAMA3}, {"falcon3", LLM_PRE_TOKENIZE_LLAMA3},
-               {"qwen2", LLM_PRE_TOKENIZE_QWEN2},      {"deepseek-r1-qwen", LLM_PRE_TOKENIZE_QWEN2},
-               {"megrez", LLM_PRE_TOKENIZE_QWEN2},     {"gpt-4o", LLM_PRE_TOKENIZE_O200K},
-               {"llama4", LLM_PRE_TOKENIZE_O200K},     {"dbrx", LLM_PRE_TOKENIZE_LLAMA3},
-               {"smaug-bpe", LLM_PRE_TOKENIZE_LLAMA3}};
-    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
-    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
-        if (llm_gguf_values_is(g, "tokenizer.ggml.pre", row[i].name)) {
-            t->pattern = row[i].pattern;
-            t->ignore_merges = t->pattern == LLM_PRE_TOKENIZE_LLAMA3;
-            return true;
-        }
-    size_t at = pre ? pre->at : 0, size = 0;
-    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
-    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
-    return llm_fail(error, "tokenizer.ggml.pre: \"%.*s\" is not supported",
-                    size < 60 ? (int)size : 60, name);
-}
-
-/* The array of strings under the key, or a sentence. */
-LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
-                                                               const char *key, llm_error *error) {
-    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
-    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
-    llm_fail(error, "%s: expected an array of strings", key);
-    return NULL;
-}
-
-/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
-LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
-                                      llm_error *error) {
-    const llm_gguf_values_pair *tokens, *merges;
-    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
-    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
-        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
-        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
-        return false;
-    llm_buffer line = {NULL, 0, 0};
-    bool ok = true;
-    size_t at = tokens->at, size;
-    for (size_t id = 0; id < tokens->count && ok; id++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
-        line.size = 0;
-        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
-        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
-            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
-                 llm_fail(error, "tokens: out of memory");
-        llm_json_node node; /* as if it stood in a vocab.json */
-        memset(&node, 0, sizeof node);
-        node.key = line.data;
-        node.key_size = size;
-        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
-    }
-    for (unsigned b = 0; b < 256 && ok; b++)
-        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
-    at = merges->at;
-    for (size_t i = 0; i < merges->count && ok; i++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
-        const size_t left = space ? (size_t)(space - text) : 0;
-        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
-                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
-    }
-    llm_buffer_free(&line);
-    t->vocab = tokens->count;
-    return ok;
-}
-
-/* An id under the key if it is one of a control piece, or -1. */
-LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
-                                  const char *key) {
-    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
-    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
-    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
-}
-
-/* Reads pieces with scores, of either model. */
-LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
-                                       llm_error *error) {
-    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
-    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
-    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
-    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
-    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
-    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
-    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
-    t->pieces = true;
-    t->spm = llm_spm_empty();
-    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
-    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
-    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
-    bool ok = true;
-    size_t at = tokens->at, size;
-    for (size_t id = 0; id < tokens->count && ok; id++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        const double score = llm_gguf_values_number(g, scores, id, 0.0);
-        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
-        if (!(fabs(score) <= 1e30))
-            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
-                            score);
-        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
-                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
-                            error);
-    }
-    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
-    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
-        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
-    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
-    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
-    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
-    return ok;
-}
-
-/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
- * part, and is to be freed. */
-LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
-                                     llm_error *error) {
-    llm_gguf_values g;
-    if (!llm_gguf_values_read(&g, data, size, error)) return false;
-    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
-    bool ok;
-    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
-        ok = llm_tokenizer_gguf_bytes(t, &g, error);
-    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
-        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
-    else
-        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama or t5");
-    llm_gguf_values_free(&g);
-    return ok;
-}
-
-/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
- *
- *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
- *
- * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
- * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
- * in its own way. Control pieces of a model become control tokens, so that they can be read and
- * written by their names, and text between them is a text of its own: it gets its space in front,
- * and loses it again.
- *
- * source  -
- * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
- *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
- * see     @tokenizer
- * topics  -
- */
-
-/* Appends the text of pieces, control tokens by their names: what stands between two of them is
- * decoded alone, as it was encoded. */
-LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
-                                         size_t count, llm_error *error) {
-    for (size_t start = 0, i = 0; i <= count; i++) {
-        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
-        const bool control =
-            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
-        if (i < count && !control) continue;
-        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
-        size_t size = 0;
-        const char *name =
-            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
-        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
-        start = i + 1;
-    }
-    return true;
-}
-
-/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
-LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
-    t->pieces = true;
-    t->vocab = t->spm.pieces.text.count;
-    for (size_t id = 0, size; id < t->vocab; id++) {
-        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
-        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
-            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
-            return llm_fail(error, "pieces: out of memory");
-    }
-    return true;
-}
-
-/* The pattern that OpenAI and Meta use with so many ranks. */
-LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
-    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
-           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
-                             : LLM_PRE_TOKENIZE_CL100K;
-}
-
-/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
- * t->pattern. */
-LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
-    const char *text = (const char *)f->data;
-    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
-        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
-               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
-    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
-        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
-               llm_tokenizer_binary_pieces(t, error);
-    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
-        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
-    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
-    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
-    return true;
 }
 
 /* @text_places ---------------------------------------------- Text that knows where it came from
@@ -32769,6 +32391,534 @@ LLM_API bool llm_parts_text_decode(const llm_tokenizer_parts *p, llm_buffer *out
         ok = llm_fail(error, "decoding: out of memory");
     llm_token_decoder_strings_free(&w);
     return ok;
+}
+
+/* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
+ *
+ *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
+ *     string: length, bytes                array: item type, count, items       (little-endian)
+ *
+ * llama.cpp's files hold a model's settings and its tokenizer as typed pairs in front of the
+ * tensors: `llama.context_length` a number, `tokenizer.ggml.tokens` an array of 128,256 strings.
+ * Nothing says where a pair ends but reading it, so all are walked once, every length compared with
+ * what is left before it is believed, and each key is remembered with the place of its value.
+ * Arrays of strings are walked again by who wants them: they have no index. What is easily got
+ * wrong: version 1 had lengths of four bytes, not eight, and files of big-endian machines look like
+ * versions of 16 million.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml (versions 2 and 3)
+ * needs   error size buffer
+ * see     @tokenizer
+ * topics  -
+ */
+typedef enum {
+    LLM_GGUF_VALUES_U8,
+    LLM_GGUF_VALUES_I8,
+    LLM_GGUF_VALUES_U16,
+    LLM_GGUF_VALUES_I16,
+    LLM_GGUF_VALUES_U32,
+    LLM_GGUF_VALUES_I32,
+    LLM_GGUF_VALUES_F32,
+    LLM_GGUF_VALUES_BOOL,
+    LLM_GGUF_VALUES_STRING,
+    LLM_GGUF_VALUES_ARRAY,
+    LLM_GGUF_VALUES_U64,
+    LLM_GGUF_VALUES_I64,
+    LLM_GGUF_VALUES_F64,
+    LLM_GGUF_VALUES_TYPES
+} llm_gguf_values_type;
+
+typedef struct {
+    size_t key, key_size;      /* where the key stands in the file, and its length */
+    llm_gguf_values_type type; /* of the value, or of an array's items */
+    bool array;
+    size_t at, count; /* where the value or the first item stands; items, 1 without an array */
+} llm_gguf_values_pair;
+
+typedef struct {
+    const unsigned char *data; /* (size) the whole file; stays the caller's */
+    size_t size, at;           /* at: behind the last pair, where the tensors' descriptions begin */
+    uint32_t version;
+    uint64_t tensors;
+    llm_buffer pair; /* of llm_gguf_values_pair */
+} llm_gguf_values;
+
+/* Frees what llm_gguf_values_read has taken. */
+LLM_API void llm_gguf_values_free(llm_gguf_values *g) { llm_buffer_free(&g->pair); }
+
+/* The number in the `bytes` bytes from `at` on. */
+LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_t bytes) {
+    uint64_t x = 0;
+    for (size_t i = 0; i < bytes; i++) x |= (uint64_t)g->data[at + i] << 8 * i;
+    return x;
+}
+
+/* Bytes of one value; 0 for strings and arrays. */
+LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
+    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
+                                                              1, 0, 0, 8, 8, 8};
+    return size[type];
+}
+
+/* *x <- the next number of `bytes` bytes in the header; g->at moves behind it. */
+LLM_API bool llm_gguf_values_take(llm_gguf_values *g, uint64_t *x, size_t bytes, const char *what,
+                                  llm_error *error) {
+    if (g->size - g->at < bytes)
+        return llm_fail(error, "GGUF, byte %zu: the file ends, expected %s", g->at, what);
+    *x = llm_gguf_values_bits(g, g->at, bytes);
+    g->at += bytes;
+    return true;
+}
+
+/* Moves g->at behind `count` items of a type. */
+LLM_API bool llm_gguf_values_skip(llm_gguf_values *g, llm_gguf_values_type type, uint64_t count,
+                                  llm_error *error) {
+    const size_t one = llm_gguf_values_size(type), left = g->size - g->at;
+    uint64_t length = 0;
+    if (one > 0 ? count > left / one : count > left / 8) /* a string has at least its length */
+        return llm_fail(error, "GGUF, byte %zu: %llu items do not fit into %zu bytes", g->at,
+                        (unsigned long long)count, left);
+    if (one > 0) g->at += (size_t)count * one;
+    for (; one == 0 && count > 0; count--) {
+        if (!llm_gguf_values_take(g, &length, 8, "a length", error)) return false;
+        if (length > g->size - g->at)
+            return llm_fail(error, "GGUF, byte %zu: a string of %llu bytes, but %zu are left",
+                            g->at, (unsigned long long)length, g->size - g->at);
+        g->at += (size_t)length;
+    }
+    return true;
+}
+
+/* Reads one pair. */
+LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
+    llm_gguf_values_pair p;
+    uint64_t type = 0, count = 1;
+    const size_t start = g->at;
+    memset(&p, 0, sizeof p);
+    if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
+    p.key = start + 8;
+    p.key_size = g->at - p.key;
+    if (!llm_gguf_values_take(g, &type, 4, "a type", error)) return false;
+    p.array = type == LLM_GGUF_VALUES_ARRAY;
+    if (p.array && (!llm_gguf_values_take(g, &type, 4, "a type of items", error) ||
+                    !llm_gguf_values_take(g, &count, 8, "a count", error)))
+        return false;
+    if (type >= LLM_GGUF_VALUES_TYPES || type == LLM_GGUF_VALUES_ARRAY)
+        return llm_fail(error, "GGUF, \"%.*s\": found type %llu, expected one of 13%s",
+                        p.key_size < 60 ? (int)p.key_size : 60, (const char *)g->data + p.key,
+                        (unsigned long long)type, p.array ? ", and no array in an array" : "");
+    p.type = (llm_gguf_values_type)type;
+    p.at = g->at;
+    if (!llm_gguf_values_skip(g, p.type, count, error)) return false;
+    p.count = (size_t)count;
+    return llm_buffer_put(&g->pair, &p, sizeof p) || llm_fail(error, "GGUF: out of memory");
+}
+
+/* Reads the pairs of a file, whose bytes must stay as long as g is used. On failure there is
+ * nothing to free. */
+LLM_API bool llm_gguf_values_read(llm_gguf_values *g, const void *data, size_t size,
+                                  llm_error *error) {
+    uint64_t magic = 0, version = 0, pairs = 0;
+    memset(g, 0, sizeof *g);
+    g->data = (const unsigned char *)data;
+    g->size = size;
+    if (!llm_gguf_values_take(g, &magic, 4, "\"GGUF\"", error)) return false;
+    if (magic != 0x46554747) return llm_fail(error, "GGUF: the file does not begin with \"GGUF\"");
+    if (!llm_gguf_values_take(g, &version, 4, "a version", error)) return false;
+    if (version != 2 && version != 3)
+        return llm_fail(error, "GGUF: found version %llu%s, expected 2 or 3",
+                        (unsigned long long)version, version >> 24 ? " (big-endian?)" : "");
+    g->version = (uint32_t)version;
+    bool ok = llm_gguf_values_take(g, &g->tensors, 8, "the number of tensors", error) &&
+              llm_gguf_values_take(g, &pairs, 8, "the number of pairs", error);
+    for (; ok && pairs > 0; pairs--) ok = llm_gguf_values_next(g, error);
+    if (!ok) llm_gguf_values_free(g);
+    return ok;
+}
+
+/* The pair of a key, or NULL: the first one, should there be several. */
+LLM_API const llm_gguf_values_pair *llm_gguf_values_find(const llm_gguf_values *g,
+                                                         const char *key) {
+    const llm_gguf_values_pair *p = (const llm_gguf_values_pair *)(const void *)g->pair.data;
+    for (size_t i = 0; i < g->pair.size / sizeof *p; i++)
+        if (p[i].key_size == strlen(key) && memcmp(g->data + p[i].key, key, p[i].key_size) == 0)
+            return &p[i];
+    return NULL;
+}
+
+/* Item i of a pair as a number (whole numbers beyond 2^53 are rounded), `absent` where p is NULL,
+ * a string, or shorter. */
+LLM_API double llm_gguf_values_number(const llm_gguf_values *g, const llm_gguf_values_pair *p,
+                                      size_t i, double absent) {
+    if (!p || i >= p->count || p->type == LLM_GGUF_VALUES_STRING) return absent;
+    const size_t bytes = llm_gguf_values_size(p->type);
+    const uint64_t bits = llm_gguf_values_bits(g, p->at + i * bytes, bytes);
+    const uint32_t low = (uint32_t)bits;
+    float single;
+    double wide;
+    memcpy(&single, &low, sizeof single);
+    memcpy(&wide, &bits, sizeof wide);
+    if (p->type == LLM_GGUF_VALUES_F32) return (double)single;
+    if (p->type == LLM_GGUF_VALUES_F64) return wide;
+    const uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
+    const bool negative = (p->type == LLM_GGUF_VALUES_I8 || p->type == LLM_GGUF_VALUES_I16 ||
+                           p->type == LLM_GGUF_VALUES_I32 || p->type == LLM_GGUF_VALUES_I64) &&
+                          (bits & sign);
+    return negative ? -(double)(sign - (bits & (sign - 1))) : (double)bits;
+}
+
+/* The next string of a pair's value: start with *at = p->at, and call it p->count times. */
+LLM_API const char *llm_gguf_values_string(const llm_gguf_values *g, size_t *at, size_t *size) {
+    *size = (size_t)llm_gguf_values_bits(g, *at, 8);
+    const char *text = (const char *)g->data + *at + 8;
+    *at += 8 + *size;
+    return text;
+}
+
+/* Whether the key's value is this string. */
+LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const char *text) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING) return false;
+    size_t at = p->at, size;
+    const char *value = llm_gguf_values_string(g, &at, &size);
+    return size == strlen(text) && memcmp(value, text, size) == 0;
+}
+
+/* @gguf_bert ------------------------------------------------ BERT's vocabulary in a GGUF file
+ *
+ *     WordPiece   the  ##s  [CLS]     ->     GGUF   _the  s  [CLS]              (_: U+2581)
+ *
+ * llama.cpp turns BERT's spelling round: what begins a word gets a mark, what goes on has none, and
+ * control tokens stay. The way back is exact. How text is prepared is not in the file but for two
+ * flags, which most files leave out: small letters without accents are what is assumed, as the
+ * program itself does. So it becomes a tokenizer of parts like one from a tokenizer.json.
+ *
+ * source  llama.cpp (llama-vocab.cpp; convert_hf_to_gguf.py, BertModel)
+ * needs   error buffer json vocab_table wordpiece added_tokens tokenizer_text normalizer_json
+ *         pre_split_json token_model token_decoder_json tokenizer_parts gguf_values
+ * see     @tokenizer_gguf
+ * topics  -
+ */
+
+/* Gives the next id its token: kind 3 is a control token, others lose the mark or get "##". */
+LLM_API bool llm_gguf_bert_put(llm_tokenizer *t, llm_vocab_table *table, const char *text,
+                               size_t size, double kind, llm_error *error) {
+    const bool plain = kind == 3.0, begins = size > 3 && memcmp(text, "\xE2\x96\x81", 3) == 0;
+    const size_t id = table->count, skip = begins && !plain ? 3 : 0;
+    llm_buffer token = {NULL, 0, 0};
+    if (size == 0) return llm_fail(error, "tokens, %zu: expected a text", id);
+    bool ok = (plain || begins || llm_buffer_put(&token, "##", 2)) &&
+              llm_buffer_put(&token, text + skip, size - skip);
+    const int got = ok ? llm_vocab_table_add(table, token.data, token.size) : -1;
+    ok = got == (int)id &&
+         ((kind != 3.0 && kind != 4.0) ||
+          llm_added_tokens_put(&t->added, got, token.data, token.size, kind == 3.0, false));
+    if (!ok && got >= 0 && got != (int)id)
+        llm_fail(error, "tokens, %zu: \"%.60s\" is there twice", id, token.data);
+    else if (!ok)
+        llm_fail(error, "tokens: out of memory");
+    llm_buffer_free(&token);
+    return ok;
+}
+
+/* The parts that are not in the file, and templates if there are tokens for them. */
+LLM_API bool llm_gguf_bert_steps(llm_tokenizer *t, bool lower, bool bare, llm_error *error) {
+    llm_buffer file = {NULL, 0, 0};
+    llm_json j;
+    const bool both = llm_added_tokens_find(&t->added, "[CLS]", 5) >= 0 &&
+                      llm_added_tokens_find(&t->added, "[SEP]", 5) >= 0;
+    bool ok = llm_buffer_print(&file,
+                               "{\"n\":{\"type\":\"BertNormalizer\",\"lowercase\":%s,"
+                               "\"strip_accents\":%s},\"p\":{\"type\":\"BertPreTokenizer\"},"
+                               "\"d\":{\"type\":\"WordPiece\"},\"t\":{\"type\":\"BertProcessing\","
+                               "\"cls\":[\"[CLS]\"],\"sep\":[\"[SEP]\"]}}",
+                               lower ? "true" : "false", bare ? "true" : "false") ||
+              llm_fail(error, "parts: out of memory");
+    const bool parsed = ok && llm_json_parse(&j, file.data, file.size, error);
+    if (parsed) {
+        const llm_json_node *r = j.node;
+        ok = llm_normalizer_json_read(&t->parts->normalizer, &j, llm_json_get(&j, r, "n"), 0,
+                                      error) &&
+             llm_pre_split_json_read(&t->parts->split, &j, llm_json_get(&j, r, "p"), 0, error) &&
+             llm_token_decoder_json_read(&t->parts->decoder, &j, llm_json_get(&j, r, "d"), 0,
+                                         error) &&
+             (!both || llm_token_decoder_json_templates(&t->single, &t->pair, &j,
+                                                        llm_json_get(&j, r, "t"), 0, error));
+        llm_json_free(&j);
+    }
+    llm_buffer_free(&file);
+    return parsed && ok;
+}
+
+/* Fills t, which is empty, from the pairs of a file. On failure it holds a part, and is to be
+ * freed. */
+LLM_API bool llm_gguf_bert_read(llm_tokenizer *t, const llm_gguf_values *g, llm_error *error) {
+    const llm_gguf_values_pair *tokens = llm_gguf_values_find(g, "tokenizer.ggml.tokens");
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    const llm_gguf_values_pair *lower =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.lowercase");
+    const llm_gguf_values_pair *bare =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.strip_accents");
+    const double small = llm_gguf_values_number(g, lower, 0, 1.0);
+    if (!tokens || !tokens->array || tokens->type != LLM_GGUF_VALUES_STRING)
+        return llm_fail(error, "tokenizer.ggml.tokens: expected an array of strings");
+    t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
+    if (!t->parts) return llm_fail(error, "parts: out of memory");
+    t->parts->model = llm_token_model_empty();
+    t->parts->model.kind = LLM_TOKEN_MODEL_WORDPIECE;
+    llm_vocab_table *table = &t->parts->model.wordpiece.token;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        ok = llm_gguf_bert_put(t, table, text, size, llm_gguf_values_number(g, kinds, id, 1.0),
+                               error);
+    }
+    t->vocab = table->count;
+    return ok && llm_wordpiece_build(&t->parts->model.wordpiece, error) &&
+           llm_gguf_bert_steps(t, small > 0.0, llm_gguf_values_number(g, bare, 0, small) > 0.0,
+                               error) &&
+           llm_tokenizer_parts_find(t->parts, &t->added, error);
+}
+
+/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
+ *
+ *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces    t5: unigram    bert
+ *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
+ *
+ * llama.cpp puts the tokenizer into the model's file, all kinds of it in the same arrays. For
+ * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
+ * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
+ * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
+ * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
+ *         gguf_values gguf_bert
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* The pattern that a name in tokenizer.ggml.pre means, and whether a word that is a token is taken
+ * whole; or false. */
+LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
+                                        llm_error *error) {
+    static const struct {
+        llm_pre_tokenize_kind pattern;
+        bool whole;
+        const char *names; /* as llama.cpp knows them, each between spaces */
+    } row[5] = {
+        {LLM_PRE_TOKENIZE_GPT2, false,
+         " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert "
+         "jina-v1-en jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4 "},
+        {LLM_PRE_TOKENIZE_LLAMA3, true,
+         " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
+        {LLM_PRE_TOKENIZE_LLAMA3, false, " dbrx smaug-bpe glm4 chatglm-bpe "},
+        {LLM_PRE_TOKENIZE_QWEN2, false,
+         " qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 "},
+        {LLM_PRE_TOKENIZE_O200K, false, " gpt-4o llama4 kanana2 talkie minimax-m2 "}};
+    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
+    size_t at = pre ? pre->at : 0, size = 0;
+    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
+    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
+    for (size_t i = 0; i < 5; i++)
+        for (const char *s = row[i].names, *end; (end = strchr(s + 1, ' ')) != NULL; s = end)
+            if (size == (size_t)(end - s - 1) && memcmp(s + 1, name, size) == 0) {
+                t->pattern = row[i].pattern;
+                t->ignore_merges = row[i].whole;
+                return true;
+            }
+    return llm_fail(error,
+                    "tokenizer.ggml.pre: \"%.*s\" is not supported: expected one that cuts as "
+                    "gpt-2, llama-bpe, dbrx, qwen2 or gpt-4o",
+                    size < 60 ? (int)size : 60, name);
+}
+
+/* The array of strings under the key, or a sentence. */
+LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
+                                                               const char *key, llm_error *error) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
+    llm_fail(error, "%s: expected an array of strings", key);
+    return NULL;
+}
+
+/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
+LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
+                                      llm_error *error) {
+    const llm_gguf_values_pair *tokens, *merges;
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
+        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
+        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
+        return false;
+    llm_buffer line = {NULL, 0, 0};
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        line.size = 0;
+        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
+        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
+            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
+                 llm_fail(error, "tokens: out of memory");
+        llm_json_node node; /* as if it stood in a vocab.json */
+        memset(&node, 0, sizeof node);
+        node.key = line.data;
+        node.key_size = size;
+        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
+    }
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
+    at = merges->at;
+    for (size_t i = 0; i < merges->count && ok; i++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const size_t left = space ? (size_t)(space - text) : 0;
+        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
+                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
+    }
+    llm_buffer_free(&line);
+    t->vocab = tokens->count;
+    return ok;
+}
+
+/* An id under the key if it is one of a control piece, or -1. */
+LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
+                                  const char *key) {
+    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
+    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
+    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
+}
+
+/* Reads pieces with scores, of either model. */
+LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
+                                       llm_error *error) {
+    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
+    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
+    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
+    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
+    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
+    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
+    t->pieces = true;
+    t->spm = llm_spm_empty();
+    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
+    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
+    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double score = llm_gguf_values_number(g, scores, id, 0.0);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        if (!(fabs(score) <= 1e30))
+            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
+                            score);
+        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
+                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
+                            error);
+    }
+    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
+    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
+        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
+    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
+    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
+    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
+ * part, and is to be freed. */
+LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
+                                     llm_error *error) {
+    llm_gguf_values g;
+    if (!llm_gguf_values_read(&g, data, size, error)) return false;
+    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
+    bool ok;
+    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
+        ok = llm_tokenizer_gguf_bytes(t, &g, error);
+    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
+        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
+    else if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "bert"))
+        ok = llm_gguf_bert_read(t, &g, error);
+    else
+        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama, t5 or bert");
+    llm_gguf_values_free(&g);
+    return ok;
+}
+
+/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
+ *
+ *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
+ *
+ * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
+ * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
+ * in its own way. Control pieces of a model become control tokens, so that they can be read and
+ * written by their names, and text between them is a text of its own: it gets its space in front,
+ * and loses it again.
+ *
+ * source  -
+ * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
+ *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* Appends the text of pieces, control tokens by their names: what stands between two of them is
+ * decoded alone, as it was encoded. */
+LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                         size_t count, llm_error *error) {
+    for (size_t start = 0, i = 0; i <= count; i++) {
+        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
+        const bool control =
+            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
+        if (i < count && !control) continue;
+        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
+        size_t size = 0;
+        const char *name =
+            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
+        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
+        start = i + 1;
+    }
+    return true;
+}
+
+/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
+LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
+    t->pieces = true;
+    t->vocab = t->spm.pieces.text.count;
+    for (size_t id = 0, size; id < t->vocab; id++) {
+        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
+        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
+            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
+            return llm_fail(error, "pieces: out of memory");
+    }
+    return true;
+}
+
+/* The pattern that OpenAI and Meta use with so many ranks. */
+LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
+    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
+           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                             : LLM_PRE_TOKENIZE_CL100K;
+}
+
+/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
+ * t->pattern. */
+LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
+    const char *text = (const char *)f->data;
+    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
+        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
+               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
+    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
+        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
+               llm_tokenizer_binary_pieces(t, error);
+    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
+        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
+    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
+    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
+    return true;
 }
 
 /* @tokenizer ------------------------------------------------ Tokenizer
