@@ -105,14 +105,10 @@ static bert_maker bert_file(const char *const *token, size_t n, const char *kind
 static const char *const bert_tokens[9] = {"[UNK]",
                                            "[CLS]",
                                            "[SEP]",
-                                           "\xE2\x96\x81"
-                                           "cafe",
-                                           "\xE2\x96\x81"
-                                           "Cafe",
-                                           "\xE2\x96\x81"
-                                           "caf\xC3\xA9",
-                                           "\xE2\x96\x81"
-                                           "Caf\xC3\xA9",
+                                           "\xE2\x96\201cafe",
+                                           "\xE2\x96\201Cafe",
+                                           "\xE2\x96\201caf\xC3\xA9",
+                                           "\xE2\x96\201Caf\xC3\xA9",
                                            "s",
                                            "\xE2\x96\x81"};
 

@@ -34,13 +34,7 @@ TEST(spm_units, "ids and decoded text of 1,800 strings are those of SentencePiec
 
 /* Pieces: unknown 0, control 1, then these, of which the last is a user's; or with all bytes. */
 static llm_pieces units_pieces(bool bytes) {
-    static const char *const more[6] = {"\xE2\x96\x81",
-                                        "a",
-                                        "b",
-                                        "\xE2\x96\x81"
-                                        "ab",
-                                        "<c>",
-                                        "ba"};
+    static const char *const more[6] = {"\xE2\x96\x81", "a", "b", "\xE2\x96\201ab", "<c>", "ba"};
     llm_pieces p = llm_pieces_empty();
     llm_error error;
     CHECK(llm_pieces_put(&p, "<unk>", 5, 0.0, LLM_PIECES_UNKNOWN, &error));
