@@ -29218,8 +29218,7 @@ LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
  * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
  * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
  * numbers above are those of its fields. A field that is absent has the default of the schema, and
- * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
- * so is text without the spelling of spaces.
+ * for both spaces that is true. Text without the spelling of spaces is refused.
  *
  * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
  *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
@@ -29227,7 +29226,12 @@ LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
  * see     @spm_text (uses it), @bpe_scores @unigram
  * topics  -
  */
-typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
+typedef enum { /* the numbers of the file */
+               LLM_SPM_UNIGRAM = 1,
+               LLM_SPM_BPE,
+               LLM_SPM_WORD,
+               LLM_SPM_CHAR
+} llm_spm_model;
 
 typedef struct {
     llm_pieces pieces;
@@ -29294,9 +29298,8 @@ LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_err
         if (f.number == 42) s->eos = id;
         if (f.number == 43) s->pad = id;
     }
-    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
-        return llm_fail(error,
-                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+    if (!p.broken && (model < LLM_SPM_UNIGRAM || model > LLM_SPM_CHAR))
+        return llm_fail(error, "trainer_spec: found model type %llu, expected 1 to 4",
                         (unsigned long long)model);
     s->model = (llm_spm_model)model;
     return !p.broken;
@@ -29356,6 +29359,43 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *
     return ok;
 }
 
+/* @spm_units ------------------------------------------------ Words or characters as pieces
+ *
+ *     "_the_cat"  ->  _the  _cat         or  _  t  h  e  _  c  a  t              (_: U+2581)
+ *
+ * SentencePiece has two more models, the ones that subwords stand between: each word is a piece, or
+ * each character. Nothing is searched for: the text is cut, and every part is looked up. Words need
+ * huge vocabularies and still meet unknown ones; characters know all of an alphabet and make texts
+ * long (ByT5 and CANINE went that way). They are the two ends of the scale of @vocab_size, and the
+ * models to compare with. Unknown parts in a row are one unknown piece, or their bytes.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece"; its word_model.cc and char_model.cc
+ * needs   pre_words vocab_table pieces bpe_scores
+ * see     @spm_text (uses it)
+ * topics  -
+ */
+
+/* ids (size) <- text (size bytes), spelt as by llm_pieces_spell, by words or by characters; returns
+ * how many. A USER piece is one character. */
+LLM_API size_t llm_spm_units_encode(int *ids, const llm_pieces *p, const char *text, size_t size,
+                                    bool words) {
+    const bool fallback = llm_pieces_fallback(p);
+    size_t count = 0;
+    for (size_t at = 0, n; at < size; at += n) {
+        int id = -1;
+        n = words ? llm_pre_words_metaspace(text + at, size - at)
+                  : llm_bpe_scores_symbol(&id, p, text + at, size - at);
+        if (words) id = llm_vocab_table_find(&p->text, text + at, n);
+        const llm_pieces_kind kind =
+            id >= 0 ? llm_pieces_get(p, (size_t)id).kind : LLM_PIECES_UNKNOWN;
+        if (kind == LLM_PIECES_NORMAL || kind == LLM_PIECES_USER)
+            ids[count++] = id;
+        else
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, n);
+    }
+    return count;
+}
+
 /* @spm_text ------------------------------------------------- Text through a SentencePiece model
  *
  *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
@@ -29370,7 +29410,7 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *
  *
  * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
  *         Darts-clone (the units)
- * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
+ * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm spm_units
  * see     @unicode, @tokenizer
  * topics  -
  */
@@ -29458,13 +29498,16 @@ LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const ch
     *ids = NULL;
     *count = 0;
     if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
-        const bool bpe = s->model == LLM_SPM_BPE;
+        const bool bpe = s->model == LLM_SPM_BPE, units = s->model >= LLM_SPM_WORD;
         const size_t scratch =
             bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
         *ids = (int *)malloc((line.size + 1) * sizeof **ids);
         room = *ids && llm_arena_create(&arena, scratch);
         if (room && bpe)
             *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
+        else if (room && units)
+            *count = llm_spm_units_encode(*ids, &s->pieces, line.data, line.size,
+                                          s->model == LLM_SPM_WORD);
         else if (room)
             *count = llm_unigram_encode(*ids, NULL, NULL, &s->pieces, line.data, line.size, true,
                                         &arena);
@@ -30775,47 +30818,152 @@ LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const
     return size == strlen(text) && memcmp(value, text, size) == 0;
 }
 
+/* @gguf_bert ------------------------------------------------ BERT's vocabulary in a GGUF file
+ *
+ *     WordPiece   the  ##s  [CLS]     ->     GGUF   _the  s  [CLS]              (_: U+2581)
+ *
+ * llama.cpp turns BERT's spelling round: what begins a word gets a mark, what goes on has none, and
+ * control tokens stay. The way back is exact. How text is prepared is not in the file but for two
+ * flags, which most files leave out: small letters without accents are what is assumed, as the
+ * program itself does. So it becomes a tokenizer of parts like one from a tokenizer.json.
+ *
+ * source  llama.cpp (llama-vocab.cpp; convert_hf_to_gguf.py, BertModel)
+ * needs   error buffer json vocab_table wordpiece added_tokens tokenizer_text normalizer_json
+ *         pre_split_json token_model token_decoder_json tokenizer_parts gguf_values
+ * see     @tokenizer_gguf
+ * topics  -
+ */
+
+/* Gives the next id its token: kind 3 is a control token, others lose the mark or get "##". */
+LLM_API bool llm_gguf_bert_put(llm_tokenizer *t, llm_vocab_table *table, const char *text,
+                               size_t size, double kind, llm_error *error) {
+    const bool plain = kind == 3.0, begins = size > 3 && memcmp(text, "\xE2\x96\x81", 3) == 0;
+    const size_t id = table->count, skip = begins && !plain ? 3 : 0;
+    llm_buffer token = {NULL, 0, 0};
+    if (size == 0) return llm_fail(error, "tokens, %zu: expected a text", id);
+    bool ok = (plain || begins || llm_buffer_put(&token, "##", 2)) &&
+              llm_buffer_put(&token, text + skip, size - skip);
+    const int got = ok ? llm_vocab_table_add(table, token.data, token.size) : -1;
+    ok = got == (int)id &&
+         ((kind != 3.0 && kind != 4.0) ||
+          llm_added_tokens_put(&t->added, got, token.data, token.size, kind == 3.0, false));
+    if (!ok && got >= 0 && got != (int)id)
+        llm_fail(error, "tokens, %zu: \"%.60s\" is there twice", id, token.data);
+    else if (!ok)
+        llm_fail(error, "tokens: out of memory");
+    llm_buffer_free(&token);
+    return ok;
+}
+
+/* The parts that are not in the file, and templates if there are tokens for them. */
+LLM_API bool llm_gguf_bert_steps(llm_tokenizer *t, bool lower, bool bare, llm_error *error) {
+    llm_buffer file = {NULL, 0, 0};
+    llm_json j;
+    const bool both = llm_added_tokens_find(&t->added, "[CLS]", 5) >= 0 &&
+                      llm_added_tokens_find(&t->added, "[SEP]", 5) >= 0;
+    bool ok = llm_buffer_print(&file,
+                               "{\"n\":{\"type\":\"BertNormalizer\",\"lowercase\":%s,"
+                               "\"strip_accents\":%s},\"p\":{\"type\":\"BertPreTokenizer\"},"
+                               "\"d\":{\"type\":\"WordPiece\"},\"t\":{\"type\":\"BertProcessing\","
+                               "\"cls\":[\"[CLS]\"],\"sep\":[\"[SEP]\"]}}",
+                               lower ? "true" : "false", bare ? "true" : "false") ||
+              llm_fail(error, "parts: out of memory");
+    const bool parsed = ok && llm_json_parse(&j, file.data, file.size, error);
+    if (parsed) {
+        const llm_json_node *r = j.node;
+        ok = llm_normalizer_json_read(&t->parts->normalizer, &j, llm_json_get(&j, r, "n"), 0,
+                                      error) &&
+             llm_pre_split_json_read(&t->parts->split, &j, llm_json_get(&j, r, "p"), 0, error) &&
+             llm_token_decoder_json_read(&t->parts->decoder, &j, llm_json_get(&j, r, "d"), 0,
+                                         error) &&
+             (!both || llm_token_decoder_json_templates(&t->single, &t->pair, &j,
+                                                        llm_json_get(&j, r, "t"), 0, error));
+        llm_json_free(&j);
+    }
+    llm_buffer_free(&file);
+    return parsed && ok;
+}
+
+/* Fills t, which is empty, from the pairs of a file. On failure it holds a part, and is to be
+ * freed. */
+LLM_API bool llm_gguf_bert_read(llm_tokenizer *t, const llm_gguf_values *g, llm_error *error) {
+    const llm_gguf_values_pair *tokens = llm_gguf_values_find(g, "tokenizer.ggml.tokens");
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    const llm_gguf_values_pair *lower =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.lowercase");
+    const llm_gguf_values_pair *bare =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.strip_accents");
+    const double small = llm_gguf_values_number(g, lower, 0, 1.0);
+    if (!tokens || !tokens->array || tokens->type != LLM_GGUF_VALUES_STRING)
+        return llm_fail(error, "tokenizer.ggml.tokens: expected an array of strings");
+    t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
+    if (!t->parts) return llm_fail(error, "parts: out of memory");
+    t->parts->model = llm_token_model_empty();
+    t->parts->model.kind = LLM_TOKEN_MODEL_WORDPIECE;
+    llm_vocab_table *table = &t->parts->model.wordpiece.token;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        ok = llm_gguf_bert_put(t, table, text, size, llm_gguf_values_number(g, kinds, id, 1.0),
+                               error);
+    }
+    t->vocab = table->count;
+    return ok && llm_wordpiece_build(&t->parts->model.wordpiece, error) &&
+           llm_gguf_bert_steps(t, small > 0.0, llm_gguf_values_number(g, bare, 0, small) > 0.0,
+                               error) &&
+           llm_tokenizer_parts_find(t->parts, &t->added, error);
+}
+
 /* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
  *
- *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces with scores    t5: unigram
+ *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces    t5: unigram    bert
  *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
  *
- * llama.cpp puts the tokenizer into the model's file, three kinds of it in the same arrays. For
+ * llama.cpp puts the tokenizer into the model's file, all kinds of it in the same arrays. For
  * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
  * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
  * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
  *
  * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
  * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
- *         gguf_values
+ *         gguf_values gguf_bert
  * see     @tokenizer
  * topics  -
  */
 
-/* The pattern that a name in tokenizer.ggml.pre means, or false. */
+/* The pattern that a name in tokenizer.ggml.pre means, and whether a word that is a token is taken
+ * whole; or false. */
 LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
                                         llm_error *error) {
     static const struct {
-        const char *name;
         llm_pre_tokenize_kind pattern;
-    } row[] = {{"gpt-2", LLM_PRE_TOKENIZE_GPT2},       {"phi-2", LLM_PRE_TOKENIZE_GPT2},
-               {"llama3", LLM_PRE_TOKENIZE_LLAMA3},    {"llama-v3", LLM_PRE_TOKENIZE_LLAMA3},
-               {"llama-bpe", LLM_PRE_TOKENIZE_LLAMA3}, {"falcon3", LLM_PRE_TOKENIZE_LLAMA3},
-               {"qwen2", LLM_PRE_TOKENIZE_QWEN2},      {"deepseek-r1-qwen", LLM_PRE_TOKENIZE_QWEN2},
-               {"megrez", LLM_PRE_TOKENIZE_QWEN2},     {"gpt-4o", LLM_PRE_TOKENIZE_O200K},
-               {"llama4", LLM_PRE_TOKENIZE_O200K},     {"dbrx", LLM_PRE_TOKENIZE_LLAMA3},
-               {"smaug-bpe", LLM_PRE_TOKENIZE_LLAMA3}};
+        bool whole;
+        const char *names; /* as llama.cpp knows them, each between spaces */
+    } row[5] = {
+        {LLM_PRE_TOKENIZE_GPT2, false,
+         " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert "
+         "jina-v1-en jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4 "},
+        {LLM_PRE_TOKENIZE_LLAMA3, true,
+         " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
+        {LLM_PRE_TOKENIZE_LLAMA3, false, " dbrx smaug-bpe glm4 chatglm-bpe "},
+        {LLM_PRE_TOKENIZE_QWEN2, false,
+         " qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 "},
+        {LLM_PRE_TOKENIZE_O200K, false, " gpt-4o llama4 kanana2 talkie minimax-m2 "}};
     const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
-    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
-        if (llm_gguf_values_is(g, "tokenizer.ggml.pre", row[i].name)) {
-            t->pattern = row[i].pattern;
-            t->ignore_merges = t->pattern == LLM_PRE_TOKENIZE_LLAMA3;
-            return true;
-        }
     size_t at = pre ? pre->at : 0, size = 0;
     const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
     const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
-    return llm_fail(error, "tokenizer.ggml.pre: \"%.*s\" is not supported",
+    for (size_t i = 0; i < 5; i++)
+        for (const char *s = row[i].names, *end; (end = strchr(s + 1, ' ')) != NULL; s = end)
+            if (size == (size_t)(end - s - 1) && memcmp(s + 1, name, size) == 0) {
+                t->pattern = row[i].pattern;
+                t->ignore_merges = row[i].whole;
+                return true;
+            }
+    return llm_fail(error,
+                    "tokenizer.ggml.pre: \"%.*s\" is not supported: expected one that cuts as "
+                    "gpt-2, llama-bpe, dbrx, qwen2 or gpt-4o",
                     size < 60 ? (int)size : 60, name);
 }
 
@@ -30926,8 +31074,10 @@ LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t 
         ok = llm_tokenizer_gguf_bytes(t, &g, error);
     else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
         ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
+    else if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "bert"))
+        ok = llm_gguf_bert_read(t, &g, error);
     else
-        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama or t5");
+        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama, t5 or bert");
     llm_gguf_values_free(&g);
     return ok;
 }
