@@ -281,10 +281,22 @@
  *   gguf_values              The key-value part of a GGUF file
  *   tokenizer_gguf           The tokenizer in a GGUF file
  *   tokenizer_binary         Tokenizer files that are no JSON
+ *   text_places              Text that knows where it came from
+ *   normalizer               What is done to text before it is cut
+ *   normalizer_json          The normalizer of a tokenizer.json
+ *   pre_split                How a tokenizer.json cuts words
+ *   pre_split_json           The pre-tokenizer of a tokenizer.json
+ *   token_model              The model of a tokenizer.json
+ *   token_model_json         Reading the model of a tokenizer.json
+ *   token_decoder            Tokens back to text, as files say it
+ *   token_decoder_json       Decoder and template of a file
+ *   tokenizer_parts          A tokenizer of parts
+ *   parts_text               Text through a tokenizer of parts
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   token_windows            Texts that are too long, in windows
  *   token_pipeline           Tokenization pipeline
  *   vocab_size               Vocabulary size as a cost
  *   tokenizer_training       What a tokenizer has learnt
@@ -334,6 +346,7 @@
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
  *   flash_split              Attention in parts: flash-decoding
+ *   flash_fp8                FlashAttention-3: attention in 8 bits
  *   memory_efficient_attn    Memory-efficient attention
  *   attn_dispatch            Which form of attention to run
  *   csa_compress             Windows of tokens pooled to entries
@@ -353,8 +366,11 @@
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
  *   mlm                      Masked language model
+ *   transformer              The Transformer family: its sizes
+ *   transformer_layout       The tensors of a Transformer by name
  *   safetensors_dtype        Weight files: element types
  *   llama_block              Decoder block, the form of Llama
+ *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
@@ -385,6 +401,9 @@
  *   stochastic_beam          Different texts drawn by a beam
  *   speculative              Speculative decoding
  *   speculative_tree         Trees of drafts
+ *   medusa                   Medusa heads
+ *   medusa_tree              The tree of Medusa, verified
+ *   lookahead                Lookahead decoding
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -17111,16 +17130,14 @@ LLM_API bool llm_deep_net_split(llm_deep_net_line *s, size_t width) {
             const double *a = s->h + i * width, *b = i + 1 < s->count ? a + width : a;
             const double end = i + 1 < s->count ? s->t[i + 1] : s->t[i];
             s->t2[out] = s->t[i] + at * (end - s->t[i]);
-            double next = 2.0;
+            double next = 1.0;
             for (size_t u = 0; u < width; u++) {
                 s->h2[out * width + u] = a[u] + at * (b[u] - a[u]);
-                if ((a[u] < 0.0 && b[u] > 0.0) || (a[u] > 0.0 && b[u] < 0.0)) {
-                    const double cross = a[u] / (a[u] - b[u]);
-                    if (cross > at + 1e-12 && cross < next) next = cross;
-                }
+                const double cross = a[u] / (a[u] - b[u]); /* in 0..1 if the signs differ */
+                if (cross > at + 1e-12 && cross < next - 1e-12) next = cross;
             }
             out++;
-            more = next < 1.0 - 1e-12;
+            more = next < 1.0;
             at = next;
         }
     }
@@ -17275,7 +17292,6 @@ LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
         if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
     }
     *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
-    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
     return sw2 * slope;
 }
 
@@ -20843,21 +20859,17 @@ LLM_API bool llm_kan_grid_data(float *t, const llm_kan *k, const float *x, size_
     bool ok = N > 0;
     for (size_t i = 0; i < k->in && ok; i++) {
         float *ti = t + i * (G + 7);
-        for (size_t n = 0; n < N; n++) {
-            column[n] = x[n * k->in + i];
-            ok = ok && fabsf(column[n]) < HUGE_VALF;
-        }
+        for (size_t n = 0; n < N; n++) column[n] = x[n * k->in + i];
         llm_argsort(order, column, N);
         const double low = (double)column[order[0]], high = (double)column[order[N - 1]];
         const double step = (high - low) / (double)G;
         for (size_t m = 0; m < G + 7; m++) {
-            const double at = ((double)m - 3.0) / (double)G, place = at * (double)(N - 1);
-            const size_t below = m <= 3 ? 0 : m >= G + 3 ? N - 1 : (size_t)place;
-            const double equal = low + step * ((double)m - 3.0);
+            const double at = (double)m - 3.0, equal = low + step * at;
             const bool inside = m > 3 && m < G + 3;
+            const size_t below = inside ? (size_t)(at / (double)G * (double)(N - 1)) : 0;
             const double quantile = (double)column[order[below]];
             ti[m] = (float)(inside ? even * equal + (1.0 - even) * quantile : equal);
-            ok = ok && (m == 0 || ti[m] > ti[m - 1]);
+            ok = ok && (m == 0 || ti[m] > ti[m - 1]); /* false too if an end is not finite */
         }
     }
     arena->used = mark;
@@ -20891,8 +20903,9 @@ LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, cons
     LLM_ASSERT(to->in == k->in && to->out == k->out);
     const size_t mark = arena->used, P = to->grid + 3, O = k->out;
     double *a = llm_arena_doubles(arena, N * P), *y = llm_arena_doubles(arena, N * O);
-    double *c = llm_arena_doubles(arena, P * O), b[4], slope[4];
+    double *c = llm_arena_doubles(arena, P * O);
     for (size_t i = 0; i < k->in; i++) {
+        double b[4], slope[4];
         for (size_t n = 0; n < N; n++) {
             const float xi = x[n * k->in + i];
             const int old = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
@@ -20993,7 +21006,6 @@ LLM_API void llm_deep_learning_edges(float *h, const float *x, size_t n) {
                 const float up = r > 0 ? p[(r - 1) * 8 + c] : 0.0f,
                             down = r < 7 ? p[(r + 1) * 8 + c] : 0.0f;
                 const float gx = right - left, gy = down - up, size = sqrtf(gx * gx + gy * gy);
-                if (size == 0.0f) continue;
                 const float at = (atan2f(gy, gx) / LLM_PI + 1.0f) * 4.0f; /* 0 to 8 */
                 const size_t bin = (size_t)at, first = (r / 4 * 2 + c / 4) * 8;
                 hi[first + bin % 8] += size * (1.0f - (at - (float)bin));
@@ -22751,7 +22763,6 @@ LLM_API void llm_muon_step(float *w, float *m, const float *g, size_t rows, size
     const size_t mark = arena->used, n = rows * cols;
     const double r = (double)rows, k = (double)cols;
     double scale = sqrt(fmax(1.0, r / k));
-    if (n == 0) return;
     if (c->scale == LLM_MUON_MATCH_ADAMW) scale = 0.2 * sqrt(fmax(r, k));
     if (c->scale == LLM_MUON_SPECTRAL) scale = sqrt(r / k);
     float *u = llm_arena_floats(arena, n);
@@ -22952,7 +22963,7 @@ LLM_API bool llm_shampoo_step_blocks(float *w, double *state, const float *g, si
     const size_t mark = arena->used;
     float *wb = llm_arena_floats(arena, block * block),
           *gb = llm_arena_floats(arena, block * block);
-    bool ok = block > 0;
+    bool ok = true;
     LLM_ASSERT(block > 0);
     for (size_t i = 0; i < rows; i += block)
         for (size_t j = 0; j < cols; j += block) {
@@ -27421,12 +27432,12 @@ LLM_API size_t llm_bpe_encode_naive(int *ids, const llm_bpe *bpe, const char *te
 /* Bytes of an arena that encoding a pre-token of that size takes. */
 LLM_API size_t llm_bpe_scratch(size_t size) { return 44 * size + 256; }
 
-/* ids (size) <- text (size bytes, below 2^32), as llm_bpe_encode_naive. With an rng, each possible
+/* Merges ids (size, below 2^32) in place; returns how many are left. With an rng, each possible
  * merge is passed over with probability `dropout` at every step (BPE-dropout, for training), so
  * that one word comes in many segmentations; rng may be NULL. Scratch: llm_bpe_scratch(size) bytes,
  * given back. */
-LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, size_t size,
-                              float dropout, llm_rng *rng, llm_arena *arena) {
+LLM_API size_t llm_bpe_join(int *ids, size_t size, const llm_bpe *bpe, float dropout, llm_rng *rng,
+                            llm_arena *arena) {
     LLM_ASSERT(size < UINT32_MAX);
     const size_t mark = arena->used;
     uint32_t *next = (uint32_t *)llm_arena_take(arena, size, sizeof *next);
@@ -27436,7 +27447,6 @@ LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, si
     size_t waiting = 0, passed = 0; /* candidates in the heap; passed over, from the array's end */
 
     for (size_t i = 0; i < size; i++) {
-        ids[i] = bpe->byte_id[(unsigned char)text[i]];
         next[i] = (uint32_t)i + 1;
         previous[i] = (uint32_t)i - 1;
     }
@@ -27471,6 +27481,14 @@ LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, si
     for (size_t i = 0; i < size; i = next[i]) ids[count++] = ids[i];
     arena->used = mark;
     return count;
+}
+
+/* ids (size) <- text (size bytes), as llm_bpe_encode_naive; the rest as above. */
+LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, size_t size,
+                              float dropout, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(size < UINT32_MAX);
+    for (size_t i = 0; i < size; i++) ids[i] = bpe->byte_id[(unsigned char)text[i]];
+    return llm_bpe_join(ids, size, bpe, dropout, rng, arena);
 }
 
 /* Appends the bytes of the ids. False when memory is out or an id is not in the vocabulary. */
@@ -28393,11 +28411,12 @@ LLM_API size_t llm_unigram_scratch(const llm_pieces *p, size_t size) {
     return 16 * (size + 1) + (p->trie.longest + 1) * sizeof(llm_unigram_edge) + 256;
 }
 
-/* ids (size) <- the most probable segmentation of text; returns how many ids there are, and in
- * *score, unless NULL, its log probability. Text is as llm_pieces_spell writes it. single: sums are
- * rounded to float. Scratch: llm_unigram_scratch(p, size). */
-LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, const char *text,
-                                  size_t size, bool single, llm_arena *arena) {
+/* ids (size) <- the most probable segmentation of text; returns how many ids there are, in end
+ * (size), unless NULL, where each ends, and in *score, unless NULL, its log probability. Text is as
+ * llm_pieces_spell writes it. single: sums are rounded to float. Scratch: llm_unigram_scratch(p,
+ * size). */
+LLM_API size_t llm_unigram_encode(int *ids, size_t *end, double *score, const llm_pieces *p,
+                                  const char *text, size_t size, bool single, llm_arena *arena) {
     LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
     const size_t mark = arena->used;
     double *best = llm_arena_doubles(arena, size + 1);
@@ -28422,18 +28441,20 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
         }
     }
     if (score) *score = best[size];
-    size_t next = size, count = 0;
-    for (size_t end = size; end > 0;) { /* the path, turned round: from[end] is where it goes on */
-        const size_t at = from[end];
-        from[end] = (uint32_t)next;
-        next = end;
-        end = at;
+    size_t next = size, count = 0, ends = 0;
+    for (size_t to = size; to > 0;) { /* the path, turned round: from[to] is where it goes on */
+        const size_t at = from[to];
+        from[to] = (uint32_t)next;
+        next = to;
+        to = at;
     }
     for (size_t at = 0; at < size; at = next, next = from[next]) {
         if (id[next] < 0)
             count = llm_pieces_cover(ids, count, p, fallback, text + at, next - at);
         else
             ids[count++] = id[next];
+        while (end && ends < count) end[ends++] = next;
+        if (end) end[count - 1] = next; /* of unknown characters in a row */
     }
     arena->used = mark;
     return count;
@@ -28872,7 +28893,7 @@ LLM_API void llm_unigram_train_loss(double *loss, const llm_pieces *p,
     for (size_t id = 0; id < p->text.count; id++) n[id] = F[id] = 0.0;
     for (size_t w = 0; w < words->word.count; w++) {
         const char *text = llm_vocab_table_bytes(&words->word, w, &size);
-        const size_t k = llm_unigram_encode(ids, NULL, p, text, size, false, arena);
+        const size_t k = llm_unigram_encode(ids, NULL, NULL, p, text, size, false, arena);
         for (size_t i = 0; i < k; i++) {
             size_t first = 0; /* F counts a word once */
             while (ids[first] != ids[i]) first++;
@@ -29443,7 +29464,8 @@ LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const ch
         if (room && bpe)
             *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
         else if (room)
-            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
+            *count = llm_unigram_encode(*ids, NULL, NULL, &s->pieces, line.data, line.size, true,
+                                        &arena);
         if (room) llm_arena_destroy(&arena);
     }
     llm_buffer_free(&line);
@@ -29853,7 +29875,9 @@ typedef struct {
     bool prefix_space;  /* text that starts with no space gets one (RoBERTa); only with GPT2 */
     bool ignore_merges; /* a pre-token that is a token is that token at once (Llama 3) */
     llm_added_tokens added;
-    size_t vocab; /* every id is smaller */
+    size_t vocab;                      /* every id is smaller */
+    struct llm_tokenizer_parts *parts; /* of @tokenizer_parts, which does the work then; or NULL */
+    llm_buffer single, pair;           /* templates of a file for @token_pipeline, or empty */
 } llm_tokenizer;
 
 enum { LLM_TOKENIZER_TEXT_CACHE = 4096 }; /* words, a power of two */
@@ -30158,7 +30182,6 @@ LLM_API bool llm_tokenizer_json_flag(const llm_json *j, const llm_json_node *obj
 /* The added tokens, whose ids must be below `limit`. */
 LLM_API bool llm_tokenizer_json_added(llm_tokenizer *t, const llm_json *j,
                                       const llm_json_node *list, size_t limit, llm_error *error) {
-    static const char *const flag[3] = {"single_word", "lstrip", "rstrip"};
     if (!list || list->kind == LLM_JSON_NULL) return true;
     if (list->kind != LLM_JSON_ARRAY) return llm_fail(error, "added_tokens: expected an array");
     size_t i = 0;
@@ -30170,26 +30193,32 @@ LLM_API bool llm_tokenizer_json_added(llm_tokenizer *t, const llm_json *j,
         if (id == SIZE_MAX)
             return llm_fail(error, "added_tokens, \"%.60s\": expected an id below %zu", text->text,
                             limit);
-        for (size_t k = 0; k < 3; k++)
-            if (llm_tokenizer_json_flag(j, v, flag[k], false))
-                return llm_fail(error, "added_tokens, \"%.60s\": %s is not supported", text->text,
-                                flag[k]);
         if (llm_added_tokens_find(&t->added, text->text, text->text_size) >= 0)
             return llm_fail(error, "added_tokens, \"%.60s\": is there twice", text->text);
         if (!llm_added_tokens_put(&t->added, (int)id, text->text, text->text_size,
                                   llm_tokenizer_json_flag(j, v, "special", false),
                                   llm_tokenizer_json_flag(j, v, "normalized", true)))
             return llm_fail(error, "added_tokens: out of memory");
+        llm_added_tokens_flags(&t->added, llm_tokenizer_json_flag(j, v, "single_word", false),
+                               llm_tokenizer_json_flag(j, v, "lstrip", false),
+                               llm_tokenizer_json_flag(j, v, "rstrip", false));
         if (id >= t->vocab) t->vocab = id + 1;
     }
     return true;
 }
 
-/* An added token that is spelt like one of the vocabulary has its id, any other has a free one. */
+/* An added token that is spelt like one of the vocabulary has its id, any other has a free one; and
+ * it has no flags that say where it counts. */
 LLM_API bool llm_tokenizer_json_agree(const llm_tokenizer *t, llm_error *error) {
     for (size_t i = 0; i < llm_added_tokens_count(&t->added); i++) {
         const char *text;
         const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
+        if (one->single_word || one->lstrip || one->rstrip)
+            return llm_fail(error, "added_tokens, \"%.*s\": %s is not supported",
+                            one->size < 60 ? (int)one->size : 60, text,
+                            one->single_word ? "single_word"
+                            : one->lstrip    ? "lstrip"
+                                             : "rstrip");
         llm_buffer bytes = {NULL, 0, 0};
         size_t bad, size = 0;
         int same = -1;
@@ -30382,8 +30411,9 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
         llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
         llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
     const bool spaced = t->prefix_space && t->pattern != LLM_PRE_TOKENIZE_GPT2;
-    if (t->pieces) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
-    if (!ok && !t->pieces) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    const bool bytes = !t->pieces && !t->parts;
+    if (!bytes) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
+    if (!ok && bytes) llm_fail(error, "tokenizer %.100s: out of memory", path);
     if (spaced) ok = llm_fail(error, "tokenizer %.100s: only GPT-2's pattern takes a space", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
@@ -30974,6 +31004,1786 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
     return true;
 }
 
+/* @text_places ---------------------------------------------- Text that knows where it came from
+ *
+ *     text:  c  a  f  e            after NFD, without marks and capitals
+ *     from:  01 12 23 35           the bytes of "CAF\u00c9" that each byte stands for
+ *
+ * Tokenizers change a text before they cut it: capitals go, accents go, ligatures come apart. But a
+ * label or an answer is marked in the original. So every byte carries along which bytes of the
+ * original it stands for, and whatever changes text changes both. A change is a list of new
+ * characters, each with one number: 0 replaces the next old character, 1 is new and belongs to the
+ * one before, -n replaces one and swallows n more. Normal forms say so by themselves: what a
+ * character comes apart into is 0 1 1, and two that are put together add their numbers and one
+ * less. What is easily got wrong: marks that change places keep their number, not their place.
+ *
+ * source  Hugging Face tokenizers, NormalizedString; The Unicode Standard 18, section 3.11
+ * needs   buffer unicode unicode_apart unicode_normal
+ * see     @normalizer @token_pipeline
+ * topics  -
+ */
+typedef struct {
+    uint32_t start, end; /* bytes of the original */
+} llm_text_places_span;
+
+/* It starts as zeros: llm_text_places t = {{NULL, 0, 0}, {NULL, 0, 0}}. */
+typedef struct {
+    llm_buffer text, from; /* from: of llm_text_places_span, one for each byte of text */
+} llm_text_places;
+
+/* Frees both; they are empty again. */
+LLM_API void llm_text_places_free(llm_text_places *t) {
+    llm_buffer_free(&t->text);
+    llm_buffer_free(&t->from);
+}
+
+/* Room is kept, text is gone. */
+LLM_API void llm_text_places_clear(llm_text_places *t) { t->text.size = t->from.size = 0; }
+
+enum { LLM_TEXT_PLACES_MOST = 1 << 28 };
+
+/* Appends bytes that all stand for one span. All of these: false when memory is out, or a hostile
+ * normalizer lets text grow beyond MOST bytes. */
+LLM_API bool llm_text_places_put(llm_text_places *out, const char *text, size_t size,
+                                 llm_text_places_span span) {
+    bool ok =
+        out->text.size + size < LLM_TEXT_PLACES_MOST && llm_buffer_put(&out->text, text, size);
+    for (size_t i = 0; i < size && ok; i++) ok = llm_buffer_put(&out->from, &span, sizeof span);
+    return ok;
+}
+
+/* Appends an original, whose first byte is number `start`; start + size < 2^32. */
+LLM_API bool llm_text_places_add(llm_text_places *out, const char *text, size_t size,
+                                 size_t start) {
+    bool ok = true;
+    for (size_t at = 0, n; at < size && ok; at += n) {
+        uint32_t code;
+        n = llm_unicode_decode(&code, text + at, size - at);
+        const llm_text_places_span span = {(uint32_t)(start + at), (uint32_t)(start + at + n)};
+        ok = llm_text_places_put(out, text + at, n, span);
+    }
+    return ok;
+}
+
+/* Appends bytes `at` to `at + size` of another text, with their places. */
+LLM_API bool llm_text_places_take(llm_text_places *out, const llm_text_places *t, size_t at,
+                                  size_t size) {
+    const size_t unit = sizeof(llm_text_places_span);
+    LLM_ASSERT(at + size <= t->text.size);
+    return size == 0 || (llm_buffer_put(&out->text, t->text.data + at, size) &&
+                         llm_buffer_put(&out->from, t->from.data + at * unit, size * unit));
+}
+
+/* The span of byte `at`, and of bytes `at` to `at + size` (size > 0). */
+LLM_API llm_text_places_span llm_text_places_at(const llm_text_places *t, size_t at) {
+    LLM_ASSERT(at < t->text.size);
+    return ((const llm_text_places_span *)(const void *)t->from.data)[at];
+}
+LLM_API llm_text_places_span llm_text_places_of(const llm_text_places *t, size_t at, size_t size) {
+    const llm_text_places_span first = llm_text_places_at(t, at);
+    const llm_text_places_span span = {first.start, llm_text_places_at(t, at + size - 1).end};
+    return span;
+}
+
+/* The length of the character at `at`, 1 where it is broken, and its code; that of a broken byte is
+ * LLM_UNICODE_BROKEN and the byte. */
+LLM_API size_t llm_text_places_next(const llm_text_places *t, size_t at, uint32_t *code) {
+    const size_t n = llm_unicode_decode(code, t->text.data + at, t->text.size - at);
+    if (*code != LLM_UNICODE_BROKEN) return n;
+    *code += (unsigned char)t->text.data[at];
+    return 1;
+}
+
+typedef struct {
+    uint32_t code; /* as of llm_text_places_next */
+    int change;    /* 0, 1, or -n */
+} llm_text_places_change;
+
+/* Appends to a list of changes (a buffer of them). */
+LLM_API bool llm_text_places_note(llm_buffer *changes, uint32_t code, int change) {
+    const llm_text_places_change one = {code, change};
+    return llm_buffer_put(changes, &one, sizeof one);
+}
+
+/* Appends the characters of changes (a buffer of them) to t, of which the first `skip` characters
+ * go without a trace. A new one in front of everything stands for nothing: 0 to 0. */
+LLM_API bool llm_text_places_apply(llm_text_places *out, const llm_text_places *t, size_t skip,
+                                   const llm_buffer *changes) {
+    const llm_text_places_change *change =
+        (const llm_text_places_change *)(const void *)changes->data;
+    const size_t count = changes->size / sizeof *change;
+    bool ok = true;
+    uint32_t code;
+    size_t at = 0;
+    while (skip-- > 0 && at < t->text.size) at += llm_text_places_next(t, at, &code);
+    for (size_t i = 0; i < count && ok; i++) {
+        const bool fresh = change[i].change > 0 || at >= t->text.size;
+        llm_text_places_span span = {0, 0};
+        if (!fresh || at > 0) span = llm_text_places_at(t, fresh ? at - 1 : at);
+        for (int eaten = 0; !fresh && eaten <= -change[i].change && at < t->text.size; eaten++)
+            at += llm_text_places_next(t, at, &code);
+        code = change[i].code;
+        char character[4] = {(char)(unsigned char)(code - LLM_UNICODE_BROKEN), 0, 0, 0};
+        const bool byte = code >= LLM_UNICODE_BROKEN;
+        ok = llm_text_places_put(out, character, byte ? 1 : llm_unicode_encode(character, code),
+                                 span);
+    }
+    return ok;
+}
+
+/* Sorts each run of marks by class, stably, as llm_unicode_normal_order does; scratch (count). */
+LLM_API void llm_text_places_order(const llm_unicode_normal *n, llm_text_places_change *c,
+                                   size_t count, llm_text_places_change *scratch) {
+    for (size_t i = 0, end; i < count; i = end + 1) {
+        size_t place[257] = {0};
+        for (end = i; end < count && llm_unicode_normal_class(n, c[end].code) > 0; end++)
+            place[llm_unicode_normal_class(n, c[end].code) + 1]++;
+        if (end < i + 2) continue;
+        for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
+        for (size_t k = i; k < end; k++)
+            scratch[place[llm_unicode_normal_class(n, c[k].code)]++] = c[k];
+        memcpy(c + i, scratch, (end - i) * sizeof *c);
+    }
+}
+
+/* Puts changes (count) together in place, as llm_unicode_normal_compose; returns how many are
+ * left. */
+LLM_API size_t llm_text_places_compose(const llm_unicode_normal *n, llm_text_places_change *c,
+                                       size_t count) {
+    size_t size = 0, letter = count;
+    unsigned last = 0;
+    for (size_t i = 0; i < count; i++) {
+        const unsigned k = llm_unicode_normal_class(n, c[i].code);
+        if (letter < count && (size == letter + 1 || last < k)) {
+            const uint32_t whole = llm_unicode_normal_together(n, c[letter].code, c[i].code);
+            if (whole) {
+                c[letter].code = whole;
+                c[letter].change += c[i].change - 1;
+                continue;
+            }
+        }
+        if (k == 0) letter = size;
+        last = k;
+        c[size++] = c[i];
+    }
+    return size;
+}
+
+/* Appends the normal form of t. */
+LLM_API bool llm_text_places_normal(llm_text_places *out, const llm_text_places *t,
+                                    const llm_unicode_normal *n, llm_unicode_normal_form form) {
+    const bool compat = form == LLM_UNICODE_NORMAL_NFKD || form == LLM_UNICODE_NORMAL_NFKC;
+    llm_buffer changes = {NULL, 0, 0}, scratch = {NULL, 0, 0}, apart = {NULL, 0, 0};
+    bool ok = true;
+    for (size_t at = 0; at < t->text.size && ok;) {
+        uint32_t code;
+        at += llm_text_places_next(t, at, &code);
+        apart.size = 0;
+        ok = llm_unicode_apart_put(&n->apart, &apart, code, compat);
+        const uint32_t *part = (const uint32_t *)(const void *)apart.data;
+        for (size_t i = 0; ok && i < apart.size / sizeof *part; i++)
+            ok = llm_text_places_note(&changes, part[i], i > 0);
+    }
+    llm_text_places_change *change = (llm_text_places_change *)(void *)changes.data;
+    const size_t count = changes.size / sizeof *change;
+    ok = ok && llm_buffer_reserve(&scratch, changes.size);
+    if (ok) llm_text_places_order(n, change, count, (llm_text_places_change *)(void *)scratch.data);
+    if (ok && (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC))
+        changes.size = llm_text_places_compose(n, change, count) * sizeof *change;
+    ok = ok && llm_text_places_apply(out, t, 0, &changes);
+    llm_buffer_free(&changes);
+    llm_buffer_free(&scratch);
+    llm_buffer_free(&apart);
+    return ok;
+}
+
+/* @normalizer ----------------------------------------------- What is done to text before it is cut
+ *
+ *     "Caf\u00e9 NO"  ->  NFD  ->  without marks  ->  small letters  ->  "cafe no"
+ *
+ * Steps, one behind another, each from text to text with the places kept, as a file lists them.
+ * BERT's clears away controls, puts spaces around Chinese characters, takes accents off and
+ * capitals; Llama's puts U+2581 in front and in place of spaces; T5's has the rules of a
+ * SentencePiece model, which this library reads in its own way: for a cluster of less than six
+ * bytes, else for each character, the shortest rule that its beginning has, and the whole of it
+ * falls to that rule (@spm_text takes the longest).
+ *
+ * source  Hugging Face tokenizers, normalizers; its crate spm_precompiled
+ * needs   buffer unicode grapheme unicode_map unicode_normal unicode_fold pre_words spm_text
+ *         special_tokens text_places
+ * see     @normalizer_json (reads it), @pre_split (what comes next), @tokenizer_parts
+ * topics  -
+ */
+typedef enum {
+    LLM_NORMALIZER_CLEAN,   /* BertNormalizer's first step */
+    LLM_NORMALIZER_CHINESE, /* its second */
+    LLM_NORMALIZER_FORM,    /* NFC, NFD, NFKC, NFKD */
+    LLM_NORMALIZER_BARE,    /* marks without width go */
+    LLM_NORMALIZER_MARKS,   /* StripAccents: all marks go */
+    LLM_NORMALIZER_LOWER,
+    LLM_NORMALIZER_STRIP,
+    LLM_NORMALIZER_PREPEND,
+    LLM_NORMALIZER_REPLACE,
+    LLM_NORMALIZER_RUNS, /* Replace of the pattern " {2,}" */
+    LLM_NORMALIZER_RULES /* Precompiled */
+} llm_normalizer_kind;
+
+typedef struct {
+    llm_normalizer_kind kind;
+    llm_unicode_normal_form form;
+    bool left, right;                    /* Strip */
+    size_t from, from_size, to, to_size; /* in text: what is replaced, and by what */
+} llm_normalizer_step;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_buffer step, text; /* step: of llm_normalizer_step */
+    llm_buffer rules;
+    llm_unicode_normal normal; /* zeros where no step asks for it; so is lower */
+    llm_unicode_map lower;
+} llm_normalizer;
+
+/* Back to zeros. */
+LLM_API void llm_normalizer_free(llm_normalizer *n) {
+    llm_buffer_free(&n->step);
+    llm_buffer_free(&n->text);
+    llm_buffer_free(&n->rules);
+    llm_unicode_normal_free(&n->normal);
+    llm_unicode_map_free(&n->lower);
+}
+
+/* Appends t with Precompiled's rules applied. */
+LLM_API bool llm_normalizer_ruled(llm_text_places *out, const llm_text_places *t,
+                                  const llm_buffer *rules) {
+    llm_buffer changes = {NULL, 0, 0};
+    const char *text = t->text.data, *to = "";
+    bool ok = true;
+    size_t skip = 0;
+    for (size_t at = 0, end = 0, n; at < t->text.size && ok; at += n) {
+        size_t rule = 0, to_size = 0, olds = 0, news = 0;
+        uint32_t code;
+        const bool first = at == end; /* of a cluster */
+        if (first) end = at + llm_grapheme_next(text + at, t->text.size - at);
+        const size_t one = llm_text_places_next(t, at, &code);
+        n = first && end - at < 6 ? end - at : one;
+        for (size_t k = 1; k <= n && rule == 0; k++)
+            rule = llm_spm_rule(rules, text + at, k, &to, &to_size);
+        if (rule == 0) {
+            n = one;
+            ok = llm_text_places_note(&changes, code, 0);
+            continue;
+        }
+        for (size_t k = at; k < at + n; olds++) k += llm_text_places_next(t, k, &code);
+        for (size_t k = 0; k < to_size && ok; news++) {
+            k += llm_unicode_decode(&code, to + k, to_size - k);
+            ok = llm_text_places_note(&changes, code == LLM_UNICODE_BROKEN ? 0xFFFD : code,
+                                      news >= olds);
+        }
+        if (news >= olds || !ok) continue;
+        if (changes.size > 0) /* what is left over falls to the character before */
+            ((llm_text_places_change *)(void *)(changes.data + changes.size) - 1)->change -=
+                (int)(olds - news);
+        else
+            skip += olds;
+    }
+    ok = ok && llm_text_places_apply(out, t, skip, &changes);
+    llm_buffer_free(&changes);
+    return ok;
+}
+
+/* Appends what one step makes of the character at `at`, of n bytes; one is scratch. */
+LLM_API bool llm_normalizer_one(const llm_normalizer *n, llm_normalizer_kind kind,
+                                llm_text_places *out, const llm_text_places *t, size_t at,
+                                size_t size, llm_buffer *one) {
+    const char *c = t->text.data + at;
+    uint32_t code;
+    llm_unicode_decode(&code, c, size);
+    const unsigned set = 1u << llm_unicode_class(code);
+    const bool chinese = kind == LLM_NORMALIZER_CHINESE && llm_pre_words_chinese(code);
+    one->size = 0;
+    bool ok = true;
+    if (kind == LLM_NORMALIZER_CLEAN)
+        ok = llm_unicode_fold_clean(one, c, size);
+    else if (kind == LLM_NORMALIZER_LOWER)
+        ok = llm_unicode_fold_small(&n->lower, one, c, size);
+    else if (!(kind == LLM_NORMALIZER_BARE && (set & 1u << LLM_UNICODE_MARK)) &&
+             !(kind == LLM_NORMALIZER_MARKS && (set & LLM_UNICODE_MARKS)))
+        ok = (!chinese || llm_buffer_put(one, " ", 1)) && llm_buffer_put(one, c, size) &&
+             (!chinese || llm_buffer_put(one, " ", 1));
+    return ok && (one->size == 0 || /* which may be without data */
+                  llm_text_places_put(out, one->data, one->size, llm_text_places_at(t, at)));
+}
+
+/* Appends t after one step. False when memory is out. */
+LLM_API bool llm_normalizer_apply(const llm_normalizer *n, const llm_normalizer_step *s,
+                                  llm_text_places *out, const llm_text_places *t) {
+    const size_t size = t->text.size;
+    const char *text = t->text.data;
+    const char *from = s->from_size > 0 ? n->text.data + s->from : "";
+    const char *to = s->to_size > 0 ? n->text.data + s->to : "";
+    size_t start = 0, end = size;
+    llm_buffer one = {NULL, 0, 0};
+    bool ok = true;
+    if (size == 0) return true;
+    if (s->kind == LLM_NORMALIZER_FORM) return llm_text_places_normal(out, t, &n->normal, s->form);
+    if (s->kind == LLM_NORMALIZER_RULES) return llm_normalizer_ruled(out, t, &n->rules);
+    if (s->kind == LLM_NORMALIZER_PREPEND)
+        return llm_text_places_put(out, to, s->to_size, llm_text_places_at(t, 0)) &&
+               llm_text_places_take(out, t, 0, size);
+    llm_unicode_kind kind = LLM_UNICODE_SPACE;
+    if (s->kind == LLM_NORMALIZER_STRIP) {
+        for (size_t length; s->left && start < size; start += length) {
+            length = llm_special_tokens_behind(&kind, text, size, start);
+            if (kind != LLM_UNICODE_SPACE) break;
+        }
+        for (size_t length; s->right && end > start; end -= length) {
+            length = llm_special_tokens_before(&kind, text, end);
+            if (kind != LLM_UNICODE_SPACE || length == 0) break;
+        }
+        return llm_text_places_take(out, t, start, end - start);
+    }
+    for (size_t at = 0, length; at < size && ok; at += length) {
+        uint32_t code;
+        size_t found = 0;
+        length = llm_text_places_next(t, at, &code);
+        if (s->kind == LLM_NORMALIZER_RUNS) {
+            while (at + found < size && text[at + found] == ' ') found++;
+            if (found < 2) found = 0;
+        } else if (s->kind == LLM_NORMALIZER_REPLACE && s->from_size <= size - at &&
+                   memcmp(text + at, from, s->from_size) == 0)
+            found = s->from_size;
+        if (found > 0) length = found;
+        ok = found > 0
+                 ? llm_text_places_put(out, to, s->to_size, llm_text_places_at(t, at + found - 1))
+                 : llm_normalizer_one(n, s->kind, out, t, at, length, &one);
+    }
+    llm_buffer_free(&one);
+    return ok;
+}
+
+/* Takes t through all steps, in place. */
+LLM_API bool llm_normalizer_run(const llm_normalizer *n, llm_text_places *t) {
+    const llm_normalizer_step *s = (const llm_normalizer_step *)(const void *)n->step.data;
+    llm_text_places out;
+    memset(&out, 0, sizeof out);
+    bool ok = true;
+    for (size_t i = 0; i < n->step.size / sizeof *s && ok; i++) {
+        llm_text_places_clear(&out);
+        ok = llm_normalizer_apply(n, &s[i], &out, t);
+        const llm_text_places swap = *t;
+        *t = out;
+        out = swap;
+    }
+    llm_text_places_free(&out);
+    return ok;
+}
+
+/* @normalizer_json ------------------------------------------ The normalizer of a tokenizer.json
+ *
+ *     "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Lowercase"}]}
+ *
+ * A normalizer in a file is null, one part, or a sequence of parts, which may be sequences; here it
+ * becomes a list of steps. BertNormalizer is four steps in one, each with its flag, and takes
+ * accents off where it makes letters small unless something else is said. Patterns of Replace are
+ * strings; of regular expressions only the one for runs of spaces is known (T5, ALBERT, XLM-R).
+ * What is not known is refused by name, since text that is not prepared as in training gets ids
+ * that are almost right.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json unicode_normal unicode_fold spm tokenizer_json
+ *         tokenizer_ranks normalizer
+ * see     @tokenizer_parts
+ * topics  -
+ */
+
+/* Appends a step; from and to are nodes of strings, or NULL. False when memory is out. */
+LLM_API bool llm_normalizer_json_add(llm_normalizer *n, llm_normalizer_kind kind,
+                                     llm_unicode_normal_form form, const llm_json_node *from,
+                                     const llm_json_node *to) {
+    llm_normalizer_step s;
+    memset(&s, 0, sizeof s);
+    s.kind = kind;
+    s.form = form;
+    s.left = s.right = true;
+    bool ok = true;
+    s.from = n->text.size;
+    s.from_size = from ? from->text_size : 0;
+    if (from) ok = llm_buffer_put(&n->text, from->text, from->text_size);
+    s.to = n->text.size;
+    s.to_size = to ? to->text_size : 0;
+    if (to) ok = ok && llm_buffer_put(&n->text, to->text, to->text_size);
+    const bool open = kind == LLM_NORMALIZER_FORM && !n->normal.pair;
+    if (open) ok = ok && llm_unicode_normal_open(&n->normal);
+    if (kind == LLM_NORMALIZER_LOWER && n->lower.entry.size == 0)
+        ok = ok && llm_unicode_fold_open(&n->lower);
+    return ok && llm_buffer_put(&n->step, &s, sizeof s);
+}
+
+/* Adds the steps of BertNormalizer. */
+LLM_API bool llm_normalizer_json_bert(llm_normalizer *n, const llm_json *j,
+                                      const llm_json_node *v) {
+    const bool lower = llm_tokenizer_json_flag(j, v, "lowercase", true);
+    const bool bare = llm_tokenizer_json_flag(j, v, "strip_accents", lower);
+    const bool clean = llm_tokenizer_json_flag(j, v, "clean_text", true);
+    const bool chinese = llm_tokenizer_json_flag(j, v, "handle_chinese_chars", true);
+    const llm_unicode_normal_form form = LLM_UNICODE_NORMAL_NFD;
+    return (!clean || llm_normalizer_json_add(n, LLM_NORMALIZER_CLEAN, form, NULL, NULL)) &&
+           (!chinese || llm_normalizer_json_add(n, LLM_NORMALIZER_CHINESE, form, NULL, NULL)) &&
+           (!bare || (llm_normalizer_json_add(n, LLM_NORMALIZER_FORM, form, NULL, NULL) &&
+                      llm_normalizer_json_add(n, LLM_NORMALIZER_BARE, form, NULL, NULL))) &&
+           (!lower || llm_normalizer_json_add(n, LLM_NORMALIZER_LOWER, form, NULL, NULL));
+}
+
+/* Takes the rules of Precompiled, which are in base 64; none or empty ones are no step. */
+LLM_API bool llm_normalizer_json_rules(llm_normalizer *n, const llm_json_node *map,
+                                       llm_error *error) {
+    llm_buffer bytes = {NULL, 0, 0};
+    size_t bad = 0;
+    llm_spm s = llm_spm_empty();
+    if (!map || map->text_size == 0) return true;
+    bool ok = n->rules.size == 0 || llm_fail(error, "normalizer: Precompiled is there twice");
+    if (ok && !llm_tokenizer_ranks_base64(&bytes, &bad, map->text, map->text_size))
+        ok = llm_fail(error, bad == map->text_size ? "normalizer: out of memory"
+                                                   : "normalizer: Precompiled is no base 64");
+    ok = ok && llm_spm_rules(&s, bytes.data, bytes.size, error);
+    if (ok) n->rules = s.rules;
+    llm_buffer_free(&bytes);
+    return ok &&
+           (llm_normalizer_json_add(n, LLM_NORMALIZER_RULES, LLM_UNICODE_NORMAL_NFD, NULL, NULL) ||
+            llm_fail(error, "normalizer: out of memory"));
+}
+
+/* Adds the steps of one part of a file; depth: of Sequences in Sequences. On failure n is to be
+ * freed all the same. */
+LLM_API bool llm_normalizer_json_read(llm_normalizer *n, const llm_json *j, const llm_json_node *v,
+                                      size_t depth, llm_error *error) {
+    static const struct {
+        const char *name;
+        llm_normalizer_kind kind;
+        llm_unicode_normal_form form;
+    } row[6] = {{"NFC", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFC},
+                {"NFD", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFD},
+                {"NFKC", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFKC},
+                {"NFKD", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFKD},
+                {"Lowercase", LLM_NORMALIZER_LOWER, LLM_UNICODE_NORMAL_NFD},
+                {"StripAccents", LLM_NORMALIZER_MARKS, LLM_UNICODE_NORMAL_NFD}};
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    bool ok = false;
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "normalizers");
+        ok = true;
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_normalizer_json_read(n, j, v, depth + 1, error);
+        return ok;
+    }
+    for (size_t i = 0; i < 6; i++)
+        if (strcmp(type, row[i].name) == 0) {
+            ok = llm_normalizer_json_add(n, row[i].kind, row[i].form, NULL, NULL);
+            return ok || llm_fail(error, "normalizer: out of memory");
+        }
+    const llm_unicode_normal_form form = LLM_UNICODE_NORMAL_NFD;
+    if (strcmp(type, "Precompiled") == 0)
+        return llm_normalizer_json_rules(n, llm_json_get(j, v, "precompiled_charsmap"), error);
+    if (strcmp(type, "BertNormalizer") == 0) {
+        ok = llm_normalizer_json_bert(n, j, v);
+    } else if (strcmp(type, "Strip") == 0) {
+        ok = llm_normalizer_json_add(n, LLM_NORMALIZER_STRIP, form, NULL, NULL);
+        if (ok) {
+            llm_normalizer_step *s =
+                (llm_normalizer_step *)(void *)(n->step.data + n->step.size) - 1;
+            s->left = llm_tokenizer_json_flag(j, v, "strip_left", true);
+            s->right = llm_tokenizer_json_flag(j, v, "strip_right", true);
+        }
+    } else if (strcmp(type, "Prepend") == 0) {
+        ok = llm_normalizer_json_add(n, LLM_NORMALIZER_PREPEND, form, NULL,
+                                     llm_json_get(j, v, "prepend"));
+    } else if (strcmp(type, "Replace") == 0) {
+        const llm_json_node *pattern = llm_json_get(j, v, "pattern");
+        const llm_json_node *from = pattern ? llm_json_get(j, pattern, "String") : NULL;
+        const char *regex = llm_tokenizer_json_text(j, pattern, "Regex");
+        const bool runs = strcmp(regex, " {2,}") == 0;
+        if (!runs && (!from || from->text_size == 0))
+            return llm_fail(error, "normalizer, Replace: pattern \"%.100s\" is not supported",
+                            regex);
+        ok = llm_normalizer_json_add(n, runs ? LLM_NORMALIZER_RUNS : LLM_NORMALIZER_REPLACE, form,
+                                     from, llm_json_get(j, v, "content"));
+    } else
+        return llm_fail(error, "normalizer: \"%.60s\" is not supported", type);
+    return ok || llm_fail(error, "normalizer: out of memory");
+}
+
+/* @pre_split ------------------------------------------------ How a tokenizer.json cuts words
+ *
+ *     Isolated   the-final--cut  ->  the  -  final  -  -  cut       Contiguous  ...  final  --  cut
+ *     MergedWithNext  ->  the  -final  -  -cut                      Removed  ->  the  final  cut
+ *
+ * A pre-tokenizer is a list of steps, each of which takes every piece that the one before has left
+ * and cuts it further. A step sees in a piece what it looks for (a sign, a digit, a space, a
+ * pattern) and what is between; its behaviour says which of them stay together. Two steps write
+ * too: Metaspace puts U+2581 for spaces and in front, ByteLevel spells bytes as characters
+ * (@byte_level). Pieces keep their places, and empty ones are none.
+ *
+ * source  Hugging Face tokenizers, pre_tokenizers and NormalizedString::split
+ * needs   buffer unicode pre_tokenize pre_words byte_level text_places
+ * see     @pre_split_json (reads it), @token_model (what comes next)
+ * topics  -
+ */
+typedef enum {
+    LLM_PRE_SPLIT_BERT,
+    LLM_PRE_SPLIT_SPACES, /* WhitespaceSplit */
+    LLM_PRE_SPLIT_SIGNS,  /* Punctuation */
+    LLM_PRE_SPLIT_DIGITS,
+    LLM_PRE_SPLIT_STRING,  /* Split and CharDelimiterSplit */
+    LLM_PRE_SPLIT_PATTERN, /* Split with one of @pre_tokenize */
+    LLM_PRE_SPLIT_METASPACE,
+    LLM_PRE_SPLIT_BYTES /* ByteLevel */
+} llm_pre_split_kind;
+
+typedef enum {
+    LLM_PRE_SPLIT_ISOLATED,
+    LLM_PRE_SPLIT_REMOVED,
+    LLM_PRE_SPLIT_PREVIOUS, /* MergedWithPrevious, MergedWithNext */
+    LLM_PRE_SPLIT_NEXT,
+    LLM_PRE_SPLIT_CONTIGUOUS
+} llm_pre_split_behavior;
+
+/* Whether something is put in front: never, always, or at the start of the original only. */
+typedef enum { LLM_PRE_SPLIT_NEVER, LLM_PRE_SPLIT_ALWAYS, LLM_PRE_SPLIT_FIRST } llm_pre_split_front;
+
+typedef struct {
+    llm_pre_split_kind kind;
+    llm_pre_split_behavior behavior;
+    llm_pre_split_front front; /* Metaspace: the mark; ByteLevel: a space */
+    bool cut;                  /* Metaspace and ByteLevel: whether they do */
+    bool invert;               /* Split: what is between counts as found */
+    llm_pre_tokenize_kind pattern;
+    size_t at, size; /* in text: the string, or Metaspace's mark */
+} llm_pre_split_step;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_buffer step, text; /* step: of llm_pre_split_step */
+} llm_pre_split;
+
+/* Back to zeros. */
+LLM_API void llm_pre_split_free(llm_pre_split *p) {
+    llm_buffer_free(&p->step);
+    llm_buffer_free(&p->text);
+}
+
+/* Pieces of a text, one behind another; zeros at first. */
+typedef struct {
+    llm_text_places t;
+    llm_buffer end; /* of size_t */
+} llm_pre_split_pieces;
+
+/* And of these. */
+LLM_API void llm_pre_split_pieces_free(llm_pre_split_pieces *w) {
+    llm_text_places_free(&w->t);
+    llm_buffer_free(&w->end);
+}
+
+/* Ends a piece here, unless it would be empty. False when memory is out. */
+LLM_API bool llm_pre_split_end(llm_pre_split_pieces *w) {
+    const size_t *end = (const size_t *)(const void *)w->end.data;
+    const size_t count = w->end.size / sizeof *end, last = count > 0 ? end[count - 1] : 0;
+    return w->t.text.size == last ||
+           llm_buffer_put(&w->end, &w->t.text.size, sizeof w->t.text.size);
+}
+
+/* The length of what a step sees first in text (size > 0), and whether it is what it looks for. */
+LLM_API size_t llm_pre_split_see(bool *found, const llm_pre_split *p, const llm_pre_split_step *s,
+                                 const char *text, size_t size) {
+    const char *string = s->size > 0 ? p->text.data + s->at : "";
+    size_t n = 0, length;
+    *found = s->kind == LLM_PRE_SPLIT_PATTERN;
+    if (s->kind == LLM_PRE_SPLIT_PATTERN) return llm_pre_tokenize(text, size, s->pattern);
+    if (s->kind == LLM_PRE_SPLIT_BYTES) return llm_pre_tokenize_gpt2(text, size);
+    if (s->kind == LLM_PRE_SPLIT_BERT) return llm_pre_words_bert(text, size, false, found);
+    for (bool here = false; n < size; n += length) {
+        uint32_t code;
+        length = llm_unicode_decode(&code, text + n, size - n);
+        const llm_unicode_kind kind = llm_unicode_class(code);
+        if (s->kind == LLM_PRE_SPLIT_SPACES)
+            here = kind == LLM_UNICODE_SPACE;
+        else if (s->kind == LLM_PRE_SPLIT_DIGITS)
+            here = kind == LLM_UNICODE_NUMBER;
+        else if (s->kind == LLM_PRE_SPLIT_SIGNS)
+            here = llm_pre_words_class(text + n, size - n, false, &length) == LLM_PRE_WORDS_ALONE;
+        else
+            here = s->size <= size - n && memcmp(text + n, string, s->size) == 0;
+        const bool whole = s->kind == LLM_PRE_SPLIT_STRING || s->kind == LLM_PRE_SPLIT_METASPACE;
+        if (here && n == 0) *found = true;
+        if (here) return n > 0 ? n : whole ? s->size : length;
+    }
+    return n;
+}
+
+/* Appends the pieces of a text (in) to w. */
+LLM_API bool llm_pre_split_cut(llm_pre_split_pieces *w, const llm_pre_split *p,
+                               const llm_pre_split_step *s, const llm_text_places *in) {
+    const size_t size = in->text.size;
+    bool ok = true, before = false; /* whether the last one was found */
+    for (size_t at = 0, n; at < size && ok; at += n) {
+        bool found;
+        n = llm_pre_split_see(&found, p, s, in->text.data + at, size - at);
+        found = found != s->invert;
+        const bool joins = s->behavior == LLM_PRE_SPLIT_PREVIOUS     ? found && !before
+                           : s->behavior == LLM_PRE_SPLIT_NEXT       ? before && !found
+                           : s->behavior == LLM_PRE_SPLIT_CONTIGUOUS ? found == before
+                                                                     : false;
+        if (!joins) ok = llm_pre_split_end(w);
+        if (!(found && s->behavior == LLM_PRE_SPLIT_REMOVED))
+            ok = ok && llm_text_places_take(&w->t, in, at, n);
+        before = found;
+    }
+    return ok && llm_pre_split_end(w);
+}
+
+/* *out <- a piece as Metaspace or ByteLevel write it; bytes are not spelt yet. */
+LLM_API bool llm_pre_split_write(llm_text_places *out, const llm_pre_split *p,
+                                 const llm_pre_split_step *s, const llm_text_places *in) {
+    const bool meta = s->kind == LLM_PRE_SPLIT_METASPACE;
+    const char *mark = meta ? p->text.data + s->at : " ", *text = in->text.data;
+    const size_t length = meta ? s->size : 1, size = in->text.size;
+    const bool has = (text[0] == ' ') || (length <= size && memcmp(text, mark, length) == 0);
+    const llm_text_places_span first = llm_text_places_at(in, 0);
+    bool ok = true;
+    llm_text_places_clear(out);
+    if (!has &&
+        (s->front == LLM_PRE_SPLIT_ALWAYS || (s->front == LLM_PRE_SPLIT_FIRST && first.start == 0)))
+        ok = llm_text_places_put(out, mark, length, first);
+    for (size_t i = 0; i < size && ok; i++)
+        ok = meta && text[i] == ' '
+                 ? llm_text_places_put(out, mark, length, llm_text_places_at(in, i))
+                 : llm_text_places_take(out, in, i, 1);
+    return ok;
+}
+
+/* Spells the bytes of w as characters, into *out, which is empty. */
+LLM_API bool llm_pre_split_spell(llm_pre_split_pieces *out, const llm_pre_split_pieces *w) {
+    const size_t *end = (const size_t *)(const void *)w->end.data;
+    bool ok = true;
+    for (size_t i = 0, k = 0; i < w->t.text.size && ok; i++) {
+        char c[4];
+        const unsigned char byte = (unsigned char)w->t.text.data[i];
+        const size_t n = llm_unicode_encode(c, llm_byte_level_code(byte));
+        ok = llm_text_places_put(&out->t, c, n, llm_text_places_at(&w->t, i));
+        if (i + 1 == end[k]) ok = ok && llm_pre_split_end(out), k++;
+    }
+    return ok;
+}
+
+/* Takes the pieces through all steps, in place. False when memory is out. */
+LLM_API bool llm_pre_split_run(const llm_pre_split *p, llm_pre_split_pieces *w) {
+    const llm_pre_split_step *s = (const llm_pre_split_step *)(const void *)p->step.data;
+    const size_t steps = p->step.size / sizeof *s;
+    bool ok = true;
+    for (size_t i = 0; i < steps && ok; i++) {
+        llm_pre_split_pieces out[2];
+        llm_text_places piece, written;
+        memset(out, 0, sizeof out);
+        memset(&piece, 0, sizeof piece);
+        memset(&written, 0, sizeof written);
+        const size_t *end = (const size_t *)(const void *)w->end.data;
+        const bool writes = s[i].kind >= LLM_PRE_SPLIT_METASPACE;
+        for (size_t k = 0, at = 0; k < w->end.size / sizeof *end && ok; at = end[k++]) {
+            llm_text_places_clear(&piece);
+            ok = llm_text_places_take(&piece, &w->t, at, end[k] - at) &&
+                 (!writes || llm_pre_split_write(&written, p, &s[i], &piece));
+            const llm_text_places *in = writes ? &written : &piece;
+            if (!writes || s[i].cut)
+                ok = ok && llm_pre_split_cut(&out[0], p, &s[i], in);
+            else
+                ok = ok && llm_text_places_take(&out[0].t, in, 0, in->text.size) &&
+                     llm_pre_split_end(&out[0]);
+        }
+        const bool spell = s[i].kind == LLM_PRE_SPLIT_BYTES;
+        if (spell) ok = ok && llm_pre_split_spell(&out[1], &out[0]);
+        const llm_pre_split_pieces old = *w;
+        *w = out[spell];
+        out[spell] = old;
+        for (size_t k = 0; k < 2; k++) llm_pre_split_pieces_free(&out[k]);
+        llm_text_places_free(&piece);
+        llm_text_places_free(&written);
+    }
+    return ok;
+}
+
+/* @pre_split_json ------------------------------------------- The pre-tokenizer of a tokenizer.json
+ *
+ *     "pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first",
+ *                       "split": false}
+ *
+ * Null, one part, or a sequence of parts. A Split has a string or a regular expression, and of
+ * these only the ones that @pre_tokenize knows by heart can be read, with the two behaviours that
+ * keep the whole text. Metaspace of old files says add_prefix_space, of new ones prepend_scheme.
+ * What is not known is refused by name.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json unicode pre_tokenize tokenizer_json pre_split
+ * see     @tokenizer_parts
+ * topics  -
+ */
+
+/* The behaviour that a part names, `absent` if it names none. */
+LLM_API bool llm_pre_split_json_behavior(llm_pre_split_step *s, const llm_json *j,
+                                         const llm_json_node *v, llm_error *error) {
+    static const char *const name[5] = {"Isolated", "Removed", "MergedWithPrevious",
+                                        "MergedWithNext", "Contiguous"};
+    const char *text = llm_tokenizer_json_text(j, v, "behavior");
+    for (int k = 0; k < 5; k++) {
+        s->behavior = (llm_pre_split_behavior)k;
+        if (strcmp(text, name[k]) == 0 || !text[0]) return true;
+    }
+    return llm_fail(error, "pre_tokenizer: behavior \"%.60s\" is not supported", text);
+}
+
+/* Reads a Split, whose string goes to p->text. */
+LLM_API bool llm_pre_split_json_split(llm_pre_split_step *s, llm_pre_split *p, const llm_json *j,
+                                      const llm_json_node *v, llm_error *error) {
+    const llm_json_node *pattern = llm_json_get(j, v, "pattern");
+    const llm_json_node *string = pattern ? llm_json_get(j, pattern, "String") : NULL;
+    const char *regex = llm_tokenizer_json_text(j, pattern, "Regex");
+    s->invert = llm_tokenizer_json_flag(j, v, "invert", false);
+    if (!llm_pre_split_json_behavior(s, j, v, error)) return false;
+    if (string && string->text_size > 0) {
+        s->kind = LLM_PRE_SPLIT_STRING;
+        s->size = string->text_size;
+        return llm_buffer_put(&p->text, string->text, s->size) ||
+               llm_fail(error, "pre_tokenizer: out of memory");
+    }
+    s->kind = LLM_PRE_SPLIT_PATTERN;
+    for (int kind = 0; kind <= LLM_PRE_TOKENIZE_QWEN2; kind++) {
+        s->pattern = (llm_pre_tokenize_kind)kind;
+        if (strcmp(regex, llm_pre_tokenize_pattern(s->pattern)) != 0) continue;
+        return s->behavior == (s->invert ? LLM_PRE_SPLIT_REMOVED : LLM_PRE_SPLIT_ISOLATED) ||
+               llm_fail(error, "pre_tokenizer, Split: only behaviors that keep all the text");
+    }
+    return llm_fail(error, "pre_tokenizer, Split: pattern \"%.150s\" is not supported", regex);
+}
+
+/* Reads a Metaspace. */
+LLM_API bool llm_pre_split_json_metaspace(llm_pre_split_step *s, llm_pre_split *p,
+                                          const llm_json *j, const llm_json_node *v,
+                                          llm_error *error) {
+    static const char *const scheme[3] = {"never", "always", "first"};
+    const llm_json_node *mark = llm_json_get(j, v, "replacement");
+    const char *front = llm_tokenizer_json_text(j, v, "prepend_scheme");
+    const bool old = llm_tokenizer_json_flag(j, v, "add_prefix_space", true);
+    int k = 0;
+    uint32_t code;
+    if (!front[0]) front = scheme[old];
+    while (k < 3 && strcmp(front, scheme[k]) != 0) k++;
+    if (k == 3 || (k > 0 && !old))
+        return llm_fail(
+            error, "pre_tokenizer, Metaspace: prepend_scheme \"%.60s\" is not supported", front);
+    const char *text = mark && mark->kind == LLM_JSON_STRING ? mark->text : "\xE2\x96\x81";
+    const size_t size = text == (mark ? mark->text : NULL) ? mark->text_size : 3;
+    if (size == 0 || llm_unicode_decode(&code, text, size) != size)
+        return llm_fail(error, "pre_tokenizer, Metaspace: expected one character as replacement");
+    s->kind = LLM_PRE_SPLIT_METASPACE;
+    s->behavior = LLM_PRE_SPLIT_NEXT;
+    s->front = (llm_pre_split_front)k;
+    s->cut = llm_tokenizer_json_flag(j, v, "split", true);
+    s->size = size;
+    return llm_buffer_put(&p->text, text, size) || llm_fail(error, "pre_tokenizer: out of memory");
+}
+
+/* Adds the steps of one part of a file; depth: of Sequences in Sequences. On failure p is to be
+ * freed all the same. */
+LLM_API bool llm_pre_split_json_read(llm_pre_split *p, const llm_json *j, const llm_json_node *v,
+                                     size_t depth, llm_error *error) {
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    llm_pre_split_step s;
+    bool ok = true;
+    memset(&s, 0, sizeof s);
+    s.at = p->text.size;
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "pretokenizers");
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_pre_split_json_read(p, j, v, depth + 1, error);
+        return ok;
+    }
+    if (strcmp(type, "BertPreTokenizer") == 0) {
+        s.kind = LLM_PRE_SPLIT_BERT;
+        s.behavior = LLM_PRE_SPLIT_REMOVED;
+    } else if (strcmp(type, "WhitespaceSplit") == 0) {
+        s.kind = LLM_PRE_SPLIT_SPACES;
+        s.behavior = LLM_PRE_SPLIT_REMOVED;
+    } else if (strcmp(type, "Punctuation") == 0) {
+        s.kind = LLM_PRE_SPLIT_SIGNS;
+        ok = llm_pre_split_json_behavior(&s, j, v, error);
+    } else if (strcmp(type, "Digits") == 0) {
+        s.kind = LLM_PRE_SPLIT_DIGITS;
+        s.behavior = llm_tokenizer_json_flag(j, v, "individual_digits", false)
+                         ? LLM_PRE_SPLIT_ISOLATED
+                         : LLM_PRE_SPLIT_CONTIGUOUS;
+    } else if (strcmp(type, "Split") == 0) {
+        ok = llm_pre_split_json_split(&s, p, j, v, error);
+    } else if (strcmp(type, "Metaspace") == 0) {
+        ok = llm_pre_split_json_metaspace(&s, p, j, v, error);
+    } else if (strcmp(type, "ByteLevel") == 0) {
+        s.kind = LLM_PRE_SPLIT_BYTES;
+        s.cut = llm_tokenizer_json_flag(j, v, "use_regex", true);
+        s.front = llm_tokenizer_json_flag(j, v, "add_prefix_space", true) ? LLM_PRE_SPLIT_ALWAYS
+                                                                          : LLM_PRE_SPLIT_NEVER;
+    } else {
+        return llm_fail(error, "pre_tokenizer: \"%.60s\" is not supported", type);
+    }
+    if (!ok) return false;
+    return llm_buffer_put(&p->step, &s, sizeof s) ||
+           llm_fail(error, "pre_tokenizer: out of memory");
+}
+
+/* @token_model ---------------------------------------------- The model of a tokenizer.json
+ *
+ *     word -> ids, and where each ends        BPE of characters, WordPiece, Unigram, or whole words
+ *
+ * Four models in one form: a word goes in, ids come out, and with each the byte of the word at
+ * which it ends. Here BPE begins with characters, not bytes: byte-level files spell bytes as
+ * characters before (@pre_split), Llama 2's know the characters of their training and take others
+ * apart into bytes, <0xE4> and so on, if all 256 are tokens; or they become the unknown token, all
+ * of a row one where unknown tokens are fused; or nothing, where there is none. What is easily got
+ * wrong: a word's end is told by its text, but that of an unknown token by what could not be read.
+ *
+ * source  Hugging Face tokenizers, models
+ * needs   arena unicode vocab_table bpe pieces wordpiece unigram
+ * see     @token_model_json (reads it), @token_decoder (the way back)
+ * topics  -
+ */
+typedef enum {
+    LLM_TOKEN_MODEL_BPE,
+    LLM_TOKEN_MODEL_WORDPIECE,
+    LLM_TOKEN_MODEL_UNIGRAM,
+    LLM_TOKEN_MODEL_WORDS /* WordLevel */
+} llm_token_model_kind;
+
+typedef struct {
+    llm_token_model_kind kind;
+    llm_bpe bpe;             /* BPE; of WORDS its tokens. byte_id: of the tokens <0x00> to <0xFF> */
+    llm_wordpiece wordpiece; /* WORDPIECE */
+    llm_pieces pieces;       /* UNIGRAM */
+    int unknown;             /* BPE and WORDS: an id, or -1 */
+    bool fuse, fallback, ignore_merges;
+} llm_token_model;
+
+/* A model without tokens; and the way back. */
+LLM_API llm_token_model llm_token_model_empty(void) {
+    llm_token_model m;
+    memset(&m, 0, sizeof m);
+    m.bpe = llm_bpe_empty();
+    m.pieces = llm_pieces_empty();
+    m.unknown = -1;
+    return m;
+}
+LLM_API void llm_token_model_free(llm_token_model *m) {
+    llm_bpe_free(&m->bpe);
+    llm_wordpiece_free(&m->wordpiece);
+    llm_pieces_free(&m->pieces);
+    *m = llm_token_model_empty();
+}
+
+/* The strings of the ids. */
+LLM_API const llm_vocab_table *llm_token_model_table(const llm_token_model *m) {
+    return m->kind == LLM_TOKEN_MODEL_UNIGRAM     ? &m->pieces.text
+           : m->kind == LLM_TOKEN_MODEL_WORDPIECE ? &m->wordpiece.token
+                                                  : &m->bpe.token;
+}
+
+/* ids (size) <- what a word begins as, a character or byte each; returns how many. */
+LLM_API size_t llm_token_model_symbols(int *ids, const llm_token_model *m, const char *word,
+                                       size_t size) {
+    size_t count = 0;
+    bool row = false; /* whether the last one was unknown */
+    for (size_t at = 0, n; at < size; at += n) {
+        uint32_t code;
+        n = llm_unicode_decode(&code, word + at, size - at);
+        const int id = llm_vocab_table_find(&m->bpe.token, word + at, n);
+        const bool lost = id < 0 && !m->fallback;
+        for (size_t i = 0; i < n && id < 0 && m->fallback; i++)
+            ids[count++] = m->bpe.byte_id[(unsigned char)word[at + i]];
+        if (id >= 0) ids[count++] = id;
+        if (lost && m->unknown >= 0 && !(row && m->fuse)) ids[count++] = m->unknown;
+        row = lost;
+    }
+    return count;
+}
+
+/* Where the token that begins at `at` ends, of a word that is not known: behind what has no
+ * token, one character of it or, fused, all. */
+LLM_API size_t llm_token_model_lost(const llm_token_model *m, const char *word, size_t size,
+                                    size_t at) {
+    do {
+        uint32_t code;
+        const size_t n = llm_unicode_decode(&code, word + at, size - at);
+        at += n;
+        if (at >= size) return size;
+        const size_t next = llm_unicode_decode(&code, word + at, size - at);
+        if (llm_vocab_table_find(&m->bpe.token, word + at, next) >= 0) break;
+    } while (m->fuse);
+    return at;
+}
+
+/* end (count) <- where the ids of a BPE end in the word. What was dropped falls to the one
+ * behind. */
+LLM_API void llm_token_model_ends(size_t *end, const llm_token_model *m, const int *ids,
+                                  size_t count, const char *word, size_t size) {
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t n;
+        const char *text = llm_vocab_table_bytes(&m->bpe.token, (size_t)ids[i], &n);
+        bool same = n <= size - at && memcmp(word + at, text, n) == 0;
+        while (!same && !m->fallback && m->unknown < 0 && ++at < size) /* behind what was dropped */
+            same = n <= size - at && memcmp(word + at, text, n) == 0;
+        if (ids[i] == m->unknown && !same)
+            at = llm_token_model_lost(m, word, size, at);
+        else
+            at += same ? n : 1; /* a byte */
+        end[i] = at < size ? at : size;
+        at = end[i];
+    }
+}
+
+/* Bytes of an arena that a word of that size takes. */
+LLM_API size_t llm_token_model_scratch(const llm_token_model *m, size_t size) {
+    return m->kind == LLM_TOKEN_MODEL_UNIGRAM ? llm_unigram_scratch(&m->pieces, size)
+                                              : llm_bpe_scratch(size);
+}
+
+/* ids, end (size + 1) <- a word (size > 0); returns how many. Scratch: llm_token_model_scratch. */
+LLM_API size_t llm_token_model_word(int *ids, size_t *end, const llm_token_model *m,
+                                    const char *word, size_t size, llm_arena *arena) {
+    const llm_vocab_table *table = llm_token_model_table(m);
+    size_t count = 1, n;
+    if (m->kind == LLM_TOKEN_MODEL_UNIGRAM)
+        return llm_unigram_encode(ids, end, NULL, &m->pieces, word, size, false, arena);
+    if (m->kind == LLM_TOKEN_MODEL_WORDPIECE) {
+        count = llm_wordpiece_encode(ids, &m->wordpiece, word, size);
+        for (size_t i = 0, at = 0; i < count; end[i++] = at) {
+            llm_vocab_table_bytes(table, (size_t)ids[i], &n);
+            at += i > 0 ? n - 2 : n;
+        }
+        end[count - 1] = size;
+        return count;
+    }
+    const bool whole = m->kind == LLM_TOKEN_MODEL_WORDS || m->ignore_merges;
+    ids[0] = whole ? llm_vocab_table_find(table, word, size) : -1;
+    end[0] = size;
+    if (ids[0] >= 0) return 1;
+    ids[0] = m->unknown;
+    if (m->kind == LLM_TOKEN_MODEL_WORDS) return m->unknown >= 0;
+    count = llm_token_model_symbols(ids, m, word, size);
+    count = llm_bpe_join(ids, count, &m->bpe, 0.0f, NULL, arena);
+    llm_token_model_ends(end, m, ids, count, word, size);
+    return count;
+}
+
+/* @token_model_json ----------------------------------------- Reading the model of a tokenizer.json
+ *
+ *     "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": {"[PAD]": 0, ...}}
+ *     "model": {"type": "Unigram", "unk_id": 2, "vocab": [["<pad>", 0.0], ["</s>", 0.0], ...]}
+ *
+ * Tokens stand here as they are, not spelt in byte-level characters. As in @tokenizer_vocab every
+ * id is a whole number, given once, without large gaps, and both halves and the result of a merge
+ * are tokens. A Unigram's control tokens are no pieces for text: where a text spells "</s>" and
+ * that is not to be read, it is four characters, while the library would give the control id.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error json vocab_table bpe pieces wordpiece added_tokens tokenizer_vocab
+ *         tokenizer_json token_model
+ * see     @tokenizer_parts
+ * topics  -
+ */
+
+/* Reads {"token": id, ...}. */
+LLM_API bool llm_token_model_json_vocab(llm_vocab_table *table, const llm_json *j,
+                                        const llm_json_node *vocab, llm_error *error) {
+    if (!vocab || vocab->kind != LLM_JSON_OBJECT)
+        return llm_fail(error, "vocab: expected an object of ids");
+    const size_t limit = 2 * vocab->count + 1024;
+    const llm_json_node **at = (const llm_json_node **)calloc(limit, sizeof *at);
+    size_t count = 0;
+    bool ok = at || llm_fail(error, "vocab: out of memory");
+    for (const llm_json_node *v = llm_json_first(j, vocab); v && ok; v = llm_json_next(j, v)) {
+        const size_t id = llm_tokenizer_vocab_number(v, limit);
+        if (id == SIZE_MAX || at[id] || v->key_size == 0)
+            ok = llm_fail(error, "vocab, \"%.60s\": expected a text and an id of its own below %zu",
+                          v->key, limit);
+        else
+            at[id] = v;
+        if (ok && id >= count) count = id + 1;
+    }
+    for (size_t id = 0; id < count && ok; id++) {
+        const int got = at[id] ? llm_vocab_table_add(table, at[id]->key, at[id]->key_size) : -1;
+        ok = at[id] ? got == (int)id : llm_vocab_table_skip(table);
+        if (!ok && got >= 0) llm_fail(error, "vocab, \"%.60s\": is there twice", at[id]->key);
+        if (!ok && got < 0) llm_fail(error, "vocab: out of memory");
+    }
+    free(at);
+    return ok;
+}
+
+/* Reads ["left right", ...] or [["left", "right"], ...]. */
+LLM_API bool llm_token_model_json_merges(llm_bpe *bpe, const llm_json *j,
+                                         const llm_json_node *merges, llm_error *error) {
+    if (!merges || merges->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "merges: expected an array");
+    const size_t known = bpe->token.count;
+    for (const llm_json_node *v = llm_json_first(j, merges); v; v = llm_json_next(j, v)) {
+        const llm_json_node *a = llm_json_first(j, v), *b = a ? llm_json_next(j, a) : NULL;
+        const char *text[2] = {v->text, ""};
+        size_t size[2] = {0, 0};
+        const char *space =
+            v->kind == LLM_JSON_STRING ? (const char *)memchr(v->text, ' ', v->text_size) : NULL;
+        if (space) {
+            size[0] = (size_t)(space - v->text);
+            size[1] = v->text_size - size[0] - 1;
+            text[1] = space + 1;
+        } else if (v->kind == LLM_JSON_ARRAY && v->count == 2 && a->kind == LLM_JSON_STRING &&
+                   b->kind == LLM_JSON_STRING) {
+            text[0] = a->text, size[0] = a->text_size;
+            text[1] = b->text, size[1] = b->text_size;
+        } else {
+            return llm_fail(error, "merges, %zu: expected two tokens", bpe->merges);
+        }
+        int id[2];
+        for (size_t i = 0; i < 2; i++) {
+            id[i] = llm_vocab_table_find(&bpe->token, text[i], size[i]);
+            if (id[i] < 0)
+                return llm_fail(error, "merges, %zu: \"%.*s\" is not in the vocabulary",
+                                bpe->merges, size[i] < 60 ? (int)size[i] : 60, text[i]);
+        }
+        if (llm_bpe_add(bpe, id[0], id[1]) < 0) return llm_fail(error, "merges: out of memory");
+        if (bpe->token.count > known)
+            return llm_fail(error, "merges, %zu: the result is not in the vocabulary",
+                            bpe->merges - 1);
+    }
+    return true;
+}
+
+/* Reads a BPE's or WordLevel's part. */
+LLM_API bool llm_token_model_json_bpe(llm_token_model *m, const llm_json *j, const llm_json_node *v,
+                                      llm_error *error) {
+    static const char *const none[2] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    const llm_json_node *unknown = llm_json_get(j, v, "unk_token");
+    const llm_json_node *dropout = llm_json_get(j, v, "dropout");
+    size_t bytes = 0;
+    for (size_t i = 0; i < 2; i++)
+        if (llm_tokenizer_json_text(j, v, none[i])[0])
+            return llm_fail(error, "model: %s is not supported", none[i]);
+    if (dropout && dropout->kind != LLM_JSON_NULL && dropout->number != 0.0)
+        return llm_fail(error, "model: dropout is not supported");
+    if (!llm_token_model_json_vocab(&m->bpe.token, j, llm_json_get(j, v, "vocab"), error))
+        return false;
+    if (unknown && unknown->kind == LLM_JSON_STRING) {
+        m->unknown = llm_vocab_table_find(&m->bpe.token, unknown->text, unknown->text_size);
+        if (m->unknown < 0)
+            return llm_fail(error, "model: unk_token \"%.60s\" is not in the vocabulary",
+                            unknown->text);
+    }
+    m->fuse = llm_tokenizer_json_flag(j, v, "fuse_unk", false);
+    m->ignore_merges = llm_tokenizer_json_flag(j, v, "ignore_merges", false);
+    m->fallback = llm_tokenizer_json_flag(j, v, "byte_fallback", false);
+    for (int b = 0; b < 256; b++) {
+        char text[8];
+        snprintf(text, sizeof text, "<0x%02X>", (unsigned)b);
+        m->bpe.byte_id[b] = llm_vocab_table_find(&m->bpe.token, text, 6);
+        bytes += m->bpe.byte_id[b] >= 0;
+    }
+    if (m->fallback && bytes < 256)
+        return llm_fail(error, "model: byte_fallback with %zu of 256 bytes is not supported",
+                        bytes);
+    return m->kind == LLM_TOKEN_MODEL_WORDS ||
+           llm_token_model_json_merges(&m->bpe, j, llm_json_get(j, v, "merges"), error);
+}
+
+/* Reads a Unigram's part; its control tokens are those of `added`. */
+LLM_API bool llm_token_model_json_unigram(llm_token_model *m, const llm_json *j,
+                                          const llm_json_node *v, const llm_added_tokens *added,
+                                          llm_error *error) {
+    const llm_json_node *vocab = llm_json_get(j, v, "vocab");
+    if (!vocab || vocab->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "vocab: expected an array of pieces");
+    const size_t unknown = llm_tokenizer_vocab_number(llm_json_get(j, v, "unk_id"), vocab->count);
+    const bool fallback = llm_tokenizer_json_flag(j, v, "byte_fallback", false);
+    bool ok = true;
+    size_t id = 0;
+    for (const llm_json_node *p = llm_json_first(j, vocab); p && ok; p = llm_json_next(j, p)) {
+        const llm_json_node *a = llm_json_first(j, p), *b = a ? llm_json_next(j, a) : NULL;
+        if (p->kind != LLM_JSON_ARRAY || p->count != 2 || a->kind != LLM_JSON_STRING ||
+            b->kind != LLM_JSON_NUMBER)
+            return llm_fail(error, "vocab, %zu: expected [\"piece\", score]", id);
+        llm_pieces_kind kind = LLM_PIECES_NORMAL;
+        const char *text;
+        for (size_t i = 0; i < llm_added_tokens_count(added); i++)
+            if (llm_added_tokens_get(added, i, &text)->id == (int)id &&
+                llm_added_tokens_get(added, i, &text)->special)
+                kind = LLM_PIECES_CONTROL;
+        if (fallback && a->text_size == 6 && memcmp(a->text, "<0x", 3) == 0) kind = LLM_PIECES_BYTE;
+        if (id++ == unknown) kind = LLM_PIECES_UNKNOWN;
+        ok = llm_pieces_put(&m->pieces, a->text, a->text_size, b->number, kind, error);
+    }
+    return ok && llm_pieces_ready(&m->pieces, error);
+}
+
+/* Fills *m, which is empty. On failure it holds a part, and is to be freed. */
+LLM_API bool llm_token_model_json_read(llm_token_model *m, const llm_json *j,
+                                       const llm_json_node *v, const llm_added_tokens *added,
+                                       llm_error *error) {
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    if (strcmp(type, "BPE") == 0 || (!type[0] && v && llm_json_get(j, v, "merges"))) {
+        m->kind = LLM_TOKEN_MODEL_BPE;
+        return llm_token_model_json_bpe(m, j, v, error);
+    }
+    if (strcmp(type, "WordLevel") == 0) {
+        m->kind = LLM_TOKEN_MODEL_WORDS;
+        return llm_token_model_json_bpe(m, j, v, error);
+    }
+    if (strcmp(type, "Unigram") == 0) {
+        m->kind = LLM_TOKEN_MODEL_UNIGRAM;
+        return llm_token_model_json_unigram(m, j, v, added, error);
+    }
+    if (strcmp(type, "WordPiece") != 0)
+        return llm_fail(error, "model: type \"%.60s\" is not supported", type);
+    const char *prefix = llm_tokenizer_json_text(j, v, "continuing_subword_prefix");
+    const char *unknown = llm_tokenizer_json_text(j, v, "unk_token");
+    const llm_json_node *most = llm_json_get(j, v, "max_input_chars_per_word");
+    m->kind = LLM_TOKEN_MODEL_WORDPIECE;
+    if (strcmp(prefix, "##") != 0 || strcmp(unknown, "[UNK]") != 0 ||
+        (most && most->number != (double)LLM_WORDPIECE_LONGEST))
+        return llm_fail(error,
+                        "model: WordPiece with prefix \"%.20s\", unknown \"%.20s\" or words "
+                        "other than up to %d characters is not supported",
+                        prefix, unknown, (int)LLM_WORDPIECE_LONGEST);
+    return llm_token_model_json_vocab(&m->wordpiece.token, j, llm_json_get(j, v, "vocab"), error) &&
+           llm_wordpiece_build(&m->wordpiece, error);
+}
+
+/* @token_decoder -------------------------------------------- Tokens back to text, as files say it
+ *
+ *     "_He" "<0xE4>" "y" -> Replace _ " " -> ByteFallback -> Fuse -> Strip " " -> "He\ufffdy"
+ *
+ * What undoes a tokenizer's spelling is a list of steps as well, each from strings to strings:
+ * "##" joins, U+2581 becomes a space, characters become the bytes they spell, tokens <0x00> to
+ * <0xFF> the characters that their bytes make (each byte U+FFFD where these make none). At the end
+ * the strings are joined; without any step with a space between. What is easily got wrong: steps
+ * that look at the first string or at each one mean another text before Fuse than behind it.
+ *
+ * source  Hugging Face tokenizers, decoders
+ * needs   buffer unicode token byte_level
+ * see     @token_decoder_json (reads it), @token_model, @tokenizer_parts
+ * topics  -
+ */
+typedef enum {
+    LLM_TOKEN_DECODER_WORDPIECE,
+    LLM_TOKEN_DECODER_METASPACE,
+    LLM_TOKEN_DECODER_BYTES, /* ByteLevel */
+    LLM_TOKEN_DECODER_FALLBACK,
+    LLM_TOKEN_DECODER_FUSE,
+    LLM_TOKEN_DECODER_STRIP,
+    LLM_TOKEN_DECODER_REPLACE
+} llm_token_decoder_kind;
+
+typedef struct {
+    llm_token_decoder_kind kind;
+    bool flag;          /* WordPiece: cleans up; Metaspace: the first string loses its marks */
+    size_t at, size;    /* in text: the prefix, the mark, or what is stripped or replaced */
+    size_t to, to_size; /* Replace: by this */
+    size_t start, stop; /* Strip: how many at most, in front and behind */
+} llm_token_decoder_step;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_buffer step, text;
+} llm_token_decoder;
+
+/* Back to zeros. */
+LLM_API void llm_token_decoder_free(llm_token_decoder *d) {
+    llm_buffer_free(&d->step);
+    llm_buffer_free(&d->text);
+}
+
+/* Strings, one behind another, empty ones too; zeros at first. */
+typedef struct {
+    llm_buffer text, end; /* end: of size_t */
+} llm_token_decoder_strings;
+
+/* And of these. */
+LLM_API void llm_token_decoder_strings_free(llm_token_decoder_strings *s) {
+    llm_buffer_free(&s->text);
+    llm_buffer_free(&s->end);
+}
+
+/* Ends a string here. False when memory is out, here and below. */
+LLM_API bool llm_token_decoder_end(llm_token_decoder_strings *s) {
+    return llm_buffer_put(&s->end, &s->text.size, sizeof s->text.size);
+}
+
+/* The number of marks that text begins with, or ends in; `most` at most. */
+LLM_API size_t llm_token_decoder_marks(const char *text, size_t size, const char *mark,
+                                       size_t length, bool behind, size_t most) {
+    size_t n = 0;
+    while (n < most && length <= size - n * length &&
+           memcmp(behind ? text + size - (n + 1) * length : text + n * length, mark, length) == 0)
+        n++;
+    return n;
+}
+
+/* Appends text with every `from` replaced. */
+LLM_API bool llm_token_decoder_replace(llm_buffer *out, const char *text, size_t size,
+                                       const char *from, size_t from_size, const char *to,
+                                       size_t to_size) {
+    bool ok = true;
+    for (size_t at = 0; at < size && ok;) {
+        const bool here = from_size <= size - at && memcmp(text + at, from, from_size) == 0;
+        ok = here ? llm_buffer_put(out, to, to_size) : llm_buffer_put(out, text + at, 1);
+        at += here ? from_size : 1;
+    }
+    return ok;
+}
+
+/* Appends a string of WordPiece with the spaces that English does without taken away. */
+LLM_API bool llm_token_decoder_clean(llm_buffer *out, const char *text, size_t size) {
+    static const char *const from[11] = {" .",  " ?",      " !",  " ,",   " ' ", " n't",
+                                         " 'm", " do not", " 's", " 've", " 're"};
+    static const char *const to[11] = {".",  "?",      "!",  ",",   "'",  "n't",
+                                       "'m", " don't", "'s", "'ve", "'re"};
+    llm_buffer now = {NULL, 0, 0}, next = {NULL, 0, 0};
+    bool ok = llm_buffer_put(&now, text, size);
+    for (size_t i = 0; i < 11 && ok; i++) {
+        next.size = 0;
+        ok = llm_token_decoder_replace(&next, now.data, now.size, from[i], strlen(from[i]), to[i],
+                                       strlen(to[i]));
+        const llm_buffer swap = now;
+        now = next;
+        next = swap;
+    }
+    ok = ok && (now.size == 0 || llm_buffer_put(out, now.data, now.size));
+    llm_buffer_free(&now);
+    llm_buffer_free(&next);
+    return ok;
+}
+
+/* The byte that a token spells as <0xE4>, or -1. */
+LLM_API int llm_token_decoder_byte(const char *text, size_t size) {
+    const char *digits = "0123456789abcdef0123456789ABCDEF";
+    if (size != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>') return -1;
+    const char *high = strchr(digits, text[3]), *low = strchr(digits, text[4]);
+    if (!high || !low || text[3] == 0 || text[4] == 0) return -1;
+    return (int)((high - digits) % 16 * 16 + (low - digits) % 16);
+}
+
+/* Appends the characters of a run of bytes, or U+FFFD for each: a string, or one each. */
+LLM_API bool llm_token_decoder_run(llm_token_decoder_strings *out, llm_buffer *bytes) {
+    const bool valid = bytes->size > 0 && llm_unicode_valid(bytes->data, bytes->size);
+    bool ok = true;
+    if (valid)
+        ok = llm_buffer_put(&out->text, bytes->data, bytes->size) && llm_token_decoder_end(out);
+    for (size_t i = 0; i < bytes->size && ok && !valid; i++)
+        ok = llm_buffer_put(&out->text, "\xEF\xBF\xBD", 3) && llm_token_decoder_end(out);
+    bytes->size = 0;
+    return ok;
+}
+
+/* Appends a string as one step leaves it. */
+LLM_API bool llm_token_decoder_one(llm_buffer *out, const llm_token_decoder *d,
+                                   const llm_token_decoder_step *s, const char *text, size_t size,
+                                   bool first) {
+    const char *mark = s->size > 0 ? d->text.data + s->at : "";
+    llm_buffer line = {NULL, 0, 0};
+    bool ok;
+    if (s->kind == LLM_TOKEN_DECODER_METASPACE)
+        return llm_token_decoder_replace(out, text, size, mark, s->size, " ", !(first && s->flag));
+    if (s->kind == LLM_TOKEN_DECODER_REPLACE)
+        return llm_token_decoder_replace(out, text, size, mark, s->size,
+                                         s->to_size > 0 ? d->text.data + s->to : "", s->to_size);
+    if (s->kind == LLM_TOKEN_DECODER_STRIP) {
+        const size_t from =
+            s->size * llm_token_decoder_marks(text, size, mark, s->size, false, s->start);
+        const size_t rest = size - from;
+        const size_t to =
+            s->size * llm_token_decoder_marks(text + from, rest, mark, s->size, true, s->stop);
+        return llm_buffer_put(out, text + from, rest - to);
+    }
+    size_t bad;
+    if (s->kind == LLM_TOKEN_DECODER_WORDPIECE) {
+        const bool joins = !first && s->size <= size && memcmp(text, mark, s->size) == 0;
+        if (joins) text += s->size, size -= s->size;
+        ok = (first || joins || llm_buffer_put(&line, " ", 1)) && llm_buffer_put(&line, text, size);
+        ok = ok && (s->flag ? llm_token_decoder_clean(out, line.data, line.size)
+                            : llm_buffer_put(out, line.data, line.size));
+    } else if (s->kind == LLM_TOKEN_DECODER_BYTES && llm_byte_level_read(&line, &bad, text, size))
+        ok = line.size == 0 || llm_buffer_put(out, line.data, line.size);
+    else /* Fuse, and what spells no bytes */
+        ok = llm_buffer_put(out, text, size);
+    llm_buffer_free(&line);
+    return ok;
+}
+
+/* Takes strings through all steps, in place, and joins them. */
+LLM_API bool llm_token_decoder_run_all(const llm_token_decoder *d, llm_token_decoder_strings *w) {
+    const llm_token_decoder_step *s = (const llm_token_decoder_step *)(const void *)d->step.data;
+    bool ok = true;
+    for (size_t i = 0; i < d->step.size / sizeof *s && ok; i++) {
+        llm_token_decoder_strings out = {{NULL, 0, 0}, {NULL, 0, 0}};
+        llm_buffer bytes = {NULL, 0, 0};
+        const size_t *end = (const size_t *)(const void *)w->end.data;
+        const bool joins =
+            s[i].kind == LLM_TOKEN_DECODER_FUSE || s[i].kind == LLM_TOKEN_DECODER_BYTES;
+        for (size_t k = 0, at = 0; k < w->end.size / sizeof *end && ok; at = end[k++]) {
+            const char *text = w->text.size > 0 ? w->text.data + at : "";
+            const size_t size = end[k] - at;
+            const bool fallback = s[i].kind == LLM_TOKEN_DECODER_FALLBACK;
+            const int byte = fallback ? llm_token_decoder_byte(text, size) : -1;
+            const char c = (char)(unsigned char)byte;
+            if (byte >= 0) {
+                ok = llm_buffer_put(&bytes, &c, 1);
+                continue;
+            }
+            ok = llm_token_decoder_run(&out, &bytes) &&
+                 llm_token_decoder_one(&out.text, d, &s[i], text, size, k == 0) &&
+                 (joins || llm_token_decoder_end(&out));
+        }
+        ok = ok && llm_token_decoder_run(&out, &bytes);
+        llm_token_decoder_strings_free(w);
+        *w = out;
+        if (s[i].kind == LLM_TOKEN_DECODER_BYTES && ok) { /* bytes is empty */
+            ok = llm_token_replace(&bytes, out.text.data, out.text.size);
+            w->text = bytes;
+            bytes = out.text;
+        }
+        if (joins) ok = ok && llm_token_decoder_end(w);
+        llm_buffer_free(&bytes);
+    }
+    return ok;
+}
+
+/* @token_decoder_json --------------------------------------- Decoder and template of a file
+ *
+ *     "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
+ *     "post_processor": {"type": "BertProcessing", "cls": ["[CLS]", 101], "sep": ["[SEP]", 102]}
+ *
+ * The last two parts of a tokenizer.json. The post-processor becomes the two templates of
+ * @token_pipeline, "[CLS] $A [SEP]" for one text and "[CLS] $A [SEP] $B:1 [SEP]:1" for a pair,
+ * whether it is written out (TemplateProcessing) or is one of the two old ones, BERT's and
+ * RoBERTa's. What is not known is refused by name.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json tokenizer_json tokenizer_vocab token_decoder
+ * see     @tokenizer_parts, @token_pipeline
+ * topics  -
+ */
+
+/* Adds the steps of one part of a file; depth: of Sequences in Sequences. On failure d is to be
+ * freed all the same. */
+LLM_API bool llm_token_decoder_json_read(llm_token_decoder *d, const llm_json *j,
+                                         const llm_json_node *v, size_t depth, llm_error *error) {
+    static const struct {
+        const char *name, *field, *absent;
+    } row[7] = {{"WordPiece", "prefix", "##"},
+                {"Metaspace", "replacement", "\xE2\x96\x81"},
+                {"ByteLevel", "", ""},
+                {"ByteFallback", "", ""},
+                {"Fuse", "", ""},
+                {"Strip", "content", " "},
+                {"Replace", "pattern", ""}};
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    llm_token_decoder_step s;
+    bool ok = true;
+    memset(&s, 0, sizeof s);
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "decoders");
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_token_decoder_json_read(d, j, v, depth + 1, error);
+        return ok;
+    }
+    int k = 0;
+    while (k < 7 && strcmp(type, row[k].name) != 0) k++;
+    if (k == 7) return llm_fail(error, "decoder: \"%.60s\" is not supported", type);
+    s.kind = (llm_token_decoder_kind)k;
+    const llm_json_node *from = llm_json_get(j, v, row[k].field);
+    const llm_json_node *to = llm_json_get(j, v, "content");
+    if (from && s.kind == LLM_TOKEN_DECODER_REPLACE) from = llm_json_get(j, from, "String");
+    const bool given = from && from->kind == LLM_JSON_STRING;
+    const char *text = given ? from->text : row[k].absent;
+    s.at = d->text.size;
+    s.size = given ? from->text_size : strlen(text);
+    if (s.size == 0 && row[k].field[0])
+        return llm_fail(error, "decoder, %s: this %s is not supported", type, row[k].field);
+    ok = llm_buffer_put(&d->text, text, s.size);
+    s.to = d->text.size;
+    s.to_size = to && s.kind == LLM_TOKEN_DECODER_REPLACE ? to->text_size : 0;
+    if (s.to_size > 0) ok = ok && llm_buffer_put(&d->text, to->text, s.to_size);
+    s.flag = llm_tokenizer_json_flag(j, v, "cleanup", true);
+    if (s.kind == LLM_TOKEN_DECODER_METASPACE)
+        s.flag = llm_tokenizer_json_flag(j, v, "add_prefix_space", true) &&
+                 strcmp(llm_tokenizer_json_text(j, v, "prepend_scheme"), "never") != 0;
+    const size_t start = llm_tokenizer_vocab_number(llm_json_get(j, v, "start"), INT_MAX);
+    const size_t stop = llm_tokenizer_vocab_number(llm_json_get(j, v, "stop"), INT_MAX);
+    s.start = start < SIZE_MAX ? start : 0;
+    s.stop = stop < SIZE_MAX ? stop : 0;
+    return (ok && llm_buffer_put(&d->step, &s, sizeof s)) ||
+           llm_fail(error, "decoder: out of memory");
+}
+
+/* Appends one word of a template: a control token's name, "$A" or "$B", with its type if not 0. */
+LLM_API bool llm_token_decoder_json_word(llm_buffer *out, const char *name, size_t size,
+                                         size_t type, llm_error *error) {
+    if (size == 0 || memchr(name, ' ', size) || type > 9)
+        return llm_fail(error, "post_processor: token \"%.60s\" of type %zu is not supported", name,
+                        type);
+    return ((out->size == 0 || llm_buffer_put(out, " ", 1)) && llm_buffer_put(out, name, size) &&
+            (type == 0 || llm_buffer_print(out, ":%zu", type))) ||
+           llm_fail(error, "post_processor: out of memory");
+}
+
+/* Reads [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", ...}}, ...]. */
+LLM_API bool llm_token_decoder_json_template(llm_buffer *out, const llm_json *j,
+                                             const llm_json_node *list, llm_error *error) {
+    if (!list || list->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "post_processor: expected an array of tokens");
+    out->size = 0;
+    for (const llm_json_node *v = llm_json_first(j, list); v; v = llm_json_next(j, v)) {
+        const llm_json_node *text = llm_json_get(j, v, "Sequence");
+        const llm_json_node *one = text ? text : llm_json_get(j, v, "SpecialToken");
+        const llm_json_node *id = one ? llm_json_get(j, one, "id") : NULL;
+        const size_t type =
+            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), 10) : SIZE_MAX;
+        const bool first = text && id && id->text_size == 1 && id->text[0] == 'A';
+        if (!id || id->kind != LLM_JSON_STRING)
+            return llm_fail(error, "post_processor: expected a Sequence or SpecialToken");
+        if (!(text ? llm_token_decoder_json_word(out, first ? "$A" : "$B", 2, type, error)
+                   : llm_token_decoder_json_word(out, id->text, id->text_size, type, error)))
+            return false;
+    }
+    return true;
+}
+
+/* single, pair <- the templates; both stay empty where there is no post-processor. */
+LLM_API bool llm_token_decoder_json_templates(llm_buffer *single, llm_buffer *pair,
+                                              const llm_json *j, const llm_json_node *v,
+                                              size_t depth, llm_error *error) {
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    bool ok = true;
+    if (strcmp(type, "ByteLevel") == 0) return true; /* it acts on places */
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "processors");
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_token_decoder_json_templates(single, pair, j, v, depth + 1, error);
+        return ok;
+    }
+    if (single->size > 0) return llm_fail(error, "post_processor: only one is supported");
+    if (strcmp(type, "TemplateProcessing") == 0)
+        return llm_token_decoder_json_template(single, j, llm_json_get(j, v, "single"), error) &&
+               llm_token_decoder_json_template(pair, j, llm_json_get(j, v, "pair"), error);
+    const bool bert = strcmp(type, "BertProcessing") == 0;
+    if (!bert && strcmp(type, "RobertaProcessing") != 0)
+        return llm_fail(error, "post_processor: \"%.60s\" is not supported", type);
+    const llm_json_node *pairs[2] = {llm_json_get(j, v, "cls"), llm_json_get(j, v, "sep")};
+    const llm_json_node *name[2] = {NULL, NULL};
+    for (size_t i = 0; i < 2; i++) {
+        name[i] = pairs[i] ? llm_json_first(j, pairs[i]) : NULL;
+        if (!name[i] || name[i]->kind != LLM_JSON_STRING)
+            return llm_fail(error, "post_processor, %s: expected cls and sep", type);
+    }
+    for (size_t two = 0; two < 2 && ok; two++) {
+        llm_buffer *out = two ? pair : single;
+        const char *cls = name[0]->text, *sep = name[1]->text;
+        const size_t c = name[0]->text_size, e = name[1]->text_size, second = bert;
+        ok = llm_token_decoder_json_word(out, cls, c, 0, error) &&
+             llm_token_decoder_json_word(out, "$A", 2, 0, error) &&
+             llm_token_decoder_json_word(out, sep, e, 0, error);
+        if (two && !bert) ok = ok && llm_token_decoder_json_word(out, sep, e, 0, error);
+        if (two)
+            ok = ok && llm_token_decoder_json_word(out, "$B", 2, second, error) &&
+                 llm_token_decoder_json_word(out, sep, e, second, error);
+    }
+    return ok;
+}
+
+/* @tokenizer_parts ------------------------------------------ A tokenizer of parts
+ *
+ *     added tokens | normalizer | added tokens again | pre-tokenizer | model  ->  ids and places
+ *
+ * What a tokenizer.json of any kind describes: BERT's, T5's, Llama 2's, or byte-level BPE behind a
+ * normal form (Qwen). Added tokens are looked for twice: those that are not "normalized" in the
+ * text as it came, the others, as the normalizer would spell them, in what it has made of the rest.
+ * What lies between is cut into words, and each goes to the model. Byte-level BPE without a
+ * normalizer has its own, faster way (@tokenizer_json, @tokenizer_text), with the same ids.
+ *
+ * source  Hugging Face tokenizers, TokenizerImpl and AddedVocabulary
+ * needs   error buffer json vocab_table added_tokens special_tokens tokenizer_text tokenizer_json
+ *         text_places normalizer normalizer_json pre_split pre_split_json token_model
+ *         token_model_json token_decoder token_decoder_json
+ * see     @parts_text (uses it), @tokenizer
+ * topics  -
+ */
+typedef struct llm_tokenizer_parts {
+    llm_normalizer normalizer;
+    llm_pre_split split;
+    llm_token_model model;
+    llm_token_decoder decoder;
+    llm_added_tokens found; /* the added tokens as they are looked for */
+    llm_special_tokens special;
+    llm_buffer plain; /* of bool, as found: whether a token is no control token */
+    llm_buffer place; /* of size_t, by id: 1 and the place in found, or 0 */
+} llm_tokenizer_parts;
+
+/* Frees all parts; not p itself. */
+LLM_API void llm_tokenizer_parts_free(llm_tokenizer_parts *p) {
+    llm_normalizer_free(&p->normalizer);
+    llm_pre_split_free(&p->split);
+    llm_token_model_free(&p->model);
+    llm_token_decoder_free(&p->decoder);
+    llm_added_tokens_free(&p->found);
+    llm_special_tokens_free(&p->special);
+    llm_buffer_free(&p->plain);
+    llm_buffer_free(&p->place);
+}
+
+/* Whether a file needs this: it is not byte-level BPE that @tokenizer_json reads. */
+LLM_API bool llm_tokenizer_parts_wanted(const llm_json *j, const llm_json_node *root) {
+    static const char *const flag[3] = {"single_word", "lstrip", "rstrip"};
+    const llm_json_node *model = llm_json_get(j, root, "model");
+    const llm_json_node *normalizer = llm_json_get(j, root, "normalizer");
+    const llm_json_node *pre = llm_json_get(j, root, "pre_tokenizer");
+    const llm_json_node *list = pre ? llm_json_get(j, pre, "pretokenizers") : NULL;
+    const llm_json_node *added = llm_json_get(j, root, "added_tokens");
+    const char *type = llm_tokenizer_json_text(j, model, "type");
+    const char *decoder = llm_tokenizer_json_text(j, llm_json_get(j, root, "decoder"), "type");
+    if (!model || model->kind != LLM_JSON_OBJECT) return false;
+    if (normalizer && normalizer->kind != LLM_JSON_NULL) return true;
+    if ((type[0] && strcmp(type, "BPE") != 0) || strcmp(decoder, "ByteLevel") != 0) return true;
+    if (llm_tokenizer_json_flag(j, model, "byte_fallback", false)) return true;
+    for (const llm_json_node *v = added ? llm_json_first(j, added) : NULL; v;
+         v = llm_json_next(j, v))
+        for (size_t k = 0; k < 3; k++)
+            if (llm_tokenizer_json_flag(j, v, flag[k], false)) return true;
+    if (!list) return strcmp(llm_tokenizer_json_text(j, pre, "type"), "ByteLevel") != 0;
+    const llm_json_node *split = llm_json_first(j, list);
+    return list->count != 2 || strcmp(llm_tokenizer_json_text(j, split, "type"), "Split") != 0 ||
+           strcmp(llm_tokenizer_json_text(j, llm_json_next(j, split), "type"), "ByteLevel") != 0;
+}
+
+/* Makes the added tokens of t ready to be found: normalized ones as the normalizer spells them. */
+LLM_API bool llm_tokenizer_parts_find(llm_tokenizer_parts *p, const llm_added_tokens *added,
+                                      llm_error *error) {
+    const llm_vocab_table *table = llm_token_model_table(&p->model);
+    llm_text_places t;
+    memset(&t, 0, sizeof t);
+    bool ok = true;
+    for (size_t i = 0; i < llm_added_tokens_count(added) && ok; i++) {
+        const char *text;
+        size_t size;
+        const llm_added_tokens_one *one = llm_added_tokens_get(added, i, &text);
+        const int same = llm_vocab_table_find(table, text, one->size);
+        if (same < 0 && (size_t)one->id < table->count)
+            llm_vocab_table_bytes(table, (size_t)one->id, &size);
+        else
+            size = 0;
+        if ((same >= 0 && same != one->id) || size > 0) {
+            llm_text_places_free(&t);
+            return llm_fail(error, "added_tokens, %zu: id %d is not that of the vocabulary", i,
+                            one->id);
+        }
+        llm_text_places_clear(&t);
+        ok = llm_text_places_add(&t, text, one->size, 0) &&
+             (!one->normalized || llm_normalizer_run(&p->normalizer, &t));
+        const bool plain = !one->special;
+        if (!ok || t.text.size == 0) continue;
+        const size_t id = (size_t)one->id, none = 0, place = llm_added_tokens_count(&p->found) + 1;
+        ok = llm_added_tokens_put(&p->found, one->id, t.text.data, t.text.size, one->special,
+                                  one->normalized) &&
+             llm_buffer_put(&p->plain, &plain, sizeof plain);
+        if (ok) llm_added_tokens_flags(&p->found, one->single_word, one->lstrip, one->rstrip);
+        while (ok && p->place.size / sizeof none <= id)
+            ok = llm_buffer_put(&p->place, &none, sizeof none);
+        if (ok) ((size_t *)(void *)p->place.data)[id] = place;
+    }
+    llm_text_places_free(&t);
+    if (!ok) return llm_fail(error, "added_tokens: out of memory");
+    return llm_special_tokens_build(&p->special, &p->found, error);
+}
+
+/* Fills *p, which is zeros with an empty model, and the added tokens, templates and size of t. On
+ * failure both hold a part, and are to be freed. */
+LLM_API bool llm_tokenizer_parts_read(llm_tokenizer_parts *p, llm_tokenizer *t, const llm_json *j,
+                                      llm_error *error) {
+    const llm_json_node *root = j->node, *model = llm_json_get(j, root, "model");
+    const llm_json_node *vocab = model ? llm_json_get(j, model, "vocab") : NULL;
+    const llm_json_node *added = llm_json_get(j, root, "added_tokens");
+    const size_t limit = 2 * ((vocab ? vocab->count : 0) + (added ? added->count : 0)) + 1024;
+    bool ok =
+        llm_normalizer_json_read(&p->normalizer, j, llm_json_get(j, root, "normalizer"), 0,
+                                 error) &&
+        llm_pre_split_json_read(&p->split, j, llm_json_get(j, root, "pre_tokenizer"), 0, error) &&
+        llm_token_decoder_json_read(&p->decoder, j, llm_json_get(j, root, "decoder"), 0, error) &&
+        llm_tokenizer_json_added(t, j, added, limit, error) &&
+        llm_token_model_json_read(&p->model, j, model, &t->added, error) &&
+        llm_tokenizer_parts_find(p, &t->added, error);
+    const size_t count = llm_token_model_table(&p->model)->count;
+    if (count > t->vocab) t->vocab = count;
+    return ok;
+}
+
+/* @parts_text ----------------------------------------------- Text through a tokenizer of parts
+ *
+ *     "Caf\u00e9 NO"  ->  cafe 0..5  no 6..8              bytes of the text as it came
+ *
+ * Text goes through all parts in turn and comes out as tokens, each of which knows the bytes of the
+ * original that it stands for and its word: the number of its piece, added tokens counted. A token
+ * of a character that has come apart, or of one of its bytes, stands for the whole character. What
+ * is easily got wrong: the space that Metaspace puts in front stands for the first character, and a
+ * word ends behind what was swallowed only where the swallower did.
+ *
+ * source  Hugging Face tokenizers, TokenizerImpl
+ * needs   error arena buffer vocab_table added_tokens special_tokens text_places normalizer
+ *         pre_split token_model token_decoder
+ * see     @tokenizer_parts (the parts), @tokenizer, @token_pipeline
+ * topics  -
+ */
+
+/* A token, and what it stands for. */
+typedef struct {
+    int id, word;      /* word: the number of its piece in the text, added tokens counted */
+    size_t start, end; /* bytes of the original */
+} llm_parts_text_token;
+
+/* What one call carries along. */
+typedef struct {
+    llm_buffer out; /* of llm_parts_text_token */
+    llm_pre_split_pieces words;
+    llm_buffer ids, ends; /* scratch */
+    llm_arena arena;
+    int word;
+} llm_parts_text_run;
+
+/* Appends a token. False when memory is out, here and below. */
+LLM_API bool llm_parts_text_put(llm_parts_text_run *run, int id, llm_text_places_span span) {
+    const llm_parts_text_token one = {id, run->word, span.start, span.end};
+    return llm_buffer_put(&run->out, &one, sizeof one);
+}
+
+/* Appends the tokens of bytes `at` to `at + size` of normalized text. */
+LLM_API bool llm_parts_text_words(const llm_tokenizer_parts *p, llm_parts_text_run *run,
+                                  const llm_text_places *t, size_t at, size_t size) {
+    llm_pre_split_pieces *w = &run->words;
+    llm_text_places_clear(&w->t);
+    w->end.size = 0;
+    bool ok = llm_text_places_take(&w->t, t, at, size) && llm_pre_split_end(w) &&
+              llm_pre_split_run(&p->split, w);
+    const size_t *end = (const size_t *)(const void *)w->end.data;
+    for (size_t k = 0, start = 0; k < w->end.size / sizeof *end && ok; start = end[k++]) {
+        const size_t n = end[k] - start, scratch = llm_token_model_scratch(&p->model, n);
+        run->ids.size = run->ends.size = 0;
+        ok = llm_buffer_reserve(&run->ids, (n + 1) * sizeof(int)) &&
+             llm_buffer_reserve(&run->ends, (n + 1) * sizeof(size_t));
+        if (ok && scratch > run->arena.size) {
+            llm_arena_destroy(&run->arena);
+            ok = llm_arena_create(&run->arena, 2 * scratch);
+        }
+        if (!ok) break;
+        int *ids = (int *)(void *)run->ids.data;
+        size_t *ends = (size_t *)(void *)run->ends.data;
+        const size_t count =
+            llm_token_model_word(ids, ends, &p->model, w->t.text.data + start, n, &run->arena);
+        for (size_t i = 0, from = 0; i < count && ok; from = ends[i++]) {
+            const size_t length = ends[i] > from ? ends[i] - from : 0;
+            const size_t first = start + (from < n ? from : n - 1);
+            llm_text_places_span span = llm_text_places_of(&w->t, first, length > 0 ? length : 1);
+            if (length == 0) span.end = span.start;
+            ok = llm_parts_text_put(run, ids[i], span);
+        }
+        run->word++;
+    }
+    return ok;
+}
+
+/* Appends the tokens of t, in which added tokens are looked for, normalized ones or the others. */
+LLM_API bool llm_parts_text_text(const llm_tokenizer_parts *p, llm_parts_text_run *run,
+                                 const llm_text_places *t, bool normalized, bool special) {
+    const bool *allowed = special ? NULL : (const bool *)(const void *)p->plain.data;
+    const size_t size = t->text.size;
+    bool ok = true;
+    for (size_t at = 0; at < size && ok;) {
+        llm_special_tokens_span found = {NULL, 0, 0};
+        const bool one = llm_special_tokens_next(&found, &p->special, t->text.data, size, at,
+                                                 normalized, allowed, true);
+        const size_t end = one ? found.start : size;
+        if (end > at && normalized) ok = llm_parts_text_words(p, run, t, at, end - at);
+        if (end > at && !normalized) {
+            llm_text_places part;
+            memset(&part, 0, sizeof part);
+            ok = llm_text_places_take(&part, t, at, end - at) &&
+                 llm_normalizer_run(&p->normalizer, &part) &&
+                 llm_parts_text_text(p, run, &part, true, special);
+            llm_text_places_free(&part);
+        }
+        if (one) {
+            ok = ok && llm_parts_text_put(run, found.one->id,
+                                          llm_text_places_of(t, end, found.end - end));
+            run->word++;
+        }
+        at = one ? found.end : size;
+    }
+    return ok;
+}
+
+/* Appends to out (of llm_parts_text_token) the tokens of text; special: control tokens are
+ * read. */
+LLM_API bool llm_parts_text_encode(const llm_tokenizer_parts *p, llm_buffer *out, const char *text,
+                                   size_t size, bool special, llm_error *error) {
+    llm_parts_text_run run;
+    llm_text_places t;
+    memset(&run, 0, sizeof run);
+    memset(&t, 0, sizeof t);
+    if (size > INT_MAX / 64) return llm_fail(error, "text of %zu bytes: expected below 2^25", size);
+    run.out = *out;
+    const bool ok =
+        llm_text_places_add(&t, text, size, 0) && llm_parts_text_text(p, &run, &t, false, special);
+    *out = run.out;
+    llm_text_places_free(&t);
+    llm_pre_split_pieces_free(&run.words);
+    llm_buffer_free(&run.ids);
+    llm_buffer_free(&run.ends);
+    llm_arena_destroy(&run.arena);
+    return ok || llm_fail(error, "tokenizing %zu bytes: out of memory", size);
+}
+
+/* Appends the text of ids, added tokens by their names, as the normalizer spells them. */
+LLM_API bool llm_parts_text_decode(const llm_tokenizer_parts *p, llm_buffer *out, const int *ids,
+                                   size_t count, llm_error *error) {
+    const llm_vocab_table *table = llm_token_model_table(&p->model);
+    const size_t *place = (const size_t *)(const void *)p->place.data;
+    llm_token_decoder_strings w = {{NULL, 0, 0}, {NULL, 0, 0}};
+    bool ok = true;
+    for (size_t i = 0; i < count && ok; i++) {
+        const char *text = "";
+        size_t size = 0;
+        const size_t id = ids[i] >= 0 ? (size_t)ids[i] : SIZE_MAX;
+        if (id < p->place.size / sizeof *place && place[id] > 0)
+            size = llm_added_tokens_get(&p->found, place[id] - 1, &text)->size;
+        else if (id < table->count)
+            text = llm_vocab_table_bytes(table, id, &size);
+        if (size == 0)
+            ok = llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary", i,
+                          count, ids[i]);
+        else if (!((p->decoder.step.size > 0 || i == 0 || llm_buffer_put(&w.text, " ", 1)) &&
+                   llm_buffer_put(&w.text, text, size) && llm_token_decoder_end(&w)))
+            ok = llm_fail(error, "decoding: out of memory");
+    }
+    if (ok && !(llm_token_decoder_run_all(&p->decoder, &w) &&
+                (w.text.size == 0 || llm_buffer_put(out, w.text.data, w.text.size))))
+        ok = llm_fail(error, "decoding: out of memory");
+    llm_token_decoder_strings_free(&w);
+    return ok;
+}
+
 /* @tokenizer ------------------------------------------------ Tokenizer
  *
  *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
@@ -30988,12 +32798,18 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
  *         Hugging Face tokenizers
  * needs   error buffer file json unicode pre_tokenize vocab_table bpe spm added_tokens
- *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary
+ *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary token_model
+ *         token_decoder_json tokenizer_parts parts_text
  * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
  * topics  Tokenizer
  */
 
 LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    if (t->parts) llm_tokenizer_parts_free(t->parts);
+    free(t->parts);
+    t->parts = NULL;
+    llm_buffer_free(&t->single);
+    llm_buffer_free(&t->pair);
     llm_spm_free(&t->spm);
     llm_bpe_free(&t->bpe);
     llm_added_tokens_free(&t->added);
@@ -31018,6 +32834,9 @@ LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
  * t->vocab. */
 LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
     const size_t size = strlen(text);
+    if (t->parts)
+        return llm_fail(error, "control token \"%.60s\": this tokenizer takes no further ones",
+                        text);
     if (size == 0 || !llm_unicode_valid(text, size))
         return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
     if (llm_tokenizer_id(t, text) >= 0)
@@ -31028,6 +32847,21 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
         return llm_fail(error, "control token \"%.60s\": out of memory", text);
     if ((size_t)id == t->vocab) t->vocab++;
     return true;
+}
+
+/* Reads a tokenizer.json, as byte-level BPE or as parts, and its templates. */
+LLM_API bool llm_tokenizer_parse_json(llm_tokenizer *t, const llm_json *j, llm_error *error) {
+    const llm_json_node *post = llm_json_get(j, j->node, "post_processor");
+    bool ok = true;
+    if (llm_tokenizer_parts_wanted(j, j->node)) {
+        t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
+        if (!t->parts) return llm_fail(error, "parts: out of memory");
+        t->parts->model = llm_token_model_empty();
+        ok = llm_tokenizer_parts_read(t->parts, t, j, error);
+    } else {
+        ok = llm_tokenizer_json_read(t, j, error);
+    }
+    return ok && llm_token_decoder_json_templates(&t->single, &t->pair, j, post, 0, error);
 }
 
 /* Reads the text of a tokenizer.json, or of a vocab.json when there are merges (else NULL), or
@@ -31049,7 +32883,7 @@ LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const l
         if (ok && llm_vocab_table_find(&t->bpe.token, end, strlen(end)) >= 0)
             ok = llm_tokenizer_add_special(t, end, error);
     } else {
-        ok = llm_tokenizer_json_read(t, &j, error);
+        ok = llm_tokenizer_parse_json(t, &j, error);
     }
     llm_json_free(&j);
     return ok;
@@ -31089,16 +32923,36 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     return ok || llm_fail(error, "tokenizer %.100s: %s", path, inner.message);
 }
 
+/* *ids (*count, from malloc) <- text, which knows what it is. */
+LLM_API bool llm_tokenizer_encode_any(const llm_tokenizer *t, int **ids, size_t *count,
+                                      const char *text, size_t size, bool special,
+                                      llm_error *error) {
+    llm_buffer tokens = {NULL, 0, 0};
+    if (!t->parts) return llm_tokenizer_text_encode(t, ids, count, text, size, special, error);
+    *ids = NULL;
+    *count = 0;
+    if (llm_parts_text_encode(t->parts, &tokens, text, size, special, error)) {
+        const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens.data;
+        const size_t n = tokens.size / sizeof *token;
+        *ids = (int *)malloc((n + 1) * sizeof **ids);
+        if (*ids) *count = n;
+        if (!*ids) llm_fail(error, "tokenizing %zu bytes: out of memory", size);
+        for (size_t i = 0; i < *count; i++) (*ids)[i] = token[i].id;
+    }
+    llm_buffer_free(&tokens);
+    return *ids != NULL;
+}
+
 /* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
 LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
                                   const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_text_encode(t, ids, count, text, size, false, error);
+    return llm_tokenizer_encode_any(t, ids, count, text, size, false, error);
 }
 
 /* The same for text of the program's own: control tokens become their ids. */
 LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
                                           const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_text_encode(t, ids, count, text, size, true, error);
+    return llm_tokenizer_encode_any(t, ids, count, text, size, true, error);
 }
 
 /* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
@@ -31106,6 +32960,7 @@ LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, siz
 LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
                                   size_t count, llm_error *error) {
     if (t->pieces) return llm_tokenizer_binary_decode(t, out, ids, count, error);
+    if (t->parts) return llm_parts_text_decode(t->parts, out, ids, count, error);
     for (size_t i = 0; i < count; i++) {
         const char *bytes = "";
         size_t size = 0;
@@ -31507,19 +33362,65 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
         }
 }
 
+/* @token_windows -------------------------------------------- Texts that are too long, in windows
+ *
+ *     n = 10 tokens, windows of m = 4 that share s = 1:   0..3  3..6  6..9    1 + ceil((n-m)/(m-s))
+ *
+ * A model reads so many tokens and no more. What is longer is cut into windows that share `stride`
+ * tokens, so that nothing of at most so many is lost at a cut. Of a pair one text or both give way:
+ * the longer first, until both are as long, or only one that is named, as the context of a question
+ * whose question stays whole. What is easily got wrong: of an odd number the longer text keeps one
+ * more, and a text that would be cut to nothing is an error and no empty window.
+ *
+ * source  Hugging Face tokenizers, truncate_encodings and Encoding::truncate
+ * needs   base
+ * see     @token_pipeline (uses it)
+ * topics  -
+ */
+typedef enum {
+    LLM_TOKEN_WINDOWS_LONGEST, /* first off the longer text, until both are as long */
+    LLM_TOKEN_WINDOWS_FIRST,   /* only off the first, or the second */
+    LLM_TOKEN_WINDOWS_SECOND
+} llm_token_windows_strategy;
+
+/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
+ * have at most `most`. False where the strategy leaves nothing. */
+LLM_API bool llm_token_windows_cut(size_t n[2], size_t most, llm_token_windows_strategy strategy) {
+    if (n[0] + n[1] <= most) return true;
+    const size_t remove = n[0] + n[1] - most;
+    if (strategy != LLM_TOKEN_WINDOWS_LONGEST) {
+        size_t *one = &n[strategy == LLM_TOKEN_WINDOWS_SECOND];
+        if (*one <= remove) return false;
+        *one -= remove;
+        return true;
+    }
+    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
+    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
+    n[1 - small] = most - n[small];
+    return true;
+}
+
+/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
+LLM_API size_t llm_token_windows_count(size_t n, size_t most, size_t stride) {
+    if (n <= most) return 1;
+    LLM_ASSERT(stride < most);
+    return 1 + (n - most + (most - stride) - 1) / (most - stride);
+}
+
 /* @token_pipeline ------------------------------------------- Tokenization pipeline
  *
  *     texts -> tokens and their places -> cut, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
  *
  * What stands around a tokenizer when a model reads one text or a pair. Every token remembers which
  * bytes of the original it came from and which word it belongs to, or no answer could be marked in
- * a text and no label given to a word. A text that is too long is cut into windows that share
- * `stride` tokens, so that nothing is lost at a cut. Then a template puts control tokens and type
- * ids around the texts; the room for them is taken off before. What is easily got wrong: a pair is
- * cut where it is longest, so that both keep the same number of tokens unless one is short.
+ * a text and no label given to a word, also where a normalizer has changed it (BERT). A text that
+ * is too long is cut into windows. Then a template puts control tokens and type ids around the
+ * texts, that of the tokenizer's file if no other is given. What is easily got wrong: the room for
+ * the control tokens must be taken off before anything is cut.
  *
- * source  Hugging Face tokenizers, TemplateProcessing, truncate_encodings, Encoding::merge_with
- * needs   error buffer pre_tokenize pre_words vocab_table pieces spm added_tokens tokenizer
+ * source  Hugging Face tokenizers, TemplateProcessing, Encoding::merge_with
+ * needs   error buffer pre_tokenize pre_words vocab_table pieces added_tokens parts_text tokenizer
+ *         token_windows
  * see     @pad @bos @special_tokens
  * topics  Tokenization Pipeline
  */
@@ -31543,10 +33444,26 @@ LLM_API size_t llm_token_pipeline_piece(const llm_spm *s, int id, const char *te
     return end - at;
 }
 
-/* Appends the tokens of text number `number`, in which control tokens are text. Pieces need bytes
- * for what they do not know, and a model that leaves text as it is. */
+/* Appends the tokens of text number `number`, by a tokenizer of parts, which knows their places. */
+LLM_API bool llm_token_pipeline_parts(llm_buffer *out, const llm_tokenizer *t, int number,
+                                      const char *text, size_t size, llm_error *error) {
+    llm_buffer tokens = {NULL, 0, 0};
+    bool ok = llm_parts_text_encode(t->parts, &tokens, text, size, false, error);
+    const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens.data;
+    for (size_t i = 0; ok && i < tokens.size / sizeof *token; i++) {
+        const llm_token_pipeline_token one = {token[i].id,    0,           token[i].word, number,
+                                              token[i].start, token[i].end};
+        ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
+    }
+    llm_buffer_free(&tokens);
+    return ok;
+}
+
+/* Appends the tokens of text number `number`, in which control tokens are text. A model of pieces
+ * that is not one of parts needs bytes for what it does not know, and leaves text as it is. */
 LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, int number,
                                      const char *text, size_t size, llm_error *error) {
+    if (t->parts) return llm_token_pipeline_parts(out, t, number, text, size, error);
     if (t->pieces && (t->spm.rules.size > 0 || t->spm.squeeze || t->spm.suffix ||
                       !llm_pieces_fallback(&t->spm.pieces)))
         return llm_fail(error, "pipeline: places through rules or unknown pieces: not supported");
@@ -31582,37 +33499,6 @@ LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, in
     return ok;
 }
 
-typedef enum {
-    LLM_TOKEN_PIPELINE_LONGEST, /* first off the longer text, until both are as long */
-    LLM_TOKEN_PIPELINE_FIRST,   /* only off the first, or the second */
-    LLM_TOKEN_PIPELINE_SECOND
-} llm_token_pipeline_strategy;
-
-/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
- * have at most `most`. False where the strategy leaves nothing. */
-LLM_API bool llm_token_pipeline_cut(size_t n[2], size_t most,
-                                    llm_token_pipeline_strategy strategy) {
-    if (n[0] + n[1] <= most) return true;
-    const size_t remove = n[0] + n[1] - most;
-    if (strategy != LLM_TOKEN_PIPELINE_LONGEST) {
-        size_t *one = &n[strategy == LLM_TOKEN_PIPELINE_SECOND];
-        if (*one <= remove) return false;
-        *one -= remove;
-        return true;
-    }
-    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
-    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
-    n[1 - small] = most - n[small];
-    return true;
-}
-
-/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
-LLM_API size_t llm_token_pipeline_windows(size_t n, size_t most, size_t stride) {
-    if (n <= most) return 1;
-    LLM_ASSERT(stride < most);
-    return 1 + (n - most + (most - stride) - 1) / (most - stride);
-}
-
 /* Appends the template's tokens around windows of the texts. A template is words with spaces
  * between: $A and $B are the texts, anything else is a control token of t; ":1" behind one is its
  * type. */
@@ -31644,9 +33530,9 @@ LLM_API bool llm_token_pipeline_template(llm_buffer *out, const llm_tokenizer *t
 }
 
 typedef struct {
-    const char *single, *pair; /* templates */
+    const char *single, *pair; /* templates; NULL: those of the tokenizer's file, or texts alone */
     size_t most, stride;       /* tokens in all; SIZE_MAX: no limit */
-    llm_token_pipeline_strategy strategy;
+    llm_token_windows_strategy strategy;
 } llm_token_pipeline;
 
 /* Appends to out all windows of the texts a and b (b NULL: one text), one behind another, and to
@@ -31657,6 +33543,8 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
                                     const char *b, size_t b_size, llm_error *error) {
     llm_buffer text[2] = {{NULL, 0, 0}, {NULL, 0, 0}}, none = {NULL, 0, 0};
     const char *template_text = b ? p->pair : p->single;
+    if (!template_text) template_text = b ? t->pair.data : t->single.data;
+    if (!template_text) template_text = b ? "$A $B" : "$A";
     const size_t unit = sizeof(llm_token_pipeline_token);
     bool ok = llm_token_pipeline_text(&text[0], t, 0, a, a_size, error) &&
               (!b || llm_token_pipeline_text(&text[1], t, 1, b, b_size, error)) &&
@@ -31667,14 +33555,14 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
         ok = llm_fail(error, "pipeline: %zu tokens of the template, expected at most %zu", own,
                       p->most);
     if (ok && !(b || full[0] <= p->most - own)) n[0] = p->most - own;
-    if (ok && b && !llm_token_pipeline_cut(n, p->most - own, p->strategy))
+    if (ok && b && !llm_token_windows_cut(n, p->most - own, p->strategy))
         ok = llm_fail(error, "pipeline: the text to be cut is shorter than what is to go");
     for (size_t k = 0; k < 2 && ok; k++)
         if (n[k] < full[k] && n[k] <= p->stride)
             ok = llm_fail(error, "pipeline: windows of %zu tokens, expected more than the stride",
                           n[k]);
         else
-            windows[k] = llm_token_pipeline_windows(full[k], n[k], p->stride);
+            windows[k] = llm_token_windows_count(full[k], n[k], p->stride);
     for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
         const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
         size_t at[2] = {0, 0}; /* the windows of a and of b */
@@ -40514,6 +42402,296 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
     arena->used = mark;
 }
 
+/* @transformer ---------------------------------------------- The Transformer family: its sizes
+ *
+ *     weights = tables + layers (attention + MLP + norms)      attention (H + 2 Hkv + H) D C
+ *     forward = 2 weights in matrices a token + 4 S H D a query        backward = 2 forward
+ *
+ * The models of this chapter are one model with switches: one stack or two, where positions come
+ * in, which norm, which MLP, biases or none, how many heads of keys, one table or more. What they
+ * share is larger than what parts them, and everything about size follows from the switches: the
+ * number of weights, the work of a step, the list of tensors in a file (@transformer_layout).
+ * Each weight of a matrix costs a token one multiplication and one addition, which gives the rule
+ * of thumb of 6 N operations for a token of training; the scores of attention come on top and grow
+ * with the context S.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need"; Kaplan et al. 2020, "Scaling Laws for
+ *         Neural Language Models", table 1 (operations); transformers (names of tensors)
+ * needs   base
+ * see     @transformer_layout @encoder @decoder @decoder_block @llama_block
+ * topics  Transformer
+ */
+typedef enum {
+    LLM_TRANSFORMER_2017, /* names as in Marian and BART */
+    LLM_TRANSFORMER_BERT,
+    LLM_TRANSFORMER_GPT2,
+    LLM_TRANSFORMER_T5,
+    LLM_TRANSFORMER_LLAMA,
+    LLM_TRANSFORMER_FAMILIES
+} llm_transformer_family;
+
+typedef struct {
+    llm_transformer_family family;        /* whose names */
+    size_t encoder, decoder;              /* layers; a decoder behind an encoder reads it */
+    size_t vocab, places, types, buckets; /* rows of tables, 0: none; T5's distances */
+    size_t width, heads, kv_heads, head_size, hidden; /* C, H, Hkv, D, F */
+    bool biases;     /* of matrices; and norms have them (layer norm) */
+    bool gated;      /* three matrices in the MLP */
+    bool fused;      /* queries, keys, values in one matrix; matrices stand (in,out) */
+    bool first_norm; /* behind the embeddings */
+    bool last_norm;  /* behind each stack: pre-norm */
+    bool pooler, tied;
+} llm_transformer_config;
+
+/* The published models: 2017 base, BERT-base, GPT-2, T5 small (v1.0), Llama 2 7B. */
+LLM_API llm_transformer_config llm_transformer_preset(llm_transformer_family family) {
+    /* encoder, decoder, vocab, places, types, buckets, C, H, Hkv, D, F */
+    static const size_t n[LLM_TRANSFORMER_FAMILIES][11] = {
+        {6, 6, 37000, 0, 0, 0, 512, 8, 8, 64, 2048},
+        {12, 0, 30522, 512, 2, 0, 768, 12, 12, 64, 3072},
+        {0, 12, 50257, 1024, 0, 0, 768, 12, 12, 64, 3072},
+        {6, 6, 32128, 0, 0, 32, 512, 8, 8, 64, 2048},
+        {0, 32, 32000, 0, 0, 0, 4096, 32, 32, 128, 11008}};
+    /* biases, gated, fused, first norm, last norm, pooler, tied */
+    static const bool b[LLM_TRANSFORMER_FAMILIES][7] = {
+        {true, false, false, false, false, false, true},
+        {true, false, false, true, false, true, true},
+        {true, false, true, false, true, false, true},
+        {false, false, false, false, true, false, true},
+        {false, true, false, false, true, false, false}};
+    const size_t *s = n[family];
+    const bool *t = b[family];
+    const llm_transformer_config c = {family, s[0],  s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8],
+                                      s[9],   s[10], t[0], t[1], t[2], t[3], t[4], t[5], t[6]};
+    return c;
+}
+
+/* Numbers in the matrices of an attention, of an MLP; with their biases; in a norm. */
+LLM_API size_t llm_transformer_attn(const llm_transformer_config *c, bool all) {
+    const size_t H = c->heads, K = c->kv_heads, D = c->head_size;
+    return 2 * (H + K) * D * c->width + (all && c->biases ? (H + 2 * K) * D + c->width : 0);
+}
+LLM_API size_t llm_transformer_mlp(const llm_transformer_config *c, bool all) {
+    const size_t in = c->gated ? 2 : 1;
+    return (in + 1) * c->width * c->hidden + (all && c->biases ? in * c->hidden + c->width : 0);
+}
+LLM_API size_t llm_transformer_norm(const llm_transformer_config *c) {
+    return c->biases ? 2 * c->width : c->width;
+}
+
+/* All weights. A table of distances belongs to a stack and is shared by its layers. */
+LLM_API size_t llm_transformer_count(const llm_transformer_config *c) {
+    const size_t C = c->width, norm = llm_transformer_norm(c), attn = llm_transformer_attn(c, true);
+    const size_t layer = attn + llm_transformer_mlp(c, true) + 2 * norm;
+    const size_t cross = c->encoder ? attn + norm : 0;
+    const size_t stacks = (size_t)(c->encoder > 0) + (c->decoder > 0);
+    size_t count = (c->vocab + c->places + c->types) * C + stacks * c->buckets * c->heads;
+    count += c->encoder * layer + c->decoder * (layer + cross);
+    count += (c->first_norm ? norm : 0) + (c->last_norm ? stacks * norm : 0);
+    return count + (c->pooler ? C * C + C : 0) + (c->tied ? 0 : c->vocab * C);
+}
+
+/* Multiplications and additions of the matrix products in a forward pass over B texts, S tokens
+ * each for an encoder and T for a decoder, which makes logits at every place; an encoder alone
+ * pools its first. The whole square of scores counts: kernels that skip the half above the
+ * diagonal do less. A training step takes three times as many: backward is two products each. */
+LLM_API double llm_transformer_flops(const llm_transformer_config *c, size_t B, size_t S,
+                                     size_t T) {
+    const double b = (double)B, s = (double)S, t = (double)T, C = (double)c->width;
+    const double wide = (double)(c->heads * c->head_size),
+                 narrow = (double)(c->kv_heads * c->head_size);
+    const double layer =
+        2.0 * (double)(llm_transformer_attn(c, false) + llm_transformer_mlp(c, false));
+    const double read = 4.0 * C * narrow * s, ask = 4.0 * C * wide * t + 4.0 * t * s * wide;
+    double sum = (double)c->encoder * (layer * s + 4.0 * s * s * wide);
+    sum += (double)c->decoder * (layer * t + 4.0 * t * t * wide + (c->encoder ? read + ask : 0.0));
+    sum += c->decoder ? 2.0 * t * (double)c->vocab * C : c->pooler ? 2.0 * C * C : 0.0;
+    return b * sum;
+}
+
+/* The rule of thumb for training on so many tokens: 6 N each, N without the tables of places. It
+ * leaves out the scores. */
+LLM_API double llm_transformer_flops_rule(const llm_transformer_config *c, double tokens) {
+    return 6.0 * (double)(llm_transformer_count(c) - c->places * c->width) * tokens;
+}
+
+/* @transformer_layout --------------------------------------- The tensors of a Transformer by name
+ *
+ *     offset_k = sum of rows_i cols_i over i < k        one flat vector, in the order of the parts
+ *
+ * A file of weights is a list of names and shapes. Which names, and what is one matrix or three,
+ * differs from family to family, and nothing else does: with a table of patterns one loop lists
+ * the tensors of any model of this chapter, in the order in which the data flow through them. A
+ * loader walks through the list and asks the file for each; a missing tensor has a name then.
+ *
+ * What is easily got wrong: GPT-2's matrices stand (in,out), all others (out,in); T5 numbers a
+ * decoder's MLP 2 and an encoder's 1; Marian's final_layer_norm is the one of the MLP.
+ *
+ * source  transformers: modeling_marian, modeling_bert, modeling_gpt2, modeling_t5, modeling_llama
+ * needs   base transformer
+ * see     @transformer @safetensors @gpt2_file
+ * topics  -
+ */
+/* With fused matrices Q stands for queries, keys and values. */
+typedef enum {
+    LLM_TRANSFORMER_LAYOUT_TOKENS,
+    LLM_TRANSFORMER_LAYOUT_PLACES,
+    LLM_TRANSFORMER_LAYOUT_TYPES,
+    LLM_TRANSFORMER_LAYOUT_FIRST_NORM,
+    LLM_TRANSFORMER_LAYOUT_NORM,
+    LLM_TRANSFORMER_LAYOUT_Q, /* and K, V, O behind it */
+    LLM_TRANSFORMER_LAYOUT_BUCKETS = LLM_TRANSFORMER_LAYOUT_Q + 4,
+    LLM_TRANSFORMER_LAYOUT_CROSS_NORM,
+    LLM_TRANSFORMER_LAYOUT_CROSS_Q,
+    LLM_TRANSFORMER_LAYOUT_MLP_NORM = LLM_TRANSFORMER_LAYOUT_CROSS_Q + 4,
+    LLM_TRANSFORMER_LAYOUT_GATE,
+    LLM_TRANSFORMER_LAYOUT_UP,
+    LLM_TRANSFORMER_LAYOUT_DOWN,
+    LLM_TRANSFORMER_LAYOUT_LAST_NORM,
+    LLM_TRANSFORMER_LAYOUT_POOLER,
+    LLM_TRANSFORMER_LAYOUT_HEAD
+} llm_transformer_layout_part;
+
+/* A family's names, in the order of the parts: @ is the stack, * the layer, % the number of the MLP
+ * in it, - a part that the family has not. */
+LLM_API const char *llm_transformer_layout_names(llm_transformer_family family) {
+    static const char *const names[LLM_TRANSFORMER_FAMILIES] = {
+        "shared - - - @.layers.*.self_attn_layer_norm @.layers.*.self_attn.q_proj "
+        "@.layers.*.self_attn.k_proj @.layers.*.self_attn.v_proj @.layers.*.self_attn.out_proj - "
+        "@.layers.*.encoder_attn_layer_norm @.layers.*.encoder_attn.q_proj "
+        "@.layers.*.encoder_attn.k_proj @.layers.*.encoder_attn.v_proj "
+        "@.layers.*.encoder_attn.out_proj @.layers.*.final_layer_norm - @.layers.*.fc1 "
+        "@.layers.*.fc2 @.layer_norm - lm_head ",
+        "embeddings.word_embeddings embeddings.position_embeddings "
+        "embeddings.token_type_embeddings embeddings.LayerNorm "
+        "@.layer.*.attention.output.LayerNorm "
+        "@.layer.*.attention.self.query @.layer.*.attention.self.key "
+        "@.layer.*.attention.self.value @.layer.*.attention.output.dense - - - - - - "
+        "@.layer.*.output.LayerNorm - @.layer.*.intermediate.dense @.layer.*.output.dense - "
+        "pooler.dense - ",
+        "wte wpe - - h.*.ln_1 h.*.attn.c_attn - - h.*.attn.c_proj - - - - - - h.*.ln_2 - "
+        "h.*.mlp.c_fc h.*.mlp.c_proj ln_f - lm_head ",
+        "shared - - - @.block.*.layer.0.layer_norm @.block.*.layer.0.SelfAttention.q "
+        "@.block.*.layer.0.SelfAttention.k @.block.*.layer.0.SelfAttention.v "
+        "@.block.*.layer.0.SelfAttention.o @.block.*.layer.0.SelfAttention.relative_attention_bias "
+        "@.block.*.layer.1.layer_norm @.block.*.layer.1.EncDecAttention.q "
+        "@.block.*.layer.1.EncDecAttention.k @.block.*.layer.1.EncDecAttention.v "
+        "@.block.*.layer.1.EncDecAttention.o @.block.*.layer.%.layer_norm "
+        "@.block.*.layer.%.DenseReluDense.wi_0 @.block.*.layer.%.DenseReluDense.wi "
+        "@.block.*.layer.%.DenseReluDense.wo @.final_layer_norm - lm_head ",
+        "model.embed_tokens - - - model.layers.*.input_layernorm model.layers.*.self_attn.q_proj "
+        "model.layers.*.self_attn.k_proj model.layers.*.self_attn.v_proj "
+        "model.layers.*.self_attn.o_proj - - - - - - model.layers.*.post_attention_layernorm "
+        "model.layers.*.mlp.gate_proj model.layers.*.mlp.up_proj model.layers.*.mlp.down_proj "
+        "model.norm - lm_head "};
+    return names[family];
+}
+
+typedef struct {
+    char name[80];
+    size_t part, layer, rows, cols, offset; /* cols is 1 for a bias or a norm */
+} llm_transformer_layout_tensor;
+
+/* The list that is written: NULL counts only. */
+typedef struct {
+    const llm_transformer_config *config;
+    llm_transformer_layout_tensor *list;
+    size_t tensors, numbers;
+    const char *stack;
+    size_t layer;
+} llm_transformer_layout_state;
+
+/* One tensor behind the others: .weight of (rows,cols), or .bias of (rows). */
+LLM_API void llm_transformer_layout_add(llm_transformer_layout_state *s, size_t part,
+                                        const char *suffix, size_t rows, size_t cols) {
+    const llm_transformer_config *c = s->config;
+    const char *from = llm_transformer_layout_names(c->family);
+    for (size_t i = 0; i < part; i++) from = strchr(from, ' ') + 1;
+    LLM_ASSERT(*from != '-');
+    if (s->list) {
+        llm_transformer_layout_tensor *t = &s->list[s->tensors];
+        size_t n = 0;
+        for (; *from != ' '; from++) {
+            if (*from == '@')
+                n += (size_t)snprintf(t->name + n, sizeof t->name - n, "%s", s->stack);
+            else if (*from == '*')
+                n += (size_t)snprintf(t->name + n, sizeof t->name - n, "%zu", s->layer);
+            else
+                t->name[n++] = *from == '%' ? (s->stack[0] == 'd' ? '2' : '1') : *from;
+        }
+        const bool second =
+            c->family == LLM_TRANSFORMER_T5 && c->gated && part == LLM_TRANSFORMER_LAYOUT_UP;
+        snprintf(t->name + n, sizeof t->name - n, "%s%s", second ? "_1" : "", suffix);
+        t->part = part, t->layer = s->layer;
+        t->rows = rows, t->cols = cols, t->offset = s->numbers;
+    }
+    s->tensors++;
+    s->numbers += rows * cols;
+}
+
+/* A matrix from `in` to `out` channels and, with biases, its bias; a norm. */
+LLM_API void llm_transformer_layout_matrix(llm_transformer_layout_state *s, size_t part, size_t out,
+                                           size_t in) {
+    const bool fused = s->config->fused;
+    llm_transformer_layout_add(s, part, ".weight", fused ? in : out, fused ? out : in);
+    if (s->config->biases) llm_transformer_layout_add(s, part, ".bias", out, 1);
+}
+LLM_API void llm_transformer_layout_norm(llm_transformer_layout_state *s,
+                                         llm_transformer_layout_part part) {
+    llm_transformer_layout_add(s, part, ".weight", s->config->width, 1);
+    if (s->config->biases) llm_transformer_layout_add(s, part, ".bias", s->config->width, 1);
+}
+
+/* Queries, keys, values and output from part `first` on. */
+LLM_API void llm_transformer_layout_attn(llm_transformer_layout_state *s, size_t first) {
+    const llm_transformer_config *c = s->config;
+    const size_t wide = c->heads * c->head_size, narrow = c->kv_heads * c->head_size;
+    llm_transformer_layout_matrix(s, first, c->fused ? wide + 2 * narrow : wide, c->width);
+    for (size_t i = 1; !c->fused && i < 3; i++)
+        llm_transformer_layout_matrix(s, first + i, narrow, c->width);
+    llm_transformer_layout_matrix(s, first + 3, c->width, wide);
+}
+
+/* list (as many as are returned, or NULL) <- the tensors of c; *numbers gets the length of the flat
+ * vector. */
+LLM_API size_t llm_transformer_layout(llm_transformer_layout_tensor *list, size_t *numbers,
+                                      const llm_transformer_config *c) {
+    llm_transformer_layout_state state = {c, list, 0, 0, "", 0}, *s = &state;
+    const size_t C = c->width, F = c->hidden;
+    llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_TOKENS, ".weight", c->vocab, C);
+    if (c->places)
+        llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_PLACES, ".weight", c->places, C);
+    if (c->types)
+        llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_TYPES, ".weight", c->types, C);
+    if (c->first_norm) llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_FIRST_NORM);
+    for (size_t stack = 0; stack < 2; stack++) {
+        const size_t layers = stack ? c->decoder : c->encoder;
+        s->stack = stack ? "decoder" : "encoder";
+        for (s->layer = 0; s->layer < layers; s->layer++) {
+            llm_transformer_layout_attn(s, LLM_TRANSFORMER_LAYOUT_Q);
+            if (c->buckets && s->layer == 0)
+                llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_BUCKETS, ".weight", c->buckets,
+                                           c->heads);
+            llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_NORM);
+            if (stack && c->encoder) {
+                llm_transformer_layout_attn(s, LLM_TRANSFORMER_LAYOUT_CROSS_Q);
+                llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_CROSS_NORM);
+            }
+            if (c->gated) llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_GATE, F, C);
+            llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_UP, F, C);
+            llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_DOWN, C, F);
+            llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_MLP_NORM);
+        }
+        if (layers && c->last_norm)
+            llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_LAST_NORM);
+    }
+    if (c->pooler) llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_POOLER, C, C);
+    if (!c->tied)
+        llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_HEAD, ".weight", c->vocab, C);
+    *numbers = s->numbers;
+    return s->tensors;
+}
+
 /* @safetensors_dtype ---------------------------------------- Weight files: element types
  *
  *     value = (-1)^sign 2^(e - bias) (1 + f / 2^M)          bias = 2^(E-1) - 1
@@ -40737,6 +42915,108 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
     llm_qkv_backward(dnorm, dw->qkv, NULL, flat, flat + Q, dv, a->norm1, w->qkv, &qkv, arena);
     llm_rmsnorm_backward(d, dw->norm1, dnorm, x, w->norm1, a->rstd1, N, C);
     arena->used = mark;
+}
+
+/* @transformer_2017 ----------------------------------------- Attention Is All You Need: the recipe
+ *
+ *     lr_t = C^(-1/2) min(t^(-1/2), t warmup^(-3/2))       w <- Adam(0.9, 0.98, 1e-9), no decay
+ *     loss = smoothed by 0.1       dropout 0.1 behind each sublayer and on the embedded sums
+ *     w_final = mean of the last n checkpoints
+ *
+ * The first Transformer was a translator, and it came with a way of training it: six layers of each
+ * stack, post-norm, ReLU, sines added to embeddings times sqrt(C), one matrix for both embeddings
+ * and the head; a rate that rises and falls and peaks where its two parts meet; labels that are not
+ * quite certain, which costs perplexity and gains accuracy; batches counted in tokens, not in
+ * sentences (@pad). Averaging the last checkpoints, taken some minutes apart, is worth as much as
+ * a longer training: they lie around a minimum.
+ *
+ * What is easily got wrong: post-norm without warmup does not start at all; a smoothed loss cannot
+ * reach 0 (@label_smoothing has its floor); dropout must be off in use.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 5.3, 5.4 and 6.1, eq. 3
+ * needs   arena rng adamw lr_schedule encoder_decoder_weights encoder_decoder
+ * see     @encoder_decoder @label_smoothing @lr_schedule @beam_search
+ * topics  Attention Is All You Need
+ */
+
+/* A model in training: weights, gradients, Adam's moments (count), and how many steps were done. */
+typedef struct {
+    llm_encoder_decoder_config config;
+    llm_encoder_decoder_weights weights, grads;
+    float *w, *g, *m, *v;
+    size_t count, step, warmup;
+} llm_transformer_2017;
+
+/* The settings of the base model at another size: base is (37000, 6, 512, 8), big (37000, 6, 1024,
+ * 16) with dropout 0.3. */
+LLM_API llm_encoder_decoder_config llm_transformer_2017_config(size_t vocab, size_t layers,
+                                                               size_t width, size_t heads) {
+    llm_encoder_decoder_config c = llm_encoder_decoder_defaults(vocab, layers, width, heads);
+    c.encoder.dropout = c.decoder.dropout = 0.1f;
+    c.tied = true;
+    c.scale = sqrtf((float)width);
+    c.smoothing = 0.1f;
+    return c;
+}
+
+/* A new model in the arena: 4 count floats and its lists. warmup: 4000 in the paper. */
+LLM_API void llm_transformer_2017_create(llm_transformer_2017 *t,
+                                         const llm_encoder_decoder_config *c, size_t warmup,
+                                         llm_rng *rng, llm_arena *arena) {
+    float **const vector[4] = {&t->w, &t->g, &t->m, &t->v};
+    size_t matrices;
+    t->config = *c;
+    t->count = llm_encoder_decoder_count(&matrices, c);
+    t->step = 0, t->warmup = warmup;
+    for (size_t i = 0; i < 4; i++) {
+        *vector[i] = llm_arena_floats(arena, t->count);
+        memset(*vector[i], 0, t->count * sizeof(float));
+    }
+    llm_encoder_decoder_bind(&t->weights, t->w, c, arena);
+    llm_encoder_decoder_bind(&t->grads, t->g, c, arena);
+    llm_encoder_decoder_init(&t->weights, c, rng);
+}
+
+/* One step on source (B,S) and target (B,T), filled up with pad. Returns the smoothed loss before
+ * it. Each step drops other units. Scratch: that of forward and backward, given back. */
+LLM_API float llm_transformer_2017_step(llm_transformer_2017 *t, const int *source,
+                                        const int *target, size_t B, size_t S, size_t T,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_encoder_decoder_config *c = &t->config;
+    llm_encoder_decoder_acts acts;
+    t->step++;
+    c->encoder.seed = 2 * t->step, c->decoder.seed = 2 * t->step + 1;
+    const float loss =
+        llm_encoder_decoder_forward(&acts, source, target, B, S, T, &t->weights, c, arena);
+    memset(t->g, 0, t->count * sizeof(float));
+    llm_encoder_decoder_backward(&t->grads, &acts, &t->weights, c, arena);
+    llm_adamw_config adam = llm_adamw_defaults();
+    adam.lr = (float)llm_lr_schedule_noam(1.0, c->decoder.width, t->warmup, t->step);
+    adam.beta1 = 0.9f, adam.beta2 = 0.98f, adam.eps = 1e-9f;
+    adam.weight_decay = 0.0f;
+    llm_adamw_step(t->w, t->m, t->v, t->g, t->count, &adam, t->step);
+    arena->used = mark;
+    return loss;
+}
+
+/* mean (count) takes in w (count), checkpoint number `taken` = 0, 1, ..: the mean of all so far. */
+LLM_API void llm_transformer_2017_average(float *mean, const float *w, size_t count, size_t taken) {
+    const float share = 1.0f / (float)(taken + 1);
+    for (size_t i = 0; i < count; i++) mean[i] = taken ? mean[i] + share * (w[i] - mean[i]) : w[i];
+}
+
+/* The longest translation of a source of S tokens: the paper stops 50 behind its length. */
+LLM_API size_t llm_transformer_2017_limit(size_t S) { return S + 50; }
+
+/* Returns the translation of source (B,S), rows of limit(S) tokens in the arena, each up to and
+ * with `end`, then pad. */
+LLM_API int *llm_transformer_2017_translate(const llm_transformer_2017 *t, const int *source,
+                                            size_t B, size_t S, int end, llm_arena *arena) {
+    const size_t T = llm_transformer_2017_limit(S);
+    int *ids = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    llm_encoder_decoder_generate(ids, source, B, S, T, end, &t->weights, &t->config, arena);
+    return ids;
 }
 
 /* @decoder_only --------------------------------------------- Decoder-only Transformer, Llama style
@@ -44396,6 +46676,427 @@ LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
     }
     arena->used = mark;
     return turns;
+}
+
+/* @medusa --------------------------------------------------- Medusa heads
+ *
+ *     head k at place t:  logits_k = W2_k (h + SiLU(W1_k h + b_k))        h: the trunk's last state
+ *     head k predicts token t + 2 + k; the model's own head predicts t + 1
+ *     loss = sum_k decay^k mean_t CE(logits_k(t), token t + 2 + k)
+ *
+ * The cheapest draft model: none. K small heads on the last hidden state guess the tokens behind
+ * the next one, all at once. The trunk stays as it is, so only 1 / 1000 of the weights are trained,
+ * in hours. Each guess knows nothing of the guesses before it, which is why it takes a tree of them
+ * (@medusa_tree). With W1 = 0, b = 0 and W2 the model's own head, training starts from a head that
+ * predicts the next token: a good place, one token too early.
+ *
+ * source  Cai et al. 2024, "Medusa: Simple LLM Inference Acceleration Framework with Multiple
+ *         Decoding Heads", section 2.1.1, eq. 1
+ * needs   arena exp matmul activation cross_entropy
+ * see     @medusa_tree @speculative_tree, @softmax_head
+ * topics  Medusa & EAGLE Speculative-Decoding Heads
+ */
+
+/* Weights of head k, in one vector: w1 (C,C), b (C), w2 (V,C). */
+typedef struct {
+    float *w1, *b, *w2;
+} llm_medusa_head;
+
+/* Weights of K heads. */
+LLM_API size_t llm_medusa_count(size_t K, size_t C, size_t V) { return K * (C * C + C + V * C); }
+
+/* The parts of head k in the flat vector w. */
+LLM_API llm_medusa_head llm_medusa_bind(float *w, size_t k, size_t C, size_t V) {
+    llm_medusa_head p;
+    p.w1 = w + k * llm_medusa_count(1, C, V);
+    p.b = p.w1 + C * C;
+    p.w2 = p.b + C;
+    return p;
+}
+
+/* w (count) <- K heads that all say what the model's own head (V,C) says. */
+LLM_API void llm_medusa_init(float *w, const float *head, size_t K, size_t C, size_t V) {
+    for (size_t k = 0; k < K; k++) {
+        const llm_medusa_head p = llm_medusa_bind(w, k, C, V);
+        memset(p.w1, 0, (C * C + C) * sizeof(float));
+        memcpy(p.w2, head, V * C * sizeof(float));
+    }
+}
+
+/* logits (K,N,V) <- h (N,C). u, r (K,N,C): W1 h + b and h + SiLU(u), for the backward pass. */
+LLM_API void llm_medusa_forward(float *logits, float *u, float *r, const float *h, float *w,
+                                size_t K, size_t N, size_t C, size_t V) {
+    for (size_t k = 0; k < K; k++) {
+        const llm_medusa_head p = llm_medusa_bind(w, k, C, V);
+        float *uk = u + k * N * C, *rk = r + k * N * C;
+        llm_matmul_forward(uk, h, p.w1, p.b, N, C, C);
+        llm_activation_forward(rk, uk, N * C, LLM_ACTIVATION_SILU);
+        for (size_t i = 0; i < N * C; i++) rk[i] += h[i];
+        llm_matmul_forward(logits + k * N * V, rk, p.w2, NULL, N, C, V);
+    }
+}
+
+/* dw (count) +=, dh (N,C) += or NULL (a frozen trunk) <- dlogits (K,N,V). Scratch: 2 N C floats,
+ * given back. */
+LLM_API void llm_medusa_backward(float *dw, float *dh, const float *dlogits, const float *u,
+                                 const float *r, const float *h, float *w, size_t K, size_t N,
+                                 size_t C, size_t V, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dr = llm_arena_floats(arena, N * C), *du = llm_arena_floats(arena, N * C);
+    for (size_t k = 0; k < K; k++) {
+        const llm_medusa_head p = llm_medusa_bind(w, k, C, V), d = llm_medusa_bind(dw, k, C, V);
+        memset(dr, 0, N * C * sizeof(float));
+        memset(du, 0, N * C * sizeof(float));
+        llm_matmul_backward(dr, d.w2, NULL, dlogits + k * N * V, r + k * N * C, p.w2, N, C, V);
+        llm_activation_backward(du, dr, u + k * N * C, N * C, LLM_ACTIVATION_SILU);
+        llm_matmul_backward(dh, d.w1, d.b, du, h, p.w1, N, C, C);
+        for (size_t i = 0; dh && i < N * C; i++) dh[i] += dr[i]; /* r = h + SiLU(u) */
+    }
+    arena->used = mark;
+}
+
+/* target (K,B,T) <- ids (B,T): token t + 2 + k of the same row, or ignored behind its end. */
+LLM_API void llm_medusa_targets(int *target, const int *ids, size_t K, size_t B, size_t T) {
+    for (size_t k = 0; k < K; k++)
+        for (size_t i = 0; i < B * T; i++)
+            target[k * B * T + i] = i % T + 2 + k < T ? ids[i + 2 + k] : LLM_CROSS_ENTROPY_IGNORE;
+}
+
+/* The loss of all heads; logits (K,N,V) are overwritten by its gradient. mean (K) or NULL gets each
+ * head's own. decay: 0.8 in the paper. Scratch: 2 N floats, given back. */
+LLM_API float llm_medusa_loss(float *mean, float *logits, const int *target, size_t K, size_t N,
+                              size_t V, float decay, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *loss = llm_arena_floats(arena, N), *lse = llm_arena_floats(arena, N);
+    double total = 0.0, weight = 1.0;
+    for (size_t k = 0; k < K; k++, weight *= (double)decay) {
+        float *z = logits + k * N * V;
+        const int *y = target + k * N;
+        const size_t kept = llm_cross_entropy_forward(loss, lse, z, y, N, V);
+        const double share = kept > 0 ? weight / (double)kept : 0.0;
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            sum += (double)loss[n];
+            float *zn = z + n * V; /* softmax - onehot in place */
+            for (size_t v = 0; v < V; v++)
+                zn[v] = y[n] == LLM_CROSS_ENTROPY_IGNORE ? 0.0f
+                                                         : (float)share * llm_expf(zn[v] - lse[n]);
+            if (y[n] != LLM_CROSS_ENTROPY_IGNORE) zn[y[n]] -= (float)share;
+        }
+        total += share * sum;
+        if (mean) mean[k] = kept > 0 ? (float)(sum / (double)kept) : 0.0f;
+    }
+    arena->used = mark;
+    return (float)total;
+}
+
+/* @medusa_tree ---------------------------------------------- The tree of Medusa, verified
+ *
+ *     node = (rank of head 0, rank of head 1, ..)       chance = hits_0(rank) hits_1(rank) ..
+ *     the tree: the most probable nodes;  expected tokens a pass = 1 + the sum of their chances
+ *     accept greedily:  x = argmax p           typically:  p(x) > min(eps, delta exp(-H(p)))
+ *
+ * K heads with S guesses each span S^K texts. Which of them are worth checking is known beforehand:
+ * hits_k(s), how often the guess of rank s of head k was right. The best tree of n nodes takes the
+ * n most probable ones, found by adding one after the other. In the pass each node attends to the
+ * text and to its ancestors, whose keys stand anywhere behind it in the cache; the accepted line is
+ * then moved together (@kv_cache).
+ *
+ * Typical acceptance takes what is not too improbable for the entropy there. It accepts more and is
+ * not exact: the text is no sample of the model any more.
+ *
+ * source  Cai et al. 2024, "Medusa", sections 2.1.2, 2.3.1 and 2.3.3
+ * needs   arena softmax greedy min_p kv_cache speculative
+ * see     @medusa, @speculative_tree (exact draws)
+ * topics  -
+ */
+
+/* parent, rank (n) <- the n most probable nodes, the root (parent -1) first; hits (K,S). Fewer when
+ * there are fewer with a chance above 0. Returns the number; *expected or NULL: tokens a pass.
+ * Scratch: n doubles and 2 n sizes, given back. */
+LLM_API size_t llm_medusa_tree_choose(double *expected, int *parent, int *rank, size_t n,
+                                      const float *hits, size_t K, size_t S, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    double *chance = llm_arena_doubles(arena, n), sum = 1.0;
+    size_t *depth = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), count = 1;
+    size_t *children = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    parent[0] = rank[0] = -1;
+    chance[0] = 1.0, depth[0] = children[0] = 0;
+    for (; count < n; count++) {
+        size_t best = count;
+        double most = 0.0;
+        for (size_t i = 0; i < count; i++) { /* the next child of each node */
+            if (depth[i] == K || children[i] == S) continue;
+            const double c = chance[i] * (double)hits[depth[i] * S + children[i]];
+            if (c > most) most = c, best = i;
+        }
+        if (best == count) break;
+        parent[count] = (int)best, rank[count] = (int)children[best]++;
+        chance[count] = most, depth[count] = depth[best] + 1, children[count] = 0;
+        sum += most;
+    }
+    if (expected) *expected = sum;
+    arena->used = mark;
+    return count;
+}
+
+/* out (Hq,n,D) <- q (Hq,n,D), the queries of n nodes that layer l of row b has just appended: node
+ * i sees the length[b] positions of the text, its ancestors and itself. Scratch: length + n floats
+ * and sizes, given back. */
+LLM_API void llm_medusa_tree_attend(float *out, const llm_kv_cache *cache, size_t l, size_t b,
+                                    const float *q, size_t Hq, const int *parent, size_t n,
+                                    llm_arena *arena) {
+    const size_t H = cache->H, D = cache->D, T = cache->length[b], mark = arena->used;
+    float *w = llm_arena_floats(arena, T + n);
+    size_t *row = (size_t *)llm_arena_take(arena, T + n, sizeof(size_t));
+    LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0 && n <= cache->T - T);
+    for (size_t t = 0; t < T; t++) row[t] = t;
+    for (size_t i = 0; i < n; i++) {
+        size_t seen = T;
+        for (int at = (int)i; at >= 0; at = parent[at]) row[seen++] = T + (size_t)at;
+        for (size_t h = 0; h < Hq; h++) {
+            const float *k = llm_kv_cache_keys(cache, l, b, h / (Hq / H));
+            const float *v = llm_kv_cache_values(cache, l, b, h / (Hq / H));
+            const float *qi = q + (h * n + i) * D;
+            float *o = out + (h * n + i) * D;
+            for (size_t s = 0; s < seen; s++) {
+                w[s] = 0.0f;
+                for (size_t d = 0; d < D; d++) w[s] += qi[d] * k[row[s] * D + d];
+            }
+            llm_softmax_forward(w, w, 1, seen, sqrtf((float)D));
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t s = 0; s < seen; s++)
+                for (size_t d = 0; d < D; d++) o[d] += w[s] * v[row[s] * D + d];
+        }
+    }
+    arena->used = mark;
+}
+
+/* path <- the longest line from node 0 on, each token of which p (n,V) at its parent finds typical;
+ * of equally long ones the first. Returns its length. Scratch: n sizes, given back. */
+LLM_API size_t llm_medusa_tree_typical(size_t *path, const int *ids, const int *parent, size_t n,
+                                       const float *p, size_t V, float eps, float delta,
+                                       llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), best = 0;
+    length[0] = 1;
+    for (size_t i = 1; i < n; i++) {
+        const size_t up = (size_t)parent[i];
+        const float *row = p + up * V;
+        const double least = fmin((double)eps, (double)delta * exp(-llm_min_p_entropy(row, V)));
+        length[i] = length[up] > 0 && (double)row[ids[i]] > least ? length[up] + 1 : 0;
+        if (length[i] > length[best]) best = i;
+    }
+    const size_t total = length[best];
+    for (size_t at = best, i = total; i-- > 0; at = i > 0 ? (size_t)parent[at] : 0) path[i] = at;
+    arena->used = mark;
+    return total;
+}
+
+/* A model with heads: guess writes the S best tokens of each of K heads, best first, at node slot
+ * of the last pass (in a text: its place in the pass). */
+typedef struct {
+    llm_speculative_model model;
+    size_t K, S;
+    void (*guess)(void *context, int *top, size_t slot);
+} llm_medusa_model;
+
+/* ids (n + max) in place: max tokens of greedy decoding behind a prompt of n > 0, through the tree
+ * parent, rank (nodes). Returns the passes behind the prompt. Scratch: (n + nodes) V floats, K S +
+ * 2 nodes ints and nodes sizes, given back. */
+LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_medusa_model *m,
+                                   const int *parent, const int *rank, size_t nodes,
+                                   llm_arena *arena) {
+    const size_t V = m->model.V, S = m->S, mark = arena->used, end = n + max;
+    float *z = llm_arena_floats(arena, (n + nodes) * V);
+    int *top = (int *)llm_arena_take(arena, m->K * S, sizeof(int));
+    int *node = (int *)llm_arena_take(arena, nodes, sizeof(int));
+    int *depth = (int *)llm_arena_take(arena, nodes, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t)), passes = 0;
+    LLM_ASSERT(n > 0 && nodes > 0 && end + nodes <= m->model.capacity);
+    m->model.pass(m->model.context, z, ids, NULL, n);
+    m->guess(m->model.context, top, n - 1);
+    int newest = llm_greedy_pick(z + (n - 1) * V, V);
+    for (size_t length = n; length < end; passes++) {
+        LLM_ASSERT(newest >= 0);
+        ids[length++] = node[0] = newest;
+        depth[0] = 0;
+        for (size_t i = 1; i < nodes; i++) {
+            depth[i] = depth[parent[i]] + 1;
+            node[i] = top[(size_t)(depth[i] - 1) * S + (size_t)rank[i]];
+        }
+        m->model.pass(m->model.context, z, node, parent, nodes);
+        size_t taken = 0;
+        for (size_t at = 0; at < nodes;) { /* down the argmax, as long as the tree has it */
+            path[taken++] = at;
+            newest = llm_greedy_pick(z + at * V, V);
+            const int up = (int)at;
+            for (at++; at < nodes && (parent[at] != up || node[at] != newest);) at++;
+        }
+        m->guess(m->model.context, top, path[taken - 1]);
+        m->model.keep(m->model.context, path, taken);
+        for (size_t i = 1; i < taken && length < end; i++) ids[length++] = node[path[i]];
+    }
+    arena->used = mark;
+    return passes;
+}
+
+/* @lookahead ------------------------------------------------ Lookahead decoding
+ *
+ *     Jacobi:  y_i <- argmax p(. | x, y_1 .. y_{i-1})  for all i at once, until nothing changes
+ *
+ * Greedy decoding solves m equations, one for each token, from first to last. They can be solved
+ * together: guess all tokens, compute all from the guesses in one pass, repeat. After k rounds k
+ * tokens are right, often more. Hardly ever more, in fact; but the guesses contain n-grams that
+ * come true later. Lookahead decoding keeps them. In every pass it runs two things at once: a
+ * window of W columns whose last N - 1 Jacobi rounds stand above each other, from which a new
+ * n-gram falls out of every column; and up to G n-grams of the pool that begin with the newest
+ * token, as drafts that are verified. One token at least is right, and no second model is needed.
+ *
+ * Both are trees for the model: (level 0, column j) stands behind (0, j-1), (l, j) behind (l-1, j),
+ * each n-gram behind the newest token.
+ *
+ * source  Fu, Bailis, Stoica & Zhang 2024, "Break the Sequential Dependency of LLM Inference Using
+ *         Lookahead Decoding", section 3; Santilli et al. 2023, "Accelerating Transformer Inference
+ *         for Translation via Parallel Decoding", algorithm 1
+ * needs   arena rng softmax greedy sampling speculative
+ * see     @speculative_tree
+ * topics  Lookahead Decoding
+ */
+
+/* y (m) in place: guesses of what follows the newest token last, which the model has not read ->
+ * greedy decoding's tokens. Returns the rounds in which something changed, at most m; one more pass
+ * sees that nothing does. Scratch: m V floats and 2 m ints, given back. */
+LLM_API size_t llm_lookahead_jacobi(int *y, size_t m, int last, const llm_speculative_model *model,
+                                    llm_arena *arena) {
+    const size_t V = model->V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, m * V);
+    int *in = (int *)llm_arena_take(arena, m, sizeof(int));
+    size_t rounds = 0;
+    for (bool changed = m > 0; changed; rounds += changed) {
+        for (size_t i = 0; i < m; i++) in[i] = i > 0 ? y[i - 1] : last;
+        model->pass(model->context, logits, in, NULL, m);
+        model->rollback(model->context, m);
+        changed = false;
+        for (size_t i = 0; i < m; i++) {
+            const int next = llm_greedy_pick(logits + i * V, V);
+            changed = changed || next != y[i];
+            y[i] = next;
+        }
+    }
+    arena->used = mark;
+    return rounds;
+}
+
+/* The window and the pool: behind each token the G n-grams seen last, without their first token. */
+typedef struct {
+    size_t V, W, N, G;
+    int *level;    /* (N-1,W) the rounds of the window, oldest first */
+    int *pool;     /* (V,G,N-1) */
+    size_t *count; /* (V) n-grams ever added */
+} llm_lookahead;
+
+/* An empty pool; the window repeats text (n), n > 0. N >= 2, W >= 1. Takes (N-1) (W + V G) ints and
+ * V sizes. */
+LLM_API void llm_lookahead_create(llm_lookahead *s, size_t V, size_t W, size_t N, size_t G,
+                                  const int *text, size_t n, llm_arena *arena) {
+    LLM_ASSERT(N >= 2 && W >= 1 && n > 0);
+    s->V = V, s->W = W, s->N = N, s->G = G;
+    s->level = (int *)llm_arena_take(arena, (N - 1) * W, sizeof(int));
+    s->pool = (int *)llm_arena_take(arena, V * G * (N - 1), sizeof(int));
+    s->count = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    for (size_t v = 0; v < V; v++) s->count[v] = 0;
+    for (size_t l = 0; l + 1 < N; l++)
+        for (size_t j = 0; j < W; j++) s->level[l * W + j] = text[(j + l) % n];
+}
+
+/* Into the pool: the n-gram first, rest (N-1); not twice. The oldest makes room. */
+LLM_API void llm_lookahead_add(llm_lookahead *s, int first, const int *rest) {
+    const size_t m = s->N - 1, size = m * sizeof(int);
+    int *slot = s->pool + (size_t)first * s->G * m;
+    for (size_t k = 0; k < s->G && k < s->count[first]; k++)
+        if (memcmp(slot + k * m, rest, size) == 0) return;
+    if (s->G > 0) memcpy(slot + s->count[first]++ % s->G * m, rest, size);
+}
+
+/* The most nodes a pass can have. */
+LLM_API size_t llm_lookahead_size(const llm_lookahead *s) { return 1 + (s->N - 1) * (s->G + s->W); }
+
+/* ids, parent <- the newest token, the pool's n-grams behind it, then the window, level by level.
+ * Returns where the window begins. */
+LLM_API size_t llm_lookahead_layout(int *ids, int *parent, const llm_lookahead *s, int last) {
+    const size_t m = s->N - 1, W = s->W, known = s->count[last];
+    size_t n = 1;
+    ids[0] = last, parent[0] = -1;
+    for (size_t k = 0; k < s->G && k < known; k++)
+        for (size_t i = 0; i < m; i++, n++) {
+            ids[n] = s->pool[((size_t)last * s->G + k) * m + i];
+            parent[n] = i > 0 ? (int)n - 1 : 0;
+        }
+    for (size_t i = 0; i < m * W; i++) { /* level i / W, column i % W */
+        ids[n + i] = s->level[i];
+        parent[n + i] = i == 0 ? 0 : (int)(n + i - (i < W ? 1 : W));
+    }
+    return n;
+}
+
+/* A round of the window: from the logits of its last level (W,V) comes a new level, and each column
+ * becomes an n-gram. Scratch: N ints, given back. */
+LLM_API void llm_lookahead_advance(llm_lookahead *s, const float *logits, llm_arena *arena) {
+    const size_t m = s->N - 1, W = s->W, mark = arena->used;
+    int *gram = (int *)llm_arena_take(arena, s->N, sizeof(int));
+    for (size_t j = 0; j < W; j++) {
+        for (size_t l = 0; l < m; l++) gram[l] = s->level[l * W + j];
+        gram[m] = llm_greedy_pick(logits + j * s->V, s->V);
+        if (gram[m] < 0) continue; /* NaN */
+        llm_lookahead_add(s, gram[0], gram + 1);
+        for (size_t l = 0; l < m; l++) s->level[l * W + j] = gram[l + 1];
+    }
+    arena->used = mark;
+}
+
+/* Draws along the tree: from p (n,V) at node 0, then at the child that has the token drawn, as long
+ * as there is one among the first n nodes. path gets the nodes, *next the token that has none. */
+LLM_API size_t llm_lookahead_verify(size_t *path, int *next, const int *ids, const int *parent,
+                                    size_t n, const float *p, size_t V, llm_rng *rng) {
+    size_t length = 0;
+    for (size_t node = 0; node < n;) {
+        path[length++] = node;
+        *next = llm_speculative_draw(p + node * V, V, rng);
+        const int up = (int)node;
+        for (node++; node < n && (parent[node] != up || ids[node] != *next);) node++;
+    }
+    return length;
+}
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by a model with an empty state, each
+ * drawn from what the chain leaves (temperature 0: greedy). Returns the number of passes. Scratch:
+ * M + n times V floats, 2 M + N ints and M sizes for passes of at most M nodes, and the chain's,
+ * given back. */
+LLM_API size_t llm_lookahead_run(int *ids, size_t n, size_t max, llm_lookahead *s,
+                                 const llm_speculative_model *model, const llm_sampling_step *chain,
+                                 size_t steps, llm_rng *rng, llm_arena *arena) {
+    const size_t V = s->V, M = llm_lookahead_size(s), mark = arena->used, end = n + max;
+    float *p = llm_arena_floats(arena, M * V), *prompt = llm_arena_floats(arena, n * V);
+    int *node = (int *)llm_arena_take(arena, M, sizeof(int)), next = 0;
+    int *parent = (int *)llm_arena_take(arena, M, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, M, sizeof(size_t)), passes = 0;
+    LLM_ASSERT(n > 0 && model->V == V && end + s->N <= model->capacity);
+    if (n > 1) model->pass(model->context, prompt, ids, NULL, n - 1);
+    for (size_t length = n; length < end; passes++) {
+        const size_t drafts = llm_lookahead_layout(node, parent, s, ids[length - 1]);
+        model->pass(model->context, p, node, parent, drafts + (s->N - 1) * s->W);
+        llm_lookahead_advance(s, p + (drafts + (s->N - 2) * s->W) * V, arena);
+        for (size_t i = 0; i < drafts; i++) llm_sampling_chain(p + i * V, V, chain, steps, arena);
+        llm_softmax_forward(p, p, drafts, V, 1.0f);
+        const size_t taken = llm_lookahead_verify(path, &next, node, parent, drafts, p, V, rng);
+        model->keep(model->context, path, taken);
+        for (size_t i = 1; i < taken && length < end; i++) ids[length++] = node[path[i]];
+        if (length < end) ids[length++] = next;
+    }
+    arena->used = mark;
+    return passes;
 }
 
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time

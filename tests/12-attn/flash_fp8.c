@@ -155,9 +155,10 @@ TEST(flash_fp8, "the algorithm with PyTorch's casts, over tiles, causal corners 
     CHECK_ASSERTS(llm_flash_fp8_forward(out, lse, x, x, x, &bad, &arena));
 }
 
-/* Root mean square errors of the output and of the scores against float64, for T tokens of D normal
- * numbers. channel: number 7 of every query and key is 10 larger; else one number in a thousand, of
- * queries, keys and values, has 10 times a normal number added (the data of the paper's table 3). */
+/* Root mean square errors of the output and of the scores against float64, for T tokens of D
+ * normal numbers. channel: number 7 of every query and key is 10 larger; else one number in a
+ * thousand, of queries, keys and values, has 10 times a normal number added (the data of the
+ * paper's table 3). */
 typedef struct {
     double out, score;
 } fp8_error;
