@@ -38563,7 +38563,7 @@ LLM_API void llm_longformer_forward(float *out, float *lse, const llm_longformer
     const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, heads * T);
     size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
-    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    LLM_PARALLEL_MANY(heads, T * D)
     for (size_t bh = 0; bh < heads; bh++) {
         size_t *index = lists + 2 * bh * T, *global = index + T;
         const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
@@ -38595,7 +38595,7 @@ LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const floa
     const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, heads * T);
     size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
-    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    LLM_PARALLEL_MANY(heads, T * D)
     for (size_t bh = 0; bh < heads; bh++) {
         size_t *index = lists + 2 * bh * T, *global = index + T;
         const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
@@ -40617,7 +40617,7 @@ LLM_API void llm_csa_forward(float *out, float *lse, const float *q, const float
     LLM_ASSERT(c->W > 0);
     const size_t D = c->D, size = c->W + c->k, mark = arena->used;
     float *scratch = llm_arena_floats(arena, c->B * c->H * size);
-    LLM_PARALLEL_MANY(c->B * c->H, c->T * size * D)
+    LLM_PARALLEL_MANY(c->B * c->H, c->T * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         float *p = scratch + bh * size;
         for (size_t bt = bh / c->H * c->T; bt < (bh / c->H + 1) * c->T; bt++) {
@@ -40652,7 +40652,7 @@ LLM_API void llm_csa_backward(float *dq, float *drows, float *dentries, float *d
                               const float *sink, const llm_csa_config *c) {
     LLM_ASSERT(c->W > 0);
     const size_t D = c->D, H = c->H;
-    LLM_PARALLEL_MANY(c->B, H * c->T * (c->W + c->k) * D)
+    LLM_PARALLEL_MANY(c->B, H * c->T * D)
     for (size_t b = 0; b < c->B; b++) { /* all heads and queries of a text share its rows */
         for (size_t row = b * c->T * H; row < (b + 1) * c->T * H; row++) {
             const size_t n = llm_csa_count(index, row / H, c);
