@@ -41599,7 +41599,7 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
  * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
  *         Text-to-Text Transformer", section 2; transformers, models/t5
  * needs   arena rng cross_entropy embedding matmul encoder t5_stack
- * see     @t5_stack @encoder_decoder @transformer_2017
+ * see     @t5_span (what it is trained on first) @encoder_decoder @transformer_2017
  * topics  T5 (Text-to-Text Transfer Transformer)
  */
 typedef struct {
@@ -41765,6 +41765,122 @@ LLM_API void llm_t5_generate(int *ids, const int *source, size_t B, size_t S, si
         arena->used = step;
     }
     arena->used = mark;
+}
+
+/* @t5_span -------------------------------------------------- T5's training: corrupted spans
+ *
+ *     text    the cat sat on the old mat today
+ *     source  the <0> on the old <1> today </s>
+ *     target  <0> cat sat <1> mat <2> </s>
+ *
+ * Cut spans out of a text and let the model write what was in them: T5's objective on plain text.
+ * Of every 100 tokens 15 go, in spans of 3 on average, each replaced by a token of its own, a
+ * sentinel, which stands before its span in the target as well. The source is not much longer than
+ * what is left and the target short, so a step costs a third of what writing the whole text back
+ * would. Lengths are not drawn one by one: how many tokens and spans there are follows from the
+ * text's length, and all ways to share them out are equally likely. A text begins outside a span
+ * and ends inside one.
+ *
+ * What is easily got wrong: sentinels count down from the end of the vocabulary.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 3.1.4; seqio, random_spans_noise_mask
+ * needs   base rng
+ * see     @t5 @mlm
+ * topics  -
+ */
+
+/* *noise, *spans <- how many of n > 1 tokens go, and in how many spans: at least one of each, never
+ * all tokens, and a token left before every span. Rounded as in seqio, halves to even. */
+LLM_API void llm_t5_span_counts(size_t *noise, size_t *spans, size_t n, double density,
+                                double mean) {
+    LLM_ASSERT(n > 1 && density > 0.0 && density < 1.0 && mean >= 1.0);
+    const double tokens = rint((double)n * density);
+    *noise = tokens < 1.0 ? 1 : (size_t)tokens;
+    if (*noise > n - 1) *noise = n - 1;
+    const double cuts = rint((double)*noise / mean);
+    *spans = cuts < 1.0 ? 1 : (size_t)cuts;
+    if (*spans > n - *noise) *spans = n - *noise;
+}
+
+/* Whether a part ends behind this item: `ends` more ends are to stand behind `items` more items,
+ * the last of which is no choice. Asked for each item, all ways to cut are equally likely. */
+LLM_API bool llm_t5_span_ends(size_t *ends, size_t *items, llm_rng *rng) {
+    const bool here = llm_rng_below(rng, --*items) < *ends;
+    *ends -= here;
+    return here;
+}
+
+/* mask (n) <- which tokens go. */
+LLM_API void llm_t5_span_mask(bool *mask, size_t n, double density, double mean, llm_rng *rng) {
+    size_t left[2], ends[2], noise, spans; /* tokens that stay, and that go */
+    llm_t5_span_counts(&noise, &spans, n, density, mean);
+    left[0] = n - noise, left[1] = noise;
+    ends[0] = ends[1] = spans - 1;
+    for (size_t i = 0, kind = 0; i < n; i++) {
+        mask[i] = kind == 1;
+        if (left[kind] == 1) /* the last of its kind ends a part in any case */
+            left[kind] = 0, kind = 1 - kind;
+        else if (llm_t5_span_ends(&ends[kind], &left[kind], rng))
+            kind = 1 - kind;
+    }
+}
+
+/* Returns how many ids were written to out, room for n + 2: a token where mask (n) is not `gone`,
+ * and for each run where it is a sentinel, first, first - 1, ...; eos at the end, none if it is
+ * negative. */
+LLM_API size_t llm_t5_span_replace(int *out, const int *ids, const bool *mask, bool gone, size_t n,
+                                   int first, int eos) {
+    size_t size = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (mask[i] != gone)
+            out[size++] = ids[i];
+        else if (i == 0 || mask[i - 1] != gone)
+            out[size++] = first--;
+    }
+    if (eos >= 0) out[size++] = eos;
+    return size;
+}
+
+/* source, target (room for n + 2 each), *S, *T <- the text ids (n) without what mask says, and what
+ * was there. first is the id of sentinel 0. */
+LLM_API void llm_t5_span_corrupt(int *source, size_t *S, int *target, size_t *T, const int *ids,
+                                 const bool *mask, size_t n, int first, int eos) {
+    *S = llm_t5_span_replace(source, ids, mask, true, n, first, eos);
+    *T = llm_t5_span_replace(target, ids, mask, false, n, first, eos);
+}
+
+/* Returns the length of ids, room for `most`: source (S) with the spans of target (T) in their
+ * places, up to eos. Ids above first - sentinels, up to first, are sentinels. A target may be what
+ * a model has written: a span that it lacks is empty, what stands before its first sentinel is
+ * left out, and a text that does not fit is cut. */
+LLM_API size_t llm_t5_span_restore(int *ids, size_t most, const int *source, size_t S,
+                                   const int *target, size_t T, int first, int sentinels, int eos) {
+    size_t n = 0;
+    for (size_t i = 0; i < S && source[i] != eos; i++) {
+        const bool sentinel = source[i] <= first && source[i] > first - sentinels;
+        size_t t = 0;
+        if (!sentinel && n < most) ids[n++] = source[i];
+        if (!sentinel) continue;
+        while (t < T && target[t] != source[i]) t++;
+        for (t++; t < T && target[t] != eos && n < most; t++) {
+            if (target[t] <= first && target[t] > first - sentinels) break;
+            ids[n++] = target[t];
+        }
+    }
+    return n;
+}
+
+/* Returns the largest number of tokens whose source, with its eos, is not longer than S; *T gets
+ * the length of their target. T5: 568 tokens make 512 and 114. 0 where there is none. */
+LLM_API size_t llm_t5_span_length(size_t *T, size_t S, double density, double mean) {
+    size_t noise, spans, n = 1;
+    for (*T = 0;; n++) {
+        llm_t5_span_counts(&noise, &spans, n + 1, density, mean);
+        if (n + 1 - noise + spans + 1 > S) break;
+        *T = noise + spans + 1;
+    }
+    return n > 1 ? n : 0;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
