@@ -38616,6 +38616,284 @@ LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x
         llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
 }
 
+/* @seq2seq_gru ---------------------------------------------- A recurrent cell for @seq2seq
+ *
+ *     r, z = sigmoid(W_i x + b_i + W_h h + b_h)        n = tanh(W_i x + b_i + r (W_h h + b_h))
+ *     h'   = (1 - z) n + z h                           each with its own third of W_i and W_h
+ *
+ * A state h goes along a text and takes in one token after the other. Two gates decide: z how much
+ * of the old state stays, r how much of it the new candidate n hears. Where z is near 1 the state,
+ * and with it the gradient, passes unchanged over many tokens, which is what a plain recurrent net
+ * could not learn. Everything that depends on the input alone is one matrix product for the whole
+ * text; what depends on the state has to wait for it.
+ *
+ * What is easily got wrong: torch, and this, multiply W_h h + b_h by r; the paper multiplies h.
+ *
+ * source  Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder", eq. 5 to 8;
+ *         torch.nn.GRU
+ * needs   arena sigmoid matmul
+ * see     @seq2seq
+ * topics  -
+ */
+
+/* A cell, or its gradients: wi (3H,C), wh (3H,H), bi, bh (3H); rows r, z, n, as torch's. */
+typedef struct {
+    float *wi, *wh, *bi, *bh;
+} llm_seq2seq_gru_weights;
+
+/* h (T+1,H) from the first state on, gates (T,3H): r, z, n, and hn (T,H): what r multiplies. */
+typedef struct {
+    const float *x;
+    float *h, *gates, *hn;
+    size_t T;
+} llm_seq2seq_gru_acts;
+
+/* a <- x (T,C), h0 (H) or NULL for 0; a stays in the arena. Returns the states (T,H). Scratch: 3 H
+ * floats. */
+LLM_API const float *llm_seq2seq_gru_forward(llm_seq2seq_gru_acts *a, const float *x,
+                                             const float *h0, const llm_seq2seq_gru_weights *w,
+                                             size_t T, size_t C, size_t H, llm_arena *arena) {
+    a->x = x, a->T = T;
+    a->h = llm_arena_floats(arena, (T + 1) * H);
+    a->gates = llm_arena_floats(arena, T * 3 * H), a->hn = llm_arena_floats(arena, T * H);
+    const size_t mark = arena->used;
+    float *hw = llm_arena_floats(arena, 3 * H);
+    for (size_t i = 0; i < H; i++) a->h[i] = h0 ? h0[i] : 0.0f;
+    llm_matmul_forward(a->gates, x, w->wi, w->bi, T, C, 3 * H);
+    for (size_t t = 0; t < T; t++) {
+        float *g = a->gates + t * 3 * H, *h = a->h + t * H;
+        llm_matmul_forward(hw, h, w->wh, w->bh, 1, H, 3 * H);
+        for (size_t i = 0; i < H; i++) {
+            const float r = llm_sigmoid_value(g[i] + hw[i]);
+            const float z = llm_sigmoid_value(g[H + i] + hw[H + i]);
+            const float n = tanhf(g[2 * H + i] + r * hw[2 * H + i]);
+            a->hn[t * H + i] = hw[2 * H + i];
+            g[i] = r, g[H + i] = z, g[2 * H + i] = n;
+            h[H + i] = (1.0f - z) * n + z * h[i];
+        }
+    }
+    arena->used = mark;
+    return a->h + H;
+}
+
+/* dx (T,C), dh0 (H), dw += <- dh (T,H), the gradient of the states from outside, which becomes that
+ * from everywhere. dx may be NULL. Scratch: 6 T H floats. */
+LLM_API void llm_seq2seq_gru_backward(float *dx, float *dh0, const llm_seq2seq_gru_weights *dw,
+                                      float *dh, const llm_seq2seq_gru_acts *a,
+                                      const llm_seq2seq_gru_weights *w, size_t C, size_t H,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, T = a->T;
+    float *dxw = llm_arena_floats(arena, T * 3 * H), *dhw = llm_arena_floats(arena, T * 3 * H);
+    for (size_t t = T; t-- > 0;) {
+        const float *g = a->gates + t * 3 * H, *h = a->h + t * H;
+        float *d = dh + t * H, *before = t > 0 ? d - H : dh0, *x = dxw + t * 3 * H,
+              *u = dhw + t * 3 * H;
+        for (size_t i = 0; i < H; i++) {
+            const float r = g[i], z = g[H + i], n = g[2 * H + i];
+            x[2 * H + i] = d[i] * (1.0f - z) * (1.0f - n * n);
+            x[H + i] = d[i] * (h[i] - n) * z * (1.0f - z);
+            x[i] = x[2 * H + i] * a->hn[t * H + i] * r * (1.0f - r);
+            u[i] = x[i], u[H + i] = x[H + i], u[2 * H + i] = r * x[2 * H + i];
+            before[i] += d[i] * z;
+        }
+        llm_matmul_backward(before, NULL, NULL, u, h, w->wh, 1, H, 3 * H);
+    }
+    llm_matmul_backward(dx, dw->wi, dw->bi, dxw, a->x, w->wi, T, C, 3 * H);
+    llm_matmul_backward(NULL, dw->wh, dw->bh, dhw, a->h, w->wh, T, H, 3 * H);
+    arena->used = mark;
+}
+
+/* @seq2seq -------------------------------------------------- Sequence to sequence, recurrent
+ *
+ *     h_j = GRU(E_src[source_j], h_j-1)      s_i = GRU(E_tgt[target_i-1], s_i-1)      s_0 = h_S
+ *     y_i = s_i   or   y_i = tanh(W_c [c_i; s_i]), c_i = sum_j a_ij h_j    p = softmax(y W^T + b)
+ *
+ * Translation before the Transformer: one recurrent net reads the source and its last state is all
+ * that a second one, which writes, begins with. Every sentence, long or short, has to fit into that
+ * one vector; reading the source backwards helped, since the first words then meet the shortest
+ * path. Attention took the bottleneck away: the writer looks at all states of the reader at each
+ * word (@luong). The Transformer is what was left when the recurrence was taken out.
+ *
+ * Texts are run one at a time, each as long as it is: nothing is padded, and a batch is a loop that
+ * adds gradients.
+ *
+ * source  Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural
+ *         Networks"; Luong, Pham & Manning 2015, section 3 (attention)
+ * needs   arena rng matmul embedding cross_entropy luong encoder seq2seq_gru
+ * see     @seq2seq_gru @luong @encoder_decoder
+ * topics  Sequence-to-Sequence (Seq2Seq)
+ */
+
+/* Vocabularies, C channels of an embedding, H of a state; id in front of a target. */
+typedef struct {
+    size_t source_vocab, target_vocab, width, state;
+    bool attention, reversed; /* the source is read from its end */
+    int start;
+} llm_seq2seq_config;
+
+/* Weights, or their gradients: tables (V,C), cells, join (H,2H) = W_c or NULL, head (Vt,H), bias
+ * (Vt). */
+typedef struct {
+    float *source, *target, *join, *head, *bias;
+    llm_seq2seq_gru_weights encoder, decoder;
+} llm_seq2seq_weights;
+
+/* w <- the parts of flat. Returns how many numbers they have. flat may be as short as that. */
+LLM_API size_t llm_seq2seq_bind(llm_seq2seq_weights *w, float *flat, const llm_seq2seq_config *c) {
+    const size_t C = c->width, H = c->state, V = c->target_vocab;
+    float *p = flat;
+    w->source = llm_encoder_next(&p, c->source_vocab * C);
+    w->target = llm_encoder_next(&p, V * C);
+    llm_seq2seq_gru_weights *const cell[2] = {&w->encoder, &w->decoder};
+    for (size_t k = 0; k < 2; k++) {
+        cell[k]->wi = llm_encoder_next(&p, 3 * H * C),
+        cell[k]->wh = llm_encoder_next(&p, 3 * H * H);
+        cell[k]->bi = llm_encoder_next(&p, 3 * H), cell[k]->bh = llm_encoder_next(&p, 3 * H);
+    }
+    w->join = c->attention ? llm_encoder_next(&p, 2 * H * H) : NULL;
+    w->head = llm_encoder_next(&p, V * H), w->bias = llm_encoder_next(&p, V);
+    return (size_t)(p - flat);
+}
+LLM_API size_t llm_seq2seq_count(const llm_seq2seq_config *c) {
+    const size_t C = c->width, H = c->state, V = c->target_vocab;
+    const size_t join = c->attention ? 2 * H * H : 0;
+    return (c->source_vocab + V) * C + 2 * (3 * H * (C + H) + 6 * H) + join + V * H + V;
+}
+/* Tables N(0, 1), all else uniform within 1/sqrt(H), as torch does. */
+LLM_API void llm_seq2seq_init(const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                              llm_rng *rng) {
+    const size_t tables = (c->source_vocab + c->target_vocab) * c->width;
+    const float most = 1.0f / sqrtf((float)c->state);
+    llm_rng_normal_fill(rng, w->source, tables);
+    for (size_t i = tables; i < llm_seq2seq_count(c); i++)
+        w->source[i] = most * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t S, T;
+    int *source, *shifted; /* as they are read */
+    const int *target;
+    llm_seq2seq_gru_acts encoder, decoder;
+    const float *h, *s, *y;        /* (S,H), (T,H), (T,H): what the head reads */
+    float *att, *context, *joined; /* (T,S), (T,H), (T,H): of attention */
+    float *logits, *loss, *lse;    /* (T,Vt), (T), (T) */
+} llm_seq2seq_acts;
+
+/* a->h <- source (S). */
+LLM_API void llm_seq2seq_encode(llm_seq2seq_acts *a, const int *source, size_t S,
+                                const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                llm_arena *arena) {
+    LLM_ASSERT(S > 0);
+    a->S = S;
+    a->source = (int *)llm_arena_take(arena, S, sizeof(int));
+    for (size_t i = 0; i < S; i++) a->source[i] = source[c->reversed ? S - 1 - i : i];
+    float *x = llm_arena_floats(arena, S * c->width);
+    llm_embedding_forward(x, a->source, w->source, S, c->source_vocab, c->width);
+    a->h = llm_seq2seq_gru_forward(&a->encoder, x, NULL, &w->encoder, S, c->width, c->state, arena);
+}
+
+/* a->logits, a->s <- a->shifted (T) from the state s0 (H) on. */
+LLM_API void llm_seq2seq_decode(llm_seq2seq_acts *a, const float *s0, size_t T,
+                                const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                llm_arena *arena) {
+    const size_t H = c->state, V = c->target_vocab;
+    a->T = T;
+    float *x = llm_arena_floats(arena, T * c->width);
+    llm_embedding_forward(x, a->shifted, w->target, T, V, c->width);
+    a->s = llm_seq2seq_gru_forward(&a->decoder, x, s0, &w->decoder, T, c->width, H, arena);
+    a->y = a->s;
+    if (c->attention) {
+        const llm_luong_config z = {LLM_LUONG_DOT, T, a->S, H, H, 0};
+        const llm_luong_params p = {NULL, NULL, w->join};
+        a->att = llm_arena_floats(arena, T * a->S);
+        a->context = llm_arena_floats(arena, T * H), a->joined = llm_arena_floats(arena, T * H);
+        llm_luong_global_forward(a->joined, a->att, a->context, a->s, a->h, a->S, &p, &z, arena);
+        a->y = a->joined;
+    }
+    a->logits = llm_arena_floats(arena, T * V);
+    llm_matmul_forward(a->logits, a->y, w->head, w->bias, T, H, V);
+}
+
+/* Returns the sum of the losses of target (T), its end token with it, after source (S). All is left
+ * in the arena; target stays where it is. */
+LLM_API float llm_seq2seq_forward(llm_seq2seq_acts *a, const int *source, size_t S,
+                                  const int *target, size_t T, const llm_seq2seq_weights *w,
+                                  const llm_seq2seq_config *c, llm_arena *arena) {
+    double sum = 0.0;
+    llm_seq2seq_encode(a, source, S, w, c, arena);
+    a->target = target;
+    a->shifted = (int *)llm_arena_take(arena, T, sizeof(int));
+    for (size_t t = 0; t < T; t++) a->shifted[t] = t ? target[t - 1] : c->start;
+    llm_seq2seq_decode(a, a->h + (S - 1) * c->state, T, w, c, arena);
+    a->loss = llm_arena_floats(arena, T), a->lse = llm_arena_floats(arena, T);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, target, T, c->target_vocab);
+    for (size_t t = 0; t < T; t++) sum += (double)a->loss[t];
+    return (float)sum;
+}
+
+/* dw += scale times the gradient of the sum. Scratch: T (V + 2 H) + S H + max(S,T) C floats and
+ * that of the cells and of attention. */
+LLM_API void llm_seq2seq_backward(const llm_seq2seq_weights *dw, const llm_seq2seq_acts *a,
+                                  const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                  float scale, llm_arena *arena) {
+    const size_t mark = arena->used, S = a->S, T = a->T, H = c->state, V = c->target_vocab;
+    float *dlogits = llm_arena_floats(arena, T * V), *dy = llm_arena_floats(arena, T * H);
+    float *ds = llm_arena_floats(arena, T * H), *dh = llm_arena_floats(arena, S * H);
+    float *dx = llm_arena_floats(arena, (S > T ? S : T) * c->width);
+    memset(dlogits, 0, T * V * sizeof(float));
+    memset(dy, 0, T * H * sizeof(float));
+    memset(ds, 0, T * H * sizeof(float));
+    memset(dh, 0, S * H * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->target, T, V, scale);
+    llm_matmul_backward(dy, dw->head, dw->bias, dlogits, a->y, w->head, T, H, V);
+    if (c->attention) {
+        const llm_luong_config z = {LLM_LUONG_DOT, T, S, H, H, 0};
+        const llm_luong_params p = {NULL, NULL, w->join}, g = {NULL, NULL, dw->join};
+        llm_luong_global_backward(ds, dh, &g, dy, a->y, a->att, a->context, a->s, a->h, S, &p, &z,
+                                  arena);
+    }
+    memset(dx, 0, T * c->width * sizeof(float));
+    llm_seq2seq_gru_backward(dx, dh + (S - 1) * H, &dw->decoder, c->attention ? ds : dy,
+                             &a->decoder, &w->decoder, c->width, H, arena);
+    llm_embedding_backward(dw->target, dx, a->shifted, T, V, c->width);
+    memset(dx, 0, S * c->width * sizeof(float));
+    memset(dy, 0, H * sizeof(float)); /* the first state is no weight: what it gets is dropped */
+    llm_seq2seq_gru_backward(dx, dy, &dw->encoder, dh, &a->encoder, &w->encoder, c->width, H,
+                             arena);
+    llm_embedding_backward(dw->source, dx, a->source, S, c->source_vocab, c->width);
+    arena->used = mark;
+}
+
+/* Returns the length of ids, at most `most`: the likeliest token after source (S) and what was
+ * written, up to and with `end`. align (most), or NULL: the place of the source that was looked at
+ * most. Scratch: the source's states and one step. */
+LLM_API size_t llm_seq2seq_greedy(int *ids, size_t *align, size_t most, const int *source, size_t S,
+                                  int end, const llm_seq2seq_weights *w,
+                                  const llm_seq2seq_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, H = c->state;
+    llm_seq2seq_acts a;
+    int last = c->start;
+    size_t n = 0;
+    llm_seq2seq_encode(&a, source, S, w, c, arena);
+    float *state = llm_arena_floats(arena, H);
+    memcpy(state, a.h + (S - 1) * H, H * sizeof(float));
+    a.shifted = &last;
+    while (n < most && (n == 0 || last != end)) {
+        const size_t step = arena->used;
+        size_t best = 0, seen = 0;
+        llm_seq2seq_decode(&a, state, 1, w, c, arena);
+        memcpy(state, a.s, H * sizeof(float));
+        for (size_t v = 1; v < c->target_vocab; v++) best = a.logits[v] > a.logits[best] ? v : best;
+        for (size_t j = 1; c->attention && j < S; j++) seen = a.att[j] > a.att[seen] ? j : seen;
+        if (align) align[n] = c->reversed ? S - 1 - seen : seen;
+        ids[n++] = last = (int)best;
+        arena->used = step;
+    }
+    arena->used = mark;
+    return n;
+}
+
 /* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
  *
  *     count = V_tables C + Le (4 C^2 + 2 C F + 9 C + F) + Ld (8 C^2 + 2 C F + 15 C + F)
