@@ -281,10 +281,22 @@
  *   gguf_values              The key-value part of a GGUF file
  *   tokenizer_gguf           The tokenizer in a GGUF file
  *   tokenizer_binary         Tokenizer files that are no JSON
+ *   text_places              Text that knows where it came from
+ *   normalizer               What is done to text before it is cut
+ *   normalizer_json          The normalizer of a tokenizer.json
+ *   pre_split                How a tokenizer.json cuts words
+ *   pre_split_json           The pre-tokenizer of a tokenizer.json
+ *   token_model              The model of a tokenizer.json
+ *   token_model_json         Reading the model of a tokenizer.json
+ *   token_decoder            Tokens back to text, as files say it
+ *   token_decoder_json       Decoder and template of a file
+ *   tokenizer_parts          A tokenizer of parts
+ *   parts_text               Text through a tokenizer of parts
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   token_windows            Texts that are too long, in windows
  *   token_pipeline           Tokenization pipeline
  *   vocab_size               Vocabulary size as a cost
  *   tokenizer_training       What a tokenizer has learnt
@@ -323,24 +335,42 @@
  *   mla                      Multi-head latent attention
  *   mla_decode               Latent attention from its latents
  *   sliding_window           Sliding-window attention
+ *   longformer               Longformer: a window and global tokens
+ *   block_sparse_attn        BigBird and block-sparse attention
  *   linear_attn              Linear attention
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
+ *   sinks                    Attention sinks and StreamingLLM
+ *   sinks_learned            Attention sinks that are trained
  *   flash                    FlashAttention
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
  *   flash_split              Attention in parts: flash-decoding
+ *   flash_fp8                FlashAttention-3: attention in 8 bits
  *   memory_efficient_attn    Memory-efficient attention
  *   attn_dispatch            Which form of attention to run
+ *   csa_compress             Windows of tokens pooled to entries
+ *   csa_index                The indexer: which entries to read
+ *   csa                      Compressed sparse attention
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
+ *   sublayer                 Sublayers: a frame and what it holds
+ *   encoder                  Transformer encoder
+ *   bert                     BERT
+ *   decoder                  Transformer decoder
+ *   encoder_decoder_weights  An encoder-decoder in one vector
+ *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   mlm                      Masked language model
+ *   transformer              The Transformer family: its sizes
+ *   transformer_layout       The tensors of a Transformer by name
  *   safetensors_dtype        Weight files: element types
  *   llama_block              Decoder block, the form of Llama
+ *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
@@ -358,8 +388,22 @@
  *   top_k                    Top-k sampling
  *   top_p                    Top-p (nucleus) sampling
  *   min_p                    Min-p, typical, epsilon, eta, n-sigma
+ *   frequency_penalty        Frequency penalty
+ *   presence_penalty         Presence penalty
+ *   repetition_penalty       Repetition penalty
+ *   dry                      N-gram blocking and DRY
+ *   logit_adjustment         Logit adjustment
+ *   logit_bias               Logit bias, lists, guidance
  *   sampling                 The sampler chain
  *   sampling_control         XTC, Mirostat, without replacement
+ *   beam_search              Beam search
+ *   beam_search_diverse      Beams in groups that differ
+ *   stochastic_beam          Different texts drawn by a beam
+ *   speculative              Speculative decoding
+ *   speculative_tree         Trees of drafts
+ *   medusa                   Medusa heads
+ *   medusa_tree              The tree of Medusa, verified
+ *   lookahead                Lookahead decoding
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -17086,16 +17130,14 @@ LLM_API bool llm_deep_net_split(llm_deep_net_line *s, size_t width) {
             const double *a = s->h + i * width, *b = i + 1 < s->count ? a + width : a;
             const double end = i + 1 < s->count ? s->t[i + 1] : s->t[i];
             s->t2[out] = s->t[i] + at * (end - s->t[i]);
-            double next = 2.0;
+            double next = 1.0;
             for (size_t u = 0; u < width; u++) {
                 s->h2[out * width + u] = a[u] + at * (b[u] - a[u]);
-                if ((a[u] < 0.0 && b[u] > 0.0) || (a[u] > 0.0 && b[u] < 0.0)) {
-                    const double cross = a[u] / (a[u] - b[u]);
-                    if (cross > at + 1e-12 && cross < next) next = cross;
-                }
+                const double cross = a[u] / (a[u] - b[u]); /* in 0..1 if the signs differ */
+                if (cross > at + 1e-12 && cross < next - 1e-12) next = cross;
             }
             out++;
-            more = next < 1.0 - 1e-12;
+            more = next < 1.0;
             at = next;
         }
     }
@@ -17250,7 +17292,6 @@ LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
         if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
     }
     *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
-    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
     return sw2 * slope;
 }
 
@@ -20818,21 +20859,17 @@ LLM_API bool llm_kan_grid_data(float *t, const llm_kan *k, const float *x, size_
     bool ok = N > 0;
     for (size_t i = 0; i < k->in && ok; i++) {
         float *ti = t + i * (G + 7);
-        for (size_t n = 0; n < N; n++) {
-            column[n] = x[n * k->in + i];
-            ok = ok && fabsf(column[n]) < HUGE_VALF;
-        }
+        for (size_t n = 0; n < N; n++) column[n] = x[n * k->in + i];
         llm_argsort(order, column, N);
         const double low = (double)column[order[0]], high = (double)column[order[N - 1]];
         const double step = (high - low) / (double)G;
         for (size_t m = 0; m < G + 7; m++) {
-            const double at = ((double)m - 3.0) / (double)G, place = at * (double)(N - 1);
-            const size_t below = m <= 3 ? 0 : m >= G + 3 ? N - 1 : (size_t)place;
-            const double equal = low + step * ((double)m - 3.0);
+            const double at = (double)m - 3.0, equal = low + step * at;
             const bool inside = m > 3 && m < G + 3;
+            const size_t below = inside ? (size_t)(at / (double)G * (double)(N - 1)) : 0;
             const double quantile = (double)column[order[below]];
             ti[m] = (float)(inside ? even * equal + (1.0 - even) * quantile : equal);
-            ok = ok && (m == 0 || ti[m] > ti[m - 1]);
+            ok = ok && (m == 0 || ti[m] > ti[m - 1]); /* false too if an end is not finite */
         }
     }
     arena->used = mark;
@@ -20866,8 +20903,9 @@ LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, cons
     LLM_ASSERT(to->in == k->in && to->out == k->out);
     const size_t mark = arena->used, P = to->grid + 3, O = k->out;
     double *a = llm_arena_doubles(arena, N * P), *y = llm_arena_doubles(arena, N * O);
-    double *c = llm_arena_doubles(arena, P * O), b[4], slope[4];
+    double *c = llm_arena_doubles(arena, P * O);
     for (size_t i = 0; i < k->in; i++) {
+        double b[4], slope[4];
         for (size_t n = 0; n < N; n++) {
             const float xi = x[n * k->in + i];
             const int old = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
@@ -20968,7 +21006,6 @@ LLM_API void llm_deep_learning_edges(float *h, const float *x, size_t n) {
                 const float up = r > 0 ? p[(r - 1) * 8 + c] : 0.0f,
                             down = r < 7 ? p[(r + 1) * 8 + c] : 0.0f;
                 const float gx = right - left, gy = down - up, size = sqrtf(gx * gx + gy * gy);
-                if (size == 0.0f) continue;
                 const float at = (atan2f(gy, gx) / LLM_PI + 1.0f) * 4.0f; /* 0 to 8 */
                 const size_t bin = (size_t)at, first = (r / 4 * 2 + c / 4) * 8;
                 hi[first + bin % 8] += size * (1.0f - (at - (float)bin));
@@ -21113,7 +21150,7 @@ llm_gradient_descent_minimize(double *x, llm_convex_fn f, void *context,
 LLM_API double llm_gradient_descent_exact(double *x, const double *A, const double *b, size_t n,
                                           size_t steps, llm_arena *arena) {
     const size_t mark = arena->used;
-    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr = 0.0;
+    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr;
     for (size_t t = 0;; t++) {
         double rAr = 0.0;
         rr = 0.0;
@@ -21279,7 +21316,7 @@ LLM_API bool llm_sgd_stationary(double *S, const double *A, const double *C, siz
         }
     }
     arena->used = mark;
-    return largest <= 1e-20;
+    return largest < 1.0;
 }
 
 /* @minibatch ------------------------------------------------ Mini-batch gradient descent
@@ -21375,7 +21412,7 @@ LLM_API size_t llm_minibatch_bucket(size_t *order, size_t *start, const size_t *
     start[0] = 0;
     for (size_t i = 0; i < n; i++) {
         const size_t rows = i - start[batches] + 1, own = length[order[i]];
-        longest = rows == 1 || own > longest ? own : longest;
+        longest = own > longest ? own : longest;
         if (rows > 1 && longest * rows > budget) start[++batches] = i, longest = own;
     }
     if (n > 0) start[++batches] = n;
@@ -21473,7 +21510,7 @@ LLM_API size_t llm_learning_rate_below(const double *a, const double *b, size_t 
     double pivot = 1.0;
     for (size_t i = 0; i < k; i++) {
         pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.0);
-        if (pivot == 0.0) pivot = -DBL_MIN;
+        if (pivot == 0.0) pivot = DBL_MIN; /* x itself is not below x */
         below += pivot < 0.0;
     }
     return below;
@@ -22163,7 +22200,6 @@ LLM_API double llm_adam_trust(double beta2, size_t t) {
  * eps stands beside sqrt(v), before the correction. */
 LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *g, size_t n,
                                      const llm_adam_config *c, size_t t) {
-    LLM_ASSERT(t > 0);
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
     const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
@@ -22727,7 +22763,6 @@ LLM_API void llm_muon_step(float *w, float *m, const float *g, size_t rows, size
     const size_t mark = arena->used, n = rows * cols;
     const double r = (double)rows, k = (double)cols;
     double scale = sqrt(fmax(1.0, r / k));
-    if (n == 0) return;
     if (c->scale == LLM_MUON_MATCH_ADAMW) scale = 0.2 * sqrt(fmax(r, k));
     if (c->scale == LLM_MUON_SPECTRAL) scale = sqrt(r / k);
     float *u = llm_arena_floats(arena, n);
@@ -22928,7 +22963,7 @@ LLM_API bool llm_shampoo_step_blocks(float *w, double *state, const float *g, si
     const size_t mark = arena->used;
     float *wb = llm_arena_floats(arena, block * block),
           *gb = llm_arena_floats(arena, block * block);
-    bool ok = block > 0;
+    bool ok = true;
     LLM_ASSERT(block > 0);
     for (size_t i = 0; i < rows; i += block)
         for (size_t j = 0; j < cols; j += block) {
@@ -25465,21 +25500,18 @@ LLM_API size_t llm_token_word(const char *text, size_t size) {
     size_t end = 0, next;
     llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
     if (kind == LLM_UNICODE_SPACE) {
-        for (; next > end && kind == LLM_UNICODE_SPACE;
-             kind = llm_token_class(text, size, end, &next))
+        for (; kind == LLM_UNICODE_SPACE; kind = llm_token_class(text, size, end, &next))
             end = next;
         return end;
     }
     if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
-    while (end < size) {
-        while (kind = llm_token_class(text, size, end, &next), next > end && tail >> kind & 1)
-            end = next;
+    for (;;) {
+        while (kind = llm_token_class(text, size, end, &next), tail >> kind & 1) end = next;
         const size_t mark = llm_token_apostrophe(text, size, end);
         kind = llm_token_class(text, size, end + mark, &next);
-        if (mark == 0 || !(head >> kind & 1)) break; /* an apostrophe at the end is no part of it */
+        if (mark == 0 || !(head >> kind & 1)) return end; /* an apostrophe at the end is no part */
         end = next;
     }
-    return end;
 }
 
 /* The number of bytes of the first unit of text; 0 only for empty text. */
@@ -25989,10 +26021,10 @@ LLM_API unsigned llm_unicode_normal_class(const llm_unicode_normal *n, uint32_t 
 LLM_API void llm_unicode_normal_order(const llm_unicode_normal *n, uint32_t *codes, size_t count,
                                       uint32_t *scratch) {
     for (size_t i = 0, end; i < count; i = end + 1) {
-        size_t place[257] = {0};
         for (end = i; end < count && llm_unicode_normal_class(n, codes[end]) > 0; end++) {
         }
         if (end < i + 2) continue;
+        size_t place[256] = {0}; /* one behind its class */
         for (size_t k = i; k < end; k++) place[llm_unicode_normal_class(n, codes[k]) + 1]++;
         for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
         for (size_t k = i; k < end; k++)
@@ -27400,12 +27432,12 @@ LLM_API size_t llm_bpe_encode_naive(int *ids, const llm_bpe *bpe, const char *te
 /* Bytes of an arena that encoding a pre-token of that size takes. */
 LLM_API size_t llm_bpe_scratch(size_t size) { return 44 * size + 256; }
 
-/* ids (size) <- text (size bytes, below 2^32), as llm_bpe_encode_naive. With an rng, each possible
+/* Merges ids (size, below 2^32) in place; returns how many are left. With an rng, each possible
  * merge is passed over with probability `dropout` at every step (BPE-dropout, for training), so
  * that one word comes in many segmentations; rng may be NULL. Scratch: llm_bpe_scratch(size) bytes,
  * given back. */
-LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, size_t size,
-                              float dropout, llm_rng *rng, llm_arena *arena) {
+LLM_API size_t llm_bpe_join(int *ids, size_t size, const llm_bpe *bpe, float dropout, llm_rng *rng,
+                            llm_arena *arena) {
     LLM_ASSERT(size < UINT32_MAX);
     const size_t mark = arena->used;
     uint32_t *next = (uint32_t *)llm_arena_take(arena, size, sizeof *next);
@@ -27415,7 +27447,6 @@ LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, si
     size_t waiting = 0, passed = 0; /* candidates in the heap; passed over, from the array's end */
 
     for (size_t i = 0; i < size; i++) {
-        ids[i] = bpe->byte_id[(unsigned char)text[i]];
         next[i] = (uint32_t)i + 1;
         previous[i] = (uint32_t)i - 1;
     }
@@ -27450,6 +27481,14 @@ LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, si
     for (size_t i = 0; i < size; i = next[i]) ids[count++] = ids[i];
     arena->used = mark;
     return count;
+}
+
+/* ids (size) <- text (size bytes), as llm_bpe_encode_naive; the rest as above. */
+LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, size_t size,
+                              float dropout, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(size < UINT32_MAX);
+    for (size_t i = 0; i < size; i++) ids[i] = bpe->byte_id[(unsigned char)text[i]];
+    return llm_bpe_join(ids, size, bpe, dropout, rng, arena);
 }
 
 /* Appends the bytes of the ids. False when memory is out or an id is not in the vocabulary. */
@@ -28372,11 +28411,12 @@ LLM_API size_t llm_unigram_scratch(const llm_pieces *p, size_t size) {
     return 16 * (size + 1) + (p->trie.longest + 1) * sizeof(llm_unigram_edge) + 256;
 }
 
-/* ids (size) <- the most probable segmentation of text; returns how many ids there are, and in
- * *score, unless NULL, its log probability. Text is as llm_pieces_spell writes it. single: sums are
- * rounded to float. Scratch: llm_unigram_scratch(p, size). */
-LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, const char *text,
-                                  size_t size, bool single, llm_arena *arena) {
+/* ids (size) <- the most probable segmentation of text; returns how many ids there are, in end
+ * (size), unless NULL, where each ends, and in *score, unless NULL, its log probability. Text is as
+ * llm_pieces_spell writes it. single: sums are rounded to float. Scratch: llm_unigram_scratch(p,
+ * size). */
+LLM_API size_t llm_unigram_encode(int *ids, size_t *end, double *score, const llm_pieces *p,
+                                  const char *text, size_t size, bool single, llm_arena *arena) {
     LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
     const size_t mark = arena->used;
     double *best = llm_arena_doubles(arena, size + 1);
@@ -28401,18 +28441,20 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
         }
     }
     if (score) *score = best[size];
-    size_t next = size, count = 0;
-    for (size_t end = size; end > 0;) { /* the path, turned round: from[end] is where it goes on */
-        const size_t at = from[end];
-        from[end] = (uint32_t)next;
-        next = end;
-        end = at;
+    size_t next = size, count = 0, ends = 0;
+    for (size_t to = size; to > 0;) { /* the path, turned round: from[to] is where it goes on */
+        const size_t at = from[to];
+        from[to] = (uint32_t)next;
+        next = to;
+        to = at;
     }
     for (size_t at = 0; at < size; at = next, next = from[next]) {
         if (id[next] < 0)
             count = llm_pieces_cover(ids, count, p, fallback, text + at, next - at);
         else
             ids[count++] = id[next];
+        while (end && ends < count) end[ends++] = next;
+        if (end) end[count - 1] = next; /* of unknown characters in a row */
     }
     arena->used = mark;
     return count;
@@ -28851,7 +28893,7 @@ LLM_API void llm_unigram_train_loss(double *loss, const llm_pieces *p,
     for (size_t id = 0; id < p->text.count; id++) n[id] = F[id] = 0.0;
     for (size_t w = 0; w < words->word.count; w++) {
         const char *text = llm_vocab_table_bytes(&words->word, w, &size);
-        const size_t k = llm_unigram_encode(ids, NULL, p, text, size, false, arena);
+        const size_t k = llm_unigram_encode(ids, NULL, NULL, p, text, size, false, arena);
         for (size_t i = 0; i < k; i++) {
             size_t first = 0; /* F counts a word once */
             while (ids[first] != ids[i]) first++;
@@ -29422,7 +29464,8 @@ LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const ch
         if (room && bpe)
             *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
         else if (room)
-            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
+            *count = llm_unigram_encode(*ids, NULL, NULL, &s->pieces, line.data, line.size, true,
+                                        &arena);
         if (room) llm_arena_destroy(&arena);
     }
     llm_buffer_free(&line);
@@ -29495,7 +29538,7 @@ LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t siz
         }
         const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
         const char *text = (const char *)b + at + 8;
-        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        const bool byte = length == 6 && id < 259 && memcmp(text, "<0x", 3) == 0;
         float score;
         llm_buffer spelt = {NULL, 0, 0};
         memcpy(&score, &bits, sizeof score);
@@ -29832,7 +29875,9 @@ typedef struct {
     bool prefix_space;  /* text that starts with no space gets one (RoBERTa); only with GPT2 */
     bool ignore_merges; /* a pre-token that is a token is that token at once (Llama 3) */
     llm_added_tokens added;
-    size_t vocab; /* every id is smaller */
+    size_t vocab;                      /* every id is smaller */
+    struct llm_tokenizer_parts *parts; /* of @tokenizer_parts, which does the work then; or NULL */
+    llm_buffer single, pair;           /* templates of a file for @token_pipeline, or empty */
 } llm_tokenizer;
 
 enum { LLM_TOKENIZER_TEXT_CACHE = 4096 }; /* words, a power of two */
@@ -30137,7 +30182,6 @@ LLM_API bool llm_tokenizer_json_flag(const llm_json *j, const llm_json_node *obj
 /* The added tokens, whose ids must be below `limit`. */
 LLM_API bool llm_tokenizer_json_added(llm_tokenizer *t, const llm_json *j,
                                       const llm_json_node *list, size_t limit, llm_error *error) {
-    static const char *const flag[3] = {"single_word", "lstrip", "rstrip"};
     if (!list || list->kind == LLM_JSON_NULL) return true;
     if (list->kind != LLM_JSON_ARRAY) return llm_fail(error, "added_tokens: expected an array");
     size_t i = 0;
@@ -30149,26 +30193,32 @@ LLM_API bool llm_tokenizer_json_added(llm_tokenizer *t, const llm_json *j,
         if (id == SIZE_MAX)
             return llm_fail(error, "added_tokens, \"%.60s\": expected an id below %zu", text->text,
                             limit);
-        for (size_t k = 0; k < 3; k++)
-            if (llm_tokenizer_json_flag(j, v, flag[k], false))
-                return llm_fail(error, "added_tokens, \"%.60s\": %s is not supported", text->text,
-                                flag[k]);
         if (llm_added_tokens_find(&t->added, text->text, text->text_size) >= 0)
             return llm_fail(error, "added_tokens, \"%.60s\": is there twice", text->text);
         if (!llm_added_tokens_put(&t->added, (int)id, text->text, text->text_size,
                                   llm_tokenizer_json_flag(j, v, "special", false),
                                   llm_tokenizer_json_flag(j, v, "normalized", true)))
             return llm_fail(error, "added_tokens: out of memory");
+        llm_added_tokens_flags(&t->added, llm_tokenizer_json_flag(j, v, "single_word", false),
+                               llm_tokenizer_json_flag(j, v, "lstrip", false),
+                               llm_tokenizer_json_flag(j, v, "rstrip", false));
         if (id >= t->vocab) t->vocab = id + 1;
     }
     return true;
 }
 
-/* An added token that is spelt like one of the vocabulary has its id, any other has a free one. */
+/* An added token that is spelt like one of the vocabulary has its id, any other has a free one; and
+ * it has no flags that say where it counts. */
 LLM_API bool llm_tokenizer_json_agree(const llm_tokenizer *t, llm_error *error) {
     for (size_t i = 0; i < llm_added_tokens_count(&t->added); i++) {
         const char *text;
         const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
+        if (one->single_word || one->lstrip || one->rstrip)
+            return llm_fail(error, "added_tokens, \"%.*s\": %s is not supported",
+                            one->size < 60 ? (int)one->size : 60, text,
+                            one->single_word ? "single_word"
+                            : one->lstrip    ? "lstrip"
+                                             : "rstrip");
         llm_buffer bytes = {NULL, 0, 0};
         size_t bad, size = 0;
         int same = -1;
@@ -30361,8 +30411,9 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
         llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
         llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
     const bool spaced = t->prefix_space && t->pattern != LLM_PRE_TOKENIZE_GPT2;
-    if (t->pieces) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
-    if (!ok && !t->pieces) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    const bool bytes = !t->pieces && !t->parts;
+    if (!bytes) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
+    if (!ok && bytes) llm_fail(error, "tokenizer %.100s: out of memory", path);
     if (spaced) ok = llm_fail(error, "tokenizer %.100s: only GPT-2's pattern takes a space", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
@@ -30929,8 +30980,15 @@ LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
     return true;
 }
 
-/* Reads what is no JSON. The pattern of a rank file is the one that OpenAI and Meta use with so
- * many ranks; another one can be put into t->pattern. */
+/* The pattern that OpenAI and Meta use with so many ranks. */
+LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
+    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
+           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                             : LLM_PRE_TOKENIZE_CL100K;
+}
+
+/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
+ * t->pattern. */
 LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
     const char *text = (const char *)f->data;
     if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
@@ -30942,10 +31000,1788 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
     if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
         return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
     if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
-    t->pattern = t->vocab >= 199000   ? LLM_PRE_TOKENIZE_O200K
-                 : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
-                                      : LLM_PRE_TOKENIZE_CL100K;
+    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
     return true;
+}
+
+/* @text_places ---------------------------------------------- Text that knows where it came from
+ *
+ *     text:  c  a  f  e            after NFD, without marks and capitals
+ *     from:  01 12 23 35           the bytes of "CAF\u00c9" that each byte stands for
+ *
+ * Tokenizers change a text before they cut it: capitals go, accents go, ligatures come apart. But a
+ * label or an answer is marked in the original. So every byte carries along which bytes of the
+ * original it stands for, and whatever changes text changes both. A change is a list of new
+ * characters, each with one number: 0 replaces the next old character, 1 is new and belongs to the
+ * one before, -n replaces one and swallows n more. Normal forms say so by themselves: what a
+ * character comes apart into is 0 1 1, and two that are put together add their numbers and one
+ * less. What is easily got wrong: marks that change places keep their number, not their place.
+ *
+ * source  Hugging Face tokenizers, NormalizedString; The Unicode Standard 18, section 3.11
+ * needs   buffer unicode unicode_apart unicode_normal
+ * see     @normalizer @token_pipeline
+ * topics  -
+ */
+typedef struct {
+    uint32_t start, end; /* bytes of the original */
+} llm_text_places_span;
+
+/* It starts as zeros: llm_text_places t = {{NULL, 0, 0}, {NULL, 0, 0}}. */
+typedef struct {
+    llm_buffer text, from; /* from: of llm_text_places_span, one for each byte of text */
+} llm_text_places;
+
+/* Frees both; they are empty again. */
+LLM_API void llm_text_places_free(llm_text_places *t) {
+    llm_buffer_free(&t->text);
+    llm_buffer_free(&t->from);
+}
+
+/* Room is kept, text is gone. */
+LLM_API void llm_text_places_clear(llm_text_places *t) { t->text.size = t->from.size = 0; }
+
+enum { LLM_TEXT_PLACES_MOST = 1 << 28 };
+
+/* Appends bytes that all stand for one span. All of these: false when memory is out, or a hostile
+ * normalizer lets text grow beyond MOST bytes. */
+LLM_API bool llm_text_places_put(llm_text_places *out, const char *text, size_t size,
+                                 llm_text_places_span span) {
+    bool ok =
+        out->text.size + size < LLM_TEXT_PLACES_MOST && llm_buffer_put(&out->text, text, size);
+    for (size_t i = 0; i < size && ok; i++) ok = llm_buffer_put(&out->from, &span, sizeof span);
+    return ok;
+}
+
+/* Appends an original, whose first byte is number `start`; start + size < 2^32. */
+LLM_API bool llm_text_places_add(llm_text_places *out, const char *text, size_t size,
+                                 size_t start) {
+    bool ok = true;
+    for (size_t at = 0, n; at < size && ok; at += n) {
+        uint32_t code;
+        n = llm_unicode_decode(&code, text + at, size - at);
+        const llm_text_places_span span = {(uint32_t)(start + at), (uint32_t)(start + at + n)};
+        ok = llm_text_places_put(out, text + at, n, span);
+    }
+    return ok;
+}
+
+/* Appends bytes `at` to `at + size` of another text, with their places. */
+LLM_API bool llm_text_places_take(llm_text_places *out, const llm_text_places *t, size_t at,
+                                  size_t size) {
+    const size_t unit = sizeof(llm_text_places_span);
+    LLM_ASSERT(at + size <= t->text.size);
+    return size == 0 || (llm_buffer_put(&out->text, t->text.data + at, size) &&
+                         llm_buffer_put(&out->from, t->from.data + at * unit, size * unit));
+}
+
+/* The span of byte `at`, and of bytes `at` to `at + size` (size > 0). */
+LLM_API llm_text_places_span llm_text_places_at(const llm_text_places *t, size_t at) {
+    LLM_ASSERT(at < t->text.size);
+    return ((const llm_text_places_span *)(const void *)t->from.data)[at];
+}
+LLM_API llm_text_places_span llm_text_places_of(const llm_text_places *t, size_t at, size_t size) {
+    const llm_text_places_span first = llm_text_places_at(t, at);
+    const llm_text_places_span span = {first.start, llm_text_places_at(t, at + size - 1).end};
+    return span;
+}
+
+/* The length of the character at `at`, 1 where it is broken, and its code; that of a broken byte is
+ * LLM_UNICODE_BROKEN and the byte. */
+LLM_API size_t llm_text_places_next(const llm_text_places *t, size_t at, uint32_t *code) {
+    const size_t n = llm_unicode_decode(code, t->text.data + at, t->text.size - at);
+    if (*code != LLM_UNICODE_BROKEN) return n;
+    *code += (unsigned char)t->text.data[at];
+    return 1;
+}
+
+typedef struct {
+    uint32_t code; /* as of llm_text_places_next */
+    int change;    /* 0, 1, or -n */
+} llm_text_places_change;
+
+/* Appends to a list of changes (a buffer of them). */
+LLM_API bool llm_text_places_note(llm_buffer *changes, uint32_t code, int change) {
+    const llm_text_places_change one = {code, change};
+    return llm_buffer_put(changes, &one, sizeof one);
+}
+
+/* Appends the characters of changes (a buffer of them) to t, of which the first `skip` characters
+ * go without a trace. A new one in front of everything stands for nothing: 0 to 0. */
+LLM_API bool llm_text_places_apply(llm_text_places *out, const llm_text_places *t, size_t skip,
+                                   const llm_buffer *changes) {
+    const llm_text_places_change *change =
+        (const llm_text_places_change *)(const void *)changes->data;
+    const size_t count = changes->size / sizeof *change;
+    bool ok = true;
+    uint32_t code;
+    size_t at = 0;
+    while (skip-- > 0 && at < t->text.size) at += llm_text_places_next(t, at, &code);
+    for (size_t i = 0; i < count && ok; i++) {
+        const bool fresh = change[i].change > 0 || at >= t->text.size;
+        llm_text_places_span span = {0, 0};
+        if (!fresh || at > 0) span = llm_text_places_at(t, fresh ? at - 1 : at);
+        for (int eaten = 0; !fresh && eaten <= -change[i].change && at < t->text.size; eaten++)
+            at += llm_text_places_next(t, at, &code);
+        code = change[i].code;
+        char character[4] = {(char)(unsigned char)(code - LLM_UNICODE_BROKEN), 0, 0, 0};
+        const bool byte = code >= LLM_UNICODE_BROKEN;
+        ok = llm_text_places_put(out, character, byte ? 1 : llm_unicode_encode(character, code),
+                                 span);
+    }
+    return ok;
+}
+
+/* Sorts each run of marks by class, stably, as llm_unicode_normal_order does; scratch (count). */
+LLM_API void llm_text_places_order(const llm_unicode_normal *n, llm_text_places_change *c,
+                                   size_t count, llm_text_places_change *scratch) {
+    for (size_t i = 0, end; i < count; i = end + 1) {
+        size_t place[257] = {0};
+        for (end = i; end < count && llm_unicode_normal_class(n, c[end].code) > 0; end++)
+            place[llm_unicode_normal_class(n, c[end].code) + 1]++;
+        if (end < i + 2) continue;
+        for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
+        for (size_t k = i; k < end; k++)
+            scratch[place[llm_unicode_normal_class(n, c[k].code)]++] = c[k];
+        memcpy(c + i, scratch, (end - i) * sizeof *c);
+    }
+}
+
+/* Puts changes (count) together in place, as llm_unicode_normal_compose; returns how many are
+ * left. */
+LLM_API size_t llm_text_places_compose(const llm_unicode_normal *n, llm_text_places_change *c,
+                                       size_t count) {
+    size_t size = 0, letter = count;
+    unsigned last = 0;
+    for (size_t i = 0; i < count; i++) {
+        const unsigned k = llm_unicode_normal_class(n, c[i].code);
+        if (letter < count && (size == letter + 1 || last < k)) {
+            const uint32_t whole = llm_unicode_normal_together(n, c[letter].code, c[i].code);
+            if (whole) {
+                c[letter].code = whole;
+                c[letter].change += c[i].change - 1;
+                continue;
+            }
+        }
+        if (k == 0) letter = size;
+        last = k;
+        c[size++] = c[i];
+    }
+    return size;
+}
+
+/* Appends the normal form of t. */
+LLM_API bool llm_text_places_normal(llm_text_places *out, const llm_text_places *t,
+                                    const llm_unicode_normal *n, llm_unicode_normal_form form) {
+    const bool compat = form == LLM_UNICODE_NORMAL_NFKD || form == LLM_UNICODE_NORMAL_NFKC;
+    llm_buffer changes = {NULL, 0, 0}, scratch = {NULL, 0, 0}, apart = {NULL, 0, 0};
+    bool ok = true;
+    for (size_t at = 0; at < t->text.size && ok;) {
+        uint32_t code;
+        at += llm_text_places_next(t, at, &code);
+        apart.size = 0;
+        ok = llm_unicode_apart_put(&n->apart, &apart, code, compat);
+        const uint32_t *part = (const uint32_t *)(const void *)apart.data;
+        for (size_t i = 0; ok && i < apart.size / sizeof *part; i++)
+            ok = llm_text_places_note(&changes, part[i], i > 0);
+    }
+    llm_text_places_change *change = (llm_text_places_change *)(void *)changes.data;
+    const size_t count = changes.size / sizeof *change;
+    ok = ok && llm_buffer_reserve(&scratch, changes.size);
+    if (ok) llm_text_places_order(n, change, count, (llm_text_places_change *)(void *)scratch.data);
+    if (ok && (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC))
+        changes.size = llm_text_places_compose(n, change, count) * sizeof *change;
+    ok = ok && llm_text_places_apply(out, t, 0, &changes);
+    llm_buffer_free(&changes);
+    llm_buffer_free(&scratch);
+    llm_buffer_free(&apart);
+    return ok;
+}
+
+/* @normalizer ----------------------------------------------- What is done to text before it is cut
+ *
+ *     "Caf\u00e9 NO"  ->  NFD  ->  without marks  ->  small letters  ->  "cafe no"
+ *
+ * Steps, one behind another, each from text to text with the places kept, as a file lists them.
+ * BERT's clears away controls, puts spaces around Chinese characters, takes accents off and
+ * capitals; Llama's puts U+2581 in front and in place of spaces; T5's has the rules of a
+ * SentencePiece model, which this library reads in its own way: for a cluster of less than six
+ * bytes, else for each character, the shortest rule that its beginning has, and the whole of it
+ * falls to that rule (@spm_text takes the longest).
+ *
+ * source  Hugging Face tokenizers, normalizers; its crate spm_precompiled
+ * needs   buffer unicode grapheme unicode_map unicode_normal unicode_fold pre_words spm_text
+ *         special_tokens text_places
+ * see     @normalizer_json (reads it), @pre_split (what comes next), @tokenizer_parts
+ * topics  -
+ */
+typedef enum {
+    LLM_NORMALIZER_CLEAN,   /* BertNormalizer's first step */
+    LLM_NORMALIZER_CHINESE, /* its second */
+    LLM_NORMALIZER_FORM,    /* NFC, NFD, NFKC, NFKD */
+    LLM_NORMALIZER_BARE,    /* marks without width go */
+    LLM_NORMALIZER_MARKS,   /* StripAccents: all marks go */
+    LLM_NORMALIZER_LOWER,
+    LLM_NORMALIZER_STRIP,
+    LLM_NORMALIZER_PREPEND,
+    LLM_NORMALIZER_REPLACE,
+    LLM_NORMALIZER_RUNS, /* Replace of the pattern " {2,}" */
+    LLM_NORMALIZER_RULES /* Precompiled */
+} llm_normalizer_kind;
+
+typedef struct {
+    llm_normalizer_kind kind;
+    llm_unicode_normal_form form;
+    bool left, right;                    /* Strip */
+    size_t from, from_size, to, to_size; /* in text: what is replaced, and by what */
+} llm_normalizer_step;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_buffer step, text; /* step: of llm_normalizer_step */
+    llm_buffer rules;
+    llm_unicode_normal normal; /* zeros where no step asks for it; so is lower */
+    llm_unicode_map lower;
+} llm_normalizer;
+
+/* Back to zeros. */
+LLM_API void llm_normalizer_free(llm_normalizer *n) {
+    llm_buffer_free(&n->step);
+    llm_buffer_free(&n->text);
+    llm_buffer_free(&n->rules);
+    llm_unicode_normal_free(&n->normal);
+    llm_unicode_map_free(&n->lower);
+}
+
+/* Appends t with Precompiled's rules applied. */
+LLM_API bool llm_normalizer_ruled(llm_text_places *out, const llm_text_places *t,
+                                  const llm_buffer *rules) {
+    llm_buffer changes = {NULL, 0, 0};
+    const char *text = t->text.data, *to = "";
+    bool ok = true;
+    size_t skip = 0;
+    for (size_t at = 0, end = 0, n; at < t->text.size && ok; at += n) {
+        size_t rule = 0, to_size = 0, olds = 0, news = 0;
+        uint32_t code;
+        const bool first = at == end; /* of a cluster */
+        if (first) end = at + llm_grapheme_next(text + at, t->text.size - at);
+        const size_t one = llm_text_places_next(t, at, &code);
+        n = first && end - at < 6 ? end - at : one;
+        for (size_t k = 1; k <= n && rule == 0; k++)
+            rule = llm_spm_rule(rules, text + at, k, &to, &to_size);
+        if (rule == 0) {
+            n = one;
+            ok = llm_text_places_note(&changes, code, 0);
+            continue;
+        }
+        for (size_t k = at; k < at + n; olds++) k += llm_text_places_next(t, k, &code);
+        for (size_t k = 0; k < to_size && ok; news++) {
+            k += llm_unicode_decode(&code, to + k, to_size - k);
+            ok = llm_text_places_note(&changes, code == LLM_UNICODE_BROKEN ? 0xFFFD : code,
+                                      news >= olds);
+        }
+        if (news >= olds || !ok) continue;
+        if (changes.size > 0) /* what is left over falls to the character before */
+            ((llm_text_places_change *)(void *)(changes.data + changes.size) - 1)->change -=
+                (int)(olds - news);
+        else
+            skip += olds;
+    }
+    ok = ok && llm_text_places_apply(out, t, skip, &changes);
+    llm_buffer_free(&changes);
+    return ok;
+}
+
+/* Appends what one step makes of the character at `at`, of n bytes; one is scratch. */
+LLM_API bool llm_normalizer_one(const llm_normalizer *n, llm_normalizer_kind kind,
+                                llm_text_places *out, const llm_text_places *t, size_t at,
+                                size_t size, llm_buffer *one) {
+    const char *c = t->text.data + at;
+    uint32_t code;
+    llm_unicode_decode(&code, c, size);
+    const unsigned set = 1u << llm_unicode_class(code);
+    const bool chinese = kind == LLM_NORMALIZER_CHINESE && llm_pre_words_chinese(code);
+    one->size = 0;
+    bool ok = true;
+    if (kind == LLM_NORMALIZER_CLEAN)
+        ok = llm_unicode_fold_clean(one, c, size);
+    else if (kind == LLM_NORMALIZER_LOWER)
+        ok = llm_unicode_fold_small(&n->lower, one, c, size);
+    else if (!(kind == LLM_NORMALIZER_BARE && (set & 1u << LLM_UNICODE_MARK)) &&
+             !(kind == LLM_NORMALIZER_MARKS && (set & LLM_UNICODE_MARKS)))
+        ok = (!chinese || llm_buffer_put(one, " ", 1)) && llm_buffer_put(one, c, size) &&
+             (!chinese || llm_buffer_put(one, " ", 1));
+    return ok && (one->size == 0 || /* which may be without data */
+                  llm_text_places_put(out, one->data, one->size, llm_text_places_at(t, at)));
+}
+
+/* Appends t after one step. False when memory is out. */
+LLM_API bool llm_normalizer_apply(const llm_normalizer *n, const llm_normalizer_step *s,
+                                  llm_text_places *out, const llm_text_places *t) {
+    const size_t size = t->text.size;
+    const char *text = t->text.data;
+    const char *from = s->from_size > 0 ? n->text.data + s->from : "";
+    const char *to = s->to_size > 0 ? n->text.data + s->to : "";
+    size_t start = 0, end = size;
+    llm_buffer one = {NULL, 0, 0};
+    bool ok = true;
+    if (size == 0) return true;
+    if (s->kind == LLM_NORMALIZER_FORM) return llm_text_places_normal(out, t, &n->normal, s->form);
+    if (s->kind == LLM_NORMALIZER_RULES) return llm_normalizer_ruled(out, t, &n->rules);
+    if (s->kind == LLM_NORMALIZER_PREPEND)
+        return llm_text_places_put(out, to, s->to_size, llm_text_places_at(t, 0)) &&
+               llm_text_places_take(out, t, 0, size);
+    llm_unicode_kind kind = LLM_UNICODE_SPACE;
+    if (s->kind == LLM_NORMALIZER_STRIP) {
+        for (size_t length; s->left && start < size; start += length) {
+            length = llm_special_tokens_behind(&kind, text, size, start);
+            if (kind != LLM_UNICODE_SPACE) break;
+        }
+        for (size_t length; s->right && end > start; end -= length) {
+            length = llm_special_tokens_before(&kind, text, end);
+            if (kind != LLM_UNICODE_SPACE || length == 0) break;
+        }
+        return llm_text_places_take(out, t, start, end - start);
+    }
+    for (size_t at = 0, length; at < size && ok; at += length) {
+        uint32_t code;
+        size_t found = 0;
+        length = llm_text_places_next(t, at, &code);
+        if (s->kind == LLM_NORMALIZER_RUNS) {
+            while (at + found < size && text[at + found] == ' ') found++;
+            if (found < 2) found = 0;
+        } else if (s->kind == LLM_NORMALIZER_REPLACE && s->from_size <= size - at &&
+                   memcmp(text + at, from, s->from_size) == 0)
+            found = s->from_size;
+        if (found > 0) length = found;
+        ok = found > 0
+                 ? llm_text_places_put(out, to, s->to_size, llm_text_places_at(t, at + found - 1))
+                 : llm_normalizer_one(n, s->kind, out, t, at, length, &one);
+    }
+    llm_buffer_free(&one);
+    return ok;
+}
+
+/* Takes t through all steps, in place. */
+LLM_API bool llm_normalizer_run(const llm_normalizer *n, llm_text_places *t) {
+    const llm_normalizer_step *s = (const llm_normalizer_step *)(const void *)n->step.data;
+    llm_text_places out;
+    memset(&out, 0, sizeof out);
+    bool ok = true;
+    for (size_t i = 0; i < n->step.size / sizeof *s && ok; i++) {
+        llm_text_places_clear(&out);
+        ok = llm_normalizer_apply(n, &s[i], &out, t);
+        const llm_text_places swap = *t;
+        *t = out;
+        out = swap;
+    }
+    llm_text_places_free(&out);
+    return ok;
+}
+
+/* @normalizer_json ------------------------------------------ The normalizer of a tokenizer.json
+ *
+ *     "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Lowercase"}]}
+ *
+ * A normalizer in a file is null, one part, or a sequence of parts, which may be sequences; here it
+ * becomes a list of steps. BertNormalizer is four steps in one, each with its flag, and takes
+ * accents off where it makes letters small unless something else is said. Patterns of Replace are
+ * strings; of regular expressions only the one for runs of spaces is known (T5, ALBERT, XLM-R).
+ * What is not known is refused by name, since text that is not prepared as in training gets ids
+ * that are almost right.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json unicode_normal unicode_fold spm tokenizer_json
+ *         tokenizer_ranks normalizer
+ * see     @tokenizer_parts
+ * topics  -
+ */
+
+/* Appends a step; from and to are nodes of strings, or NULL. False when memory is out. */
+LLM_API bool llm_normalizer_json_add(llm_normalizer *n, llm_normalizer_kind kind,
+                                     llm_unicode_normal_form form, const llm_json_node *from,
+                                     const llm_json_node *to) {
+    llm_normalizer_step s;
+    memset(&s, 0, sizeof s);
+    s.kind = kind;
+    s.form = form;
+    s.left = s.right = true;
+    bool ok = true;
+    s.from = n->text.size;
+    s.from_size = from ? from->text_size : 0;
+    if (from) ok = llm_buffer_put(&n->text, from->text, from->text_size);
+    s.to = n->text.size;
+    s.to_size = to ? to->text_size : 0;
+    if (to) ok = ok && llm_buffer_put(&n->text, to->text, to->text_size);
+    const bool open = kind == LLM_NORMALIZER_FORM && !n->normal.pair;
+    if (open) ok = ok && llm_unicode_normal_open(&n->normal);
+    if (kind == LLM_NORMALIZER_LOWER && n->lower.entry.size == 0)
+        ok = ok && llm_unicode_fold_open(&n->lower);
+    return ok && llm_buffer_put(&n->step, &s, sizeof s);
+}
+
+/* Adds the steps of BertNormalizer. */
+LLM_API bool llm_normalizer_json_bert(llm_normalizer *n, const llm_json *j,
+                                      const llm_json_node *v) {
+    const bool lower = llm_tokenizer_json_flag(j, v, "lowercase", true);
+    const bool bare = llm_tokenizer_json_flag(j, v, "strip_accents", lower);
+    const bool clean = llm_tokenizer_json_flag(j, v, "clean_text", true);
+    const bool chinese = llm_tokenizer_json_flag(j, v, "handle_chinese_chars", true);
+    const llm_unicode_normal_form form = LLM_UNICODE_NORMAL_NFD;
+    return (!clean || llm_normalizer_json_add(n, LLM_NORMALIZER_CLEAN, form, NULL, NULL)) &&
+           (!chinese || llm_normalizer_json_add(n, LLM_NORMALIZER_CHINESE, form, NULL, NULL)) &&
+           (!bare || (llm_normalizer_json_add(n, LLM_NORMALIZER_FORM, form, NULL, NULL) &&
+                      llm_normalizer_json_add(n, LLM_NORMALIZER_BARE, form, NULL, NULL))) &&
+           (!lower || llm_normalizer_json_add(n, LLM_NORMALIZER_LOWER, form, NULL, NULL));
+}
+
+/* Takes the rules of Precompiled, which are in base 64; none or empty ones are no step. */
+LLM_API bool llm_normalizer_json_rules(llm_normalizer *n, const llm_json_node *map,
+                                       llm_error *error) {
+    llm_buffer bytes = {NULL, 0, 0};
+    size_t bad = 0;
+    llm_spm s = llm_spm_empty();
+    if (!map || map->text_size == 0) return true;
+    bool ok = n->rules.size == 0 || llm_fail(error, "normalizer: Precompiled is there twice");
+    if (ok && !llm_tokenizer_ranks_base64(&bytes, &bad, map->text, map->text_size))
+        ok = llm_fail(error, bad == map->text_size ? "normalizer: out of memory"
+                                                   : "normalizer: Precompiled is no base 64");
+    ok = ok && llm_spm_rules(&s, bytes.data, bytes.size, error);
+    if (ok) n->rules = s.rules;
+    llm_buffer_free(&bytes);
+    return ok &&
+           (llm_normalizer_json_add(n, LLM_NORMALIZER_RULES, LLM_UNICODE_NORMAL_NFD, NULL, NULL) ||
+            llm_fail(error, "normalizer: out of memory"));
+}
+
+/* Adds the steps of one part of a file; depth: of Sequences in Sequences. On failure n is to be
+ * freed all the same. */
+LLM_API bool llm_normalizer_json_read(llm_normalizer *n, const llm_json *j, const llm_json_node *v,
+                                      size_t depth, llm_error *error) {
+    static const struct {
+        const char *name;
+        llm_normalizer_kind kind;
+        llm_unicode_normal_form form;
+    } row[6] = {{"NFC", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFC},
+                {"NFD", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFD},
+                {"NFKC", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFKC},
+                {"NFKD", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFKD},
+                {"Lowercase", LLM_NORMALIZER_LOWER, LLM_UNICODE_NORMAL_NFD},
+                {"StripAccents", LLM_NORMALIZER_MARKS, LLM_UNICODE_NORMAL_NFD}};
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    bool ok = false;
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "normalizers");
+        ok = true;
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_normalizer_json_read(n, j, v, depth + 1, error);
+        return ok;
+    }
+    for (size_t i = 0; i < 6; i++)
+        if (strcmp(type, row[i].name) == 0) {
+            ok = llm_normalizer_json_add(n, row[i].kind, row[i].form, NULL, NULL);
+            return ok || llm_fail(error, "normalizer: out of memory");
+        }
+    const llm_unicode_normal_form form = LLM_UNICODE_NORMAL_NFD;
+    if (strcmp(type, "Precompiled") == 0)
+        return llm_normalizer_json_rules(n, llm_json_get(j, v, "precompiled_charsmap"), error);
+    if (strcmp(type, "BertNormalizer") == 0) {
+        ok = llm_normalizer_json_bert(n, j, v);
+    } else if (strcmp(type, "Strip") == 0) {
+        ok = llm_normalizer_json_add(n, LLM_NORMALIZER_STRIP, form, NULL, NULL);
+        if (ok) {
+            llm_normalizer_step *s =
+                (llm_normalizer_step *)(void *)(n->step.data + n->step.size) - 1;
+            s->left = llm_tokenizer_json_flag(j, v, "strip_left", true);
+            s->right = llm_tokenizer_json_flag(j, v, "strip_right", true);
+        }
+    } else if (strcmp(type, "Prepend") == 0) {
+        ok = llm_normalizer_json_add(n, LLM_NORMALIZER_PREPEND, form, NULL,
+                                     llm_json_get(j, v, "prepend"));
+    } else if (strcmp(type, "Replace") == 0) {
+        const llm_json_node *pattern = llm_json_get(j, v, "pattern");
+        const llm_json_node *from = pattern ? llm_json_get(j, pattern, "String") : NULL;
+        const char *regex = llm_tokenizer_json_text(j, pattern, "Regex");
+        const bool runs = strcmp(regex, " {2,}") == 0;
+        if (!runs && (!from || from->text_size == 0))
+            return llm_fail(error, "normalizer, Replace: pattern \"%.100s\" is not supported",
+                            regex);
+        ok = llm_normalizer_json_add(n, runs ? LLM_NORMALIZER_RUNS : LLM_NORMALIZER_REPLACE, form,
+                                     from, llm_json_get(j, v, "content"));
+    } else
+        return llm_fail(error, "normalizer: \"%.60s\" is not supported", type);
+    return ok || llm_fail(error, "normalizer: out of memory");
+}
+
+/* @pre_split ------------------------------------------------ How a tokenizer.json cuts words
+ *
+ *     Isolated   the-final--cut  ->  the  -  final  -  -  cut       Contiguous  ...  final  --  cut
+ *     MergedWithNext  ->  the  -final  -  -cut                      Removed  ->  the  final  cut
+ *
+ * A pre-tokenizer is a list of steps, each of which takes every piece that the one before has left
+ * and cuts it further. A step sees in a piece what it looks for (a sign, a digit, a space, a
+ * pattern) and what is between; its behaviour says which of them stay together. Two steps write
+ * too: Metaspace puts U+2581 for spaces and in front, ByteLevel spells bytes as characters
+ * (@byte_level). Pieces keep their places, and empty ones are none.
+ *
+ * source  Hugging Face tokenizers, pre_tokenizers and NormalizedString::split
+ * needs   buffer unicode pre_tokenize pre_words byte_level text_places
+ * see     @pre_split_json (reads it), @token_model (what comes next)
+ * topics  -
+ */
+typedef enum {
+    LLM_PRE_SPLIT_BERT,
+    LLM_PRE_SPLIT_SPACES, /* WhitespaceSplit */
+    LLM_PRE_SPLIT_SIGNS,  /* Punctuation */
+    LLM_PRE_SPLIT_DIGITS,
+    LLM_PRE_SPLIT_STRING,  /* Split and CharDelimiterSplit */
+    LLM_PRE_SPLIT_PATTERN, /* Split with one of @pre_tokenize */
+    LLM_PRE_SPLIT_METASPACE,
+    LLM_PRE_SPLIT_BYTES /* ByteLevel */
+} llm_pre_split_kind;
+
+typedef enum {
+    LLM_PRE_SPLIT_ISOLATED,
+    LLM_PRE_SPLIT_REMOVED,
+    LLM_PRE_SPLIT_PREVIOUS, /* MergedWithPrevious, MergedWithNext */
+    LLM_PRE_SPLIT_NEXT,
+    LLM_PRE_SPLIT_CONTIGUOUS
+} llm_pre_split_behavior;
+
+/* Whether something is put in front: never, always, or at the start of the original only. */
+typedef enum { LLM_PRE_SPLIT_NEVER, LLM_PRE_SPLIT_ALWAYS, LLM_PRE_SPLIT_FIRST } llm_pre_split_front;
+
+typedef struct {
+    llm_pre_split_kind kind;
+    llm_pre_split_behavior behavior;
+    llm_pre_split_front front; /* Metaspace: the mark; ByteLevel: a space */
+    bool cut;                  /* Metaspace and ByteLevel: whether they do */
+    bool invert;               /* Split: what is between counts as found */
+    llm_pre_tokenize_kind pattern;
+    size_t at, size; /* in text: the string, or Metaspace's mark */
+} llm_pre_split_step;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_buffer step, text; /* step: of llm_pre_split_step */
+} llm_pre_split;
+
+/* Back to zeros. */
+LLM_API void llm_pre_split_free(llm_pre_split *p) {
+    llm_buffer_free(&p->step);
+    llm_buffer_free(&p->text);
+}
+
+/* Pieces of a text, one behind another; zeros at first. */
+typedef struct {
+    llm_text_places t;
+    llm_buffer end; /* of size_t */
+} llm_pre_split_pieces;
+
+/* And of these. */
+LLM_API void llm_pre_split_pieces_free(llm_pre_split_pieces *w) {
+    llm_text_places_free(&w->t);
+    llm_buffer_free(&w->end);
+}
+
+/* Ends a piece here, unless it would be empty. False when memory is out. */
+LLM_API bool llm_pre_split_end(llm_pre_split_pieces *w) {
+    const size_t *end = (const size_t *)(const void *)w->end.data;
+    const size_t count = w->end.size / sizeof *end, last = count > 0 ? end[count - 1] : 0;
+    return w->t.text.size == last ||
+           llm_buffer_put(&w->end, &w->t.text.size, sizeof w->t.text.size);
+}
+
+/* The length of what a step sees first in text (size > 0), and whether it is what it looks for. */
+LLM_API size_t llm_pre_split_see(bool *found, const llm_pre_split *p, const llm_pre_split_step *s,
+                                 const char *text, size_t size) {
+    const char *string = s->size > 0 ? p->text.data + s->at : "";
+    size_t n = 0, length;
+    *found = s->kind == LLM_PRE_SPLIT_PATTERN;
+    if (s->kind == LLM_PRE_SPLIT_PATTERN) return llm_pre_tokenize(text, size, s->pattern);
+    if (s->kind == LLM_PRE_SPLIT_BYTES) return llm_pre_tokenize_gpt2(text, size);
+    if (s->kind == LLM_PRE_SPLIT_BERT) return llm_pre_words_bert(text, size, false, found);
+    for (bool here = false; n < size; n += length) {
+        uint32_t code;
+        length = llm_unicode_decode(&code, text + n, size - n);
+        const llm_unicode_kind kind = llm_unicode_class(code);
+        if (s->kind == LLM_PRE_SPLIT_SPACES)
+            here = kind == LLM_UNICODE_SPACE;
+        else if (s->kind == LLM_PRE_SPLIT_DIGITS)
+            here = kind == LLM_UNICODE_NUMBER;
+        else if (s->kind == LLM_PRE_SPLIT_SIGNS)
+            here = llm_pre_words_class(text + n, size - n, false, &length) == LLM_PRE_WORDS_ALONE;
+        else
+            here = s->size <= size - n && memcmp(text + n, string, s->size) == 0;
+        const bool whole = s->kind == LLM_PRE_SPLIT_STRING || s->kind == LLM_PRE_SPLIT_METASPACE;
+        if (here && n == 0) *found = true;
+        if (here) return n > 0 ? n : whole ? s->size : length;
+    }
+    return n;
+}
+
+/* Appends the pieces of a text (in) to w. */
+LLM_API bool llm_pre_split_cut(llm_pre_split_pieces *w, const llm_pre_split *p,
+                               const llm_pre_split_step *s, const llm_text_places *in) {
+    const size_t size = in->text.size;
+    bool ok = true, before = false; /* whether the last one was found */
+    for (size_t at = 0, n; at < size && ok; at += n) {
+        bool found;
+        n = llm_pre_split_see(&found, p, s, in->text.data + at, size - at);
+        found = found != s->invert;
+        const bool joins = s->behavior == LLM_PRE_SPLIT_PREVIOUS     ? found && !before
+                           : s->behavior == LLM_PRE_SPLIT_NEXT       ? before && !found
+                           : s->behavior == LLM_PRE_SPLIT_CONTIGUOUS ? found == before
+                                                                     : false;
+        if (!joins) ok = llm_pre_split_end(w);
+        if (!(found && s->behavior == LLM_PRE_SPLIT_REMOVED))
+            ok = ok && llm_text_places_take(&w->t, in, at, n);
+        before = found;
+    }
+    return ok && llm_pre_split_end(w);
+}
+
+/* *out <- a piece as Metaspace or ByteLevel write it; bytes are not spelt yet. */
+LLM_API bool llm_pre_split_write(llm_text_places *out, const llm_pre_split *p,
+                                 const llm_pre_split_step *s, const llm_text_places *in) {
+    const bool meta = s->kind == LLM_PRE_SPLIT_METASPACE;
+    const char *mark = meta ? p->text.data + s->at : " ", *text = in->text.data;
+    const size_t length = meta ? s->size : 1, size = in->text.size;
+    const bool has = (text[0] == ' ') || (length <= size && memcmp(text, mark, length) == 0);
+    const llm_text_places_span first = llm_text_places_at(in, 0);
+    bool ok = true;
+    llm_text_places_clear(out);
+    if (!has &&
+        (s->front == LLM_PRE_SPLIT_ALWAYS || (s->front == LLM_PRE_SPLIT_FIRST && first.start == 0)))
+        ok = llm_text_places_put(out, mark, length, first);
+    for (size_t i = 0; i < size && ok; i++)
+        ok = meta && text[i] == ' '
+                 ? llm_text_places_put(out, mark, length, llm_text_places_at(in, i))
+                 : llm_text_places_take(out, in, i, 1);
+    return ok;
+}
+
+/* Spells the bytes of w as characters, into *out, which is empty. */
+LLM_API bool llm_pre_split_spell(llm_pre_split_pieces *out, const llm_pre_split_pieces *w) {
+    const size_t *end = (const size_t *)(const void *)w->end.data;
+    bool ok = true;
+    for (size_t i = 0, k = 0; i < w->t.text.size && ok; i++) {
+        char c[4];
+        const unsigned char byte = (unsigned char)w->t.text.data[i];
+        const size_t n = llm_unicode_encode(c, llm_byte_level_code(byte));
+        ok = llm_text_places_put(&out->t, c, n, llm_text_places_at(&w->t, i));
+        if (i + 1 == end[k]) ok = ok && llm_pre_split_end(out), k++;
+    }
+    return ok;
+}
+
+/* Takes the pieces through all steps, in place. False when memory is out. */
+LLM_API bool llm_pre_split_run(const llm_pre_split *p, llm_pre_split_pieces *w) {
+    const llm_pre_split_step *s = (const llm_pre_split_step *)(const void *)p->step.data;
+    const size_t steps = p->step.size / sizeof *s;
+    bool ok = true;
+    for (size_t i = 0; i < steps && ok; i++) {
+        llm_pre_split_pieces out[2];
+        llm_text_places piece, written;
+        memset(out, 0, sizeof out);
+        memset(&piece, 0, sizeof piece);
+        memset(&written, 0, sizeof written);
+        const size_t *end = (const size_t *)(const void *)w->end.data;
+        const bool writes = s[i].kind >= LLM_PRE_SPLIT_METASPACE;
+        for (size_t k = 0, at = 0; k < w->end.size / sizeof *end && ok; at = end[k++]) {
+            llm_text_places_clear(&piece);
+            ok = llm_text_places_take(&piece, &w->t, at, end[k] - at) &&
+                 (!writes || llm_pre_split_write(&written, p, &s[i], &piece));
+            const llm_text_places *in = writes ? &written : &piece;
+            if (!writes || s[i].cut)
+                ok = ok && llm_pre_split_cut(&out[0], p, &s[i], in);
+            else
+                ok = ok && llm_text_places_take(&out[0].t, in, 0, in->text.size) &&
+                     llm_pre_split_end(&out[0]);
+        }
+        const bool spell = s[i].kind == LLM_PRE_SPLIT_BYTES;
+        if (spell) ok = ok && llm_pre_split_spell(&out[1], &out[0]);
+        const llm_pre_split_pieces old = *w;
+        *w = out[spell];
+        out[spell] = old;
+        for (size_t k = 0; k < 2; k++) llm_pre_split_pieces_free(&out[k]);
+        llm_text_places_free(&piece);
+        llm_text_places_free(&written);
+    }
+    return ok;
+}
+
+/* @pre_split_json ------------------------------------------- The pre-tokenizer of a tokenizer.json
+ *
+ *     "pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first",
+ *                       "split": false}
+ *
+ * Null, one part, or a sequence of parts. A Split has a string or a regular expression, and of
+ * these only the ones that @pre_tokenize knows by heart can be read, with the two behaviours that
+ * keep the whole text. Metaspace of old files says add_prefix_space, of new ones prepend_scheme.
+ * What is not known is refused by name.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json unicode pre_tokenize tokenizer_json pre_split
+ * see     @tokenizer_parts
+ * topics  -
+ */
+
+/* The behaviour that a part names, `absent` if it names none. */
+LLM_API bool llm_pre_split_json_behavior(llm_pre_split_step *s, const llm_json *j,
+                                         const llm_json_node *v, llm_error *error) {
+    static const char *const name[5] = {"Isolated", "Removed", "MergedWithPrevious",
+                                        "MergedWithNext", "Contiguous"};
+    const char *text = llm_tokenizer_json_text(j, v, "behavior");
+    for (int k = 0; k < 5; k++) {
+        s->behavior = (llm_pre_split_behavior)k;
+        if (strcmp(text, name[k]) == 0 || !text[0]) return true;
+    }
+    return llm_fail(error, "pre_tokenizer: behavior \"%.60s\" is not supported", text);
+}
+
+/* Reads a Split, whose string goes to p->text. */
+LLM_API bool llm_pre_split_json_split(llm_pre_split_step *s, llm_pre_split *p, const llm_json *j,
+                                      const llm_json_node *v, llm_error *error) {
+    const llm_json_node *pattern = llm_json_get(j, v, "pattern");
+    const llm_json_node *string = pattern ? llm_json_get(j, pattern, "String") : NULL;
+    const char *regex = llm_tokenizer_json_text(j, pattern, "Regex");
+    s->invert = llm_tokenizer_json_flag(j, v, "invert", false);
+    if (!llm_pre_split_json_behavior(s, j, v, error)) return false;
+    if (string && string->text_size > 0) {
+        s->kind = LLM_PRE_SPLIT_STRING;
+        s->size = string->text_size;
+        return llm_buffer_put(&p->text, string->text, s->size) ||
+               llm_fail(error, "pre_tokenizer: out of memory");
+    }
+    s->kind = LLM_PRE_SPLIT_PATTERN;
+    for (int kind = 0; kind <= LLM_PRE_TOKENIZE_QWEN2; kind++) {
+        s->pattern = (llm_pre_tokenize_kind)kind;
+        if (strcmp(regex, llm_pre_tokenize_pattern(s->pattern)) != 0) continue;
+        return s->behavior == (s->invert ? LLM_PRE_SPLIT_REMOVED : LLM_PRE_SPLIT_ISOLATED) ||
+               llm_fail(error, "pre_tokenizer, Split: only behaviors that keep all the text");
+    }
+    return llm_fail(error, "pre_tokenizer, Split: pattern \"%.150s\" is not supported", regex);
+}
+
+/* Reads a Metaspace. */
+LLM_API bool llm_pre_split_json_metaspace(llm_pre_split_step *s, llm_pre_split *p,
+                                          const llm_json *j, const llm_json_node *v,
+                                          llm_error *error) {
+    static const char *const scheme[3] = {"never", "always", "first"};
+    const llm_json_node *mark = llm_json_get(j, v, "replacement");
+    const char *front = llm_tokenizer_json_text(j, v, "prepend_scheme");
+    const bool old = llm_tokenizer_json_flag(j, v, "add_prefix_space", true);
+    int k = 0;
+    uint32_t code;
+    if (!front[0]) front = scheme[old];
+    while (k < 3 && strcmp(front, scheme[k]) != 0) k++;
+    if (k == 3 || (k > 0 && !old))
+        return llm_fail(
+            error, "pre_tokenizer, Metaspace: prepend_scheme \"%.60s\" is not supported", front);
+    const char *text = mark && mark->kind == LLM_JSON_STRING ? mark->text : "\xE2\x96\x81";
+    const size_t size = text == (mark ? mark->text : NULL) ? mark->text_size : 3;
+    if (size == 0 || llm_unicode_decode(&code, text, size) != size)
+        return llm_fail(error, "pre_tokenizer, Metaspace: expected one character as replacement");
+    s->kind = LLM_PRE_SPLIT_METASPACE;
+    s->behavior = LLM_PRE_SPLIT_NEXT;
+    s->front = (llm_pre_split_front)k;
+    s->cut = llm_tokenizer_json_flag(j, v, "split", true);
+    s->size = size;
+    return llm_buffer_put(&p->text, text, size) || llm_fail(error, "pre_tokenizer: out of memory");
+}
+
+/* Adds the steps of one part of a file; depth: of Sequences in Sequences. On failure p is to be
+ * freed all the same. */
+LLM_API bool llm_pre_split_json_read(llm_pre_split *p, const llm_json *j, const llm_json_node *v,
+                                     size_t depth, llm_error *error) {
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    llm_pre_split_step s;
+    bool ok = true;
+    memset(&s, 0, sizeof s);
+    s.at = p->text.size;
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "pretokenizers");
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_pre_split_json_read(p, j, v, depth + 1, error);
+        return ok;
+    }
+    if (strcmp(type, "BertPreTokenizer") == 0) {
+        s.kind = LLM_PRE_SPLIT_BERT;
+        s.behavior = LLM_PRE_SPLIT_REMOVED;
+    } else if (strcmp(type, "WhitespaceSplit") == 0) {
+        s.kind = LLM_PRE_SPLIT_SPACES;
+        s.behavior = LLM_PRE_SPLIT_REMOVED;
+    } else if (strcmp(type, "Punctuation") == 0) {
+        s.kind = LLM_PRE_SPLIT_SIGNS;
+        ok = llm_pre_split_json_behavior(&s, j, v, error);
+    } else if (strcmp(type, "Digits") == 0) {
+        s.kind = LLM_PRE_SPLIT_DIGITS;
+        s.behavior = llm_tokenizer_json_flag(j, v, "individual_digits", false)
+                         ? LLM_PRE_SPLIT_ISOLATED
+                         : LLM_PRE_SPLIT_CONTIGUOUS;
+    } else if (strcmp(type, "Split") == 0) {
+        ok = llm_pre_split_json_split(&s, p, j, v, error);
+    } else if (strcmp(type, "Metaspace") == 0) {
+        ok = llm_pre_split_json_metaspace(&s, p, j, v, error);
+    } else if (strcmp(type, "ByteLevel") == 0) {
+        s.kind = LLM_PRE_SPLIT_BYTES;
+        s.cut = llm_tokenizer_json_flag(j, v, "use_regex", true);
+        s.front = llm_tokenizer_json_flag(j, v, "add_prefix_space", true) ? LLM_PRE_SPLIT_ALWAYS
+                                                                          : LLM_PRE_SPLIT_NEVER;
+    } else {
+        return llm_fail(error, "pre_tokenizer: \"%.60s\" is not supported", type);
+    }
+    if (!ok) return false;
+    return llm_buffer_put(&p->step, &s, sizeof s) ||
+           llm_fail(error, "pre_tokenizer: out of memory");
+}
+
+/* @token_model ---------------------------------------------- The model of a tokenizer.json
+ *
+ *     word -> ids, and where each ends        BPE of characters, WordPiece, Unigram, or whole words
+ *
+ * Four models in one form: a word goes in, ids come out, and with each the byte of the word at
+ * which it ends. Here BPE begins with characters, not bytes: byte-level files spell bytes as
+ * characters before (@pre_split), Llama 2's know the characters of their training and take others
+ * apart into bytes, <0xE4> and so on, if all 256 are tokens; or they become the unknown token, all
+ * of a row one where unknown tokens are fused; or nothing, where there is none. What is easily got
+ * wrong: a word's end is told by its text, but that of an unknown token by what could not be read.
+ *
+ * source  Hugging Face tokenizers, models
+ * needs   arena unicode vocab_table bpe pieces wordpiece unigram
+ * see     @token_model_json (reads it), @token_decoder (the way back)
+ * topics  -
+ */
+typedef enum {
+    LLM_TOKEN_MODEL_BPE,
+    LLM_TOKEN_MODEL_WORDPIECE,
+    LLM_TOKEN_MODEL_UNIGRAM,
+    LLM_TOKEN_MODEL_WORDS /* WordLevel */
+} llm_token_model_kind;
+
+typedef struct {
+    llm_token_model_kind kind;
+    llm_bpe bpe;             /* BPE; of WORDS its tokens. byte_id: of the tokens <0x00> to <0xFF> */
+    llm_wordpiece wordpiece; /* WORDPIECE */
+    llm_pieces pieces;       /* UNIGRAM */
+    int unknown;             /* BPE and WORDS: an id, or -1 */
+    bool fuse, fallback, ignore_merges;
+} llm_token_model;
+
+/* A model without tokens; and the way back. */
+LLM_API llm_token_model llm_token_model_empty(void) {
+    llm_token_model m;
+    memset(&m, 0, sizeof m);
+    m.bpe = llm_bpe_empty();
+    m.pieces = llm_pieces_empty();
+    m.unknown = -1;
+    return m;
+}
+LLM_API void llm_token_model_free(llm_token_model *m) {
+    llm_bpe_free(&m->bpe);
+    llm_wordpiece_free(&m->wordpiece);
+    llm_pieces_free(&m->pieces);
+    *m = llm_token_model_empty();
+}
+
+/* The strings of the ids. */
+LLM_API const llm_vocab_table *llm_token_model_table(const llm_token_model *m) {
+    return m->kind == LLM_TOKEN_MODEL_UNIGRAM     ? &m->pieces.text
+           : m->kind == LLM_TOKEN_MODEL_WORDPIECE ? &m->wordpiece.token
+                                                  : &m->bpe.token;
+}
+
+/* ids (size) <- what a word begins as, a character or byte each; returns how many. */
+LLM_API size_t llm_token_model_symbols(int *ids, const llm_token_model *m, const char *word,
+                                       size_t size) {
+    size_t count = 0;
+    bool row = false; /* whether the last one was unknown */
+    for (size_t at = 0, n; at < size; at += n) {
+        uint32_t code;
+        n = llm_unicode_decode(&code, word + at, size - at);
+        const int id = llm_vocab_table_find(&m->bpe.token, word + at, n);
+        const bool lost = id < 0 && !m->fallback;
+        for (size_t i = 0; i < n && id < 0 && m->fallback; i++)
+            ids[count++] = m->bpe.byte_id[(unsigned char)word[at + i]];
+        if (id >= 0) ids[count++] = id;
+        if (lost && m->unknown >= 0 && !(row && m->fuse)) ids[count++] = m->unknown;
+        row = lost;
+    }
+    return count;
+}
+
+/* Where the token that begins at `at` ends, of a word that is not known: behind what has no
+ * token, one character of it or, fused, all. */
+LLM_API size_t llm_token_model_lost(const llm_token_model *m, const char *word, size_t size,
+                                    size_t at) {
+    do {
+        uint32_t code;
+        const size_t n = llm_unicode_decode(&code, word + at, size - at);
+        at += n;
+        if (at >= size) return size;
+        const size_t next = llm_unicode_decode(&code, word + at, size - at);
+        if (llm_vocab_table_find(&m->bpe.token, word + at, next) >= 0) break;
+    } while (m->fuse);
+    return at;
+}
+
+/* end (count) <- where the ids of a BPE end in the word. What was dropped falls to the one
+ * behind. */
+LLM_API void llm_token_model_ends(size_t *end, const llm_token_model *m, const int *ids,
+                                  size_t count, const char *word, size_t size) {
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t n;
+        const char *text = llm_vocab_table_bytes(&m->bpe.token, (size_t)ids[i], &n);
+        bool same = n <= size - at && memcmp(word + at, text, n) == 0;
+        while (!same && !m->fallback && m->unknown < 0 && ++at < size) /* behind what was dropped */
+            same = n <= size - at && memcmp(word + at, text, n) == 0;
+        if (ids[i] == m->unknown && !same)
+            at = llm_token_model_lost(m, word, size, at);
+        else
+            at += same ? n : 1; /* a byte */
+        end[i] = at < size ? at : size;
+        at = end[i];
+    }
+}
+
+/* Bytes of an arena that a word of that size takes. */
+LLM_API size_t llm_token_model_scratch(const llm_token_model *m, size_t size) {
+    return m->kind == LLM_TOKEN_MODEL_UNIGRAM ? llm_unigram_scratch(&m->pieces, size)
+                                              : llm_bpe_scratch(size);
+}
+
+/* ids, end (size + 1) <- a word (size > 0); returns how many. Scratch: llm_token_model_scratch. */
+LLM_API size_t llm_token_model_word(int *ids, size_t *end, const llm_token_model *m,
+                                    const char *word, size_t size, llm_arena *arena) {
+    const llm_vocab_table *table = llm_token_model_table(m);
+    size_t count = 1, n;
+    if (m->kind == LLM_TOKEN_MODEL_UNIGRAM)
+        return llm_unigram_encode(ids, end, NULL, &m->pieces, word, size, false, arena);
+    if (m->kind == LLM_TOKEN_MODEL_WORDPIECE) {
+        count = llm_wordpiece_encode(ids, &m->wordpiece, word, size);
+        for (size_t i = 0, at = 0; i < count; end[i++] = at) {
+            llm_vocab_table_bytes(table, (size_t)ids[i], &n);
+            at += i > 0 ? n - 2 : n;
+        }
+        end[count - 1] = size;
+        return count;
+    }
+    const bool whole = m->kind == LLM_TOKEN_MODEL_WORDS || m->ignore_merges;
+    ids[0] = whole ? llm_vocab_table_find(table, word, size) : -1;
+    end[0] = size;
+    if (ids[0] >= 0) return 1;
+    ids[0] = m->unknown;
+    if (m->kind == LLM_TOKEN_MODEL_WORDS) return m->unknown >= 0;
+    count = llm_token_model_symbols(ids, m, word, size);
+    count = llm_bpe_join(ids, count, &m->bpe, 0.0f, NULL, arena);
+    llm_token_model_ends(end, m, ids, count, word, size);
+    return count;
+}
+
+/* @token_model_json ----------------------------------------- Reading the model of a tokenizer.json
+ *
+ *     "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": {"[PAD]": 0, ...}}
+ *     "model": {"type": "Unigram", "unk_id": 2, "vocab": [["<pad>", 0.0], ["</s>", 0.0], ...]}
+ *
+ * Tokens stand here as they are, not spelt in byte-level characters. As in @tokenizer_vocab every
+ * id is a whole number, given once, without large gaps, and both halves and the result of a merge
+ * are tokens. A Unigram's control tokens are no pieces for text: where a text spells "</s>" and
+ * that is not to be read, it is four characters, while the library would give the control id.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error json vocab_table bpe pieces wordpiece added_tokens tokenizer_vocab
+ *         tokenizer_json token_model
+ * see     @tokenizer_parts
+ * topics  -
+ */
+
+/* Reads {"token": id, ...}. */
+LLM_API bool llm_token_model_json_vocab(llm_vocab_table *table, const llm_json *j,
+                                        const llm_json_node *vocab, llm_error *error) {
+    if (!vocab || vocab->kind != LLM_JSON_OBJECT)
+        return llm_fail(error, "vocab: expected an object of ids");
+    const size_t limit = 2 * vocab->count + 1024;
+    const llm_json_node **at = (const llm_json_node **)calloc(limit, sizeof *at);
+    size_t count = 0;
+    bool ok = at || llm_fail(error, "vocab: out of memory");
+    for (const llm_json_node *v = llm_json_first(j, vocab); v && ok; v = llm_json_next(j, v)) {
+        const size_t id = llm_tokenizer_vocab_number(v, limit);
+        if (id == SIZE_MAX || at[id] || v->key_size == 0)
+            ok = llm_fail(error, "vocab, \"%.60s\": expected a text and an id of its own below %zu",
+                          v->key, limit);
+        else
+            at[id] = v;
+        if (ok && id >= count) count = id + 1;
+    }
+    for (size_t id = 0; id < count && ok; id++) {
+        const int got = at[id] ? llm_vocab_table_add(table, at[id]->key, at[id]->key_size) : -1;
+        ok = at[id] ? got == (int)id : llm_vocab_table_skip(table);
+        if (!ok && got >= 0) llm_fail(error, "vocab, \"%.60s\": is there twice", at[id]->key);
+        if (!ok && got < 0) llm_fail(error, "vocab: out of memory");
+    }
+    free(at);
+    return ok;
+}
+
+/* Reads ["left right", ...] or [["left", "right"], ...]. */
+LLM_API bool llm_token_model_json_merges(llm_bpe *bpe, const llm_json *j,
+                                         const llm_json_node *merges, llm_error *error) {
+    if (!merges || merges->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "merges: expected an array");
+    const size_t known = bpe->token.count;
+    for (const llm_json_node *v = llm_json_first(j, merges); v; v = llm_json_next(j, v)) {
+        const llm_json_node *a = llm_json_first(j, v), *b = a ? llm_json_next(j, a) : NULL;
+        const char *text[2] = {v->text, ""};
+        size_t size[2] = {0, 0};
+        const char *space =
+            v->kind == LLM_JSON_STRING ? (const char *)memchr(v->text, ' ', v->text_size) : NULL;
+        if (space) {
+            size[0] = (size_t)(space - v->text);
+            size[1] = v->text_size - size[0] - 1;
+            text[1] = space + 1;
+        } else if (v->kind == LLM_JSON_ARRAY && v->count == 2 && a->kind == LLM_JSON_STRING &&
+                   b->kind == LLM_JSON_STRING) {
+            text[0] = a->text, size[0] = a->text_size;
+            text[1] = b->text, size[1] = b->text_size;
+        } else {
+            return llm_fail(error, "merges, %zu: expected two tokens", bpe->merges);
+        }
+        int id[2];
+        for (size_t i = 0; i < 2; i++) {
+            id[i] = llm_vocab_table_find(&bpe->token, text[i], size[i]);
+            if (id[i] < 0)
+                return llm_fail(error, "merges, %zu: \"%.*s\" is not in the vocabulary",
+                                bpe->merges, size[i] < 60 ? (int)size[i] : 60, text[i]);
+        }
+        if (llm_bpe_add(bpe, id[0], id[1]) < 0) return llm_fail(error, "merges: out of memory");
+        if (bpe->token.count > known)
+            return llm_fail(error, "merges, %zu: the result is not in the vocabulary",
+                            bpe->merges - 1);
+    }
+    return true;
+}
+
+/* Reads a BPE's or WordLevel's part. */
+LLM_API bool llm_token_model_json_bpe(llm_token_model *m, const llm_json *j, const llm_json_node *v,
+                                      llm_error *error) {
+    static const char *const none[2] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    const llm_json_node *unknown = llm_json_get(j, v, "unk_token");
+    const llm_json_node *dropout = llm_json_get(j, v, "dropout");
+    size_t bytes = 0;
+    for (size_t i = 0; i < 2; i++)
+        if (llm_tokenizer_json_text(j, v, none[i])[0])
+            return llm_fail(error, "model: %s is not supported", none[i]);
+    if (dropout && dropout->kind != LLM_JSON_NULL && dropout->number != 0.0)
+        return llm_fail(error, "model: dropout is not supported");
+    if (!llm_token_model_json_vocab(&m->bpe.token, j, llm_json_get(j, v, "vocab"), error))
+        return false;
+    if (unknown && unknown->kind == LLM_JSON_STRING) {
+        m->unknown = llm_vocab_table_find(&m->bpe.token, unknown->text, unknown->text_size);
+        if (m->unknown < 0)
+            return llm_fail(error, "model: unk_token \"%.60s\" is not in the vocabulary",
+                            unknown->text);
+    }
+    m->fuse = llm_tokenizer_json_flag(j, v, "fuse_unk", false);
+    m->ignore_merges = llm_tokenizer_json_flag(j, v, "ignore_merges", false);
+    m->fallback = llm_tokenizer_json_flag(j, v, "byte_fallback", false);
+    for (int b = 0; b < 256; b++) {
+        char text[8];
+        snprintf(text, sizeof text, "<0x%02X>", (unsigned)b);
+        m->bpe.byte_id[b] = llm_vocab_table_find(&m->bpe.token, text, 6);
+        bytes += m->bpe.byte_id[b] >= 0;
+    }
+    if (m->fallback && bytes < 256)
+        return llm_fail(error, "model: byte_fallback with %zu of 256 bytes is not supported",
+                        bytes);
+    return m->kind == LLM_TOKEN_MODEL_WORDS ||
+           llm_token_model_json_merges(&m->bpe, j, llm_json_get(j, v, "merges"), error);
+}
+
+/* Reads a Unigram's part; its control tokens are those of `added`. */
+LLM_API bool llm_token_model_json_unigram(llm_token_model *m, const llm_json *j,
+                                          const llm_json_node *v, const llm_added_tokens *added,
+                                          llm_error *error) {
+    const llm_json_node *vocab = llm_json_get(j, v, "vocab");
+    if (!vocab || vocab->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "vocab: expected an array of pieces");
+    const size_t unknown = llm_tokenizer_vocab_number(llm_json_get(j, v, "unk_id"), vocab->count);
+    const bool fallback = llm_tokenizer_json_flag(j, v, "byte_fallback", false);
+    bool ok = true;
+    size_t id = 0;
+    for (const llm_json_node *p = llm_json_first(j, vocab); p && ok; p = llm_json_next(j, p)) {
+        const llm_json_node *a = llm_json_first(j, p), *b = a ? llm_json_next(j, a) : NULL;
+        if (p->kind != LLM_JSON_ARRAY || p->count != 2 || a->kind != LLM_JSON_STRING ||
+            b->kind != LLM_JSON_NUMBER)
+            return llm_fail(error, "vocab, %zu: expected [\"piece\", score]", id);
+        llm_pieces_kind kind = LLM_PIECES_NORMAL;
+        const char *text;
+        for (size_t i = 0; i < llm_added_tokens_count(added); i++)
+            if (llm_added_tokens_get(added, i, &text)->id == (int)id &&
+                llm_added_tokens_get(added, i, &text)->special)
+                kind = LLM_PIECES_CONTROL;
+        if (fallback && a->text_size == 6 && memcmp(a->text, "<0x", 3) == 0) kind = LLM_PIECES_BYTE;
+        if (id++ == unknown) kind = LLM_PIECES_UNKNOWN;
+        ok = llm_pieces_put(&m->pieces, a->text, a->text_size, b->number, kind, error);
+    }
+    return ok && llm_pieces_ready(&m->pieces, error);
+}
+
+/* Fills *m, which is empty. On failure it holds a part, and is to be freed. */
+LLM_API bool llm_token_model_json_read(llm_token_model *m, const llm_json *j,
+                                       const llm_json_node *v, const llm_added_tokens *added,
+                                       llm_error *error) {
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    if (strcmp(type, "BPE") == 0 || (!type[0] && v && llm_json_get(j, v, "merges"))) {
+        m->kind = LLM_TOKEN_MODEL_BPE;
+        return llm_token_model_json_bpe(m, j, v, error);
+    }
+    if (strcmp(type, "WordLevel") == 0) {
+        m->kind = LLM_TOKEN_MODEL_WORDS;
+        return llm_token_model_json_bpe(m, j, v, error);
+    }
+    if (strcmp(type, "Unigram") == 0) {
+        m->kind = LLM_TOKEN_MODEL_UNIGRAM;
+        return llm_token_model_json_unigram(m, j, v, added, error);
+    }
+    if (strcmp(type, "WordPiece") != 0)
+        return llm_fail(error, "model: type \"%.60s\" is not supported", type);
+    const char *prefix = llm_tokenizer_json_text(j, v, "continuing_subword_prefix");
+    const char *unknown = llm_tokenizer_json_text(j, v, "unk_token");
+    const llm_json_node *most = llm_json_get(j, v, "max_input_chars_per_word");
+    m->kind = LLM_TOKEN_MODEL_WORDPIECE;
+    if (strcmp(prefix, "##") != 0 || strcmp(unknown, "[UNK]") != 0 ||
+        (most && most->number != (double)LLM_WORDPIECE_LONGEST))
+        return llm_fail(error,
+                        "model: WordPiece with prefix \"%.20s\", unknown \"%.20s\" or words "
+                        "other than up to %d characters is not supported",
+                        prefix, unknown, (int)LLM_WORDPIECE_LONGEST);
+    return llm_token_model_json_vocab(&m->wordpiece.token, j, llm_json_get(j, v, "vocab"), error) &&
+           llm_wordpiece_build(&m->wordpiece, error);
+}
+
+/* @token_decoder -------------------------------------------- Tokens back to text, as files say it
+ *
+ *     "_He" "<0xE4>" "y" -> Replace _ " " -> ByteFallback -> Fuse -> Strip " " -> "He\ufffdy"
+ *
+ * What undoes a tokenizer's spelling is a list of steps as well, each from strings to strings:
+ * "##" joins, U+2581 becomes a space, characters become the bytes they spell, tokens <0x00> to
+ * <0xFF> the characters that their bytes make (each byte U+FFFD where these make none). At the end
+ * the strings are joined; without any step with a space between. What is easily got wrong: steps
+ * that look at the first string or at each one mean another text before Fuse than behind it.
+ *
+ * source  Hugging Face tokenizers, decoders
+ * needs   buffer unicode token byte_level
+ * see     @token_decoder_json (reads it), @token_model, @tokenizer_parts
+ * topics  -
+ */
+typedef enum {
+    LLM_TOKEN_DECODER_WORDPIECE,
+    LLM_TOKEN_DECODER_METASPACE,
+    LLM_TOKEN_DECODER_BYTES, /* ByteLevel */
+    LLM_TOKEN_DECODER_FALLBACK,
+    LLM_TOKEN_DECODER_FUSE,
+    LLM_TOKEN_DECODER_STRIP,
+    LLM_TOKEN_DECODER_REPLACE
+} llm_token_decoder_kind;
+
+typedef struct {
+    llm_token_decoder_kind kind;
+    bool flag;          /* WordPiece: cleans up; Metaspace: the first string loses its marks */
+    size_t at, size;    /* in text: the prefix, the mark, or what is stripped or replaced */
+    size_t to, to_size; /* Replace: by this */
+    size_t start, stop; /* Strip: how many at most, in front and behind */
+} llm_token_decoder_step;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_buffer step, text;
+} llm_token_decoder;
+
+/* Back to zeros. */
+LLM_API void llm_token_decoder_free(llm_token_decoder *d) {
+    llm_buffer_free(&d->step);
+    llm_buffer_free(&d->text);
+}
+
+/* Strings, one behind another, empty ones too; zeros at first. */
+typedef struct {
+    llm_buffer text, end; /* end: of size_t */
+} llm_token_decoder_strings;
+
+/* And of these. */
+LLM_API void llm_token_decoder_strings_free(llm_token_decoder_strings *s) {
+    llm_buffer_free(&s->text);
+    llm_buffer_free(&s->end);
+}
+
+/* Ends a string here. False when memory is out, here and below. */
+LLM_API bool llm_token_decoder_end(llm_token_decoder_strings *s) {
+    return llm_buffer_put(&s->end, &s->text.size, sizeof s->text.size);
+}
+
+/* The number of marks that text begins with, or ends in; `most` at most. */
+LLM_API size_t llm_token_decoder_marks(const char *text, size_t size, const char *mark,
+                                       size_t length, bool behind, size_t most) {
+    size_t n = 0;
+    while (n < most && length <= size - n * length &&
+           memcmp(behind ? text + size - (n + 1) * length : text + n * length, mark, length) == 0)
+        n++;
+    return n;
+}
+
+/* Appends text with every `from` replaced. */
+LLM_API bool llm_token_decoder_replace(llm_buffer *out, const char *text, size_t size,
+                                       const char *from, size_t from_size, const char *to,
+                                       size_t to_size) {
+    bool ok = true;
+    for (size_t at = 0; at < size && ok;) {
+        const bool here = from_size <= size - at && memcmp(text + at, from, from_size) == 0;
+        ok = here ? llm_buffer_put(out, to, to_size) : llm_buffer_put(out, text + at, 1);
+        at += here ? from_size : 1;
+    }
+    return ok;
+}
+
+/* Appends a string of WordPiece with the spaces that English does without taken away. */
+LLM_API bool llm_token_decoder_clean(llm_buffer *out, const char *text, size_t size) {
+    static const char *const from[11] = {" .",  " ?",      " !",  " ,",   " ' ", " n't",
+                                         " 'm", " do not", " 's", " 've", " 're"};
+    static const char *const to[11] = {".",  "?",      "!",  ",",   "'",  "n't",
+                                       "'m", " don't", "'s", "'ve", "'re"};
+    llm_buffer now = {NULL, 0, 0}, next = {NULL, 0, 0};
+    bool ok = llm_buffer_put(&now, text, size);
+    for (size_t i = 0; i < 11 && ok; i++) {
+        next.size = 0;
+        ok = llm_token_decoder_replace(&next, now.data, now.size, from[i], strlen(from[i]), to[i],
+                                       strlen(to[i]));
+        const llm_buffer swap = now;
+        now = next;
+        next = swap;
+    }
+    ok = ok && (now.size == 0 || llm_buffer_put(out, now.data, now.size));
+    llm_buffer_free(&now);
+    llm_buffer_free(&next);
+    return ok;
+}
+
+/* The byte that a token spells as <0xE4>, or -1. */
+LLM_API int llm_token_decoder_byte(const char *text, size_t size) {
+    const char *digits = "0123456789abcdef0123456789ABCDEF";
+    if (size != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>') return -1;
+    const char *high = strchr(digits, text[3]), *low = strchr(digits, text[4]);
+    if (!high || !low || text[3] == 0 || text[4] == 0) return -1;
+    return (int)((high - digits) % 16 * 16 + (low - digits) % 16);
+}
+
+/* Appends the characters of a run of bytes, or U+FFFD for each: a string, or one each. */
+LLM_API bool llm_token_decoder_run(llm_token_decoder_strings *out, llm_buffer *bytes) {
+    const bool valid = bytes->size > 0 && llm_unicode_valid(bytes->data, bytes->size);
+    bool ok = true;
+    if (valid)
+        ok = llm_buffer_put(&out->text, bytes->data, bytes->size) && llm_token_decoder_end(out);
+    for (size_t i = 0; i < bytes->size && ok && !valid; i++)
+        ok = llm_buffer_put(&out->text, "\xEF\xBF\xBD", 3) && llm_token_decoder_end(out);
+    bytes->size = 0;
+    return ok;
+}
+
+/* Appends a string as one step leaves it. */
+LLM_API bool llm_token_decoder_one(llm_buffer *out, const llm_token_decoder *d,
+                                   const llm_token_decoder_step *s, const char *text, size_t size,
+                                   bool first) {
+    const char *mark = s->size > 0 ? d->text.data + s->at : "";
+    llm_buffer line = {NULL, 0, 0};
+    bool ok;
+    if (s->kind == LLM_TOKEN_DECODER_METASPACE)
+        return llm_token_decoder_replace(out, text, size, mark, s->size, " ", !(first && s->flag));
+    if (s->kind == LLM_TOKEN_DECODER_REPLACE)
+        return llm_token_decoder_replace(out, text, size, mark, s->size,
+                                         s->to_size > 0 ? d->text.data + s->to : "", s->to_size);
+    if (s->kind == LLM_TOKEN_DECODER_STRIP) {
+        const size_t from =
+            s->size * llm_token_decoder_marks(text, size, mark, s->size, false, s->start);
+        const size_t rest = size - from;
+        const size_t to =
+            s->size * llm_token_decoder_marks(text + from, rest, mark, s->size, true, s->stop);
+        return llm_buffer_put(out, text + from, rest - to);
+    }
+    size_t bad;
+    if (s->kind == LLM_TOKEN_DECODER_WORDPIECE) {
+        const bool joins = !first && s->size <= size && memcmp(text, mark, s->size) == 0;
+        if (joins) text += s->size, size -= s->size;
+        ok = (first || joins || llm_buffer_put(&line, " ", 1)) && llm_buffer_put(&line, text, size);
+        ok = ok && (s->flag ? llm_token_decoder_clean(out, line.data, line.size)
+                            : llm_buffer_put(out, line.data, line.size));
+    } else if (s->kind == LLM_TOKEN_DECODER_BYTES && llm_byte_level_read(&line, &bad, text, size))
+        ok = line.size == 0 || llm_buffer_put(out, line.data, line.size);
+    else /* Fuse, and what spells no bytes */
+        ok = llm_buffer_put(out, text, size);
+    llm_buffer_free(&line);
+    return ok;
+}
+
+/* Takes strings through all steps, in place, and joins them. */
+LLM_API bool llm_token_decoder_run_all(const llm_token_decoder *d, llm_token_decoder_strings *w) {
+    const llm_token_decoder_step *s = (const llm_token_decoder_step *)(const void *)d->step.data;
+    bool ok = true;
+    for (size_t i = 0; i < d->step.size / sizeof *s && ok; i++) {
+        llm_token_decoder_strings out = {{NULL, 0, 0}, {NULL, 0, 0}};
+        llm_buffer bytes = {NULL, 0, 0};
+        const size_t *end = (const size_t *)(const void *)w->end.data;
+        const bool joins =
+            s[i].kind == LLM_TOKEN_DECODER_FUSE || s[i].kind == LLM_TOKEN_DECODER_BYTES;
+        for (size_t k = 0, at = 0; k < w->end.size / sizeof *end && ok; at = end[k++]) {
+            const char *text = w->text.size > 0 ? w->text.data + at : "";
+            const size_t size = end[k] - at;
+            const bool fallback = s[i].kind == LLM_TOKEN_DECODER_FALLBACK;
+            const int byte = fallback ? llm_token_decoder_byte(text, size) : -1;
+            const char c = (char)(unsigned char)byte;
+            if (byte >= 0) {
+                ok = llm_buffer_put(&bytes, &c, 1);
+                continue;
+            }
+            ok = llm_token_decoder_run(&out, &bytes) &&
+                 llm_token_decoder_one(&out.text, d, &s[i], text, size, k == 0) &&
+                 (joins || llm_token_decoder_end(&out));
+        }
+        ok = ok && llm_token_decoder_run(&out, &bytes);
+        llm_token_decoder_strings_free(w);
+        *w = out;
+        if (s[i].kind == LLM_TOKEN_DECODER_BYTES && ok) { /* bytes is empty */
+            ok = llm_token_replace(&bytes, out.text.data, out.text.size);
+            w->text = bytes;
+            bytes = out.text;
+        }
+        if (joins) ok = ok && llm_token_decoder_end(w);
+        llm_buffer_free(&bytes);
+    }
+    return ok;
+}
+
+/* @token_decoder_json --------------------------------------- Decoder and template of a file
+ *
+ *     "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
+ *     "post_processor": {"type": "BertProcessing", "cls": ["[CLS]", 101], "sep": ["[SEP]", 102]}
+ *
+ * The last two parts of a tokenizer.json. The post-processor becomes the two templates of
+ * @token_pipeline, "[CLS] $A [SEP]" for one text and "[CLS] $A [SEP] $B:1 [SEP]:1" for a pair,
+ * whether it is written out (TemplateProcessing) or is one of the two old ones, BERT's and
+ * RoBERTa's. What is not known is refused by name.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json tokenizer_json tokenizer_vocab token_decoder
+ * see     @tokenizer_parts, @token_pipeline
+ * topics  -
+ */
+
+/* Adds the steps of one part of a file; depth: of Sequences in Sequences. On failure d is to be
+ * freed all the same. */
+LLM_API bool llm_token_decoder_json_read(llm_token_decoder *d, const llm_json *j,
+                                         const llm_json_node *v, size_t depth, llm_error *error) {
+    static const struct {
+        const char *name, *field, *absent;
+    } row[7] = {{"WordPiece", "prefix", "##"},
+                {"Metaspace", "replacement", "\xE2\x96\x81"},
+                {"ByteLevel", "", ""},
+                {"ByteFallback", "", ""},
+                {"Fuse", "", ""},
+                {"Strip", "content", " "},
+                {"Replace", "pattern", ""}};
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    llm_token_decoder_step s;
+    bool ok = true;
+    memset(&s, 0, sizeof s);
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "decoders");
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_token_decoder_json_read(d, j, v, depth + 1, error);
+        return ok;
+    }
+    int k = 0;
+    while (k < 7 && strcmp(type, row[k].name) != 0) k++;
+    if (k == 7) return llm_fail(error, "decoder: \"%.60s\" is not supported", type);
+    s.kind = (llm_token_decoder_kind)k;
+    const llm_json_node *from = llm_json_get(j, v, row[k].field);
+    const llm_json_node *to = llm_json_get(j, v, "content");
+    if (from && s.kind == LLM_TOKEN_DECODER_REPLACE) from = llm_json_get(j, from, "String");
+    const bool given = from && from->kind == LLM_JSON_STRING;
+    const char *text = given ? from->text : row[k].absent;
+    s.at = d->text.size;
+    s.size = given ? from->text_size : strlen(text);
+    if (s.size == 0 && row[k].field[0])
+        return llm_fail(error, "decoder, %s: this %s is not supported", type, row[k].field);
+    ok = llm_buffer_put(&d->text, text, s.size);
+    s.to = d->text.size;
+    s.to_size = to && s.kind == LLM_TOKEN_DECODER_REPLACE ? to->text_size : 0;
+    if (s.to_size > 0) ok = ok && llm_buffer_put(&d->text, to->text, s.to_size);
+    s.flag = llm_tokenizer_json_flag(j, v, "cleanup", true);
+    if (s.kind == LLM_TOKEN_DECODER_METASPACE)
+        s.flag = llm_tokenizer_json_flag(j, v, "add_prefix_space", true) &&
+                 strcmp(llm_tokenizer_json_text(j, v, "prepend_scheme"), "never") != 0;
+    const size_t start = llm_tokenizer_vocab_number(llm_json_get(j, v, "start"), INT_MAX);
+    const size_t stop = llm_tokenizer_vocab_number(llm_json_get(j, v, "stop"), INT_MAX);
+    s.start = start < SIZE_MAX ? start : 0;
+    s.stop = stop < SIZE_MAX ? stop : 0;
+    return (ok && llm_buffer_put(&d->step, &s, sizeof s)) ||
+           llm_fail(error, "decoder: out of memory");
+}
+
+/* Appends one word of a template: a control token's name, "$A" or "$B", with its type if not 0. */
+LLM_API bool llm_token_decoder_json_word(llm_buffer *out, const char *name, size_t size,
+                                         size_t type, llm_error *error) {
+    if (size == 0 || memchr(name, ' ', size) || type > 9)
+        return llm_fail(error, "post_processor: token \"%.60s\" of type %zu is not supported", name,
+                        type);
+    return ((out->size == 0 || llm_buffer_put(out, " ", 1)) && llm_buffer_put(out, name, size) &&
+            (type == 0 || llm_buffer_print(out, ":%zu", type))) ||
+           llm_fail(error, "post_processor: out of memory");
+}
+
+/* Reads [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", ...}}, ...]. */
+LLM_API bool llm_token_decoder_json_template(llm_buffer *out, const llm_json *j,
+                                             const llm_json_node *list, llm_error *error) {
+    if (!list || list->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "post_processor: expected an array of tokens");
+    out->size = 0;
+    for (const llm_json_node *v = llm_json_first(j, list); v; v = llm_json_next(j, v)) {
+        const llm_json_node *text = llm_json_get(j, v, "Sequence");
+        const llm_json_node *one = text ? text : llm_json_get(j, v, "SpecialToken");
+        const llm_json_node *id = one ? llm_json_get(j, one, "id") : NULL;
+        const size_t type =
+            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), 10) : SIZE_MAX;
+        const bool first = text && id && id->text_size == 1 && id->text[0] == 'A';
+        if (!id || id->kind != LLM_JSON_STRING)
+            return llm_fail(error, "post_processor: expected a Sequence or SpecialToken");
+        if (!(text ? llm_token_decoder_json_word(out, first ? "$A" : "$B", 2, type, error)
+                   : llm_token_decoder_json_word(out, id->text, id->text_size, type, error)))
+            return false;
+    }
+    return true;
+}
+
+/* single, pair <- the templates; both stay empty where there is no post-processor. */
+LLM_API bool llm_token_decoder_json_templates(llm_buffer *single, llm_buffer *pair,
+                                              const llm_json *j, const llm_json_node *v,
+                                              size_t depth, llm_error *error) {
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    bool ok = true;
+    if (strcmp(type, "ByteLevel") == 0) return true; /* it acts on places */
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "processors");
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_token_decoder_json_templates(single, pair, j, v, depth + 1, error);
+        return ok;
+    }
+    if (single->size > 0) return llm_fail(error, "post_processor: only one is supported");
+    if (strcmp(type, "TemplateProcessing") == 0)
+        return llm_token_decoder_json_template(single, j, llm_json_get(j, v, "single"), error) &&
+               llm_token_decoder_json_template(pair, j, llm_json_get(j, v, "pair"), error);
+    const bool bert = strcmp(type, "BertProcessing") == 0;
+    if (!bert && strcmp(type, "RobertaProcessing") != 0)
+        return llm_fail(error, "post_processor: \"%.60s\" is not supported", type);
+    const llm_json_node *pairs[2] = {llm_json_get(j, v, "cls"), llm_json_get(j, v, "sep")};
+    const llm_json_node *name[2] = {NULL, NULL};
+    for (size_t i = 0; i < 2; i++) {
+        name[i] = pairs[i] ? llm_json_first(j, pairs[i]) : NULL;
+        if (!name[i] || name[i]->kind != LLM_JSON_STRING)
+            return llm_fail(error, "post_processor, %s: expected cls and sep", type);
+    }
+    for (size_t two = 0; two < 2 && ok; two++) {
+        llm_buffer *out = two ? pair : single;
+        const char *cls = name[0]->text, *sep = name[1]->text;
+        const size_t c = name[0]->text_size, e = name[1]->text_size, second = bert;
+        ok = llm_token_decoder_json_word(out, cls, c, 0, error) &&
+             llm_token_decoder_json_word(out, "$A", 2, 0, error) &&
+             llm_token_decoder_json_word(out, sep, e, 0, error);
+        if (two && !bert) ok = ok && llm_token_decoder_json_word(out, sep, e, 0, error);
+        if (two)
+            ok = ok && llm_token_decoder_json_word(out, "$B", 2, second, error) &&
+                 llm_token_decoder_json_word(out, sep, e, second, error);
+    }
+    return ok;
+}
+
+/* @tokenizer_parts ------------------------------------------ A tokenizer of parts
+ *
+ *     added tokens | normalizer | added tokens again | pre-tokenizer | model  ->  ids and places
+ *
+ * What a tokenizer.json of any kind describes: BERT's, T5's, Llama 2's, or byte-level BPE behind a
+ * normal form (Qwen). Added tokens are looked for twice: those that are not "normalized" in the
+ * text as it came, the others, as the normalizer would spell them, in what it has made of the rest.
+ * What lies between is cut into words, and each goes to the model. Byte-level BPE without a
+ * normalizer has its own, faster way (@tokenizer_json, @tokenizer_text), with the same ids.
+ *
+ * source  Hugging Face tokenizers, TokenizerImpl and AddedVocabulary
+ * needs   error buffer json vocab_table added_tokens special_tokens tokenizer_text tokenizer_json
+ *         text_places normalizer normalizer_json pre_split pre_split_json token_model
+ *         token_model_json token_decoder token_decoder_json
+ * see     @parts_text (uses it), @tokenizer
+ * topics  -
+ */
+typedef struct llm_tokenizer_parts {
+    llm_normalizer normalizer;
+    llm_pre_split split;
+    llm_token_model model;
+    llm_token_decoder decoder;
+    llm_added_tokens found; /* the added tokens as they are looked for */
+    llm_special_tokens special;
+    llm_buffer plain; /* of bool, as found: whether a token is no control token */
+    llm_buffer place; /* of size_t, by id: 1 and the place in found, or 0 */
+} llm_tokenizer_parts;
+
+/* Frees all parts; not p itself. */
+LLM_API void llm_tokenizer_parts_free(llm_tokenizer_parts *p) {
+    llm_normalizer_free(&p->normalizer);
+    llm_pre_split_free(&p->split);
+    llm_token_model_free(&p->model);
+    llm_token_decoder_free(&p->decoder);
+    llm_added_tokens_free(&p->found);
+    llm_special_tokens_free(&p->special);
+    llm_buffer_free(&p->plain);
+    llm_buffer_free(&p->place);
+}
+
+/* Whether a file needs this: it is not byte-level BPE that @tokenizer_json reads. */
+LLM_API bool llm_tokenizer_parts_wanted(const llm_json *j, const llm_json_node *root) {
+    static const char *const flag[3] = {"single_word", "lstrip", "rstrip"};
+    const llm_json_node *model = llm_json_get(j, root, "model");
+    const llm_json_node *normalizer = llm_json_get(j, root, "normalizer");
+    const llm_json_node *pre = llm_json_get(j, root, "pre_tokenizer");
+    const llm_json_node *list = pre ? llm_json_get(j, pre, "pretokenizers") : NULL;
+    const llm_json_node *added = llm_json_get(j, root, "added_tokens");
+    const char *type = llm_tokenizer_json_text(j, model, "type");
+    const char *decoder = llm_tokenizer_json_text(j, llm_json_get(j, root, "decoder"), "type");
+    if (!model || model->kind != LLM_JSON_OBJECT) return false;
+    if (normalizer && normalizer->kind != LLM_JSON_NULL) return true;
+    if ((type[0] && strcmp(type, "BPE") != 0) || strcmp(decoder, "ByteLevel") != 0) return true;
+    if (llm_tokenizer_json_flag(j, model, "byte_fallback", false)) return true;
+    for (const llm_json_node *v = added ? llm_json_first(j, added) : NULL; v;
+         v = llm_json_next(j, v))
+        for (size_t k = 0; k < 3; k++)
+            if (llm_tokenizer_json_flag(j, v, flag[k], false)) return true;
+    if (!list) return strcmp(llm_tokenizer_json_text(j, pre, "type"), "ByteLevel") != 0;
+    const llm_json_node *split = llm_json_first(j, list);
+    return list->count != 2 || strcmp(llm_tokenizer_json_text(j, split, "type"), "Split") != 0 ||
+           strcmp(llm_tokenizer_json_text(j, llm_json_next(j, split), "type"), "ByteLevel") != 0;
+}
+
+/* Makes the added tokens of t ready to be found: normalized ones as the normalizer spells them. */
+LLM_API bool llm_tokenizer_parts_find(llm_tokenizer_parts *p, const llm_added_tokens *added,
+                                      llm_error *error) {
+    const llm_vocab_table *table = llm_token_model_table(&p->model);
+    llm_text_places t;
+    memset(&t, 0, sizeof t);
+    bool ok = true;
+    for (size_t i = 0; i < llm_added_tokens_count(added) && ok; i++) {
+        const char *text;
+        size_t size;
+        const llm_added_tokens_one *one = llm_added_tokens_get(added, i, &text);
+        const int same = llm_vocab_table_find(table, text, one->size);
+        if (same < 0 && (size_t)one->id < table->count)
+            llm_vocab_table_bytes(table, (size_t)one->id, &size);
+        else
+            size = 0;
+        if ((same >= 0 && same != one->id) || size > 0) {
+            llm_text_places_free(&t);
+            return llm_fail(error, "added_tokens, %zu: id %d is not that of the vocabulary", i,
+                            one->id);
+        }
+        llm_text_places_clear(&t);
+        ok = llm_text_places_add(&t, text, one->size, 0) &&
+             (!one->normalized || llm_normalizer_run(&p->normalizer, &t));
+        const bool plain = !one->special;
+        if (!ok || t.text.size == 0) continue;
+        const size_t id = (size_t)one->id, none = 0, place = llm_added_tokens_count(&p->found) + 1;
+        ok = llm_added_tokens_put(&p->found, one->id, t.text.data, t.text.size, one->special,
+                                  one->normalized) &&
+             llm_buffer_put(&p->plain, &plain, sizeof plain);
+        if (ok) llm_added_tokens_flags(&p->found, one->single_word, one->lstrip, one->rstrip);
+        while (ok && p->place.size / sizeof none <= id)
+            ok = llm_buffer_put(&p->place, &none, sizeof none);
+        if (ok) ((size_t *)(void *)p->place.data)[id] = place;
+    }
+    llm_text_places_free(&t);
+    if (!ok) return llm_fail(error, "added_tokens: out of memory");
+    return llm_special_tokens_build(&p->special, &p->found, error);
+}
+
+/* Fills *p, which is zeros with an empty model, and the added tokens, templates and size of t. On
+ * failure both hold a part, and are to be freed. */
+LLM_API bool llm_tokenizer_parts_read(llm_tokenizer_parts *p, llm_tokenizer *t, const llm_json *j,
+                                      llm_error *error) {
+    const llm_json_node *root = j->node, *model = llm_json_get(j, root, "model");
+    const llm_json_node *vocab = model ? llm_json_get(j, model, "vocab") : NULL;
+    const llm_json_node *added = llm_json_get(j, root, "added_tokens");
+    const size_t limit = 2 * ((vocab ? vocab->count : 0) + (added ? added->count : 0)) + 1024;
+    bool ok =
+        llm_normalizer_json_read(&p->normalizer, j, llm_json_get(j, root, "normalizer"), 0,
+                                 error) &&
+        llm_pre_split_json_read(&p->split, j, llm_json_get(j, root, "pre_tokenizer"), 0, error) &&
+        llm_token_decoder_json_read(&p->decoder, j, llm_json_get(j, root, "decoder"), 0, error) &&
+        llm_tokenizer_json_added(t, j, added, limit, error) &&
+        llm_token_model_json_read(&p->model, j, model, &t->added, error) &&
+        llm_tokenizer_parts_find(p, &t->added, error);
+    const size_t count = llm_token_model_table(&p->model)->count;
+    if (count > t->vocab) t->vocab = count;
+    return ok;
+}
+
+/* @parts_text ----------------------------------------------- Text through a tokenizer of parts
+ *
+ *     "Caf\u00e9 NO"  ->  cafe 0..5  no 6..8              bytes of the text as it came
+ *
+ * Text goes through all parts in turn and comes out as tokens, each of which knows the bytes of the
+ * original that it stands for and its word: the number of its piece, added tokens counted. A token
+ * of a character that has come apart, or of one of its bytes, stands for the whole character. What
+ * is easily got wrong: the space that Metaspace puts in front stands for the first character, and a
+ * word ends behind what was swallowed only where the swallower did.
+ *
+ * source  Hugging Face tokenizers, TokenizerImpl
+ * needs   error arena buffer vocab_table added_tokens special_tokens text_places normalizer
+ *         pre_split token_model token_decoder
+ * see     @tokenizer_parts (the parts), @tokenizer, @token_pipeline
+ * topics  -
+ */
+
+/* A token, and what it stands for. */
+typedef struct {
+    int id, word;      /* word: the number of its piece in the text, added tokens counted */
+    size_t start, end; /* bytes of the original */
+} llm_parts_text_token;
+
+/* What one call carries along. */
+typedef struct {
+    llm_buffer out; /* of llm_parts_text_token */
+    llm_pre_split_pieces words;
+    llm_buffer ids, ends; /* scratch */
+    llm_arena arena;
+    int word;
+} llm_parts_text_run;
+
+/* Appends a token. False when memory is out, here and below. */
+LLM_API bool llm_parts_text_put(llm_parts_text_run *run, int id, llm_text_places_span span) {
+    const llm_parts_text_token one = {id, run->word, span.start, span.end};
+    return llm_buffer_put(&run->out, &one, sizeof one);
+}
+
+/* Appends the tokens of bytes `at` to `at + size` of normalized text. */
+LLM_API bool llm_parts_text_words(const llm_tokenizer_parts *p, llm_parts_text_run *run,
+                                  const llm_text_places *t, size_t at, size_t size) {
+    llm_pre_split_pieces *w = &run->words;
+    llm_text_places_clear(&w->t);
+    w->end.size = 0;
+    bool ok = llm_text_places_take(&w->t, t, at, size) && llm_pre_split_end(w) &&
+              llm_pre_split_run(&p->split, w);
+    const size_t *end = (const size_t *)(const void *)w->end.data;
+    for (size_t k = 0, start = 0; k < w->end.size / sizeof *end && ok; start = end[k++]) {
+        const size_t n = end[k] - start, scratch = llm_token_model_scratch(&p->model, n);
+        run->ids.size = run->ends.size = 0;
+        ok = llm_buffer_reserve(&run->ids, (n + 1) * sizeof(int)) &&
+             llm_buffer_reserve(&run->ends, (n + 1) * sizeof(size_t));
+        if (ok && scratch > run->arena.size) {
+            llm_arena_destroy(&run->arena);
+            ok = llm_arena_create(&run->arena, 2 * scratch);
+        }
+        if (!ok) break;
+        int *ids = (int *)(void *)run->ids.data;
+        size_t *ends = (size_t *)(void *)run->ends.data;
+        const size_t count =
+            llm_token_model_word(ids, ends, &p->model, w->t.text.data + start, n, &run->arena);
+        for (size_t i = 0, from = 0; i < count && ok; from = ends[i++]) {
+            const size_t length = ends[i] > from ? ends[i] - from : 0;
+            const size_t first = start + (from < n ? from : n - 1);
+            llm_text_places_span span = llm_text_places_of(&w->t, first, length > 0 ? length : 1);
+            if (length == 0) span.end = span.start;
+            ok = llm_parts_text_put(run, ids[i], span);
+        }
+        run->word++;
+    }
+    return ok;
+}
+
+/* Appends the tokens of t, in which added tokens are looked for, normalized ones or the others. */
+LLM_API bool llm_parts_text_text(const llm_tokenizer_parts *p, llm_parts_text_run *run,
+                                 const llm_text_places *t, bool normalized, bool special) {
+    const bool *allowed = special ? NULL : (const bool *)(const void *)p->plain.data;
+    const size_t size = t->text.size;
+    bool ok = true;
+    for (size_t at = 0; at < size && ok;) {
+        llm_special_tokens_span found = {NULL, 0, 0};
+        const bool one = llm_special_tokens_next(&found, &p->special, t->text.data, size, at,
+                                                 normalized, allowed, true);
+        const size_t end = one ? found.start : size;
+        if (end > at && normalized) ok = llm_parts_text_words(p, run, t, at, end - at);
+        if (end > at && !normalized) {
+            llm_text_places part;
+            memset(&part, 0, sizeof part);
+            ok = llm_text_places_take(&part, t, at, end - at) &&
+                 llm_normalizer_run(&p->normalizer, &part) &&
+                 llm_parts_text_text(p, run, &part, true, special);
+            llm_text_places_free(&part);
+        }
+        if (one) {
+            ok = ok && llm_parts_text_put(run, found.one->id,
+                                          llm_text_places_of(t, end, found.end - end));
+            run->word++;
+        }
+        at = one ? found.end : size;
+    }
+    return ok;
+}
+
+/* Appends to out (of llm_parts_text_token) the tokens of text; special: control tokens are
+ * read. */
+LLM_API bool llm_parts_text_encode(const llm_tokenizer_parts *p, llm_buffer *out, const char *text,
+                                   size_t size, bool special, llm_error *error) {
+    llm_parts_text_run run;
+    llm_text_places t;
+    memset(&run, 0, sizeof run);
+    memset(&t, 0, sizeof t);
+    if (size > INT_MAX / 64) return llm_fail(error, "text of %zu bytes: expected below 2^25", size);
+    run.out = *out;
+    const bool ok =
+        llm_text_places_add(&t, text, size, 0) && llm_parts_text_text(p, &run, &t, false, special);
+    *out = run.out;
+    llm_text_places_free(&t);
+    llm_pre_split_pieces_free(&run.words);
+    llm_buffer_free(&run.ids);
+    llm_buffer_free(&run.ends);
+    llm_arena_destroy(&run.arena);
+    return ok || llm_fail(error, "tokenizing %zu bytes: out of memory", size);
+}
+
+/* Appends the text of ids, added tokens by their names, as the normalizer spells them. */
+LLM_API bool llm_parts_text_decode(const llm_tokenizer_parts *p, llm_buffer *out, const int *ids,
+                                   size_t count, llm_error *error) {
+    const llm_vocab_table *table = llm_token_model_table(&p->model);
+    const size_t *place = (const size_t *)(const void *)p->place.data;
+    llm_token_decoder_strings w = {{NULL, 0, 0}, {NULL, 0, 0}};
+    bool ok = true;
+    for (size_t i = 0; i < count && ok; i++) {
+        const char *text = "";
+        size_t size = 0;
+        const size_t id = ids[i] >= 0 ? (size_t)ids[i] : SIZE_MAX;
+        if (id < p->place.size / sizeof *place && place[id] > 0)
+            size = llm_added_tokens_get(&p->found, place[id] - 1, &text)->size;
+        else if (id < table->count)
+            text = llm_vocab_table_bytes(table, id, &size);
+        if (size == 0)
+            ok = llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary", i,
+                          count, ids[i]);
+        else if (!((p->decoder.step.size > 0 || i == 0 || llm_buffer_put(&w.text, " ", 1)) &&
+                   llm_buffer_put(&w.text, text, size) && llm_token_decoder_end(&w)))
+            ok = llm_fail(error, "decoding: out of memory");
+    }
+    if (ok && !(llm_token_decoder_run_all(&p->decoder, &w) &&
+                (w.text.size == 0 || llm_buffer_put(out, w.text.data, w.text.size))))
+        ok = llm_fail(error, "decoding: out of memory");
+    llm_token_decoder_strings_free(&w);
+    return ok;
 }
 
 /* @tokenizer ------------------------------------------------ Tokenizer
@@ -30962,12 +32798,18 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
  *         Hugging Face tokenizers
  * needs   error buffer file json unicode pre_tokenize vocab_table bpe spm added_tokens
- *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary
+ *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary token_model
+ *         token_decoder_json tokenizer_parts parts_text
  * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
  * topics  Tokenizer
  */
 
 LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    if (t->parts) llm_tokenizer_parts_free(t->parts);
+    free(t->parts);
+    t->parts = NULL;
+    llm_buffer_free(&t->single);
+    llm_buffer_free(&t->pair);
     llm_spm_free(&t->spm);
     llm_bpe_free(&t->bpe);
     llm_added_tokens_free(&t->added);
@@ -30992,6 +32834,9 @@ LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
  * t->vocab. */
 LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
     const size_t size = strlen(text);
+    if (t->parts)
+        return llm_fail(error, "control token \"%.60s\": this tokenizer takes no further ones",
+                        text);
     if (size == 0 || !llm_unicode_valid(text, size))
         return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
     if (llm_tokenizer_id(t, text) >= 0)
@@ -31002,6 +32847,21 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
         return llm_fail(error, "control token \"%.60s\": out of memory", text);
     if ((size_t)id == t->vocab) t->vocab++;
     return true;
+}
+
+/* Reads a tokenizer.json, as byte-level BPE or as parts, and its templates. */
+LLM_API bool llm_tokenizer_parse_json(llm_tokenizer *t, const llm_json *j, llm_error *error) {
+    const llm_json_node *post = llm_json_get(j, j->node, "post_processor");
+    bool ok = true;
+    if (llm_tokenizer_parts_wanted(j, j->node)) {
+        t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
+        if (!t->parts) return llm_fail(error, "parts: out of memory");
+        t->parts->model = llm_token_model_empty();
+        ok = llm_tokenizer_parts_read(t->parts, t, j, error);
+    } else {
+        ok = llm_tokenizer_json_read(t, j, error);
+    }
+    return ok && llm_token_decoder_json_templates(&t->single, &t->pair, j, post, 0, error);
 }
 
 /* Reads the text of a tokenizer.json, or of a vocab.json when there are merges (else NULL), or
@@ -31023,7 +32883,7 @@ LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const l
         if (ok && llm_vocab_table_find(&t->bpe.token, end, strlen(end)) >= 0)
             ok = llm_tokenizer_add_special(t, end, error);
     } else {
-        ok = llm_tokenizer_json_read(t, &j, error);
+        ok = llm_tokenizer_parse_json(t, &j, error);
     }
     llm_json_free(&j);
     return ok;
@@ -31063,16 +32923,36 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     return ok || llm_fail(error, "tokenizer %.100s: %s", path, inner.message);
 }
 
+/* *ids (*count, from malloc) <- text, which knows what it is. */
+LLM_API bool llm_tokenizer_encode_any(const llm_tokenizer *t, int **ids, size_t *count,
+                                      const char *text, size_t size, bool special,
+                                      llm_error *error) {
+    llm_buffer tokens = {NULL, 0, 0};
+    if (!t->parts) return llm_tokenizer_text_encode(t, ids, count, text, size, special, error);
+    *ids = NULL;
+    *count = 0;
+    if (llm_parts_text_encode(t->parts, &tokens, text, size, special, error)) {
+        const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens.data;
+        const size_t n = tokens.size / sizeof *token;
+        *ids = (int *)malloc((n + 1) * sizeof **ids);
+        if (*ids) *count = n;
+        if (!*ids) llm_fail(error, "tokenizing %zu bytes: out of memory", size);
+        for (size_t i = 0; i < *count; i++) (*ids)[i] = token[i].id;
+    }
+    llm_buffer_free(&tokens);
+    return *ids != NULL;
+}
+
 /* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
 LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
                                   const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_text_encode(t, ids, count, text, size, false, error);
+    return llm_tokenizer_encode_any(t, ids, count, text, size, false, error);
 }
 
 /* The same for text of the program's own: control tokens become their ids. */
 LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
                                           const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_text_encode(t, ids, count, text, size, true, error);
+    return llm_tokenizer_encode_any(t, ids, count, text, size, true, error);
 }
 
 /* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
@@ -31080,6 +32960,7 @@ LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, siz
 LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
                                   size_t count, llm_error *error) {
     if (t->pieces) return llm_tokenizer_binary_decode(t, out, ids, count, error);
+    if (t->parts) return llm_parts_text_decode(t->parts, out, ids, count, error);
     for (size_t i = 0; i < count; i++) {
         const char *bytes = "";
         size_t size = 0;
@@ -31481,19 +33362,65 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
         }
 }
 
+/* @token_windows -------------------------------------------- Texts that are too long, in windows
+ *
+ *     n = 10 tokens, windows of m = 4 that share s = 1:   0..3  3..6  6..9    1 + ceil((n-m)/(m-s))
+ *
+ * A model reads so many tokens and no more. What is longer is cut into windows that share `stride`
+ * tokens, so that nothing of at most so many is lost at a cut. Of a pair one text or both give way:
+ * the longer first, until both are as long, or only one that is named, as the context of a question
+ * whose question stays whole. What is easily got wrong: of an odd number the longer text keeps one
+ * more, and a text that would be cut to nothing is an error and no empty window.
+ *
+ * source  Hugging Face tokenizers, truncate_encodings and Encoding::truncate
+ * needs   base
+ * see     @token_pipeline (uses it)
+ * topics  -
+ */
+typedef enum {
+    LLM_TOKEN_WINDOWS_LONGEST, /* first off the longer text, until both are as long */
+    LLM_TOKEN_WINDOWS_FIRST,   /* only off the first, or the second */
+    LLM_TOKEN_WINDOWS_SECOND
+} llm_token_windows_strategy;
+
+/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
+ * have at most `most`. False where the strategy leaves nothing. */
+LLM_API bool llm_token_windows_cut(size_t n[2], size_t most, llm_token_windows_strategy strategy) {
+    if (n[0] + n[1] <= most) return true;
+    const size_t remove = n[0] + n[1] - most;
+    if (strategy != LLM_TOKEN_WINDOWS_LONGEST) {
+        size_t *one = &n[strategy == LLM_TOKEN_WINDOWS_SECOND];
+        if (*one <= remove) return false;
+        *one -= remove;
+        return true;
+    }
+    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
+    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
+    n[1 - small] = most - n[small];
+    return true;
+}
+
+/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
+LLM_API size_t llm_token_windows_count(size_t n, size_t most, size_t stride) {
+    if (n <= most) return 1;
+    LLM_ASSERT(stride < most);
+    return 1 + (n - most + (most - stride) - 1) / (most - stride);
+}
+
 /* @token_pipeline ------------------------------------------- Tokenization pipeline
  *
  *     texts -> tokens and their places -> cut, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
  *
  * What stands around a tokenizer when a model reads one text or a pair. Every token remembers which
  * bytes of the original it came from and which word it belongs to, or no answer could be marked in
- * a text and no label given to a word. A text that is too long is cut into windows that share
- * `stride` tokens, so that nothing is lost at a cut. Then a template puts control tokens and type
- * ids around the texts; the room for them is taken off before. What is easily got wrong: a pair is
- * cut where it is longest, so that both keep the same number of tokens unless one is short.
+ * a text and no label given to a word, also where a normalizer has changed it (BERT). A text that
+ * is too long is cut into windows. Then a template puts control tokens and type ids around the
+ * texts, that of the tokenizer's file if no other is given. What is easily got wrong: the room for
+ * the control tokens must be taken off before anything is cut.
  *
- * source  Hugging Face tokenizers, TemplateProcessing, truncate_encodings, Encoding::merge_with
- * needs   error buffer pre_tokenize pre_words vocab_table pieces spm added_tokens tokenizer
+ * source  Hugging Face tokenizers, TemplateProcessing, Encoding::merge_with
+ * needs   error buffer pre_tokenize pre_words vocab_table pieces added_tokens parts_text tokenizer
+ *         token_windows
  * see     @pad @bos @special_tokens
  * topics  Tokenization Pipeline
  */
@@ -31517,10 +33444,26 @@ LLM_API size_t llm_token_pipeline_piece(const llm_spm *s, int id, const char *te
     return end - at;
 }
 
-/* Appends the tokens of text number `number`, in which control tokens are text. Pieces need bytes
- * for what they do not know, and a model that leaves text as it is. */
+/* Appends the tokens of text number `number`, by a tokenizer of parts, which knows their places. */
+LLM_API bool llm_token_pipeline_parts(llm_buffer *out, const llm_tokenizer *t, int number,
+                                      const char *text, size_t size, llm_error *error) {
+    llm_buffer tokens = {NULL, 0, 0};
+    bool ok = llm_parts_text_encode(t->parts, &tokens, text, size, false, error);
+    const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens.data;
+    for (size_t i = 0; ok && i < tokens.size / sizeof *token; i++) {
+        const llm_token_pipeline_token one = {token[i].id,    0,           token[i].word, number,
+                                              token[i].start, token[i].end};
+        ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
+    }
+    llm_buffer_free(&tokens);
+    return ok;
+}
+
+/* Appends the tokens of text number `number`, in which control tokens are text. A model of pieces
+ * that is not one of parts needs bytes for what it does not know, and leaves text as it is. */
 LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, int number,
                                      const char *text, size_t size, llm_error *error) {
+    if (t->parts) return llm_token_pipeline_parts(out, t, number, text, size, error);
     if (t->pieces && (t->spm.rules.size > 0 || t->spm.squeeze || t->spm.suffix ||
                       !llm_pieces_fallback(&t->spm.pieces)))
         return llm_fail(error, "pipeline: places through rules or unknown pieces: not supported");
@@ -31556,37 +33499,6 @@ LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, in
     return ok;
 }
 
-typedef enum {
-    LLM_TOKEN_PIPELINE_LONGEST, /* first off the longer text, until both are as long */
-    LLM_TOKEN_PIPELINE_FIRST,   /* only off the first, or the second */
-    LLM_TOKEN_PIPELINE_SECOND
-} llm_token_pipeline_strategy;
-
-/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
- * have at most `most`. False where the strategy leaves nothing. */
-LLM_API bool llm_token_pipeline_cut(size_t n[2], size_t most,
-                                    llm_token_pipeline_strategy strategy) {
-    if (n[0] + n[1] <= most) return true;
-    const size_t remove = n[0] + n[1] - most;
-    if (strategy != LLM_TOKEN_PIPELINE_LONGEST) {
-        size_t *one = &n[strategy == LLM_TOKEN_PIPELINE_SECOND];
-        if (*one <= remove) return false;
-        *one -= remove;
-        return true;
-    }
-    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
-    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
-    n[1 - small] = most - n[small];
-    return true;
-}
-
-/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
-LLM_API size_t llm_token_pipeline_windows(size_t n, size_t most, size_t stride) {
-    if (n <= most) return 1;
-    LLM_ASSERT(stride < most);
-    return 1 + (n - most + (most - stride) - 1) / (most - stride);
-}
-
 /* Appends the template's tokens around windows of the texts. A template is words with spaces
  * between: $A and $B are the texts, anything else is a control token of t; ":1" behind one is its
  * type. */
@@ -31618,9 +33530,9 @@ LLM_API bool llm_token_pipeline_template(llm_buffer *out, const llm_tokenizer *t
 }
 
 typedef struct {
-    const char *single, *pair; /* templates */
+    const char *single, *pair; /* templates; NULL: those of the tokenizer's file, or texts alone */
     size_t most, stride;       /* tokens in all; SIZE_MAX: no limit */
-    llm_token_pipeline_strategy strategy;
+    llm_token_windows_strategy strategy;
 } llm_token_pipeline;
 
 /* Appends to out all windows of the texts a and b (b NULL: one text), one behind another, and to
@@ -31631,6 +33543,8 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
                                     const char *b, size_t b_size, llm_error *error) {
     llm_buffer text[2] = {{NULL, 0, 0}, {NULL, 0, 0}}, none = {NULL, 0, 0};
     const char *template_text = b ? p->pair : p->single;
+    if (!template_text) template_text = b ? t->pair.data : t->single.data;
+    if (!template_text) template_text = b ? "$A $B" : "$A";
     const size_t unit = sizeof(llm_token_pipeline_token);
     bool ok = llm_token_pipeline_text(&text[0], t, 0, a, a_size, error) &&
               (!b || llm_token_pipeline_text(&text[1], t, 1, b, b_size, error)) &&
@@ -31641,14 +33555,14 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
         ok = llm_fail(error, "pipeline: %zu tokens of the template, expected at most %zu", own,
                       p->most);
     if (ok && !(b || full[0] <= p->most - own)) n[0] = p->most - own;
-    if (ok && b && !llm_token_pipeline_cut(n, p->most - own, p->strategy))
+    if (ok && b && !llm_token_windows_cut(n, p->most - own, p->strategy))
         ok = llm_fail(error, "pipeline: the text to be cut is shorter than what is to go");
     for (size_t k = 0; k < 2 && ok; k++)
         if (n[k] < full[k] && n[k] <= p->stride)
             ok = llm_fail(error, "pipeline: windows of %zu tokens, expected more than the stride",
                           n[k]);
         else
-            windows[k] = llm_token_pipeline_windows(full[k], n[k], p->stride);
+            windows[k] = llm_token_windows_count(full[k], n[k], p->stride);
     for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
         const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
         size_t at[2] = {0, 0}; /* the windows of a and of b */
@@ -32000,7 +33914,7 @@ LLM_API void llm_tokenizer_training_indicator(float *score, const float *E, cons
 /* e (T,S) <- q (T,A), k (S,A), v (A): v.tanh(q_i + k_j). T S A tanh, the price of this score. */
 LLM_API void llm_attention_score_forward(float *e, const float *q, const float *k, const float *v,
                                          size_t T, size_t S, size_t A) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * A)
     for (size_t i = 0; i < T; i++) {
         for (size_t j = 0; j < S; j++) {
             float sum = 0.0f;
@@ -32036,7 +33950,7 @@ LLM_API void llm_attention_score_backward(float *dq, float *dk, float *dv, const
 LLM_API void llm_attention_pool_forward(float *a, float *c, const float *e, const float *h,
                                         size_t length, size_t T, size_t S, size_t C) {
     LLM_ASSERT(length <= S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * C)
     for (size_t i = 0; i < T; i++) {
         float *ai = a + i * S, *ci = c + i * C;
         llm_softmax_forward(ai, e + i * S, 1, length, 1.0f);
@@ -32268,7 +34182,7 @@ LLM_API void llm_luong_score_backward(float *ds, float *dh, const llm_luong_para
 LLM_API void llm_luong_attend_forward(float *y, const float *c, const float *s,
                                       const llm_luong_params *p, const llm_luong_config *z) {
     const size_t n = z->Ch + z->Cs;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(z->T, z->Cs * n)
     for (size_t i = 0; i < z->T; i++)
         for (size_t o = 0; o < z->Cs; o++) {
             const float *w = p->wc + o * n;
@@ -32397,7 +34311,7 @@ LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const floa
                                      const float *h, const float *place, size_t T, size_t S,
                                      size_t C, size_t R) {
     LLM_ASSERT(!place || (R > 0 && soft != a));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * C)
     for (size_t t = 0; t < T; t++) {
         size_t first, end;
         llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
@@ -32483,7 +34397,7 @@ LLM_API llm_qkv_config llm_qkv_defaults(size_t B, size_t T, size_t C, size_t H) 
 LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
                            const llm_qkv_config *c) {
     const size_t D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->T, c->H * D)
     for (size_t bt = 0; bt < c->B * c->T; bt++) {
         float *const part[3] = {q, k, v};
         const float *from = qkv + bt * (c->H + 2 * c->Hkv) * D;
@@ -32501,7 +34415,7 @@ LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
 LLM_API void llm_qkv_merge(float *qkv, const float *q, const float *k, const float *v,
                            const llm_qkv_config *c) {
     const size_t D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->T, c->H * D)
     for (size_t bt = 0; bt < c->B * c->T; bt++) {
         const float *const part[3] = {q, k, v};
         float *to = qkv + bt * (c->H + 2 * c->Hkv) * D;
@@ -32798,7 +34712,7 @@ LLM_API void llm_attn_score_cosine_backward(float *dq, float *dk, float *dgain, 
  * two large numbers would leave the digits of a small one. */
 LLM_API void llm_attn_score_l2_forward(float *s, const float *q, const float *k, float gain,
                                        size_t Tq, size_t Tk, size_t D) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(Tq, Tk * D)
     for (size_t i = 0; i < Tq; i++) {
         for (size_t j = 0; j < Tk; j++) {
             float sum = 0.0f;
@@ -33302,7 +35216,7 @@ LLM_API void llm_masked_score_softmax_forward(float *p, float *lse, const float 
                                               const llm_masked_score_shape *c) {
     llm_masked_score_check(c);
     const size_t n = c->Tk;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H * c->Tq, n)
     for (size_t row = 0; row < c->B * c->H * c->Tq; row++) {
         const bool *may =
             allowed ? allowed + llm_masked_score_at(c, row, c->mask_B, c->mask_H, c->mask_Tq)
@@ -33403,7 +35317,7 @@ LLM_API void llm_attn_weights_forward(float *w, float *p, float *lse, const floa
     LLM_ASSERT(c->temp >= FLT_MIN && (w != p || c->dropout == 0.0f));
     const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
     const float gain = 1.0f / c->temp;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t row = 0; row < rows; row++) {
         const float *from = s + row * n, rest = sink ? sink[row / c->Tq % c->H] : -INFINITY;
         const float most = llm_logsumexp_max(from, n), top = most == -INFINITY ? 0.0f : most;
@@ -33544,7 +35458,7 @@ LLM_API void llm_entmax_forward(float *p, const float *x, size_t rows, size_t n,
 LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, float a) {
     LLM_ASSERT(a > 1.0f);
     const double slope = (double)a - 1.0, power = 1.0 / slope;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
         const double top = max == -INFINITY ? 0.0 : (double)max; /* any shift moves tau along */
@@ -33573,7 +35487,7 @@ LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, 
  * Elsewhere p stays 0 and dx is 0. a = 1 is softmax's (g = p), a = 2 sparsemax's (g = 1). */
 LLM_API void llm_entmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                  float a) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *g = dp + r * n, *pr = p + r * n;
         double sum = 0.0, paid = 0.0;
@@ -33851,7 +35765,7 @@ LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, s
     enum { QUERIES = 2 * LLM_CAUSAL_ATTN_TILE }; /* at a time: their weights stay in the cache */
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * T * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
@@ -33887,7 +35801,7 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     const size_t D = C / H, S = 3 * C, mark = arena->used;
     const float scale = 1.0f / sqrtf((float)D);
     float *scratch = llm_arena_floats(arena, B * H * TILE * T);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * T * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *dq = dqkv + (q - qkv), *dk = dq + C, *dv = dk + C, *ds = scratch + bh * TILE * T;
@@ -34341,7 +36255,7 @@ LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const f
     llm_mha_project(s->v, value, p->wv, p->bv, B, S, c->Cv, H, D, arena);
     float *out = llm_arena_floats(arena, B * H * T * D);
     float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         float *att = s->att + bh * T * S, *w = dropped + bh * T * S, *o = out + bh * T * D;
@@ -34386,7 +36300,7 @@ LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_m
     llm_matmul_backward(dmerged, g->wo, g->bo, dy, s->merged, p->wo, B * T, H * D, c->C);
     for (size_t b = 0; b < B; b++)
         llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         const float *att = s->att + bh * T * S, *go = dout + bh * T * D;
@@ -34502,7 +36416,7 @@ LLM_API void llm_cross_attn_step(float *a, const float *x, const llm_mha_saved *
     float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
     float *scores = llm_arena_floats(arena, B * H * S);
     llm_matmul_forward(q, x, p->wq, p->bq, B, c->C, H * D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         float *w = scores + bh * S, *o = out + bh * D;
@@ -35264,7 +37178,7 @@ LLM_API void llm_relative_position_shaw_forward(float *out, float *att, const fl
     const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
     const float scale = 1.0f / sqrtf((float)D);
     float *scratch = llm_arena_floats(arena, c->B * c->H * R);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * T * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++)
         for (size_t i = 0; i < T; i++) {
             const float *qi = q + (bh * T + i) * D;
@@ -35512,7 +37426,7 @@ LLM_API void llm_rope_forward(float *y, const float *x, const float *cosine, con
                               llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
     const size_t half = rot / 2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H * T, D)
     for (size_t bht = 0; bht < B * H * T; bht++) {
         const size_t bt = bht / (H * T) * T + bht % T;
         const float *c = cosine + bt * half, *s = sine + bt * half, *xa = x + bht * D;
@@ -35535,7 +37449,7 @@ LLM_API void llm_rope_backward(float *dx, const float *dy, const float *cosine, 
                                llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
     const size_t half = rot / 2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H * T, D)
     for (size_t bht = 0; bht < B * H * T; bht++) {
         const size_t bt = bht / (H * T) * T + bht % T;
         const float *c = cosine + bt * half, *s = sine + bt * half, *dya = dy + bht * D;
@@ -35760,7 +37674,7 @@ LLM_API void llm_alibi_forward(float *out, float *lse, const float *q, const flo
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     LLM_ASSERT(T <= S);
     float *scratch = llm_arena_floats(arena, c->B * c->H * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const float *kb = k + bh * S * D, *vb = v + bh * S * D;
         float *s = scratch + bh * S;
@@ -35788,7 +37702,7 @@ LLM_API void llm_alibi_backward(float *dq, float *dk, float *dv, float *dm, cons
     const float scale = 1.0f / sqrtf((float)D);
     LLM_ASSERT(T <= S);
     float *scratch = llm_arena_floats(arena, H * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(H, B * T * S * D)
     for (size_t h = 0; h < H; h++) {
         double slope = 0.0;
         float *s = scratch + h * S;
@@ -35863,7 +37777,7 @@ LLM_API void llm_gqa_forward(float *out, float *lse, const float *q, const float
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv, mark = arena->used;
     const size_t blind = c->causal && T > S ? T - S : 0;
     float *scratch = llm_arena_floats(arena, c->B * c->H * TILE * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const float *kg = k + bh / group * S * D, *vg = v + bh / group * S * D;
         float *w = scratch + bh * TILE * S, *o = out + bh * T * D;
@@ -35903,7 +37817,7 @@ LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
     const size_t blind = c->causal && T > S ? T - S : 0;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group write the same dk, dv */
         for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
             for (size_t i = blind; i < T; i += TILE) {
@@ -36108,7 +38022,7 @@ LLM_API void llm_mla_forward(float *y, llm_mla_saved *s, const float *x, const l
         memcpy(s->k + i * D, s->kv + i * E, c->Dn * sizeof(float));
         memcpy(s->k + i * D + c->Dn, s->shared + i / H * c->Dr, c->Dr * sizeof(float));
     }
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * H, T * T * D)
     for (size_t bh = 0; bh < c->B * H; bh++) {
         const size_t row = bh / H * T * H + bh % H; /* of (N,H): this head's first token */
         float *p = s->att + bh * T * T, *o = s->mixed + row * c->Dv;
@@ -36144,7 +38058,7 @@ LLM_API void llm_mla_backward(float *dx, const llm_mla_weights *dw, const float 
     float *dscore = llm_arena_floats(arena, c->B * H * T * T);
     for (size_t i = 0; i < total; i++) dmixed[i] = 0.0f;
     llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, H * c->Dv, c->C);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * H, T * T * D)
     for (size_t bh = 0; bh < c->B * H; bh++) {
         const size_t row = bh / H * T * H + bh % H, HD = H * D;
         const float *p = s->att + bh * T * T, *g = dmixed + row * c->Dv;
@@ -36315,7 +38229,7 @@ LLM_API void llm_sliding_window_forward(float *out, float *lse, const float *q, 
     LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
     const size_t T = c->T, D = c->D, span = llm_sliding_window_span(c), mark = arena->used;
     float *scratch = llm_arena_floats(arena, c->B * c->H * span);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * span * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * T;
         float *p = scratch + bh * span;
@@ -36341,7 +38255,7 @@ LLM_API void llm_sliding_window_backward(float *dq, float *dk, float *dv, const 
     const size_t T = c->T, D = c->D, group = c->H / c->Hkv, mark = arena->used;
     const size_t span = llm_sliding_window_span(c);
     float *scratch = llm_arena_floats(arena, c->B * c->H * span);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * span * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         for (size_t row = bg * group * T; row < (bg + 1) * group * T; row++) {
             const float *g = dout + row * D, along = llm_gqa_dot(g, out + row * D, D);
@@ -36404,6 +38318,323 @@ LLM_API size_t llm_sliding_window_count(size_t T, size_t W) {
     return T <= W ? T * (T + 1) / 2 : T * W - W * (W - 1) / 2;
 }
 LLM_API size_t llm_sliding_window_reach(size_t L, size_t W) { return L * (W - 1) + 1; }
+
+/* @longformer ---------------------------------------------- Longformer: a window and global tokens
+ *
+ *     o_i = sum_j p_ij v_j      j in { i + d n : |n| <= side }  or  j global        (i not global)
+ *     o_i = sum_j p'_ij v'_j    all j, with projections q', k', v' of their own     (i global)
+ *
+ * An encoder that reads documents. Each token sees its neighbours, and a few chosen ones, the start
+ * token for classification or all tokens of a question, see everything and are seen by all: two
+ * steps then lead from any token to any other, where a window alone takes T / side layers. The
+ * number of scores grows with T and not with its square. Some heads may look further by looking at
+ * every d-th neighbour only, a dilation.
+ *
+ * What is easily got wrong is who uses which projections. Global queries meet keys and values of a
+ * second set of weights; when the others look at a global token they use the usual ones. A global
+ * token inside a window is one key, not two.
+ *
+ * source  Beltagy, Peters & Cohan 2020, "Longformer: The Long-Document Transformer", section 3;
+ *         transformers, LongformerSelfAttention
+ * needs   exp logsumexp gqa
+ * see     @sliding_window, @block_sparse_attn (BigBird), @attn_mask, @csa (keys that are chosen by
+ *         their content)
+ * topics  Longformer / BigBird (Sparse Long-Context Attention)
+ */
+
+/* side neighbours on each side, dilation (H) apart, or NULL for 1. is_global (B,T) or NULL: none.
+ * hidden (B,T) or NULL: padding, which neither sees nor is seen. */
+typedef struct {
+    size_t B, H, T, D, side;
+    const size_t *dilation;
+    const bool *is_global, *hidden;
+    float scale;
+} llm_longformer_config;
+
+/* A window alone, 1/sqrt(D). */
+LLM_API llm_longformer_config llm_longformer_defaults(size_t B, size_t H, size_t T, size_t D,
+                                                      size_t side) {
+    const llm_longformer_config c = {B, H, T, D, side, NULL, NULL, NULL, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* Queries, keys and values (B,H,T,D) for windows, and those for global queries, which are read only
+ * if there are any; gradients in the same places. */
+typedef struct {
+    float *q, *k, *v, *global_q, *global_k, *global_v;
+} llm_longformer_arrays;
+
+/* Whether token t of text b is global. */
+LLM_API bool llm_longformer_global(size_t b, size_t t, const llm_longformer_config *c) {
+    return c->is_global && c->is_global[b * c->T + t];
+}
+
+/* index (T) <- the keys of query i of head h, ascending; returns how many. Only the tokens in
+ * global (n), those of text b, and the window are looked at. */
+LLM_API size_t llm_longformer_keys(size_t *index, size_t b, size_t h, size_t i,
+                                   const size_t *global, size_t n, const llm_longformer_config *c) {
+    const bool *hidden = c->hidden ? c->hidden + b * c->T : NULL;
+    const bool all = llm_longformer_global(b, i, c);
+    const size_t step = all ? 1 : c->dilation ? c->dilation[h] : 1;
+    const size_t before = i / step < c->side ? i / step : c->side;
+    const size_t behind = (c->T - 1 - i) / step < c->side ? (c->T - 1 - i) / step : c->side;
+    const size_t first = all ? 0 : i - before * step, last = all ? c->T - 1 : i + behind * step;
+    size_t count = 0, g = 0;
+    if (hidden && hidden[i]) return 0;
+    for (size_t j = first; j <= last; j += step) {
+        for (; g < n && global[g] <= j; g++) /* those in front of j, and j itself */
+            if (global[g] < j && !(hidden && hidden[global[g]])) index[count++] = global[g];
+        if (!(hidden && hidden[j])) index[count++] = j;
+    }
+    for (; g < n; g++)
+        if (!(hidden && hidden[global[g]])) index[count++] = global[g];
+    return count;
+}
+
+/* global (T) <- the global tokens of text b; returns how many. */
+LLM_API size_t llm_longformer_list(size_t *global, size_t b, const llm_longformer_config *c) {
+    size_t n = 0;
+    for (size_t t = 0; t < c->T; t++)
+        if (llm_longformer_global(b, t, c)) global[n++] = t;
+    return n;
+}
+
+/* s (n) <- scores of q (D) against the rows index (n) of k (T,D). */
+LLM_API void llm_longformer_scores(float *s, const float *q, const float *k, const size_t *index,
+                                   size_t n, size_t D, float scale) {
+    for (size_t j = 0; j < n; j++) s[j] = scale * llm_gqa_dot(q, k + index[j] * D, D);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- x. Hidden queries: 0 and -inf. Scratch: B H T floats and 2 B H T
+ * indices, given back. */
+LLM_API void llm_longformer_forward(float *out, float *lse, const llm_longformer_arrays *x,
+                                    const llm_longformer_config *c, llm_arena *arena) {
+    const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, heads * T);
+    size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
+    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    for (size_t bh = 0; bh < heads; bh++) {
+        size_t *index = lists + 2 * bh * T, *global = index + T;
+        const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
+        float *p = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const bool all = llm_longformer_global(b, i, c);
+            const float *q = all ? x->global_q : x->q, *k = all ? x->global_k : x->k;
+            const float *v = (all ? x->global_v : x->v) + at;
+            float *o = out + at + i * D, sum = 0.0f;
+            const size_t n = llm_longformer_keys(index, b, bh % c->H, i, global, globals, c);
+            llm_longformer_scores(p, q + at + i * D, k + at, index, n, D, c->scale);
+            const float max = n > 0 ? llm_logsumexp_max(p, n) : -INFINITY;
+            for (size_t j = 0; j < n; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[index[j] * D + d];
+            lse[bh * T + i] = max + logf(sum);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx += <- dout, forward's out, lse and inputs: ds_ij = p_ij (do_i.v_j - do_i.o_i). Global arrays
+ * of dx are read and written only if there are global tokens. Scratch as above. */
+LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const float *dout,
+                                     const float *out, const float *lse,
+                                     const llm_longformer_arrays *x, const llm_longformer_config *c,
+                                     llm_arena *arena) {
+    const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, heads * T);
+    size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
+    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    for (size_t bh = 0; bh < heads; bh++) {
+        size_t *index = lists + 2 * bh * T, *global = index + T;
+        const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
+        float *s = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const bool all = llm_longformer_global(b, i, c);
+            const float *q = (all ? x->global_q : x->q) + at, *k = (all ? x->global_k : x->k) + at;
+            const float *v = (all ? x->global_v : x->v) + at, *g = dout + at + i * D;
+            float *dq = (all ? dx->global_q : dx->q) + at, *dk = (all ? dx->global_k : dx->k) + at;
+            float *dv = (all ? dx->global_v : dx->v) + at;
+            const float along = llm_gqa_dot(g, out + at + i * D, D);
+            const size_t n = llm_longformer_keys(index, b, bh % c->H, i, global, globals, c);
+            llm_longformer_scores(s, q + i * D, k, index, n, D, c->scale);
+            for (size_t j = 0; j < n; j++) {
+                const size_t key = index[j] * D;
+                const float p = llm_expf(s[j] - lse[bh * T + i]);
+                const float ds = c->scale * p * (llm_gqa_dot(g, v + key, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[i * D + d] += ds * k[key + d];
+                    dk[key + d] += ds * q[i * D + d];
+                    dv[key + d] += p * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @block_sparse_attn ---------------------------------------- BigBird and block-sparse attention
+ *
+ *     row i of blocks sees the blocks  column[start[i]] .. column[start[i + 1] - 1]
+ *
+ * Any rule of who sees whom, as long as it is made of whole blocks: those that are listed are
+ * computed as in @flash23, with one running maximum and sum along the row, and the others do not
+ * exist. Blocks are what makes sparsity pay. Single numbers that are left out save nothing where
+ * arithmetic comes 16 x 16 at a time and memory in lines.
+ *
+ * BigBird's rule: a window of blocks, a few blocks that see and are seen by all, and for each row
+ * some more at random. Random edges make any two tokens near (a random graph has a small diameter),
+ * global ones make the model a universal approximator, says its paper. In a row no block may be
+ * listed twice: its keys would count double in the softmax.
+ *
+ * source  Zaheer et al. 2020, "Big Bird: Transformers for Longer Sequences", section 2; Child et
+ *         al. 2019, "Generating Long Sequences with Sparse Transformers"
+ * needs   rng exp logsumexp gemm causal_attn gqa
+ * see     @csr (the same lists), @attn_mask (blocks of a mask), @longformer, @flash23
+ * topics  -
+ */
+
+/* `rows` rows of blocks; the columns of a row ascend. start (rows + 1). */
+typedef struct {
+    size_t rows, *start, *column;
+} llm_block_sparse_attn_pattern;
+
+/* T tokens in blocks of `block` (1 to 64, the last may be shorter). Head h has pattern[h %
+ * patterns]. causal: blocks behind the diagonal are passed over, and on it keys behind the
+ * query. */
+typedef struct {
+    size_t B, H, T, D, block, patterns;
+    const llm_block_sparse_attn_pattern *pattern;
+    bool causal;
+    float scale;
+} llm_block_sparse_attn_config;
+
+/* One pattern for all heads, every block of it whole, 1/sqrt(D). */
+LLM_API llm_block_sparse_attn_config
+llm_block_sparse_attn_defaults(const llm_block_sparse_attn_pattern *pattern, size_t B, size_t H,
+                               size_t T, size_t D, size_t block) {
+    const llm_block_sparse_attn_config c = {
+        B, H, T, D, block, 1, pattern, false, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* p <- BigBird's pattern of p->rows rows: the first and the last `ends` blocks are global, `side`
+ * neighbours on each side, and `random` of the blocks that are left, or all if they are fewer. With
+ * p->column NULL only start is written: how much room the columns need. Scratch: p->rows flags. */
+LLM_API void llm_block_sparse_attn_bigbird(llm_block_sparse_attn_pattern *p, size_t ends,
+                                           size_t side, size_t random, llm_rng *rng,
+                                           llm_arena *arena) {
+    const size_t rows = p->rows, mark = arena->used;
+    bool *seen = (bool *)llm_arena_take(arena, rows, sizeof(bool));
+    p->start[0] = 0;
+    for (size_t i = 0; i < rows; i++) {
+        size_t left = 0, count = p->start[i];
+        for (size_t j = 0; j < rows; j++) {
+            const bool global = i < ends || j < ends || i + ends >= rows || j + ends >= rows;
+            seen[j] = global || (j <= i + side && i <= j + side);
+            left += !seen[j];
+        }
+        for (size_t n = 0; n < random && left > 0; n++, left--) {
+            size_t nth = p->column ? llm_rng_below(rng, left) : 0, j = 0;
+            while (seen[j] || nth-- > 0) j++; /* of those left, one */
+            seen[j] = true;
+        }
+        for (size_t j = 0; j < rows; j++) {
+            if (seen[j] && p->column) p->column[count] = j;
+            count += seen[j];
+        }
+        p->start[i + 1] = count;
+    }
+    arena->used = mark;
+}
+
+/* What of the block of R queries from i on and N keys from j on is seen, as @causal_attn counts:
+ * row r sees its first r + ahead + 1 keys. False: nothing. */
+LLM_API bool llm_block_sparse_attn_ahead(size_t *ahead, size_t i, size_t j, size_t N,
+                                         const llm_block_sparse_attn_config *c) {
+    *ahead = c->causal && i == j ? 0 : N;
+    return !c->causal || j <= i;
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D). A row without blocks: 0 and -inf. */
+LLM_API void llm_block_sparse_attn_forward(float *out, float *lse, const float *q, const float *k,
+                                           const float *v, const llm_block_sparse_attn_config *c) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
+    const size_t T = c->T, D = c->D;
+    LLM_PARALLEL_MANY(c->B * c->H, T * c->block * D)
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
+        LLM_ASSERT(p->rows == (T + c->block - 1) / c->block);
+        float s[TILE * TILE], m[TILE], l[TILE];
+        for (size_t row = 0; row < p->rows; row++) {
+            const size_t i = row * c->block, at = (bh * T + i) * D;
+            const size_t R = llm_gemm_least(T - i, c->block);
+            for (size_t r = 0; r < R; r++) m[r] = -INFINITY, l[r] = 0.0f;
+            for (size_t d = 0; d < R * D; d++) out[at + d] = 0.0f;
+            for (size_t n = p->start[row]; n < p->start[row + 1]; n++) {
+                const size_t j = p->column[n] * c->block, key = (bh * T + j) * D;
+                const size_t N = llm_gemm_least(T - j, c->block);
+                size_t ahead;
+                if (!llm_block_sparse_attn_ahead(&ahead, i, j, N, c)) continue;
+                llm_causal_attn_scores(s, N, q + at, D, k + key, D, c->scale, ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    float *pr = s + r * N, *o = out + at + r * D, sum = 0.0f;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(pr, seen));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t x = 0; x < seen; x++) sum += pr[x] = llm_expf(pr[x] - max);
+                    for (size_t d = 0; d < D; d++) o[d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_causal_attn_gather(out + at, D, s, N, v + key, D, ahead, R, N, D);
+            }
+            for (size_t r = 0; r < R; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) out[at + r * D + d] *= gain;
+                lse[bh * T + i + r] = m[r] + logf(l[r]);
+            }
+        }
+    }
+}
+
+/* dq, dk, dv (B,H,T,D) += <- dout, forward's out, lse and inputs. */
+LLM_API void llm_block_sparse_attn_backward(float *dq, float *dk, float *dv, const float *dout,
+                                            const float *out, const float *lse, const float *q,
+                                            const float *k, const float *v,
+                                            const llm_block_sparse_attn_config *c) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
+    const size_t T = c->T, D = c->D;
+    LLM_PARALLEL_MANY(c->B * c->H, T * c->block * D)
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
+        float s[TILE * TILE], ds[TILE * TILE];
+        for (size_t row = 0; row < p->rows; row++) {
+            const size_t i = row * c->block, at = (bh * T + i) * D;
+            const size_t R = llm_gemm_least(T - i, c->block);
+            for (size_t n = p->start[row]; n < p->start[row + 1]; n++) {
+                const size_t j = p->column[n] * c->block, key = (bh * T + j) * D;
+                const size_t N = llm_gemm_least(T - j, c->block);
+                const float *kj = k + key, *vj = v + key, *qi = q + at, *g = dout + at;
+                size_t ahead;
+                if (!llm_block_sparse_attn_ahead(&ahead, i, j, N, c)) continue;
+                llm_causal_attn_scores(s, N, qi, D, kj, D, c->scale, ahead, R, N, D);
+                llm_causal_attn_scores(ds, N, g, D, vj, D, 1.0f, ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const float along = llm_gqa_dot(g + r * D, out + at + r * D, D);
+                    for (size_t x = r * N; x < r * N + llm_gemm_least(r + ahead + 1, N); x++) {
+                        s[x] = llm_expf(s[x] - lse[bh * T + i + r]);
+                        ds[x] = c->scale * s[x] * (ds[x] - along);
+                    }
+                }
+                llm_causal_attn_gather(dq + at, D, ds, N, kj, D, ahead, R, N, D);
+                llm_causal_attn_scatter(dk + key, D, ds, N, qi, D, ahead, R, N, D);
+                llm_causal_attn_scatter(dv + key, D, s, N, g, D, ahead, R, N, D);
+            }
+        }
+    }
+}
 
 /* @linear_attn ---------------------------------------------- Linear attention
  *
@@ -36499,7 +38730,7 @@ LLM_API void llm_linear_attn_forward(float *out, float *den, const float *q, con
     const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
     const size_t each = c * (2 * F + c) + D * F;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *v1 = scratch + n * each, *o1 = v1 + c * F, *w = o1 + c * F, *S = w + c * c;
         for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
@@ -36538,7 +38769,7 @@ LLM_API void llm_linear_attn_backward(float *dq, float *dk, float *dv, const flo
     const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
     const size_t each = c * (3 * F + c) + D * F;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *v1 = scratch + n * each, *dn = v1 + c * F, *dv1 = dn + c * F, *w = dv1 + c * F;
         float *S = w + c * c;
@@ -36701,7 +38932,7 @@ LLM_API void llm_linear_attn_delta_forward(float *out, float *W, const float *q,
     LLM_ASSERT(chunk > 0);
     const size_t c = llm_gemm_least(chunk, T), each = c * (E + 2 * c + 1), mark = arena->used;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *u = scratch + n * each, *qk = u + c * E, *kk = qk + c * c, *decay = kk + c * c;
         float *Wn = W + n * E * D;
@@ -36780,7 +39011,7 @@ LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, flo
     const size_t size = E * D, c = llm_gemm_least(chunk, T), chunks = T ? (T - 1) / c + 1 : 0;
     const size_t mark = arena->used;
     float *scratch = llm_arena_floats(arena, N * (chunks + c) * size);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *first = scratch + n * (chunks + c) * size, *within = first + chunks * size;
         for (size_t i = 0; chunks && i < size; i++) first[i] = W[n * size + i];
@@ -36808,6 +39039,204 @@ LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, flo
         }
     }
     arena->used = mark;
+}
+
+/* @sinks ---------------------------------------------------- Attention sinks and StreamingLLM
+ *
+ *     kept of a text of any length:  tokens 0 .. first-1  and the `last` latest
+ *     position of a key = its place among those kept, not in the text
+ *
+ * The weights of a softmax sum to 1, also where a head has found nothing to say. Trained models put
+ * what is left over on the first token: every query sees it, and its value is kept near 0. It is a
+ * sink, not a memory. A window that rolls over it (@sliding_window) takes away most of the
+ * denominator, all other weights swell, and the model talks nonsense from that token on. Keeping
+ * the keys and values of the first four forever mends it, without training.
+ *
+ * Two counts are easily got wrong. Keys are cached before their rotation (@rope) and turned when
+ * they are read, by their place in the cache: then no distance exceeds first + last - 1, the
+ * longest the model has seen in its training. And nothing comes back that was dropped: a text of
+ * any length can be read and continued, but only the window is understood.
+ *
+ * source  Xiao, Tian, Chen, Han & Lewis 2024, "Efficient Streaming Language Models with Attention
+ *         Sinks", section 3; Guo et al. 2024, "Active-Dormant Attention Heads", section 2 (the
+ *         Bigram-Backcopy task)
+ * needs   rng rope gqa sliding_window
+ * see     @sinks_learned, @kv_cache, @attn_weights
+ * topics  Attention Sinks / StreamingLLM
+ */
+
+/* The cache of one text: H query heads on Hkv; keys and values (Hkv,first + last,D). cosine and
+ * sine (first + last,rot/2): @rope's table of positions 0 and up. */
+typedef struct {
+    size_t H, Hkv, D, first, last, rot;
+    llm_rope_pairing pairing;
+    float scale;
+    const float *cosine, *sine;
+} llm_sinks_config;
+
+/* Four sinks, all dimensions turned in halves, 1/sqrt(D). */
+LLM_API llm_sinks_config llm_sinks_defaults(const float *cosine, const float *sine, size_t H,
+                                            size_t Hkv, size_t D, size_t last) {
+    const llm_sinks_config c = {H,      Hkv, D, 4, last, D, LLM_ROPE_HALVES, 1.0f / sqrtf((float)D),
+                                cosine, sine};
+    return c;
+}
+
+/* Where token t is written: behind the sinks the slots form a ring. */
+LLM_API size_t llm_sinks_slot(size_t t, const llm_sinks_config *c) {
+    return t < c->first ? t : c->first + (t - c->first) % c->last;
+}
+
+/* How many slots are filled once token t is written. */
+LLM_API size_t llm_sinks_filled(size_t t, const llm_sinks_config *c) {
+    return t < c->first + c->last ? t + 1 : c->first + c->last;
+}
+
+/* The position of the key in a slot when t is the newest token: sinks first, then the ring from its
+ * oldest token on, which is the one that the next will overwrite. */
+LLM_API size_t llm_sinks_position(size_t slot, size_t t, const llm_sinks_config *c) {
+    if (slot < c->first || t < c->first + c->last) return slot;
+    const size_t oldest = llm_sinks_slot(t + 1, c);
+    return slot >= oldest ? c->first + slot - oldest : c->first + slot + c->last - oldest;
+}
+
+/* keys, values <- k, v (Hkv,D) of token t, k not rotated. */
+LLM_API void llm_sinks_write(float *keys, float *values, const float *k, const float *v, size_t t,
+                             const llm_sinks_config *c) {
+    LLM_ASSERT(c->last > 0);
+    for (size_t h = 0; h < c->Hkv; h++) {
+        const size_t at = (h * (c->first + c->last) + llm_sinks_slot(t, c)) * c->D;
+        memcpy(keys + at, k + h * c->D, c->D * sizeof(float));
+        memcpy(values + at, v + h * c->D, c->D * sizeof(float));
+    }
+}
+
+/* y (D) <- x (D) turned to a position of the cache. */
+LLM_API void llm_sinks_turn(float *y, const float *x, size_t position, const llm_sinks_config *c) {
+    const size_t at = position * (c->rot / 2);
+    llm_rope_forward(y, x, c->cosine + at, c->sine + at, 1, 1, 1, c->D, c->rot, c->pairing);
+}
+
+/* out (H,D) <- q (H,D), not rotated, of token t, which has just been written. A key is turned once
+ * for all heads that read it. Scratch: H (first + last + D) + Hkv D floats, given back. */
+LLM_API void llm_sinks_step(float *out, const float *q, const float *keys, const float *values,
+                            size_t t, const llm_sinks_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->last > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t D = c->D, group = c->H / c->Hkv, size = c->first + c->last, mark = arena->used;
+    const size_t n = llm_sinks_filled(t, c);
+    float *turned = llm_arena_floats(arena, c->H * D), *key = llm_arena_floats(arena, c->Hkv * D);
+    float *p = llm_arena_floats(arena, c->H * size);
+    LLM_PARALLEL_MANY(c->Hkv, group * n * D)
+    for (size_t kv = 0; kv < c->Hkv; kv++) {
+        for (size_t h = kv * group; h < (kv + 1) * group; h++)
+            llm_sinks_turn(turned + h * D, q + h * D, n - 1, c); /* the newest is at the end */
+        for (size_t slot = 0; slot < n; slot++) {
+            llm_sinks_turn(key + kv * D, keys + (kv * size + slot) * D,
+                           llm_sinks_position(slot, t, c), c);
+            for (size_t h = kv * group; h < (kv + 1) * group; h++)
+                p[h * size + slot] = c->scale * llm_gqa_dot(turned + h * D, key + kv * D, D);
+        }
+        for (size_t h = kv * group; h < (kv + 1) * group; h++)
+            llm_sliding_window_mean(out + h * D, p + h * size, values + kv * size * D, n, D);
+    }
+    arena->used = mark;
+}
+
+/* mass (H) <- the share of the weights att (B,H,T,T) that the first tokens get, a mean over the
+ * queries behind them, or over those of them that are counted (B,T), unless that is NULL; NaN
+ * without a query. The upper triangle of att is not read. */
+LLM_API void llm_sinks_mass(double *mass, const float *att, const bool *counted, size_t B, size_t H,
+                            size_t T, size_t first) {
+    for (size_t h = 0; h < H; h++) {
+        size_t queries = 0;
+        mass[h] = 0.0;
+        for (size_t b = 0; b < B; b++) {
+            for (size_t i = first; i < T; i++) {
+                if (counted && !counted[b * T + i]) continue;
+                const float *p = att + ((b * H + h) * T + i) * T;
+                for (size_t j = 0; j < first; j++) mass[h] += (double)p[j];
+                queries++;
+            }
+        }
+        mass[h] /= (double)queries;
+    }
+}
+
+/* A language in which an attention head has nothing to do at most positions. ids (T): the token V
+ * begins a text; behind a trigger comes the token before the trigger once more; behind any other
+ * token i comes one by the probabilities bigram[i] (V,V), and what they lack to 1 goes to the last
+ * token. trigger (V); the row of a trigger is not read. */
+LLM_API void llm_sinks_backcopy(int *ids, const float *bigram, const bool *trigger, size_t T,
+                                size_t V, llm_rng *rng) {
+    size_t token = V;
+    for (size_t t = 0; t < T; t++) {
+        if (t == 1) {
+            do token = llm_rng_below(rng, V);
+            while (trigger[token]);
+        } else if (t > 1 && trigger[token]) {
+            token = (size_t)ids[t - 2];
+        } else if (t > 1) {
+            const float *p = bigram + token * V;
+            float left = llm_rng_uniform(rng);
+            for (token = 0; token + 1 < V && left >= p[token]; token++) left -= p[token];
+        }
+        ids[t] = (int)token;
+    }
+}
+
+/* @sinks_learned -------------------------------------------- Attention sinks that are trained
+ *
+ *     o' = o e^(lse - lse')        lse' = log(e^lse + e^sink)
+ *
+ * If a model wants to put weight on nothing, let it: each head gets a number that takes part in the
+ * sum of its softmax and has no value. No first token has to be kept for it, and none collects
+ * activations a thousand times larger than the rest, which 4-bit and 8-bit formats must then
+ * stretch over. gpt-oss has one in each head.
+ *
+ * Seen from the end a sink costs nothing: attention over the keys alone is a mean o and the
+ * logarithm of its denominator, and the sink only shrinks the one and raises the other. So it can
+ * stand behind every form of attention in this chapter that returns lse. Their backward passes
+ * need no change either: with o' and lse' for o and lse, the weights e^(s - lse') that they compute
+ * again are those with the sink, and do.o' is the right average of what they were paid.
+ *
+ * source  OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card", section 2.2; Miller 2023,
+ *         "Attention Is Off By One" (sink = 0); Sun et al. 2024, "Massive Activations in Large
+ *         Language Models"
+ * needs   exp logsumexp
+ * see     @attn_weights (the same on weights in memory), @flash_split (a sink is one part more)
+ * topics  -
+ */
+
+/* out (B,H,T,D), lse (B,H,T) in place <- sink (H). An array (N,H,D), heads inside, is (N,H,1,D). A
+ * sink of -inf changes nothing; a query that saw nothing (0, -inf) still has its 0. */
+LLM_API void llm_sinks_learned_forward(float *out, float *lse, const float *sink, size_t B,
+                                       size_t H, size_t T, size_t D) {
+    LLM_PARALLEL_MANY(B * H * T, D)
+    for (size_t row = 0; row < B * H * T; row++) {
+        const float all = llm_logsumexp_logaddexp(lse[row], sink[row / T % H]);
+        const float share = lse[row] == -INFINITY ? 0.0f : llm_expf(lse[row] - all);
+        for (size_t d = 0; d < D; d++) out[row * D + d] *= share;
+        lse[row] = all;
+    }
+}
+
+/* dsink (H) += <- dout (B,H,T,D) and forward's out, lse, sink: the sink has the weight e^(sink -
+ * lse) and pays nothing where the mean pays do.o. dq, dk and dv come from the backward pass of the
+ * attention used, given dout and these out and lse. */
+LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const float *out,
+                                        const float *lse, const float *sink, size_t B, size_t H,
+                                        size_t T, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0; /* over a whole batch */
+        for (size_t bt = 0; bt < B * T; bt++) {
+            const size_t row = (bt / T * H + h) * T + bt % T;
+            float paid = 0.0f;
+            LLM_SIMD_SUM(paid)
+            for (size_t d = 0; d < D; d++) paid += dout[row * D + d] * out[row * D + d];
+            if (sink[h] > -INFINITY) sum -= (double)llm_expf(sink[h] - lse[row]) * (double)paid;
+        }
+        dsink[h] += (float)sum;
+    }
 }
 
 /* @flash ---------------------------------------------------- FlashAttention
@@ -36885,7 +39314,7 @@ LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const flo
     LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     float *m = llm_arena_floats(arena, c->B * c->H * T), *l = lse;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * S * D;
         float *o = out + bh * T * D, s[LLM_CAUSAL_ATTN_TILE * LLM_CAUSAL_ATTN_TILE];
@@ -36936,7 +39365,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
     LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         enum { TILE = LLM_CAUSAL_ATTN_TILE };
         float p[TILE * TILE], ds[TILE * TILE];
@@ -37100,7 +39529,7 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
         float s[TILE * TILE], m[TILE], l[TILE];
@@ -37201,7 +39630,7 @@ LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
         float s[TILE * TILE], ds[TILE * TILE], along[TILE];
@@ -37275,7 +39704,7 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     const size_t mark = arena->used, size = (S + parts - 1) / parts;
     float *o = llm_arena_floats(arena, parts * G * D), *l = llm_arena_floats(arena, parts * G);
     float *w = llm_arena_floats(arena, parts * G * size);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(parts, size * G * D)
     for (size_t p = 0; p < parts; p++) {
         const size_t first = p * size < S ? p * size : S;
         const size_t n = S - first < size ? S - first : size;
@@ -37301,6 +39730,187 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     for (size_t g = 0; g < G; g++) lse[g] = -INFINITY;
     for (size_t p = 0; p < parts; p++)
         llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
+    arena->used = mark;
+}
+
+/* @flash_fp8 ------------------------------------------------ FlashAttention-3: attention in 8 bits
+ *
+ *     Q' = Q M, K' = K M         M = diag(signs) H / sqrt(D): Q' K'^T = Q K^T
+ *     X^ = round(X / s_X)        s_X = max|X| / 448, one for each block of rows
+ *     S = scale s_Q s_K Q^ K^^T     P^ = round(256 exp(S - m'))
+ *     O = e^(m - m') O + s_V / 256 P^ V^
+ *
+ * Hopper's tensor cores multiply e4m3 numbers twice as fast as 16-bit ones. Such a number has a
+ * sign, 4 bits of exponent and 3 of mantissa: 448 at most, a step of 1/8 to 1/16 of its size, and
+ * below 2^-6 an even grid of 2^-9. Sums stay in float, and so do m and l.
+ *
+ * A format with an exponent does not mind one large number: all of a block's numbers down to
+ * 1/28672 of the largest keep their 4 bits, and a scale for each block of rows gains little. What
+ * hurts is a channel that is large in all queries and all keys, as channels of trained models are:
+ * one product makes up the score, and with it comes one rounding error of up to 1/16 of it. A
+ * rotation of Q and K alike does not change their products and spreads every number over all D of
+ * its row: D products of one size, whose errors cancel for the most part. The matrix of Hadamard,
+ * +1 and -1 everywhere, does it with D log D additions. P is in [0, 1] and is taken times 256, to
+ * use the range that the format has.
+ *
+ * Forward only, as in the library: training goes back in 16 bits.
+ *
+ * source  Shah et al. 2024, "FlashAttention-3: Fast and Accurate Attention with Asynchrony and
+ *         Low-precision", section 3.3; its forward kernel (the offset of 8 bits of the maximum);
+ *         Micikevicius et al. 2022, "FP8 Formats for Deep Learning"
+ * needs   exp logsumexp causal_attn flash
+ * see     @flash23, @gemm
+ * topics  -
+ */
+
+/* How numbers are stored: as they are, in bf16 (8 bits of mantissa), or in e4m3. */
+typedef enum { LLM_FLASH_FP8_FLOAT, LLM_FLASH_FP8_BF16, LLM_FLASH_FP8_E4M3 } llm_flash_fp8_format;
+
+/* x rounded to the nearest e4m3 number, ties to the even one; beyond 448 to 448. NaN stays. */
+LLM_API float llm_flash_fp8_e4m3(float x) {
+    const float size = fabsf(x);
+    if (size >= 448.0f) return copysignf(448.0f, x);
+    int exponent = 0;
+    frexpf(size, &exponent); /* size = 0.5 .. 1 times 2^exponent, and the mantissa's step 2^-4 */
+    const float step = ldexpf(1.0f, exponent > -5 ? exponent - 4 : -9);
+    return rintf(x / step) * step;
+}
+
+/* x rounded to the nearest bf16 number, ties to the even one: the upper half of a float's bits. */
+LLM_API float llm_flash_fp8_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (x == x) bits = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* x in a format that it fits. */
+LLM_API float llm_flash_fp8_round(float x, llm_flash_fp8_format format) {
+    return format == LLM_FLASH_FP8_E4M3   ? llm_flash_fp8_e4m3(x)
+           : format == LLM_FLASH_FP8_BF16 ? llm_flash_fp8_bf16(x)
+                                          : x;
+}
+
+/* y (rows,D), scale (rows) <- x (rows,D): x_r about scale_r y_r, one scale for `block` rows, so
+ * that the largest number of a block is 448; 1 in the wider formats and for a block of zeros. y may
+ * be x. */
+LLM_API void llm_flash_fp8_quantize(float *y, float *scale, const float *x, size_t rows, size_t D,
+                                    size_t block, llm_flash_fp8_format format) {
+    for (size_t from = 0; from < rows; from += block) {
+        const size_t end = rows - from < block ? rows : from + block;
+        float max = 0.0f;
+        for (size_t i = from * D; i < end * D; i++) max = fmaxf(max, fabsf(x[i]));
+        const bool scaled = format == LLM_FLASH_FP8_E4M3 && max > 0.0f;
+        for (size_t r = from; r < end; r++) scale[r] = scaled ? max / 448.0f : 1.0f;
+        for (size_t i = from * D; i < end * D; i++)
+            y[i] = llm_flash_fp8_round(x[i] / scale[from], format);
+    }
+}
+
+/* x (rows,D) times diag(sign) H / sqrt(D), in place: D a power of two, sign (D) of 1 and -1. In log
+ * D rounds, each pair at a distance becomes its sum and its difference. */
+LLM_API void llm_flash_fp8_rotate(float *x, const float *sign, size_t rows, size_t D) {
+    LLM_ASSERT(D > 0 && (D & (D - 1)) == 0);
+    const float gain = 1.0f / sqrtf((float)D);
+    LLM_PARALLEL_MANY(rows, D)
+    for (size_t r = 0; r < rows; r++) {
+        float *row = x + r * D;
+        for (size_t d = 0; d < D; d++) row[d] *= gain * sign[d];
+        for (size_t far = 1; far < D; far *= 2) {
+            for (size_t d = 0; d < D; d++) {
+                if (d & far) continue;
+                const float a = row[d], b = row[d + far];
+                row[d] = a + b;
+                row[d + far] = a - b;
+            }
+        }
+    }
+}
+
+/* shape: @flash's, of which hidden and dropout are not used. Scales for `block` rows, a multiple of
+ * 64, the tile. sign (D): rotate with it, or NULL. */
+typedef struct {
+    llm_flash_config shape;
+    llm_flash_fp8_format format;
+    size_t block;
+    const float *sign;
+} llm_flash_fp8_config;
+
+/* e4m3, a scale for each tile, no rotation. */
+LLM_API llm_flash_fp8_config llm_flash_fp8_defaults(size_t B, size_t H, size_t Hkv, size_t T,
+                                                    size_t D) {
+    llm_flash_fp8_config c;
+    c.shape = llm_flash_defaults(B, H, Hkv, T, D);
+    c.format = LLM_FLASH_FP8_E4M3, c.block = LLM_CAUSAL_ATTN_TILE, c.sign = NULL;
+    return c;
+}
+
+/* to (heads,rows,D), scale (heads,rows) <- x in the format, rotated first if it is to be. */
+LLM_API void llm_flash_fp8_store(float *to, float *scale, const float *x, size_t heads, size_t rows,
+                                 const float *sign, const llm_flash_fp8_config *c) {
+    const size_t D = c->shape.D;
+    memcpy(to, x, heads * rows * D * sizeof(float));
+    if (sign) llm_flash_fp8_rotate(to, sign, heads * rows, D);
+    LLM_PARALLEL_MANY(heads, rows * D)
+    for (size_t h = 0; h < heads; h++)
+        llm_flash_fp8_quantize(to + h * rows * D, scale + h * rows, to + h * rows * D, rows, D,
+                               c->block, c->format);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D). A query that sees nothing: 0, -inf.
+ * Scratch: B (H T + 2 Hkv S) (D + 1) floats, given back. */
+LLM_API void llm_flash_fp8_forward(float *out, float *lse, const float *q, const float *k,
+                                   const float *v, const llm_flash_fp8_config *c,
+                                   llm_arena *arena) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const llm_flash_config *z = &c->shape;
+    LLM_ASSERT(z->Hkv > 0 && z->H % z->Hkv == 0 && c->block > 0 && c->block % TILE == 0);
+    const size_t T = z->T, S = z->S, D = z->D, nq = z->B * z->H, nk = z->B * z->Hkv;
+    const size_t mark = arena->used;
+    float *qs = llm_arena_floats(arena, nq * T * D), *sq = llm_arena_floats(arena, nq * T);
+    float *ks = llm_arena_floats(arena, nk * S * D), *sk = llm_arena_floats(arena, nk * S);
+    float *vs = llm_arena_floats(arena, nk * S * D), *sv = llm_arena_floats(arena, nk * S);
+    llm_flash_fp8_store(qs, sq, q, nq, T, c->sign, c);
+    llm_flash_fp8_store(ks, sk, k, nk, S, c->sign, c);
+    llm_flash_fp8_store(vs, sv, v, nk, S, NULL, c);
+    LLM_PARALLEL_MANY(nq, T * S * D)
+    for (size_t bh = 0; bh < nq; bh++) {
+        const size_t kv = bh / (z->H / z->Hkv) * S;
+        float s[TILE * TILE], m[TILE], l[TILE];
+        for (size_t i = 0; i < T; i += TILE) {
+            const size_t rows = llm_causal_attn_tile(T - i);
+            float *o = out + (bh * T + i) * D;
+            for (size_t d = 0; d < rows * D; d++) o[d] = 0.0f;
+            for (size_t r = 0; r < rows; r++) m[r] = -INFINITY, l[r] = 0.0f;
+            for (size_t j = 0; j < S; j += TILE) {
+                size_t skip, ahead;
+                const size_t N = llm_causal_attn_tile(S - j);
+                const size_t R = llm_flash_tile(&skip, &ahead, i, j, rows, z);
+                if (R == 0) break; /* the tiles behind see even less */
+                const size_t at = bh * T + i + skip;
+                llm_causal_attn_scores(s, N, qs + at * D, D, ks + (kv + j) * D, D,
+                                       z->scale * sq[at] * sk[kv + j], ahead, R, N, D);
+                for (size_t r = skip; r < skip + R; r++) {
+                    const size_t seen = r - skip + ahead < N ? r - skip + ahead + 1 : N;
+                    float *p = s + (r - skip) * N, sum = 0.0f;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(p, seen));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t n = 0; n < seen; n++) sum += p[n] = llm_expf(p[n] - max);
+                    for (size_t n = 0; n < seen; n++) /* a power of two loses nothing */
+                        p[n] = llm_flash_fp8_round(256.0f * p[n], c->format) * sv[kv + j] / 256.0f;
+                    for (size_t d = 0; d < D; d++) o[r * D + d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_causal_attn_gather(o + skip * D, D, s, N, vs + (kv + j) * D, D, ahead, R, N, D);
+            }
+            for (size_t r = 0; r < rows; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * D + d] *= gain;
+                lse[bh * T + i + r] = m[r] + logf(l[r]);
+            }
+        }
+    }
     arena->used = mark;
 }
 
@@ -37422,7 +40032,7 @@ LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const flo
     const size_t K = c->K, row = c->H * K, mark = arena->used;
     const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
     float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, c->M * c->Mk * K)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
         const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
@@ -37542,6 +40152,376 @@ LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
     if (!against) return LLM_ATTN_DISPATCH_FLASH;
     if (why) llm_buffer_print(why, "flash23 cannot have %s\n", against);
     return LLM_ATTN_DISPATCH_CHUNKS;
+}
+
+/* @csa_compress --------------------------------------------- Windows of tokens pooled to entries
+ *
+ *     c_w = sum_s p_s * x_s          p = softmax over s of (z_s + bias_s), in each channel
+ *     entry_w = turn(rmsnorm(c_w), w m)
+ *     s: the m tokens of window w - 1 by their series a, the m of window w by their series b
+ *
+ * A cache that has one entry for m tokens in place of m. What a window says is a mean of its tokens
+ * in which every channel has weights of its own: z, a projection of the token, says how much it
+ * matters, a bias by its place in the window where it stands. A cut between two windows would part
+ * words that belong together, so windows overlap: each token writes twice, series b for its own
+ * window and series a for the next. The first window has nobody in front of it: m slots.
+ *
+ * An entry is finished when its window is: token t may read the entries below (t + 1) / m. It takes
+ * the position w m, its window's first token, and only its last dimensions are turned.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", section 2.3.1; transformers, DeepseekV4CSACompressor
+ * needs   exp rmsnorm
+ * see     @csa_index @csa (who reads the entries), @rope (there the first dimensions turn)
+ * topics  -
+ */
+
+/* B texts of T tokens, windows of m. cosine, sine (T / m,rot/2): @rope's table of positions w m. */
+typedef struct {
+    size_t B, T, D, m, rot;
+    float eps;
+    const float *cosine, *sine;
+} llm_csa_compress_config;
+
+/* y (D) <- x (D), whose last rot dimensions, neighbours in pairs, are turned by one row of a table,
+ * or back. y may be x. */
+LLM_API void llm_csa_compress_turn(float *y, const float *x, const float *cosine, const float *sine,
+                                   size_t D, size_t rot, bool back) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t rest = D - rot;
+    for (size_t d = 0; d < rest; d++) y[d] = x[d];
+    for (size_t i = 0; i < rot / 2; i++) {
+        const float a = x[rest + 2 * i], b = x[rest + 2 * i + 1], s = back ? -sine[i] : sine[i];
+        y[rest + 2 * i] = a * cosine[i] - b * s;
+        y[rest + 2 * i + 1] = a * s + b * cosine[i];
+    }
+}
+
+/* p (2 m) <- weights of window w's slots in channel d; returns sum p x. gate and x (T,2D): series a
+ * in the first D columns, b in the others; bias (m,2D). Slot s is row (w - 1) m + s; window 0 has
+ * slots m and up only, and p of the others is not written. */
+LLM_API float llm_csa_compress_pool(float *p, const float *x, const float *gate, const float *bias,
+                                    size_t w, size_t d, size_t m, size_t D) {
+    const size_t first = w == 0 ? m : 0, rows = w * m;
+    float max = -INFINITY, sum = 0.0f, mean = 0.0f;
+    for (size_t s = first; s < 2 * m; s++) {
+        const size_t column = s < m ? d : D + d;
+        p[s] = gate[(rows + s - m) * 2 * D + column] + bias[s % m * 2 * D + column];
+        max = fmaxf(max, p[s]);
+    }
+    for (size_t s = first; s < 2 * m; s++) sum += p[s] = llm_expf(p[s] - max);
+    for (size_t s = first; s < 2 * m; s++) {
+        p[s] /= sum;
+        mean += p[s] * x[(rows + s - m) * 2 * D + (s < m ? d : D + d)];
+    }
+    return mean;
+}
+
+/* entry (D), pooled (D) <- window w of one text, whose table's row it is; returns the norm's
+ * factor. A decoder keeps the last 2 m rows of x and gate only and calls this with their first and
+ * w = 1. Scratch: 2 m floats, given back. */
+LLM_API float llm_csa_compress_entry(float *entry, float *pooled, const float *x, const float *gate,
+                                     const float *bias, const float *weight, const float *cosine,
+                                     const float *sine, size_t w, const llm_csa_compress_config *c,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, 2 * c->m);
+    for (size_t d = 0; d < c->D; d++)
+        pooled[d] = llm_csa_compress_pool(p, x, gate, bias, w, d, c->m, c->D);
+    const float rstd = llm_rmsnorm_row(entry, pooled, weight, c->D, c->eps);
+    llm_csa_compress_turn(entry, entry, cosine, sine, c->D, c->rot, false);
+    arena->used = mark;
+    return rstd;
+}
+
+/* entry, pooled (B,T / m,D), rstd (B,T / m) <- x, gate (B,T,2D), bias (m,2D), weight (D). Tokens
+ * behind the last whole window wait. Scratch: 2 m floats, given back. */
+LLM_API void llm_csa_compress_forward(float *entry, float *pooled, float *rstd, const float *x,
+                                      const float *gate, const float *bias, const float *weight,
+                                      const llm_csa_compress_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->m > 0);
+    const size_t windows = c->T / c->m, D = c->D;
+    for (size_t n = 0; n < c->B * windows; n++) {
+        const size_t w = n % windows, text = n / windows * c->T * 2 * D, turn = w * (c->rot / 2);
+        rstd[n] = llm_csa_compress_entry(entry + n * D, pooled + n * D, x + text, gate + text, bias,
+                                         weight, c->cosine + turn, c->sine + turn, w, c, arena);
+    }
+}
+
+/* dx, dgate (B,T,2D), dbias (m,2D), dweight (D) += <- dentry and forward's results and inputs; the
+ * mean's derivative by a slot's score is p_s (x_s - c). Scratch: 2 D + 2 m floats, given back. */
+LLM_API void llm_csa_compress_backward(float *dx, float *dgate, float *dbias, float *dweight,
+                                       const float *dentry, const float *pooled, const float *rstd,
+                                       const float *x, const float *gate, const float *bias,
+                                       const float *weight, const llm_csa_compress_config *c,
+                                       llm_arena *arena) {
+    const size_t windows = c->T / c->m, D = c->D, m = c->m, mark = arena->used;
+    float *g = llm_arena_floats(arena, D), *dmean = llm_arena_floats(arena, D);
+    float *p = llm_arena_floats(arena, 2 * m);
+    for (size_t n = 0; n < c->B * windows; n++) {
+        const size_t w = n % windows, text = n / windows * c->T * 2 * D, turn = w * (c->rot / 2);
+        const float *mean = pooled + n * D;
+        llm_csa_compress_turn(g, dentry + n * D, c->cosine + turn, c->sine + turn, D, c->rot, true);
+        for (size_t d = 0; d < D; d++) dweight[d] += g[d] * (mean[d] * rstd[n]);
+        for (size_t d = 0; d < D; d++) dmean[d] = 0.0f;
+        llm_rmsnorm_row_backward(dmean, g, mean, weight, rstd[n], D);
+        for (size_t d = 0; d < D; d++) {
+            llm_csa_compress_pool(p, x + text, gate + text, bias, w, d, m, D);
+            for (size_t s = w == 0 ? m : 0; s < 2 * m; s++) {
+                const size_t column = s < m ? d : D + d;
+                const size_t at = text + (w * m + s - m) * 2 * D + column;
+                const float dscore = p[s] * (x[at] - mean[d]) * dmean[d];
+                dx[at] += p[s] * dmean[d];
+                dgate[at] += dscore;
+                dbias[s % m * 2 * D + column] += dscore;
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @csa_index ------------------------------------------------ The indexer: which entries to read
+ *
+ *     I_ts = scale sum_h u_th max(0, q_th.k_s)         s < (t + 1) / m: windows that are finished
+ *     read the k entries of largest I_ts
+ *
+ * Sparse attention that chooses by content. A small attention of its own, few dimensions and no
+ * softmax, gives every entry a number, and only the best k are read by the large one. It looks at
+ * everything, so its cost still grows with the square of the text, but its numbers are cheap: short
+ * keys, low precision, one sum over heads. u, from the token, says which heads count.
+ *
+ * Choosing has no derivative. The indexer learns by imitation: softmax(I) over the entries is
+ * pulled towards the weights that the large attention gives them, added up over its heads
+ * (Kullback-Leibler divergence). Nothing of that flows back into the model.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", eqs. 13 to 17; DeepSeek-AI 2025, "DeepSeek-V3.2",
+ *         section 2.1 (the indexer's loss); transformers, DeepseekV4Indexer
+ * needs   argsort exp gqa
+ * see     @csa_compress (where k comes from), @csa, @top_k
+ * topics  -
+ */
+
+/* T queries of H heads, the first at position `first`, S entries of m tokens, k of them read. */
+typedef struct {
+    size_t B, T, S, H, D, m, k, first;
+    float scale;
+} llm_csa_index_config;
+
+/* DeepSeek-V4's: windows of 4, 1/sqrt(D H). */
+LLM_API llm_csa_index_config llm_csa_index_defaults(size_t B, size_t T, size_t S, size_t H,
+                                                    size_t D, size_t k) {
+    const llm_csa_index_config c = {B, T, S, H, D, 4, k, 0, 1.0f / sqrtf((float)(D * H))};
+    return c;
+}
+
+/* How many entries query t may read. */
+LLM_API size_t llm_csa_index_seen(size_t t, const llm_csa_index_config *c) {
+    const size_t ready = (c->first + t + 1) / c->m;
+    return ready < c->S ? ready : c->S;
+}
+
+/* score (B,T,S) <- q (B,T,H,D), key (B,S,D), u (B,T,H); -inf for entries that are not finished. */
+LLM_API void llm_csa_index_forward(float *score, const float *q, const float *key, const float *u,
+                                   const llm_csa_index_config *c) {
+    LLM_PARALLEL_MANY(c->B * c->T, c->S * c->H * c->D)
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c), text = bt / c->T * c->S;
+        for (size_t s = 0; s < n; s++) {
+            float sum = 0.0f;
+            for (size_t h = bt * c->H; h < (bt + 1) * c->H; h++) {
+                const float along = llm_gqa_dot(q + h * c->D, key + (text + s) * c->D, c->D);
+                if (along > 0.0f) sum += u[h] * along;
+            }
+            score[bt * c->S + s] = c->scale * sum;
+        }
+        for (size_t s = n; s < c->S; s++) score[bt * c->S + s] = -INFINITY;
+    }
+}
+
+/* dq, dkey, du += <- dscore (B,T,S), which is read where there is a score. */
+LLM_API void llm_csa_index_backward(float *dq, float *dkey, float *du, const float *dscore,
+                                    const float *q, const float *key, const float *u,
+                                    const llm_csa_index_config *c) {
+    const size_t D = c->D;
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c), text = bt / c->T * c->S;
+        for (size_t s = 0; s < n; s++) {
+            const float g = c->scale * dscore[bt * c->S + s];
+            const float *k = key + (text + s) * D;
+            for (size_t h = bt * c->H; h < (bt + 1) * c->H; h++) {
+                const float along = llm_gqa_dot(q + h * D, k, D);
+                if (along <= 0.0f) continue;
+                du[h] += g * along;
+                for (size_t d = 0; d < D; d++) {
+                    dq[h * D + d] += g * u[h] * k[d];
+                    dkey[(text + s) * D + d] += g * u[h] * q[h * D + d];
+                }
+            }
+        }
+    }
+}
+
+/* index (B,T,k) <- score: the best entries, best first, the earlier of two equal ones first; -1
+ * where there are fewer than k. Scratch: S floats and S indices, given back. */
+LLM_API void llm_csa_index_select(int *index, const float *score, const llm_csa_index_config *c,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, c->S);
+    size_t *order = (size_t *)llm_arena_take(arena, c->S, sizeof(size_t));
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c);
+        for (size_t s = 0; s < n; s++) key[s] = -score[bt * c->S + s];
+        llm_argsort(order, key, n);
+        for (size_t i = 0; i < c->k; i++) index[bt * c->k + i] = i < n ? (int)order[i] : -1;
+    }
+    arena->used = mark;
+}
+
+/* loss (B,T), dscore (B,T,S) <- score, target (B,T,S), index (B,T,k) or NULL for all that are seen:
+ * KL(target || softmax(score)) in nats over these entries, target divided by its sum over them. A
+ * query without entries or target has loss 0. dscore: softmax - target there, 0 elsewhere. */
+LLM_API void llm_csa_index_loss(float *loss, float *dscore, const float *score, const float *target,
+                                const int *index, const llm_csa_index_config *c) {
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const float *s = score + bt * c->S, *aim = target + bt * c->S;
+        const int *chosen = index ? index + bt * c->k : NULL;
+        const size_t n = chosen ? c->k : llm_csa_index_seen(bt % c->T, c);
+        float max = -INFINITY, *ds = dscore + bt * c->S;
+        double sum = 0.0, mass = 0.0, total = 0.0;
+        for (size_t i = 0; i < c->S; i++) ds[i] = 0.0f;
+        for (size_t i = 0; i < n; i++) {
+            const size_t at = chosen ? (size_t)chosen[i] : i;
+            if (!chosen || chosen[i] >= 0) max = fmaxf(max, s[at]), mass += (double)aim[at];
+        }
+        for (size_t i = 0; i < n; i++)
+            if (!chosen || chosen[i] >= 0)
+                sum += (double)llm_expf(s[chosen ? (size_t)chosen[i] : i] - max);
+        for (size_t i = 0; i < n && mass > 0.0; i++) {
+            if (chosen && chosen[i] < 0) continue;
+            const size_t at = chosen ? (size_t)chosen[i] : i;
+            const double logp = (double)(s[at] - max) - log(sum), t = (double)aim[at] / mass;
+            if (t > 0.0) total += t * (log(t) - logp);
+            ds[at] = (float)(exp(logp) - t);
+        }
+        loss[bt] = (float)total;
+    }
+}
+
+/* @csa ------------------------------------------------------ Compressed sparse attention
+ *
+ *     o_t = sum_j p_tj v_j           j: the last W tokens, and the entries that the indexer chose
+ *     p_tj = exp(scale q_t.v_j) / (e^sink + sum_l exp(scale q_t.v_l))
+ *
+ * DeepSeek-V4's attention over a million tokens. What is near is read token by token, in a window;
+ * what is far as entries of m tokens (@csa_compress), and of these only the k that an indexer found
+ * (@csa_index). So a token reads W + k vectors, however long the text is, and the cache has one
+ * vector for m tokens. All H heads share one row of numbers that is key and value in one, as in
+ * @mla's decoding. Heads with nothing to read have their sink (@sinks_learned).
+ *
+ * A value that is a key has been turned to its position, which a mean of values must not show. The
+ * caller turns the output back by the query's position: then what an entry contributes depends on
+ * its distance only.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", section 2.3; Yuan et al. 2025, "Native Sparse Attention"
+ * needs   exp logsumexp gqa sinks_learned
+ * see     @csa_compress (turning back, too), @csa_index, @sliding_window, @longformer
+ * topics  Compressed Sparse Attention (CSA)
+ */
+
+/* H heads, T queries, S entries, k chosen, the last W tokens, D dimensions. */
+typedef struct {
+    size_t B, H, T, S, D, k, W;
+    float scale;
+} llm_csa_config;
+
+/* 1/sqrt(D). */
+LLM_API llm_csa_config llm_csa_defaults(size_t B, size_t H, size_t T, size_t S, size_t D, size_t k,
+                                        size_t W) {
+    const llm_csa_config c = {B, H, T, S, D, k, W, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* What row bt reads is numbered 0 .. n-1, the window first. Returns n: the list of chosen entries
+ * ends at its first -1. */
+LLM_API size_t llm_csa_count(const int *index, size_t bt, const llm_csa_config *c) {
+    const size_t near = bt % c->T + 1 < c->W ? bt % c->T + 1 : c->W;
+    size_t far = 0;
+    while (far < c->k && index[bt * c->k + far] >= 0) far++;
+    return near + far;
+}
+
+/* Where number j begins: in rows (B,T,D) if *entry comes back false, else in entries (B,S,D). */
+LLM_API size_t llm_csa_place(bool *entry, const int *index, size_t bt, size_t j,
+                             const llm_csa_config *c) {
+    const size_t near = bt % c->T + 1 < c->W ? bt % c->T + 1 : c->W;
+    *entry = j >= near;
+    if (!*entry) return (bt + 1 - near + j) * c->D;
+    return (bt / c->T * c->S + (size_t)index[bt * c->k + j - near]) * c->D;
+}
+
+/* out (B,T,H,D), lse (B,T,H) <- q (B,T,H,D), rows (B,T,D), entries (B,S,D), index (B,T,k), sink (H)
+ * or NULL. Scratch: B H (W + k) floats, given back. */
+LLM_API void llm_csa_forward(float *out, float *lse, const float *q, const float *rows,
+                             const float *entries, const int *index, const float *sink,
+                             const llm_csa_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->W > 0);
+    const size_t D = c->D, size = c->W + c->k, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * size);
+    LLM_PARALLEL_MANY(c->B * c->H, c->T * size * D)
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        float *p = scratch + bh * size;
+        for (size_t bt = bh / c->H * c->T; bt < (bh / c->H + 1) * c->T; bt++) {
+            const size_t n = llm_csa_count(index, bt, c), row = bt * c->H + bh % c->H;
+            float *o = out + row * D, sum = 0.0f;
+            bool entry;
+            for (size_t j = 0; j < n; j++) {
+                const size_t at = llm_csa_place(&entry, index, bt, j, c);
+                p[j] = c->scale * llm_gqa_dot(q + row * D, (entry ? entries : rows) + at, D);
+            }
+            const float max = llm_logsumexp_max(p, n);
+            for (size_t j = 0; j < n; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < n; j++) {
+                const size_t at = llm_csa_place(&entry, index, bt, j, c);
+                const float *v = (entry ? entries : rows) + at;
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[d];
+            }
+            lse[row] = max + logf(sum);
+        }
+    }
+    if (sink) llm_sinks_learned_forward(out, lse, sink, c->B * c->T, c->H, 1, D);
+    arena->used = mark;
+}
+
+/* dq, drows, dentries, dsink += <- dout, forward's out, lse and inputs; dsink may be NULL. Each row
+ * of numbers gets a key's gradient and a value's: dv_j += ds_j q + p_j do. What went into index
+ * gets none. */
+LLM_API void llm_csa_backward(float *dq, float *drows, float *dentries, float *dsink,
+                              const float *dout, const float *out, const float *lse, const float *q,
+                              const float *rows, const float *entries, const int *index,
+                              const float *sink, const llm_csa_config *c) {
+    LLM_ASSERT(c->W > 0);
+    const size_t D = c->D, H = c->H;
+    LLM_PARALLEL_MANY(c->B, H * c->T * (c->W + c->k) * D)
+    for (size_t b = 0; b < c->B; b++) { /* all heads and queries of a text share its rows */
+        for (size_t row = b * c->T * H; row < (b + 1) * c->T * H; row++) {
+            const size_t n = llm_csa_count(index, row / H, c);
+            const float *g = dout + row * D, *qr = q + row * D;
+            const float along = llm_gqa_dot(g, out + row * D, D);
+            for (size_t j = 0; j < n; j++) {
+                bool entry;
+                const size_t at = llm_csa_place(&entry, index, row / H, j, c);
+                const float *v = (entry ? entries : rows) + at;
+                float *dv = (entry ? dentries : drows) + at;
+                const float p = llm_expf(c->scale * llm_gqa_dot(qr, v, D) - lse[row]);
+                const float ds = c->scale * p * (llm_gqa_dot(g, v, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[row * D + d] += ds * v[d];
+                    dv[d] += ds * qr[d] + p * g[d];
+                }
+            }
+        }
+    }
+    if (dsink) llm_sinks_learned_backward(dsink, dout, out, lse, sink, c->B * c->T, H, 1, D);
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
@@ -43075,6 +46055,590 @@ LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_k
     arena->used = mark;
 }
 
+/* @frequency_penalty ---------------------------------------- Frequency penalty
+ *
+ *     z_v <- z_v - alpha c_v          c_v: how often v stands in the text so far
+ *
+ * Each use of a token makes the next one less likely, by the factor exp(-alpha) in its odds against
+ * any other. A loop cannot go on for ever under a price that rises with every turn, and neither can
+ * anything else: after a thousand tokens commas and line ends are the most expensive of all. A
+ * window (last_n) lets old uses be forgotten. Whether the prompt counts is a matter of the library:
+ * of vLLM and the API it does not, of llama.cpp it does.
+ *
+ * The counts are kept, not made anew: a token comes or goes in O(1), back as well as forth, because
+ * speculation takes tokens back (@speculative). What is charged is the k tokens that were used, not
+ * all V.
+ *
+ * source  OpenAI API reference (frequency_penalty); llama.cpp (penalties), vLLM
+ *         (model_executor/layers/utils.py)
+ * needs   arena
+ * see     @presence_penalty @repetition_penalty @dry @sampling
+ * topics  Frequency Penalty
+ */
+
+/* The text so far and the counts of its tokens. The first skip tokens do not count, and with last_n
+ * > 0 only those among the last last_n do. */
+typedef struct {
+    size_t V, capacity, last_n, skip;
+    size_t length; /* tokens in text */
+    int *text;     /* (capacity) */
+    size_t *count; /* (V) */
+    int *seen;     /* (V) the tokens of count > 0, in no order */
+    size_t kinds;  /* how many they are */
+    size_t *place; /* (V) where a token stands in seen */
+} llm_frequency_penalty_table;
+
+/* An empty text of up to capacity tokens. Takes 2 V sizes and V + capacity ints. */
+LLM_API void llm_frequency_penalty_create(llm_frequency_penalty_table *t, size_t V, size_t capacity,
+                                          size_t last_n, size_t skip, llm_arena *arena) {
+    t->V = V, t->capacity = capacity, t->last_n = last_n, t->skip = skip;
+    t->length = t->kinds = 0;
+    t->text = (int *)llm_arena_take(arena, capacity, sizeof(int));
+    t->seen = (int *)llm_arena_take(arena, V, sizeof(int));
+    t->count = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    t->place = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    for (size_t v = 0; v < V; v++) t->count[v] = 0;
+}
+
+/* One use of a token more, or one less: its list of different tokens has no gaps. */
+LLM_API void llm_frequency_penalty_add(llm_frequency_penalty_table *t, int token) {
+    if (t->count[token]++ > 0) return;
+    t->place[token] = t->kinds;
+    t->seen[t->kinds++] = token;
+}
+LLM_API void llm_frequency_penalty_remove(llm_frequency_penalty_table *t, int token) {
+    if (--t->count[token] > 0) return;
+    const int last = t->seen[--t->kinds];
+    t->seen[t->place[token]] = last;
+    t->place[last] = t->place[token];
+}
+
+/* The text becomes one token longer; the one that leaves the window is no longer counted. */
+LLM_API void llm_frequency_penalty_push(llm_frequency_penalty_table *t, int token) {
+    LLM_ASSERT(t->length < t->capacity && token >= 0 && (size_t)token < t->V);
+    const size_t i = t->length++;
+    t->text[i] = token;
+    if (i < t->skip) return;
+    llm_frequency_penalty_add(t, token);
+    if (t->last_n > 0 && i - t->skip >= t->last_n)
+        llm_frequency_penalty_remove(t, t->text[i - t->last_n]);
+}
+
+/* The text becomes one token shorter, which is returned; what had left the window is back. */
+LLM_API int llm_frequency_penalty_pop(llm_frequency_penalty_table *t) {
+    LLM_ASSERT(t->length > 0);
+    const size_t i = --t->length;
+    if (i < t->skip) return t->text[i];
+    if (t->last_n > 0 && i - t->skip >= t->last_n)
+        llm_frequency_penalty_add(t, t->text[i - t->last_n]);
+    llm_frequency_penalty_remove(t, t->text[i]);
+    return t->text[i];
+}
+
+/* The table becomes that of the text ids (n): what differs from there on is popped, what is new
+ * pushed. For a picker of @decoding, which is shown the text. */
+LLM_API void llm_frequency_penalty_follow(llm_frequency_penalty_table *t, const int *ids,
+                                          size_t n) {
+    size_t same = 0;
+    while (same < n && same < t->length && t->text[same] == ids[same]) same++;
+    while (t->length > same) llm_frequency_penalty_pop(t);
+    while (t->length < n) llm_frequency_penalty_push(t, ids[t->length]);
+}
+
+/* logits (V) in place, before the temperature. alpha < 0 makes used tokens more likely. */
+LLM_API void llm_frequency_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                         float alpha) {
+    for (size_t k = 0; k < t->kinds; k++) logits[t->seen[k]] -= alpha * (float)t->count[t->seen[k]];
+}
+
+/* @presence_penalty ----------------------------------------- Presence penalty
+ *
+ *     z_v <- z_v - alpha [c_v > 0]           the API's two:  z_v - alpha_f c_v - alpha_p [c_v > 0]
+ *
+ * A price for having been said at all, paid once: the second use costs as much as the fiftieth. It
+ * asks for new words where @frequency_penalty asks for fewer of the same, and moves a text on to
+ * other subjects. Words are not subjects, though: with tokens put into groups (forms of a word, a
+ * topic), one that was said makes its whole group dearer.
+ *
+ * How many different tokens n draws will bring can be computed exactly: what the next draw does
+ * depends on the set of tokens seen and on nothing else, so the sets are the states of a Markov
+ * chain, 2^V of them.
+ *
+ * source  OpenAI API reference (presence_penalty); vLLM (model_executor/layers/utils.py)
+ * needs   arena frequency_penalty
+ * see     @repetition_penalty @sampling
+ * topics  Presence Penalty
+ */
+
+/* logits (V) in place; the table says which tokens count. */
+LLM_API void llm_presence_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                        float alpha) {
+    for (size_t k = 0; k < t->kinds; k++) logits[t->seen[k]] -= alpha;
+}
+
+/* The two of the API together. */
+LLM_API void llm_presence_penalty_combined(float *logits, const llm_frequency_penalty_table *t,
+                                           float frequency, float presence) {
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int v = t->seen[k];
+        logits[v] -= (float)t->count[v] * frequency + presence;
+    }
+}
+
+/* Each token of a group of which any was seen becomes dearer, once. group (V): numbers below
+ * groups, or negative for tokens of none, which are never charged. Scratch: groups bools, given
+ * back. */
+LLM_API void llm_presence_penalty_topics(float *logits, const llm_frequency_penalty_table *t,
+                                         const int *group, size_t groups, float alpha,
+                                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *said = (bool *)llm_arena_take(arena, groups, sizeof(bool));
+    for (size_t g = 0; g < groups; g++) said[g] = false;
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int g = group[t->seen[k]];
+        LLM_ASSERT(g < 0 || (size_t)g < groups);
+        if (g >= 0) said[g] = true;
+    }
+    for (size_t v = 0; v < t->V; v++)
+        if (group[v] >= 0 && said[group[v]]) logits[v] -= alpha;
+    arena->used = mark;
+}
+
+/* kinds (n) <- how many different tokens the first t + 1 of ids (n), all below V, are: what a
+ * penalty is to raise. Scratch: V bools, given back. */
+LLM_API void llm_presence_penalty_novelty(size_t *kinds, const int *ids, size_t n, size_t V,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *seen = (bool *)llm_arena_take(arena, V, sizeof(bool));
+    for (size_t v = 0; v < V; v++) seen[v] = false;
+    size_t count = 0;
+    for (size_t t = 0; t < n; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        count += !seen[ids[t]];
+        seen[ids[t]] = true;
+        kinds[t] = count;
+    }
+    arena->used = mark;
+}
+
+/* The expected number of different tokens among n draws from softmax of finite logits (V) under the
+ * penalty alpha, exactly: V <= 20, n V 2^V operations. Scratch: 2^V doubles, given back. */
+LLM_API double llm_presence_penalty_expected(const float *logits, size_t V, float alpha, size_t n,
+                                             llm_arena *arena) {
+    LLM_ASSERT(V > 0 && V <= 20);
+    const size_t sets = (size_t)1 << V, mark = arena->used;
+    double *prob = llm_arena_doubles(arena, sets), max = (double)logits[0], expected = 0.0;
+    for (size_t v = 1; v < V; v++) max = fmax(max, (double)logits[v]);
+    for (size_t s = 0; s < sets; s++) prob[s] = s == 0 ? 1.0 : 0.0;
+    for (size_t t = 0; t < n; t++)
+        for (size_t s = sets; s-- > 0;) { /* larger sets first: what moves up moves once a turn */
+            double total = 0.0, stay = 0.0;
+            if (!(prob[s] > 0.0)) continue;
+            for (size_t v = 0; v < V; v++) {
+                const double w = exp((double)logits[v] - max - (s >> v & 1 ? (double)alpha : 0.0));
+                total += w;
+                stay += s >> v & 1 ? w : 0.0;
+            }
+            for (size_t v = 0; v < V; v++)
+                if (!(s >> v & 1))
+                    prob[s | (size_t)1 << v] += prob[s] * exp((double)logits[v] - max) / total;
+            prob[s] *= stay / total;
+        }
+    for (size_t s = 0; s < sets; s++)
+        for (size_t v = 0; v < V; v++) expected += s >> v & 1 ? prob[s] : 0.0;
+    arena->used = mark;
+    return expected;
+}
+
+/* @repetition_penalty --------------------------------------- Repetition penalty
+ *
+ *     z_v <- z_v / theta  if z_v > 0,  z_v theta  else          for every v in the text so far
+ *
+ * The first of the penalties (CTRL) and the most used: theta = 1.1 to 1.3, once for each token of
+ * prompt and output, however often it occurs. It pushes every logit down, those above 0 towards 0
+ * and those below away from it, and with that it makes the point 0 matter, which for softmax does
+ * not exist: the same distribution with all logits 5 higher is penalised quite differently. The
+ * other two penalties subtract and have no such flaw.
+ *
+ * How much a text repeats itself is rep-n: the share of its n-grams that are not new.
+ *
+ * source  Keskar et al. 2019, "CTRL: A Conditional Transformer Language Model", section 4.1;
+ *         Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training" (seq-rep-n);
+ *         llama.cpp (penalties)
+ * needs   arena frequency_penalty
+ * see     @presence_penalty @dry (n-grams instead of tokens), @sampling
+ * topics  Repetition Penalty
+ */
+
+/* logits (V) in place. theta > 0; 1 changes nothing, below 1 rewards. The table says which tokens
+ * count: transformers takes prompt and output, llama.cpp the last 64. */
+LLM_API void llm_repetition_penalty_apply(float *logits, const llm_frequency_penalty_table *t,
+                                          float theta) {
+    LLM_ASSERT(theta > 0.0f);
+    for (size_t k = 0; k < t->kinds; k++) {
+        float *z = &logits[t->seen[k]];
+        *z = *z > 0.0f ? *z / theta : *z * theta;
+    }
+}
+
+/* The three penalties of llama.cpp in its order: theta (1: off), then count times frequency, then
+ * presence (0: off). */
+LLM_API void llm_repetition_penalty_three(float *logits, const llm_frequency_penalty_table *t,
+                                          float theta, float frequency, float presence) {
+    llm_repetition_penalty_apply(logits, t, theta);
+    for (size_t k = 0; k < t->kinds; k++) {
+        const int v = t->seen[k];
+        logits[v] -= (float)t->count[v] * frequency + presence;
+    }
+}
+
+/* FNV-1a of n tokens, byte after byte. */
+LLM_API uint64_t llm_repetition_penalty_hash(const int *ids, size_t n) {
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < n; i++)
+        for (unsigned shift = 0; shift < 32; shift += 8)
+            hash = (hash ^ ((uint32_t)ids[i] >> shift & 255)) * 1099511628211u;
+    return hash;
+}
+
+/* rep-n of ids (T): 1 - different n-grams / all n-grams; 0 for a text shorter than n > 0. The
+ * different ones are kept by their places, in a table of open addresses twice as large. Scratch: up
+ * to 4 T sizes, given back. */
+LLM_API double llm_repetition_penalty_rate(const int *ids, size_t T, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    if (T < n) return 0.0;
+    const size_t total = T + 1 - n, mark = arena->used;
+    size_t size = 2, different = 0;
+    while (size < 2 * total) size *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, size, sizeof(size_t));
+    for (size_t i = 0; i < size; i++) slot[i] = T; /* free */
+    for (size_t t = 0; t < total; t++) {
+        size_t at = (size_t)llm_repetition_penalty_hash(ids + t, n) & (size - 1);
+        while (slot[at] < T && memcmp(ids + slot[at], ids + t, n * sizeof(int)) != 0)
+            at = (at + 1) & (size - 1);
+        different += slot[at] == T;
+        slot[at] = t;
+    }
+    arena->used = mark;
+    return 1.0 - (double)different / (double)total;
+}
+
+/* @dry ------------------------------------------------------ N-gram blocking and DRY
+ *
+ *     l_j    = the longest L with  text_{j-L .. j-1} = text_{T-L .. T-1}       j < T: the text ends
+ *              as it did before j, so the token at j is what would go on repeating it
+ *     block  z_v = -inf                              for v = text_j with l_j >= n - 1
+ *     DRY    z_v <- z_v - m b^(max l_j - allowed)    for v = text_j with l_j >= allowed
+ *
+ * Penalties that look at phrases instead of tokens. Blocking forbids that any n-gram occurs twice,
+ * names included. DRY ("don't repeat yourself") makes going on with a repetition the more expensive
+ * the longer it already is, exponentially, and leaves single words alone. Tokens such as line ends
+ * and quotes are breakers: no match reaches over one, and they are never charged.
+ *
+ * All l_j at once are the Z-function of the text read backwards, in O(T): inside the box where the
+ * text is known to agree with its own end, what was found there earlier holds here too.
+ *
+ * source  Paulus, Xiong & Socher 2018, "A Deep Reinforced Model for Abstractive Summarization",
+ *         section 2.5 (blocking); llama.cpp (DRY); Gusfield 1997, "Algorithms on Strings, Trees and
+ *         Sequences", section 1.4 (Z)
+ * needs   arena
+ * see     @repetition_penalty @sampling
+ * topics  -
+ */
+
+/* length (T) <- the l_j above of ids (T); l_0 = 0. */
+LLM_API void llm_dry_lengths(size_t *length, const int *ids, size_t T) {
+    size_t left = 0, right = 0; /* the box, in distances from the end */
+    if (T > 0) length[0] = 0;
+    for (size_t k = 1; k < T; k++) {
+        size_t n = 0;
+        if (k < right) { /* text at distance k.. equals text at distance k - left.. up to the box */
+            const size_t known = length[T - (k - left)];
+            n = known < right - k ? known : right - k;
+        }
+        while (k + n < T && ids[T - 1 - n] == ids[T - 1 - n - k]) n++;
+        length[T - k] = n;
+        if (k + n > right) left = k, right = k + n;
+    }
+}
+
+/* logits (V) in place: tokens that would complete an n-gram of ids (T) for the second time become
+ * -inf, n > 0. With n = 1 no token may come twice. Scratch: T sizes, given back. */
+LLM_API void llm_dry_no_ngram(float *logits, const int *ids, size_t T, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    llm_dry_lengths(length, ids, T);
+    for (size_t j = 0; j < T; j++)
+        if (length[j] + 1 >= n) logits[ids[j]] = -INFINITY;
+    arena->used = mark;
+}
+
+typedef struct {
+    float multiplier, base; /* m, b; m = 0 or b < 1 is off */
+    size_t allowed, last_n; /* repetitions shorter than allowed are free; 0: the whole text */
+    const int *breaker;     /* (breakers) tokens */
+    size_t breakers;
+} llm_dry_config;
+
+/* llama.cpp's settings, once it is switched on: 0.8, 1.75, 2, and no breakers. */
+LLM_API llm_dry_config llm_dry_defaults(void) {
+    llm_dry_config c;
+    c.multiplier = 0.8f, c.base = 1.75f;
+    c.allowed = 2, c.last_n = 0;
+    c.breaker = NULL, c.breakers = 0;
+    return c;
+}
+LLM_API bool llm_dry_breaks(int token, const llm_dry_config *c) {
+    for (size_t i = 0; i < c->breakers; i++)
+        if (token == c->breaker[i]) return true;
+    return false;
+}
+
+/* logits (V) in place. Scratch: T sizes and V sizes, given back. */
+LLM_API void llm_dry_apply(float *logits, size_t V, const int *ids, size_t T,
+                           const llm_dry_config *c, llm_arena *arena) {
+    if (c->last_n > 0 && T > c->last_n) ids += T - c->last_n, T = c->last_n;
+    if (c->multiplier == 0.0f || c->base < 1.0f || T <= c->allowed) return;
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    size_t *longest = (size_t *)llm_arena_take(arena, V, sizeof(size_t)), limit = 0;
+    while (limit < T && !llm_dry_breaks(ids[T - 1 - limit], c))
+        limit++; /* up to the last breaker */
+    llm_dry_lengths(length, ids, T);
+    for (size_t v = 0; v < V; v++) longest[v] = 0;
+    for (size_t j = 1; j < T; j++) {
+        const size_t n = length[j] < limit ? length[j] : limit;
+        if (n >= c->allowed && n + 1 > longest[ids[j]])
+            longest[ids[j]] = n + 1; /* 0: not charged */
+    }
+    /* b^most is the largest power that a float can hold */
+    const double b = (double)c->base, most = b > 1.000001 ? floor(88.7228391 / log(b)) : 0.0;
+    for (size_t v = 0; v < V; v++) {
+        if (longest[v] == 0 || llm_dry_breaks((int)v, c)) continue;
+        const double over = (double)(longest[v] - 1 - c->allowed);
+        logits[v] -= c->multiplier * (float)pow(b, most > 0.0 && over > most ? most : over);
+    }
+    arena->used = mark;
+}
+
+/* Tokens at the end of ids (T) that belong to a loop: the longest tail of period p that has gone
+ * round at least twice; *period gets p. 0 when there is none. To stop a generation that is caught.
+ * Scratch: T sizes, given back. */
+LLM_API size_t llm_dry_loop(size_t *period, const int *ids, size_t T, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, T, sizeof(size_t)), tail = 0;
+    llm_dry_lengths(length, ids, T);
+    *period = 0;
+    for (size_t p = 1; p < T; p++) { /* the text agrees with itself p tokens earlier */
+        const size_t n = length[T - p];
+        if (n >= p && n + p > tail) tail = n + p, *period = p;
+    }
+    arena->used = mark;
+    return tail;
+}
+
+/* @logit_adjustment ----------------------------------------- Logit adjustment
+ *
+ *     z_y - tau ln pi_y                  at prediction: a rule for classes that are equally likely
+ *     loss = CE(z + tau ln pi, y)        in training: z learns to be that rule
+ *     q(y|x) ~ p(y|x) pi'_y / pi_y       from the training priors pi to those of the test, pi'
+ *
+ * A classifier's logits hold ln pi_y, how frequent y was in training, and a rare class is never
+ * predicted: that is right for the error rate and wrong for the balanced error, in which every
+ * class weighs the same. Taking ln pi_y off after training, or putting it on while the loss is
+ * computed, removes it; both give the same rule in the end, the second also learns better features.
+ * The same arithmetic moves a classifier to any other priors, and these need not be known: the
+ * unlabelled test data tell, by EM, which priors make them most likely.
+ *
+ * source  Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9 and 10; Saerens,
+ *         Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori
+ *         probabilities", section 2
+ * needs   arena cross_entropy
+ * see     @cross_entropy (weights instead), @label_smoothing, @logit_bias (tokens)
+ * topics  Logit Adjustment
+ */
+
+/* prior (K) <- the shares of the labels y (N) after adding smooth to every count; ignored rows do
+ * not count. smooth = 0 gives 0 to classes that do not occur. */
+LLM_API void llm_logit_adjustment_priors(float *prior, const int *y, size_t N, size_t K,
+                                         float smooth) {
+    double total = (double)smooth * (double)K;
+    for (size_t k = 0; k < K; k++) prior[k] = smooth;
+    for (size_t n = 0; n < N; n++) {
+        if (y[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(y[n] >= 0 && (size_t)y[n] < K);
+        prior[y[n]] += 1.0f;
+        total += 1.0;
+    }
+    for (size_t k = 0; k < K; k++) prior[k] = (float)((double)prior[k] / total);
+}
+
+/* z (N,K) in place, from a model trained without adjustment. All priors are positive. tau = 1 is
+ * the balanced rule. */
+LLM_API void llm_logit_adjustment_posthoc(float *z, const float *prior, size_t N, size_t K,
+                                          float tau) {
+    for (size_t k = 0; k < K; k++) {
+        LLM_ASSERT(prior[k] > 0.0f);
+        const float shift = tau * logf(prior[k]);
+        for (size_t n = 0; n < N; n++) z[n * K + k] -= shift;
+    }
+}
+
+/* shifted (N,K) <- z + tau ln prior; a class of prior 0 gets -inf, which no row may have as its
+ * target. */
+LLM_API void llm_logit_adjustment_shift(float *shifted, const float *z, const float *prior,
+                                        size_t N, size_t K, float tau) {
+    for (size_t k = 0; k < K; k++) {
+        const float shift = prior[k] > 0.0f ? tau * logf(prior[k]) : -INFINITY;
+        for (size_t n = 0; n < N; n++) shifted[n * K + k] = z[n * K + k] + shift;
+    }
+}
+
+/* loss (N), lse (N) <- the adjusted cross-entropy of z (N,K) and targets y (N); returns the rows
+ * that count, as llm_cross_entropy_forward does. Scratch: N K floats, given back. */
+LLM_API size_t llm_logit_adjustment_loss_forward(float *loss, float *lse, const float *z,
+                                                 const float *prior, const int *y, size_t N,
+                                                 size_t K, float tau, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *shifted = llm_arena_floats(arena, N * K);
+    llm_logit_adjustment_shift(shifted, z, prior, N, K, tau);
+    const size_t kept = llm_cross_entropy_forward(loss, lse, shifted, y, N, K);
+    arena->used = mark;
+    return kept;
+}
+
+/* dz (N,K) += scale (softmax(z + tau ln prior) - onehot(y)). Scratch as above. */
+LLM_API void llm_logit_adjustment_loss_backward(float *dz, const float *z, const float *lse,
+                                                const float *prior, const int *y, size_t N,
+                                                size_t K, float tau, float scale,
+                                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *shifted = llm_arena_floats(arena, N * K);
+    llm_logit_adjustment_shift(shifted, z, prior, N, K, tau);
+    llm_cross_entropy_backward(dz, shifted, lse, y, N, K, scale);
+    arena->used = mark;
+}
+
+/* q (K) <- p (K), a posterior under the priors from, moved to the priors to (K); those of from are
+ * positive where p is. */
+LLM_API void llm_logit_adjustment_move(double *q, const float *p, const float *from,
+                                       const double *to, size_t K) {
+    double sum = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        q[k] = p[k] > 0.0f ? (double)p[k] * to[k] / (double)from[k] : 0.0;
+        sum += q[k];
+    }
+    for (size_t k = 0; k < K; k++) q[k] /= sum;
+}
+
+/* to (K) <- the priors under which posteriors p (N,K), made with the training priors from (K), are
+ * most likely, by at most rounds of EM from `from` on, until none moves by more than tol. Returns
+ * the rounds. It finds shifts of the priors only: p(x|y) must have stayed. Scratch: 2 K doubles,
+ * given back. */
+LLM_API size_t llm_logit_adjustment_prior_shift(double *to, const float *p, const float *from,
+                                                size_t N, size_t K, size_t rounds, double tol,
+                                                llm_arena *arena) {
+    LLM_ASSERT(N > 0);
+    const size_t mark = arena->used;
+    double *q = llm_arena_doubles(arena, K), *sum = llm_arena_doubles(arena, K);
+    size_t round = 0;
+    for (size_t k = 0; k < K; k++) to[k] = (double)from[k];
+    for (bool moved = true; moved && round < rounds; round++) {
+        for (size_t k = 0; k < K; k++) sum[k] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            llm_logit_adjustment_move(q, p + n * K, from, to, K);
+            for (size_t k = 0; k < K; k++) sum[k] += q[k];
+        }
+        moved = false;
+        for (size_t k = 0; k < K; k++) {
+            const double next = sum[k] / (double)N;
+            moved = moved || fabs(next - to[k]) > tol;
+            to[k] = next;
+        }
+    }
+    arena->used = mark;
+    return round;
+}
+
+/* @logit_bias ----------------------------------------------- Logit bias, lists, guidance
+ *
+ *     z_v + b_v          +-100 in an API is a ban, or an order; -1 to 1 is a taste
+ *     u + s (c - u)      c, u: log-probabilities with the prompt and without it
+ *
+ * The plainest control of what a model says: shift the logits of chosen tokens, forbid some, or
+ * allow no others. A word is often several tokens, and then only its last one can be shifted, when
+ * those before it have just been said. Classifier-free guidance shifts all tokens by what the
+ * prompt has changed: s = 1 is the model itself, s = 1.5 follows its prompt more closely, s = 0
+ * forgets it, and with a prompt of what is not wanted in u it keeps away from that.
+ *
+ * source  OpenAI API reference (logit_bias); Sanchez et al. 2023, "Stay on topic with
+ *         Classifier-Free Guidance", eq. 7; transformers (SequenceBias, UnbatchedClassifierFree
+ *         Guidance)
+ * needs   arena logsumexp
+ * see     @logit_adjustment, @sampling
+ * topics  -
+ */
+
+/* logits (V) in place: bias[i] is added to that of token[i], n of them. -INFINITY bans. */
+LLM_API void llm_logit_bias_apply(float *logits, size_t V, const int *token, const float *bias,
+                                  size_t n) {
+    (void)V; /* when there are no asserts */
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        logits[token[i]] += bias[i];
+    }
+}
+
+/* logits (V) in place: token (n) can no longer be chosen. */
+LLM_API void llm_logit_bias_ban(float *logits, size_t V, const int *token, size_t n) {
+    (void)V;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        logits[token[i]] = -INFINITY;
+    }
+}
+
+/* logits (V) in place: nothing but token (n) can be chosen. Scratch: V bools, given back. */
+LLM_API void llm_logit_bias_allow(float *logits, size_t V, const int *token, size_t n,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used;
+    bool *allowed = (bool *)llm_arena_take(arena, V, sizeof(bool));
+    for (size_t v = 0; v < V; v++) allowed[v] = false;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(token[i] >= 0 && (size_t)token[i] < V);
+        allowed[token[i]] = true;
+    }
+    for (size_t v = 0; v < V; v++)
+        if (!allowed[v]) logits[v] = -INFINITY;
+    arena->used = mark;
+}
+
+/* logits (V) in place: the last token of sequence (n), n > 0, gets bias where the text ids (T) ends
+ * with those before it. Sequences that are to be told apart from their parts are biased one by one;
+ * the shifts add up. */
+LLM_API void llm_logit_bias_sequence(float *logits, size_t V, const int *ids, size_t T,
+                                     const int *sequence, size_t n, float bias) {
+    (void)V;
+    LLM_ASSERT(n > 0 && sequence[n - 1] >= 0 && (size_t)sequence[n - 1] < V);
+    if (n - 1 > T) return;
+    for (size_t i = 0; i + 1 < n; i++)
+        if (ids[T + 1 - n + i] != sequence[i]) return;
+    logits[sequence[n - 1]] += bias;
+}
+
+/* out (V) <- u + s (c - u) with the log-softmax of conditional and unconditional logits (V); out
+ * may be either. What the conditional model bans stays banned, and what only the other one bans
+ * keeps c. */
+LLM_API void llm_logit_bias_guidance(float *out, const float *conditional,
+                                     const float *unconditional, size_t V, float s) {
+    const float lse_c = llm_logsumexp(conditional, V), lse_u = llm_logsumexp(unconditional, V);
+    for (size_t v = 0; v < V; v++) {
+        const float c = conditional[v] - lse_c, u = unconditional[v] - lse_u;
+        out[v] = c == -INFINITY || u == -INFINITY ? c : u + s * (c - u);
+    }
+}
+
 /* @sampling ------------------------------------------------- The sampler chain
  *
  *     logits -> transform -> transform -> ... -> draw
@@ -43299,6 +46863,1130 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     }
     llm_top_k_select(index, score, V, k);
     arena->used = mark;
+}
+
+/* @beam_search ---------------------------------------------- Beam search
+ *
+ *     keep B texts; of their B V continuations keep the B best by sum log p; those that end leave
+ *     score(y) = log p(y) / |y|^alpha     or GNMT's  log p(y) / ((5 + |y|) / 6)^alpha
+ *
+ * Greedy decoding with B lives. It finds texts of higher probability than greedy does, which is
+ * what translation and speech want, and what stories do not: the most probable text is short and
+ * dull. Every token lowers log p, so ended texts of different lengths must not be compared without
+ * a correction; alpha = 0 favours short ones, larger alpha longer ones.
+ *
+ * A text that ends goes to a list of the B best by score; to have B others left, (1 + stop tokens)
+ * B candidates are taken, but only the best B of them may end. When to stop is a bet, for a text
+ * under way could still overtake: LLM_BEAM_SEARCH_FULL when the list is full; SOON when the best
+ * under way, scored at its present length, is behind the last of a full list; NEVER asks the same
+ * at the length that is best for it. Nothing here is exact: a larger beam can find a worse text.
+ *
+ * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14; transformers
+ *         (generation/utils.py, _beam_search)
+ * needs   arena softmax top_k decoding
+ * see     @greedy @beam_search_diverse @stochastic_beam @kv_cache (reorder)
+ * topics  Beam Search
+ */
+typedef enum { LLM_BEAM_SEARCH_FULL, LLM_BEAM_SEARCH_SOON, LLM_BEAM_SEARCH_NEVER } llm_beam_early;
+
+typedef struct {
+    size_t beams, max_new; /* B, T: tokens behind the prompt, at most */
+    float alpha;
+    bool gnmt;
+    llm_beam_early early;
+    const int *stop; /* (stops) */
+    size_t stops;
+} llm_beam_search_config;
+
+/* transformers' defaults: alpha = 1, SOON. */
+LLM_API llm_beam_search_config llm_beam_search_defaults(size_t beams, size_t max_new) {
+    llm_beam_search_config c;
+    c.beams = beams, c.max_new = max_new;
+    c.alpha = 1.0f, c.gnmt = false, c.early = LLM_BEAM_SEARCH_SOON;
+    c.stop = NULL, c.stops = 0;
+    return c;
+}
+
+/* A model whose rows can be exchanged: afterwards the state of row b is what that of parent[b] was,
+ * b < B. */
+typedef struct {
+    llm_decoding_model model;
+    void (*reorder)(void *context, const size_t *parent, size_t B);
+} llm_beam_search_model;
+
+/* The texts under way, best first, and those that have ended, best score first. */
+typedef struct {
+    size_t live, length, ended;
+    int *ids, *spare;            /* (B,T) under way; the next generation of them */
+    double *sum;                 /* (B) of log-probabilities */
+    size_t *parent;              /* (B) whose continuation each of them is */
+    int *end_ids;                /* (B,T) */
+    size_t *end_length;          /* (B) with the stop token */
+    double *end_sum, *end_score; /* (B) */
+    bool open;
+} llm_beam_search;
+
+/* One empty text. Takes 3 B T ints, 2 B sizes and 3 B doubles. */
+LLM_API void llm_beam_search_create(llm_beam_search *s, const llm_beam_search_config *c,
+                                    llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new;
+    LLM_ASSERT(B > 0 && T > 0);
+    int **const texts[3] = {&s->ids, &s->spare, &s->end_ids};
+    double **const numbers[3] = {&s->sum, &s->end_sum, &s->end_score};
+    for (size_t i = 0; i < 3; i++) {
+        *texts[i] = (int *)llm_arena_take(arena, B * T, sizeof(int));
+        *numbers[i] = llm_arena_doubles(arena, B);
+    }
+    s->parent = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    s->end_length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    s->live = 1, s->length = s->ended = 0;
+    s->sum[0] = 0.0;
+    s->open = true;
+}
+
+/* log p corrected for the length. */
+LLM_API double llm_beam_search_score(double sum, size_t length, const llm_beam_search_config *c) {
+    const double l = c->gnmt ? (5.0 + (double)length) / 6.0 : (double)length;
+    return sum / pow(l, (double)c->alpha);
+}
+
+/* GNMT's coverage penalty, to be added to a score: beta sum_i log min(1, sum_t a_ti) over the S
+ * source positions of attention weights a (T,S): translations that leave words out pay. */
+LLM_API double llm_beam_search_coverage(const float *a, size_t T, size_t S, float beta) {
+    double total = 0.0;
+    for (size_t i = 0; i < S; i++) {
+        double seen = 0.0;
+        for (size_t t = 0; t < T; t++) seen += (double)a[t * S + i];
+        total += log(fmin(seen, 1.0));
+    }
+    return (double)beta * total;
+}
+
+/* The text under way b ends with token: into the list, if it is among the B best. */
+LLM_API void llm_beam_search_finish(llm_beam_search *s, size_t b, int token, double sum,
+                                    const llm_beam_search_config *c) {
+    const size_t T = c->max_new, length = s->length;
+    const double score = llm_beam_search_score(sum, length, c);
+    size_t at = s->ended;
+    while (at > 0 && score > s->end_score[at - 1]) at--;
+    if (at == c->beams) return;
+    if (s->ended < c->beams) s->ended++;
+    for (size_t i = s->ended - 1; i > at; i--) {
+        s->end_score[i] = s->end_score[i - 1], s->end_sum[i] = s->end_sum[i - 1];
+        s->end_length[i] = s->end_length[i - 1];
+        memcpy(s->end_ids + i * T, s->end_ids + (i - 1) * T, T * sizeof(int));
+    }
+    s->end_score[at] = score, s->end_sum[at] = sum, s->end_length[at] = length;
+    memcpy(s->end_ids + at * T, s->ids + b * T, (length - 1) * sizeof(int));
+    s->end_ids[at * T + length - 1] = token;
+}
+
+/* One generation: logits (live,V) of the texts under way -> the next ones. charge (V) or NULL is
+ * taken from the candidates when they are ranked, not from their sums. Scratch: 2 live V floats, K
+ * sizes and B doubles for the K = (1 + stops, 2 at least) B candidates, given back. */
+LLM_API void llm_beam_search_advance(llm_beam_search *s, const float *logits, size_t V,
+                                     const float *charge, const llm_beam_search_config *c,
+                                     llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new, mark = arena->used, all = s->live * V;
+    const size_t most = (c->stops > 1 ? 1 + c->stops : 2) * B, K = most < all ? most : all;
+    float *logp = llm_arena_floats(arena, all), *rank = llm_arena_floats(arena, all);
+    size_t *best = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), next = 0;
+    double *sum = llm_arena_doubles(arena, B), ahead = (double)-INFINITY;
+    llm_softmax_log_forward(logp, logits, s->live, V);
+    for (size_t i = 0; i < all; i++)
+        rank[i] = (float)(s->sum[i / V] + (double)logp[i]) - (charge ? charge[i % V] : 0.0f);
+    llm_top_k_select(best, rank, all, K);
+    s->length++;
+    for (size_t r = 0; r < K; r++) {
+        const size_t b = best[r] / V, v = best[r] % V;
+        const double total = s->sum[b] + (double)logp[best[r]];
+        bool ends = s->length == T;
+        for (size_t i = 0; i < c->stops; i++) ends = ends || (int)v == c->stop[i];
+        if (!(total > (double)-INFINITY)) continue; /* banned */
+        if (ends && r < B) llm_beam_search_finish(s, b, (int)v, total, c);
+        if (ends || next == B) continue;
+        memcpy(s->spare + next * T, s->ids + b * T, (s->length - 1) * sizeof(int));
+        s->spare[next * T + s->length - 1] = (int)v;
+        s->parent[next] = b;
+        sum[next++] = total;
+        ahead = total > ahead ? total : ahead;
+    }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->live = next;
+    memcpy(s->sum, sum, next * sizeof(double));
+    arena->used = mark;
+
+    const bool full = s->ended == B;
+    const size_t length = c->early == LLM_BEAM_SEARCH_NEVER && c->alpha > 0.0f ? T : s->length;
+    const double hope = llm_beam_search_score(ahead, length, c);
+    s->open = next > 0 && !(full && c->early == LLM_BEAM_SEARCH_FULL) &&
+              !(full && !(hope > s->end_score[B - 1]));
+}
+
+/* The whole search behind prompt (n), n > 0; afterwards s holds the texts that ended, the first of
+ * them the best. Rows 0 .. B-1 of the model are used, row 0 begins empty. Returns the number of
+ * rows computed. Scratch: B V floats, n + B ints, 2 B sizes, and advance's, given back. */
+LLM_API size_t llm_beam_search_run(llm_beam_search *s, const int *prompt, size_t n,
+                                   const llm_beam_search_model *m, const llm_beam_search_config *c,
+                                   llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, B * V);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, B, sizeof(size_t)), rows = 1;
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    for (size_t b = 0; b < B; b++) one[b] = 1, row[b] = b;
+    LLM_ASSERT(n > 0 && n + c->max_new <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (;;) {
+        llm_beam_search_advance(s, logits, V, NULL, c, arena);
+        if (!s->open) break;
+        for (size_t b = s->live; b < B; b++) s->parent[b] = 0; /* rows that are not used */
+        m->reorder(m->model.context, s->parent, B);
+        for (size_t b = 0; b < s->live; b++) last[b] = s->ids[b * c->max_new + s->length - 1];
+        m->model.step(m->model.context, logits, last, one, row, s->live, 1);
+        rows += s->live;
+    }
+    arena->used = mark;
+    return rows;
+}
+
+/* @beam_search_diverse -------------------------------------- Beams in groups that differ
+ *
+ *     group g ranks   log p(y v) - lambda #{h < g : a text of group h said v at this step}
+ *
+ * The B best texts of one beam differ in a comma. Here G groups search side by side, and each pays
+ * for tokens that the groups before it have chosen in the same step: the first group is a plain
+ * beam search, the others are pushed elsewhere. What is charged decides who survives, not what a
+ * text is worth: the sums stay log p. (transformers before version 5 added the charge to the sums;
+ * the paper does not.) With groups of one text it is G greedy searches that avoid each other.
+ *
+ * source  Vijayakumar et al. 2018, "Diverse Beam Search for Improved Description of Scenes",
+ *         section 3 (Hamming diversity)
+ * needs   arena beam_search
+ * see     @stochastic_beam (differing by chance)
+ * topics  -
+ */
+
+/* charge (V) += lambda for each text that group s has under way: its newest token. */
+LLM_API void llm_beam_search_diverse_charge(float *charge, const llm_beam_search *s,
+                                            const llm_beam_search_config *c, float lambda) {
+    for (size_t b = 0; b < s->live; b++) charge[s->ids[b * c->max_new + s->length - 1]] += lambda;
+}
+
+/* G searches behind prompt (n): group (G), created with c, whose beams are those of one group. Rows
+ * 0 .. G B - 1 of the model are used. Scratch: G B V + V floats, n + 2 G B ints and sizes and
+ * llm_beam_search_advance's, given back. */
+LLM_API void llm_beam_search_diverse(llm_beam_search *group, size_t G, float lambda,
+                                     const int *prompt, size_t n, const llm_beam_search_model *m,
+                                     const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, T = c->max_new, mark = arena->used;
+    float *logits = llm_arena_floats(arena, G * B * V), *charge = llm_arena_floats(arena, V);
+    int *last = (int *)llm_arena_take(arena, G * B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t)), rows = 1;
+    size_t *row = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t));
+    size_t *parent = (size_t *)llm_arena_take(arena, G * B, sizeof(size_t));
+    for (size_t i = 0; i < G * B; i++) one[i] = 1, row[i] = parent[i] = 0;
+    LLM_ASSERT(G > 0 && n > 0 && n + T <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (size_t g = 1; g < G; g++) memcpy(logits + g * V, logits, V * sizeof(float));
+    for (;;) {
+        const float *z = logits;
+        bool any = false;
+        for (size_t v = 0; v < V; v++) charge[v] = 0.0f;
+        for (size_t g = 0; g < G; g++) { /* z: the rows of the groups that are open */
+            llm_beam_search *s = &group[g];
+            if (!s->open) continue;
+            const size_t used = s->live;
+            llm_beam_search_advance(s, z, V, charge, c, arena);
+            llm_beam_search_diverse_charge(charge, s, c, lambda);
+            z += used * V;
+            any = any || s->open;
+        }
+        if (!any) break;
+        rows = 0;
+        for (size_t g = 0; g < G; g++) {
+            const llm_beam_search *s = &group[g];
+            for (size_t b = 0; s->open && b < s->live; b++) {
+                /* after the prompt all groups go on from row 0 */
+                parent[g * B + b] = s->length == 1 ? 0 : g * B + s->parent[b];
+                last[rows] = s->ids[b * T + s->length - 1];
+                row[rows++] = g * B + b;
+            }
+        }
+        m->reorder(m->model.context, parent, G * B);
+        m->model.step(m->model.context, logits, last, one, row, rows, 1);
+    }
+    arena->used = mark;
+}
+
+/* @stochastic_beam ------------------------------------------ Different texts drawn by a beam
+ *
+ *     G_y = log p(y) + Gumbel noise; the k largest G are k texts drawn without replacement
+ *     children v of y:  g_v = log p(y v) + noise,  Z = max g
+ *                       G_v = -log(exp(-G_y) - exp(-Z) + exp(-g_v))          so that max G_v = G_y
+ *
+ * Noise on the log-probabilities of all V^T texts and the k largest: an exact sample without
+ * replacement (@sampling_control), if one could list them. The maximum of the noisy values below a
+ * beginning is itself log p(beginning) plus Gumbel noise, so the tree can be walked from the top: a
+ * beginning draws its maximum, and its children share it, the noise of all being lowered until the
+ * largest meets it. Keeping the k largest at each depth is a beam search, and loses none of them.
+ *
+ * Sampled texts are not equally weighted: one with a probability p is among them with probability
+ * 1 - exp(-exp(log p - kappa)), kappa the k-th largest G. Weights p / that of the other k - 1 make
+ * every mean over texts unbiased.
+ *
+ * source  Kool, van Hoof & Welling 2019, "Stochastic Beams and Where to Find Them", algorithm 1,
+ *         appendix B.3, eq. 9
+ * needs   arena rng logsumexp softmax top_k beam_search
+ * see     @sampling_control @beam_search_diverse
+ * topics  -
+ */
+
+/* Noise g whose maximum Z was drawn freely -> the same noise with the given maximum. */
+LLM_API float llm_stochastic_beam_shift(float g, float Z, float maximum) {
+    if (g == Z) return maximum;
+    const float v = maximum - g + llm_logsumexp_log1mexp(g - Z);
+    return maximum - fmaxf(v, 0.0f) - log1pf(expf(-fabsf(v)));
+}
+
+/* The texts of a beam, by falling G. */
+typedef struct {
+    size_t k, T, count;
+    int *ids, *spare;        /* (k,T), as the next two */
+    size_t *length, *parent; /* (k) */
+    float *logp, *noisy;     /* (k) log p and G */
+    bool *ended;             /* (k) */
+} llm_stochastic_beam;
+
+/* Takes 2 k T ints, 2 k sizes, 2 k floats and k bools. */
+LLM_API void llm_stochastic_beam_create(llm_stochastic_beam *s, size_t k, size_t T,
+                                        llm_arena *arena) {
+    LLM_ASSERT(k > 0 && T > 0);
+    s->k = k, s->T = T, s->count = 0;
+    s->ids = (int *)llm_arena_take(arena, k * T, sizeof(int));
+    s->spare = (int *)llm_arena_take(arena, k * T, sizeof(int));
+    s->length = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    s->parent = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    s->logp = llm_arena_floats(arena, k);
+    s->noisy = llm_arena_floats(arena, k);
+    s->ended = (bool *)llm_arena_take(arena, k, sizeof(bool));
+}
+
+/* One depth: logits (k,V) of the texts that have not ended -> the k largest of their children and
+ * of the texts that have. stop: a token that ends a text, -1: none; the length T ends it, too.
+ * Returns how many go on. Scratch: 2 (k V + k) + 2 k floats and 2 k sizes, given back. */
+LLM_API size_t llm_stochastic_beam_advance(llm_stochastic_beam *s, const float *logits, size_t V,
+                                           int stop, llm_rng *rng, llm_arena *arena) {
+    const size_t k = s->k, T = s->T, all = s->count * V + s->count, mark = arena->used;
+    float *logp = llm_arena_floats(arena, all), *noisy = llm_arena_floats(arena, all);
+    float *kept = llm_arena_floats(arena, 2 * k);
+    size_t *best = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    size_t *length = (size_t *)llm_arena_take(arena, k, sizeof(size_t)), next = 0, open = 0;
+    for (size_t b = 0; b < s->count; b++) {
+        float *g = noisy + b * V, *p = logp + b * V, Z = -INFINITY;
+        logp[s->count * V + b] = s->logp[b]; /* behind the children, the texts that ended */
+        noisy[s->count * V + b] = s->ended[b] ? s->noisy[b] : -INFINITY;
+        if (!s->ended[b]) llm_softmax_log_forward(p, logits + b * V, 1, V);
+        for (size_t v = 0; v < V; v++) {
+            g[v] = -INFINITY;
+            if (s->ended[b] || p[v] == -INFINITY) continue;
+            const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+            p[v] += s->logp[b];
+            g[v] = p[v] - logf(-logf(u));
+            Z = fmaxf(Z, g[v]);
+        }
+        for (size_t v = 0; v < V; v++)
+            if (g[v] > -INFINITY) g[v] = llm_stochastic_beam_shift(g[v], Z, s->noisy[b]);
+    }
+    const size_t most = k < all ? k : all;
+    llm_top_k_select(best, noisy, all, most);
+    for (; next < most && noisy[best[next]] > -INFINITY; next++) {
+        const size_t at = best[next], b = at < s->count * V ? at / V : at - s->count * V;
+        kept[next] = logp[at], kept[k + next] = noisy[at];
+        memcpy(s->spare + next * T, s->ids + b * T, s->length[b] * sizeof(int));
+        length[next] = s->length[b];
+        if (at < s->count * V) s->spare[next * T + length[next]++] = (int)(at % V);
+        s->parent[next] = b;
+    }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->count = next;
+    for (size_t b = 0; b < next; b++) {
+        s->logp[b] = kept[b], s->noisy[b] = kept[k + b], s->length[b] = length[b];
+        s->ended[b] = length[b] == T || s->ids[b * T + length[b] - 1] == stop;
+        open += !s->ended[b];
+    }
+    arena->used = mark;
+    return open;
+}
+
+/* k texts behind prompt (n), or all there are: s, created for them. Rows 0 .. k-1 of the model are
+ * used, row 0 begins empty. Scratch: 2 k V floats, k ints, 2 k sizes and advance's, given back. */
+LLM_API void llm_stochastic_beam_run(llm_stochastic_beam *s, const int *prompt, size_t n,
+                                     const llm_beam_search_model *m, int stop, llm_rng *rng,
+                                     llm_arena *arena) {
+    const size_t k = s->k, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, k * V), *part = llm_arena_floats(arena, k * V);
+    int *last = (int *)llm_arena_take(arena, k, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, k, sizeof(size_t)), rows;
+    size_t *row = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    for (size_t b = 0; b < k; b++) one[b] = 1, row[b] = 0;
+    LLM_ASSERT(n > 0 && n + s->T <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    s->count = 1, s->length[0] = 0, s->ended[0] = false;
+    const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    s->logp[0] = 0.0f, s->noisy[0] = -logf(-logf(u)); /* the maximum over all texts */
+    while (llm_stochastic_beam_advance(s, logits, V, stop, rng, arena) > 0) {
+        for (size_t b = s->count; b < k; b++) s->parent[b] = 0;
+        m->reorder(m->model.context, s->parent, k);
+        rows = 0;
+        for (size_t b = 0; b < s->count; b++) {
+            if (s->ended[b]) continue;
+            last[rows] = s->ids[b * s->T + s->length[b] - 1];
+            row[rows++] = b;
+        }
+        m->model.step(m->model.context, part, last, one, row, rows, 1);
+        for (size_t i = 0; i < rows; i++)
+            memcpy(logits + row[i] * V, part + i * V, V * sizeof(float));
+    }
+    arena->used = mark;
+}
+
+/* The weight of text b < count - 1 in a mean over all texts: p / (1 - exp(-exp(log p - kappa))).
+ * Sums of weight f over these texts have the expectation of f; when the search returned all texts
+ * there are, that is p itself, for the last one too. */
+LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b) {
+    const double p = exp((double)s->logp[b]);
+    if (s->count < s->k) return p;
+    const double kappa = (double)s->noisy[s->k - 1];
+    return p / -expm1(-exp((double)s->logp[b] - kappa));
+}
+
+/* @speculative ---------------------------------------------- Speculative decoding
+ *
+ *     draft x_1 .. x_g from q;  one pass of the target gives p at all g + 1 places
+ *     accept x_i  if u < p_i(x_i) / q_i(x_i);  at the first refusal draw from  norm(max(0, p - q))
+ *     if all are accepted, draw one more from p
+ *
+ * A large model reads all its weights for one token, and for five at once it takes hardly longer.
+ * So a small one guesses ahead and the large one checks the guesses in a single pass. The rule of
+ * acceptance makes the result exact: what comes out has the law of the target, token for token,
+ * however bad the draft is. A bad draft only costs time. A token is accepted with probability
+ * sum min(p, q) = 1 - TV(p, q); the residual draw puts back exactly what the draft proposes too
+ * rarely, and without it the result is skewed towards the draft.
+ *
+ * p and q are the distributions after temperature and truncation, the same chain for both; with
+ * temperature 0 the rule says: accept while the draft is what greedy decoding would say.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1, eq. 1; Chen et al. 2023, "Accelerating Large Language Model
+ *         Decoding with Speculative Sampling"
+ * needs   arena rng softmax sampling
+ * see     @decoding @kv_cache (rollback), @frequency_penalty (pop)
+ * topics  Speculative Decoding
+ */
+
+/* A model that can take tokens back. pass appends ids (n) to its state and writes logits (n,V), the
+ * next token behind each. With parent (n) they are a tree instead of a text: token i stands behind
+ * token parent[i] < i of the same pass, or with -1 behind the state, and sees that line only. keep
+ * then makes the tokens slot (m), one line of the tree, part of the state and drops the others.
+ * rollback forgets the last n tokens. */
+typedef struct {
+    size_t V, capacity;
+    void *context;
+    void (*pass)(void *context, float *logits, const int *ids, const int *parent, size_t n);
+    void (*keep)(void *context, const size_t *slot, size_t m);
+    void (*rollback)(void *context, size_t n);
+} llm_speculative_model;
+
+/* An entry with probability weight / sum, weights (n) >= 0; the last of the largest if u rounds
+ * up. */
+LLM_API int llm_speculative_draw(const float *weight, size_t n, llm_rng *rng) {
+    double total = 0.0, below = 0.0;
+    size_t best = 0;
+    for (size_t i = 0; i < n; i++) {
+        total += (double)weight[i];
+        if (weight[i] >= weight[best]) best = i;
+    }
+    const double u = (double)llm_rng_uniform(rng) * total;
+    for (size_t i = 0; i < n; i++) {
+        below += (double)weight[i];
+        if (u < below) return (int)i;
+    }
+    return (int)best;
+}
+
+/* The probability with which a draft from q (V) is accepted by p (V): sum min(p, q). */
+LLM_API double llm_speculative_overlap(const float *p, const float *q, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++) sum += (double)fminf(p[v], q[v]);
+    return sum;
+}
+
+/* p (V) <- norm(max(0, p - q)); with q NULL, the one that is sure of x: p without x. Where nothing
+ * is left, p stays. */
+LLM_API void llm_speculative_residual(float *p, const float *q, int x, size_t V) {
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++)
+        sum += q ? (double)fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0 : (double)p[v];
+    if (!(sum > 0.0)) return;
+    for (size_t v = 0; v < V; v++) {
+        const float over = q ? fmaxf(p[v] - q[v], 0.0f) : (int)v == x ? 0.0f : p[v];
+        p[v] = (float)((double)over / sum);
+    }
+}
+
+/* Returns how many of draft (g) are accepted; *next gets the token behind them. q (g,V) are the
+ * distributions they were drawn from, NULL for drafts that were sure (n-grams), p
+ * (g+1,V) the target's, of which one row is overwritten. */
+LLM_API size_t llm_speculative_verify(int *next, const int *draft, const float *q, float *p,
+                                      size_t g, size_t V, llm_rng *rng) {
+    size_t i = 0;
+    for (; i < g; i++) {
+        const size_t x = (size_t)draft[i];
+        if (!(llm_rng_uniform(rng) * (q ? q[i * V + x] : 1.0f) < p[i * V + x])) break;
+    }
+    if (i < g) llm_speculative_residual(p + i * V, q ? q + i * V : NULL, draft[i], V);
+    *next = llm_speculative_draw(p + i * V, V, rng);
+    return i;
+}
+
+/* draft (at most g) <- what followed the latest earlier occurrence of the last n tokens of ids (T):
+ * prompt lookup. Returns how many. Copying from the text is a good draft for summaries and code. */
+LLM_API size_t llm_speculative_ngram(int *draft, size_t g, const int *ids, size_t T, size_t n) {
+    LLM_ASSERT(n > 0);
+    for (size_t end = T; n < T && end-- > n;) { /* an occurrence that ends before place end */
+        if (memcmp(ids + end - n, ids + T - n, n * sizeof(int)) != 0) continue;
+        size_t found = 0;
+        for (; found < g && end + found < T; found++) draft[found] = ids[end + found];
+        return found;
+    }
+    return 0;
+}
+
+/* Tokens in one turn, and the factor in time: each draft is accepted with probability a, costs c
+ * passes of the target, g of them a turn. */
+LLM_API double llm_speculative_tokens(double a, size_t g) {
+    double sum = 0.0;
+    for (size_t i = 0; i <= g; i++) sum += pow(a, (double)i); /* (1 - a^(g+1)) / (1 - a) */
+    return sum;
+}
+LLM_API double llm_speculative_speedup(double a, size_t g, double c) {
+    return llm_speculative_tokens(a, g) / ((double)g * c + 1.0);
+}
+
+/* g drafts a turn from a model, or without one (draft NULL) by lookup of n-grams; both
+ * distributions go through the chain (steps). */
+typedef struct {
+    size_t g, ngram;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_config;
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: (n + 2 g) V floats, g ints and
+ * llm_sampling_chain's, given back. */
+LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_speculative_config *c,
+                                   llm_rng *rng, llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, end = n + max, mark = arena->used;
+    size_t length = n, seen = 0, seen_d = 0, turns = 0; /* of the text, in either state */
+    int *x = (int *)llm_arena_take(arena, c->g, sizeof(int)), next = 0;
+    float *p = llm_arena_floats(arena, (n + c->g) * V);
+    float *q = llm_arena_floats(arena, c->g * V);
+    LLM_ASSERT(n > 0 && end <= m->capacity && (!d || (d->V == V && end <= d->capacity)));
+    for (; length < end; turns++) {
+        const size_t left = end - length - 1;
+        size_t g = c->g < left ? c->g : left; /* no room for more */
+        if (!d) g = llm_speculative_ngram(x, g, ids, length, c->ngram);
+        for (size_t i = 0; d && i < g; i++) {
+            const size_t fed = i > 0 ? 1 : length - seen_d;
+            float *row = q + i * V;
+            d->pass(d->context, p, i > 0 ? x + i - 1 : ids + seen_d, NULL, fed);
+            memcpy(row, p + (fed - 1) * V, V * sizeof(float));
+            llm_sampling_chain(row, V, c->chain, c->steps, arena);
+            llm_softmax_forward(row, row, 1, V, 1.0f);
+            x[i] = llm_speculative_draw(row, V, rng);
+        }
+        memcpy(ids + length, x, g * sizeof(int));
+        const size_t fresh = length - seen; /* of the text; then the drafts */
+        m->pass(m->context, p, ids + seen, NULL, fresh + g);
+        float *last = p + (fresh - 1) * V;
+        for (size_t i = 0; i <= g; i++)
+            llm_sampling_chain(last + i * V, V, c->chain, c->steps, arena);
+        llm_softmax_forward(last, last, g + 1, V, 1.0f);
+        const size_t taken = llm_speculative_verify(&next, x, d ? q : NULL, last, g, V, rng);
+        m->rollback(m->context, g - taken);
+        if (d && g > taken + 1) d->rollback(d->context, g - taken - 1); /* it never saw x_g */
+        if (d && g > 0) seen_d = length + (taken < g ? taken : g - 1);
+        seen = length + taken;
+        length = seen + 1;
+        ids[length - 1] = next;
+    }
+    arena->used = mark;
+    return turns;
+}
+
+/* @speculative_tree ----------------------------------------- Trees of drafts
+ *
+ *     at a node with drafted children x_1, x_2, ..:
+ *     accept x_i  if u < p(x_i) / q(x_i),  else  p <- norm(max(0, p - q))  and try x_{i+1}
+ *     none accepted: draw from what is left of p
+ *
+ * When the target can check a tree in one pass (each token sees its ancestors only), a draft may
+ * offer several continuations at every place. They are tried one after the other; each refusal
+ * leaves a residual, and the residual is the target of the next trial. The law stays exact, and a
+ * token is accepted more often than with one draft. Children drawn one after the other without
+ * putting any back are better: a refused token is not offered twice. Then q, too, changes from
+ * trial to trial: without the tokens before, normalised. Taking p itself for every trial would be
+ * wrong: it offers several chances to what the draft likes.
+ *
+ * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
+ *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
+ *         Decoding" (without replacement)
+ * needs   arena rng softmax sampling speculative
+ * see     @decoding @kv_cache (keep)
+ * topics  -
+ */
+
+/* ids (n), parent (n): node 0 is the newest token of the text, its parent -1; the others stand
+ * behind their parents, the children of one in the order in which they are tried. q (n,V): at each
+ * node the law its children were drawn from; p (n,V): the target's. Both are overwritten. Writes
+ * the accepted nodes, from node 0 on, to path, the token behind them to *next, and returns their
+ * number. replace: children are independent draws; else without replacement. */
+LLM_API size_t llm_speculative_tree_verify(size_t *path, int *next, const int *ids,
+                                           const int *parent, size_t n, float *q, float *p,
+                                           size_t V, bool replace, llm_rng *rng) {
+    size_t length = 1, node = 0;
+    path[0] = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (parent[i] != (int)node) continue; /* children of the node stand behind it */
+        float *pn = p + node * V, *qn = q + node * V;
+        const size_t x = (size_t)ids[i];
+        if (llm_rng_uniform(rng) * qn[x] < pn[x]) {
+            path[length++] = node = i;
+            continue;
+        }
+        llm_speculative_residual(pn, qn, ids[i], V);
+        if (!replace) llm_speculative_residual(qn, NULL, ids[i], V);
+    }
+    *next = llm_speculative_draw(p + node * V, V, rng);
+    return length;
+}
+
+/* Trees with width[d] children for every node of depth d, d < depth. */
+typedef struct {
+    const size_t *width; /* (depth) */
+    size_t depth;
+    bool replace;
+    const llm_speculative_model *target, *draft;
+    const llm_sampling_step *chain;
+    size_t steps;
+} llm_speculative_tree_config;
+
+/* The number of nodes of such trees. */
+LLM_API size_t llm_speculative_tree_size(const size_t *width, size_t depth) {
+    size_t level = 1, nodes = 1;
+    for (size_t d = 0; d < depth; d++) {
+        level *= width[d];
+        nodes += level;
+    }
+    return nodes;
+}
+
+/* p (n,V) <- what the chain leaves of a model's logits behind the nodes of a tree, which the model
+ * forgets again. */
+LLM_API void llm_speculative_tree_laws(float *p, const llm_speculative_model *m, const int *ids,
+                                       const int *parent, size_t n,
+                                       const llm_speculative_tree_config *c, llm_arena *arena) {
+    m->pass(m->context, p, ids, parent, n);
+    for (size_t i = 0; i < n; i++)
+        llm_sampling_chain(p + i * m->V, m->V, c->chain, c->steps, arena);
+    llm_softmax_forward(p, p, n, m->V, 1.0f);
+}
+
+/* The tree behind the token last: ids, parent, q; returns its nodes, which may be fewer than its
+ * size where q has fewer tokens than children are asked for. The draft model reads the tree anew
+ * for each depth. Scratch: V floats and the chain's, given back. */
+LLM_API size_t llm_speculative_tree_grow(int *ids, int *parent, float *q, int last,
+                                         const llm_speculative_tree_config *c, llm_rng *rng,
+                                         llm_arena *arena) {
+    const size_t V = c->draft->V, mark = arena->used;
+    float *left = llm_arena_floats(arena, V);
+    size_t n = 1, level = 0; /* where the deepest level begins */
+    ids[0] = last, parent[0] = -1;
+    for (size_t d = 0; d < c->depth; d++) {
+        const size_t end = n;
+        llm_speculative_tree_laws(q, c->draft, ids, parent, n, c, arena);
+        for (; level < end; level++) {
+            memcpy(left, q + level * V, V * sizeof(float));
+            for (size_t k = 0; k < c->width[d]; k++) {
+                const int x = llm_speculative_draw(left, V, rng);
+                if (!(left[x] > 0.0f)) break;
+                ids[n] = x, parent[n++] = (int)level;
+                if (!c->replace) left[x] = 0.0f;
+            }
+        }
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by models with empty states. Returns
+ * the number of the target's passes. Scratch: 2 N V floats and n V, 2 N ints and N sizes for trees
+ * of N nodes, and llm_speculative_tree_grow's, given back. */
+LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
+                                        const llm_speculative_tree_config *c, llm_rng *rng,
+                                        llm_arena *arena) {
+    const llm_speculative_model *m = c->target, *d = c->draft;
+    const size_t V = m->V, N = llm_speculative_tree_size(c->width, c->depth), mark = arena->used;
+    float *q = llm_arena_floats(arena, N * V), *p = llm_arena_floats(arena, N * V);
+    float *prompt = llm_arena_floats(arena, n * V);
+    int *node = (int *)llm_arena_take(arena, N, sizeof(int)), next = 0;
+    int *parent = (int *)llm_arena_take(arena, N, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, N, sizeof(size_t)), turns = 0;
+    LLM_ASSERT(n > 0 && d->V == V && n + max + c->depth <= m->capacity);
+    if (n > 1) { /* all but its last token, which is the first root */
+        m->pass(m->context, prompt, ids, NULL, n - 1);
+        d->pass(d->context, prompt, ids, NULL, n - 1);
+    }
+    for (size_t length = n; length < n + max; turns++) {
+        const size_t nodes =
+            llm_speculative_tree_grow(node, parent, q, ids[length - 1], c, rng, arena);
+        llm_speculative_tree_laws(p, m, node, parent, nodes, c, arena);
+        const size_t taken =
+            llm_speculative_tree_verify(path, &next, node, parent, nodes, q, p, V, c->replace, rng);
+        m->keep(m->context, path, taken);
+        for (size_t i = 1; i < taken && length < n + max; i++) ids[length++] = node[path[i]];
+        if (length < n + max) ids[length++] = next;
+        if (length < n + max) { /* the draft's last pass lacks the deepest level: read the line */
+            for (size_t i = 0; i < taken; i++) node[i] = node[path[i]];
+            d->pass(d->context, q, node, NULL, taken);
+        }
+    }
+    arena->used = mark;
+    return turns;
+}
+
+/* @medusa --------------------------------------------------- Medusa heads
+ *
+ *     head k at place t:  logits_k = W2_k (h + SiLU(W1_k h + b_k))        h: the trunk's last state
+ *     head k predicts token t + 2 + k; the model's own head predicts t + 1
+ *     loss = sum_k decay^k mean_t CE(logits_k(t), token t + 2 + k)
+ *
+ * The cheapest draft model: none. K small heads on the last hidden state guess the tokens behind
+ * the next one, all at once. The trunk stays as it is, so only 1 / 1000 of the weights are trained,
+ * in hours. Each guess knows nothing of the guesses before it, which is why it takes a tree of them
+ * (@medusa_tree). With W1 = 0, b = 0 and W2 the model's own head, training starts from a head that
+ * predicts the next token: a good place, one token too early.
+ *
+ * source  Cai et al. 2024, "Medusa: Simple LLM Inference Acceleration Framework with Multiple
+ *         Decoding Heads", section 2.1.1, eq. 1
+ * needs   arena exp matmul activation cross_entropy
+ * see     @medusa_tree @speculative_tree, @softmax_head
+ * topics  Medusa & EAGLE Speculative-Decoding Heads
+ */
+
+/* Weights of head k, in one vector: w1 (C,C), b (C), w2 (V,C). */
+typedef struct {
+    float *w1, *b, *w2;
+} llm_medusa_head;
+
+/* Weights of K heads. */
+LLM_API size_t llm_medusa_count(size_t K, size_t C, size_t V) { return K * (C * C + C + V * C); }
+
+/* The parts of head k in the flat vector w. */
+LLM_API llm_medusa_head llm_medusa_bind(float *w, size_t k, size_t C, size_t V) {
+    llm_medusa_head p;
+    p.w1 = w + k * llm_medusa_count(1, C, V);
+    p.b = p.w1 + C * C;
+    p.w2 = p.b + C;
+    return p;
+}
+
+/* w (count) <- K heads that all say what the model's own head (V,C) says. */
+LLM_API void llm_medusa_init(float *w, const float *head, size_t K, size_t C, size_t V) {
+    for (size_t k = 0; k < K; k++) {
+        const llm_medusa_head p = llm_medusa_bind(w, k, C, V);
+        memset(p.w1, 0, (C * C + C) * sizeof(float));
+        memcpy(p.w2, head, V * C * sizeof(float));
+    }
+}
+
+/* logits (K,N,V) <- h (N,C). u, r (K,N,C): W1 h + b and h + SiLU(u), for the backward pass. */
+LLM_API void llm_medusa_forward(float *logits, float *u, float *r, const float *h, float *w,
+                                size_t K, size_t N, size_t C, size_t V) {
+    for (size_t k = 0; k < K; k++) {
+        const llm_medusa_head p = llm_medusa_bind(w, k, C, V);
+        float *uk = u + k * N * C, *rk = r + k * N * C;
+        llm_matmul_forward(uk, h, p.w1, p.b, N, C, C);
+        llm_activation_forward(rk, uk, N * C, LLM_ACTIVATION_SILU);
+        for (size_t i = 0; i < N * C; i++) rk[i] += h[i];
+        llm_matmul_forward(logits + k * N * V, rk, p.w2, NULL, N, C, V);
+    }
+}
+
+/* dw (count) +=, dh (N,C) += or NULL (a frozen trunk) <- dlogits (K,N,V). Scratch: 2 N C floats,
+ * given back. */
+LLM_API void llm_medusa_backward(float *dw, float *dh, const float *dlogits, const float *u,
+                                 const float *r, const float *h, float *w, size_t K, size_t N,
+                                 size_t C, size_t V, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dr = llm_arena_floats(arena, N * C), *du = llm_arena_floats(arena, N * C);
+    for (size_t k = 0; k < K; k++) {
+        const llm_medusa_head p = llm_medusa_bind(w, k, C, V), d = llm_medusa_bind(dw, k, C, V);
+        memset(dr, 0, N * C * sizeof(float));
+        memset(du, 0, N * C * sizeof(float));
+        llm_matmul_backward(dr, d.w2, NULL, dlogits + k * N * V, r + k * N * C, p.w2, N, C, V);
+        llm_activation_backward(du, dr, u + k * N * C, N * C, LLM_ACTIVATION_SILU);
+        llm_matmul_backward(dh, d.w1, d.b, du, h, p.w1, N, C, C);
+        for (size_t i = 0; dh && i < N * C; i++) dh[i] += dr[i]; /* r = h + SiLU(u) */
+    }
+    arena->used = mark;
+}
+
+/* target (K,B,T) <- ids (B,T): token t + 2 + k of the same row, or ignored behind its end. */
+LLM_API void llm_medusa_targets(int *target, const int *ids, size_t K, size_t B, size_t T) {
+    for (size_t k = 0; k < K; k++)
+        for (size_t i = 0; i < B * T; i++)
+            target[k * B * T + i] = i % T + 2 + k < T ? ids[i + 2 + k] : LLM_CROSS_ENTROPY_IGNORE;
+}
+
+/* The loss of all heads; logits (K,N,V) are overwritten by its gradient. mean (K) or NULL gets each
+ * head's own. decay: 0.8 in the paper. Scratch: 2 N floats, given back. */
+LLM_API float llm_medusa_loss(float *mean, float *logits, const int *target, size_t K, size_t N,
+                              size_t V, float decay, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *loss = llm_arena_floats(arena, N), *lse = llm_arena_floats(arena, N);
+    double total = 0.0, weight = 1.0;
+    for (size_t k = 0; k < K; k++, weight *= (double)decay) {
+        float *z = logits + k * N * V;
+        const int *y = target + k * N;
+        const size_t kept = llm_cross_entropy_forward(loss, lse, z, y, N, V);
+        const double share = kept > 0 ? weight / (double)kept : 0.0;
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            sum += (double)loss[n];
+            float *zn = z + n * V; /* softmax - onehot in place */
+            for (size_t v = 0; v < V; v++)
+                zn[v] = y[n] == LLM_CROSS_ENTROPY_IGNORE ? 0.0f
+                                                         : (float)share * llm_expf(zn[v] - lse[n]);
+            if (y[n] != LLM_CROSS_ENTROPY_IGNORE) zn[y[n]] -= (float)share;
+        }
+        total += share * sum;
+        if (mean) mean[k] = kept > 0 ? (float)(sum / (double)kept) : 0.0f;
+    }
+    arena->used = mark;
+    return (float)total;
+}
+
+/* @medusa_tree ---------------------------------------------- The tree of Medusa, verified
+ *
+ *     node = (rank of head 0, rank of head 1, ..)       chance = hits_0(rank) hits_1(rank) ..
+ *     the tree: the most probable nodes;  expected tokens a pass = 1 + the sum of their chances
+ *     accept greedily:  x = argmax p           typically:  p(x) > min(eps, delta exp(-H(p)))
+ *
+ * K heads with S guesses each span S^K texts. Which of them are worth checking is known beforehand:
+ * hits_k(s), how often the guess of rank s of head k was right. The best tree of n nodes takes the
+ * n most probable ones, found by adding one after the other. In the pass each node attends to the
+ * text and to its ancestors, whose keys stand anywhere behind it in the cache; the accepted line is
+ * then moved together (@kv_cache).
+ *
+ * Typical acceptance takes what is not too improbable for the entropy there. It accepts more and is
+ * not exact: the text is no sample of the model any more.
+ *
+ * source  Cai et al. 2024, "Medusa", sections 2.1.2, 2.3.1 and 2.3.3
+ * needs   arena softmax greedy min_p kv_cache speculative
+ * see     @medusa, @speculative_tree (exact draws)
+ * topics  -
+ */
+
+/* parent, rank (n) <- the n most probable nodes, the root (parent -1) first; hits (K,S). Fewer when
+ * there are fewer with a chance above 0. Returns the number; *expected or NULL: tokens a pass.
+ * Scratch: n doubles and 2 n sizes, given back. */
+LLM_API size_t llm_medusa_tree_choose(double *expected, int *parent, int *rank, size_t n,
+                                      const float *hits, size_t K, size_t S, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    double *chance = llm_arena_doubles(arena, n), sum = 1.0;
+    size_t *depth = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), count = 1;
+    size_t *children = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    parent[0] = rank[0] = -1;
+    chance[0] = 1.0, depth[0] = children[0] = 0;
+    for (; count < n; count++) {
+        size_t best = count;
+        double most = 0.0;
+        for (size_t i = 0; i < count; i++) { /* the next child of each node */
+            if (depth[i] == K || children[i] == S) continue;
+            const double c = chance[i] * (double)hits[depth[i] * S + children[i]];
+            if (c > most) most = c, best = i;
+        }
+        if (best == count) break;
+        parent[count] = (int)best, rank[count] = (int)children[best]++;
+        chance[count] = most, depth[count] = depth[best] + 1, children[count] = 0;
+        sum += most;
+    }
+    if (expected) *expected = sum;
+    arena->used = mark;
+    return count;
+}
+
+/* out (Hq,n,D) <- q (Hq,n,D), the queries of n nodes that layer l of row b has just appended: node
+ * i sees the length[b] positions of the text, its ancestors and itself. Scratch: length + n floats
+ * and sizes, given back. */
+LLM_API void llm_medusa_tree_attend(float *out, const llm_kv_cache *cache, size_t l, size_t b,
+                                    const float *q, size_t Hq, const int *parent, size_t n,
+                                    llm_arena *arena) {
+    const size_t H = cache->H, D = cache->D, T = cache->length[b], mark = arena->used;
+    float *w = llm_arena_floats(arena, T + n);
+    size_t *row = (size_t *)llm_arena_take(arena, T + n, sizeof(size_t));
+    LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0 && n <= cache->T - T);
+    for (size_t t = 0; t < T; t++) row[t] = t;
+    for (size_t i = 0; i < n; i++) {
+        size_t seen = T;
+        for (int at = (int)i; at >= 0; at = parent[at]) row[seen++] = T + (size_t)at;
+        for (size_t h = 0; h < Hq; h++) {
+            const float *k = llm_kv_cache_keys(cache, l, b, h / (Hq / H));
+            const float *v = llm_kv_cache_values(cache, l, b, h / (Hq / H));
+            const float *qi = q + (h * n + i) * D;
+            float *o = out + (h * n + i) * D;
+            for (size_t s = 0; s < seen; s++) {
+                w[s] = 0.0f;
+                for (size_t d = 0; d < D; d++) w[s] += qi[d] * k[row[s] * D + d];
+            }
+            llm_softmax_forward(w, w, 1, seen, sqrtf((float)D));
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t s = 0; s < seen; s++)
+                for (size_t d = 0; d < D; d++) o[d] += w[s] * v[row[s] * D + d];
+        }
+    }
+    arena->used = mark;
+}
+
+/* path <- the longest line from node 0 on, each token of which p (n,V) at its parent finds typical;
+ * of equally long ones the first. Returns its length. Scratch: n sizes, given back. */
+LLM_API size_t llm_medusa_tree_typical(size_t *path, const int *ids, const int *parent, size_t n,
+                                       const float *p, size_t V, float eps, float delta,
+                                       llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *length = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), best = 0;
+    length[0] = 1;
+    for (size_t i = 1; i < n; i++) {
+        const size_t up = (size_t)parent[i];
+        const float *row = p + up * V;
+        const double least = fmin((double)eps, (double)delta * exp(-llm_min_p_entropy(row, V)));
+        length[i] = length[up] > 0 && (double)row[ids[i]] > least ? length[up] + 1 : 0;
+        if (length[i] > length[best]) best = i;
+    }
+    const size_t total = length[best];
+    for (size_t at = best, i = total; i-- > 0; at = i > 0 ? (size_t)parent[at] : 0) path[i] = at;
+    arena->used = mark;
+    return total;
+}
+
+/* A model with heads: guess writes the S best tokens of each of K heads, best first, at node slot
+ * of the last pass (in a text: its place in the pass). */
+typedef struct {
+    llm_speculative_model model;
+    size_t K, S;
+    void (*guess)(void *context, int *top, size_t slot);
+} llm_medusa_model;
+
+/* ids (n + max) in place: max tokens of greedy decoding behind a prompt of n > 0, through the tree
+ * parent, rank (nodes). Returns the passes behind the prompt. Scratch: (n + nodes) V floats, K S +
+ * 2 nodes ints and nodes sizes, given back. */
+LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_medusa_model *m,
+                                   const int *parent, const int *rank, size_t nodes,
+                                   llm_arena *arena) {
+    const size_t V = m->model.V, S = m->S, mark = arena->used, end = n + max;
+    float *z = llm_arena_floats(arena, (n + nodes) * V);
+    int *top = (int *)llm_arena_take(arena, m->K * S, sizeof(int));
+    int *node = (int *)llm_arena_take(arena, nodes, sizeof(int));
+    int *depth = (int *)llm_arena_take(arena, nodes, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t)), passes = 0;
+    LLM_ASSERT(n > 0 && nodes > 0 && end + nodes <= m->model.capacity);
+    m->model.pass(m->model.context, z, ids, NULL, n);
+    m->guess(m->model.context, top, n - 1);
+    int newest = llm_greedy_pick(z + (n - 1) * V, V);
+    for (size_t length = n; length < end; passes++) {
+        LLM_ASSERT(newest >= 0);
+        ids[length++] = node[0] = newest;
+        depth[0] = 0;
+        for (size_t i = 1; i < nodes; i++) {
+            depth[i] = depth[parent[i]] + 1;
+            node[i] = top[(size_t)(depth[i] - 1) * S + (size_t)rank[i]];
+        }
+        m->model.pass(m->model.context, z, node, parent, nodes);
+        size_t taken = 0;
+        for (size_t at = 0; at < nodes;) { /* down the argmax, as long as the tree has it */
+            path[taken++] = at;
+            newest = llm_greedy_pick(z + at * V, V);
+            const int up = (int)at;
+            for (at++; at < nodes && (parent[at] != up || node[at] != newest);) at++;
+        }
+        m->guess(m->model.context, top, path[taken - 1]);
+        m->model.keep(m->model.context, path, taken);
+        for (size_t i = 1; i < taken && length < end; i++) ids[length++] = node[path[i]];
+    }
+    arena->used = mark;
+    return passes;
+}
+
+/* @lookahead ------------------------------------------------ Lookahead decoding
+ *
+ *     Jacobi:  y_i <- argmax p(. | x, y_1 .. y_{i-1})  for all i at once, until nothing changes
+ *
+ * Greedy decoding solves m equations, one for each token, from first to last. They can be solved
+ * together: guess all tokens, compute all from the guesses in one pass, repeat. After k rounds k
+ * tokens are right, often more. Hardly ever more, in fact; but the guesses contain n-grams that
+ * come true later. Lookahead decoding keeps them. In every pass it runs two things at once: a
+ * window of W columns whose last N - 1 Jacobi rounds stand above each other, from which a new
+ * n-gram falls out of every column; and up to G n-grams of the pool that begin with the newest
+ * token, as drafts that are verified. One token at least is right, and no second model is needed.
+ *
+ * Both are trees for the model: (level 0, column j) stands behind (0, j-1), (l, j) behind (l-1, j),
+ * each n-gram behind the newest token.
+ *
+ * source  Fu, Bailis, Stoica & Zhang 2024, "Break the Sequential Dependency of LLM Inference Using
+ *         Lookahead Decoding", section 3; Santilli et al. 2023, "Accelerating Transformer Inference
+ *         for Translation via Parallel Decoding", algorithm 1
+ * needs   arena rng softmax greedy sampling speculative
+ * see     @speculative_tree
+ * topics  Lookahead Decoding
+ */
+
+/* y (m) in place: guesses of what follows the newest token last, which the model has not read ->
+ * greedy decoding's tokens. Returns the rounds in which something changed, at most m; one more pass
+ * sees that nothing does. Scratch: m V floats and 2 m ints, given back. */
+LLM_API size_t llm_lookahead_jacobi(int *y, size_t m, int last, const llm_speculative_model *model,
+                                    llm_arena *arena) {
+    const size_t V = model->V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, m * V);
+    int *in = (int *)llm_arena_take(arena, m, sizeof(int));
+    size_t rounds = 0;
+    for (bool changed = m > 0; changed; rounds += changed) {
+        for (size_t i = 0; i < m; i++) in[i] = i > 0 ? y[i - 1] : last;
+        model->pass(model->context, logits, in, NULL, m);
+        model->rollback(model->context, m);
+        changed = false;
+        for (size_t i = 0; i < m; i++) {
+            const int next = llm_greedy_pick(logits + i * V, V);
+            changed = changed || next != y[i];
+            y[i] = next;
+        }
+    }
+    arena->used = mark;
+    return rounds;
+}
+
+/* The window and the pool: behind each token the G n-grams seen last, without their first token. */
+typedef struct {
+    size_t V, W, N, G;
+    int *level;    /* (N-1,W) the rounds of the window, oldest first */
+    int *pool;     /* (V,G,N-1) */
+    size_t *count; /* (V) n-grams ever added */
+} llm_lookahead;
+
+/* An empty pool; the window repeats text (n), n > 0. N >= 2, W >= 1. Takes (N-1) (W + V G) ints and
+ * V sizes. */
+LLM_API void llm_lookahead_create(llm_lookahead *s, size_t V, size_t W, size_t N, size_t G,
+                                  const int *text, size_t n, llm_arena *arena) {
+    LLM_ASSERT(N >= 2 && W >= 1 && n > 0);
+    s->V = V, s->W = W, s->N = N, s->G = G;
+    s->level = (int *)llm_arena_take(arena, (N - 1) * W, sizeof(int));
+    s->pool = (int *)llm_arena_take(arena, V * G * (N - 1), sizeof(int));
+    s->count = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    for (size_t v = 0; v < V; v++) s->count[v] = 0;
+    for (size_t l = 0; l + 1 < N; l++)
+        for (size_t j = 0; j < W; j++) s->level[l * W + j] = text[(j + l) % n];
+}
+
+/* Into the pool: the n-gram first, rest (N-1); not twice. The oldest makes room. */
+LLM_API void llm_lookahead_add(llm_lookahead *s, int first, const int *rest) {
+    const size_t m = s->N - 1, size = m * sizeof(int);
+    int *slot = s->pool + (size_t)first * s->G * m;
+    for (size_t k = 0; k < s->G && k < s->count[first]; k++)
+        if (memcmp(slot + k * m, rest, size) == 0) return;
+    if (s->G > 0) memcpy(slot + s->count[first]++ % s->G * m, rest, size);
+}
+
+/* The most nodes a pass can have. */
+LLM_API size_t llm_lookahead_size(const llm_lookahead *s) { return 1 + (s->N - 1) * (s->G + s->W); }
+
+/* ids, parent <- the newest token, the pool's n-grams behind it, then the window, level by level.
+ * Returns where the window begins. */
+LLM_API size_t llm_lookahead_layout(int *ids, int *parent, const llm_lookahead *s, int last) {
+    const size_t m = s->N - 1, W = s->W, known = s->count[last];
+    size_t n = 1;
+    ids[0] = last, parent[0] = -1;
+    for (size_t k = 0; k < s->G && k < known; k++)
+        for (size_t i = 0; i < m; i++, n++) {
+            ids[n] = s->pool[((size_t)last * s->G + k) * m + i];
+            parent[n] = i > 0 ? (int)n - 1 : 0;
+        }
+    for (size_t i = 0; i < m * W; i++) { /* level i / W, column i % W */
+        ids[n + i] = s->level[i];
+        parent[n + i] = i == 0 ? 0 : (int)(n + i - (i < W ? 1 : W));
+    }
+    return n;
+}
+
+/* A round of the window: from the logits of its last level (W,V) comes a new level, and each column
+ * becomes an n-gram. Scratch: N ints, given back. */
+LLM_API void llm_lookahead_advance(llm_lookahead *s, const float *logits, llm_arena *arena) {
+    const size_t m = s->N - 1, W = s->W, mark = arena->used;
+    int *gram = (int *)llm_arena_take(arena, s->N, sizeof(int));
+    for (size_t j = 0; j < W; j++) {
+        for (size_t l = 0; l < m; l++) gram[l] = s->level[l * W + j];
+        gram[m] = llm_greedy_pick(logits + j * s->V, s->V);
+        if (gram[m] < 0) continue; /* NaN */
+        llm_lookahead_add(s, gram[0], gram + 1);
+        for (size_t l = 0; l < m; l++) s->level[l * W + j] = gram[l + 1];
+    }
+    arena->used = mark;
+}
+
+/* Draws along the tree: from p (n,V) at node 0, then at the child that has the token drawn, as long
+ * as there is one among the first n nodes. path gets the nodes, *next the token that has none. */
+LLM_API size_t llm_lookahead_verify(size_t *path, int *next, const int *ids, const int *parent,
+                                    size_t n, const float *p, size_t V, llm_rng *rng) {
+    size_t length = 0;
+    for (size_t node = 0; node < n;) {
+        path[length++] = node;
+        *next = llm_speculative_draw(p + node * V, V, rng);
+        const int up = (int)node;
+        for (node++; node < n && (parent[node] != up || ids[node] != *next);) node++;
+    }
+    return length;
+}
+
+/* ids (n + max) in place: max tokens behind a prompt of n > 0, by a model with an empty state, each
+ * drawn from what the chain leaves (temperature 0: greedy). Returns the number of passes. Scratch:
+ * M + n times V floats, 2 M + N ints and M sizes for passes of at most M nodes, and the chain's,
+ * given back. */
+LLM_API size_t llm_lookahead_run(int *ids, size_t n, size_t max, llm_lookahead *s,
+                                 const llm_speculative_model *model, const llm_sampling_step *chain,
+                                 size_t steps, llm_rng *rng, llm_arena *arena) {
+    const size_t V = s->V, M = llm_lookahead_size(s), mark = arena->used, end = n + max;
+    float *p = llm_arena_floats(arena, M * V), *prompt = llm_arena_floats(arena, n * V);
+    int *node = (int *)llm_arena_take(arena, M, sizeof(int)), next = 0;
+    int *parent = (int *)llm_arena_take(arena, M, sizeof(int));
+    size_t *path = (size_t *)llm_arena_take(arena, M, sizeof(size_t)), passes = 0;
+    LLM_ASSERT(n > 0 && model->V == V && end + s->N <= model->capacity);
+    if (n > 1) model->pass(model->context, prompt, ids, NULL, n - 1);
+    for (size_t length = n; length < end; passes++) {
+        const size_t drafts = llm_lookahead_layout(node, parent, s, ids[length - 1]);
+        model->pass(model->context, p, node, parent, drafts + (s->N - 1) * s->W);
+        llm_lookahead_advance(s, p + (drafts + (s->N - 2) * s->W) * V, arena);
+        for (size_t i = 0; i < drafts; i++) llm_sampling_chain(p + i * V, V, chain, steps, arena);
+        llm_softmax_forward(p, p, drafts, V, 1.0f);
+        const size_t taken = llm_lookahead_verify(path, &next, node, parent, drafts, p, V, rng);
+        model->keep(model->context, path, taken);
+        for (size_t i = 1; i < taken && length < end; i++) ids[length++] = node[path[i]];
+        if (length < end) ids[length++] = next;
+    }
+    arena->used = mark;
+    return passes;
 }
 
 /* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time

@@ -256,3 +256,22 @@ TEST(hyperparameter, "the best of 100 settings that do nothing looks better than
     }
     CHECK(is - looks > 2.0); /* 2.5 is the mean of the least of 100 normals */
 }
+
+TEST(hyperparameter, "many draws find where the good trial's density is highest over the other's") {
+    const llm_hyperparameter line = {LLM_HYPERPARAMETER_LINEAR, 0, 1};
+    const double trial[2] = {0.6, 0.8};
+    const float loss[2] = {1, 2};
+    const bool good[2] = {true, false}, rest[2] = {false, true};
+    llm_arena arena = test_arena(4096);
+    llm_rng rng = llm_rng_seed(1);
+    double u, most = -HUGE_VAL;
+    llm_hyperparameter_tpe(&u, trial, loss, 2, &line, 1, 0.5, 3000, 0, &rng, &arena);
+    for (int i = 0; i < 1000; i++) {
+        const double at = i / 1000.0;
+        most = fmax(most, llm_hyperparameter_parzen(at, trial, good, 2, 1, 0, &line) -
+                              llm_hyperparameter_parzen(at, trial, rest, 2, 1, 0, &line));
+    }
+    CHECK_NEAR(llm_hyperparameter_parzen(u, trial, good, 2, 1, 0, &line) -
+                   llm_hyperparameter_parzen(u, trial, rest, 2, 1, 0, &line),
+               most, 1e-4);
+}

@@ -133,7 +133,7 @@ TEST(regularization, "the unit of y does not matter, to the last bit and sweep")
 }
 
 TEST(regularization, "groups shrink together, long rows are cut") {
-    float w[2] = {3, 4}, rows[8] = {3, 4, 0.3f, 0.4f, 0.9f, 1.2f, 0, 0};
+    float w[2] = {3, 4}, rows[10] = {3, 4, 0.3f, 0.4f, 0.9f, 1.2f, 0, 0, -6, 8};
     llm_regularization_group(w, 2, 1.0f);
     CHECK_NEAR(w[0], 2.4f, 1e-6);
     CHECK_NEAR(w[1], 3.2f, 1e-6);
@@ -141,9 +141,9 @@ TEST(regularization, "groups shrink together, long rows are cut") {
     CHECK(w[0] == 0.0f && w[1] == 0.0f);
     llm_regularization_group(w, 2, 0.0f);
     CHECK(w[0] == 0.0f);
-    llm_regularization_max_norm(rows, 4, 2, 2.0f);
-    const float want[8] = {1.2f, 1.6f, 0.3f, 0.4f, 0.9f, 1.2f, 0, 0};
-    CHECK_ALL_NEAR(rows, want, 8, 1e-6);
+    llm_regularization_max_norm(rows, 5, 2, 2.0f);
+    const float want[10] = {1.2f, 1.6f, 0.3f, 0.4f, 0.9f, 1.2f, 0, 0, -1.2f, 1.6f};
+    CHECK_ALL_NEAR(rows, want, 10, 1e-6);
 }
 
 TEST(regularization, "noise on the inputs is ridge, and so is stopping, direction by direction") {

@@ -144,8 +144,8 @@ TEST(supervised, "majorities and guesses by hand, in memory with something in it
     const int tie[2] = {1, 0};
     const float share[6] = {0.8f, 0.1f, 0.1f, 0.2f, 0.5f, 0.3f};
     int guess[2];
-    CHECK(llm_supervised_majority(tie + 1, 1, 3, &arena) == 0);
     CHECK(llm_supervised_majority(tie, 2, 2, &arena) == 0);
+    CHECK(llm_supervised_majority(tie + 1, 1, 3, &arena) == 0);
     CHECK(llm_supervised_majority(tie + 1, 1, 1, &arena) == 0);
     CHECK_ASSERTS(llm_supervised_majority(tie, 2, 0, &arena));
     llm_supervised_guess(guess, share, 2, 3);

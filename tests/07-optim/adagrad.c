@@ -140,11 +140,15 @@ TEST(adagrad, "the full matrix equals NumPy's eigenvectors") {
         const size_t n = sizes[k];
         const float *g = golden("full/%zu/g", n);
         float w[5], path[60];
-        double S[25] = {0.0};
+        double S[25] = {0.0}, sum[25] = {0.0};
         memcpy(w, golden("full/%zu/w0", n), n * sizeof(float));
         for (size_t t = 0; t < 12; t++) { /* the first steps have a singular S */
             llm_adagrad_full(w, S, g + t * n, n, 0.1f, 0.01f, &arena);
             memcpy(path + t * n, w, n * sizeof(float));
+            for (size_t i = 0; i < n * n; i++) {
+                sum[i] += (double)g[t * n + i / n] * (double)g[t * n + i % n];
+                CHECK_NEAR(S[i], sum[i], 1e-12);
+            }
         }
         CHECK(arena.used == 0);
         CHECK_GOLDEN(path, 12 * n, 3e-6f, "full/%zu/path", n);

@@ -58,7 +58,7 @@ TEST(adam, "the defaults are torch's; without decay it is AdamW; t counts from 1
     llm_adamw_config a = llm_adamw_defaults();
     CHECK(c.lr == 1e-3f && c.beta1 == 0.9f && c.beta2 == 0.999f && c.eps == 1e-8f);
     CHECK(c.weight_decay == 0.0f && c.eps_root == 0.0f && c.momentum_decay == 4e-3f && !c.maximize);
-    a.weight_decay = 0.0f;
+    c.lr = a.lr = 0.5f, a.weight_decay = 0.0f;
     float w[3], x[3], m[3] = {0.0f}, v[3] = {0.0f}, xm[3] = {0.0f}, xv[3] = {0.0f};
     memcpy(w, golden("3/w0"), sizeof w), memcpy(x, w, sizeof x);
     for (size_t t = 1; t <= AD_STEPS; t++) {

@@ -35,6 +35,9 @@ TEST(adamw, "the defaults are torch's; t counts from 1") {
     double sum = 0.0;
     CHECK_ASSERTS(llm_adamw_step(x, x, x, x, 1, &c, 0));
     CHECK_ASSERTS(llm_adamw_schedule_free(x, x, x, x, 1, &c, 0, 0, &sum));
+    llm_adamw_config bare = c;
+    bare.beta1 = 0.0f; /* y would be z, and x nowhere */
+    CHECK_ASSERTS(llm_adamw_schedule_free(x, x, x, x, 1, &bare, 0, 1, &sum));
 }
 
 TEST(adamw, "the first step has length lr for any betas; without gradient w shrinks by 1 - lr wd") {
@@ -85,6 +88,10 @@ TEST(adamw, "rounding by chance is right on average, exact on bf16, and leaves i
           llm_adamw_round(0.0f, 0xffffffffu) == 0.0f);
     CHECK(llm_adamw_round(INFINITY, 0xffffffffu) == INFINITY &&
           isnan(llm_adamw_round(NAN, 0xffffu)));
+    const uint32_t ones = 0x7fffffffu; /* a NaN that a carry would turn into -0 */
+    float nan;
+    memcpy(&nan, &ones, sizeof nan);
+    CHECK(isnan(llm_adamw_round(nan, 0xffffu)));
     CHECK(llm_adamw_round(FLT_MAX, 0xffffu) == INFINITY && llm_adamw_round(FLT_MAX, 0) < FLT_MAX);
 }
 
@@ -120,15 +127,19 @@ TEST(adamw, "the bits of element i come from its Philox block, wherever the vect
     llm_rng_normal_fill(&rng, g, N);
     memcpy(want, w, sizeof w);
     const uint64_t seed = 0x123456789abcdefull;
-    const size_t t = 5;
-    llm_adamw_step_bf16(w, state, state + N, g, N, &c, t, seed);
-    llm_adamw_step(want, state + 2 * N, state + 3 * N, g, N, &c, t);
-    for (size_t i = 0; i < N; i++) {
-        const uint32_t key[2] = {0x89abcdefu, 0x01234567u}, at[4] = {(uint32_t)(i / 8), 0, 5, 0};
-        uint32_t word[4];
-        llm_rng_philox(word, at, key);
-        const uint32_t both = word[(i % 8) / 2], bits = i % 2 ? both >> 16 : both & 0xffff;
-        CHECK(w[i] == llm_adamw_round(want[i], bits));
+    for (uint32_t high = 0; high < 3; high += 2) { /* t = 5, and 2^33 + 5 */
+        const uint64_t t = ((uint64_t)high << 32) + 5;
+        llm_adamw_step_bf16(w, state, state + N, g, N, &c, (size_t)t, seed);
+        llm_adamw_step(want, state + 2 * N, state + 3 * N, g, N, &c, (size_t)t);
+        for (size_t i = 0; i < N; i++) {
+            const uint32_t key[2] = {0x89abcdefu, 0x01234567u};
+            const uint32_t at[4] = {(uint32_t)(i / 8), 0, 5, high};
+            uint32_t word[4];
+            llm_rng_philox(word, at, key);
+            const uint32_t both = word[(i % 8) / 2], bits = i % 2 ? both >> 16 : both & 0xffff;
+            CHECK(w[i] == llm_adamw_round(want[i], bits));
+            want[i] = w[i];
+        }
     }
 }
 

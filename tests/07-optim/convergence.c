@@ -58,6 +58,11 @@ TEST(convergence, "on x^4 it is sublinear with power -2; a start or a wrong kind
     }
     const llm_convergence_rate by_hand = llm_convergence_fit(noisy, 4, 1);
     CHECK_NEAR(by_hand.evidence, 4.0 * log(rest[0] / rest[1]), 1e-9);
+    const double near[4] = {1.0, exp(-0.8), exp(-1.5), exp(-2.0)}; /* a gain of 0.62 is enough */
+    const llm_convergence_rate weak = llm_convergence_fit(near, 4, 1);
+    CHECK(weak.kind == LLM_CONVERGENCE_LINEAR && weak.evidence > 0.5 && weak.evidence < 0.7);
+    for (size_t t = 0; t < 5; t++) exact[t] = pow(1.0 - 1e-6, (double)t); /* hardly falls */
+    CHECK(llm_convergence_fit(exact, 5, 1).kind == LLM_CONVERGENCE_LINEAR);
     CHECK_ASSERTS(llm_convergence_fit(exact, 2, 1));
     CHECK_ASSERTS(llm_convergence_fit(exact, 5, 0));
 }
@@ -159,6 +164,13 @@ static double cv_steep(double *g, const double *p, void *context) {
         g[0] = 2e8 * (p[0] + 0.3 * p[1]), g[1] = 6e7 * (p[0] + 0.3 * p[1]) + 4.0 * pow(p[1], 3.0);
     return 1e8 * pow(p[0] + 0.3 * p[1], 2.0) + pow(p[1], 4.0);
 }
+/* A valley so steep across that the rounding of its curvature along is above 1e-6. */
+static double cv_steeper(double *g, const double *p, void *context) {
+    const double across = p[0] + 0.3 * p[1];
+    (void)context;
+    if (g) g[0] = 2e14 * across, g[1] = 6e13 * across + 4.0 * pow(p[1], 3.0);
+    return 1e14 * across * across + pow(p[1], 4.0);
+}
 /* r^4 up to a radius of 0.1, and below that outside. */
 static double cv_island(double *g, const double *p, void *context) {
     const double rr = p[0] * p[0] + p[1] * p[1];
@@ -187,6 +199,8 @@ TEST(convergence, "stationary points: minima, maxima, saddles, the monkey's, and
         const double zero[2] = {0.0, 0.0};
         CHECK(llm_convergence_classify(cv_steep, NULL, zero, 2, 0.1, &own, &arena) ==
               LLM_CONVERGENCE_MINIMUM);
+        CHECK(llm_convergence_classify(cv_steeper, NULL, zero, 2, 0.1, &own, &arena) ==
+              LLM_CONVERGENCE_MINIMUM);
         CHECK(llm_convergence_classify(cv_island, NULL, zero, 2, 0.1, &own, &arena) ==
               LLM_CONVERGENCE_MINIMUM);
         CHECK(llm_convergence_classify(cv_island, NULL, zero, 2, 0.11, &own, &arena) ==
@@ -201,6 +215,38 @@ TEST(convergence, "stationary points: minima, maxima, saddles, the monkey's, and
     const double saddle[2] = {0.0, 1.0}; /* Beale's */
     CHECK(llm_convergence_classify(llm_gradient_descent_beale, NULL, saddle, 2, 0.1, &rng,
                                    &arena) == LLM_CONVERGENCE_SADDLE);
+    llm_arena_destroy(&arena);
+}
+
+typedef struct {
+    size_t n, gradients, values;
+    double curvature; /* of the first variable; each further one has as much more, or all have 0 */
+} cv_count;
+static double cv_counted(double *g, const double *x, void *context) {
+    cv_count *c = (cv_count *)context;
+    double f = 0.0;
+    c->gradients += g != NULL, c->values += g == NULL;
+    for (size_t i = 0; i < c->n; i++) {
+        const double h = c->curvature * (double)(i + 1);
+        f += 0.5 * h * x[i] * x[i];
+        if (g) g[i] = h * x[i];
+    }
+    return f;
+}
+
+TEST(convergence, "the price of an answer: 30 products of two gradients each, 64 probes at most") {
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 1 << 15));
+    llm_rng rng = llm_rng_seed(1);
+    const double zero[40] = {0.0};
+    cv_count bowl = {40, 0, 0, 1.0}, plain = {2, 0, 0, 0.0};
+    CHECK(llm_convergence_classify(cv_counted, &bowl, zero, 40, 0.1, &rng, &arena) ==
+          LLM_CONVERGENCE_MINIMUM);
+    CHECK(bowl.gradients == 60 && bowl.values == 1); /* all curvatures are clear: no probe */
+    CHECK(llm_convergence_classify(cv_counted, &plain, zero, 2, 0.1, &rng, &arena) ==
+          LLM_CONVERGENCE_FLAT);
+    CHECK(plain.values == 65); /* and the point itself */
+    CHECK(arena.used == 0);
     llm_arena_destroy(&arena);
 }
 
@@ -270,6 +316,9 @@ TEST(convergence, "Pflug's products turn negative where the loss reaches its flo
     CHECK(!llm_convergence_pflug(&sum, a, b, 2, 1, 2) && sum == -1.0);
     CHECK(llm_convergence_pflug(&sum, a, b, 2, 2, 2) && sum == 0.0);
     CHECK(!llm_convergence_pflug(&sum, a, a, 2, 4, 2));
+    const float right[2] = {2.0f, -1.0f}, near[2] = {0.5f, 0.0f}; /* products 0 and 1/2 */
+    CHECK(!llm_convergence_pflug(&sum, a, right, 2, 6, 2) && sum == 0.0);
+    CHECK(!llm_convergence_pflug(&sum, a, near, 2, 8, 2) && sum == 0.0);
     CHECK(llm_convergence_pflug(&sum, a, b, 2, 1, 1));
     CHECK_ASSERTS(llm_convergence_pflug(&sum, a, b, 2, 0, 2));
     CHECK_ASSERTS(llm_convergence_pflug(&sum, a, b, 2, 1, 0));
@@ -287,4 +336,5 @@ TEST(convergence, "windows by hand: one deviation apart; all equal is rest, and 
     CHECK(llm_convergence_cauchy(same, 6, 3, 2.0));
     const llm_convergence_rate r = llm_convergence_fit(same, 6, 1);
     CHECK(r.evidence == 0.0 && r.power == 0.0 && r.factor == 1.0);
+    CHECK(r.kind == LLM_CONVERGENCE_SUBLINEAR); /* the slower one, where both fit alike */
 }

@@ -76,6 +76,7 @@ TEST(gradient_descent, "on a quadratic every iterate is (1 - lr h)^t, and lr = 2
     gd_quadratic q = gd_diagonal(A, h, b, 4);
     llm_gradient_descent_config c = llm_gradient_descent_defaults();
     CHECK(c.rule == LLM_GRADIENT_DESCENT_ARMIJO && c.slope == 1e-4 && c.factor == 0.5 && !c.prox);
+    CHECK(c.lr == 1.0 && c.tolerance == 1e-6 && c.steps == 10000);
     c.rule = LLM_GRADIENT_DESCENT_FIXED, c.tolerance = 0.0;
     const double rates[4] = {0.01, 2.0 / 51.0, 1.99 / 50.0, 2.01 / 50.0};
     for (size_t k = 0; k < 4; k++) {
@@ -322,11 +323,100 @@ TEST(gradient_descent,
     CHECK(r.steps == 1 && at[0] == 1.0 && !r.ok); /* 8, 4, 2, 1; then no step stays left of 1 */
     at[0] = 0.5;
     r = llm_gradient_descent_minimize(at, gd_liar, NULL, &c, 1, &arena);
-    CHECK(!r.ok && r.steps == 0 && at[0] == 0.5 && r.calls < 80);
+    CHECK(!r.ok && r.steps == 0 && at[0] == 0.5 && r.calls == 1 + 68); /* 2^-67 < 1e-20 */
     c.lr = 0.0;
     CHECK_ASSERTS(llm_gradient_descent_minimize(at, gd_liar, NULL, &c, 1, &arena));
     c.lr = 1.0, c.factor = 1.0;
     CHECK_ASSERTS(llm_gradient_descent_minimize(at, gd_liar, NULL, &c, 1, &arena));
+    c.factor = 0.0;
+    CHECK_ASSERTS(llm_gradient_descent_minimize(at, gd_liar, NULL, &c, 1, &arena));
     CHECK(arena.used == 0);
     llm_arena_destroy(&arena);
+}
+
+/* One variable; each call of f gives the next value and the next gradient, whatever x is. */
+typedef struct {
+    double f[32], g[32];
+    size_t calls;
+} gd_script;
+static double gd_scripted(double *g, const double *x, void *context) {
+    gd_script *s = (gd_script *)context;
+    (void)x;
+    g[0] = s->g[s->calls];
+    return s->f[s->calls++];
+}
+static llm_gradient_descent_result gd_play(double *x, gd_script *s,
+                                           const llm_gradient_descent_config *c) {
+    llm_arena arena = gd_arena();
+    *x = 0.0, s->calls = 0;
+    const llm_gradient_descent_result r =
+        llm_gradient_descent_minimize(x, gd_scripted, s, c, 1, &arena);
+    CHECK(r.calls == s->calls && arena.used == 0);
+    llm_arena_destroy(&arena);
+    return r;
+}
+
+TEST(gradient_descent, "a search: the share of the slope, a new beginning at each step, its ends") {
+    llm_gradient_descent_config c = llm_gradient_descent_defaults();
+    double x;
+    c.slope = 0.25, c.steps = 1;
+    gd_script s = {{1.0, 0.76, 0.86}, {1.0, 1.0, 1.0}, 0}; /* 0.75 would do, then 0.875 */
+    llm_gradient_descent_result r = gd_play(&x, &s, &c);
+    CHECK(r.ok && r.calls == 3 && x == -0.5 && r.f == 0.86);
+    s.f[1] = 0.74;
+    r = gd_play(&x, &s, &c);
+    CHECK(r.ok && r.calls == 2 && x == -1.0);
+    gd_script two = {{1.0, 9.0, 0.5, 0.1}, {1.0, 1.0, 1.0, 1.0}, 0};
+    c.steps = 2; /* half a step, then a whole one again */
+    r = gd_play(&x, &two, &c);
+    CHECK(r.ok && r.calls == 4 && x == -1.5);
+    gd_script goal = {{3.0, 2.0, 1.0, 0.0}, {1.0, 1.0, 1.0, 1.0}, 0};
+    c.tolerance = 1.0, c.steps = 3; /* |g| is at the tolerance: done */
+    CHECK(gd_play(&x, &goal, &c).steps == 1);
+    c.tolerance = 0.0;
+    c.factor = 1e-20, c.steps = 1; /* a step of 1e-20 is tried, and taken; a shorter one is not */
+    gd_script tiny = {{1.0, 9.0, 0.0}, {1.0, 1.0, 1.0}, 0};
+    r = gd_play(&x, &tiny, &c);
+    CHECK(r.ok && r.calls == 3 && x == -1e-20);
+    gd_script none = {{1.0, 9.0, 9.0, 0.0}, {1.0, 1.0, 1.0, 1.0}, 0};
+    r = gd_play(&x, &none, &c);
+    CHECK(!r.ok && r.calls == 4 && x == 0.0);
+}
+
+TEST(gradient_descent, "infinite values and gradients end every rule at once, and x stays") {
+    llm_gradient_descent_config c = llm_gradient_descent_defaults();
+    double x;
+    for (int rule = 0; rule < 3; rule++) {
+        c.rule = rule;
+        gd_script start = {{HUGE_VAL, 0.0}, {1.0, 1.0}, 0};
+        llm_gradient_descent_result r = gd_play(&x, &start, &c);
+        CHECK(!r.ok && r.calls == 1 && r.steps == 0 && x == 0.0);
+        gd_script steep = {{1.0, 0.5}, {HUGE_VAL, 1.0}, 0};
+        r = gd_play(&x, &steep, &c);
+        CHECK(!r.ok && r.calls == 2 && r.steps == 0 && x == 0.0);
+        gd_script deep = {{1.0, -HUGE_VAL}, {1.0, 1.0}, 0};
+        r = gd_play(&x, &deep, &c);
+        CHECK(!r.ok && r.calls == 2 && r.steps == 0 && x == 0.0);
+    }
+}
+
+TEST(gradient_descent, "Barzilai and Borwein: the last ten values, no curvature, next to none") {
+    llm_gradient_descent_config c = llm_gradient_descent_defaults();
+    double x;
+    c.rule = LLM_GRADIENT_DESCENT_BB;
+    for (size_t high = 1; high <= 10; high++) { /* the start's 50 is forgotten at step 11 */
+        gd_script s;
+        for (size_t k = 0; k < 32; k++) s.f[k] = k == high ? 40.0 : 1.0, s.g[k] = 1.0;
+        s.f[0] = 50.0, s.f[11] = 30.0, s.f[12] = 35.0, s.f[13] = 0.0;
+        c.steps = 11;
+        llm_gradient_descent_result r = gd_play(&x, &s, &c);
+        CHECK(r.ok && r.calls == 12 && r.f == 30.0 && x == -11.0); /* straight: always lr */
+        c.steps = 12; /* the 40 of step 1 is forgotten, too */
+        r = gd_play(&x, &s, &c);
+        CHECK(r.ok && r.calls == (high == 1 ? 14 : 13) && r.f == (high == 1 ? 0.0 : 35.0));
+    }
+    gd_script flat = {{3.0, 2.0, 1.0}, {1.0, 1.0 - 1e-13, 1.0}, 0};
+    c.lr = 0.5, c.steps = 2, c.slope = 1e-20;
+    CHECK(gd_play(&x, &flat, &c).ok);
+    CHECK_NEAR(x / -5e9, 1.0, 1e-9); /* 1e10 times the first step at most */
 }

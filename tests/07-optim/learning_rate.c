@@ -2,6 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 typedef struct {
     const double *A;
@@ -19,15 +20,10 @@ static double lr_value(double *g, const double *x, void *context) {
     }
     return f;
 }
-static llm_arena lr_arena(void) {
-    llm_arena arena;
-    CHECK(llm_arena_create(&arena, 1 << 18));
-    return arena;
-}
 
 TEST(learning_rate, "sharpness and lowest curvature equal NumPy's eigenvalues") {
     const size_t sizes[4] = {1, 2, 7, 20};
-    llm_arena arena = lr_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (size_t s = 0; s < 4; s++) {
         const size_t n = sizes[s];
         double A[400], x[20], low, high;
@@ -58,10 +54,23 @@ TEST(learning_rate, "sharpness and lowest curvature equal NumPy's eigenvalues") 
     for (size_t i = 0; i < 5; i++) same[6 * i] = 3.0;
     lr_quadratic q = {same, 5, 0};
     CHECK_NEAR(llm_learning_rate_sharpness(&low, lr_value, &q, x, 5, 5, &rng, &arena), 3.0, 1e-6);
-    CHECK(fabs(low - 3.0) < 1e-6 && q.calls < 10);
-    memset(same, 0, sizeof same); /* a plain */
+    CHECK(fabs(low - 3.0) < 1e-6 && q.calls == 2);
+    CHECK_NEAR(llm_learning_rate_sharpness(NULL, lr_value, &q, x, 5, 1, &rng, &arena), 3.0, 1e-6);
+    const double far[5] = {1e11, 1e11, 1e11, 1e11, 1e11}; /* where 6e-6 is less than a last digit */
+    CHECK_NEAR(llm_learning_rate_sharpness(NULL, lr_value, &q, far, 5, 1, &rng, &arena), 3.0, 1e-6);
+    memset(same, 0, sizeof same), q.calls = 0; /* a plain */
     CHECK_NEAR(llm_learning_rate_sharpness(NULL, lr_value, &q, x, 5, 5, &rng, &arena), 0.0, 1e-6);
+    CHECK(q.calls == 2);
     CHECK_ASSERTS(llm_learning_rate_sharpness(NULL, lr_value, &q, x, 5, 0, &rng, &arena));
+    CHECK_ASSERTS(llm_learning_rate_sharpness(NULL, lr_value, &q, x, 0, 5, &rng, &arena));
+    const double square[4] = {2.0, 1.0, 1.0, 2.0}; /* 1 and 3, from ten directions */
+    lr_quadratic two = {square, 2, 0};
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        llm_rng own = llm_rng_seed(seed);
+        CHECK_NEAR(llm_learning_rate_sharpness(&low, lr_value, &two, x, 2, 2, &own, &arena), 3.0,
+                   1e-6);
+        CHECK_NEAR(low, 1.0, 1e-6);
+    }
     const double tiny[2] = {-1.2e-3, 1e-6}; /* far from 0 the step grows with x */
     const double wide[2] = {5000.0, 5000.0 * 5000.0};
     CHECK_NEAR(llm_learning_rate_sharpness(NULL, llm_gradient_descent_rosenbrock, NULL, tiny, 2, 2,
@@ -78,12 +87,18 @@ TEST(learning_rate, "sharpness and lowest curvature equal NumPy's eigenvalues") 
                                       : k == 1 ? 1.5
                                       : k == 2 ? 3.0
                                                : 5.0) == k);
-    llm_arena_destroy(&arena);
+    for (size_t k = 0; k < 3; k++) /* an eigenvalue is not below itself */
+        CHECK(llm_learning_rate_below(diagonal, off, 3, diagonal[k]) == k);
+    const double falling[2] = {2.0, 1.0};
+    CHECK(llm_learning_rate_below(falling, off, 2, 2.0) == 1);
+    const double zero[2] = {0.0, 0.0}, one[1] = {1.0}; /* -1 and 1, with pivots of 0 at 0 */
+    CHECK(llm_learning_rate_below(zero, one, 2, 0.0) == 1);
+    CHECK(llm_learning_rate_below(zero, one, 2, -1.0) == 0);
 }
 
 TEST(learning_rate, "descent diverges beyond 2 / sharpness and not below") {
     double A[400], x[20];
-    llm_arena arena = lr_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_rng rng = llm_rng_seed(3);
     float b[400];
     llm_rng_normal_fill(&rng, b, 400);
@@ -108,7 +123,6 @@ TEST(learning_rate, "descent diverges beyond 2 / sharpness and not below") {
             high = lr;
     }
     CHECK_NEAR(low / edge, 1.0, 0.02);
-    llm_arena_destroy(&arena);
 }
 
 TEST(learning_rate, "the range test: smoothing as pandas, the steepest fall, the explosion") {
@@ -142,6 +156,18 @@ TEST(learning_rate, "the range test: smoothing as pandas, the steepest fall, the
     CHECK(steepest == 2.0); /* 9 / log 4, before 13 / log 20, 10 / log 100, 2 / log 11 */
     llm_learning_rate_range(&steepest, &explodes, smooth, uneven + 1, falls + 1, 5, 0.0);
     CHECK(steepest == 4.0);
+    const double doubling[5] = {1.0, 2.0, 4.0, 8.0, 16.0}, even[5] = {9.0, 7.0, 5.0, 3.0, 1.0};
+    llm_learning_rate_range(&steepest, &explodes, smooth, doubling, even, 5, 0.0);
+    CHECK(steepest == 2.0); /* the first of equal slopes */
+    const double early[5] = {9.0, 3.0, 1.0, 0.9, 0.8};
+    for (size_t k = 0; k < 2; k++) { /* a tenth of the first loss is little enough, 0.15 is not */
+        llm_learning_rate_range(&steepest, &explodes, smooth, doubling, early, 5, k ? 0.15 : 0.1);
+        CHECK(steepest == (k ? 4.0 : 2.0));
+    }
+    CHECK(llm_learning_rate_range(&steepest, &explodes, smooth, doubling + 1, early, 1, 0.5) == 1);
+    CHECK(steepest == 2.0 && explodes == HUGE_VAL);
+    const double four[3] = {1.0, 4.0, 4.1}; /* four times the lowest is no explosion yet */
+    CHECK(llm_learning_rate_range(&steepest, &explodes, smooth, doubling, four, 3, 0.0) == 2);
     CHECK_ASSERTS(llm_learning_rate_sweep(1.0, 2.0, 1, 0));
     CHECK_ASSERTS(llm_learning_rate_sweep(0.0, 2.0, 3, 0));
 }
@@ -177,7 +203,7 @@ static void lr_start(double *w, uint64_t seed) {
 
 TEST(learning_rate,
      "the edge of stability: from the same start, sharpness goes to 2/lr and stays") {
-    llm_arena arena = lr_arena();
+    llm_arena arena = test_arena(1 << 18);
     for (uint64_t seed = 1; seed <= 2; seed++)
         for (size_t k = 0; k < 2; k++) {
             const double lr = k == 0 ? 0.15 : 0.2; /* both from the same weights */
@@ -195,7 +221,6 @@ TEST(learning_rate,
                                                 1.43 */
             }
         }
-    llm_arena_destroy(&arena);
 }
 
 TEST(learning_rate, "Polyak's step ends a parabola at once and is linear on a quadratic") {

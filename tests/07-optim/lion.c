@@ -92,4 +92,17 @@ TEST(lion, "settings from AdamW's keep the product of rate and decay") {
     CHECK_NEAR(c.weight_decay, 0.5, 1e-7);
     CHECK(c.beta1 == 0.9f && c.beta2 == 0.99f);
     CHECK_ASSERTS(llm_lion_from_adamw(1.0, 1.0, 0.0));
+    const llm_lion_config same = llm_lion_from_adamw(0.25, 0.5, 1.0);
+    CHECK(same.lr == 0.25f && same.weight_decay == 0.5f);
+}
+
+TEST(lion, "by hand: a cautious step leaves a gradient of 0 out; Signum asks the momentum") {
+    llm_lion_config c = llm_lion_defaults();
+    float w[2] = {5.0f, 5.0f}, m[2] = {1.0f, 1.0f}, x[1] = {5.0f}, xm[1] = {1.0f};
+    const float g[2] = {0.0f, 1.0f}, against[1] = {-0.75f};
+    c.lr = 0.25f, c.cautious = true;
+    llm_lion_step(w, m, g, 2, &c); /* one of two agrees: the factor is 2 / (1 + 1) */
+    CHECK(w[0] == 5.0f && w[1] == 4.75f);
+    llm_lion_signum(x, xm, against, 1, 0.25f, 0.5f, 0.0f);
+    CHECK(xm[0] == 0.125f && x[0] == 4.75f);
 }

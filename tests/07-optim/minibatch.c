@@ -119,8 +119,42 @@ TEST(minibatch,
     for (size_t k = 0; k < 5; k++) CHECK(c.rows[k] == 4);
     CHECK(c.last_t == 5 && at.epoch == 2);
     CHECK(llm_minibatch_train(w, NULL, &at, &m, data->x, data->y, 0, &arena) == 0.0);
+    const double single = llm_minibatch_train(w, log, &at, &m, data->x, data->y, 1, &arena);
+    CHECK_NEAR(single, log[0], 1e-6);
     at = mb_at(3, 4, true);
     CHECK_ASSERTS(llm_minibatch_train(w, NULL, &at, &m, data->x, data->y, 1, &arena));
+    llm_arena_destroy(&arena);
+}
+
+/* Two outputs, each with weights of its own. */
+static double mb_loss_two(float *dw, const float *w, const float *x, const float *y, size_t B,
+                          void *context) {
+    double loss = 0.0;
+    for (size_t k = 0; k < 2; k++) {
+        float column[64];
+        for (size_t i = 0; i < B; i++) column[i] = y[2 * i + k];
+        loss += mb_loss(dw + k * MB_D, w + k * MB_D, x, column, B, context);
+    }
+    return loss;
+}
+
+TEST(minibatch, "two outputs are two models on the same batches") {
+    enum { n = 13 };
+    llm_arena arena = mb_arena();
+    mb_data *data = mb_world(n, 0.5f, 8), *other = mb_world(n, 0.5f, 9);
+    float w[2 * MB_D] = {0.0f}, want[2 * MB_D] = {0.0f}, y[2 * n];
+    for (size_t i = 0; i < n; i++) y[2 * i] = data->y[i], y[2 * i + 1] = other->y[i];
+    mb_context c;
+    llm_minibatch_model m = mb_model(&c, 0.1f);
+    for (size_t k = 0; k < 2; k++) {
+        llm_epoch_state at = mb_at(n, 4, false);
+        llm_minibatch_train(want + k * MB_D, NULL, &at, &m, data->x, k ? other->y : data->y, 9,
+                            &arena);
+    }
+    m.loss = mb_loss_two, m.params = 2 * MB_D, m.outputs = 2;
+    llm_epoch_state at = mb_at(n, 4, false);
+    llm_minibatch_train(w, NULL, &at, &m, data->x, y, 9, &arena);
+    CHECK_ALL_NEAR(w, want, 2 * MB_D, 0.0f);
     llm_arena_destroy(&arena);
 }
 
@@ -222,6 +256,14 @@ TEST(minibatch, "buckets: every row once, within the budget, and less padding fo
     CHECK(length[order[0]] > 0 && few[order[0]] <= few[order[1]] && few[order[1]] <= few[order[2]]);
     const size_t even[3] = {2, 2, 2}; /* two rows of 2 fill a budget of 4 exactly */
     CHECK(llm_minibatch_bucket(order, start, even, 3, 4, 1, 1, 0, &arena) == 2 && start[1] == 2);
+    const size_t pairs[4] = {5, 1, 1, 5}; /* in either order the longer one counts */
+    for (size_t k = 0; k < 4; k += 2)
+        CHECK(llm_minibatch_bucket(order, start, pairs + k, 2, 6, 1, 1, 0, &arena) == 2);
+    const size_t huge[2] = {9, 9}, none[3] = {0, 0, 0}; /* the first alone; rows without tokens */
+    CHECK(llm_minibatch_bucket(order, start, huge, 2, 8, 1, 1, 0, &arena) == 2 && start[1] == 1);
+    CHECK(llm_minibatch_bucket(order, start, none, 3, 2, 1, 1, 0, &arena) == 1 && start[1] == 3);
+    CHECK(llm_minibatch_padding(order, start, 1, none) == 0.0);
+    CHECK(llm_minibatch_bucket(order, start, huge, 1, 8, 1, 1, 0, &arena) == 1 && start[1] == 1);
     CHECK(llm_minibatch_bucket(order, start, few, 0, 8, 4, 1, 0, &arena) == 0);
     CHECK(llm_minibatch_padding(order, start, 0, few) == 0.0);
     CHECK_ASSERTS(llm_minibatch_bucket(order, start, few, 4, 8, 0, 1, 0, &arena));
@@ -260,5 +302,7 @@ TEST(minibatch, "local SGD: averaged at each step it is the big batch, and more 
     llm_minibatch_average(three, 3, 2);
     CHECK(three[0] == 4.0f && three[2] == 4.0f && three[4] == 4.0f && three[1] == 2.0f);
     CHECK(three[3] == 2.0f && three[5] == 2.0f);
+    llm_minibatch_average(three, 1, 6); /* one alone stays as it is */
+    CHECK(three[0] == 4.0f && three[1] == 2.0f && three[5] == 2.0f);
     CHECK_ASSERTS(llm_minibatch_average(three, 0, 2));
 }

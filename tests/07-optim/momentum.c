@@ -59,18 +59,19 @@ TEST(momentum, "the classical form agrees at a constant rate and lags behind a f
     for (int falls = 0; falls < 2; falls++) {
         float w[2] = {1.0f, -2.0f}, v[2], c_w[2] = {1.0f, -2.0f}, c_v[2] = {0.0f, 0.0f};
         llm_momentum_config c = llm_momentum_defaults();
-        double apart = 0.0;
+        double apart[2] = {0.0, 0.0};
         for (size_t t = 1; t <= 40; t++) {
             const float g[2] = {1.0f, -0.5f};
             c.lr = falls && t > 20 ? 0.001f : 0.01f;
             llm_momentum_step(w, v, g, 2, &c, t);
             llm_momentum_classical(c_w, c_v, g, 2, c.lr, 0.9f);
-            apart = fabs((double)(w[0] - c_w[0]));
+            for (size_t i = 0; i < 2; i++) apart[i] = fabs((double)(w[i] - c_w[i]));
         }
         /* the velocity 0.01 (1 - 0.9^20)/0.1 runs out by itself instead of a tenth of it */
         const double left =
             0.9 * 0.01 * (1.0 - pow(0.9, 20.0)) / 0.1 * 0.9 * (1.0 - pow(0.9, 20.0)) / 0.1;
-        CHECK_NEAR(apart, falls ? left : 0.0, 1e-5);
+        CHECK_NEAR(apart[0], falls ? left : 0.0, 1e-5);
+        CHECK_NEAR(apart[1], falls ? 0.5 * left : 0.0, 1e-5); /* half the gradient */
     }
 }
 
@@ -111,6 +112,16 @@ TEST(momentum, "accelerated descent equals Nesterov's sequences") {
         memcpy(path + 3 * k, w, sizeof w);
     }
     CHECK_GOLDEN(path, 180, 3e-6f, "fista/path");
+}
+
+TEST(momentum, "one weight restarts where its step goes uphill, not at rest") {
+    float w[1] = {0.0f}, y[1] = {1.0f};
+    const float g[1] = {0.5f}, none[1] = {0.0f};
+    double t = 7.0;
+    CHECK(!llm_momentum_accelerate(w, y, &t, none, 1, 1.0f, true) && t > 7.0);
+    w[0] = 0.0f, y[0] = 1.0f; /* down from 1 to 0.5, but up from where w was */
+    CHECK(llm_momentum_accelerate(w, y, &t, g, 1, 1.0f, true));
+    CHECK(w[0] == 0.5f && y[0] == 0.5f && fabs(t - 0.5 * (1.0 + sqrt(5.0))) < 1e-12);
 }
 
 TEST(momentum, "restarting makes acceleration linear, and is never behind plain descent") {

@@ -28,7 +28,8 @@ TEST(sgd, "orders: with replacement as often as chance has it, once and reshuffl
     size_t count[n] = {0}, pairs[n * n] = {0};
     for (size_t t = 0; t < T; t++) {
         const size_t i = llm_sgd_pick(LLM_SGD_REPLACE, t, n, 3);
-        CHECK(i < n);
+        llm_rng stream = llm_epoch_rng(3, t); /* each step has its own */
+        CHECK(i < n && i == llm_rng_below(&stream, n));
         count[i]++;
         pairs[i * n + llm_sgd_pick(LLM_SGD_REPLACE, t + 1, n, 3)]++;
     }
@@ -53,6 +54,8 @@ TEST(sgd, "orders: with replacement as often as chance has it, once and reshuffl
             }
         }
     CHECK(repeated == 0 && changed > 10);
+    for (size_t k = 0; k < n; k++) /* the order that repeats is that of the first epoch */
+        CHECK(llm_sgd_pick(LLM_SGD_ONCE, n + k, n, 3) == llm_sgd_pick(LLM_SGD_RESHUFFLE, k, n, 3));
     CHECK(llm_sgd_pick(LLM_SGD_RESHUFFLE, 5, 1, 9) == 0);
     CHECK_ASSERTS(llm_sgd_pick(LLM_SGD_ONCE, 0, 0, 1));
     CHECK(llm_sgd_rate(3.0, 2.0, 4) == 0.5);

@@ -62,6 +62,11 @@ TEST(weight_decay,
     const float want[6] = {0.75f, 1.0f, -1.0f, -0.75f, 2.0f, 0.0f};
     llm_weight_decay_cautious(w, u, 6, 0.25f);
     CHECK_ALL_NEAR(w, want, 6, 0.0f);
+    float small[6] = {2.0f, -2.0f, -1.0f, 0.5f, -1.0f, 2.0f}; /* the bound is 0, for both */
+    const float by[6] = {0.5f, -0.5f, 0.5f, -1.0f, 0.0f, 0.0f};
+    const float left[6] = {1.5f, -1.5f, -1.0f, 0.5f, -1.0f, 2.0f};
+    llm_weight_decay_cautious(small, by, 6, 0.25f);
+    CHECK_ALL_NEAR(small, left, 6, 0.0f);
 
     const char *const skip[2] = {"wte", "embed"};
     CHECK(llm_weight_decay_wanted("h.0.attn.c_attn.weight", 2, skip, 2));

@@ -1,6 +1,13 @@
 /* @pre_words */
 #include "../test.h"
 
+/* realloc that runs out after a number of calls */
+static int words_calls = 1 << 30;
+static void *words_realloc(void *p, size_t size) {
+    return words_calls-- > 0 ? realloc(p, size) : NULL;
+}
+#define realloc words_realloc
+
 #include "../../llm.h"
 
 #include "../tiny_hostile.h"
@@ -125,5 +132,23 @@ TEST(pre_words, "Metaspace is undone, but for U+2581 itself") {
             llm_buffer_free(&back);
             llm_buffer_free(&want);
         }
+    }
+}
+
+TEST(pre_words, "when memory is out, false, at the first character and at a later one") {
+    char text[400];
+    memset(text, 'a', sizeof text);
+    for (int spaces = 0; spaces < 2; spaces++) { /* a sign for a space is another way to run out */
+        for (int calls = 0; calls < 2; calls++) {
+            llm_buffer spelt = {NULL, 0, 0}, back = {NULL, 0, 0};
+            words_calls = calls;
+            CHECK(!llm_pre_words_spell(&spelt, text, sizeof text, true));
+            words_calls = calls;
+            CHECK(!llm_pre_words_read(&back, text, sizeof text, true));
+            words_calls = 1 << 30;
+            llm_buffer_free(&spelt);
+            llm_buffer_free(&back);
+        }
+        memset(text, ' ', sizeof text);
     }
 }

@@ -1,6 +1,13 @@
 /* @token */
 #include "../test.h"
 
+/* realloc that runs out after a number of calls */
+static int token_calls = 1 << 30;
+static void *token_realloc(void *p, size_t size) {
+    return token_calls-- > 0 ? realloc(p, size) : NULL;
+}
+#define realloc token_realloc
+
 #include "../../llm.h"
 
 #include "../tiny_hostile.h"
@@ -39,6 +46,15 @@ TEST(token, "broken parts are replaced as by Python's errors=\"replace\"") {
     tiny_hostile_check("hostile/replaced", TINY_HOSTILE_GROUPS, token_replaced, NULL);
 }
 
+TEST(token, "when memory is out, replacing says so") {
+    llm_buffer b = {NULL, 0, 0};
+    token_calls = 0;
+    CHECK(!llm_token_replace(&b, "a\x80", 2) && b.size == 0);
+    token_calls = 1 << 30;
+    CHECK(llm_token_replace(&b, "a\x80", 2) && b.size == 4);
+    llm_buffer_free(&b);
+}
+
 static const char *const token_sentence[6] = {
     "Don't panic, it's 42!",
     "Gr\xC3\xBC\xC3\x9F"
@@ -63,6 +79,7 @@ TEST(token, "units per byte of six sentences") {
     }
     const char *nothing = (const char *)test_memory(8, 1) + 8; /* reading it is noticed */
     for (size_t kind = 0; kind < 4; kind++) {
+        CHECK(llm_token_units("a", 1, (llm_token_kind)kind) == 1.0);
         CHECK(llm_token_next(nothing, 0, (llm_token_kind)kind) == 0);
         CHECK(llm_token_units(nothing, 0, (llm_token_kind)kind) == 0.0);
     }
@@ -89,6 +106,8 @@ TEST(token, "each kind of unit is a union of units of the kind before it") {
 }
 
 TEST(token, "words by hand") {
+    CHECK(llm_token_apostrophe("\xE2\x80\x99", 3, 0) == 3);
+    CHECK(llm_token_apostrophe("a'", 2, 1) == 1 && llm_token_apostrophe("a'", 2, 0) == 0);
     static const struct {
         const char *text, *want;
     } row[] = {

@@ -55,6 +55,13 @@ TEST(unicode, "the class of every code point is that of the Unicode data") {
     CHECK(llm_unicode_class(UINT32_MAX) == LLM_UNICODE_OTHER);
 }
 
+TEST(unicode, "the set of marks has the classes Mn, Mc and Me, and no others") {
+    static const uint32_t mark[3] = {0x301, 0x903, 0x20DD}; /* Mn, Mc, Me */
+    unsigned set = 0;
+    for (size_t i = 0; i < 3; i++) set |= 1u << llm_unicode_class(mark[i]);
+    CHECK(set == LLM_UNICODE_MARKS);
+}
+
 TEST(unicode, "decoding broken text gives the codes and lengths of Python") {
     size_t size, n, at = 0;
     const float *values = golden_n(&size, "decode/bytes");

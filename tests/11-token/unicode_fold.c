@@ -117,7 +117,35 @@ TEST(unicode_fold, "by hand, broken bytes too") {
                "BER\xC2\xAD\tAll",
                "uber all");
     fold_check(&c, FOLD_BERT, "", "");
+    for (int kind = 0; kind < 3; kind++) { /* the text ends within a character */
+        llm_buffer b = {NULL, 0, 0};
+        c.kind = (fold_kind)kind;
+        CHECK(fold_text(&c, &b, "a\xC3\x89", 2) && b.size == (kind == FOLD_CLEAN ? 1u : 2u));
+        llm_buffer_free(&b);
+    }
     fold_close(&c);
+}
+
+TEST(unicode_fold, "cleaning drops controls and private use from their first to their last") {
+    static const struct {
+        uint32_t from, to;
+    } gone[6] = {{0x0, 0x8},       {0xE, 0x1F},        {0x7F, 0x9F},
+                 {0xE000, 0xF8FF}, {0xF0000, 0xFFFFD}, {0x100000, 0x10FFFD}};
+    for (size_t i = 0; i < 6; i++)
+        for (int at = 0; at < 4; at++) { /* one before, the first, the last, one behind */
+            const uint32_t code =
+                at < 2 ? gone[i].from + (uint32_t)at - 1 : gone[i].to + (uint32_t)at - 2;
+            if ((i == 0 && at == 0) || (code >= 0xD800 && code < 0xE000)) continue;
+            char text[4];
+            llm_buffer b = {NULL, 0, 0};
+            CHECK(llm_unicode_fold_clean(&b, text, llm_unicode_encode(text, code)));
+            const bool space = code == 0x9 || code == 0xD || code == 0x20 || code == 0xA0;
+            const bool kept = (at == 0 || at == 3) && !space;
+            CHECK(b.size == (kept ? llm_unicode_encode(text, code) : space ? 1u : 0u));
+            CHECK(!space || b.data[0] == ' ');
+            CHECK(!kept || memcmp(b.data, text, b.size) == 0);
+            llm_buffer_free(&b);
+        }
 }
 
 TEST(unicode_fold, "when memory is out, false") {

@@ -37,9 +37,21 @@ TEST(unicode_map, "the canonical map is that of the Unicode data, at every code 
     CHECK(m.entry.size == 0 && !llm_unicode_map_find(&m, 0xE9, &count));
 }
 
-TEST(unicode_map, "the coding by hand") {
-    /* 5 -> 105, 6 -> 106, 7 -> 107 (a run); 9 -> 1 2 3 4 5 6; 109 -> 100, written in two lines.
-     * ASCII without three characters: digit d is the character 32 + d, + 1, 2, 3 behind those. */
+/* digits (n) as they are written: ASCII without three characters, digit d is the character 32 + d,
+ * + 1, 2, 3 behind those */
+static void map_write(char *line, const unsigned char *digit, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        int c = ' ' + digit[i];
+        c += c >= '"';
+        c += c >= '?';
+        c += c >= '\\';
+        line[i] = (char)c;
+    }
+    line[n] = 0;
+}
+
+TEST(unicode_map, "the coding by hand, cut into two lines anywhere") {
+    /* 5 -> 105, 6 -> 106, 7 -> 107 (a run); 9 -> 1 2 3 4 5 6; 109 -> 100, */
     static const unsigned char d[] = {
         51,     46 + 1, 26,     46 + 4, /* gap 5, one value, a run of 2 + 1; 105: zigzag */
         18,     46 + 1,                 /* gap 1, length 5 + 1 */
@@ -47,30 +59,51 @@ TEST(unicode_map, "the coding by hand") {
         46 + 4, 46 + 6, 46 + 8, 46 + 10, 46 + 12, /* 2, 3, 4, 5, 6: from 0 */
         80,     45,     46 + 1,                   /* gap 8 + 91, one value */
         14,     46 + 4};                          /* 1 to 100: 198 */
-    char line[2][32] = {{0}, {0}};
-    for (size_t i = 0; i < sizeof d; i++) {
-        int c = ' ' + d[i];
-        c += c >= '"';
-        c += c >= '?';
-        c += c >= '\\';
-        line[i >= 7][i - (i >= 7 ? 7 : 0)] = (char)c;
+    for (size_t cut = 1; cut < sizeof d; cut++) {
+        char line[2][32];
+        map_write(line[0], d, cut);
+        map_write(line[1], d + cut, sizeof d - cut);
+        const char *const lines[2] = {line[0], line[1]};
+        llm_unicode_map m = {{NULL, 0, 0}, {NULL, 0, 0}};
+        CHECK(llm_unicode_map_read(&m, lines, 2));
+        size_t n;
+        for (uint32_t code = 0; code < 120; code++) {
+            const uint32_t *to = llm_unicode_map_find(&m, code, &n);
+            if (code >= 5 && code <= 7)
+                CHECK(n == 1 && to[0] == code + 100);
+            else if (code == 9)
+                for (size_t k = 0; k < 6; k++) CHECK(n == 6 && to[k] == k + 1);
+            else if (code == 109)
+                CHECK(n == 1 && to[0] == 100);
+            else
+                CHECK(!to && n == 0);
+        }
+        llm_unicode_map_free(&m);
     }
-    const char *const lines[2] = {line[0], line[1]};
-    llm_unicode_map m = {{NULL, 0, 0}, {NULL, 0, 0}};
-    CHECK(llm_unicode_map_read(&m, lines, 2));
-    size_t n;
-    for (uint32_t code = 0; code < 120; code++) {
-        const uint32_t *to = llm_unicode_map_find(&m, code, &n);
-        if (code >= 5 && code <= 7)
-            CHECK(n == 1 && to[0] == code + 100);
-        else if (code == 9)
-            for (size_t k = 0; k < 6; k++) CHECK(n == 6 && to[k] == k + 1);
-        else if (code == 109)
-            CHECK(n == 1 && to[0] == 100);
-        else
-            CHECK(!to && n == 0);
+}
+
+TEST(unicode_map, "up to 18 values; a table that breaks off or has longer entries is an error") {
+    static const unsigned char head = 18; /* gap 1, length 5 + a number */
+    for (size_t length = 17; length < 20; length++) {
+        unsigned char d[32] = {head, (unsigned char)(46 + length - 5)};
+        for (size_t k = 0; k < length; k++) d[2 + k] = (unsigned char)(46 + 2 * k); /* k */
+        char line[2][32];
+        map_write(line[0], d, 2 + length - 1);
+        map_write(line[1], d + 2 + length - 1, 1);
+        const char *const lines[2] = {line[0], line[1]};
+        llm_unicode_map m = {{NULL, 0, 0}, {NULL, 0, 0}};
+        CHECK_ASSERTS(llm_unicode_map_read(&m, lines, 1)); /* the last value is missing */
+        if (length > 18) {
+            CHECK_ASSERTS(llm_unicode_map_read(&m, lines, 2));
+            continue;
+        }
+        CHECK(llm_unicode_map_read(&m, lines, 2));
+        size_t n;
+        const uint32_t *to = llm_unicode_map_find(&m, 1, &n);
+        CHECK(to && n == length);
+        for (size_t k = 0; k < n; k++) CHECK(to[k] == k);
+        llm_unicode_map_free(&m);
     }
-    llm_unicode_map_free(&m);
 }
 
 TEST(unicode_map, "when memory is out, nothing is left") {

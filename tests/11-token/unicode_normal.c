@@ -1,13 +1,13 @@
 /* @unicode_normal */
 #include "../test.h"
 
-/* memory that runs out after a number of calls */
+/* memory that fails once, after a number of calls */
 static int normal_calls = 1 << 30;
 static void *normal_calloc(size_t n, size_t size) {
-    return normal_calls-- > 0 ? calloc(n, size) : NULL;
+    return normal_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *normal_realloc(void *p, size_t size) {
-    return normal_calls-- > 0 ? realloc(p, size) : NULL;
+    return normal_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define calloc normal_calloc
 #define realloc normal_realloc
@@ -40,22 +40,33 @@ TEST(unicode_normal, "every code point between marks is as by unicodedata, in fo
     for (int form = 0; form < 4; form++) {
         size_t blocks;
         const float *want = golden_n(&blocks, "blocks/%s", normal_name[form]);
-        const normal_context context = {&n, (llm_unicode_normal_form)form};
         CHECK(blocks == 272);
         for (size_t b = 0; b < blocks; b++) {
             /* far planes in every tenth block: nothing is there, and time is short */
             if (b > 48 && b % 10 > 0) continue;
-            uint32_t hash = 2166136261u, out[128];
+            static char text[4096 * 12]; /* a broken byte behind each, which stays */
+            size_t size = 0;
             for (size_t code = 4096 * b; code < 4096 * (b + 1); code++) {
-                char text[12] = {'a', '\xCC', '\xA7'};
-                out[0] = 0;
                 if (code < 0xD800 || code > 0xDFFF) {
-                    const size_t size = 3 + llm_unicode_encode(text + 3, (uint32_t)code);
+                    memcpy(text + size, "a\xCC\xA7", 3);
+                    size += 3 + llm_unicode_encode(text + size + 3, (uint32_t)code);
                     memcpy(text + size, "\xCC\x81\xCC\xA3", 4);
-                    out[0] = (uint32_t)normal_bytes(out + 1, text, size + 4, &context);
+                    size += 4;
                 }
-                hash = tiny_hostile_hash(hash, out, out[0] + 1);
+                text[size++] = '\xFF';
             }
+            llm_buffer all = {NULL, 0, 0};
+            CHECK(llm_unicode_normal_text(&n, &all, text, size, (llm_unicode_normal_form)form));
+            uint32_t hash = 2166136261u, out[128], count = 0;
+            for (size_t i = 0; i < all.size; i++) {
+                CHECK(count < 127);
+                out[++count] = (unsigned char)all.data[i];
+                if (out[count] != 0xFF) continue;
+                out[0] = count - 1;
+                hash = tiny_hostile_hash(hash, out, count);
+                count = 0;
+            }
+            llm_buffer_free(&all);
             if ((float)((hash ^ hash >> 24) & 0xFFFFFF) != want[b])
                 test_fail(__FILE__, __LINE__, "%s: wrong between U+%04zX and U+%04zX",
                           normal_name[form], 4096 * b, 4096 * b + 4095);
@@ -114,6 +125,32 @@ TEST(unicode_normal, "by hand") {
     llm_unicode_normal_free(&n);
 }
 
+TEST(unicode_normal,
+     "jamo make the 11,172 syllables that come apart into them, and nothing else does") {
+    llm_unicode_normal n;
+    CHECK(llm_unicode_normal_open(&n));
+    size_t made = 0;
+    for (uint32_t whole = 0xAC00; whole <= 0xD7A3; whole++) {
+        llm_buffer codes = {NULL, 0, 0};
+        CHECK(llm_unicode_apart_put(&n.apart, &codes, whole, false));
+        const uint32_t *jamo = (const uint32_t *)(const void *)codes.data;
+        uint32_t together = llm_unicode_normal_together(&n, jamo[0], jamo[1]);
+        if (codes.size == 3 * sizeof *jamo)
+            together = llm_unicode_normal_together(&n, together, jamo[2]);
+        CHECK(together == whole);
+        llm_buffer_free(&codes);
+    }
+    for (uint32_t a = 0x10F0; a < 0x1120; a++)
+        for (uint32_t b = 0x1150; b < 0x1180; b++)
+            made += llm_unicode_normal_together(&n, a, b) != 0;
+    CHECK(made == 19 * 21);
+    for (uint32_t a = 0xABF0; a < 0xD7B0; a++)
+        for (uint32_t b = 0x11A0; b < 0x11D0; b++)
+            made += llm_unicode_normal_together(&n, a, b) != 0;
+    CHECK(made == 11172);
+    llm_unicode_normal_free(&n);
+}
+
 TEST(unicode_normal, "forms are what they should be to each other") {
     llm_unicode_normal n;
     CHECK(llm_unicode_normal_open(&n));
@@ -165,6 +202,7 @@ TEST(unicode_normal, "when memory is out, nothing is left") {
         llm_unicode_normal n;
         normal_calls = calls;
         ok = llm_unicode_normal_open(&n);
+        CHECK(ok == (normal_calls >= 0)); /* whatever fails is told */
         normal_calls = 1 << 30;
         if (!ok) CHECK(!n.mark_class && !n.pair && !n.apart.canonical.to.data);
         if (ok) CHECK(calls > 10);
@@ -172,12 +210,22 @@ TEST(unicode_normal, "when memory is out, nothing is left") {
     }
     llm_unicode_normal n;
     CHECK(llm_unicode_normal_open(&n));
-    for (int calls = 0; calls < 3; calls++) {
-        llm_buffer b = {NULL, 0, 0};
-        normal_calls = calls;
-        CHECK(!llm_unicode_normal_text(&n, &b, "\xC3\xA9", 2, LLM_UNICODE_NORMAL_NFC));
-        normal_calls = 1 << 30;
-        llm_buffer_free(&b);
+    for (int kind = 0; kind < 3; kind++) { /* a pair; many letters; many broken bytes */
+        char text[300];
+        memset(text, kind == 1 ? 'a' : 0xFF, sizeof text);
+        memcpy(text, "\xC3\xA9", 2);
+        const size_t size = kind == 0 ? 2 : sizeof text;
+        int calls = 0;
+        for (ok = false; !ok; calls++) {
+            llm_buffer b = {NULL, 0, 0};
+            normal_calls = calls;
+            ok = llm_unicode_normal_text(&n, &b, text, size, LLM_UNICODE_NORMAL_NFC);
+            CHECK(ok == (normal_calls >= 0));
+            normal_calls = 1 << 30;
+            CHECK(ok ? b.size == size && memcmp(b.data, text, size) == 0 : b.size < size);
+            llm_buffer_free(&b);
+        }
+        CHECK(calls > (kind == 0 ? 3 : 6));
     }
     llm_unicode_normal_free(&n);
 }

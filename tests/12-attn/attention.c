@@ -157,6 +157,13 @@ TEST(attention, "the sizes of real layers equal sums in doubles: 17 x 65, 64 hid
     llm_rng_normal_fill(&rng, v, A);
     llm_rng_normal_fill(&rng, h, S * C);
     llm_attention_score_forward(e, q, k, v, T, S, A);
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j < S; j++) {
+            double want = 0.0;
+            for (size_t n = 0; n < A; n++)
+                want += (double)v[n] * tanh((double)q[i * A + n] + (double)k[j * A + n]);
+            CHECK_NEAR(e[i * S + j], want, 1e-5);
+        }
     llm_attention_pool_forward(a, c, e, h, S, T, S, C);
     for (size_t i = 0; i < T; i++)
         for (size_t n = 0; n < C; n++) { /* the loss with dc = a unit vector is an entry of c */
@@ -170,14 +177,18 @@ TEST(attention, "with a Gaussian score it is statsmodels' kernel regression") {
     llm_attention_nadaraya(y, a, golden("kernel/x"), golden("kernel/at"), golden("kernel/value"),
                            0.4f, 6, 11, 1, 1);
     CHECK_GOLDEN(y, 6, 1e-6f, "kernel/y");
-    const float x[2] = {1.0f, 0.0f}, at[6] = {1, 1, 0, 0, -1, 0}, value[6] = {1, 0, 0, 1, 0, 0};
-    float two[2];
-    llm_attention_nadaraya(two, a, x, at, value, 2.0f, 1, 3, 2, 2); /* distances^2 1, 1, 4 */
+    const float x[4] = {1.0f, 0.0f, -1.0f, 0.0f}, at[6] = {1, 1, 0, 0, -1, 0},
+                value[6] = {1, 0, 0, 1, 0, 0};
+    float two[4];
+    /* distances^2 1, 1, 4 from the first point; 5, 1, 0 from the second */
+    llm_attention_nadaraya(two, a, x, at, value, 2.0f, 2, 3, 2, 2);
     const double far = exp(-4.0 / 8.0), near = exp(-1.0 / 8.0), sum = far + 2.0 * near;
     CHECK_NEAR(a[0], near / sum, 1e-6);
     CHECK_NEAR(a[2], far / sum, 1e-6);
     CHECK_NEAR(two[0], near / sum, 1e-6);
     CHECK_NEAR(two[1], near / sum, 1e-6);
+    CHECK_NEAR(two[2], exp(-5.0 / 8.0) / (exp(-5.0 / 8.0) + near + 1.0), 1e-6);
+    CHECK_NEAR(two[3], near / (exp(-5.0 / 8.0) + near + 1.0), 1e-6);
 }
 
 TEST(attention, "hard attention draws what the weights say; its gradient is right on average") {
@@ -213,10 +224,13 @@ TEST(attention, "hard attention draws what the weights say; its gradient is righ
     CHECK(noise[1] < 0.5 * noise[0]); /* exactly: 1.5 against 20.4 */
     CHECK(llm_attention_hard(a, 1, &rng) == 0);
     float de[N] = {1, 1, 1, 1};
-    llm_attention_hard_backward(de, a, N, 1, 2.0f, 0.0f);
+    llm_attention_hard_backward(de, a, N, 1, 2.5f, 0.5f);
     CHECK_NEAR(de[0], 0.0, 1e-7);
     CHECK_NEAR(de[1], 2.5, 1e-7);
     CHECK_ASSERTS(llm_attention_hard(a, 0, &rng));
     const float short_of_one[2] = {0.0f, 0.0f}; /* rounding may leave a rest: the last one */
     CHECK(llm_attention_hard(short_of_one, 2, &rng) == 1);
+    llm_rng same = rng; /* weights are half open intervals: a draw at the edge is the next one's */
+    const float u = llm_rng_uniform(&same), edge[2] = {u, 1.0f - u};
+    CHECK(llm_attention_hard(edge, 2, &rng) == 1);
 }

@@ -33,7 +33,8 @@ TEST(transformer_2017, "ten steps follow PyTorch: losses and all weights") {
         CHECK(arena.used == used && t.step == k + 1);
     }
     CHECK_GOLDEN(loss, 10, 3e-6f, "out/losses");
-    /* a gradient that is 0 but for rounding still moves its weight by the whole rate: biases of keys */
+    /* a gradient that is 0 but for rounding still moves its weight by the whole rate: biases of
+     * keys */
     CHECK_ALL_NEAR(t.w, golden("out/weights"), n, 1e-2f);
     size_t off = 0;
     for (size_t i = 0; i < n; i++) off += fabsf(t.w[i] - golden("out/weights")[i]) > 2e-5f;

@@ -1,0 +1,200 @@
+/* @beam_search */
+#include "../test.h"
+
+#include "../../llm.h"
+
+#include "../arena.h"
+#include "../tiny_beam.h"
+
+static size_t beam_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* Runs on exactly the memory that the comments ask for. */
+static llm_beam_search beam_run(const int *prompt, size_t n, const llm_beam_search_model *m,
+                                const llm_beam_search_config *c) {
+    const size_t B = c->beams, V = m->model.V, K = (c->stops > 1 ? 1 + c->stops : 2) * B;
+    const size_t kept = 3 * beam_up(B * c->max_new * 4) + 5 * beam_up(8 * B);
+    const size_t advance = 2 * beam_up(B * V * 4) + beam_up(K * 8) + beam_up(B * 8);
+    llm_arena arena =
+        test_arena(kept + beam_up(B * V * 4) + beam_up(B * 4) + 2 * beam_up(B * 8) + advance);
+    llm_beam_search s;
+    memset(&s, 0xff, sizeof s);
+    llm_beam_search_create(&s, c, &arena);
+    CHECK(arena.used == kept);
+    const size_t rows = llm_beam_search_run(&s, prompt, n, m, c, &arena);
+    CHECK(arena.used == kept && !s.open);
+    CHECK(rows == ((const tiny_beam *)m->model.context)->rows);
+    return s;
+}
+
+TEST(beam_search, "texts and scores equal transformers' generate: early stopping, lengths, stops") {
+    const float *table = golden("model/table");
+    const size_t cases = (size_t)golden("cases/count")[0];
+    size_t compared = 0;
+    for (size_t i = 0; i < cases; i++) {
+        if (i % 2 == 1 && i % 5 != 4) continue;
+        size_t n = 0, ends = 0, total = 0;
+        const float *prompt = golden_n(&n, "%zu/prompt", i), *how = golden("%zu/how", i);
+        llm_beam_search_config c = llm_beam_search_defaults((size_t)how[0], 7);
+        CHECK(c.alpha == 1.0f && !c.gnmt && c.early == LLM_BEAM_SEARCH_SOON && c.stops == 0);
+        c.early = how[1] == 0.0f   ? LLM_BEAM_SEARCH_FULL
+                  : how[1] == 1.0f ? LLM_BEAM_SEARCH_SOON
+                                   : LLM_BEAM_SEARCH_NEVER;
+        c.alpha = how[2];
+        const float *stop = golden_n(&c.stops, "%zu/stop", i);
+        c.stop = as_ints(stop, c.stops);
+        tiny_beam memory;
+        const llm_beam_search_model m = tiny_beam_model(&memory, table, 9);
+        const llm_beam_search s = beam_run(as_ints(prompt, n), n, &m, &c);
+        const float *size = golden_n(&ends, "%zu/size", i), *ids = golden_n(&total, "%zu/ids", i);
+        CHECK(s.ended == ends);
+        float score[5];
+        for (size_t k = 0; k < ends; k++) {
+            CHECK(s.end_length[k] == (size_t)size[k]);
+            for (size_t t = 0; t < s.end_length[k]; t++) CHECK(s.end_ids[k * 7 + t] == (int)*ids++);
+            score[k] = (float)s.end_score[k];
+            compared++;
+        }
+        CHECK_GOLDEN(score, ends, 2e-6f, "%zu/score", i);
+    }
+    CHECK(compared > 100);
+}
+
+TEST(beam_search, "one beam is greedy, and with stop tokens its list has one entry") {
+    enum { V = 6 };
+    for (uint64_t seed = 1; seed < 40; seed++) {
+        const float *table = tiny_beam_table(seed, V, 2.0f);
+        tiny_beam memory;
+        const llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+        const llm_beam_search_config c = llm_beam_search_defaults(1, 9);
+        const int prompt[2] = {3, 1};
+        const llm_beam_search s = beam_run(prompt, 2, &m, &c);
+        size_t a = 3, b = 1;
+        CHECK(s.ended == 1 && s.end_length[0] == 9 && memory.turns == 9);
+        for (size_t t = 0; t < 9; t++) {
+            const int want = llm_greedy_pick(table + (a * V + b) * V, V);
+            CHECK(s.end_ids[t] == want);
+            a = b, b = (size_t)want;
+        }
+    }
+}
+
+/* The best score of all texts behind token 1 that end with 0 or have T tokens. */
+static double beam_exhaustive(const float *table, size_t V, const llm_beam_search_config *c) {
+    int ids[8] = {0};
+    double best = -1e30;
+    const size_t T = c->max_new;
+    for (;;) {
+        size_t length = 0;
+        while (length < T && ids[length] != 0) length++;
+        length += length < T; /* the stop token */
+        const double sum = tiny_beam_logp(table, V, 1, ids, length);
+        best = fmax(best, llm_beam_search_score(sum, length, c));
+        size_t wheel = T;
+        while (wheel-- > 0 && (size_t)ids[wheel] == V - 1) ids[wheel] = 0;
+        if (wheel > T) return best;
+        ids[wheel]++;
+    }
+}
+
+TEST(beam_search, "a beam of V^T finds the best text of all; a smaller one never a better one") {
+    enum { V = 4, T = 4 };
+    const int stop = 0, prompt = 1;
+    size_t worse = 0;
+    for (uint64_t seed = 1; seed < 25; seed++) {
+        const float *table = tiny_beam_table(seed, V, 1.5f);
+        llm_beam_search_config c = llm_beam_search_defaults(1, T);
+        c.alpha = 0.5f * (float)(seed % 4), c.gnmt = seed % 3 == 0;
+        c.stop = &stop, c.stops = 1;
+        const double best = beam_exhaustive(table, V, &c);
+        for (c.beams = 1; c.beams <= 256; c.beams *= 4) {
+            c.early = LLM_BEAM_SEARCH_NEVER;
+            tiny_beam memory;
+            const llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+            const llm_beam_search s = beam_run(&prompt, 1, &m, &c);
+            CHECK(s.end_score[0] < best + 1e-5);
+            if (c.beams == 256) CHECK_NEAR(s.end_score[0], best, 1e-5);
+            worse += c.beams < 16 && s.end_score[0] < best - 1e-3;
+            for (size_t k = 0; k < s.ended; k++) { /* sums and order are what they say */
+                CHECK_NEAR(s.end_sum[k],
+                           tiny_beam_logp(table, V, 1, s.end_ids + k * T, s.end_length[k]), 1e-5);
+                CHECK_NEAR(s.end_score[k], llm_beam_search_score(s.end_sum[k], s.end_length[k], &c),
+                           1e-12);
+                CHECK(k == 0 || s.end_score[k] <= s.end_score[k - 1]);
+            }
+        }
+    }
+    CHECK(worse > 5);
+}
+
+TEST(beam_search, "a wider beam can find a worse text: 0.17 alone, 0.082 with two") {
+    /* two firsts; behind the second two equal halves crowd the first out, and then nothing is
+     * sure */
+    enum { V = 3 };
+    float *table = floats(V * V * V);
+    for (size_t i = 0; i < V * V * V; i++) table[i] = logf(1.0f / 3.0f);
+    const float row[4][V] = {{0.5f, 0.49f, 0.01f},
+                             {0.34f, 0.33f, 0.33f},
+                             {0.499f, 0.499f, 0.002f},
+                             {0.998f, 1e-3f, 1e-3f}};
+    const size_t at[4] = {0 * V + 2, 2 * V + 0, 2 * V + 1, 0 * V + 0}; /* the last two tokens */
+    for (size_t i = 0; i < 4; i++)
+        for (size_t v = 0; v < V; v++) table[at[i] * V + v] = logf(row[i][v]);
+    const int prompt = 2;
+    const double want[2] = {0.5 * 0.34 * 0.998, 0.49 * 0.499 / 3.0};
+    for (size_t i = 0; i < 2; i++) {
+        llm_beam_search_config c = llm_beam_search_defaults(1 + i, 3);
+        c.alpha = 0.0f;
+        tiny_beam memory;
+        const llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+        CHECK_NEAR(exp(beam_run(&prompt, 1, &m, &c).end_score[0]), want[i], 1e-6);
+    }
+}
+
+TEST(beam_search, "longer texts win as alpha grows; the scores by hand; coverage") {
+    enum { V = 6 };
+    double length[3] = {0.0, 0.0, 0.0};
+    const int stop = 0, prompt = 1;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        float *table = tiny_beam_table(seed, V, 1.0f);
+        for (size_t i = 0; i < 3; i++) {
+            llm_beam_search_config c = llm_beam_search_defaults(4, 12);
+            c.alpha = (float)i, c.stop = &stop, c.stops = 1, c.early = LLM_BEAM_SEARCH_NEVER;
+            tiny_beam memory;
+            const llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+            length[i] += (double)beam_run(&prompt, 1, &m, &c).end_length[0] / 60.0;
+        }
+    }
+    CHECK(length[1] > length[0] + 2.0 && length[2] > length[1] + 2.0); /* 2.4, 7.9, 12.0 */
+
+    llm_beam_search_config c = llm_beam_search_defaults(1, 1);
+    c.alpha = 0.5f;
+    CHECK_NEAR(llm_beam_search_score(-6.0, 4, &c), -3.0, 1e-12);
+    c.gnmt = true;
+    CHECK_NEAR(llm_beam_search_score(-6.0, 19, &c), -3.0, 1e-12);
+    const float a[6] = {0.5f, 0.25f, 0.25f, 0.75f, 0.25f, 0.0f};
+    CHECK_NEAR(llm_beam_search_coverage(a, 2, 3, 0.2f), 0.2 * (log(0.5) + log(0.25)), 1e-7);
+    CHECK_NEAR(llm_beam_search_coverage(a, 1, 3, 1.0f), log(0.5) + 2.0 * log(0.25), 1e-12);
+}
+
+TEST(beam_search, "banned tokens are never said; a search without a continuation ends empty") {
+    enum { V = 3 };
+    float *table = tiny_beam_table(1, V, 1.0f);
+    for (size_t i = 0; i < V * V * V; i++)
+        if (i % V == 2) table[i] = -INFINITY;
+    const llm_beam_search_config c = llm_beam_search_defaults(5, 4);
+    const int prompt = 1;
+    tiny_beam memory;
+    const llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+    const llm_beam_search s = beam_run(&prompt, 1, &m, &c);
+    CHECK(s.ended == 5);
+    for (size_t k = 0; k < 5; k++)
+        for (size_t t = 0; t < 4; t++) CHECK(s.end_ids[k * 4 + t] < 2);
+    CHECK_ASSERTS(beam_run(&prompt, 0, &m, &c));
+    llm_beam_search_config bad = c;
+    bad.max_new = 64;
+    CHECK_ASSERTS(beam_run(&prompt, 1, &m, &bad));
+    bad.max_new = 0;
+    CHECK_ASSERTS(beam_run(&prompt, 1, &m, &bad));
+    bad.max_new = 1, bad.beams = 0;
+    CHECK_ASSERTS(beam_run(&prompt, 1, &m, &bad));
+}
