@@ -41747,6 +41747,284 @@ LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x
         llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
 }
 
+/* @seq2seq_gru ---------------------------------------------- A recurrent cell for @seq2seq
+ *
+ *     r, z = sigmoid(W_i x + b_i + W_h h + b_h)        n = tanh(W_i x + b_i + r (W_h h + b_h))
+ *     h'   = (1 - z) n + z h                           each with its own third of W_i and W_h
+ *
+ * A state h goes along a text and takes in one token after the other. Two gates decide: z how much
+ * of the old state stays, r how much of it the new candidate n hears. Where z is near 1 the state,
+ * and with it the gradient, passes unchanged over many tokens, which is what a plain recurrent net
+ * could not learn. Everything that depends on the input alone is one matrix product for the whole
+ * text; what depends on the state has to wait for it.
+ *
+ * What is easily got wrong: torch, and this, multiply W_h h + b_h by r; the paper multiplies h.
+ *
+ * source  Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder", eq. 5 to 8;
+ *         torch.nn.GRU
+ * needs   arena sigmoid matmul
+ * see     @seq2seq
+ * topics  -
+ */
+
+/* A cell, or its gradients: wi (3H,C), wh (3H,H), bi, bh (3H); rows r, z, n, as torch's. */
+typedef struct {
+    float *wi, *wh, *bi, *bh;
+} llm_seq2seq_gru_weights;
+
+/* h (T+1,H) from the first state on, gates (T,3H): r, z, n, and hn (T,H): what r multiplies. */
+typedef struct {
+    const float *x;
+    float *h, *gates, *hn;
+    size_t T;
+} llm_seq2seq_gru_acts;
+
+/* a <- x (T,C), h0 (H) or NULL for 0; a stays in the arena. Returns the states (T,H). Scratch: 3 H
+ * floats. */
+LLM_API const float *llm_seq2seq_gru_forward(llm_seq2seq_gru_acts *a, const float *x,
+                                             const float *h0, const llm_seq2seq_gru_weights *w,
+                                             size_t T, size_t C, size_t H, llm_arena *arena) {
+    a->x = x, a->T = T;
+    a->h = llm_arena_floats(arena, (T + 1) * H);
+    a->gates = llm_arena_floats(arena, T * 3 * H), a->hn = llm_arena_floats(arena, T * H);
+    const size_t mark = arena->used;
+    float *hw = llm_arena_floats(arena, 3 * H);
+    for (size_t i = 0; i < H; i++) a->h[i] = h0 ? h0[i] : 0.0f;
+    llm_matmul_forward(a->gates, x, w->wi, w->bi, T, C, 3 * H);
+    for (size_t t = 0; t < T; t++) {
+        float *g = a->gates + t * 3 * H, *h = a->h + t * H;
+        llm_matmul_forward(hw, h, w->wh, w->bh, 1, H, 3 * H);
+        for (size_t i = 0; i < H; i++) {
+            const float r = llm_sigmoid_value(g[i] + hw[i]);
+            const float z = llm_sigmoid_value(g[H + i] + hw[H + i]);
+            const float n = tanhf(g[2 * H + i] + r * hw[2 * H + i]);
+            a->hn[t * H + i] = hw[2 * H + i];
+            g[i] = r, g[H + i] = z, g[2 * H + i] = n;
+            h[H + i] = (1.0f - z) * n + z * h[i];
+        }
+    }
+    arena->used = mark;
+    return a->h + H;
+}
+
+/* dx (T,C), dh0 (H), dw += <- dh (T,H), the gradient of the states from outside, which becomes that
+ * from everywhere. dx may be NULL. Scratch: 6 T H floats. */
+LLM_API void llm_seq2seq_gru_backward(float *dx, float *dh0, const llm_seq2seq_gru_weights *dw,
+                                      float *dh, const llm_seq2seq_gru_acts *a,
+                                      const llm_seq2seq_gru_weights *w, size_t C, size_t H,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, T = a->T;
+    float *dxw = llm_arena_floats(arena, T * 3 * H), *dhw = llm_arena_floats(arena, T * 3 * H);
+    for (size_t t = T; t-- > 0;) {
+        const float *g = a->gates + t * 3 * H, *h = a->h + t * H;
+        float *d = dh + t * H, *before = t > 0 ? d - H : dh0, *x = dxw + t * 3 * H,
+              *u = dhw + t * 3 * H;
+        for (size_t i = 0; i < H; i++) {
+            const float r = g[i], z = g[H + i], n = g[2 * H + i];
+            x[2 * H + i] = d[i] * (1.0f - z) * (1.0f - n * n);
+            x[H + i] = d[i] * (h[i] - n) * z * (1.0f - z);
+            x[i] = x[2 * H + i] * a->hn[t * H + i] * r * (1.0f - r);
+            u[i] = x[i], u[H + i] = x[H + i], u[2 * H + i] = r * x[2 * H + i];
+            before[i] += d[i] * z;
+        }
+        llm_matmul_backward(before, NULL, NULL, u, h, w->wh, 1, H, 3 * H);
+    }
+    llm_matmul_backward(dx, dw->wi, dw->bi, dxw, a->x, w->wi, T, C, 3 * H);
+    llm_matmul_backward(NULL, dw->wh, dw->bh, dhw, a->h, w->wh, T, H, 3 * H);
+    arena->used = mark;
+}
+
+/* @seq2seq -------------------------------------------------- Sequence to sequence, recurrent
+ *
+ *     h_j = GRU(E_src[source_j], h_j-1)      s_i = GRU(E_tgt[target_i-1], s_i-1)      s_0 = h_S
+ *     y_i = s_i   or   y_i = tanh(W_c [c_i; s_i]), c_i = sum_j a_ij h_j    p = softmax(y W^T + b)
+ *
+ * Translation before the Transformer: one recurrent net reads the source and its last state is all
+ * that a second one, which writes, begins with. Every sentence, long or short, has to fit into that
+ * one vector; reading the source backwards helped, since the first words then meet the shortest
+ * path. Attention took the bottleneck away: the writer looks at all states of the reader at each
+ * word (@luong). The Transformer is what was left when the recurrence was taken out.
+ *
+ * Texts are run one at a time, each as long as it is: nothing is padded, and a batch is a loop that
+ * adds gradients.
+ *
+ * source  Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural
+ *         Networks"; Luong, Pham & Manning 2015, section 3 (attention)
+ * needs   arena rng matmul embedding cross_entropy luong encoder seq2seq_gru
+ * see     @seq2seq_gru @luong @encoder_decoder
+ * topics  Sequence-to-Sequence (Seq2Seq)
+ */
+
+/* Vocabularies, C channels of an embedding, H of a state; id in front of a target. */
+typedef struct {
+    size_t source_vocab, target_vocab, width, state;
+    bool attention, reversed; /* the source is read from its end */
+    int start;
+} llm_seq2seq_config;
+
+/* Weights, or their gradients: tables (V,C), cells, join (H,2H) = W_c or NULL, head (Vt,H), bias
+ * (Vt). */
+typedef struct {
+    float *source, *target, *join, *head, *bias;
+    llm_seq2seq_gru_weights encoder, decoder;
+} llm_seq2seq_weights;
+
+/* w <- the parts of flat. Returns how many numbers they have. flat may be as short as that. */
+LLM_API size_t llm_seq2seq_bind(llm_seq2seq_weights *w, float *flat, const llm_seq2seq_config *c) {
+    const size_t C = c->width, H = c->state, V = c->target_vocab;
+    float *p = flat;
+    w->source = llm_encoder_next(&p, c->source_vocab * C);
+    w->target = llm_encoder_next(&p, V * C);
+    llm_seq2seq_gru_weights *const cell[2] = {&w->encoder, &w->decoder};
+    for (size_t k = 0; k < 2; k++) {
+        cell[k]->wi = llm_encoder_next(&p, 3 * H * C),
+        cell[k]->wh = llm_encoder_next(&p, 3 * H * H);
+        cell[k]->bi = llm_encoder_next(&p, 3 * H), cell[k]->bh = llm_encoder_next(&p, 3 * H);
+    }
+    w->join = c->attention ? llm_encoder_next(&p, 2 * H * H) : NULL;
+    w->head = llm_encoder_next(&p, V * H), w->bias = llm_encoder_next(&p, V);
+    return (size_t)(p - flat);
+}
+LLM_API size_t llm_seq2seq_count(const llm_seq2seq_config *c) {
+    const size_t C = c->width, H = c->state, V = c->target_vocab;
+    const size_t join = c->attention ? 2 * H * H : 0;
+    return (c->source_vocab + V) * C + 2 * (3 * H * (C + H) + 6 * H) + join + V * H + V;
+}
+/* Tables N(0, 1), all else uniform within 1/sqrt(H), as torch does. */
+LLM_API void llm_seq2seq_init(const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                              llm_rng *rng) {
+    const size_t tables = (c->source_vocab + c->target_vocab) * c->width;
+    const float most = 1.0f / sqrtf((float)c->state);
+    llm_rng_normal_fill(rng, w->source, tables);
+    for (size_t i = tables; i < llm_seq2seq_count(c); i++)
+        w->source[i] = most * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t S, T;
+    int *source, *shifted; /* as they are read */
+    const int *target;
+    llm_seq2seq_gru_acts encoder, decoder;
+    const float *h, *s, *y;        /* (S,H), (T,H), (T,H): what the head reads */
+    float *att, *context, *joined; /* (T,S), (T,H), (T,H): of attention */
+    float *logits, *loss, *lse;    /* (T,Vt), (T), (T) */
+} llm_seq2seq_acts;
+
+/* a->h <- source (S). */
+LLM_API void llm_seq2seq_encode(llm_seq2seq_acts *a, const int *source, size_t S,
+                                const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                llm_arena *arena) {
+    LLM_ASSERT(S > 0);
+    a->S = S;
+    a->source = (int *)llm_arena_take(arena, S, sizeof(int));
+    for (size_t i = 0; i < S; i++) a->source[i] = source[c->reversed ? S - 1 - i : i];
+    float *x = llm_arena_floats(arena, S * c->width);
+    llm_embedding_forward(x, a->source, w->source, S, c->source_vocab, c->width);
+    a->h = llm_seq2seq_gru_forward(&a->encoder, x, NULL, &w->encoder, S, c->width, c->state, arena);
+}
+
+/* a->logits, a->s <- a->shifted (T) from the state s0 (H) on. */
+LLM_API void llm_seq2seq_decode(llm_seq2seq_acts *a, const float *s0, size_t T,
+                                const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                llm_arena *arena) {
+    const size_t H = c->state, V = c->target_vocab;
+    a->T = T;
+    float *x = llm_arena_floats(arena, T * c->width);
+    llm_embedding_forward(x, a->shifted, w->target, T, V, c->width);
+    a->s = llm_seq2seq_gru_forward(&a->decoder, x, s0, &w->decoder, T, c->width, H, arena);
+    a->y = a->s;
+    if (c->attention) {
+        const llm_luong_config z = {LLM_LUONG_DOT, T, a->S, H, H, 0};
+        const llm_luong_params p = {NULL, NULL, w->join};
+        a->att = llm_arena_floats(arena, T * a->S);
+        a->context = llm_arena_floats(arena, T * H), a->joined = llm_arena_floats(arena, T * H);
+        llm_luong_global_forward(a->joined, a->att, a->context, a->s, a->h, a->S, &p, &z, arena);
+        a->y = a->joined;
+    }
+    a->logits = llm_arena_floats(arena, T * V);
+    llm_matmul_forward(a->logits, a->y, w->head, w->bias, T, H, V);
+}
+
+/* Returns the sum of the losses of target (T), its end token with it, after source (S). All is left
+ * in the arena; target stays where it is. */
+LLM_API float llm_seq2seq_forward(llm_seq2seq_acts *a, const int *source, size_t S,
+                                  const int *target, size_t T, const llm_seq2seq_weights *w,
+                                  const llm_seq2seq_config *c, llm_arena *arena) {
+    double sum = 0.0;
+    llm_seq2seq_encode(a, source, S, w, c, arena);
+    a->target = target;
+    a->shifted = (int *)llm_arena_take(arena, T, sizeof(int));
+    for (size_t t = 0; t < T; t++) a->shifted[t] = t ? target[t - 1] : c->start;
+    llm_seq2seq_decode(a, a->h + (S - 1) * c->state, T, w, c, arena);
+    a->loss = llm_arena_floats(arena, T), a->lse = llm_arena_floats(arena, T);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, target, T, c->target_vocab);
+    for (size_t t = 0; t < T; t++) sum += (double)a->loss[t];
+    return (float)sum;
+}
+
+/* dw += scale times the gradient of the sum. Scratch: T (V + 2 H) + S H + max(S,T) C floats and
+ * that of the cells and of attention. */
+LLM_API void llm_seq2seq_backward(const llm_seq2seq_weights *dw, const llm_seq2seq_acts *a,
+                                  const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                  float scale, llm_arena *arena) {
+    const size_t mark = arena->used, S = a->S, T = a->T, H = c->state, V = c->target_vocab;
+    float *dlogits = llm_arena_floats(arena, T * V), *dy = llm_arena_floats(arena, T * H);
+    float *ds = llm_arena_floats(arena, T * H), *dh = llm_arena_floats(arena, S * H);
+    float *dx = llm_arena_floats(arena, (S > T ? S : T) * c->width);
+    memset(dlogits, 0, T * V * sizeof(float));
+    memset(dy, 0, T * H * sizeof(float));
+    memset(ds, 0, T * H * sizeof(float));
+    memset(dh, 0, S * H * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->target, T, V, scale);
+    llm_matmul_backward(dy, dw->head, dw->bias, dlogits, a->y, w->head, T, H, V);
+    if (c->attention) {
+        const llm_luong_config z = {LLM_LUONG_DOT, T, S, H, H, 0};
+        const llm_luong_params p = {NULL, NULL, w->join}, g = {NULL, NULL, dw->join};
+        llm_luong_global_backward(ds, dh, &g, dy, a->y, a->att, a->context, a->s, a->h, S, &p, &z,
+                                  arena);
+    }
+    memset(dx, 0, T * c->width * sizeof(float));
+    llm_seq2seq_gru_backward(dx, dh + (S - 1) * H, &dw->decoder, c->attention ? ds : dy,
+                             &a->decoder, &w->decoder, c->width, H, arena);
+    llm_embedding_backward(dw->target, dx, a->shifted, T, V, c->width);
+    memset(dx, 0, S * c->width * sizeof(float));
+    memset(dy, 0, H * sizeof(float)); /* the first state is no weight: what it gets is dropped */
+    llm_seq2seq_gru_backward(dx, dy, &dw->encoder, dh, &a->encoder, &w->encoder, c->width, H,
+                             arena);
+    llm_embedding_backward(dw->source, dx, a->source, S, c->source_vocab, c->width);
+    arena->used = mark;
+}
+
+/* Returns the length of ids, at most `most`: the likeliest token after source (S) and what was
+ * written, up to and with `end`. align (most), or NULL: the place of the source that was looked at
+ * most. Scratch: the source's states and one step. */
+LLM_API size_t llm_seq2seq_greedy(int *ids, size_t *align, size_t most, const int *source, size_t S,
+                                  int end, const llm_seq2seq_weights *w,
+                                  const llm_seq2seq_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, H = c->state;
+    llm_seq2seq_acts a;
+    int last = c->start;
+    size_t n = 0;
+    llm_seq2seq_encode(&a, source, S, w, c, arena);
+    float *state = llm_arena_floats(arena, H);
+    memcpy(state, a.h + (S - 1) * H, H * sizeof(float));
+    a.shifted = &last;
+    while (n < most && (n == 0 || last != end)) {
+        const size_t step = arena->used;
+        size_t best = 0, seen = 0;
+        llm_seq2seq_decode(&a, state, 1, w, c, arena);
+        memcpy(state, a.s, H * sizeof(float));
+        for (size_t v = 1; v < c->target_vocab; v++) best = a.logits[v] > a.logits[best] ? v : best;
+        for (size_t j = 1; c->attention && j < S; j++) seen = a.att[j] > a.att[seen] ? j : seen;
+        if (align) align[n] = c->reversed ? S - 1 - seen : seen;
+        ids[n++] = last = (int)best;
+        arena->used = step;
+    }
+    arena->used = mark;
+    return n;
+}
+
 /* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
  *
  *     count = V_tables C + Le (4 C^2 + 2 C F + 9 C + F) + Ld (8 C^2 + 2 C F + 15 C + F)
@@ -42928,6 +43206,319 @@ LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data,
         return false;
     }
     return true;
+}
+
+/* @t5_attn -------------------------------------------------- T5's attention
+ *
+ *     y = x + softmax(Q K^T + b) V W_o^T        Q = RMSNorm(x) W_q^T;  K, V of the same, or of m
+ *
+ * The sublayer of T5: no biases, no mean in the norm, and no 1/sqrt(D) in front of the scores. The
+ * factor is in the weights' first size instead, and a model trained without it does not work with
+ * it. Positions come in as b, one number for a head and a distance (@relative_position_t5), which a
+ * stack's layers share: the table is made once and its gradient is the sum over the layers.
+ * Attention to a memory has no b. The heads together may be wider or narrower than the model.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1; transformers, T5Attention
+ * needs   arena rmsnorm matmul masked_score causal_attn qkv mha
+ * see     @relative_position_t5 @attn_scale @t5
+ * topics  -
+ */
+typedef struct {
+    size_t width, heads, head_size; /* C, H, D */
+    float eps;
+} llm_t5_attn_config;
+
+/* Weights, or their gradients: norm (C), q, k, v (H D,C), o (C,H D). */
+typedef struct {
+    float *norm, *q, *k, *v, *o;
+} llm_t5_attn_weights;
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_mha_config mha;
+    llm_masked_score_shape shape;
+    const float *x, *mem; /* (B,T,C), (B,S,C) or NULL */
+    bool *allowed;        /* (B,T,S) */
+    float *in, *rstd;     /* (B,T,C), (B,T): the norm's */
+    float *q, *k, *v, *p, *merged;
+} llm_t5_attn_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C), mem (B,S,C) or NULL for x itself; bias (H,T,S) or NULL; hidden
+ * (B,S) are keys that nobody sees, or NULL; causal: nor those ahead. Left in the arena: B (2 T C +
+ * 2 T H D + 2 S H D + H T S + T) floats and B T S flags. Scratch: B (T + 2 max(T,S)) H D floats. */
+LLM_API float *llm_t5_attn_forward(llm_t5_attn_acts *a, const float *x, const float *mem,
+                                   const float *bias, const bool *hidden, bool causal, size_t B,
+                                   size_t T, size_t S, const llm_t5_attn_weights *w,
+                                   const llm_t5_attn_config *c, llm_arena *arena) {
+    const size_t C = c->width, H = c->heads, D = c->head_size;
+    a->mha = llm_mha_defaults(B, T, H * D, H);
+    a->mha.C = a->mha.Ck = a->mha.Cv = C, a->mha.S = S;
+    a->shape = llm_masked_score_defaults(B, H, T, S);
+    a->shape.mask_B = B;
+    a->x = x, a->mem = mem;
+    a->allowed = (bool *)llm_arena_take(arena, B * T * S, sizeof(bool));
+    for (size_t i = 0; i < B * T * S; i++) {
+        const size_t b = i / (T * S), t = i / S % T, s = i % S;
+        a->allowed[i] = !(causal && s > t) && !(hidden && hidden[b * S + s]);
+    }
+    float *y = llm_arena_floats(arena, B * T * C);
+    a->in = llm_arena_floats(arena, B * T * C), a->rstd = llm_arena_floats(arena, B * T);
+    a->q = llm_arena_floats(arena, B * T * H * D),
+    a->merged = llm_arena_floats(arena, B * T * H * D);
+    a->k = llm_arena_floats(arena, B * S * H * D), a->v = llm_arena_floats(arena, B * S * H * D);
+    a->p = llm_arena_floats(arena, B * H * T * S);
+    const size_t mark = arena->used;
+    llm_rmsnorm_forward(a->in, a->rstd, x, w->norm, B * T, C, c->eps);
+    const float *from = mem ? mem : a->in;
+    llm_mha_project(a->q, a->in, w->q, NULL, B, T, C, H, D, arena);
+    llm_mha_project(a->k, from, w->k, NULL, B, S, C, H, D, arena);
+    llm_mha_project(a->v, from, w->v, NULL, B, S, C, H, D, arena);
+    float *out = llm_arena_floats(arena, B * H * T * D);
+    memset(out, 0, B * H * T * D * sizeof(float));
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(a->p + bh * T * S, S, a->q + bh * T * D, D, a->k + bh * S * D, D,
+                               1.0f, S, T, S, D);
+    llm_masked_score_softmax_forward(a->p, NULL, a->p, a->allowed, bias, &a->shape);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_gather(out + bh * T * D, D, a->p + bh * T * S, S, a->v + bh * S * D, D, S,
+                               T, S, D);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(a->merged + b * T * H * D, out + b * T * H * D, H, T, D);
+    llm_matmul_forward(y, a->merged, w->o, NULL, B * T, H * D, C);
+    for (size_t i = 0; i < B * T * C; i++) y[i] += x[i];
+    arena->used = mark;
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is a
+ * memory, dbias (H,T,S) += or NULL. Scratch: B (2 T C + 3 T H D + 2 S H D + 2 H T S + max(T,S) H D)
+ * floats. */
+LLM_API void llm_t5_attn_backward(float *d, float *dmem, float *dbias,
+                                  const llm_t5_attn_weights *dw, const llm_t5_attn_acts *a,
+                                  const llm_t5_attn_weights *w, llm_arena *arena) {
+    const llm_mha_config *m = &a->mha;
+    const size_t mark = arena->used, B = m->B, T = m->T, S = m->S, H = m->H, D = m->D, C = m->C;
+    const size_t nq = B * H * T * D, nk = B * H * S * D, ns = B * H * T * S;
+    float *dmerged = llm_arena_floats(arena, 3 * nq + 2 * nk), *dout = dmerged + nq;
+    float *dq = dout + nq, *dk = dq + nq, *dv = dk + nk;
+    float *dp = llm_arena_floats(arena, 2 * ns), *ds = dp + ns;
+    float *din = llm_arena_floats(arena, B * T * C);
+    memset(dmerged, 0, (3 * nq + 2 * nk) * sizeof(float));
+    memset(dp, 0, 2 * ns * sizeof(float));
+    memset(din, 0, B * T * C * sizeof(float));
+    llm_matmul_backward(dmerged, dw->o, NULL, d, a->merged, w->o, B * T, H * D, C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(dp + bh * T * S, S, dout + bh * T * D, D, a->v + bh * S * D, D, 1.0f,
+                               S, T, S, D);
+    llm_masked_score_softmax_backward(ds, dbias, dp, a->p, a->allowed, &a->shape);
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *dsh = ds + bh * T * S;
+        llm_causal_attn_gather(dq + bh * T * D, D, dsh, S, a->k + bh * S * D, D, S, T, S, D);
+        llm_causal_attn_scatter(dk + bh * S * D, D, dsh, S, a->q + bh * T * D, D, S, T, S, D);
+        llm_causal_attn_scatter(dv + bh * S * D, D, a->p + bh * T * S, S, dout + bh * T * D, D, S,
+                                T, S, D);
+    }
+    const float *from = a->mem ? a->mem : a->in;
+    float *dfrom = a->mem ? dmem : din;
+    llm_mha_project_backward(din, dw->q, NULL, dq, a->in, w->q, m, T, C, arena);
+    llm_mha_project_backward(dfrom, dw->k, NULL, dk, from, w->k, m, S, C, arena);
+    llm_mha_project_backward(dfrom, dw->v, NULL, dv, from, w->v, m, S, C, arena);
+    llm_rmsnorm_backward(d, dw->norm, din, a->x, w->norm, a->rstd, B * T, C);
+    arena->used = mark;
+}
+
+/* @t5_stack ------------------------------------------------- T5's stacks
+ *
+ *     encoder  x <- x + Attn(x; b), x + FFN(RMSNorm(x))                              then RMSNorm
+ *     decoder  x <- x + CausalAttn(x; b), x + Attn(x, m), x + FFN(RMSNorm(x))        then RMSNorm
+ *
+ * Both stacks of T5 are pre-norm rows of @t5_attn and @ffn. Each has one table of distances, which
+ * its first layer owns in the files and all layers use; the encoder's tells left from right, the
+ * decoder's knows only how far back. Version 1.0 has a ReLU between two matrices, 1.1 a gated GELU
+ * of three and no ReLU anywhere.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1; Shazeer 2020, "GLU Variants Improve Transformer"
+ * needs   arena rng rmsnorm activation ffn relative_position_t5 encoder t5_attn
+ * see     @t5 @encoder @decoder
+ * topics  -
+ */
+typedef struct {
+    size_t layers, hidden, buckets,
+        far;      /* F; rows of the table, 32; the last bucket's start, 128 */
+    bool decoder; /* causal, distances to one side, attention to a memory */
+    bool gated;
+    llm_t5_attn_config attn;
+} llm_t5_stack_config;
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_t5_attn_weights attn, cross; /* cross: in a decoder */
+    float *norm;                     /* (C): the MLP's */
+    llm_ffn_weights ffn;
+} llm_t5_stack_layer;
+typedef struct {
+    llm_t5_stack_layer *layer; /* (L) */
+    float *distances, *norm;   /* (buckets,H), (C) */
+} llm_t5_stack_weights;
+
+/* Numbers in the matrices of a stack, the table among them; in its norms. */
+LLM_API size_t llm_t5_stack_matrices(const llm_t5_stack_config *c) {
+    const size_t attn = 4 * c->attn.heads * c->attn.head_size * c->attn.width;
+    const size_t ffn = (c->gated ? 3 : 2) * c->attn.width * c->hidden;
+    return c->layers * ((c->decoder ? 2 : 1) * attn + ffn) + c->buckets * c->attn.heads;
+}
+LLM_API size_t llm_t5_stack_vectors(const llm_t5_stack_config *c) {
+    return (c->layers * (c->decoder ? 3 : 2) + 1) * c->attn.width;
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. */
+LLM_API void llm_t5_stack_bind_attn(llm_t5_attn_weights *w, float **matrix, float **vector,
+                                    const llm_t5_attn_config *c) {
+    const size_t n = c->heads * c->head_size * c->width;
+    w->q = llm_encoder_next(matrix, n), w->k = llm_encoder_next(matrix, n);
+    w->v = llm_encoder_next(matrix, n), w->o = llm_encoder_next(matrix, n);
+    w->norm = llm_encoder_next(vector, c->width);
+}
+LLM_API void llm_t5_stack_bind(llm_t5_stack_weights *w, float **matrix, float **vector,
+                               const llm_t5_stack_config *c, llm_arena *arena) {
+    const size_t n = c->hidden * c->attn.width;
+    w->layer = (llm_t5_stack_layer *)llm_arena_take(arena, c->layers, sizeof(llm_t5_stack_layer));
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_t5_stack_layer *s = &w->layer[l];
+        llm_t5_stack_bind_attn(&s->attn, matrix, vector, &c->attn);
+        if (c->decoder) llm_t5_stack_bind_attn(&s->cross, matrix, vector, &c->attn);
+        s->ffn.gate = c->gated ? llm_encoder_next(matrix, n) : NULL;
+        s->ffn.up = llm_encoder_next(matrix, n), s->ffn.down = llm_encoder_next(matrix, n);
+        s->ffn.up_bias = s->ffn.down_bias = NULL;
+        s->norm = llm_encoder_next(vector, c->attn.width);
+    }
+    w->distances = llm_encoder_next(matrix, c->buckets * c->attn.heads);
+    w->norm = llm_encoder_next(vector, c->attn.width);
+}
+
+/* Normal with the deviations of T5's code: queries (C D)^(-1/2), since nothing divides the scores;
+ * keys, values, the MLP's first matrices and the distances C^(-1/2); what writes to the stream by
+ * the number of its inputs; gains 1. */
+LLM_API void llm_t5_stack_fill(float *w, size_t n, double variance, llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, n);
+    for (size_t i = 0; i < n; i++) w[i] *= (float)sqrt(variance);
+}
+LLM_API void llm_t5_stack_init(const llm_t5_stack_weights *w, const llm_t5_stack_config *c,
+                               llm_rng *rng) {
+    const size_t C = c->attn.width, HD = c->attn.heads * c->attn.head_size, F = c->hidden;
+    const double each = 1.0 / (double)C, query = each / (double)c->attn.head_size;
+    for (size_t l = 0; l < c->layers; l++) {
+        const llm_t5_stack_layer *p = &w->layer[l];
+        for (size_t k = 0; k < (c->decoder ? 2 : 1); k++) {
+            const llm_t5_attn_weights *a = k ? &p->cross : &p->attn;
+            llm_t5_stack_fill(a->q, HD * C, query, rng);
+            llm_t5_stack_fill(a->k, HD * C, each, rng);
+            llm_t5_stack_fill(a->v, HD * C, each, rng);
+            llm_t5_stack_fill(a->o, HD * C, 1.0 / (double)HD, rng);
+            for (size_t i = 0; i < C; i++) a->norm[i] = 1.0f;
+        }
+        if (c->gated) llm_t5_stack_fill(p->ffn.gate, F * C, each, rng);
+        llm_t5_stack_fill(p->ffn.up, F * C, each, rng);
+        llm_t5_stack_fill(p->ffn.down, C * F, 1.0 / (double)F, rng);
+        for (size_t i = 0; i < C; i++) p->norm[i] = 1.0f;
+    }
+    llm_t5_stack_fill(w->distances, c->buckets * c->attn.heads, each, rng);
+    for (size_t i = 0; i < C; i++) w->norm[i] = 1.0f;
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_t5_attn_acts attn, cross;
+    const float *x; /* (B,T,C): the MLP's input, */
+    float *in, *rstd;
+    llm_ffn_acts ffn;
+} llm_t5_stack_layer_acts;
+typedef struct {
+    size_t B, T, S;
+    llm_t5_stack_layer_acts *layer; /* (L) */
+    const float *x;                 /* (B,T,C): what the last norm reads */
+    float *rstd;
+} llm_t5_stack_acts;
+
+/* The distances of T queries and as many keys. */
+LLM_API llm_relative_position_t5_config llm_t5_stack_distances(const llm_t5_stack_config *c,
+                                                               size_t T) {
+    const llm_relative_position_t5_config r = {c->attn.heads, T,      T,          0,
+                                               c->buckets,    c->far, !c->decoder};
+    return r;
+}
+LLM_API int llm_t5_stack_activation(const llm_t5_stack_config *c) {
+    return c->gated ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_RELU;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). An encoder's padding is hidden (B,T); a decoder reads mem
+ * (B,S,C), whose padding is hidden (B,S). */
+LLM_API const float *llm_t5_stack_forward(llm_t5_stack_acts *a, const float *x, const float *mem,
+                                          const bool *hidden, size_t B, size_t T, size_t S,
+                                          const llm_t5_stack_weights *w,
+                                          const llm_t5_stack_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->attn.width, F = c->hidden;
+    const llm_relative_position_t5_config distances = llm_t5_stack_distances(c, T);
+    a->B = B, a->T = T, a->S = S;
+    a->layer = (llm_t5_stack_layer_acts *)llm_arena_take(arena, c->layers, sizeof *a->layer);
+    float *bias = llm_arena_floats(arena, c->attn.heads * T * T);
+    memset(bias, 0, c->attn.heads * T * T * sizeof(float));
+    llm_relative_position_t5_forward(bias, w->distances, 1, &distances, arena);
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_t5_stack_layer_acts *s = &a->layer[l];
+        const llm_t5_stack_layer *p = &w->layer[l];
+        x = llm_t5_attn_forward(&s->attn, x, NULL, bias, c->decoder ? NULL : hidden, c->decoder, B,
+                                T, T, &p->attn, &c->attn, arena);
+        if (c->decoder)
+            x = llm_t5_attn_forward(&s->cross, x, mem, NULL, hidden, false, B, T, S, &p->cross,
+                                    &c->attn, arena);
+        s->x = x;
+        float *y = llm_arena_floats(arena, N * C);
+        s->in = llm_arena_floats(arena, N * C), s->rstd = llm_arena_floats(arena, N);
+        s->ffn.gate = c->gated ? llm_arena_floats(arena, N * F) : NULL;
+        s->ffn.up = llm_arena_floats(arena, N * F), s->ffn.hidden = llm_arena_floats(arena, N * F);
+        llm_rmsnorm_forward(s->in, s->rstd, x, p->norm, N, C, c->attn.eps);
+        llm_ffn_forward(y, &s->ffn, s->in, &p->ffn, N, C, F, llm_t5_stack_activation(c));
+        for (size_t i = 0; i < N * C; i++) y[i] += x[i];
+        x = y;
+    }
+    a->x = x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_rmsnorm_forward(y, a->rstd, x, w->norm, N, C, c->attn.eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += in a decoder.
+ * Scratch: B T C + 2 H T T floats and that of the sublayers. */
+LLM_API void llm_t5_stack_backward(float *d, float *dmem, const llm_t5_stack_weights *dw,
+                                   const llm_t5_stack_acts *a, const llm_t5_stack_weights *w,
+                                   const llm_t5_stack_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->B * a->T, C = c->attn.width;
+    const size_t n = c->attn.heads * a->T * a->T;
+    const llm_relative_position_t5_config distances = llm_t5_stack_distances(c, a->T);
+    float *dx = llm_arena_floats(arena, N * C), *dbias = llm_arena_floats(arena, n);
+    memset(dx, 0, N * C * sizeof(float));
+    memset(dbias, 0, n * sizeof(float));
+    llm_rmsnorm_backward(dx, dw->norm, d, a->x, w->norm, a->rstd, N, C);
+    memcpy(d, dx, N * C * sizeof(float));
+    for (size_t l = c->layers; l-- > 0;) {
+        const llm_t5_stack_layer_acts *s = &a->layer[l];
+        const llm_t5_stack_layer *p = &w->layer[l], *dp = &dw->layer[l];
+        memset(dx, 0, N * C * sizeof(float));
+        llm_ffn_backward(dx, &dp->ffn, d, &s->ffn, s->in, &p->ffn, N, C, c->hidden,
+                         llm_t5_stack_activation(c), false, arena);
+        llm_rmsnorm_backward(d, dp->norm, dx, s->x, p->norm, s->rstd, N, C);
+        if (c->decoder)
+            llm_t5_attn_backward(d, dmem, NULL, &dp->cross, &s->cross, &p->cross, arena);
+        llm_t5_attn_backward(d, NULL, dbias, &dp->attn, &s->attn, &p->attn, arena);
+    }
+    llm_relative_position_t5_backward(dw->distances, dbias, 1, &distances, arena);
+    arena->used = mark;
 }
 
 /* @llama_block ---------------------------------------------- Decoder block, the form of Llama
@@ -45286,6 +45877,305 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
     }
     llm_safetensors_close(&f);
     return ok;
+}
+
+/* @t5 ------------------------------------------------------- T5
+ *
+ *     m = Encoder(E[source])     y = Decoder(E[shifted target], m)     z = C^(-1/2) y E^T
+ *
+ * Text in, text out: every task is written as a source with its name in front ("translate English
+ * to German: ...") and a target, also a class or a number. One model, one loss, one way of decoding
+ * serve all of them. There is no table of places and no scaling of embeddings; with one table for
+ * both texts and the head the logits are scaled down. Version 1.1 has a head of its own and does
+ * not scale. The decoder starts from pad, which is also what fills rows up: it is id 0.
+ *
+ * What is easily got wrong: the factor C^(-1/2) belongs to the tied head alone.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2; transformers, models/t5
+ * needs   arena rng cross_entropy embedding matmul encoder t5_stack
+ * see     @t5_span (what it is trained on first) @encoder_decoder @transformer_2017
+ * topics  T5 (Text-to-Text Transfer Transformer)
+ */
+typedef struct {
+    size_t vocab;
+    bool tied;
+    llm_t5_stack_config encoder, decoder;
+} llm_t5_config;
+
+/* T5 small, version 1.0: 60,506,624 weights. */
+LLM_API llm_t5_config llm_t5_defaults(void) {
+    llm_t5_config c;
+    c.vocab = 32128, c.tied = true;
+    c.encoder.layers = 6, c.encoder.hidden = 2048, c.encoder.buckets = 32, c.encoder.far = 128;
+    c.encoder.decoder = c.encoder.gated = false;
+    c.encoder.attn.width = 512, c.encoder.attn.heads = 8, c.encoder.attn.head_size = 64;
+    c.encoder.attn.eps = 1e-6f;
+    c.decoder = c.encoder;
+    c.decoder.decoder = true;
+    return c;
+}
+
+/* Weights, or their gradients: table (V,C), head (V,C), or the same. */
+typedef struct {
+    float *table, *head;
+    llm_t5_stack_weights encoder, decoder;
+} llm_t5_weights;
+
+/* Numbers in the flat vector; *matrices gets how many of them stand in matrices, which come
+ * first. */
+LLM_API size_t llm_t5_count(size_t *matrices, const llm_t5_config *c) {
+    *matrices = (c->tied ? 1 : 2) * c->vocab * c->encoder.attn.width +
+                llm_t5_stack_matrices(&c->encoder) + llm_t5_stack_matrices(&c->decoder);
+    return *matrices + llm_t5_stack_vectors(&c->encoder) + llm_t5_stack_vectors(&c->decoder);
+}
+
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_t5_bind(llm_t5_weights *w, float *flat, const llm_t5_config *c, llm_arena *arena) {
+    const size_t table = c->vocab * c->encoder.attn.width;
+    size_t matrices;
+    llm_t5_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->table = w->head = llm_encoder_next(&matrix, table);
+    if (!c->tied) w->head = llm_encoder_next(&matrix, table);
+    llm_t5_stack_bind(&w->encoder, &matrix, &vector, &c->encoder, arena);
+    llm_t5_stack_bind(&w->decoder, &matrix, &vector, &c->decoder, arena);
+}
+
+/* The stacks as llm_t5_stack_init, the tables N(0, 1). */
+LLM_API void llm_t5_init(const llm_t5_weights *w, const llm_t5_config *c, llm_rng *rng) {
+    llm_rng_normal_fill(rng, w->table, c->vocab * c->encoder.attn.width);
+    if (!c->tied) llm_rng_normal_fill(rng, w->head, c->vocab * c->encoder.attn.width);
+    llm_t5_stack_init(&w->encoder, &c->encoder, rng);
+    llm_t5_stack_init(&w->decoder, &c->decoder, rng);
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t B, S, T, kept;
+    const int *source;
+    int *shifted, *labels; /* (B,T) */
+    llm_t5_stack_acts encoder, decoder;
+    float *y, *logits, *loss, *lse; /* (B,T,C) scaled for the head, (B,T,V), (B,T), (B,T) */
+} llm_t5_acts;
+
+/* What the head multiplies y by. */
+LLM_API float llm_t5_scale(const llm_t5_config *c) {
+    return c->tied ? 1.0f / sqrtf((float)c->encoder.attn.width) : 1.0f;
+}
+
+/* Returns m (B,S,C) <- source (B,S), *hidden its padding (B,S), where the id is 0. */
+LLM_API const float *llm_t5_encode(llm_t5_stack_acts *a, bool **hidden, const int *source, size_t B,
+                                   size_t S, const llm_t5_weights *w, const llm_t5_config *c,
+                                   llm_arena *arena) {
+    float *x = llm_arena_floats(arena, B * S * c->encoder.attn.width);
+    *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    for (size_t i = 0; i < B * S; i++) (*hidden)[i] = source[i] == 0;
+    llm_embedding_forward(x, source, w->table, B * S, c->vocab, c->encoder.attn.width);
+    return llm_t5_stack_forward(a, x, NULL, *hidden, B, S, S, &w->encoder, &c->encoder, arena);
+}
+
+/* a->logits (B,T,V) <- a->shifted (B,T) and the memory. */
+LLM_API void llm_t5_decode(llm_t5_acts *a, const float *mem, const bool *hidden, size_t B, size_t S,
+                           size_t T, const llm_t5_weights *w, const llm_t5_config *c,
+                           llm_arena *arena) {
+    const size_t N = B * T, C = c->decoder.attn.width;
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(x, a->shifted, w->table, N, c->vocab, C);
+    const float *y =
+        llm_t5_stack_forward(&a->decoder, x, mem, hidden, B, T, S, &w->decoder, &c->decoder, arena);
+    a->y = llm_arena_floats(arena, N * C), a->logits = llm_arena_floats(arena, N * c->vocab);
+    for (size_t i = 0; i < N * C; i++) a->y[i] = llm_t5_scale(c) * y[i];
+    llm_matmul_forward(a->logits, a->y, w->head, NULL, N, C, c->vocab);
+}
+
+/* Returns the mean loss over the target (B,T), after source (B,S); both are filled up with 0. All
+ * is left in the arena, and source must stay where it is. */
+LLM_API float llm_t5_forward(llm_t5_acts *a, const int *source, const int *target, size_t B,
+                             size_t S, size_t T, const llm_t5_weights *w, const llm_t5_config *c,
+                             llm_arena *arena) {
+    const size_t N = B * T;
+    bool *hidden;
+    a->B = B, a->S = S, a->T = T, a->source = source;
+    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    for (size_t i = 0; i < N; i++) {
+        a->shifted[i] = i % T ? target[i - 1] : 0;
+        a->labels[i] = target[i] ? target[i] : LLM_CROSS_ENTROPY_IGNORE;
+    }
+    const float *mem = llm_t5_encode(&a->encoder, &hidden, source, B, S, w, c, arena);
+    llm_t5_decode(a, mem, hidden, B, S, T, w, c, arena);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    a->kept = llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->labels, N, c->vocab);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (V + C) + B S C floats and that of the
+ * stacks. */
+LLM_API void llm_t5_backward(const llm_t5_weights *dw, const llm_t5_acts *a,
+                             const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->B * a->T, M = a->B * a->S, V = c->vocab;
+    const size_t C = c->decoder.attn.width;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, N * V);
+    float *d = llm_arena_floats(arena, N * C), *dmem = llm_arena_floats(arena, M * C);
+    memset(dlogits, 0, N * V * sizeof(float));
+    memset(d, 0, N * C * sizeof(float));
+    memset(dmem, 0, M * C * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->labels, N, V, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->y, w->head, N, C, V);
+    for (size_t i = 0; i < N * C; i++) d[i] *= llm_t5_scale(c);
+    llm_t5_stack_backward(d, dmem, &dw->decoder, &a->decoder, &w->decoder, &c->decoder, arena);
+    llm_embedding_backward(dw->table, d, a->shifted, N, V, C);
+    llm_t5_stack_backward(dmem, NULL, &dw->encoder, &a->encoder, &w->encoder, &c->encoder, arena);
+    llm_embedding_backward(dw->table, dmem, a->source, M, V, C);
+    arena->used = mark;
+}
+
+/* ids (B,T) <- source (B,S): the likeliest token at each place, up to and with `end`, then 0. The
+ * source is read once, what was written so far at each step. Scratch: that of forward. */
+LLM_API void llm_t5_generate(int *ids, const int *source, size_t B, size_t S, size_t T, int end,
+                             const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_t5_acts a;
+    bool *hidden, *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    const float *mem = llm_t5_encode(&a.encoder, &hidden, source, B, S, w, c, arena);
+    a.shifted = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    for (size_t b = 0; b < B; b++) done[b] = false;
+    for (size_t t = 0; t < T; t++) {
+        const size_t step = arena->used;
+        for (size_t i = 0; i < B * (t + 1); i++) {
+            const size_t b = i / (t + 1), at = i % (t + 1);
+            a.shifted[i] = at ? ids[b * T + at - 1] : 0;
+        }
+        llm_t5_decode(&a, mem, hidden, B, S, t + 1, w, c, arena);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = a.logits + (b * (t + 1) + t) * c->vocab;
+            size_t best = 0;
+            for (size_t v = 1; v < c->vocab; v++) best = z[v] > z[best] ? v : best;
+            ids[b * T + t] = done[b] ? 0 : (int)best;
+            done[b] = done[b] || (int)best == end;
+        }
+        arena->used = step;
+    }
+    arena->used = mark;
+}
+
+/* @t5_span -------------------------------------------------- T5's training: corrupted spans
+ *
+ *     text    the cat sat on the old mat today
+ *     source  the <0> on the old <1> today </s>
+ *     target  <0> cat sat <1> mat <2> </s>
+ *
+ * Cut spans out of a text and let the model write what was in them: T5's objective on plain text.
+ * Of every 100 tokens 15 go, in spans of 3 on average, each replaced by a token of its own, a
+ * sentinel, which stands before its span in the target as well. The source is not much longer than
+ * what is left and the target short, so a step costs a third of what writing the whole text back
+ * would. Lengths are not drawn one by one: how many tokens and spans there are follows from the
+ * text's length, and all ways to share them out are equally likely. A text begins outside a span
+ * and ends inside one.
+ *
+ * What is easily got wrong: sentinels count down from the end of the vocabulary.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 3.1.4; seqio, random_spans_noise_mask
+ * needs   base rng
+ * see     @t5 @mlm
+ * topics  -
+ */
+
+/* *noise, *spans <- how many of n > 1 tokens go, and in how many spans: at least one of each, never
+ * all tokens, and a token left before every span. Rounded as in seqio, halves to even. */
+LLM_API void llm_t5_span_counts(size_t *noise, size_t *spans, size_t n, double density,
+                                double mean) {
+    LLM_ASSERT(n > 1 && density > 0.0 && density < 1.0 && mean >= 1.0);
+    const double tokens = rint((double)n * density);
+    *noise = tokens < 1.0 ? 1 : (size_t)tokens;
+    if (*noise > n - 1) *noise = n - 1;
+    const double cuts = rint((double)*noise / mean);
+    *spans = cuts < 1.0 ? 1 : (size_t)cuts;
+    if (*spans > n - *noise) *spans = n - *noise;
+}
+
+/* Whether a part ends behind this item: `ends` more ends are to stand behind `items` more items,
+ * the last of which is no choice. Asked for each item, all ways to cut are equally likely. */
+LLM_API bool llm_t5_span_ends(size_t *ends, size_t *items, llm_rng *rng) {
+    const bool here = llm_rng_below(rng, --*items) < *ends;
+    *ends -= here;
+    return here;
+}
+
+/* mask (n) <- which tokens go. */
+LLM_API void llm_t5_span_mask(bool *mask, size_t n, double density, double mean, llm_rng *rng) {
+    size_t left[2], ends[2], noise, spans; /* tokens that stay, and that go */
+    llm_t5_span_counts(&noise, &spans, n, density, mean);
+    left[0] = n - noise, left[1] = noise;
+    ends[0] = ends[1] = spans - 1;
+    for (size_t i = 0, kind = 0; i < n; i++) {
+        mask[i] = kind == 1;
+        if (left[kind] == 1) /* the last of its kind ends a part in any case */
+            left[kind] = 0, kind = 1 - kind;
+        else if (llm_t5_span_ends(&ends[kind], &left[kind], rng))
+            kind = 1 - kind;
+    }
+}
+
+/* Returns how many ids were written to out, room for n + 2: a token where mask (n) is not `gone`,
+ * and for each run where it is a sentinel, first, first - 1, ...; eos at the end, none if it is
+ * negative. */
+LLM_API size_t llm_t5_span_replace(int *out, const int *ids, const bool *mask, bool gone, size_t n,
+                                   int first, int eos) {
+    size_t size = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (mask[i] != gone)
+            out[size++] = ids[i];
+        else if (i == 0 || mask[i - 1] != gone)
+            out[size++] = first--;
+    }
+    if (eos >= 0) out[size++] = eos;
+    return size;
+}
+
+/* source, target (room for n + 2 each), *S, *T <- the text ids (n) without what mask says, and what
+ * was there. first is the id of sentinel 0. */
+LLM_API void llm_t5_span_corrupt(int *source, size_t *S, int *target, size_t *T, const int *ids,
+                                 const bool *mask, size_t n, int first, int eos) {
+    *S = llm_t5_span_replace(source, ids, mask, true, n, first, eos);
+    *T = llm_t5_span_replace(target, ids, mask, false, n, first, eos);
+}
+
+/* Returns the length of ids, room for `most`: source (S) with the spans of target (T) in their
+ * places, up to eos. Ids above first - sentinels, up to first, are sentinels. A target may be what
+ * a model has written: a span that it lacks is empty, what stands before its first sentinel is
+ * left out, and a text that does not fit is cut. */
+LLM_API size_t llm_t5_span_restore(int *ids, size_t most, const int *source, size_t S,
+                                   const int *target, size_t T, int first, int sentinels, int eos) {
+    size_t n = 0;
+    for (size_t i = 0; i < S && source[i] != eos; i++) {
+        const bool sentinel = source[i] <= first && source[i] > first - sentinels;
+        size_t t = 0;
+        if (!sentinel && n < most) ids[n++] = source[i];
+        if (!sentinel) continue;
+        while (t < T && target[t] != source[i]) t++;
+        for (t++; t < T && target[t] != eos && n < most; t++) {
+            if (target[t] <= first && target[t] > first - sentinels) break;
+            ids[n++] = target[t];
+        }
+    }
+    return n;
+}
+
+/* Returns the largest number of tokens whose source, with its eos, is not longer than S; *T gets
+ * the length of their target. T5: 568 tokens make 512 and 114. 0 where there is none. */
+LLM_API size_t llm_t5_span_length(size_t *T, size_t S, double density, double mean) {
+    size_t noise, spans, n = 1;
+    for (*T = 0;; n++) {
+        llm_t5_span_counts(&noise, &spans, n + 1, density, mean);
+        if (n + 1 - noise + spans + 1 > S) break;
+        *T = noise + spans + 1;
+    }
+    return n > 1 ? n : 0;
 }
 
 /* @llama_config --------------------------------------------- Settings of Llama and its relatives
