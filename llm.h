@@ -42628,7 +42628,7 @@ LLM_API void llm_logit_bias_guidance(float *out, const float *conditional,
  * source  Vose 1991, "A linear algorithm for generating random numbers with a given distribution";
  *         transformers (generation/logits_process.py), llama.cpp (common/sampling): the orders
  * needs   rng greedy temperature top_k top_p min_p
- * see     @sampling_control @decoding
+ * see     @sampling_control @sampling_text @decoding
  * topics  Sampling (in Language Models)
  */
 
@@ -42838,6 +42838,127 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     }
     llm_top_k_select(index, score, V, k);
     arena->used = mark;
+}
+
+/* @sampling_text -------------------------------------------- The chain that knows the text
+ *
+ *     transformers   bias, repetition, n-grams, least length | temperature, top-k, top-p, ..
+ *     llama.cpp      bias, three penalties (last n), DRY | top-n-sigma, .., min-p, XTC, temperature
+ *     API, vLLM      bias, least length, repetition, frequency, presence | temperature, min-p, top-k
+ *                    and top-p
+ *
+ * @sampling's filters see one row of logits. In front of them stand the steps that depend on what
+ * was said: the whole sampler of three libraries, each in its order. They differ in more than that:
+ * transformers counts the prompt, llama.cpp the last tokens of both, and the API charges repetition
+ * for prompt and output, frequency and presence for output only. The same seven numbers therefore
+ * mean three different texts.
+ *
+ * source  transformers 5 (generation/utils.py, _get_logits_processor); llama.cpp (common/sampling);
+ *         vLLM (v1/sample/sampler.py)
+ * needs   arena rng frequency_penalty presence_penalty repetition_penalty dry logit_bias sampling
+ *         sampling_control
+ * see     @decoding (llm_sampling_text_pick is a picker)
+ * topics  -
+ */
+typedef enum {
+    LLM_SAMPLING_TEXT_TRANSFORMERS,
+    LLM_SAMPLING_TEXT_LLAMA_CPP,
+    LLM_SAMPLING_TEXT_API
+} llm_sampling_text_order;
+
+typedef struct {
+    llm_sampling_text_order order;
+    llm_sampling_config filter;
+    float repetition, frequency, presence; /* off: 1, 0, 0; transformers has the first only */
+    size_t last_n;                         /* of llama.cpp; 0: all */
+    size_t no_ngram;                       /* of transformers; 0: off */
+    llm_dry_config dry;                    /* of llama.cpp */
+    float xtc_threshold, xtc_chance;       /* of llama.cpp; chance 0: off */
+    const int *bias_token, *stop;          /* (biases), (stops) */
+    const float *bias;                     /* (biases) */
+    size_t biases, stops, min_new;         /* stop tokens are banned for min_new tokens */
+} llm_sampling_text_config;
+
+/* Everything off but llama.cpp's window of 64. */
+LLM_API llm_sampling_text_config llm_sampling_text_defaults(llm_sampling_text_order order) {
+    llm_sampling_text_config c;
+    memset(&c, 0, sizeof c);
+    c.order = order;
+    c.filter = llm_sampling_defaults();
+    c.repetition = 1.0f;
+    c.last_n = 64;
+    c.dry = llm_dry_defaults();
+    c.dry.multiplier = 0.0f;
+    c.xtc_threshold = 0.1f;
+    return c;
+}
+
+/* The state for texts of up to capacity tokens with a prompt of `prompt`: what counts for the factor
+ * and what for the differences. */
+typedef struct {
+    llm_sampling_text_config config;
+    llm_frequency_penalty_table factor, difference;
+    size_t prompt;
+    llm_arena *arena;
+} llm_sampling_text;
+
+/* Takes twice what llm_frequency_penalty_create does; later scratch comes from the same arena. */
+LLM_API void llm_sampling_text_create(llm_sampling_text *s, const llm_sampling_text_config *c,
+                                      size_t V, size_t capacity, size_t prompt, llm_arena *arena) {
+    const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
+    s->config = *c, s->prompt = prompt, s->arena = arena;
+    llm_frequency_penalty_create(&s->factor, V, capacity, llama ? c->last_n : 0, 0, arena);
+    llm_frequency_penalty_create(&s->difference, V, capacity, llama ? c->last_n : 0,
+                                 llama ? 0 : prompt, arena);
+}
+
+/* logits (V) in place: what the text ids (n) does to them. */
+LLM_API void llm_sampling_text_penalize(float *logits, size_t V, llm_sampling_text *s,
+                                        const int *ids, size_t n) {
+    const llm_sampling_text_config *c = &s->config;
+    llm_logit_bias_apply(logits, V, c->bias_token, c->bias, c->biases);
+    if (n < s->prompt + c->min_new) llm_logit_bias_ban(logits, V, c->stop, c->stops);
+    llm_frequency_penalty_follow(&s->factor, ids, n);
+    llm_repetition_penalty_apply(logits, &s->factor, c->repetition);
+    if (c->order == LLM_SAMPLING_TEXT_TRANSFORMERS && c->no_ngram > 0)
+        llm_dry_no_ngram(logits, ids, n, c->no_ngram, s->arena);
+    if (c->order == LLM_SAMPLING_TEXT_TRANSFORMERS) return;
+    llm_frequency_penalty_follow(&s->difference, ids, n);
+    llm_presence_penalty_combined(logits, &s->difference, c->frequency, c->presence);
+    if (c->order == LLM_SAMPLING_TEXT_LLAMA_CPP)
+        llm_dry_apply(logits, V, ids, n, &c->dry, s->arena);
+}
+
+/* logits (V) in place: the filters in the library's order. XTC draws from rng. */
+LLM_API void llm_sampling_text_filter(float *logits, size_t V, llm_sampling_text *s, llm_rng *rng) {
+    const llm_sampling_text_config *c = &s->config;
+    llm_sampling_step step[8];
+    const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
+    size_t n = llm_sampling_preset(step, &c->filter, llama);
+    for (size_t i = 0; i < n && c->order == LLM_SAMPLING_TEXT_API; i++) {
+        if (step[i].kind != LLM_SAMPLING_MIN_P) continue;
+        const llm_sampling_step min_p = step[i]; /* moves forward, behind the temperature */
+        const size_t to = step[0].kind == LLM_SAMPLING_TEMPERATURE ? 1 : 0;
+        for (; i > to; i--) step[i] = step[i - 1];
+        step[to] = min_p;
+        break;
+    }
+    const bool hot = llama && n > 0 && step[n - 1].kind == LLM_SAMPLING_TEMPERATURE;
+    if (hot) n--;
+    llm_sampling_chain(logits, V, step, n, s->arena);
+    if (llama && c->xtc_chance > 0.0f)
+        llm_sampling_control_xtc(logits, V, c->xtc_threshold, c->xtc_chance, rng, s->arena);
+    if (hot) llm_sampling_chain(logits, V, step + n, 1, s->arena);
+}
+
+/* A picker for @decoding; context is a llm_sampling_text. One state serves one row at a time; shown
+ * another text, it follows. -1 when nothing can be drawn. */
+LLM_API int llm_sampling_text_pick(void *context, float *logits, size_t V, const int *ids, size_t n,
+                                   llm_rng *rng) {
+    llm_sampling_text *s = (llm_sampling_text *)context;
+    llm_sampling_text_penalize(logits, V, s, ids, n);
+    llm_sampling_text_filter(logits, V, s, rng);
+    return llm_sampling_draw(logits, V, rng);
 }
 
 /* @beam_search ---------------------------------------------- Beam search
