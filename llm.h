@@ -42980,7 +42980,7 @@ LLM_API int llm_sampling_text_pick(void *context, float *logits, size_t V, const
  * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14; transformers
  *         (generation/utils.py, _beam_search)
  * needs   arena softmax top_k decoding
- * see     @greedy @beam_search_diverse @stochastic_beam @kv_cache (reorder)
+ * see     @greedy @beam_search_diverse @stochastic_beam @constrained_beam @kv_cache (reorder)
  * topics  Beam Search
  */
 typedef enum { LLM_BEAM_SEARCH_FULL, LLM_BEAM_SEARCH_SOON, LLM_BEAM_SEARCH_NEVER } llm_beam_early;
@@ -43355,6 +43355,161 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
     if (s->count < s->k) return p;
     const double kappa = (double)s->noisy[s->k - 1];
     return p / -expm1(-exp((double)s->logp[b] - kappa));
+}
+
+/* @constrained_beam ----------------------------------------- Beams that must say given words
+ *
+ *     bank c: the texts that have said c of the M constrained tokens
+ *     candidates: the B best of all, each text's best, and each text's next constrained tokens
+ *     the beam is dealt out to the banks, B / (M + 1) each; what a bank does not need others get
+ *
+ * A translation that must contain given names, a caption with given objects. Penalising their
+ * absence does not bring them about; searching one beam for each set of constraints takes 2^M beams.
+ * Dynamic beam allocation keeps one beam, in which texts compete only with texts that have met as
+ * many constraints, so that the less probable ones, which have said a rare word, survive. A
+ * constraint is a phrase; a phrase that is begun and left counts from nothing again. A text may end
+ * only when all of them are met.
+ *
+ * source  Post & Vilar 2018, "Fast Lexically Constrained Decoding with Dynamic Beam Allocation for
+ *         Neural Machine Translation", section 3
+ * needs   arena softmax greedy top_k argsort beam_search
+ * see     @beam_search, @logit_bias (forbidding)
+ * topics  -
+ */
+
+/* phrases: M tokens in all, those of phrase i from start[i] to start[i + 1], `count` of them. */
+typedef struct {
+    const int *token;    /* (M) */
+    const size_t *start; /* (count + 1) */
+    size_t count;
+} llm_constrained_beam_phrases;
+
+/* at (count), how far each phrase is, after one token more; returns how many tokens are met. One
+ * phrase moves on, of those that wait for this token the farthest; what others had begun is lost. If
+ * none waits for it, one that was begun may begin again. */
+LLM_API size_t llm_constrained_beam_next(size_t *at, int token,
+                                         const llm_constrained_beam_phrases *c) {
+    size_t met = 0, moves = c->count, to = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        const size_t length = c->start[i + 1] - c->start[i];
+        if (at[i] == length || c->token[c->start[i] + at[i]] != token) continue;
+        if (moves == c->count || at[i] >= to) moves = i, to = at[i] + 1;
+    }
+    for (size_t i = 0; i < c->count && moves == c->count; i++)
+        if (at[i] < c->start[i + 1] - c->start[i] && c->token[c->start[i]] == token)
+            moves = i, to = 1;
+    for (size_t i = 0; i < c->count; i++) {
+        if (i == moves)
+            at[i] = to;
+        else if (at[i] < c->start[i + 1] - c->start[i])
+            at[i] = 0;
+        met += at[i];
+    }
+    return met;
+}
+
+/* One generation: the texts under way of s, where at (B,count) says how far each is, and their
+ * logits (live,V) -> the next ones. Scratch: live V floats and bools and, for N = B + live
+ * (count + 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 2 sizes and B doubles,
+ * given back. */
+LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const float *logits,
+                                          size_t V, const llm_constrained_beam_phrases *p,
+                                          const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new, P = p->count, M = p->start[P], mark = arena->used;
+    const size_t all = s->live * V, most = B + s->live * (P + 1), K = B < all ? B : all;
+    float *rank = llm_arena_floats(arena, all), *key = llm_arena_floats(arena, most);
+    bool *is = (bool *)llm_arena_take(arena, all, sizeof(bool));
+    size_t *pick = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), n = K, next = 0;
+    size_t *order = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
+    size_t *met = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
+    size_t *then = (size_t *)llm_arena_take(arena, most * P, sizeof(size_t));
+    size_t *kept = (size_t *)llm_arena_take(arena, B * P, sizeof(size_t));
+    size_t *room = (size_t *)llm_arena_take(arena, M + 2, sizeof(size_t));
+    double *sum = llm_arena_doubles(arena, B);
+    llm_softmax_log_forward(rank, logits, s->live, V);
+    for (size_t b = 0; b < s->live; b++) {
+        size_t done = 0;
+        for (size_t i = 0; i < P; i++) done += at[b * P + i];
+        for (size_t v = 0; v < V; v++) rank[b * V + v] += (float)s->sum[b];
+        for (size_t i = 0; i < c->stops && done < M; i++)
+            rank[b * V + (size_t)c->stop[i]] = -INFINITY;
+    }
+    /* the candidates, each once */
+    for (size_t i = 0; i < all; i++) is[i] = false;
+    llm_top_k_select(pick, rank, all, K);
+    for (size_t i = 0; i < K; i++) is[pick[i]] = true;
+    for (size_t b = 0; b < s->live; b++)
+        for (size_t i = 0; i <= P; i++) {
+            size_t v = (size_t)llm_greedy_pick(rank + b * V, V);
+            if (i < P && at[b * P + i] == p->start[i + 1] - p->start[i]) continue;
+            if (i < P) v = (size_t)p->token[p->start[i] + at[b * P + i]];
+            if (!is[b * V + v]) pick[n++] = b * V + v;
+            is[b * V + v] = true;
+        }
+    for (size_t i = 0; i < n; i++) {
+        key[i] = -rank[pick[i]];
+        for (size_t k = 0; k < P; k++) then[i * P + k] = at[pick[i] / V * P + k];
+        met[i] = llm_constrained_beam_next(then + i * P, (int)(pick[i] % V), p);
+    }
+    llm_argsort(order, key, n);
+    /* two rounds: to each bank its share (the remainder to the last), then to the best of the rest */
+    s->length++;
+    for (size_t m = 0; m <= M; m++) room[m] = B / (M + 1) + (m == M ? B % (M + 1) : 0);
+    for (size_t round = 0; round < 2; round++)
+        for (size_t r = 0; r < n; r++) {
+            const size_t i = order[r], b = pick[i] / V;
+            const int v = (int)(pick[i] % V);
+            bool ends = s->length == T;
+            for (size_t k = 0; k < c->stops; k++) ends = ends || v == c->stop[k];
+            if (!is[pick[i]] || rank[pick[i]] == -INFINITY) continue;
+            if (ends) {
+                if (met[i] == M) llm_beam_search_finish(s, b, v, (double)rank[pick[i]], c);
+                is[pick[i]] = false;
+                continue;
+            }
+            if (next == B || (round == 0 && room[met[i]] == 0)) continue;
+            if (round == 0) room[met[i]]--;
+            is[pick[i]] = false;
+            memcpy(s->spare + next * T, s->ids + b * T, (s->length - 1) * sizeof(int));
+            s->spare[next * T + s->length - 1] = v;
+            for (size_t k = 0; k < P; k++) kept[next * P + k] = then[i * P + k];
+            s->parent[next] = b;
+            sum[next++] = (double)rank[pick[i]];
+        }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->live = next;
+    memcpy(s->sum, sum, next * sizeof(double));
+    for (size_t i = 0; i < next * P; i++) at[i] = kept[i];
+    s->open = next > 0 && s->length < T;
+    arena->used = mark;
+}
+
+/* The whole search behind prompt (n), as llm_beam_search_run does it, always to c->max_new tokens:
+ * s, created with c, ends with the texts that say all phrases, if T >= M and B > M. Scratch: B V
+ * floats, B ints, 2 B and B count sizes and llm_constrained_beam_advance's, given back. */
+LLM_API void llm_constrained_beam_run(llm_beam_search *s, const int *prompt, size_t n,
+                                      const llm_beam_search_model *m,
+                                      const llm_constrained_beam_phrases *p,
+                                      const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, B * V);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *at = (size_t *)llm_arena_take(arena, B * p->count, sizeof(size_t));
+    for (size_t i = 0; i < p->count; i++) at[i] = 0;
+    for (size_t b = 0; b < B; b++) one[b] = 1, row[b] = b;
+    LLM_ASSERT(n > 0 && n + c->max_new <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (;;) {
+        llm_constrained_beam_advance(s, at, logits, V, p, c, arena);
+        if (!s->open) break;
+        for (size_t b = s->live; b < B; b++) s->parent[b] = 0;
+        m->reorder(m->model.context, s->parent, B);
+        for (size_t b = 0; b < s->live; b++) last[b] = s->ids[b * c->max_new + s->length - 1];
+        m->model.step(m->model.context, logits, last, one, row, s->live, 1);
+    }
+    arena->used = mark;
 }
 
 /* @speculative ---------------------------------------------- Speculative decoding
