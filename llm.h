@@ -43834,7 +43834,7 @@ LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
  * source  Cai et al. 2024, "Medusa: Simple LLM Inference Acceleration Framework with Multiple
  *         Decoding Heads", section 2.1.1, eq. 1
  * needs   arena exp matmul activation cross_entropy
- * see     @medusa_tree @speculative_tree, @softmax_head
+ * see     @medusa_tree @eagle @speculative_tree, @softmax_head
  * topics  Medusa & EAGLE Speculative-Decoding Heads
  */
 
@@ -44081,6 +44081,147 @@ LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_med
     }
     arena->used = mark;
     return passes;
+}
+
+/* @eagle ---------------------------------------------------- EAGLE: drafting hidden states
+ *
+ *     g_t = block(W [e(x_{t+1}) ; f_t] + b)       one block over all t, causal;  g_t guesses f_{t+1}
+ *     q(x_{t+2}) = softmax(head g_t)              the model's own embedding e and head, frozen
+ *     loss = mean SmoothL1(g_t, f_{t+1}) + 0.1 mean CE(softmax(head f_{t+1}), q)
+ *
+ * Medusa's heads guess far tokens without knowing the near ones. Here a single block goes on
+ * guessing the model's last hidden states f, which change more smoothly than tokens do, one after the
+ * other: from its own guess and the embedding of the token that was drawn in between. Without that
+ * token the next state would be uncertain, for it depends on which one was drawn. The drafts come
+ * from proper distributions q, so @speculative's rule applies and the text keeps the model's law.
+ *
+ * source  Li, Wei, Zhang & Zhang 2024, "EAGLE: Speculative Sampling Requires Rethinking Feature
+ *         Uncertainty", section 4.1 and 4.2
+ * needs   arena exp softmax matmul rope llama_block speculative
+ * see     @medusa, @speculative @speculative_tree, @decoder_only
+ * topics  -
+ */
+typedef struct {
+    size_t V;
+    float theta; /* of the rotations */
+    llm_llama_block_config block;
+} llm_eagle_config;
+
+/* Weights, or their gradients: fc (C,2C), b (C). */
+typedef struct {
+    float *fc, *b;
+    llm_llama_block_weights block;
+} llm_eagle_weights;
+
+/* The parts of one vector. Returns its length. */
+LLM_API size_t llm_eagle_bind(llm_eagle_weights *w, float *flat, const llm_eagle_config *c) {
+    const size_t C = c->block.width, F = c->block.hidden, D = c->block.head_size;
+    const size_t heads = (c->block.heads + 2 * c->block.kv_heads) * D;
+    float **const part[8] = {&w->fc,        &w->b,         &w->block.norm1,    &w->block.norm2,
+                             &w->block.qkv, &w->block.out, &w->block.ffn.gate, &w->block.ffn.up};
+    const size_t size[8] = {2 * C * C, C, C, C, heads * C, C * c->block.heads * D, F * C, F * C};
+    size_t at = 0;
+    for (size_t i = 0; i < 8; i++) {
+        *part[i] = flat + at;
+        at += size[i];
+    }
+    w->block.ffn.down = flat + at;
+    w->block.ffn.up_bias = w->block.ffn.down_bias = NULL;
+    return at + C * F;
+}
+
+/* What forward leaves for backward: cat (N,2C), x (N,C), the rotations (T,D/2), the block's. */
+typedef struct {
+    float *cat, *x, *cosine, *sine;
+    llm_llama_block_acts block;
+} llm_eagle_acts;
+
+/* g (B,T,C) <- features f (B,T,C) and the embeddings e (B,T,C) of the tokens behind them. Takes the
+ * activations from the arena, N (3 C) + T D floats and the block's, and D / 2 floats more. */
+LLM_API void llm_eagle_forward(float *g, llm_eagle_acts *a, const float *f, const float *e,
+                               const llm_eagle_weights *w, size_t B, size_t T,
+                               const llm_eagle_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->block.width, D = c->block.head_size;
+    a->cat = llm_arena_floats(arena, N * 2 * C);
+    a->x = llm_arena_floats(arena, N * C);
+    a->cosine = llm_arena_floats(arena, T * D / 2);
+    a->sine = llm_arena_floats(arena, T * D / 2);
+    float *acts = llm_arena_floats(arena, llm_llama_block_acts_size(&c->block, B, T));
+    float *inv_freq = llm_arena_floats(arena, D / 2);
+    llm_rope_inv_freq(inv_freq, D, c->theta);
+    llm_rope_table(a->cosine, a->sine, NULL, inv_freq, T, D);
+    llm_llama_block_bind(&a->block, acts, &c->block, B, T);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(a->cat + n * 2 * C, e + n * C, C * sizeof(float));
+        memcpy(a->cat + n * 2 * C + C, f + n * C, C * sizeof(float));
+    }
+    llm_matmul_forward(a->x, a->cat, w->fc, w->b, N, 2 * C, C);
+    llm_llama_block_forward(g, &a->block, a->x, &w->block, a->cosine, a->sine, B, T, &c->block,
+                            arena);
+}
+
+/* dw +=, df (B,T,C) += or NULL <- dg (B,T,C), which is overwritten. The embedding is frozen. Scratch:
+ * 2 N C floats and the block's, given back. */
+LLM_API void llm_eagle_backward(const llm_eagle_weights *dw, float *df, float *dg,
+                                const llm_eagle_acts *a, const llm_eagle_weights *w, size_t B,
+                                size_t T, const llm_eagle_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->block.width, mark = arena->used;
+    float *dcat = llm_arena_floats(arena, N * 2 * C);
+    memset(dcat, 0, N * 2 * C * sizeof(float));
+    llm_llama_block_backward(dg, &dw->block, &a->block, a->x, &w->block, a->cosine, a->sine, B, T,
+                             &c->block, arena);
+    llm_matmul_backward(dcat, dw->fc, dw->b, dg, a->cat, w->fc, N, 2 * C, C);
+    for (size_t i = 0; df && i < N * C; i++) df[i] += dcat[i / C * 2 * C + C + i % C];
+    arena->used = mark;
+}
+
+/* The loss of guesses g (N,C) of the features f (N,C), and dg (N,C) <- its gradient: smooth L1 (x^2 /
+ * 2 up to 1, |x| - 1/2 beyond) over N C numbers, and share (0.1) times the cross-entropy of what the
+ * head (V,C) says of both, over N rows. Scratch: 2 N V floats, given back. */
+LLM_API double llm_eagle_loss(float *dg, const float *g, const float *f, const float *head,
+                              size_t N, size_t C, size_t V, float share, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, N * V), *z = llm_arena_floats(arena, N * V);
+    double feature = 0.0, token = 0.0;
+    for (size_t i = 0; i < N * C; i++) {
+        const double x = (double)g[i] - (double)f[i], size = fabs(x);
+        feature += size < 1.0 ? 0.5 * x * x : size - 0.5;
+        dg[i] = (float)((size < 1.0 ? x : x > 0.0 ? 1.0 : -1.0) / (double)(N * C));
+    }
+    llm_matmul_forward(p, f, head, NULL, N, C, V);
+    llm_matmul_forward(z, g, head, NULL, N, C, V);
+    llm_softmax_forward(p, p, N, V, 1.0f);
+    llm_softmax_log_forward(z, z, N, V);
+    for (size_t i = 0; i < N * V; i++) {
+        token -= (double)p[i] * (double)z[i];
+        z[i] = share * (llm_expf(z[i]) - p[i]) / (float)N;
+    }
+    llm_matmul_backward(dg, NULL, NULL, z, g, head, N, C, V);
+    arena->used = mark;
+    return feature / (double)(N * C) + (double)share * token / (double)N;
+}
+
+/* draft (n) and their distributions q (n,V) <- the text's features f (T + n,C), of which T are the
+ * model's and n are written here, and its tokens ids (T + n + 1), of which T + 1 are given: the
+ * newest has no feature yet. embed, head (V,C). The whole line is read anew for each draft. Scratch:
+ * llm_eagle_forward's for T + n places, 2 (T + n) C floats, given back. */
+LLM_API void llm_eagle_draft(int *ids, float *q, float *f, size_t T, size_t n, const float *embed,
+                             const float *head, const llm_eagle_weights *w,
+                             const llm_eagle_config *c, llm_rng *rng, llm_arena *arena) {
+    const size_t C = c->block.width, V = c->V;
+    for (size_t i = 0; i < n; i++) {
+        const size_t mark = arena->used, now = T + i;
+        float *e = llm_arena_floats(arena, now * C), *g = llm_arena_floats(arena, now * C);
+        llm_eagle_acts a;
+        for (size_t t = 0; t < now; t++)
+            memcpy(e + t * C, embed + (size_t)ids[t + 1] * C, C * sizeof(float));
+        llm_eagle_forward(g, &a, f, e, w, 1, now, c, arena);
+        memcpy(f + now * C, g + (now - 1) * C, C * sizeof(float));
+        llm_matmul_forward(q + i * V, f + now * C, head, NULL, 1, C, V);
+        llm_softmax_forward(q + i * V, q + i * V, 1, V, 1.0f);
+        ids[now + 1] = llm_speculative_draw(q + i * V, V, rng);
+        arena->used = mark;
+    }
 }
 
 /* @lookahead ------------------------------------------------ Lookahead decoding
