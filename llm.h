@@ -48401,7 +48401,7 @@ LLM_API void llm_logit_bias_guidance(float *out, const float *conditional,
  * source  Vose 1991, "A linear algorithm for generating random numbers with a given distribution";
  *         transformers (generation/logits_process.py), llama.cpp (common/sampling): the orders
  * needs   rng greedy temperature top_k top_p min_p
- * see     @sampling_control @decoding
+ * see     @sampling_control @sampling_text @decoding
  * topics  Sampling (in Language Models)
  */
 
@@ -48613,6 +48613,127 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     arena->used = mark;
 }
 
+/* @sampling_text -------------------------------------------- The chain that knows the text
+ *
+ *     transformers   bias, repetition, n-grams, least length | temperature, top-k, top-p, ..
+ *     llama.cpp      bias, three penalties (last n), DRY | top-n-sigma, .., min-p, XTC, temperature
+ *     API, vLLM      bias, least length, repetition, frequency, presence | temperature, min-p, top-k
+ *                    and top-p
+ *
+ * @sampling's filters see one row of logits. In front of them stand the steps that depend on what
+ * was said: the whole sampler of three libraries, each in its order. They differ in more than that:
+ * transformers counts the prompt, llama.cpp the last tokens of both, and the API charges repetition
+ * for prompt and output, frequency and presence for output only. The same seven numbers therefore
+ * mean three different texts.
+ *
+ * source  transformers 5 (generation/utils.py, _get_logits_processor); llama.cpp (common/sampling);
+ *         vLLM (v1/sample/sampler.py)
+ * needs   arena rng frequency_penalty presence_penalty repetition_penalty dry logit_bias sampling
+ *         sampling_control
+ * see     @decoding (llm_sampling_text_pick is a picker)
+ * topics  -
+ */
+typedef enum {
+    LLM_SAMPLING_TEXT_TRANSFORMERS,
+    LLM_SAMPLING_TEXT_LLAMA_CPP,
+    LLM_SAMPLING_TEXT_API
+} llm_sampling_text_order;
+
+typedef struct {
+    llm_sampling_text_order order;
+    llm_sampling_config filter;
+    float repetition, frequency, presence; /* off: 1, 0, 0; transformers has the first only */
+    size_t last_n;                         /* of llama.cpp; 0: all */
+    size_t no_ngram;                       /* of transformers; 0: off */
+    llm_dry_config dry;                    /* of llama.cpp */
+    float xtc_threshold, xtc_chance;       /* of llama.cpp; chance 0: off */
+    const int *bias_token, *stop;          /* (biases), (stops) */
+    const float *bias;                     /* (biases) */
+    size_t biases, stops, min_new;         /* stop tokens are banned for min_new tokens */
+} llm_sampling_text_config;
+
+/* Everything off but llama.cpp's window of 64. */
+LLM_API llm_sampling_text_config llm_sampling_text_defaults(llm_sampling_text_order order) {
+    llm_sampling_text_config c;
+    memset(&c, 0, sizeof c);
+    c.order = order;
+    c.filter = llm_sampling_defaults();
+    c.repetition = 1.0f;
+    c.last_n = 64;
+    c.dry = llm_dry_defaults();
+    c.dry.multiplier = 0.0f;
+    c.xtc_threshold = 0.1f;
+    return c;
+}
+
+/* The state for texts of up to capacity tokens with a prompt of `prompt`: what counts for the factor
+ * and what for the differences. */
+typedef struct {
+    llm_sampling_text_config config;
+    llm_frequency_penalty_table factor, difference;
+    size_t prompt;
+    llm_arena *arena;
+} llm_sampling_text;
+
+/* Takes twice what llm_frequency_penalty_create does; later scratch comes from the same arena. */
+LLM_API void llm_sampling_text_create(llm_sampling_text *s, const llm_sampling_text_config *c,
+                                      size_t V, size_t capacity, size_t prompt, llm_arena *arena) {
+    const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
+    s->config = *c, s->prompt = prompt, s->arena = arena;
+    llm_frequency_penalty_create(&s->factor, V, capacity, llama ? c->last_n : 0, 0, arena);
+    llm_frequency_penalty_create(&s->difference, V, capacity, llama ? c->last_n : 0,
+                                 llama ? 0 : prompt, arena);
+}
+
+/* logits (V) in place: what the text ids (n) does to them. */
+LLM_API void llm_sampling_text_penalize(float *logits, size_t V, llm_sampling_text *s,
+                                        const int *ids, size_t n) {
+    const llm_sampling_text_config *c = &s->config;
+    llm_logit_bias_apply(logits, V, c->bias_token, c->bias, c->biases);
+    if (n < s->prompt + c->min_new) llm_logit_bias_ban(logits, V, c->stop, c->stops);
+    llm_frequency_penalty_follow(&s->factor, ids, n);
+    llm_repetition_penalty_apply(logits, &s->factor, c->repetition);
+    if (c->order == LLM_SAMPLING_TEXT_TRANSFORMERS && c->no_ngram > 0)
+        llm_dry_no_ngram(logits, ids, n, c->no_ngram, s->arena);
+    if (c->order == LLM_SAMPLING_TEXT_TRANSFORMERS) return;
+    llm_frequency_penalty_follow(&s->difference, ids, n);
+    llm_presence_penalty_combined(logits, &s->difference, c->frequency, c->presence);
+    if (c->order == LLM_SAMPLING_TEXT_LLAMA_CPP)
+        llm_dry_apply(logits, V, ids, n, &c->dry, s->arena);
+}
+
+/* logits (V) in place: the filters in the library's order. XTC draws from rng. */
+LLM_API void llm_sampling_text_filter(float *logits, size_t V, llm_sampling_text *s, llm_rng *rng) {
+    const llm_sampling_text_config *c = &s->config;
+    llm_sampling_step step[8];
+    const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
+    size_t n = llm_sampling_preset(step, &c->filter, llama);
+    for (size_t i = 0; i < n && c->order == LLM_SAMPLING_TEXT_API; i++) {
+        if (step[i].kind != LLM_SAMPLING_MIN_P) continue;
+        const llm_sampling_step min_p = step[i]; /* moves forward, behind the temperature */
+        const size_t to = step[0].kind == LLM_SAMPLING_TEMPERATURE ? 1 : 0;
+        for (; i > to; i--) step[i] = step[i - 1];
+        step[to] = min_p;
+        break;
+    }
+    const bool hot = llama && n > 0 && step[n - 1].kind == LLM_SAMPLING_TEMPERATURE;
+    if (hot) n--;
+    llm_sampling_chain(logits, V, step, n, s->arena);
+    if (llama && c->xtc_chance > 0.0f)
+        llm_sampling_control_xtc(logits, V, c->xtc_threshold, c->xtc_chance, rng, s->arena);
+    if (hot) llm_sampling_chain(logits, V, step + n, 1, s->arena);
+}
+
+/* A picker for @decoding; context is a llm_sampling_text. One state serves one row at a time; shown
+ * another text, it follows. -1 when nothing can be drawn. */
+LLM_API int llm_sampling_text_pick(void *context, float *logits, size_t V, const int *ids, size_t n,
+                                   llm_rng *rng) {
+    llm_sampling_text *s = (llm_sampling_text *)context;
+    llm_sampling_text_penalize(logits, V, s, ids, n);
+    llm_sampling_text_filter(logits, V, s, rng);
+    return llm_sampling_draw(logits, V, rng);
+}
+
 /* @beam_search ---------------------------------------------- Beam search
  *
  *     keep B texts; of their B V continuations keep the B best by sum log p; those that end leave
@@ -48632,7 +48753,7 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14; transformers
  *         (generation/utils.py, _beam_search)
  * needs   arena softmax top_k decoding
- * see     @greedy @beam_search_diverse @stochastic_beam @kv_cache (reorder)
+ * see     @greedy @beam_search_diverse @stochastic_beam @constrained_beam @kv_cache (reorder)
  * topics  Beam Search
  */
 typedef enum { LLM_BEAM_SEARCH_FULL, LLM_BEAM_SEARCH_SOON, LLM_BEAM_SEARCH_NEVER } llm_beam_early;
@@ -49009,6 +49130,161 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
     return p / -expm1(-exp((double)s->logp[b] - kappa));
 }
 
+/* @constrained_beam ----------------------------------------- Beams that must say given words
+ *
+ *     bank c: the texts that have said c of the M constrained tokens
+ *     candidates: the B best of all, each text's best, and each text's next constrained tokens
+ *     the beam is dealt out to the banks, B / (M + 1) each; what a bank does not need others get
+ *
+ * A translation that must contain given names, a caption with given objects. Penalising their
+ * absence does not bring them about; searching one beam for each set of constraints takes 2^M beams.
+ * Dynamic beam allocation keeps one beam, in which texts compete only with texts that have met as
+ * many constraints, so that the less probable ones, which have said a rare word, survive. A
+ * constraint is a phrase; a phrase that is begun and left counts from nothing again. A text may end
+ * only when all of them are met.
+ *
+ * source  Post & Vilar 2018, "Fast Lexically Constrained Decoding with Dynamic Beam Allocation for
+ *         Neural Machine Translation", section 3
+ * needs   arena softmax greedy top_k argsort beam_search
+ * see     @beam_search, @logit_bias (forbidding)
+ * topics  -
+ */
+
+/* phrases: M tokens in all, those of phrase i from start[i] to start[i + 1], `count` of them. */
+typedef struct {
+    const int *token;    /* (M) */
+    const size_t *start; /* (count + 1) */
+    size_t count;
+} llm_constrained_beam_phrases;
+
+/* at (count), how far each phrase is, after one token more; returns how many tokens are met. One
+ * phrase moves on, of those that wait for this token the farthest; what others had begun is lost. If
+ * none waits for it, one that was begun may begin again. */
+LLM_API size_t llm_constrained_beam_next(size_t *at, int token,
+                                         const llm_constrained_beam_phrases *c) {
+    size_t met = 0, moves = c->count, to = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        const size_t length = c->start[i + 1] - c->start[i];
+        if (at[i] == length || c->token[c->start[i] + at[i]] != token) continue;
+        if (moves == c->count || at[i] >= to) moves = i, to = at[i] + 1;
+    }
+    for (size_t i = 0; i < c->count && moves == c->count; i++)
+        if (at[i] < c->start[i + 1] - c->start[i] && c->token[c->start[i]] == token)
+            moves = i, to = 1;
+    for (size_t i = 0; i < c->count; i++) {
+        if (i == moves)
+            at[i] = to;
+        else if (at[i] < c->start[i + 1] - c->start[i])
+            at[i] = 0;
+        met += at[i];
+    }
+    return met;
+}
+
+/* One generation: the texts under way of s, where at (B,count) says how far each is, and their
+ * logits (live,V) -> the next ones. Scratch: live V floats and bools and, for N = B + live
+ * (count + 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 2 sizes and B doubles,
+ * given back. */
+LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const float *logits,
+                                          size_t V, const llm_constrained_beam_phrases *p,
+                                          const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new, P = p->count, M = p->start[P], mark = arena->used;
+    const size_t all = s->live * V, most = B + s->live * (P + 1), K = B < all ? B : all;
+    float *rank = llm_arena_floats(arena, all), *key = llm_arena_floats(arena, most);
+    bool *is = (bool *)llm_arena_take(arena, all, sizeof(bool));
+    size_t *pick = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), n = K, next = 0;
+    size_t *order = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
+    size_t *met = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
+    size_t *then = (size_t *)llm_arena_take(arena, most * P, sizeof(size_t));
+    size_t *kept = (size_t *)llm_arena_take(arena, B * P, sizeof(size_t));
+    size_t *room = (size_t *)llm_arena_take(arena, M + 2, sizeof(size_t));
+    double *sum = llm_arena_doubles(arena, B);
+    llm_softmax_log_forward(rank, logits, s->live, V);
+    for (size_t b = 0; b < s->live; b++) {
+        size_t done = 0;
+        for (size_t i = 0; i < P; i++) done += at[b * P + i];
+        for (size_t v = 0; v < V; v++) rank[b * V + v] += (float)s->sum[b];
+        for (size_t i = 0; i < c->stops && done < M; i++)
+            rank[b * V + (size_t)c->stop[i]] = -INFINITY;
+    }
+    /* the candidates, each once */
+    for (size_t i = 0; i < all; i++) is[i] = false;
+    llm_top_k_select(pick, rank, all, K);
+    for (size_t i = 0; i < K; i++) is[pick[i]] = true;
+    for (size_t b = 0; b < s->live; b++)
+        for (size_t i = 0; i <= P; i++) {
+            size_t v = (size_t)llm_greedy_pick(rank + b * V, V);
+            if (i < P && at[b * P + i] == p->start[i + 1] - p->start[i]) continue;
+            if (i < P) v = (size_t)p->token[p->start[i] + at[b * P + i]];
+            if (!is[b * V + v]) pick[n++] = b * V + v;
+            is[b * V + v] = true;
+        }
+    for (size_t i = 0; i < n; i++) {
+        key[i] = -rank[pick[i]];
+        for (size_t k = 0; k < P; k++) then[i * P + k] = at[pick[i] / V * P + k];
+        met[i] = llm_constrained_beam_next(then + i * P, (int)(pick[i] % V), p);
+    }
+    llm_argsort(order, key, n);
+    /* two rounds: to each bank its share (the remainder to the last), then to the best of the rest */
+    s->length++;
+    for (size_t m = 0; m <= M; m++) room[m] = B / (M + 1) + (m == M ? B % (M + 1) : 0);
+    for (size_t round = 0; round < 2; round++)
+        for (size_t r = 0; r < n; r++) {
+            const size_t i = order[r], b = pick[i] / V;
+            const int v = (int)(pick[i] % V);
+            bool ends = s->length == T;
+            for (size_t k = 0; k < c->stops; k++) ends = ends || v == c->stop[k];
+            if (!is[pick[i]] || rank[pick[i]] == -INFINITY) continue;
+            if (ends) {
+                if (met[i] == M) llm_beam_search_finish(s, b, v, (double)rank[pick[i]], c);
+                is[pick[i]] = false;
+                continue;
+            }
+            if (next == B || (round == 0 && room[met[i]] == 0)) continue;
+            if (round == 0) room[met[i]]--;
+            is[pick[i]] = false;
+            memcpy(s->spare + next * T, s->ids + b * T, (s->length - 1) * sizeof(int));
+            s->spare[next * T + s->length - 1] = v;
+            for (size_t k = 0; k < P; k++) kept[next * P + k] = then[i * P + k];
+            s->parent[next] = b;
+            sum[next++] = (double)rank[pick[i]];
+        }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->live = next;
+    memcpy(s->sum, sum, next * sizeof(double));
+    for (size_t i = 0; i < next * P; i++) at[i] = kept[i];
+    s->open = next > 0 && s->length < T;
+    arena->used = mark;
+}
+
+/* The whole search behind prompt (n), as llm_beam_search_run does it, always to c->max_new tokens:
+ * s, created with c, ends with the texts that say all phrases, if T >= M and B > M. Scratch: B V
+ * floats, B ints, 2 B and B count sizes and llm_constrained_beam_advance's, given back. */
+LLM_API void llm_constrained_beam_run(llm_beam_search *s, const int *prompt, size_t n,
+                                      const llm_beam_search_model *m,
+                                      const llm_constrained_beam_phrases *p,
+                                      const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, B * V);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *at = (size_t *)llm_arena_take(arena, B * p->count, sizeof(size_t));
+    for (size_t i = 0; i < p->count; i++) at[i] = 0;
+    for (size_t b = 0; b < B; b++) one[b] = 1, row[b] = b;
+    LLM_ASSERT(n > 0 && n + c->max_new <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (;;) {
+        llm_constrained_beam_advance(s, at, logits, V, p, c, arena);
+        if (!s->open) break;
+        for (size_t b = s->live; b < B; b++) s->parent[b] = 0;
+        m->reorder(m->model.context, s->parent, B);
+        for (size_t b = 0; b < s->live; b++) last[b] = s->ids[b * c->max_new + s->length - 1];
+        m->model.step(m->model.context, logits, last, one, row, s->live, 1);
+    }
+    arena->used = mark;
+}
+
 /* @speculative ---------------------------------------------- Speculative decoding
  *
  *     draft x_1 .. x_g from q;  one pass of the target gives p at all g + 1 places
@@ -49331,7 +49607,7 @@ LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
  * source  Cai et al. 2024, "Medusa: Simple LLM Inference Acceleration Framework with Multiple
  *         Decoding Heads", section 2.1.1, eq. 1
  * needs   arena exp matmul activation cross_entropy
- * see     @medusa_tree @speculative_tree, @softmax_head
+ * see     @medusa_tree @eagle @speculative_tree, @softmax_head
  * topics  Medusa & EAGLE Speculative-Decoding Heads
  */
 
@@ -49578,6 +49854,147 @@ LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_med
     }
     arena->used = mark;
     return passes;
+}
+
+/* @eagle ---------------------------------------------------- EAGLE: drafting hidden states
+ *
+ *     g_t = block(W [e(x_{t+1}) ; f_t] + b)       one block over all t, causal;  g_t guesses f_{t+1}
+ *     q(x_{t+2}) = softmax(head g_t)              the model's own embedding e and head, frozen
+ *     loss = mean SmoothL1(g_t, f_{t+1}) + 0.1 mean CE(softmax(head f_{t+1}), q)
+ *
+ * Medusa's heads guess far tokens without knowing the near ones. Here a single block goes on
+ * guessing the model's last hidden states f, which change more smoothly than tokens do, one after the
+ * other: from its own guess and the embedding of the token that was drawn in between. Without that
+ * token the next state would be uncertain, for it depends on which one was drawn. The drafts come
+ * from proper distributions q, so @speculative's rule applies and the text keeps the model's law.
+ *
+ * source  Li, Wei, Zhang & Zhang 2024, "EAGLE: Speculative Sampling Requires Rethinking Feature
+ *         Uncertainty", section 4.1 and 4.2
+ * needs   arena exp softmax matmul rope llama_block speculative
+ * see     @medusa, @speculative @speculative_tree, @decoder_only
+ * topics  -
+ */
+typedef struct {
+    size_t V;
+    float theta; /* of the rotations */
+    llm_llama_block_config block;
+} llm_eagle_config;
+
+/* Weights, or their gradients: fc (C,2C), b (C). */
+typedef struct {
+    float *fc, *b;
+    llm_llama_block_weights block;
+} llm_eagle_weights;
+
+/* The parts of one vector. Returns its length. */
+LLM_API size_t llm_eagle_bind(llm_eagle_weights *w, float *flat, const llm_eagle_config *c) {
+    const size_t C = c->block.width, F = c->block.hidden, D = c->block.head_size;
+    const size_t heads = (c->block.heads + 2 * c->block.kv_heads) * D;
+    float **const part[8] = {&w->fc,        &w->b,         &w->block.norm1,    &w->block.norm2,
+                             &w->block.qkv, &w->block.out, &w->block.ffn.gate, &w->block.ffn.up};
+    const size_t size[8] = {2 * C * C, C, C, C, heads * C, C * c->block.heads * D, F * C, F * C};
+    size_t at = 0;
+    for (size_t i = 0; i < 8; i++) {
+        *part[i] = flat + at;
+        at += size[i];
+    }
+    w->block.ffn.down = flat + at;
+    w->block.ffn.up_bias = w->block.ffn.down_bias = NULL;
+    return at + C * F;
+}
+
+/* What forward leaves for backward: cat (N,2C), x (N,C), the rotations (T,D/2), the block's. */
+typedef struct {
+    float *cat, *x, *cosine, *sine;
+    llm_llama_block_acts block;
+} llm_eagle_acts;
+
+/* g (B,T,C) <- features f (B,T,C) and the embeddings e (B,T,C) of the tokens behind them. Takes the
+ * activations from the arena, N (3 C) + T D floats and the block's, and D / 2 floats more. */
+LLM_API void llm_eagle_forward(float *g, llm_eagle_acts *a, const float *f, const float *e,
+                               const llm_eagle_weights *w, size_t B, size_t T,
+                               const llm_eagle_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->block.width, D = c->block.head_size;
+    a->cat = llm_arena_floats(arena, N * 2 * C);
+    a->x = llm_arena_floats(arena, N * C);
+    a->cosine = llm_arena_floats(arena, T * D / 2);
+    a->sine = llm_arena_floats(arena, T * D / 2);
+    float *acts = llm_arena_floats(arena, llm_llama_block_acts_size(&c->block, B, T));
+    float *inv_freq = llm_arena_floats(arena, D / 2);
+    llm_rope_inv_freq(inv_freq, D, c->theta);
+    llm_rope_table(a->cosine, a->sine, NULL, inv_freq, T, D);
+    llm_llama_block_bind(&a->block, acts, &c->block, B, T);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(a->cat + n * 2 * C, e + n * C, C * sizeof(float));
+        memcpy(a->cat + n * 2 * C + C, f + n * C, C * sizeof(float));
+    }
+    llm_matmul_forward(a->x, a->cat, w->fc, w->b, N, 2 * C, C);
+    llm_llama_block_forward(g, &a->block, a->x, &w->block, a->cosine, a->sine, B, T, &c->block,
+                            arena);
+}
+
+/* dw +=, df (B,T,C) += or NULL <- dg (B,T,C), which is overwritten. The embedding is frozen. Scratch:
+ * 2 N C floats and the block's, given back. */
+LLM_API void llm_eagle_backward(const llm_eagle_weights *dw, float *df, float *dg,
+                                const llm_eagle_acts *a, const llm_eagle_weights *w, size_t B,
+                                size_t T, const llm_eagle_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->block.width, mark = arena->used;
+    float *dcat = llm_arena_floats(arena, N * 2 * C);
+    memset(dcat, 0, N * 2 * C * sizeof(float));
+    llm_llama_block_backward(dg, &dw->block, &a->block, a->x, &w->block, a->cosine, a->sine, B, T,
+                             &c->block, arena);
+    llm_matmul_backward(dcat, dw->fc, dw->b, dg, a->cat, w->fc, N, 2 * C, C);
+    for (size_t i = 0; df && i < N * C; i++) df[i] += dcat[i / C * 2 * C + C + i % C];
+    arena->used = mark;
+}
+
+/* The loss of guesses g (N,C) of the features f (N,C), and dg (N,C) <- its gradient: smooth L1 (x^2 /
+ * 2 up to 1, |x| - 1/2 beyond) over N C numbers, and share (0.1) times the cross-entropy of what the
+ * head (V,C) says of both, over N rows. Scratch: 2 N V floats, given back. */
+LLM_API double llm_eagle_loss(float *dg, const float *g, const float *f, const float *head,
+                              size_t N, size_t C, size_t V, float share, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, N * V), *z = llm_arena_floats(arena, N * V);
+    double feature = 0.0, token = 0.0;
+    for (size_t i = 0; i < N * C; i++) {
+        const double x = (double)g[i] - (double)f[i], size = fabs(x);
+        feature += size < 1.0 ? 0.5 * x * x : size - 0.5;
+        dg[i] = (float)((size < 1.0 ? x : x > 0.0 ? 1.0 : -1.0) / (double)(N * C));
+    }
+    llm_matmul_forward(p, f, head, NULL, N, C, V);
+    llm_matmul_forward(z, g, head, NULL, N, C, V);
+    llm_softmax_forward(p, p, N, V, 1.0f);
+    llm_softmax_log_forward(z, z, N, V);
+    for (size_t i = 0; i < N * V; i++) {
+        token -= (double)p[i] * (double)z[i];
+        z[i] = share * (llm_expf(z[i]) - p[i]) / (float)N;
+    }
+    llm_matmul_backward(dg, NULL, NULL, z, g, head, N, C, V);
+    arena->used = mark;
+    return feature / (double)(N * C) + (double)share * token / (double)N;
+}
+
+/* draft (n) and their distributions q (n,V) <- the text's features f (T + n,C), of which T are the
+ * model's and n are written here, and its tokens ids (T + n + 1), of which T + 1 are given: the
+ * newest has no feature yet. embed, head (V,C). The whole line is read anew for each draft. Scratch:
+ * llm_eagle_forward's for T + n places, 2 (T + n) C floats, given back. */
+LLM_API void llm_eagle_draft(int *ids, float *q, float *f, size_t T, size_t n, const float *embed,
+                             const float *head, const llm_eagle_weights *w,
+                             const llm_eagle_config *c, llm_rng *rng, llm_arena *arena) {
+    const size_t C = c->block.width, V = c->V;
+    for (size_t i = 0; i < n; i++) {
+        const size_t mark = arena->used, now = T + i;
+        float *e = llm_arena_floats(arena, now * C), *g = llm_arena_floats(arena, now * C);
+        llm_eagle_acts a;
+        for (size_t t = 0; t < now; t++)
+            memcpy(e + t * C, embed + (size_t)ids[t + 1] * C, C * sizeof(float));
+        llm_eagle_forward(g, &a, f, e, w, 1, now, c, arena);
+        memcpy(f + now * C, g + (now - 1) * C, C * sizeof(float));
+        llm_matmul_forward(q + i * V, f + now * C, head, NULL, 1, C, V);
+        llm_softmax_forward(q + i * V, q + i * V, 1, V, 1.0f);
+        ids[now + 1] = llm_speculative_draw(q + i * V, V, rng);
+        arena->used = mark;
+    }
 }
 
 /* @lookahead ------------------------------------------------ Lookahead decoding
