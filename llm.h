@@ -269,6 +269,7 @@
  *   aho_corasick             Many strings in one pass
  *   protobuf                 Protocol buffers, read
  *   spm                      SentencePiece models
+ *   spm_units                Words or characters as pieces
  *   spm_text                 Text through a SentencePiece model
  *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   added_tokens             Added tokens: strings that are one id
@@ -278,9 +279,6 @@
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
  *   tokenizer_ranks          Rank files of tiktoken
- *   gguf_values              The key-value part of a GGUF file
- *   tokenizer_gguf           The tokenizer in a GGUF file
- *   tokenizer_binary         Tokenizer files that are no JSON
  *   text_places              Text that knows where it came from
  *   normalizer               What is done to text before it is cut
  *   normalizer_json          The normalizer of a tokenizer.json
@@ -292,6 +290,10 @@
  *   token_decoder_json       Decoder and template of a file
  *   tokenizer_parts          A tokenizer of parts
  *   parts_text               Text through a tokenizer of parts
+ *   gguf_values              The key-value part of a GGUF file
+ *   gguf_bert                BERT's vocabulary in a GGUF file
+ *   tokenizer_gguf           The tokenizer in a GGUF file
+ *   tokenizer_binary         Tokenizer files that are no JSON
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
@@ -360,6 +362,8 @@
  *   encoder                  Transformer encoder
  *   bert                     BERT
  *   decoder                  Transformer decoder
+ *   seq2seq_gru              A recurrent cell for @seq2seq
+ *   seq2seq                  Sequence to sequence, recurrent
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
@@ -369,16 +373,32 @@
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
  *   safetensors_dtype        Weight files: element types
+ *   t5_attn                  T5's attention
+ *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
  *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
+ *   safetensors_shards       Weight files: a model in several files
+ *   gguf_blocks              Weight files: blocks of small integers
+ *   gguf_file                Weight files: GGUF
+ *   gguf_write               Weight files: GGUF, writing
+ *   stored_matrix            Matrices in their file's own numbers
+ *   sha256                   SHA-256
+ *   open_weights             Open weights: are they the release?
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
  *   gpt2_run                 A training that can be interrupted
+ *   t5                       T5
+ *   t5_span                  T5's training: corrupted spans
+ *   llama_config             Settings of Llama and its relatives
+ *   llama_gguf               Settings of a Llama from GGUF
+ *   llama_names              What a Llama's weights are called
+ *   llama_file               Where a Llama's weights are
+ *   llama                    A large language model from its files
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
@@ -396,13 +416,16 @@
  *   logit_bias               Logit bias, lists, guidance
  *   sampling                 The sampler chain
  *   sampling_control         XTC, Mirostat, without replacement
+ *   sampling_text            The chain that knows the text
  *   beam_search              Beam search
  *   beam_search_diverse      Beams in groups that differ
  *   stochastic_beam          Different texts drawn by a beam
+ *   constrained_beam         Beams that must say given words
  *   speculative              Speculative decoding
  *   speculative_tree         Trees of drafts
  *   medusa                   Medusa heads
  *   medusa_tree              The tree of Medusa, verified
+ *   eagle                    EAGLE: drafting hidden states
  *   lookahead                Lookahead decoding
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
@@ -30628,533 +30651,6 @@ LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t
     return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
 }
 
-/* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
- *
- *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
- *     string: length, bytes                array: item type, count, items       (little-endian)
- *
- * llama.cpp's files hold a model's settings and its tokenizer as typed pairs in front of the
- * tensors: `llama.context_length` a number, `tokenizer.ggml.tokens` an array of 128,256 strings.
- * Nothing says where a pair ends but reading it, so all are walked once, every length compared with
- * what is left before it is believed, and each key is remembered with the place of its value.
- * Arrays of strings are walked again by who wants them: they have no index. What is easily got
- * wrong: version 1 had lengths of four bytes, not eight, and files of big-endian machines look like
- * versions of 16 million.
- *
- * source  Gerganov and others, "GGUF", docs/gguf.md of ggml (versions 2 and 3)
- * needs   error size buffer
- * see     @tokenizer
- * topics  -
- */
-typedef enum {
-    LLM_GGUF_VALUES_U8,
-    LLM_GGUF_VALUES_I8,
-    LLM_GGUF_VALUES_U16,
-    LLM_GGUF_VALUES_I16,
-    LLM_GGUF_VALUES_U32,
-    LLM_GGUF_VALUES_I32,
-    LLM_GGUF_VALUES_F32,
-    LLM_GGUF_VALUES_BOOL,
-    LLM_GGUF_VALUES_STRING,
-    LLM_GGUF_VALUES_ARRAY,
-    LLM_GGUF_VALUES_U64,
-    LLM_GGUF_VALUES_I64,
-    LLM_GGUF_VALUES_F64,
-    LLM_GGUF_VALUES_TYPES
-} llm_gguf_values_type;
-
-typedef struct {
-    size_t key, key_size;      /* where the key stands in the file, and its length */
-    llm_gguf_values_type type; /* of the value, or of an array's items */
-    bool array;
-    size_t at, count; /* where the value or the first item stands; items, 1 without an array */
-} llm_gguf_values_pair;
-
-typedef struct {
-    const unsigned char *data; /* (size) the whole file; stays the caller's */
-    size_t size, at;           /* at: behind the last pair, where the tensors' descriptions begin */
-    uint32_t version;
-    uint64_t tensors;
-    llm_buffer pair; /* of llm_gguf_values_pair */
-} llm_gguf_values;
-
-/* Frees what llm_gguf_values_read has taken. */
-LLM_API void llm_gguf_values_free(llm_gguf_values *g) { llm_buffer_free(&g->pair); }
-
-/* The number in the `bytes` bytes from `at` on. */
-LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_t bytes) {
-    uint64_t x = 0;
-    for (size_t i = 0; i < bytes; i++) x |= (uint64_t)g->data[at + i] << 8 * i;
-    return x;
-}
-
-/* Bytes of one value; 0 for strings and arrays. */
-LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
-    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
-                                                              1, 0, 0, 8, 8, 8};
-    return size[type];
-}
-
-/* *x <- the next number of `bytes` bytes in the header; g->at moves behind it. */
-LLM_API bool llm_gguf_values_take(llm_gguf_values *g, uint64_t *x, size_t bytes, const char *what,
-                                  llm_error *error) {
-    if (g->size - g->at < bytes)
-        return llm_fail(error, "GGUF, byte %zu: the file ends, expected %s", g->at, what);
-    *x = llm_gguf_values_bits(g, g->at, bytes);
-    g->at += bytes;
-    return true;
-}
-
-/* Moves g->at behind `count` items of a type. */
-LLM_API bool llm_gguf_values_skip(llm_gguf_values *g, llm_gguf_values_type type, uint64_t count,
-                                  llm_error *error) {
-    const size_t one = llm_gguf_values_size(type), left = g->size - g->at;
-    uint64_t length = 0;
-    if (one > 0 ? count > left / one : count > left / 8) /* a string has at least its length */
-        return llm_fail(error, "GGUF, byte %zu: %llu items do not fit into %zu bytes", g->at,
-                        (unsigned long long)count, left);
-    if (one > 0) g->at += (size_t)count * one;
-    for (; one == 0 && count > 0; count--) {
-        if (!llm_gguf_values_take(g, &length, 8, "a length", error)) return false;
-        if (length > g->size - g->at)
-            return llm_fail(error, "GGUF, byte %zu: a string of %llu bytes, but %zu are left",
-                            g->at, (unsigned long long)length, g->size - g->at);
-        g->at += (size_t)length;
-    }
-    return true;
-}
-
-/* Reads one pair. */
-LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
-    llm_gguf_values_pair p;
-    uint64_t type = 0, count = 1;
-    const size_t start = g->at;
-    if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
-    p.key = start + 8;
-    p.key_size = g->at - p.key;
-    if (!llm_gguf_values_take(g, &type, 4, "a type", error)) return false;
-    p.array = type == LLM_GGUF_VALUES_ARRAY;
-    if (p.array && (!llm_gguf_values_take(g, &type, 4, "a type of items", error) ||
-                    !llm_gguf_values_take(g, &count, 8, "a count", error)))
-        return false;
-    if (type >= LLM_GGUF_VALUES_TYPES || type == LLM_GGUF_VALUES_ARRAY)
-        return llm_fail(error, "GGUF, \"%.*s\": found type %llu, expected one of 13%s",
-                        p.key_size < 60 ? (int)p.key_size : 60, (const char *)g->data + p.key,
-                        (unsigned long long)type, p.array ? ", and no array in an array" : "");
-    p.type = (llm_gguf_values_type)type;
-    p.at = g->at;
-    if (!llm_gguf_values_skip(g, p.type, count, error)) return false;
-    p.count = (size_t)count;
-    return llm_buffer_put(&g->pair, &p, sizeof p) || llm_fail(error, "GGUF: out of memory");
-}
-
-/* Reads the pairs of a file, whose bytes must stay as long as g is used. On failure there is
- * nothing to free. */
-LLM_API bool llm_gguf_values_read(llm_gguf_values *g, const void *data, size_t size,
-                                  llm_error *error) {
-    uint64_t magic = 0, version = 0, pairs = 0;
-    memset(g, 0, sizeof *g);
-    g->data = (const unsigned char *)data;
-    g->size = size;
-    if (!llm_gguf_values_take(g, &magic, 4, "\"GGUF\"", error)) return false;
-    if (magic != 0x46554747) return llm_fail(error, "GGUF: the file does not begin with \"GGUF\"");
-    if (!llm_gguf_values_take(g, &version, 4, "a version", error)) return false;
-    if (version != 2 && version != 3)
-        return llm_fail(error, "GGUF: found version %llu%s, expected 2 or 3",
-                        (unsigned long long)version, version >> 24 ? " (big-endian?)" : "");
-    g->version = (uint32_t)version;
-    bool ok = llm_gguf_values_take(g, &g->tensors, 8, "the number of tensors", error) &&
-              llm_gguf_values_take(g, &pairs, 8, "the number of pairs", error);
-    for (; ok && pairs > 0; pairs--) ok = llm_gguf_values_next(g, error);
-    if (!ok) llm_gguf_values_free(g);
-    return ok;
-}
-
-/* The pair of a key, or NULL: the first one, should there be several. */
-LLM_API const llm_gguf_values_pair *llm_gguf_values_find(const llm_gguf_values *g,
-                                                         const char *key) {
-    const llm_gguf_values_pair *p = (const llm_gguf_values_pair *)(const void *)g->pair.data;
-    for (size_t i = 0; i < g->pair.size / sizeof *p; i++)
-        if (p[i].key_size == strlen(key) && memcmp(g->data + p[i].key, key, p[i].key_size) == 0)
-            return &p[i];
-    return NULL;
-}
-
-/* Item i of a pair as a number (whole numbers beyond 2^53 are rounded), `absent` where p is NULL,
- * a string, or shorter. */
-LLM_API double llm_gguf_values_number(const llm_gguf_values *g, const llm_gguf_values_pair *p,
-                                      size_t i, double absent) {
-    if (!p || i >= p->count || p->type == LLM_GGUF_VALUES_STRING) return absent;
-    const size_t bytes = llm_gguf_values_size(p->type);
-    const uint64_t bits = llm_gguf_values_bits(g, p->at + i * bytes, bytes);
-    const uint32_t low = (uint32_t)bits;
-    float single;
-    double wide;
-    memcpy(&single, &low, sizeof single);
-    memcpy(&wide, &bits, sizeof wide);
-    if (p->type == LLM_GGUF_VALUES_F32) return (double)single;
-    if (p->type == LLM_GGUF_VALUES_F64) return wide;
-    const uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
-    const bool negative = (p->type == LLM_GGUF_VALUES_I8 || p->type == LLM_GGUF_VALUES_I16 ||
-                           p->type == LLM_GGUF_VALUES_I32 || p->type == LLM_GGUF_VALUES_I64) &&
-                          (bits & sign);
-    return negative ? -(double)(sign - (bits & (sign - 1))) : (double)bits;
-}
-
-/* The next string of a pair's value: start with *at = p->at, and call it p->count times. */
-LLM_API const char *llm_gguf_values_string(const llm_gguf_values *g, size_t *at, size_t *size) {
-    *size = (size_t)llm_gguf_values_bits(g, *at, 8);
-    const char *text = (const char *)g->data + *at + 8;
-    *at += 8 + *size;
-    return text;
-}
-
-/* Whether the key's value is this string. */
-LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const char *text) {
-    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
-    if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING) return false;
-    size_t at = p->at, size;
-    const char *value = llm_gguf_values_string(g, &at, &size);
-    return size == strlen(text) && memcmp(value, text, size) == 0;
-}
-
-/* @gguf_bert ------------------------------------------------ BERT's vocabulary in a GGUF file
- *
- *     WordPiece   the  ##s  [CLS]     ->     GGUF   _the  s  [CLS]              (_: U+2581)
- *
- * llama.cpp turns BERT's spelling round: what begins a word gets a mark, what goes on has none, and
- * control tokens stay. The way back is exact. How text is prepared is not in the file but for two
- * flags, which most files leave out: small letters without accents are what is assumed, as the
- * program itself does. So it becomes a tokenizer of parts like one from a tokenizer.json.
- *
- * source  llama.cpp (llama-vocab.cpp; convert_hf_to_gguf.py, BertModel)
- * needs   error buffer json vocab_table wordpiece added_tokens tokenizer_text normalizer_json
- *         pre_split_json token_model token_decoder_json tokenizer_parts gguf_values
- * see     @tokenizer_gguf
- * topics  -
- */
-
-/* Gives the next id its token: kind 3 is a control token, others lose the mark or get "##". */
-LLM_API bool llm_gguf_bert_put(llm_tokenizer *t, llm_vocab_table *table, const char *text,
-                               size_t size, double kind, llm_error *error) {
-    const bool plain = kind == 3.0, begins = size > 3 && memcmp(text, "\xE2\x96\x81", 3) == 0;
-    const size_t id = table->count, skip = begins && !plain ? 3 : 0;
-    llm_buffer token = {NULL, 0, 0};
-    if (size == 0) return llm_fail(error, "tokens, %zu: expected a text", id);
-    bool ok = (plain || begins || llm_buffer_put(&token, "##", 2)) &&
-              llm_buffer_put(&token, text + skip, size - skip);
-    const int got = ok ? llm_vocab_table_add(table, token.data, token.size) : -1;
-    ok = got == (int)id &&
-         ((kind != 3.0 && kind != 4.0) ||
-          llm_added_tokens_put(&t->added, got, token.data, token.size, kind == 3.0, false));
-    if (!ok && got >= 0 && got != (int)id)
-        llm_fail(error, "tokens, %zu: \"%.60s\" is there twice", id, token.data);
-    else if (!ok)
-        llm_fail(error, "tokens: out of memory");
-    llm_buffer_free(&token);
-    return ok;
-}
-
-/* The parts that are not in the file, and templates if there are tokens for them. */
-LLM_API bool llm_gguf_bert_steps(llm_tokenizer *t, bool lower, bool bare, llm_error *error) {
-    llm_buffer file = {NULL, 0, 0};
-    llm_json j;
-    const bool both = llm_added_tokens_find(&t->added, "[CLS]", 5) >= 0 &&
-                      llm_added_tokens_find(&t->added, "[SEP]", 5) >= 0;
-    bool ok = llm_buffer_print(&file,
-                               "{\"n\":{\"type\":\"BertNormalizer\",\"lowercase\":%s,"
-                               "\"strip_accents\":%s},\"p\":{\"type\":\"BertPreTokenizer\"},"
-                               "\"d\":{\"type\":\"WordPiece\"},\"t\":{\"type\":\"BertProcessing\","
-                               "\"cls\":[\"[CLS]\"],\"sep\":[\"[SEP]\"]}}",
-                               lower ? "true" : "false", bare ? "true" : "false") ||
-              llm_fail(error, "parts: out of memory");
-    const bool parsed = ok && llm_json_parse(&j, file.data, file.size, error);
-    if (parsed) {
-        const llm_json_node *r = j.node;
-        ok = llm_normalizer_json_read(&t->parts->normalizer, &j, llm_json_get(&j, r, "n"), 0,
-                                      error) &&
-             llm_pre_split_json_read(&t->parts->split, &j, llm_json_get(&j, r, "p"), 0, error) &&
-             llm_token_decoder_json_read(&t->parts->decoder, &j, llm_json_get(&j, r, "d"), 0,
-                                         error) &&
-             (!both || llm_token_decoder_json_templates(&t->single, &t->pair, &j,
-                                                        llm_json_get(&j, r, "t"), 0, error));
-        llm_json_free(&j);
-    }
-    llm_buffer_free(&file);
-    return parsed && ok;
-}
-
-/* Fills t, which is empty, from the pairs of a file. On failure it holds a part, and is to be
- * freed. */
-LLM_API bool llm_gguf_bert_read(llm_tokenizer *t, const llm_gguf_values *g, llm_error *error) {
-    const llm_gguf_values_pair *tokens = llm_gguf_values_find(g, "tokenizer.ggml.tokens");
-    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
-    const llm_gguf_values_pair *lower =
-        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.lowercase");
-    const llm_gguf_values_pair *bare =
-        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.strip_accents");
-    const double small = llm_gguf_values_number(g, lower, 0, 1.0);
-    if (!tokens || !tokens->array || tokens->type != LLM_GGUF_VALUES_STRING)
-        return llm_fail(error, "tokenizer.ggml.tokens: expected an array of strings");
-    t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
-    if (!t->parts) return llm_fail(error, "parts: out of memory");
-    t->parts->model = llm_token_model_empty();
-    t->parts->model.kind = LLM_TOKEN_MODEL_WORDPIECE;
-    llm_vocab_table *table = &t->parts->model.wordpiece.token;
-    bool ok = true;
-    size_t at = tokens->at, size;
-    for (size_t id = 0; id < tokens->count && ok; id++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        ok = llm_gguf_bert_put(t, table, text, size, llm_gguf_values_number(g, kinds, id, 1.0),
-                               error);
-    }
-    t->vocab = table->count;
-    return ok && llm_wordpiece_build(&t->parts->model.wordpiece, error) &&
-           llm_gguf_bert_steps(t, small > 0.0, llm_gguf_values_number(g, bare, 0, small) > 0.0,
-                               error) &&
-           llm_tokenizer_parts_find(t->parts, &t->added, error);
-}
-
-/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
- *
- *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces    t5: unigram    bert
- *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
- *
- * llama.cpp puts the tokenizer into the model's file, all kinds of it in the same arrays. For
- * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
- * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
- * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
- *
- * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
- * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
- *         gguf_values gguf_bert
- * see     @tokenizer
- * topics  -
- */
-
-/* The pattern that a name in tokenizer.ggml.pre means, and whether a word that is a token is taken
- * whole; or false. */
-LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
-                                        llm_error *error) {
-    static const struct {
-        llm_pre_tokenize_kind pattern;
-        bool whole;
-        const char *names; /* as llama.cpp knows them, each between spaces */
-    } row[5] = {
-        {LLM_PRE_TOKENIZE_GPT2, false,
-         " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert "
-         "jina-v1-en jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4 "},
-        {LLM_PRE_TOKENIZE_LLAMA3, true,
-         " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
-        {LLM_PRE_TOKENIZE_LLAMA3, false, " dbrx smaug-bpe glm4 chatglm-bpe "},
-        {LLM_PRE_TOKENIZE_QWEN2, false,
-         " qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 "},
-        {LLM_PRE_TOKENIZE_O200K, false, " gpt-4o llama4 kanana2 talkie minimax-m2 "}};
-    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
-    size_t at = pre ? pre->at : 0, size = 0;
-    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
-    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
-    for (size_t i = 0; i < 5; i++)
-        for (const char *s = row[i].names, *end; (end = strchr(s + 1, ' ')) != NULL; s = end)
-            if (size == (size_t)(end - s - 1) && memcmp(s + 1, name, size) == 0) {
-                t->pattern = row[i].pattern;
-                t->ignore_merges = row[i].whole;
-                return true;
-            }
-    return llm_fail(error,
-                    "tokenizer.ggml.pre: \"%.*s\" is not supported: expected one that cuts as "
-                    "gpt-2, llama-bpe, dbrx, qwen2 or gpt-4o",
-                    size < 60 ? (int)size : 60, name);
-}
-
-/* The array of strings under the key, or a sentence. */
-LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
-                                                               const char *key, llm_error *error) {
-    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
-    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
-    llm_fail(error, "%s: expected an array of strings", key);
-    return NULL;
-}
-
-/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
-LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
-                                      llm_error *error) {
-    const llm_gguf_values_pair *tokens, *merges;
-    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
-    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
-        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
-        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
-        return false;
-    llm_buffer line = {NULL, 0, 0};
-    bool ok = true;
-    size_t at = tokens->at, size;
-    for (size_t id = 0; id < tokens->count && ok; id++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
-        line.size = 0;
-        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
-        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
-            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
-                 llm_fail(error, "tokens: out of memory");
-        llm_json_node node; /* as if it stood in a vocab.json */
-        memset(&node, 0, sizeof node);
-        node.key = line.data;
-        node.key_size = size;
-        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
-    }
-    for (unsigned b = 0; b < 256 && ok; b++)
-        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
-    at = merges->at;
-    for (size_t i = 0; i < merges->count && ok; i++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
-        const size_t left = space ? (size_t)(space - text) : 0;
-        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
-                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
-    }
-    llm_buffer_free(&line);
-    t->vocab = tokens->count;
-    return ok;
-}
-
-/* An id under the key if it is one of a control piece, or -1. */
-LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
-                                  const char *key) {
-    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
-    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
-    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
-}
-
-/* Reads pieces with scores, of either model. */
-LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
-                                       llm_error *error) {
-    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
-    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
-    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
-    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
-    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
-    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
-    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
-    t->pieces = true;
-    t->spm = llm_spm_empty();
-    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
-    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
-    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
-    bool ok = true;
-    size_t at = tokens->at, size;
-    for (size_t id = 0; id < tokens->count && ok; id++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        const double score = llm_gguf_values_number(g, scores, id, 0.0);
-        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
-        if (!(fabs(score) <= 1e30))
-            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
-                            score);
-        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
-                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
-                            error);
-    }
-    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
-    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
-        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
-    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
-    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
-    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
-    return ok;
-}
-
-/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
- * part, and is to be freed. */
-LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
-                                     llm_error *error) {
-    llm_gguf_values g;
-    if (!llm_gguf_values_read(&g, data, size, error)) return false;
-    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
-    bool ok;
-    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
-        ok = llm_tokenizer_gguf_bytes(t, &g, error);
-    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
-        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
-    else if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "bert"))
-        ok = llm_gguf_bert_read(t, &g, error);
-    else
-        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama, t5 or bert");
-    llm_gguf_values_free(&g);
-    return ok;
-}
-
-/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
- *
- *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
- *
- * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
- * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
- * in its own way. Control pieces of a model become control tokens, so that they can be read and
- * written by their names, and text between them is a text of its own: it gets its space in front,
- * and loses it again.
- *
- * source  -
- * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
- *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
- * see     @tokenizer
- * topics  -
- */
-
-/* Appends the text of pieces, control tokens by their names: what stands between two of them is
- * decoded alone, as it was encoded. */
-LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
-                                         size_t count, llm_error *error) {
-    for (size_t start = 0, i = 0; i <= count; i++) {
-        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
-        const bool control =
-            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
-        if (i < count && !control) continue;
-        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
-        size_t size = 0;
-        const char *name =
-            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
-        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
-        start = i + 1;
-    }
-    return true;
-}
-
-/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
-LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
-    t->pieces = true;
-    t->vocab = t->spm.pieces.text.count;
-    for (size_t id = 0, size; id < t->vocab; id++) {
-        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
-        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
-            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
-            return llm_fail(error, "pieces: out of memory");
-    }
-    return true;
-}
-
-/* The pattern that OpenAI and Meta use with so many ranks. */
-LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
-    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
-           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
-                             : LLM_PRE_TOKENIZE_CL100K;
-}
-
-/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
- * t->pattern. */
-LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
-    const char *text = (const char *)f->data;
-    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
-        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
-               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
-    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
-        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
-               llm_tokenizer_binary_pieces(t, error);
-    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
-        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
-    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
-    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
-    return true;
-}
-
 /* @text_places ---------------------------------------------- Text that knows where it came from
  *
  *     text:  c  a  f  e            after NFD, without marks and capitals
@@ -32933,6 +32429,533 @@ LLM_API bool llm_parts_text_decode(const llm_tokenizer_parts *p, llm_buffer *out
         ok = llm_fail(error, "decoding: out of memory");
     llm_token_decoder_strings_free(&w);
     return ok;
+}
+
+/* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
+ *
+ *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
+ *     string: length, bytes                array: item type, count, items       (little-endian)
+ *
+ * llama.cpp's files hold a model's settings and its tokenizer as typed pairs in front of the
+ * tensors: `llama.context_length` a number, `tokenizer.ggml.tokens` an array of 128,256 strings.
+ * Nothing says where a pair ends but reading it, so all are walked once, every length compared with
+ * what is left before it is believed, and each key is remembered with the place of its value.
+ * Arrays of strings are walked again by who wants them: they have no index. What is easily got
+ * wrong: version 1 had lengths of four bytes, not eight, and files of big-endian machines look like
+ * versions of 16 million.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml (versions 2 and 3)
+ * needs   error size buffer
+ * see     @tokenizer
+ * topics  -
+ */
+typedef enum {
+    LLM_GGUF_VALUES_U8,
+    LLM_GGUF_VALUES_I8,
+    LLM_GGUF_VALUES_U16,
+    LLM_GGUF_VALUES_I16,
+    LLM_GGUF_VALUES_U32,
+    LLM_GGUF_VALUES_I32,
+    LLM_GGUF_VALUES_F32,
+    LLM_GGUF_VALUES_BOOL,
+    LLM_GGUF_VALUES_STRING,
+    LLM_GGUF_VALUES_ARRAY,
+    LLM_GGUF_VALUES_U64,
+    LLM_GGUF_VALUES_I64,
+    LLM_GGUF_VALUES_F64,
+    LLM_GGUF_VALUES_TYPES
+} llm_gguf_values_type;
+
+typedef struct {
+    size_t key, key_size;      /* where the key stands in the file, and its length */
+    llm_gguf_values_type type; /* of the value, or of an array's items */
+    bool array;
+    size_t at, count; /* where the value or the first item stands; items, 1 without an array */
+} llm_gguf_values_pair;
+
+typedef struct {
+    const unsigned char *data; /* (size) the whole file; stays the caller's */
+    size_t size, at;           /* at: behind the last pair, where the tensors' descriptions begin */
+    uint32_t version;
+    uint64_t tensors;
+    llm_buffer pair; /* of llm_gguf_values_pair */
+} llm_gguf_values;
+
+/* Frees what llm_gguf_values_read has taken. */
+LLM_API void llm_gguf_values_free(llm_gguf_values *g) { llm_buffer_free(&g->pair); }
+
+/* The number in the `bytes` bytes from `at` on. */
+LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_t bytes) {
+    uint64_t x = 0;
+    for (size_t i = 0; i < bytes; i++) x |= (uint64_t)g->data[at + i] << 8 * i;
+    return x;
+}
+
+/* Bytes of one value; 0 for strings and arrays. */
+LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
+    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
+                                                              1, 0, 0, 8, 8, 8};
+    return size[type];
+}
+
+/* *x <- the next number of `bytes` bytes in the header; g->at moves behind it. */
+LLM_API bool llm_gguf_values_take(llm_gguf_values *g, uint64_t *x, size_t bytes, const char *what,
+                                  llm_error *error) {
+    if (g->size - g->at < bytes)
+        return llm_fail(error, "GGUF, byte %zu: the file ends, expected %s", g->at, what);
+    *x = llm_gguf_values_bits(g, g->at, bytes);
+    g->at += bytes;
+    return true;
+}
+
+/* Moves g->at behind `count` items of a type. */
+LLM_API bool llm_gguf_values_skip(llm_gguf_values *g, llm_gguf_values_type type, uint64_t count,
+                                  llm_error *error) {
+    const size_t one = llm_gguf_values_size(type), left = g->size - g->at;
+    uint64_t length = 0;
+    if (one > 0 ? count > left / one : count > left / 8) /* a string has at least its length */
+        return llm_fail(error, "GGUF, byte %zu: %llu items do not fit into %zu bytes", g->at,
+                        (unsigned long long)count, left);
+    if (one > 0) g->at += (size_t)count * one;
+    for (; one == 0 && count > 0; count--) {
+        if (!llm_gguf_values_take(g, &length, 8, "a length", error)) return false;
+        if (length > g->size - g->at)
+            return llm_fail(error, "GGUF, byte %zu: a string of %llu bytes, but %zu are left",
+                            g->at, (unsigned long long)length, g->size - g->at);
+        g->at += (size_t)length;
+    }
+    return true;
+}
+
+/* Reads one pair. */
+LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
+    llm_gguf_values_pair p;
+    uint64_t type = 0, count = 1;
+    const size_t start = g->at;
+    if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
+    p.key = start + 8;
+    p.key_size = g->at - p.key;
+    if (!llm_gguf_values_take(g, &type, 4, "a type", error)) return false;
+    p.array = type == LLM_GGUF_VALUES_ARRAY;
+    if (p.array && (!llm_gguf_values_take(g, &type, 4, "a type of items", error) ||
+                    !llm_gguf_values_take(g, &count, 8, "a count", error)))
+        return false;
+    if (type >= LLM_GGUF_VALUES_TYPES || type == LLM_GGUF_VALUES_ARRAY)
+        return llm_fail(error, "GGUF, \"%.*s\": found type %llu, expected one of 13%s",
+                        p.key_size < 60 ? (int)p.key_size : 60, (const char *)g->data + p.key,
+                        (unsigned long long)type, p.array ? ", and no array in an array" : "");
+    p.type = (llm_gguf_values_type)type;
+    p.at = g->at;
+    if (!llm_gguf_values_skip(g, p.type, count, error)) return false;
+    p.count = (size_t)count;
+    return llm_buffer_put(&g->pair, &p, sizeof p) || llm_fail(error, "GGUF: out of memory");
+}
+
+/* Reads the pairs of a file, whose bytes must stay as long as g is used. On failure there is
+ * nothing to free. */
+LLM_API bool llm_gguf_values_read(llm_gguf_values *g, const void *data, size_t size,
+                                  llm_error *error) {
+    uint64_t magic = 0, version = 0, pairs = 0;
+    memset(g, 0, sizeof *g);
+    g->data = (const unsigned char *)data;
+    g->size = size;
+    if (!llm_gguf_values_take(g, &magic, 4, "\"GGUF\"", error)) return false;
+    if (magic != 0x46554747) return llm_fail(error, "GGUF: the file does not begin with \"GGUF\"");
+    if (!llm_gguf_values_take(g, &version, 4, "a version", error)) return false;
+    if (version != 2 && version != 3)
+        return llm_fail(error, "GGUF: found version %llu%s, expected 2 or 3",
+                        (unsigned long long)version, version >> 24 ? " (big-endian?)" : "");
+    g->version = (uint32_t)version;
+    bool ok = llm_gguf_values_take(g, &g->tensors, 8, "the number of tensors", error) &&
+              llm_gguf_values_take(g, &pairs, 8, "the number of pairs", error);
+    for (; ok && pairs > 0; pairs--) ok = llm_gguf_values_next(g, error);
+    if (!ok) llm_gguf_values_free(g);
+    return ok;
+}
+
+/* The pair of a key, or NULL: the first one, should there be several. */
+LLM_API const llm_gguf_values_pair *llm_gguf_values_find(const llm_gguf_values *g,
+                                                         const char *key) {
+    const llm_gguf_values_pair *p = (const llm_gguf_values_pair *)(const void *)g->pair.data;
+    for (size_t i = 0; i < g->pair.size / sizeof *p; i++)
+        if (p[i].key_size == strlen(key) && memcmp(g->data + p[i].key, key, p[i].key_size) == 0)
+            return &p[i];
+    return NULL;
+}
+
+/* Item i of a pair as a number (whole numbers beyond 2^53 are rounded), `absent` where p is NULL,
+ * a string, or shorter. */
+LLM_API double llm_gguf_values_number(const llm_gguf_values *g, const llm_gguf_values_pair *p,
+                                      size_t i, double absent) {
+    if (!p || i >= p->count || p->type == LLM_GGUF_VALUES_STRING) return absent;
+    const size_t bytes = llm_gguf_values_size(p->type);
+    const uint64_t bits = llm_gguf_values_bits(g, p->at + i * bytes, bytes);
+    const uint32_t low = (uint32_t)bits;
+    float single;
+    double wide;
+    memcpy(&single, &low, sizeof single);
+    memcpy(&wide, &bits, sizeof wide);
+    if (p->type == LLM_GGUF_VALUES_F32) return (double)single;
+    if (p->type == LLM_GGUF_VALUES_F64) return wide;
+    const uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
+    const bool negative = (p->type == LLM_GGUF_VALUES_I8 || p->type == LLM_GGUF_VALUES_I16 ||
+                           p->type == LLM_GGUF_VALUES_I32 || p->type == LLM_GGUF_VALUES_I64) &&
+                          (bits & sign);
+    return negative ? -(double)(sign - (bits & (sign - 1))) : (double)bits;
+}
+
+/* The next string of a pair's value: start with *at = p->at, and call it p->count times. */
+LLM_API const char *llm_gguf_values_string(const llm_gguf_values *g, size_t *at, size_t *size) {
+    *size = (size_t)llm_gguf_values_bits(g, *at, 8);
+    const char *text = (const char *)g->data + *at + 8;
+    *at += 8 + *size;
+    return text;
+}
+
+/* Whether the key's value is this string. */
+LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const char *text) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING) return false;
+    size_t at = p->at, size;
+    const char *value = llm_gguf_values_string(g, &at, &size);
+    return size == strlen(text) && memcmp(value, text, size) == 0;
+}
+
+/* @gguf_bert ------------------------------------------------ BERT's vocabulary in a GGUF file
+ *
+ *     WordPiece   the  ##s  [CLS]     ->     GGUF   _the  s  [CLS]              (_: U+2581)
+ *
+ * llama.cpp turns BERT's spelling round: what begins a word gets a mark, what goes on has none, and
+ * control tokens stay. The way back is exact. How text is prepared is not in the file but for two
+ * flags, which most files leave out: small letters without accents are what is assumed, as the
+ * program itself does. So it becomes a tokenizer of parts like one from a tokenizer.json.
+ *
+ * source  llama.cpp (llama-vocab.cpp; convert_hf_to_gguf.py, BertModel)
+ * needs   error buffer json vocab_table wordpiece added_tokens tokenizer_text normalizer_json
+ *         pre_split_json token_model token_decoder_json tokenizer_parts gguf_values
+ * see     @tokenizer_gguf
+ * topics  -
+ */
+
+/* Gives the next id its token: kind 3 is a control token, others lose the mark or get "##". */
+LLM_API bool llm_gguf_bert_put(llm_tokenizer *t, llm_vocab_table *table, const char *text,
+                               size_t size, double kind, llm_error *error) {
+    const bool plain = kind == 3.0, begins = size > 3 && memcmp(text, "\xE2\x96\x81", 3) == 0;
+    const size_t id = table->count, skip = begins && !plain ? 3 : 0;
+    llm_buffer token = {NULL, 0, 0};
+    if (size == 0) return llm_fail(error, "tokens, %zu: expected a text", id);
+    bool ok = (plain || begins || llm_buffer_put(&token, "##", 2)) &&
+              llm_buffer_put(&token, text + skip, size - skip);
+    const int got = ok ? llm_vocab_table_add(table, token.data, token.size) : -1;
+    ok = got == (int)id &&
+         ((kind != 3.0 && kind != 4.0) ||
+          llm_added_tokens_put(&t->added, got, token.data, token.size, kind == 3.0, false));
+    if (!ok && got >= 0 && got != (int)id)
+        llm_fail(error, "tokens, %zu: \"%.60s\" is there twice", id, token.data);
+    else if (!ok)
+        llm_fail(error, "tokens: out of memory");
+    llm_buffer_free(&token);
+    return ok;
+}
+
+/* The parts that are not in the file, and templates if there are tokens for them. */
+LLM_API bool llm_gguf_bert_steps(llm_tokenizer *t, bool lower, bool bare, llm_error *error) {
+    llm_buffer file = {NULL, 0, 0};
+    llm_json j;
+    const bool both = llm_added_tokens_find(&t->added, "[CLS]", 5) >= 0 &&
+                      llm_added_tokens_find(&t->added, "[SEP]", 5) >= 0;
+    bool ok = llm_buffer_print(&file,
+                               "{\"n\":{\"type\":\"BertNormalizer\",\"lowercase\":%s,"
+                               "\"strip_accents\":%s},\"p\":{\"type\":\"BertPreTokenizer\"},"
+                               "\"d\":{\"type\":\"WordPiece\"},\"t\":{\"type\":\"BertProcessing\","
+                               "\"cls\":[\"[CLS]\"],\"sep\":[\"[SEP]\"]}}",
+                               lower ? "true" : "false", bare ? "true" : "false") ||
+              llm_fail(error, "parts: out of memory");
+    const bool parsed = ok && llm_json_parse(&j, file.data, file.size, error);
+    if (parsed) {
+        const llm_json_node *r = j.node;
+        ok = llm_normalizer_json_read(&t->parts->normalizer, &j, llm_json_get(&j, r, "n"), 0,
+                                      error) &&
+             llm_pre_split_json_read(&t->parts->split, &j, llm_json_get(&j, r, "p"), 0, error) &&
+             llm_token_decoder_json_read(&t->parts->decoder, &j, llm_json_get(&j, r, "d"), 0,
+                                         error) &&
+             (!both || llm_token_decoder_json_templates(&t->single, &t->pair, &j,
+                                                        llm_json_get(&j, r, "t"), 0, error));
+        llm_json_free(&j);
+    }
+    llm_buffer_free(&file);
+    return parsed && ok;
+}
+
+/* Fills t, which is empty, from the pairs of a file. On failure it holds a part, and is to be
+ * freed. */
+LLM_API bool llm_gguf_bert_read(llm_tokenizer *t, const llm_gguf_values *g, llm_error *error) {
+    const llm_gguf_values_pair *tokens = llm_gguf_values_find(g, "tokenizer.ggml.tokens");
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    const llm_gguf_values_pair *lower =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.lowercase");
+    const llm_gguf_values_pair *bare =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.strip_accents");
+    const double small = llm_gguf_values_number(g, lower, 0, 1.0);
+    if (!tokens || !tokens->array || tokens->type != LLM_GGUF_VALUES_STRING)
+        return llm_fail(error, "tokenizer.ggml.tokens: expected an array of strings");
+    t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
+    if (!t->parts) return llm_fail(error, "parts: out of memory");
+    t->parts->model = llm_token_model_empty();
+    t->parts->model.kind = LLM_TOKEN_MODEL_WORDPIECE;
+    llm_vocab_table *table = &t->parts->model.wordpiece.token;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        ok = llm_gguf_bert_put(t, table, text, size, llm_gguf_values_number(g, kinds, id, 1.0),
+                               error);
+    }
+    t->vocab = table->count;
+    return ok && llm_wordpiece_build(&t->parts->model.wordpiece, error) &&
+           llm_gguf_bert_steps(t, small > 0.0, llm_gguf_values_number(g, bare, 0, small) > 0.0,
+                               error) &&
+           llm_tokenizer_parts_find(t->parts, &t->added, error);
+}
+
+/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
+ *
+ *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces    t5: unigram    bert
+ *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
+ *
+ * llama.cpp puts the tokenizer into the model's file, all kinds of it in the same arrays. For
+ * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
+ * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
+ * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
+ * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
+ *         gguf_values gguf_bert
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* The pattern that a name in tokenizer.ggml.pre means, and whether a word that is a token is taken
+ * whole; or false. */
+LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
+                                        llm_error *error) {
+    static const struct {
+        llm_pre_tokenize_kind pattern;
+        bool whole;
+        const char *names; /* as llama.cpp knows them, each between spaces */
+    } row[5] = {
+        {LLM_PRE_TOKENIZE_GPT2, false,
+         " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert "
+         "jina-v1-en jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4 "},
+        {LLM_PRE_TOKENIZE_LLAMA3, true,
+         " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
+        {LLM_PRE_TOKENIZE_LLAMA3, false, " dbrx smaug-bpe glm4 chatglm-bpe "},
+        {LLM_PRE_TOKENIZE_QWEN2, false,
+         " qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 "},
+        {LLM_PRE_TOKENIZE_O200K, false, " gpt-4o llama4 kanana2 talkie minimax-m2 "}};
+    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
+    size_t at = pre ? pre->at : 0, size = 0;
+    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
+    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
+    for (size_t i = 0; i < 5; i++)
+        for (const char *s = row[i].names, *end; (end = strchr(s + 1, ' ')) != NULL; s = end)
+            if (size == (size_t)(end - s - 1) && memcmp(s + 1, name, size) == 0) {
+                t->pattern = row[i].pattern;
+                t->ignore_merges = row[i].whole;
+                return true;
+            }
+    return llm_fail(error,
+                    "tokenizer.ggml.pre: \"%.*s\" is not supported: expected one that cuts as "
+                    "gpt-2, llama-bpe, dbrx, qwen2 or gpt-4o",
+                    size < 60 ? (int)size : 60, name);
+}
+
+/* The array of strings under the key, or a sentence. */
+LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
+                                                               const char *key, llm_error *error) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
+    llm_fail(error, "%s: expected an array of strings", key);
+    return NULL;
+}
+
+/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
+LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
+                                      llm_error *error) {
+    const llm_gguf_values_pair *tokens, *merges;
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
+        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
+        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
+        return false;
+    llm_buffer line = {NULL, 0, 0};
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        line.size = 0;
+        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
+        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
+            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
+                 llm_fail(error, "tokens: out of memory");
+        llm_json_node node; /* as if it stood in a vocab.json */
+        memset(&node, 0, sizeof node);
+        node.key = line.data;
+        node.key_size = size;
+        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
+    }
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
+    at = merges->at;
+    for (size_t i = 0; i < merges->count && ok; i++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const size_t left = space ? (size_t)(space - text) : 0;
+        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
+                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
+    }
+    llm_buffer_free(&line);
+    t->vocab = tokens->count;
+    return ok;
+}
+
+/* An id under the key if it is one of a control piece, or -1. */
+LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
+                                  const char *key) {
+    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
+    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
+    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
+}
+
+/* Reads pieces with scores, of either model. */
+LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
+                                       llm_error *error) {
+    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
+    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
+    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
+    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
+    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
+    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
+    t->pieces = true;
+    t->spm = llm_spm_empty();
+    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
+    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
+    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double score = llm_gguf_values_number(g, scores, id, 0.0);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        if (!(fabs(score) <= 1e30))
+            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
+                            score);
+        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
+                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
+                            error);
+    }
+    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
+    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
+        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
+    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
+    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
+    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
+ * part, and is to be freed. */
+LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
+                                     llm_error *error) {
+    llm_gguf_values g;
+    if (!llm_gguf_values_read(&g, data, size, error)) return false;
+    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
+    bool ok;
+    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
+        ok = llm_tokenizer_gguf_bytes(t, &g, error);
+    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
+        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
+    else if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "bert"))
+        ok = llm_gguf_bert_read(t, &g, error);
+    else
+        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama, t5 or bert");
+    llm_gguf_values_free(&g);
+    return ok;
+}
+
+/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
+ *
+ *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
+ *
+ * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
+ * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
+ * in its own way. Control pieces of a model become control tokens, so that they can be read and
+ * written by their names, and text between them is a text of its own: it gets its space in front,
+ * and loses it again.
+ *
+ * source  -
+ * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
+ *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* Appends the text of pieces, control tokens by their names: what stands between two of them is
+ * decoded alone, as it was encoded. */
+LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                         size_t count, llm_error *error) {
+    for (size_t start = 0, i = 0; i <= count; i++) {
+        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
+        const bool control =
+            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
+        if (i < count && !control) continue;
+        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
+        size_t size = 0;
+        const char *name =
+            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
+        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
+        start = i + 1;
+    }
+    return true;
+}
+
+/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
+LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
+    t->pieces = true;
+    t->vocab = t->spm.pieces.text.count;
+    for (size_t id = 0, size; id < t->vocab; id++) {
+        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
+        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
+            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
+            return llm_fail(error, "pieces: out of memory");
+    }
+    return true;
+}
+
+/* The pattern that OpenAI and Meta use with so many ranks. */
+LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
+    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
+           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                             : LLM_PRE_TOKENIZE_CL100K;
+}
+
+/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
+ * t->pattern. */
+LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
+    const char *text = (const char *)f->data;
+    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
+        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
+               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
+    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
+        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
+               llm_tokenizer_binary_pieces(t, error);
+    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
+        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
+    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
+    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
+    return true;
 }
 
 /* @tokenizer ------------------------------------------------ Tokenizer
@@ -44690,8 +44713,8 @@ LLM_API bool llm_gguf_write_text(llm_buffer *b, const char *text, size_t size) {
     return llm_gguf_write_bits(b, size, 8) && llm_buffer_put(b, text, size);
 }
 
-/* b <- one value of a type but string: x rounded to float, or a whole number in its range, which the
- * caller sees to. Also the items of an array of numbers. */
+/* b <- one value of a type but string: x rounded to float, or a whole number in its range, which
+ * the caller sees to. Also the items of an array of numbers. */
 LLM_API bool llm_gguf_write_number(llm_buffer *b, llm_gguf_values_type type, double x) {
     const float single = (float)x;
     uint32_t low;
@@ -46357,11 +46380,11 @@ LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_e
  *
  *     "llama.block_count", "llama.attention.head_count", ...        the prefix is the architecture
  *
- * A GGUF file says what @llama_config reads from config.json in pairs of its own names. Three things
- * it does not say: how many tokens there are (the embedding's rows), whether the head is tied (then
- * there is no output.weight), and how rotations pair their dimensions (neighbours in llama, which
- * Mistral is too, halves in the others). Gemma 2's scale of scores is 1 / sqrt(D), except in its
- * 27B model, the one of 46 layers, where it is that of C / H.
+ * A GGUF file says what @llama_config reads from config.json in pairs of its own names. Three
+ * things it does not say: how many tokens there are (the embedding's rows), whether the head is
+ * tied (then there is no output.weight), and how rotations pair their dimensions (neighbours in
+ * llama, which Mistral is too, halves in the others). Gemma 2's scale of scores is 1 / sqrt(D),
+ * except in its 27B model, the one of 46 layers, where it is that of C / H.
  *
  * source  ggml, docs/gguf.md; llama.cpp, src/llama-model.cpp (load_hparams)
  * needs   error rope yarn gguf_values gguf_file llama_config
@@ -46713,8 +46736,8 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
  * What runs when a released model writes: no gradients, keys and values kept (@kv_cache), weights
  * read from the mapped file in the numbers they are stored in. A prompt goes through in chunks, so
  * that each weight is read once for many tokens; a token that is written reads all of them for
- * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of Llama
- * differ in a line each, found in its settings (@llama_config).
+ * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of
+ * Llama differ in a line each, found in its settings (@llama_config).
  *
  * What is easily got wrong: the cap comes before the mask and the scale before the cap; Gemma's
  * embeddings are multiplied by a sqrt(C) that its weights' precision has rounded, and Qwen 3's head
@@ -48617,7 +48640,7 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  *
  *     transformers   bias, repetition, n-grams, least length | temperature, top-k, top-p, ..
  *     llama.cpp      bias, three penalties (last n), DRY | top-n-sigma, .., min-p, XTC, temperature
- *     API, vLLM      bias, least length, repetition, frequency, presence | temperature, min-p, top-k
+ *     API, vLLM     bias, least length, repetition, frequency, presence | temperature, min-p, top-k
  *                    and top-p
  *
  * @sampling's filters see one row of logits. In front of them stand the steps that depend on what
@@ -48666,8 +48689,8 @@ LLM_API llm_sampling_text_config llm_sampling_text_defaults(llm_sampling_text_or
     return c;
 }
 
-/* The state for texts of up to capacity tokens with a prompt of `prompt`: what counts for the factor
- * and what for the differences. */
+/* The state for texts of up to capacity tokens with a prompt of `prompt`: what counts for the
+ * factor and what for the differences. */
 typedef struct {
     llm_sampling_text_config config;
     llm_frequency_penalty_table factor, difference;
@@ -49137,9 +49160,9 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
  *     the beam is dealt out to the banks, B / (M + 1) each; what a bank does not need others get
  *
  * A translation that must contain given names, a caption with given objects. Penalising their
- * absence does not bring them about; searching one beam for each set of constraints takes 2^M beams.
- * Dynamic beam allocation keeps one beam, in which texts compete only with texts that have met as
- * many constraints, so that the less probable ones, which have said a rare word, survive. A
+ * absence does not bring them about; searching one beam for each set of constraints takes 2^M
+ * beams. Dynamic beam allocation keeps one beam, in which texts compete only with texts that have
+ * met as many constraints, so that the less probable ones, which have said a rare word, survive. A
  * constraint is a phrase; a phrase that is begun and left counts from nothing again. A text may end
  * only when all of them are met.
  *
@@ -49158,8 +49181,8 @@ typedef struct {
 } llm_constrained_beam_phrases;
 
 /* at (count), how far each phrase is, after one token more; returns how many tokens are met. One
- * phrase moves on, of those that wait for this token the farthest; what others had begun is lost. If
- * none waits for it, one that was begun may begin again. */
+ * phrase moves on, of those that wait for this token the farthest; what others had begun is lost.
+ * If none waits for it, one that was begun may begin again. */
 LLM_API size_t llm_constrained_beam_next(size_t *at, int token,
                                          const llm_constrained_beam_phrases *c) {
     size_t met = 0, moves = c->count, to = 0;
@@ -49182,9 +49205,9 @@ LLM_API size_t llm_constrained_beam_next(size_t *at, int token,
 }
 
 /* One generation: the texts under way of s, where at (B,count) says how far each is, and their
- * logits (live,V) -> the next ones. Scratch: live V floats and bools and, for N = B + live
- * (count + 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 2 sizes and B doubles,
- * given back. */
+ * logits (live,V) -> the next ones. Scratch: live V floats and bools and, for N = B + live (count +
+ * 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 2 sizes and B doubles, given
+ * back. */
 LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const float *logits,
                                           size_t V, const llm_constrained_beam_phrases *p,
                                           const llm_beam_search_config *c, llm_arena *arena) {
@@ -49225,7 +49248,8 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
         met[i] = llm_constrained_beam_next(then + i * P, (int)(pick[i] % V), p);
     }
     llm_argsort(order, key, n);
-    /* two rounds: to each bank its share (the remainder to the last), then to the best of the rest */
+    /* two rounds: to each bank its share (the remainder to the last), then to the best of the
+     * rest */
     s->length++;
     for (size_t m = 0; m <= M; m++) room[m] = B / (M + 1) + (m == M ? B % (M + 1) : 0);
     for (size_t round = 0; round < 2; round++)
@@ -49858,15 +49882,16 @@ LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_med
 
 /* @eagle ---------------------------------------------------- EAGLE: drafting hidden states
  *
- *     g_t = block(W [e(x_{t+1}) ; f_t] + b)       one block over all t, causal;  g_t guesses f_{t+1}
+ *     g_t = block(W [e(x_{t+1}) ; f_t] + b)      one block over all t, causal;  g_t guesses f_{t+1}
  *     q(x_{t+2}) = softmax(head g_t)              the model's own embedding e and head, frozen
  *     loss = mean SmoothL1(g_t, f_{t+1}) + 0.1 mean CE(softmax(head f_{t+1}), q)
  *
  * Medusa's heads guess far tokens without knowing the near ones. Here a single block goes on
- * guessing the model's last hidden states f, which change more smoothly than tokens do, one after the
- * other: from its own guess and the embedding of the token that was drawn in between. Without that
- * token the next state would be uncertain, for it depends on which one was drawn. The drafts come
- * from proper distributions q, so @speculative's rule applies and the text keeps the model's law.
+ * guessing the model's last hidden states f, which change more smoothly than tokens do, one after
+ * the other: from its own guess and the embedding of the token that was drawn in between. Without
+ * that token the next state would be uncertain, for it depends on which one was drawn. The drafts
+ * come from proper distributions q, so @speculative's rule applies and the text keeps the model's
+ * law.
  *
  * source  Li, Wei, Zhang & Zhang 2024, "EAGLE: Speculative Sampling Requires Rethinking Feature
  *         Uncertainty", section 4.1 and 4.2
@@ -49933,8 +49958,8 @@ LLM_API void llm_eagle_forward(float *g, llm_eagle_acts *a, const float *f, cons
                             arena);
 }
 
-/* dw +=, df (B,T,C) += or NULL <- dg (B,T,C), which is overwritten. The embedding is frozen. Scratch:
- * 2 N C floats and the block's, given back. */
+/* dw +=, df (B,T,C) += or NULL <- dg (B,T,C), which is overwritten. The embedding is frozen.
+ * Scratch: 2 N C floats and the block's, given back. */
 LLM_API void llm_eagle_backward(const llm_eagle_weights *dw, float *df, float *dg,
                                 const llm_eagle_acts *a, const llm_eagle_weights *w, size_t B,
                                 size_t T, const llm_eagle_config *c, llm_arena *arena) {
@@ -49948,9 +49973,9 @@ LLM_API void llm_eagle_backward(const llm_eagle_weights *dw, float *df, float *d
     arena->used = mark;
 }
 
-/* The loss of guesses g (N,C) of the features f (N,C), and dg (N,C) <- its gradient: smooth L1 (x^2 /
- * 2 up to 1, |x| - 1/2 beyond) over N C numbers, and share (0.1) times the cross-entropy of what the
- * head (V,C) says of both, over N rows. Scratch: 2 N V floats, given back. */
+/* The loss of guesses g (N,C) of the features f (N,C), and dg (N,C) <- its gradient: smooth L1 (x^2
+ * / 2 up to 1, |x| - 1/2 beyond) over N C numbers, and share (0.1) times the cross-entropy of what
+ * the head (V,C) says of both, over N rows. Scratch: 2 N V floats, given back. */
 LLM_API double llm_eagle_loss(float *dg, const float *g, const float *f, const float *head,
                               size_t N, size_t C, size_t V, float share, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -49976,8 +50001,8 @@ LLM_API double llm_eagle_loss(float *dg, const float *g, const float *f, const f
 
 /* draft (n) and their distributions q (n,V) <- the text's features f (T + n,C), of which T are the
  * model's and n are written here, and its tokens ids (T + n + 1), of which T + 1 are given: the
- * newest has no feature yet. embed, head (V,C). The whole line is read anew for each draft. Scratch:
- * llm_eagle_forward's for T + n places, 2 (T + n) C floats, given back. */
+ * newest has no feature yet. embed, head (V,C). The whole line is read anew for each draft.
+ * Scratch: llm_eagle_forward's for T + n places, 2 (T + n) C floats, given back. */
 LLM_API void llm_eagle_draft(int *ids, float *q, float *f, size_t T, size_t n, const float *embed,
                              const float *head, const llm_eagle_weights *w,
                              const llm_eagle_config *c, llm_rng *rng, llm_arena *arena) {

@@ -13395,9 +13395,9 @@ llm_cuda_linear_attn_backward(T *dq, T *dk, T *dv, const T *g, const T *out, con
 
 /* @block_sparse_attn ---------------------------------------- Block-sparse attention
  *
- * A block of threads has a row of the pattern: its queries and their sums stay in shared memory, and
- * the listed blocks of keys and values come by, through one buffer after each other. A warp has 16
- * of the 64 queries; a lane scores two keys a query and then, for the values, has every 32nd
+ * A block of threads has a row of the pattern: its queries and their sums stay in shared memory,
+ * and the listed blocks of keys and values come by, through one buffer after each other. A warp has
+ * 16 of the 64 queries; a lane scores two keys a query and then, for the values, has every 32nd
  * dimension. Written for reading, in float arithmetic: @flash is the form on tensor cores.
  *
  * Traffic: 2 block D elements a listed block and 2 T D a head for queries and results; dense
@@ -13489,8 +13489,8 @@ LLM_KERNEL void __launch_bounds__(128)
     }
 }
 
-/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D): llm_block_sparse_attn_forward. Blocks of 1 to 64,
- * D at most 256. T is float or llm_bf16. */
+/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D): llm_block_sparse_attn_forward. Blocks of 1 to
+ * 64, D at most 256. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_block_sparse_attn_forward(T *out, float *lse, const T *q, const T *k, const T *v,
@@ -13509,10 +13509,10 @@ llm_cuda_block_sparse_attn_forward(T *out, float *lse, const T *q, const T *k, c
 /* @sinks ---------------------------------------------------- Attention over sinks and a ring
  *
  * One new token against a cache whose keys are turned when they are read. A block has up to 8 query
- * heads of one key head, turned to the newest position and put into shared memory once. Each of four
- * warps takes every fourth slot: a lane reads pairs of the key, turns them in registers, and has its
- * part of all the heads' scores; the values follow, every 32nd dimension a lane. The warps' maxima
- * and sums meet at the end, by @gqa's rule.
+ * heads of one key head, turned to the newest position and put into shared memory once. Each of
+ * four warps takes every fourth slot: a lane reads pairs of the key, turns them in registers, and
+ * has its part of all the heads' scores; the values follow, every 32nd dimension a lane. The warps'
+ * maxima and sums meet at the end, by @gqa's rule.
  *
  * Traffic: 2 (first + last) D elements a key head for 8 query heads, the minimum, and rot floats of
  * table a key, which stay in the L2 cache. Operations: 4 D a key and query head, 3 rot a key for
@@ -13630,8 +13630,8 @@ LLM_KERNEL void __launch_bounds__(128)
     }
 }
 
-/* out (H,D) <- q (H,D), keys, values (Hkv,first + last,D), c's tables on the device: llm_sinks_step.
- * D at most 256. T is float or llm_bf16. */
+/* out (H,D) <- q (H,D), keys, values (Hkv,first + last,D), c's tables on the device:
+ * llm_sinks_step. D at most 256. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t llm_cuda_sinks_step(T *out, const T *q, const T *keys, const T *values,
                                               size_t t, const llm_sinks_config *c,
@@ -14374,14 +14374,14 @@ llm_cuda_flash23_bf16_heads(llm_bf16 *out, float *lse, const llm_bf16 *q, const 
  *
  * The two kernels of @flash_backward with the products of @flash23_bf16. A warp of the queries'
  * kernel has 16 queries, one of the keys' kernel 16 keys, and works on scores turned, K Q^T and V
- * dO^T: what belongs to its rows is again its own, and weights and dS go from the registers that one
- * product leaves them in to the left side of the next. Both are rounded to bfloat16 there. Own rows
- * stay in shared memory and are read from it as fragments, since gradients fill the registers; keys
- * come by a tile ahead, queries without, where several blocks on a multiprocessor do as well.
+ * dO^T: what belongs to its rows is again its own, and weights and dS go from the registers that
+ * one product leaves them in to the left side of the next. Both are rounded to bfloat16 there. Own
+ * rows stay in shared memory and are read from it as fragments, since gradients fill the registers;
+ * keys come by a tile ahead, queries without, where several blocks on a multiprocessor do as well.
  *
  * Traffic and operations: as @flash_backward, in elements of 2 bytes. Limit: shared memory, five
- * ldmatrix for eight mma of the scores and one for two of the rest, and tensor cores. Shared memory:
- * 55 and 36 KB for D <= 64, 102 and 68 KB for D <= 128.
+ * ldmatrix for eight mma of the scores and one for two of the rest, and tensor cores. Shared
+ * memory: 55 and 36 KB for D <= 64, 102 and 68 KB for D <= 128.
  *
  * source  Dao 2023, "FlashAttention-2", algorithm 2
  * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash_backward, flash23, flash23_bf16
@@ -14668,8 +14668,8 @@ static inline cudaError_t llm_cuda_flash_mask_backward(T *dq, T *dk, T *dv, cons
  * come in, neighbours read neighbours, and the mean never leaves the chip before it is normalized
  * and its last dimensions are turned.
  *
- * Traffic: x and gate are read once by each of the two windows that use a row's halves, that is once
- * in all: 4 m D elements a window, and D written, the minimum. Limit: memory bandwidth.
+ * Traffic: x and gate are read once by each of the two windows that use a row's halves, that is
+ * once in all: 4 m D elements a window, and D written, the minimum. Limit: memory bandwidth.
  *
  * source  as in llm.h
  * needs   cuda_launch, cuda_memory, cuda_reduce

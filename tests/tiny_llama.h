@@ -1,4 +1,5 @@
-/* Tiny models of Llama's family with weights that tests/13-transformer/llama.py makes, too. Behind test.h and llm.h. */
+/* Tiny models of Llama's family with weights that tests/13-transformer/llama.py makes, too. Behind
+ * test.h and llm.h. */
 #ifndef TINY_LLAMA_H
 #define TINY_LLAMA_H
 
@@ -25,8 +26,8 @@ static int tiny_llama_order(const void *a, const void *b) {
     return strcmp(((const tiny_llama_tensor *)a)->name, ((const tiny_llama_tensor *)b)->name);
 }
 
-/* All tensors of a model, by the names of transformers, sorted and filled: 2 layers, width 16, MLP 24, 24 tokens, 4 heads
- * of `head` on 2. */
+/* All tensors of a model, by the names of transformers, sorted and filled: 2 layers, width 16, MLP
+ * 24, 24 tokens, 4 heads of `head` on 2. */
 TEST_UNUSED static void tiny_llama_make(tiny_llama *m, const char *family, size_t head) {
     const bool gemma = strcmp(family, "gemma2") == 0,
                tied = gemma || strcmp(family, "llama3") == 0 || strcmp(family, "qwen2") == 0;
@@ -156,8 +157,9 @@ static const char *tiny_llama_gguf_name(const char *name, bool gemma) {
     return text;
 }
 
-/* Writes a GGUF file as llama.cpp's converter does, whose settings are in the buffer `pair`: rows of a llama's q and k for
- * rotations of neighbours, Gemma's norms with 1 added; rope_freqs (head / 2) or NULL. */
+/* Writes a GGUF file as llama.cpp's converter does, whose settings are in the buffer `pair`: rows
+ * of a llama's q and k for rotations of neighbours, Gemma's norms with 1 added; rope_freqs (head /
+ * 2) or NULL. */
 TEST_UNUSED static void tiny_llama_gguf(const char *path, const tiny_llama *m, const char *family,
                                         size_t head, const llm_buffer *pair, size_t pairs,
                                         const float *rope_freqs) {

@@ -188,7 +188,8 @@ TEST(kfac, "three layers: the factors are those of every label's gradient, by it
     double *A = want;
     for (size_t l = 1; l <= 3; l++) {
         const llm_mlp_view v = llm_mlp_layer(&net, l);
-        const size_t inputs = (v.in + 1) * (v.in + 1), outputs = v.out * v.out, at = (size_t)(A - want);
+        const size_t inputs = (v.in + 1) * (v.in + 1), outputs = v.out * v.out;
+        const size_t at = (size_t)(A - want);
         double trace = 0.0;
         for (size_t o = 0; o < v.out; o++) trace += A[inputs + o * (v.out + 1)];
         for (size_t i = 0; i < inputs; i++) CHECK_NEAR(state[at + i], A[i], 1e-4);

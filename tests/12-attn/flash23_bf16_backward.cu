@@ -10,9 +10,8 @@ static float *bf16_back_normal(uint64_t seed, size_t n) {
     return x;
 }
 
-/* Each gradient alone, with the reference's out and lse. Weights and dS are rounded to 8 bits before
- * they are multiplied and added, up to T of them: seen up to
- * 0.0047, 0.011 and 0.018. */
+/* Each gradient alone, with the reference's out and lse. Weights and dS are rounded to 8 bits
+ * before they are multiplied and added, up to T of them: seen up to 0.0047, 0.011 and 0.018. */
 static void check_bf16_back(const llm_flash23_config *c) {
     const size_t N = c->start_q[c->B], M = c->start_k[c->B], rows = N * c->H;
     const size_t nq = rows * c->D, nk = M * c->Hkv * c->D;

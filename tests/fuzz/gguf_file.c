@@ -1,5 +1,5 @@
-/* @gguf_file @gguf_blocks: tensors of an accepted file lie in it, one behind the other, and can be read; written again by
- * @gguf_write they are the same. */
+/* @gguf_file @gguf_blocks: tensors of an accepted file lie in it, one behind the other, and can be
+ * read; written again by @gguf_write they are the same. */
 #include "fuzz.h"
 
 static bool fuzz_check(llm_gguf_file *g, const void *data, size_t size) {
