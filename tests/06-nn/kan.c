@@ -53,6 +53,18 @@ TEST(kan,
     llm_kan_forward(y, &k, w, t, &off[1], 1); /* only silu is left */
     CHECK_NEAR(y[0], 0.5 * 3.0 / (1.0 + exp(-3.0)), 1e-6);
     CHECK_ASSERTS(llm_kan_grid(t, &k, 1.0f, 1.0f));
+    float *edge = floats(10), *moved = zeros(10); /* left of the grid: B_0 alone, none beside c */
+    const float far[1] = {-2.25f}, dy[1] = {1.0f};
+    for (size_t i = 0; i < 10; i++) edge[i] = 1.0f;
+    llm_kan_forward(y, &k, edge, t, far, 1);
+    llm_kan_backward(NULL, moved, dy, &k, edge, t, far, 1, 0.0f);
+    CHECK_NEAR(moved[0], 0.125 / 6.0, 1e-7); /* half an interval into it: (1/2)^3 / 6 */
+    CHECK_NEAR(y[0], -2.25 / (1.0 + exp(2.25)) + 0.125 / 6.0, 1e-6);
+    for (size_t i = 1; i < 8; i++) CHECK(moved[i] == 0.0f);
+    const llm_kan three = {3, 1, 1}; /* a single interval, for every input */
+    float *knots = floats(24);
+    llm_kan_grid(knots, &three, 2.0f, 4.0f);
+    for (size_t i = 0; i < 24; i++) CHECK(knots[i] == 2.0f * ((float)(i % 8) - 2.0f));
     const llm_kan none = {1, 1, 0};
     CHECK_ASSERTS(llm_kan_grid(t, &none, 0.0f, 1.0f));
 }
