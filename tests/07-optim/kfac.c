@@ -183,12 +183,12 @@ TEST(kfac, "three layers: the factors are those of every label's gradient, by it
                 A = S + v.out * v.out;
             }
         }
-    for (size_t t = 1; t <= 4000; t++)
-        llm_kfac_factors(state, &net, w, x, N, 1.0, t, &rng, &arena);
+    for (size_t t = 1; t <= 4000; t++) llm_kfac_factors(state, &net, w, x, N, 1.0, t, &rng, &arena);
     double *A = want;
     for (size_t l = 1; l <= 3; l++) {
         const llm_mlp_view v = llm_mlp_layer(&net, l);
-        const size_t inputs = (v.in + 1) * (v.in + 1), outputs = v.out * v.out, at = (size_t)(A - want);
+        const size_t inputs = (v.in + 1) * (v.in + 1), outputs = v.out * v.out,
+                     at = (size_t)(A - want);
         double trace = 0.0;
         for (size_t o = 0; o < v.out; o++) trace += A[inputs + o * (v.out + 1)];
         for (size_t i = 0; i < inputs; i++) CHECK_NEAR(state[at + i], A[i], 1e-4);
