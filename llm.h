@@ -24424,7 +24424,7 @@ LLM_API void llm_curriculum_margin(float *difficulty, const float *z, const int 
     for (size_t i = 0; i < n; i++) {
         const size_t y = (size_t)label[i];
         float other = -INFINITY;
-        LLM_ASSERT(label[i] >= 0 && y < K);
+        LLM_ASSERT(y < K);
         for (size_t k = 0; k < K; k++)
             if (k != y) other = z[i * K + k] > other ? z[i * K + k] : other;
         difficulty[i] = other - z[i * K + y];
@@ -24444,12 +24444,12 @@ LLM_API void llm_curriculum_order(size_t *order, const float *difficulty, const 
     size_t *next =
         (size_t *)llm_arena_take(arena, K, sizeof(size_t)); /* per class: where to look */
     memcpy(sorted, order, n * sizeof(size_t));
+    for (size_t i = 0; i < n; i++) LLM_ASSERT((size_t)label[i] < K);
     for (size_t k = 0; k < K; k++) next[k] = 0;
     for (size_t count = 0; count < n;)
         for (size_t k = 0; k < K; k++) {
             while (next[k] < n && (size_t)label[sorted[next[k]]] != k) next[k]++;
             if (next[k] < n) order[count++] = sorted[next[k]++];
-            LLM_ASSERT(count > 0 || k + 1 < K); /* labels are in 0..K-1 */
         }
     arena->used = mark;
 }
@@ -24618,7 +24618,7 @@ LLM_API double llm_self_paced_diverse(float *v, const float *loss, const int *gr
     for (size_t g = 0; g < G; g++) rank[g] = 0;
     for (size_t k = 0; k < n; k++) {
         const size_t i = order[k];
-        LLM_ASSERT(group[i] >= 0 && (size_t)group[i] < G);
+        LLM_ASSERT((size_t)group[i] < G);
         const double r = (double)++rank[group[i]];
         v[i] = (double)loss[i] < lam + gamma / (sqrt(r) + sqrt(r - 1.0)) ? 1.0f : 0.0f;
         chosen += v[i] > 0.0f;
@@ -24701,8 +24701,7 @@ LLM_API void llm_maml_hessian(float *Hv, const llm_mlp *m, const float *w, const
         double mean = 0.0;
         for (size_t k = 0; k < K && m->head == LLM_OUTPUT_LAYER_SOFTMAX; k++) {
             const size_t i = n * K + k;
-            const bool hit = label ? label[n] == (int)k : false;
-            const double t = label ? (hit ? 1.0 : 0.0) : (double)target[i];
+            const double t = label ? (label[n] == (int)k ? 1.0 : 0.0) : (double)target[i];
             y[i] = (float)((double)d[i] * (double)N + t); /* p, of targets that sum to 1 */
             mean += (double)y[i] * (double)rd[i];
         }

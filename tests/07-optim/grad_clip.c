@@ -174,6 +174,12 @@ TEST(grad_clip, "the bias of clipping by hand, and none") {
     CHECK_NEAR(llm_grad_clip_bias(&variance, same, 2, 1, 3.5f, &arena), 0.5, 1e-6);
     CHECK(variance == 1.0 && arena.used == 0);
     CHECK_ASSERTS(llm_grad_clip_bias(&variance, same, 0, 1, 3.5f, &arena));
+    const float small[2] = {0.125f, 0.375f}; /* clipped at 1/4: deviations 1/8, then 1/16 */
+    CHECK_NEAR(llm_grad_clip_bias(&variance, small, 2, 1, 0.25f, &arena), 0.25, 1e-5);
+    CHECK_NEAR(variance, 0.25, 1e-4);
+    const float tiny[1] = {1e-6f}, none[1] = {0.0f}; /* torch's 1e-6 halves it */
+    CHECK_NEAR(llm_grad_clip_bias(&variance, tiny, 1, 1, 1e-6f, &arena), 0.5, 1e-6);
+    CHECK(llm_grad_clip_bias(&variance, none, 1, 1, 1.0f, &arena) == 0.0);
 }
 
 TEST(grad_clip, "the bias of clipping normal noise in closed form") {

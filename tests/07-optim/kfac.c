@@ -183,8 +183,7 @@ TEST(kfac, "three layers: the factors are those of every label's gradient, by it
                 A = S + v.out * v.out;
             }
         }
-    for (size_t t = 1; t <= 4000; t++)
-        llm_kfac_factors(state, &net, w, x, N, 1.0, t, &rng, &arena);
+    for (size_t t = 1; t <= 4000; t++) llm_kfac_factors(state, &net, w, x, N, 1.0, t, &rng, &arena);
     double *A = want;
     for (size_t l = 1; l <= 3; l++) {
         const llm_mlp_view v = llm_mlp_layer(&net, l);

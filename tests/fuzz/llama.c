@@ -1,5 +1,5 @@
-/* @llama_config @llama_gguf @llama_file @llama: settings in JSON, or a model in GGUF, which runs two
- * tokens if it is accepted. */
+/* @llama_config @llama_gguf @llama_file @llama: settings in JSON, or a model in GGUF, which runs
+ * two tokens if it is accepted. */
 #include "fuzz.h"
 
 static void fuzz_config(const unsigned char *data, size_t size) {
