@@ -36751,16 +36751,18 @@ LLM_API bool llm_attn_visual_svg(llm_buffer *svg, const float *a, const char *co
                                left + side * (double)C + 4.0, top + side * (double)R + 4.0);
     ok = llm_attn_visual_cells(svg, a, R, C, left, top, side, c) && ok;
     for (size_t i = 0; row && i < R; i++) {
+        ok = llm_buffer_reserve(svg, 256) && ok; /* a tag, and 12 characters of up to 7 bytes */
         llm_buffer_print(svg, "<text x='%.1f' y='%.1f' text-anchor='end'>", left - 4.0,
                          top + side * ((double)i + 0.5) + 4.0);
         llm_chart_text(svg, row[i], 12);
-        ok = llm_buffer_print(svg, "</text>\n") && ok;
+        llm_buffer_print(svg, "</text>\n");
     }
     for (size_t j = 0; column && j < C; j++) {
+        ok = llm_buffer_reserve(svg, 256) && ok;
         llm_buffer_print(svg, "<text transform='translate(%.1f %.1f) rotate(-90)'>",
                          left + side * ((double)j + 0.5) + 4.0, top - 4.0);
         llm_chart_text(svg, column[j], 12);
-        ok = llm_buffer_print(svg, "</text>\n") && ok;
+        llm_buffer_print(svg, "</text>\n");
     }
     return llm_buffer_print(svg, "</svg>\n") && ok;
 }
