@@ -9,6 +9,7 @@ typedef struct {
     const float *table;
     size_t V, length, last, passes, tokens; /* of the state; of the last pass; counts */
     int text[TINY_SPECULATIVE_ROOM], node[TINY_SPECULATIVE_ROOM];
+    size_t before[TINY_SPECULATIVE_ROOM]; /* the token in front of each node */
 } tiny_speculative;
 
 TEST_UNUSED static void tiny_speculative_pass(void *context, float *logits, const int *ids,
@@ -26,6 +27,7 @@ TEST_UNUSED static void tiny_speculative_pass(void *context, float *logits, cons
         memcpy(logits + i * m->V, m->table + (before * m->V + (size_t)ids[i]) * m->V,
                m->V * sizeof(float));
         m->node[i] = ids[i];
+        m->before[i] = before;
     }
     m->last = n;
     if (parent) return; /* a tree waits for keep */

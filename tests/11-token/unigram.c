@@ -199,7 +199,9 @@ TEST(unigram, "edges by hand: shortest first, then the unknown character; a USER
     /* a character that the end of the text cuts in two, though its last byte stands behind */
     CHECK(unigram_encode(ids, NULL, &p, "ab\xC3\xA9", 3, true) == 2 && ids[1] == 0);
     CHECK(unigram_encode(ids, NULL, &p, "ab\xE2\x96\x81", 3, true) == 2 && ids[1] == 0);
-    CHECK_ASSERTS(llm_unigram_encode(ids, NULL, NULL, &(llm_pieces){.unknown = 0}, "", 0, true, NULL));
+    llm_pieces none;
+    memset(&none, 0, sizeof none);
+    CHECK_ASSERTS(llm_unigram_encode(ids, NULL, NULL, &none, "", 0, true, NULL));
     llm_pieces_free(&p);
 }
 

@@ -1,6 +1,6 @@
-/* @unicode @grapheme @token @unicode_normal @text_places @unicode_fold @pre_tokenize @pre_words: any
- * bytes are a text. Cuts tile it, normal forms of normal forms are themselves, places ascend, and
- * what is cleaned up is UTF-8. */
+/* @unicode @grapheme @token @unicode_normal @text_places @unicode_fold @pre_tokenize @pre_words:
+ * any bytes are a text. Cuts tile it, normal forms of normal forms are themselves, places ascend,
+ * and what is cleaned up is UTF-8. */
 #include "fuzz.h"
 
 static llm_unicode_normal fuzz_tables;
