@@ -30660,8 +30660,8 @@ LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t
  * original it stands for, and whatever changes text changes both. A change is a list of new
  * characters, each with one number: 0 replaces the next old character, 1 is new and belongs to the
  * one before, -n replaces one and swallows n more. Normal forms say so by themselves: what a
- * character comes apart into is 0 1 1, and two that are put together add their numbers and one
- * less. What is easily got wrong: marks that change places keep their number, not their place.
+ * character comes apart into is 0 1 1, and two that are put together have the sum of their numbers
+ * less one. What is easily got wrong: marks that change places keep their number, not their place.
  *
  * source  Hugging Face tokenizers, NormalizedString; The Unicode Standard 18, section 3.11
  * needs   buffer unicode unicode_apart unicode_normal
@@ -30850,7 +30850,7 @@ LLM_API bool llm_text_places_normal(llm_text_places *out, const llm_text_places 
  * Steps, one behind another, each from text to text with the places kept, as a file lists them.
  * BERT's clears away controls, puts spaces around Chinese characters, takes accents off and
  * capitals; Llama's puts U+2581 in front and in place of spaces; T5's has the rules of a
- * SentencePiece model, which this library reads in its own way: for a cluster of less than six
+ * SentencePiece model, which tokenizers reads in its own way: for a cluster of less than six
  * bytes, else for each character, the shortest rule that its beginning has, and the whole of it
  * falls to that rule (@spm_text takes the longest).
  *
@@ -31810,7 +31810,7 @@ LLM_API bool llm_token_model_json_read(llm_token_model *m, const llm_json *j,
 
 /* @token_decoder -------------------------------------------- Tokens back to text, as files say it
  *
- *     "_He" "<0xE4>" "y" -> Replace _ " " -> ByteFallback -> Fuse -> Strip " " -> "He\ufffdy"
+ *     "_He" "<0x21>"  ->  Replace _ " "  ->  ByteFallback  ->  Fuse  ->  Strip " "  ->  "He!"
  *
  * What undoes a tokenizer's spelling is a list of steps as well, each from strings to strings:
  * "##" joins, U+2581 becomes a space, characters become the bytes they spell, tokens <0x00> to
@@ -32158,8 +32158,8 @@ LLM_API bool llm_token_decoder_json_templates(llm_buffer *single, llm_buffer *pa
  *
  * What a tokenizer.json of any kind describes: BERT's, T5's, Llama 2's, or byte-level BPE behind a
  * normal form (Qwen). Added tokens are looked for twice: those that are not "normalized" in the
- * text as it came, the others, as the normalizer would spell them, in what it has made of the rest.
- * What lies between is cut into words, and each goes to the model. Byte-level BPE without a
+ * text as it came, the others, as the normalizer would spell them, in what it has made of the
+ * rest. What lies between is cut into words, and each goes to the model. Byte-level BPE without a
  * normalizer has its own, faster way (@tokenizer_json, @tokenizer_text), with the same ids.
  *
  * source  Hugging Face tokenizers, TokenizerImpl and AddedVocabulary
@@ -33096,7 +33096,8 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     return ok || llm_fail(error, "tokenizer %.100s: %s", path, inner.message);
 }
 
-/* *ids (*count, from malloc) <- text, which knows what it is. */
+/* *ids (*count, from malloc) <- text, by whatever t is made of; special: control tokens are
+ * read. */
 LLM_API bool llm_tokenizer_encode_any(const llm_tokenizer *t, int **ids, size_t *count,
                                       const char *text, size_t size, bool special,
                                       llm_error *error) {
@@ -33537,7 +33538,7 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
 
 /* @token_windows -------------------------------------------- Texts that are too long, in windows
  *
- *     n = 10 tokens, windows of m = 4 that share s = 1:   0..3  3..6  6..9    1 + ceil((n-m)/(m-s))
+ *     10 tokens, windows of 4 that share 1:     0..3  3..6  6..9      1 + ceil((n - m) / (m - s))
  *
  * A model reads so many tokens and no more. What is longer is cut into windows that share `stride`
  * tokens, so that nothing of at most so many is lost at a cut. Of a pair one text or both give way:
