@@ -13395,9 +13395,9 @@ llm_cuda_linear_attn_backward(T *dq, T *dk, T *dv, const T *g, const T *out, con
 
 /* @block_sparse_attn ---------------------------------------- Block-sparse attention
  *
- * A block of threads has a row of the pattern: its queries and their sums stay in shared memory, and
- * the listed blocks of keys and values come by, through one buffer after each other. A warp has 16
- * of the 64 queries; a lane scores two keys a query and then, for the values, has every 32nd
+ * A block of threads has a row of the pattern: its queries and their sums stay in shared memory,
+ * and the listed blocks of keys and values come by, through one buffer after each other. A warp has
+ * 16 of the 64 queries; a lane scores two keys a query and then, for the values, has every 32nd
  * dimension. Written for reading, in float arithmetic: @flash is the form on tensor cores.
  *
  * Traffic: 2 block D elements a listed block and 2 T D a head for queries and results; dense
@@ -13489,8 +13489,8 @@ LLM_KERNEL void __launch_bounds__(128)
     }
 }
 
-/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D): llm_block_sparse_attn_forward. Blocks of 1 to 64,
- * D at most 256. T is float or llm_bf16. */
+/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D): llm_block_sparse_attn_forward. Blocks of 1 to
+ * 64, D at most 256. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_block_sparse_attn_forward(T *out, float *lse, const T *q, const T *k, const T *v,
@@ -13509,10 +13509,10 @@ llm_cuda_block_sparse_attn_forward(T *out, float *lse, const T *q, const T *k, c
 /* @sinks ---------------------------------------------------- Attention over sinks and a ring
  *
  * One new token against a cache whose keys are turned when they are read. A block has up to 8 query
- * heads of one key head, turned to the newest position and put into shared memory once. Each of four
- * warps takes every fourth slot: a lane reads pairs of the key, turns them in registers, and has its
- * part of all the heads' scores; the values follow, every 32nd dimension a lane. The warps' maxima
- * and sums meet at the end, by @gqa's rule.
+ * heads of one key head, turned to the newest position and put into shared memory once. Each of
+ * four warps takes every fourth slot: a lane reads pairs of the key, turns them in registers, and
+ * has its part of all the heads' scores; the values follow, every 32nd dimension a lane. The warps'
+ * maxima and sums meet at the end, by @gqa's rule.
  *
  * Traffic: 2 (first + last) D elements a key head for 8 query heads, the minimum, and rot floats of
  * table a key, which stay in the L2 cache. Operations: 4 D a key and query head, 3 rot a key for
@@ -13630,8 +13630,8 @@ LLM_KERNEL void __launch_bounds__(128)
     }
 }
 
-/* out (H,D) <- q (H,D), keys, values (Hkv,first + last,D), c's tables on the device: llm_sinks_step.
- * D at most 256. T is float or llm_bf16. */
+/* out (H,D) <- q (H,D), keys, values (Hkv,first + last,D), c's tables on the device:
+ * llm_sinks_step. D at most 256. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t llm_cuda_sinks_step(T *out, const T *q, const T *keys, const T *values,
                                               size_t t, const llm_sinks_config *c,
@@ -14215,6 +14215,27 @@ LLM_DEVICE void llm_cuda_flash23_bf16_send(llm_bf16 *tile, const llm_bf16 *from,
     }
 }
 
+/* o += weights p of 16 rows and 64 columns, as mma leaves them, times b (64,W). */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_gather(float (&o)[W / 8][4], const float (&p)[8][4],
+                                             const llm_bf16 *b) {
+    enum { ROW = W + 8 };
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    LLM_UNROLL
+    for (unsigned e = 0; e < 8; e += 2) {
+        const uint32_t a_v[4] = {llm_pack(p[e][0], p[e][1]), llm_pack(p[e][2], p[e][3]),
+                                 llm_pack(p[e + 1][0], p[e + 1][1]),
+                                 llm_pack(p[e + 1][2], p[e + 1][3])};
+        LLM_UNROLL
+        for (unsigned d = 0; d < W; d += 16) {
+            uint32_t w[4];
+            llm_ldmatrix_x4_trans(w, b + (8 * e + m8 % 2 * 8 + in8) * ROW + d + m8 / 2 * 8);
+            const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+            llm_mma_m16n8k16_bf16(o[d / 8], a_v, low);
+            llm_mma_m16n8k16_bf16(o[d / 8 + 1], a_v, high);
+        }
+    }
+}
 template <int W, typename R>
 LLM_KERNEL void __launch_bounds__(128)
     llm_flash23_bf16_kernel(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
@@ -14297,21 +14318,7 @@ LLM_KERNEL void __launch_bounds__(128)
             LLM_UNROLL
             for (unsigned d = 0; d < W / 8; d++) o[d][2 * r] *= old, o[d][2 * r + 1] *= old;
         }
-        LLM_UNROLL
-        for (unsigned e = 0; e < 8; e += 2) { /* 16 keys */
-            const uint32_t p[4] = {llm_pack(s[e][0], s[e][1]), llm_pack(s[e][2], s[e][3]),
-                                   llm_pack(s[e + 1][0], s[e + 1][1]),
-                                   llm_pack(s[e + 1][2], s[e + 1][3])};
-            LLM_UNROLL
-            for (unsigned d = 0; d < W / 8; d += 2) {
-                uint32_t w[4];
-                llm_ldmatrix_x4_trans(w, v_tile + (8 * e + m8 % 2 * 8 + in8) * ROW + 8 * d +
-                                             m8 / 2 * 8);
-                const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
-                llm_mma_m16n8k16_bf16(o[d], p, low);
-                llm_mma_m16n8k16_bf16(o[d + 1], p, high);
-            }
-        }
+        llm_cuda_flash23_bf16_gather<W>(o, s, v_tile);
     }
     llm_copy_wait<0>();
     LLM_UNROLL
@@ -14361,6 +14368,237 @@ llm_cuda_flash23_bf16_heads(llm_bf16 *out, float *lse, const llm_bf16 *q, const 
                             const llm_bf16 *v, const llm_flash_config *c, cudaStream_t stream) {
     const llm_cuda_flash_rule rule = {*c, 0, 0, 0};
     return llm_cuda_flash23_bf16_run(out, lse, q, k, v, rule, c->T, stream);
+}
+
+/* @flash23_bf16_backward ------------------------------------ The way back on tensor cores
+ *
+ * The two kernels of @flash_backward with the products of @flash23_bf16. A warp of the queries'
+ * kernel has 16 queries, one of the keys' kernel 16 keys, and works on scores turned, K Q^T and V
+ * dO^T: what belongs to its rows is again its own, and weights and dS go from the registers that
+ * one product leaves them in to the left side of the next. Both are rounded to bfloat16 there. Own
+ * rows stay in shared memory and are read from it as fragments, since gradients fill the registers;
+ * keys come by a tile ahead, queries without, where several blocks on a multiprocessor do as well.
+ *
+ * Traffic and operations: as @flash_backward, in elements of 2 bytes. Limit: shared memory, five
+ * ldmatrix for eight mma of the scores and one for two of the rest, and tensor cores. Shared
+ * memory: 55 and 36 KB for D <= 64, 102 and 68 KB for D <= 128.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 2
+ * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash_backward, flash23, flash23_bf16
+ * see     flash_backward, flash23_bf16
+ * topics  -
+ */
+
+/* s <- this warp's 16 rows of a times the 64 rows of b; both W numbers wide. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_scores(float (&s)[8][4], const llm_bf16 *a,
+                                             const llm_bf16 *b) {
+    enum { ROW = W + 8 };
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    a += threadIdx.x / 32 * 16 * ROW;
+    LLM_UNROLL
+    for (unsigned e = 0; e < 32; e++) s[e / 4][e % 4] = 0.0f;
+    LLM_UNROLL
+    for (unsigned d = 0; d < W; d += 16) {
+        uint32_t a_v[4], w[4];
+        llm_ldmatrix_x4(a_v, a + (m8 % 2 * 8 + in8) * ROW + d + m8 / 2 * 8);
+        LLM_UNROLL
+        for (unsigned e = 0; e < 8; e += 2) {
+            llm_ldmatrix_x4(w, b + (8 * e + m8 / 2 * 8 + in8) * ROW + d + m8 % 2 * 8);
+            const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+            llm_mma_m16n8k16_bf16(s[e], a_v, low);
+            llm_mma_m16n8k16_bf16(s[e + 1], a_v, high);
+        }
+    }
+}
+/* p, ds: scores and dO V^T of one pair become the weight after dropout and dS. */
+template <typename R>
+LLM_DEVICE void llm_cuda_flash23_bf16_weight(float &p, float &ds, size_t query, size_t key,
+                                             float lse, float along, bool whole, const R &rule) {
+    float slope;
+    const bool seen = whole || rule.seen(query, key);
+    const float score = rule.score(slope, p, query, key), keep = rule.keep(query, key);
+    const float weight = seen ? expf(score - lse) : 0.0f;
+    ds = seen ? slope * weight * (keep * ds - along) : 0.0f;
+    p = weight * keep;
+}
+/* Rows of y, `apart` entries apart, += this lane's entries of them. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_add(llm_bf16 *y, const float (&v)[W / 8][4], size_t rows,
+                                          size_t D, size_t apart) {
+    LLM_UNROLL
+    for (unsigned e = 0; e < W / 4; e++) {
+        const size_t row = threadIdx.x / 32 * 16 + e % 2 * 8 + threadIdx.x % 32 / 4;
+        const size_t d = e / 2 * 8 + threadIdx.x % 4 * 2;
+        if (row >= rows || d >= D) continue;
+        float old[2];
+        llm_unpack(old, llm_load_words<uint32_t>(y + row * apart + d));
+        llm_store_words(y + row * apart + d,
+                        llm_pack(old[0] + v[e / 2][e % 2 * 2], old[1] + v[e / 2][e % 2 * 2 + 1]));
+    }
+}
+
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash23_bf16_queries_kernel(llm_bf16 *dq, const llm_bf16 *dout, const float *lse,
+                                    const float *along, const llm_bf16 *q, const llm_bf16 *k,
+                                    const llm_bf16 *v, R rule) {
+    enum { TILE = 64 * (W + 8) };
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    llm_bf16 *g_tile = q_tile + TILE, *k_tiles = g_tile + TILE, *v_tiles = k_tiles + 2 * TILE;
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    const size_t lane = threadIdx.x % 32, mine = i + threadIdx.x / 32 * 16 + lane / 4;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return;
+    rule.keys(n, end, i);
+    llm_cuda_flash23_bf16_send<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    llm_cuda_flash23_bf16_send<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+    float sum[W / 8][4] = {}, lse_v[2], along_v[2];
+    LLM_UNROLL
+    for (unsigned r = 0; r < 2; r++) {
+        const bool is = mine + 8 * r < rule.T;
+        lse_v[r] = is ? llm_load(lse, rule.lse_at(mine + 8 * r)) : 0.0f;
+        along_v[r] = is ? llm_load(along, rule.lse_at(mine + 8 * r)) : 0.0f;
+    }
+    size_t sent = n; /* keys and values up to here are on their way */
+    for (unsigned now = 0; n < end; n++, now ^= 1) {
+        for (; sent < end && sent < n + 2; sent++) { /* the first two, then one ahead */
+            const unsigned to = sent == n ? now : now ^ 1u;
+            const size_t j = rule.key_tile(sent), at = rule.k_at(j), rows = rule.S - j;
+            llm_cuda_flash23_bf16_send<W>(k_tiles + to * TILE, k + at, rows, D, rule.k_row());
+            llm_cuda_flash23_bf16_send<W>(v_tiles + to * TILE, v + at, rows, D, rule.k_row());
+            llm_copy_commit();
+        }
+        if (n + 1 < end)
+            llm_copy_wait<1>();
+        else
+            llm_copy_wait<0>();
+        __syncthreads();
+        const size_t j = rule.key_tile(n);
+        const bool whole = rule.whole(i, j, true, n);
+        float p[8][4], ds[8][4];
+        llm_cuda_flash23_bf16_scores<W>(p, q_tile, k_tiles + now * TILE);
+        llm_cuda_flash23_bf16_scores<W>(ds, g_tile, v_tiles + now * TILE);
+        LLM_UNROLL
+        for (unsigned e = 0; e < 32; e++)
+            llm_cuda_flash23_bf16_weight(p[e / 4][e % 4], ds[e / 4][e % 4], mine + e / 2 % 2 * 8,
+                                         j + e / 4 * 8 + lane % 4 * 2 + e % 2, lse_v[e / 2 % 2],
+                                         along_v[e / 2 % 2], whole, rule);
+        llm_cuda_flash23_bf16_gather<W>(sum, ds, k_tiles + now * TILE);
+        __syncthreads(); /* the tile is worked off */
+    }
+    llm_copy_wait<0>();
+    llm_cuda_flash23_bf16_add<W>(dq + rule.q_at(i), sum, rule.T - i, D, rule.q_row());
+}
+
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash23_bf16_keys_kernel(llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout, const float *lse,
+                                 const float *along, const llm_bf16 *q, const llm_bf16 *k,
+                                 const llm_bf16 *v, R rule) {
+    enum { TILE = 64 * (W + 8) };
+    LLM_DYNAMIC_SHARED(llm_bf16, k_tile);
+    __shared__ float lse_tile[64], along_tile[64];
+    llm_bf16 *v_tile = k_tile + TILE, *q_tile = v_tile + TILE, *g_tile = q_tile + TILE;
+    const size_t group = rule.c.H / rule.c.Hkv, j = (size_t)blockIdx.y * 64, D = rule.c.D;
+    const size_t lane = threadIdx.x % 32, mine = j + threadIdx.x / 32 * 16 + lane / 4;
+    rule.enter(blockIdx.x * group);
+    if (j >= rule.S) return;
+    const size_t own = rule.k_at(j), rows = rule.S - j;
+    llm_cuda_flash23_bf16_send<W>(k_tile, k + own, rows, D, rule.k_row());
+    llm_cuda_flash23_bf16_send<W>(v_tile, v + own, rows, D, rule.k_row());
+    float dk_sum[W / 8][4] = {}, dv_sum[W / 8][4] = {};
+    for (size_t head = 0; head < group; head++) {
+        size_t n, end;
+        rule.enter(blockIdx.x * group + head);
+        for (rule.queries(n, end, j); n < end; n++) {
+            const size_t i = rule.query_tile(n), at = rule.q_at(i);
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash23_bf16_send<W>(q_tile, q + at, rule.T - i, D, rule.q_row());
+            llm_cuda_flash23_bf16_send<W>(g_tile, dout + at, rule.T - i, D, rule.q_row());
+            llm_copy_commit();
+            if (threadIdx.x < 64) {
+                const bool is = i + threadIdx.x < rule.T;
+                const size_t row = rule.lse_at(i + threadIdx.x);
+                lse_tile[threadIdx.x] = is ? llm_load(lse, row) : 0.0f;
+                along_tile[threadIdx.x] = is ? llm_load(along, row) : 0.0f;
+            }
+            llm_copy_wait<0>();
+            __syncthreads();
+            const bool whole = rule.whole(i, j, false, n);
+            float p[8][4], ds[8][4];
+            llm_cuda_flash23_bf16_scores<W>(p, k_tile, q_tile);
+            llm_cuda_flash23_bf16_scores<W>(ds, v_tile, g_tile);
+            LLM_UNROLL
+            for (unsigned e = 0; e < 32; e++) {
+                const size_t column = e / 4 * 8 + lane % 4 * 2 + e % 2;
+                llm_cuda_flash23_bf16_weight(p[e / 4][e % 4], ds[e / 4][e % 4], i + column,
+                                             mine + e / 2 % 2 * 8, lse_tile[column],
+                                             along_tile[column], whole, rule);
+            }
+            llm_cuda_flash23_bf16_gather<W>(dv_sum, p, g_tile);
+            llm_cuda_flash23_bf16_gather<W>(dk_sum, ds, q_tile);
+        }
+    }
+    llm_copy_wait<0>();
+    if (dk) llm_cuda_flash23_bf16_add<W>(dk + own, dk_sum, rows, D, rule.k_row());
+    if (dv) llm_cuda_flash23_bf16_add<W>(dv + own, dv_sum, rows, D, rule.k_row());
+}
+
+/* The kernels for any rule: texts of at most Tq queries and Tk keys; conditions as of
+ * llm_cuda_flash23_bf16_run, for gradients and dout too. */
+template <typename R>
+static inline cudaError_t
+llm_cuda_flash23_bf16_run_backward(llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout,
+                                   const llm_bf16 *out, const float *lse, const llm_bf16 *q,
+                                   const llm_bf16 *k, const llm_bf16 *v, const R &rule, size_t Tq,
+                                   size_t Tk, float *scratch, cudaStream_t stream) {
+    const size_t B = rule.c.B, H = rule.c.H, Hkv = rule.c.Hkv, D = rule.c.D;
+    const llm_bf16 *all[8] = {dq, dk, dv, dout, out, q, k, v};
+    if (Hkv == 0 || H % Hkv != 0 || D > 128 || D % 8 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    for (size_t i = 0; i < 8; i++)
+        if (!llm_aligned(all[i], 8)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B * H * Tq * Tk * D == 0) return cudaSuccess;
+    const size_t tile = 64 * (D <= 64 ? 72 : 136) * sizeof(llm_bf16);
+    const dim3 own_q((unsigned)(B * H), (unsigned)((Tq + 63) / 64));
+    const dim3 own_k((unsigned)(B * Hkv), (unsigned)((Tk + 63) / 64));
+    LLM_LAUNCH((llm_flash_backward_along_kernel<llm_bf16, R>), own_q, 256, 0, stream, scratch, dout,
+               out, rule);
+    cudaError_t error = cudaGetLastError();
+    if (dq && error == cudaSuccess) {
+        const auto queries = D <= 64 ? llm_flash23_bf16_queries_kernel<64, R>
+                                     : llm_flash23_bf16_queries_kernel<128, R>;
+        LLM_LAUNCH(queries, own_q, 128, 6 * tile, stream, dq, dout, lse, scratch, q, k, v, rule);
+        error = cudaGetLastError();
+    }
+    if ((dk || dv) && error == cudaSuccess) {
+        const auto keys =
+            D <= 64 ? llm_flash23_bf16_keys_kernel<64, R> : llm_flash23_bf16_keys_kernel<128, R>;
+        LLM_LAUNCH(keys, own_k, 128, 4 * tile, stream, dk, dv, dout, lse, scratch, q, k, v, rule);
+        error = cudaGetLastError();
+    }
+    return error;
+}
+/* Arguments as llm_cuda_flash23_backward. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_flash23_bf16_backward(llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout,
+                               const llm_bf16 *out, const float *lse, const llm_bf16 *q,
+                               const llm_bf16 *k, const llm_bf16 *v, size_t Tq, size_t Tk,
+                               const llm_flash23_config *c, float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash23_bf16_run_backward(dq, dk, dv, dout, out, lse, q, k, v,
+                                              llm_cuda_flash23_make(c, Tq, Tk, false), Tq, Tk,
+                                              scratch, stream);
+}
+/* Arguments as llm_cuda_flash_backward. */
+static inline __attribute__((unused)) cudaError_t llm_cuda_flash23_bf16_heads_backward(
+    llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout, const llm_bf16 *out,
+    const float *lse, const llm_bf16 *q, const llm_bf16 *k, const llm_bf16 *v,
+    const llm_flash_config *c, float *scratch, cudaStream_t stream) {
+    const llm_cuda_flash_rule rule = {*c, 0, 0, 0};
+    return llm_cuda_flash23_bf16_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, c->T, c->S,
+                                              scratch, stream);
 }
 
 /* @flash_mask ----------------------------------------------- FlashAttention under a list of tiles
@@ -14430,8 +14668,8 @@ static inline cudaError_t llm_cuda_flash_mask_backward(T *dq, T *dk, T *dv, cons
  * come in, neighbours read neighbours, and the mean never leaves the chip before it is normalized
  * and its last dimensions are turned.
  *
- * Traffic: x and gate are read once by each of the two windows that use a row's halves, that is once
- * in all: 4 m D elements a window, and D written, the minimum. Limit: memory bandwidth.
+ * Traffic: x and gate are read once by each of the two windows that use a row's halves, that is
+ * once in all: 4 m D elements a window, and D written, the minimum. Limit: memory bandwidth.
  *
  * source  as in llm.h
  * needs   cuda_launch, cuda_memory, cuda_reduce

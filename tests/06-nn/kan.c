@@ -114,4 +114,12 @@ TEST(kan, "the start has the size that is promised") {
     CHECK_NEAR(square[0] / (double)coefs, 0.01, 0.0006); /* 4 deviations */
     CHECK_NEAR(square[1] / (double)edges, 1.0 / 400.0, 0.0005);
     for (size_t e = 0; e < edges; e++) CHECK_NEAR(w[coefs + edges + e], 0.05f, 1e-8f);
+
+    const llm_kan little = {4, 2, 3}; /* every number: 48 of c, 8 of b, 8 of s */
+    float v[64], z[56];
+    llm_rng same = rng;
+    llm_kan_init(v, &little, &rng);
+    llm_rng_normal_fill(&same, z, 56);
+    for (size_t i = 0; i < 64; i++)
+        CHECK_NEAR(v[i], i < 48 ? 0.1f * z[i] : i < 56 ? 0.5f * z[i] : 0.5f, 1e-6f);
 }
