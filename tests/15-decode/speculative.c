@@ -104,8 +104,9 @@ TEST(speculative, "greedy speculation says what greedy decoding says, for any dr
             want[t] = llm_greedy_pick(p + ((size_t)want[t - 2] * V + (size_t)want[t - 1]) * V, V);
         for (size_t g = 0; g < 7; g++) {
             tiny_speculative target, draft;
-            const llm_speculative_model m = tiny_speculative_model(&target, p, V);
-            const llm_speculative_model d = tiny_speculative_model(&draft, q, V);
+            llm_speculative_model m = tiny_speculative_model(&target, p, V);
+            llm_speculative_model d = tiny_speculative_model(&draft, q, V);
+            m.capacity = d.capacity = 60;
             llm_speculative_config c = {g, 1 + g % 2, &m, &d, chain, 1};
             if (seed % 2) c.draft = NULL;
             llm_rng rng = llm_rng_seed(seed);
@@ -202,5 +203,7 @@ TEST(speculative, "the residual by hand; nothing left leaves p; drawing at the e
     tiny_speculative draft;
     llm_speculative_model d = tiny_speculative_model(&draft, floats(8), 2);
     c.draft = &d;
+    CHECK_ASSERTS(llm_speculative_run(ids, 1, 1, &c, &rng, &arena));
+    d.V = 3, d.capacity = 1;
     CHECK_ASSERTS(llm_speculative_run(ids, 1, 1, &c, &rng, &arena));
 }
