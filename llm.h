@@ -269,6 +269,7 @@
  *   aho_corasick             Many strings in one pass
  *   protobuf                 Protocol buffers, read
  *   spm                      SentencePiece models
+ *   spm_units                Words or characters as pieces
  *   spm_text                 Text through a SentencePiece model
  *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   added_tokens             Added tokens: strings that are one id
@@ -278,13 +279,26 @@
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
  *   tokenizer_ranks          Rank files of tiktoken
+ *   text_places              Text that knows where it came from
+ *   normalizer               What is done to text before it is cut
+ *   normalizer_json          The normalizer of a tokenizer.json
+ *   pre_split                How a tokenizer.json cuts words
+ *   pre_split_json           The pre-tokenizer of a tokenizer.json
+ *   token_model              The model of a tokenizer.json
+ *   token_model_json         Reading the model of a tokenizer.json
+ *   token_decoder            Tokens back to text, as files say it
+ *   token_decoder_json       Decoder and template of a file
+ *   tokenizer_parts          A tokenizer of parts
+ *   parts_text               Text through a tokenizer of parts
  *   gguf_values              The key-value part of a GGUF file
+ *   gguf_bert                BERT's vocabulary in a GGUF file
  *   tokenizer_gguf           The tokenizer in a GGUF file
  *   tokenizer_binary         Tokenizer files that are no JSON
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   token_windows            Texts that are too long, in windows
  *   token_pipeline           Tokenization pipeline
  *   vocab_size               Vocabulary size as a cost
  *   tokenizer_training       What a tokenizer has learnt
@@ -334,30 +348,57 @@
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
  *   flash_split              Attention in parts: flash-decoding
+ *   flash_fp8                FlashAttention-3: attention in 8 bits
  *   memory_efficient_attn    Memory-efficient attention
  *   attn_dispatch            Which form of attention to run
+ *   csa_compress             Windows of tokens pooled to entries
+ *   csa_index                The indexer: which entries to read
+ *   csa                      Compressed sparse attention
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
  *   sublayer                 Sublayers: a frame and what it holds
  *   encoder                  Transformer encoder
+ *   bert                     BERT
  *   decoder                  Transformer decoder
+ *   seq2seq_gru              A recurrent cell for @seq2seq
+ *   seq2seq                  Sequence to sequence, recurrent
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   mlm                      Masked language model
+ *   transformer              The Transformer family: its sizes
+ *   transformer_layout       The tensors of a Transformer by name
  *   safetensors_dtype        Weight files: element types
+ *   t5_attn                  T5's attention
+ *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
+ *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
+ *   safetensors_shards       Weight files: a model in several files
+ *   gguf_blocks              Weight files: blocks of small integers
+ *   gguf_file                Weight files: GGUF
+ *   gguf_write               Weight files: GGUF, writing
+ *   stored_matrix            Matrices in their file's own numbers
+ *   sha256                   SHA-256
+ *   open_weights             Open weights: are they the release?
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
  *   gpt2_run                 A training that can be interrupted
+ *   t5                       T5
+ *   t5_span                  T5's training: corrupted spans
+ *   llama_config             Settings of Llama and its relatives
+ *   llama_gguf               Settings of a Llama from GGUF
+ *   llama_names              What a Llama's weights are called
+ *   llama_file               Where a Llama's weights are
+ *   llama                    A large language model from its files
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
@@ -375,9 +416,17 @@
  *   logit_bias               Logit bias, lists, guidance
  *   sampling                 The sampler chain
  *   sampling_control         XTC, Mirostat, without replacement
+ *   sampling_text            The chain that knows the text
  *   beam_search              Beam search
  *   beam_search_diverse      Beams in groups that differ
  *   stochastic_beam          Different texts drawn by a beam
+ *   constrained_beam         Beams that must say given words
+ *   speculative              Speculative decoding
+ *   speculative_tree         Trees of drafts
+ *   medusa                   Medusa heads
+ *   medusa_tree              The tree of Medusa, verified
+ *   eagle                    EAGLE: drafting hidden states
+ *   lookahead                Lookahead decoding
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
@@ -17104,16 +17153,14 @@ LLM_API bool llm_deep_net_split(llm_deep_net_line *s, size_t width) {
             const double *a = s->h + i * width, *b = i + 1 < s->count ? a + width : a;
             const double end = i + 1 < s->count ? s->t[i + 1] : s->t[i];
             s->t2[out] = s->t[i] + at * (end - s->t[i]);
-            double next = 2.0;
+            double next = 1.0;
             for (size_t u = 0; u < width; u++) {
                 s->h2[out * width + u] = a[u] + at * (b[u] - a[u]);
-                if ((a[u] < 0.0 && b[u] > 0.0) || (a[u] > 0.0 && b[u] < 0.0)) {
-                    const double cross = a[u] / (a[u] - b[u]);
-                    if (cross > at + 1e-12 && cross < next) next = cross;
-                }
+                const double cross = a[u] / (a[u] - b[u]); /* in 0..1 if the signs differ */
+                if (cross > at + 1e-12 && cross < next - 1e-12) next = cross;
             }
             out++;
-            more = next < 1.0 - 1e-12;
+            more = next < 1.0;
             at = next;
         }
     }
@@ -17268,7 +17315,6 @@ LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
         if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
     }
     *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
-    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
     return sw2 * slope;
 }
 
@@ -19312,7 +19358,8 @@ LLM_API void llm_conv2d_winograd_forward(float *y, const float *x, const float *
     const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1);
     const size_t across = (J + 1) / 2, tiles = (I + 1) / 2 * across;
     float *u = llm_arena_floats(arena, 16 * O * C), *v = llm_arena_floats(arena, 16 * C * tiles);
-    float *m = llm_arena_floats(arena, 16 * O * tiles), square[16], four[4];
+    float *m = llm_arena_floats(arena, 16 * O * tiles);
+    float square[16], four[4];
     for (size_t k = 0; k < O * C; k++) {
         llm_conv2d_winograd_kernel(square, w + 9 * k);
         for (size_t e = 0; e < 16; e++) u[e * O * C + k] = square[e];
@@ -20836,21 +20883,17 @@ LLM_API bool llm_kan_grid_data(float *t, const llm_kan *k, const float *x, size_
     bool ok = N > 0;
     for (size_t i = 0; i < k->in && ok; i++) {
         float *ti = t + i * (G + 7);
-        for (size_t n = 0; n < N; n++) {
-            column[n] = x[n * k->in + i];
-            ok = ok && fabsf(column[n]) < HUGE_VALF;
-        }
+        for (size_t n = 0; n < N; n++) column[n] = x[n * k->in + i];
         llm_argsort(order, column, N);
         const double low = (double)column[order[0]], high = (double)column[order[N - 1]];
         const double step = (high - low) / (double)G;
         for (size_t m = 0; m < G + 7; m++) {
-            const double at = ((double)m - 3.0) / (double)G, place = at * (double)(N - 1);
-            const size_t below = m <= 3 ? 0 : m >= G + 3 ? N - 1 : (size_t)place;
-            const double equal = low + step * ((double)m - 3.0);
+            const double at = (double)m - 3.0, equal = low + step * at;
             const bool inside = m > 3 && m < G + 3;
+            const size_t below = inside ? (size_t)(at / (double)G * (double)(N - 1)) : 0;
             const double quantile = (double)column[order[below]];
             ti[m] = (float)(inside ? even * equal + (1.0 - even) * quantile : equal);
-            ok = ok && (m == 0 || ti[m] > ti[m - 1]);
+            ok = ok && (m == 0 || ti[m] > ti[m - 1]); /* false too if an end is not finite */
         }
     }
     arena->used = mark;
@@ -20884,8 +20927,9 @@ LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, cons
     LLM_ASSERT(to->in == k->in && to->out == k->out);
     const size_t mark = arena->used, P = to->grid + 3, O = k->out;
     double *a = llm_arena_doubles(arena, N * P), *y = llm_arena_doubles(arena, N * O);
-    double *c = llm_arena_doubles(arena, P * O), b[4], slope[4];
+    double *c = llm_arena_doubles(arena, P * O);
     for (size_t i = 0; i < k->in; i++) {
+        double b[4], slope[4];
         for (size_t n = 0; n < N; n++) {
             const float xi = x[n * k->in + i];
             const int old = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
@@ -20986,7 +21030,6 @@ LLM_API void llm_deep_learning_edges(float *h, const float *x, size_t n) {
                 const float up = r > 0 ? p[(r - 1) * 8 + c] : 0.0f,
                             down = r < 7 ? p[(r + 1) * 8 + c] : 0.0f;
                 const float gx = right - left, gy = down - up, size = sqrtf(gx * gx + gy * gy);
-                if (size == 0.0f) continue;
                 const float at = (atan2f(gy, gx) / LLM_PI + 1.0f) * 4.0f; /* 0 to 8 */
                 const size_t bin = (size_t)at, first = (r / 4 * 2 + c / 4) * 8;
                 hi[first + bin % 8] += size * (1.0f - (at - (float)bin));
@@ -22744,7 +22787,6 @@ LLM_API void llm_muon_step(float *w, float *m, const float *g, size_t rows, size
     const size_t mark = arena->used, n = rows * cols;
     const double r = (double)rows, k = (double)cols;
     double scale = sqrt(fmax(1.0, r / k));
-    if (n == 0) return;
     if (c->scale == LLM_MUON_MATCH_ADAMW) scale = 0.2 * sqrt(fmax(r, k));
     if (c->scale == LLM_MUON_SPECTRAL) scale = sqrt(r / k);
     float *u = llm_arena_floats(arena, n);
@@ -22945,7 +22987,7 @@ LLM_API bool llm_shampoo_step_blocks(float *w, double *state, const float *g, si
     const size_t mark = arena->used;
     float *wb = llm_arena_floats(arena, block * block),
           *gb = llm_arena_floats(arena, block * block);
-    bool ok = block > 0;
+    bool ok = true;
     LLM_ASSERT(block > 0);
     for (size_t i = 0; i < rows; i += block)
         for (size_t j = 0; j < cols; j += block) {
@@ -23087,7 +23129,8 @@ LLM_API void llm_kfac_factors(double *state, const llm_mlp *m, const float *w, c
 
 /* w in place <- its gradient g, both flat: layer by layer U = S^-1 G A^-1, then one factor for all
  * that keeps lr^2 U.G below the clip. Returns the factor, at most 1; NaN, and w as it was, where a
- * factor is singular. Scratch: a double for each weight and llm_kfac_precondition's. */
+ * factor is singular. Scratch: a double for each weight, and for the largest layer as many again
+ * and llm_kfac_precondition's. */
 LLM_API double llm_kfac_step(float *w, const double *state, const float *g, const llm_mlp *m,
                              const llm_kfac_config *c, llm_arena *arena) {
     const size_t mark = arena->used, P = llm_mlp_param_count(m);
@@ -23191,7 +23234,7 @@ LLM_API double llm_natural_gradient_advance(llm_natural_gradient_cg *c, const do
     }
     for (size_t i = 0; i < c->n; i++) c->p[i] = c->r[i] + square / c->square * c->p[i];
     c->square = square;
-    return c->first > 0.0 ? sqrt(square / c->first) : 0.0;
+    return sqrt(square / c->first);
 }
 
 /* The rate at which a step along x has KL delta, to second order: xFx = x'F x. 0 for no step. */
@@ -27414,12 +27457,12 @@ LLM_API size_t llm_bpe_encode_naive(int *ids, const llm_bpe *bpe, const char *te
 /* Bytes of an arena that encoding a pre-token of that size takes. */
 LLM_API size_t llm_bpe_scratch(size_t size) { return 44 * size + 256; }
 
-/* ids (size) <- text (size bytes, below 2^32), as llm_bpe_encode_naive. With an rng, each possible
+/* Merges ids (size, below 2^32) in place; returns how many are left. With an rng, each possible
  * merge is passed over with probability `dropout` at every step (BPE-dropout, for training), so
  * that one word comes in many segmentations; rng may be NULL. Scratch: llm_bpe_scratch(size) bytes,
  * given back. */
-LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, size_t size,
-                              float dropout, llm_rng *rng, llm_arena *arena) {
+LLM_API size_t llm_bpe_join(int *ids, size_t size, const llm_bpe *bpe, float dropout, llm_rng *rng,
+                            llm_arena *arena) {
     LLM_ASSERT(size < UINT32_MAX);
     const size_t mark = arena->used;
     uint32_t *next = (uint32_t *)llm_arena_take(arena, size, sizeof *next);
@@ -27429,7 +27472,6 @@ LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, si
     size_t waiting = 0, passed = 0; /* candidates in the heap; passed over, from the array's end */
 
     for (size_t i = 0; i < size; i++) {
-        ids[i] = bpe->byte_id[(unsigned char)text[i]];
         next[i] = (uint32_t)i + 1;
         previous[i] = (uint32_t)i - 1;
     }
@@ -27464,6 +27506,14 @@ LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, si
     for (size_t i = 0; i < size; i = next[i]) ids[count++] = ids[i];
     arena->used = mark;
     return count;
+}
+
+/* ids (size) <- text (size bytes), as llm_bpe_encode_naive; the rest as above. */
+LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, size_t size,
+                              float dropout, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(size < UINT32_MAX);
+    for (size_t i = 0; i < size; i++) ids[i] = bpe->byte_id[(unsigned char)text[i]];
+    return llm_bpe_join(ids, size, bpe, dropout, rng, arena);
 }
 
 /* Appends the bytes of the ids. False when memory is out or an id is not in the vocabulary. */
@@ -28386,11 +28436,12 @@ LLM_API size_t llm_unigram_scratch(const llm_pieces *p, size_t size) {
     return 16 * (size + 1) + (p->trie.longest + 1) * sizeof(llm_unigram_edge) + 256;
 }
 
-/* ids (size) <- the most probable segmentation of text; returns how many ids there are, and in
- * *score, unless NULL, its log probability. Text is as llm_pieces_spell writes it. single: sums are
- * rounded to float. Scratch: llm_unigram_scratch(p, size). */
-LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, const char *text,
-                                  size_t size, bool single, llm_arena *arena) {
+/* ids (size) <- the most probable segmentation of text; returns how many ids there are, in end
+ * (size), unless NULL, where each ends, and in *score, unless NULL, its log probability. Text is as
+ * llm_pieces_spell writes it. single: sums are rounded to float. Scratch: llm_unigram_scratch(p,
+ * size). */
+LLM_API size_t llm_unigram_encode(int *ids, size_t *end, double *score, const llm_pieces *p,
+                                  const char *text, size_t size, bool single, llm_arena *arena) {
     LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
     const size_t mark = arena->used;
     double *best = llm_arena_doubles(arena, size + 1);
@@ -28415,18 +28466,20 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
         }
     }
     if (score) *score = best[size];
-    size_t next = size, count = 0;
-    for (size_t end = size; end > 0;) { /* the path, turned round: from[end] is where it goes on */
-        const size_t at = from[end];
-        from[end] = (uint32_t)next;
-        next = end;
-        end = at;
+    size_t next = size, count = 0, ends = 0;
+    for (size_t to = size; to > 0;) { /* the path, turned round: from[to] is where it goes on */
+        const size_t at = from[to];
+        from[to] = (uint32_t)next;
+        next = to;
+        to = at;
     }
     for (size_t at = 0; at < size; at = next, next = from[next]) {
         if (id[next] < 0)
             count = llm_pieces_cover(ids, count, p, fallback, text + at, next - at);
         else
             ids[count++] = id[next];
+        while (end && ends < count) end[ends++] = next;
+        if (end) end[count - 1] = next; /* of unknown characters in a row */
     }
     arena->used = mark;
     return count;
@@ -28865,7 +28918,7 @@ LLM_API void llm_unigram_train_loss(double *loss, const llm_pieces *p,
     for (size_t id = 0; id < p->text.count; id++) n[id] = F[id] = 0.0;
     for (size_t w = 0; w < words->word.count; w++) {
         const char *text = llm_vocab_table_bytes(&words->word, w, &size);
-        const size_t k = llm_unigram_encode(ids, NULL, p, text, size, false, arena);
+        const size_t k = llm_unigram_encode(ids, NULL, NULL, p, text, size, false, arena);
         for (size_t i = 0; i < k; i++) {
             size_t first = 0; /* F counts a word once */
             while (ids[first] != ids[i]) first++;
@@ -29188,8 +29241,7 @@ LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
  * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
  * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
  * numbers above are those of its fields. A field that is absent has the default of the schema, and
- * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
- * so is text without the spelling of spaces.
+ * for both spaces that is true. Text without the spelling of spaces is refused.
  *
  * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
  *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
@@ -29197,7 +29249,12 @@ LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
  * see     @spm_text (uses it), @bpe_scores @unigram
  * topics  -
  */
-typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
+typedef enum { /* the numbers of the file */
+               LLM_SPM_UNIGRAM = 1,
+               LLM_SPM_BPE,
+               LLM_SPM_WORD,
+               LLM_SPM_CHAR
+} llm_spm_model;
 
 typedef struct {
     llm_pieces pieces;
@@ -29264,9 +29321,8 @@ LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_err
         if (f.number == 42) s->eos = id;
         if (f.number == 43) s->pad = id;
     }
-    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
-        return llm_fail(error,
-                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+    if (!p.broken && (model < LLM_SPM_UNIGRAM || model > LLM_SPM_CHAR))
+        return llm_fail(error, "trainer_spec: found model type %llu, expected 1 to 4",
                         (unsigned long long)model);
     s->model = (llm_spm_model)model;
     return !p.broken;
@@ -29326,6 +29382,43 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *
     return ok;
 }
 
+/* @spm_units ------------------------------------------------ Words or characters as pieces
+ *
+ *     "_the_cat"  ->  _the  _cat         or  _  t  h  e  _  c  a  t              (_: U+2581)
+ *
+ * SentencePiece has two more models, the ones that subwords stand between: each word is a piece, or
+ * each character. Nothing is searched for: the text is cut, and every part is looked up. Words need
+ * huge vocabularies and still meet unknown ones; characters know all of an alphabet and make texts
+ * long (ByT5 and CANINE went that way). They are the two ends of the scale of @vocab_size, and the
+ * models to compare with. Unknown parts in a row are one unknown piece, or their bytes.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece"; its word_model.cc and char_model.cc
+ * needs   pre_words vocab_table pieces bpe_scores
+ * see     @spm_text (uses it)
+ * topics  -
+ */
+
+/* ids (size) <- text (size bytes), spelt as by llm_pieces_spell, by words or by characters; returns
+ * how many. A USER piece is one character. */
+LLM_API size_t llm_spm_units_encode(int *ids, const llm_pieces *p, const char *text, size_t size,
+                                    bool words) {
+    const bool fallback = llm_pieces_fallback(p);
+    size_t count = 0;
+    for (size_t at = 0, n; at < size; at += n) {
+        int id = -1;
+        n = words ? llm_pre_words_metaspace(text + at, size - at)
+                  : llm_bpe_scores_symbol(&id, p, text + at, size - at);
+        if (words) id = llm_vocab_table_find(&p->text, text + at, n);
+        const llm_pieces_kind kind =
+            id >= 0 ? llm_pieces_get(p, (size_t)id).kind : LLM_PIECES_UNKNOWN;
+        if (kind == LLM_PIECES_NORMAL || kind == LLM_PIECES_USER)
+            ids[count++] = id;
+        else
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, n);
+    }
+    return count;
+}
+
 /* @spm_text ------------------------------------------------- Text through a SentencePiece model
  *
  *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
@@ -29340,7 +29433,7 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *
  *
  * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
  *         Darts-clone (the units)
- * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
+ * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm spm_units
  * see     @unicode, @tokenizer
  * topics  -
  */
@@ -29428,15 +29521,19 @@ LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const ch
     *ids = NULL;
     *count = 0;
     if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
-        const bool bpe = s->model == LLM_SPM_BPE;
+        const bool bpe = s->model == LLM_SPM_BPE, units = s->model >= LLM_SPM_WORD;
         const size_t scratch =
             bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
         *ids = (int *)malloc((line.size + 1) * sizeof **ids);
         room = *ids && llm_arena_create(&arena, scratch);
         if (room && bpe)
             *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
+        else if (room && units)
+            *count = llm_spm_units_encode(*ids, &s->pieces, line.data, line.size,
+                                          s->model == LLM_SPM_WORD);
         else if (room)
-            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
+            *count = llm_unigram_encode(*ids, NULL, NULL, &s->pieces, line.data, line.size, true,
+                                        &arena);
         if (room) llm_arena_destroy(&arena);
     }
     llm_buffer_free(&line);
@@ -29509,7 +29606,7 @@ LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t siz
         }
         const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
         const char *text = (const char *)b + at + 8;
-        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        const bool byte = length == 6 && id < 259 && memcmp(text, "<0x", 3) == 0;
         float score;
         llm_buffer spelt = {NULL, 0, 0};
         memcpy(&score, &bits, sizeof score);
@@ -29846,7 +29943,9 @@ typedef struct {
     bool prefix_space;  /* text that starts with no space gets one (RoBERTa); only with GPT2 */
     bool ignore_merges; /* a pre-token that is a token is that token at once (Llama 3) */
     llm_added_tokens added;
-    size_t vocab; /* every id is smaller */
+    size_t vocab;                      /* every id is smaller */
+    struct llm_tokenizer_parts *parts; /* of @tokenizer_parts, which does the work then; or NULL */
+    llm_buffer single, pair;           /* templates of a file for @token_pipeline, or empty */
 } llm_tokenizer;
 
 enum { LLM_TOKENIZER_TEXT_CACHE = 4096 }; /* words, a power of two */
@@ -30151,7 +30250,6 @@ LLM_API bool llm_tokenizer_json_flag(const llm_json *j, const llm_json_node *obj
 /* The added tokens, whose ids must be below `limit`. */
 LLM_API bool llm_tokenizer_json_added(llm_tokenizer *t, const llm_json *j,
                                       const llm_json_node *list, size_t limit, llm_error *error) {
-    static const char *const flag[3] = {"single_word", "lstrip", "rstrip"};
     if (!list || list->kind == LLM_JSON_NULL) return true;
     if (list->kind != LLM_JSON_ARRAY) return llm_fail(error, "added_tokens: expected an array");
     size_t i = 0;
@@ -30163,26 +30261,32 @@ LLM_API bool llm_tokenizer_json_added(llm_tokenizer *t, const llm_json *j,
         if (id == SIZE_MAX)
             return llm_fail(error, "added_tokens, \"%.60s\": expected an id below %zu", text->text,
                             limit);
-        for (size_t k = 0; k < 3; k++)
-            if (llm_tokenizer_json_flag(j, v, flag[k], false))
-                return llm_fail(error, "added_tokens, \"%.60s\": %s is not supported", text->text,
-                                flag[k]);
         if (llm_added_tokens_find(&t->added, text->text, text->text_size) >= 0)
             return llm_fail(error, "added_tokens, \"%.60s\": is there twice", text->text);
         if (!llm_added_tokens_put(&t->added, (int)id, text->text, text->text_size,
                                   llm_tokenizer_json_flag(j, v, "special", false),
                                   llm_tokenizer_json_flag(j, v, "normalized", true)))
             return llm_fail(error, "added_tokens: out of memory");
+        llm_added_tokens_flags(&t->added, llm_tokenizer_json_flag(j, v, "single_word", false),
+                               llm_tokenizer_json_flag(j, v, "lstrip", false),
+                               llm_tokenizer_json_flag(j, v, "rstrip", false));
         if (id >= t->vocab) t->vocab = id + 1;
     }
     return true;
 }
 
-/* An added token that is spelt like one of the vocabulary has its id, any other has a free one. */
+/* An added token that is spelt like one of the vocabulary has its id, any other has a free one; and
+ * it has no flags that say where it counts. */
 LLM_API bool llm_tokenizer_json_agree(const llm_tokenizer *t, llm_error *error) {
     for (size_t i = 0; i < llm_added_tokens_count(&t->added); i++) {
         const char *text;
         const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
+        if (one->single_word || one->lstrip || one->rstrip)
+            return llm_fail(error, "added_tokens, \"%.*s\": %s is not supported",
+                            one->size < 60 ? (int)one->size : 60, text,
+                            one->single_word ? "single_word"
+                            : one->lstrip    ? "lstrip"
+                                             : "rstrip");
         llm_buffer bytes = {NULL, 0, 0};
         size_t bad, size = 0;
         int same = -1;
@@ -30375,8 +30479,9 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
         llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
         llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
     const bool spaced = t->prefix_space && t->pattern != LLM_PRE_TOKENIZE_GPT2;
-    if (t->pieces) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
-    if (!ok && !t->pieces) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    const bool bytes = !t->pieces && !t->parts;
+    if (!bytes) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
+    if (!ok && bytes) llm_fail(error, "tokenizer %.100s: out of memory", path);
     if (spaced) ok = llm_fail(error, "tokenizer %.100s: only GPT-2's pattern takes a space", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
@@ -30546,6 +30651,1786 @@ LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t
     return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
 }
 
+/* @text_places ---------------------------------------------- Text that knows where it came from
+ *
+ *     text:  c  a  f  e            after NFD, without marks and capitals
+ *     from:  01 12 23 35           the bytes of "CAF\u00c9" that each byte stands for
+ *
+ * Tokenizers change a text before they cut it: capitals go, accents go, ligatures come apart. But a
+ * label or an answer is marked in the original. So every byte carries along which bytes of the
+ * original it stands for, and whatever changes text changes both. A change is a list of new
+ * characters, each with one number: 0 replaces the next old character, 1 is new and belongs to the
+ * one before, -n replaces one and swallows n more. Normal forms say so by themselves: what a
+ * character comes apart into is 0 1 1, and two that are put together add their numbers and one
+ * less. What is easily got wrong: marks that change places keep their number, not their place.
+ *
+ * source  Hugging Face tokenizers, NormalizedString; The Unicode Standard 18, section 3.11
+ * needs   buffer unicode unicode_apart unicode_normal
+ * see     @normalizer @token_pipeline
+ * topics  -
+ */
+typedef struct {
+    uint32_t start, end; /* bytes of the original */
+} llm_text_places_span;
+
+/* It starts as zeros: llm_text_places t = {{NULL, 0, 0}, {NULL, 0, 0}}. */
+typedef struct {
+    llm_buffer text, from; /* from: of llm_text_places_span, one for each byte of text */
+} llm_text_places;
+
+/* Frees both; they are empty again. */
+LLM_API void llm_text_places_free(llm_text_places *t) {
+    llm_buffer_free(&t->text);
+    llm_buffer_free(&t->from);
+}
+
+/* Room is kept, text is gone. */
+LLM_API void llm_text_places_clear(llm_text_places *t) { t->text.size = t->from.size = 0; }
+
+enum { LLM_TEXT_PLACES_MOST = 1 << 28 };
+
+/* Appends bytes that all stand for one span. All of these: false when memory is out, or a hostile
+ * normalizer lets text grow beyond MOST bytes. */
+LLM_API bool llm_text_places_put(llm_text_places *out, const char *text, size_t size,
+                                 llm_text_places_span span) {
+    bool ok =
+        out->text.size + size < LLM_TEXT_PLACES_MOST && llm_buffer_put(&out->text, text, size);
+    for (size_t i = 0; i < size && ok; i++) ok = llm_buffer_put(&out->from, &span, sizeof span);
+    return ok;
+}
+
+/* Appends an original, whose first byte is number `start`; start + size < 2^32. */
+LLM_API bool llm_text_places_add(llm_text_places *out, const char *text, size_t size,
+                                 size_t start) {
+    bool ok = true;
+    for (size_t at = 0, n; at < size && ok; at += n) {
+        uint32_t code;
+        n = llm_unicode_decode(&code, text + at, size - at);
+        const llm_text_places_span span = {(uint32_t)(start + at), (uint32_t)(start + at + n)};
+        ok = llm_text_places_put(out, text + at, n, span);
+    }
+    return ok;
+}
+
+/* Appends bytes `at` to `at + size` of another text, with their places. */
+LLM_API bool llm_text_places_take(llm_text_places *out, const llm_text_places *t, size_t at,
+                                  size_t size) {
+    const size_t unit = sizeof(llm_text_places_span);
+    LLM_ASSERT(at + size <= t->text.size);
+    return size == 0 || (llm_buffer_put(&out->text, t->text.data + at, size) &&
+                         llm_buffer_put(&out->from, t->from.data + at * unit, size * unit));
+}
+
+/* The span of byte `at`, and of bytes `at` to `at + size` (size > 0). */
+LLM_API llm_text_places_span llm_text_places_at(const llm_text_places *t, size_t at) {
+    LLM_ASSERT(at < t->text.size);
+    return ((const llm_text_places_span *)(const void *)t->from.data)[at];
+}
+LLM_API llm_text_places_span llm_text_places_of(const llm_text_places *t, size_t at, size_t size) {
+    const llm_text_places_span first = llm_text_places_at(t, at);
+    const llm_text_places_span span = {first.start, llm_text_places_at(t, at + size - 1).end};
+    return span;
+}
+
+/* The length of the character at `at`, 1 where it is broken, and its code; that of a broken byte is
+ * LLM_UNICODE_BROKEN and the byte. */
+LLM_API size_t llm_text_places_next(const llm_text_places *t, size_t at, uint32_t *code) {
+    const size_t n = llm_unicode_decode(code, t->text.data + at, t->text.size - at);
+    if (*code != LLM_UNICODE_BROKEN) return n;
+    *code += (unsigned char)t->text.data[at];
+    return 1;
+}
+
+typedef struct {
+    uint32_t code; /* as of llm_text_places_next */
+    int change;    /* 0, 1, or -n */
+} llm_text_places_change;
+
+/* Appends to a list of changes (a buffer of them). */
+LLM_API bool llm_text_places_note(llm_buffer *changes, uint32_t code, int change) {
+    const llm_text_places_change one = {code, change};
+    return llm_buffer_put(changes, &one, sizeof one);
+}
+
+/* Appends the characters of changes (a buffer of them) to t, of which the first `skip` characters
+ * go without a trace. A new one in front of everything stands for nothing: 0 to 0. */
+LLM_API bool llm_text_places_apply(llm_text_places *out, const llm_text_places *t, size_t skip,
+                                   const llm_buffer *changes) {
+    const llm_text_places_change *change =
+        (const llm_text_places_change *)(const void *)changes->data;
+    const size_t count = changes->size / sizeof *change;
+    bool ok = true;
+    uint32_t code;
+    size_t at = 0;
+    while (skip-- > 0 && at < t->text.size) at += llm_text_places_next(t, at, &code);
+    for (size_t i = 0; i < count && ok; i++) {
+        const bool fresh = change[i].change > 0 || at >= t->text.size;
+        llm_text_places_span span = {0, 0};
+        if (!fresh || at > 0) span = llm_text_places_at(t, fresh ? at - 1 : at);
+        for (int eaten = 0; !fresh && eaten <= -change[i].change && at < t->text.size; eaten++)
+            at += llm_text_places_next(t, at, &code);
+        code = change[i].code;
+        char character[4] = {(char)(unsigned char)(code - LLM_UNICODE_BROKEN), 0, 0, 0};
+        const bool byte = code >= LLM_UNICODE_BROKEN;
+        ok = llm_text_places_put(out, character, byte ? 1 : llm_unicode_encode(character, code),
+                                 span);
+    }
+    return ok;
+}
+
+/* Sorts each run of marks by class, stably, as llm_unicode_normal_order does; scratch (count). */
+LLM_API void llm_text_places_order(const llm_unicode_normal *n, llm_text_places_change *c,
+                                   size_t count, llm_text_places_change *scratch) {
+    for (size_t i = 0, end; i < count; i = end + 1) {
+        size_t place[257] = {0};
+        for (end = i; end < count && llm_unicode_normal_class(n, c[end].code) > 0; end++)
+            place[llm_unicode_normal_class(n, c[end].code) + 1]++;
+        if (end < i + 2) continue;
+        for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
+        for (size_t k = i; k < end; k++)
+            scratch[place[llm_unicode_normal_class(n, c[k].code)]++] = c[k];
+        memcpy(c + i, scratch, (end - i) * sizeof *c);
+    }
+}
+
+/* Puts changes (count) together in place, as llm_unicode_normal_compose; returns how many are
+ * left. */
+LLM_API size_t llm_text_places_compose(const llm_unicode_normal *n, llm_text_places_change *c,
+                                       size_t count) {
+    size_t size = 0, letter = count;
+    unsigned last = 0;
+    for (size_t i = 0; i < count; i++) {
+        const unsigned k = llm_unicode_normal_class(n, c[i].code);
+        if (letter < count && (size == letter + 1 || last < k)) {
+            const uint32_t whole = llm_unicode_normal_together(n, c[letter].code, c[i].code);
+            if (whole) {
+                c[letter].code = whole;
+                c[letter].change += c[i].change - 1;
+                continue;
+            }
+        }
+        if (k == 0) letter = size;
+        last = k;
+        c[size++] = c[i];
+    }
+    return size;
+}
+
+/* Appends the normal form of t. */
+LLM_API bool llm_text_places_normal(llm_text_places *out, const llm_text_places *t,
+                                    const llm_unicode_normal *n, llm_unicode_normal_form form) {
+    const bool compat = form == LLM_UNICODE_NORMAL_NFKD || form == LLM_UNICODE_NORMAL_NFKC;
+    llm_buffer changes = {NULL, 0, 0}, scratch = {NULL, 0, 0}, apart = {NULL, 0, 0};
+    bool ok = true;
+    for (size_t at = 0; at < t->text.size && ok;) {
+        uint32_t code;
+        at += llm_text_places_next(t, at, &code);
+        apart.size = 0;
+        ok = llm_unicode_apart_put(&n->apart, &apart, code, compat);
+        const uint32_t *part = (const uint32_t *)(const void *)apart.data;
+        for (size_t i = 0; ok && i < apart.size / sizeof *part; i++)
+            ok = llm_text_places_note(&changes, part[i], i > 0);
+    }
+    llm_text_places_change *change = (llm_text_places_change *)(void *)changes.data;
+    const size_t count = changes.size / sizeof *change;
+    ok = ok && llm_buffer_reserve(&scratch, changes.size);
+    if (ok) llm_text_places_order(n, change, count, (llm_text_places_change *)(void *)scratch.data);
+    if (ok && (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC))
+        changes.size = llm_text_places_compose(n, change, count) * sizeof *change;
+    ok = ok && llm_text_places_apply(out, t, 0, &changes);
+    llm_buffer_free(&changes);
+    llm_buffer_free(&scratch);
+    llm_buffer_free(&apart);
+    return ok;
+}
+
+/* @normalizer ----------------------------------------------- What is done to text before it is cut
+ *
+ *     "Caf\u00e9 NO"  ->  NFD  ->  without marks  ->  small letters  ->  "cafe no"
+ *
+ * Steps, one behind another, each from text to text with the places kept, as a file lists them.
+ * BERT's clears away controls, puts spaces around Chinese characters, takes accents off and
+ * capitals; Llama's puts U+2581 in front and in place of spaces; T5's has the rules of a
+ * SentencePiece model, which this library reads in its own way: for a cluster of less than six
+ * bytes, else for each character, the shortest rule that its beginning has, and the whole of it
+ * falls to that rule (@spm_text takes the longest).
+ *
+ * source  Hugging Face tokenizers, normalizers; its crate spm_precompiled
+ * needs   buffer unicode grapheme unicode_map unicode_normal unicode_fold pre_words spm_text
+ *         special_tokens text_places
+ * see     @normalizer_json (reads it), @pre_split (what comes next), @tokenizer_parts
+ * topics  -
+ */
+typedef enum {
+    LLM_NORMALIZER_CLEAN,   /* BertNormalizer's first step */
+    LLM_NORMALIZER_CHINESE, /* its second */
+    LLM_NORMALIZER_FORM,    /* NFC, NFD, NFKC, NFKD */
+    LLM_NORMALIZER_BARE,    /* marks without width go */
+    LLM_NORMALIZER_MARKS,   /* StripAccents: all marks go */
+    LLM_NORMALIZER_LOWER,
+    LLM_NORMALIZER_STRIP,
+    LLM_NORMALIZER_PREPEND,
+    LLM_NORMALIZER_REPLACE,
+    LLM_NORMALIZER_RUNS, /* Replace of the pattern " {2,}" */
+    LLM_NORMALIZER_RULES /* Precompiled */
+} llm_normalizer_kind;
+
+typedef struct {
+    llm_normalizer_kind kind;
+    llm_unicode_normal_form form;
+    bool left, right;                    /* Strip */
+    size_t from, from_size, to, to_size; /* in text: what is replaced, and by what */
+} llm_normalizer_step;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_buffer step, text; /* step: of llm_normalizer_step */
+    llm_buffer rules;
+    llm_unicode_normal normal; /* zeros where no step asks for it; so is lower */
+    llm_unicode_map lower;
+} llm_normalizer;
+
+/* Back to zeros. */
+LLM_API void llm_normalizer_free(llm_normalizer *n) {
+    llm_buffer_free(&n->step);
+    llm_buffer_free(&n->text);
+    llm_buffer_free(&n->rules);
+    llm_unicode_normal_free(&n->normal);
+    llm_unicode_map_free(&n->lower);
+}
+
+/* Appends t with Precompiled's rules applied. */
+LLM_API bool llm_normalizer_ruled(llm_text_places *out, const llm_text_places *t,
+                                  const llm_buffer *rules) {
+    llm_buffer changes = {NULL, 0, 0};
+    const char *text = t->text.data, *to = "";
+    bool ok = true;
+    size_t skip = 0;
+    for (size_t at = 0, end = 0, n; at < t->text.size && ok; at += n) {
+        size_t rule = 0, to_size = 0, olds = 0, news = 0;
+        uint32_t code;
+        const bool first = at == end; /* of a cluster */
+        if (first) end = at + llm_grapheme_next(text + at, t->text.size - at);
+        const size_t one = llm_text_places_next(t, at, &code);
+        n = first && end - at < 6 ? end - at : one;
+        for (size_t k = 1; k <= n && rule == 0; k++)
+            rule = llm_spm_rule(rules, text + at, k, &to, &to_size);
+        if (rule == 0) {
+            n = one;
+            ok = llm_text_places_note(&changes, code, 0);
+            continue;
+        }
+        for (size_t k = at; k < at + n; olds++) k += llm_text_places_next(t, k, &code);
+        for (size_t k = 0; k < to_size && ok; news++) {
+            k += llm_unicode_decode(&code, to + k, to_size - k);
+            ok = llm_text_places_note(&changes, code == LLM_UNICODE_BROKEN ? 0xFFFD : code,
+                                      news >= olds);
+        }
+        if (news >= olds || !ok) continue;
+        if (changes.size > 0) /* what is left over falls to the character before */
+            ((llm_text_places_change *)(void *)(changes.data + changes.size) - 1)->change -=
+                (int)(olds - news);
+        else
+            skip += olds;
+    }
+    ok = ok && llm_text_places_apply(out, t, skip, &changes);
+    llm_buffer_free(&changes);
+    return ok;
+}
+
+/* Appends what one step makes of the character at `at`, of n bytes; one is scratch. */
+LLM_API bool llm_normalizer_one(const llm_normalizer *n, llm_normalizer_kind kind,
+                                llm_text_places *out, const llm_text_places *t, size_t at,
+                                size_t size, llm_buffer *one) {
+    const char *c = t->text.data + at;
+    uint32_t code;
+    llm_unicode_decode(&code, c, size);
+    const unsigned set = 1u << llm_unicode_class(code);
+    const bool chinese = kind == LLM_NORMALIZER_CHINESE && llm_pre_words_chinese(code);
+    one->size = 0;
+    bool ok = true;
+    if (kind == LLM_NORMALIZER_CLEAN)
+        ok = llm_unicode_fold_clean(one, c, size);
+    else if (kind == LLM_NORMALIZER_LOWER)
+        ok = llm_unicode_fold_small(&n->lower, one, c, size);
+    else if (!(kind == LLM_NORMALIZER_BARE && (set & 1u << LLM_UNICODE_MARK)) &&
+             !(kind == LLM_NORMALIZER_MARKS && (set & LLM_UNICODE_MARKS)))
+        ok = (!chinese || llm_buffer_put(one, " ", 1)) && llm_buffer_put(one, c, size) &&
+             (!chinese || llm_buffer_put(one, " ", 1));
+    return ok && (one->size == 0 || /* which may be without data */
+                  llm_text_places_put(out, one->data, one->size, llm_text_places_at(t, at)));
+}
+
+/* Appends t after one step. False when memory is out. */
+LLM_API bool llm_normalizer_apply(const llm_normalizer *n, const llm_normalizer_step *s,
+                                  llm_text_places *out, const llm_text_places *t) {
+    const size_t size = t->text.size;
+    const char *text = t->text.data;
+    const char *from = s->from_size > 0 ? n->text.data + s->from : "";
+    const char *to = s->to_size > 0 ? n->text.data + s->to : "";
+    size_t start = 0, end = size;
+    llm_buffer one = {NULL, 0, 0};
+    bool ok = true;
+    if (size == 0) return true;
+    if (s->kind == LLM_NORMALIZER_FORM) return llm_text_places_normal(out, t, &n->normal, s->form);
+    if (s->kind == LLM_NORMALIZER_RULES) return llm_normalizer_ruled(out, t, &n->rules);
+    if (s->kind == LLM_NORMALIZER_PREPEND)
+        return llm_text_places_put(out, to, s->to_size, llm_text_places_at(t, 0)) &&
+               llm_text_places_take(out, t, 0, size);
+    llm_unicode_kind kind = LLM_UNICODE_SPACE;
+    if (s->kind == LLM_NORMALIZER_STRIP) {
+        for (size_t length; s->left && start < size; start += length) {
+            length = llm_special_tokens_behind(&kind, text, size, start);
+            if (kind != LLM_UNICODE_SPACE) break;
+        }
+        for (size_t length; s->right && end > start; end -= length) {
+            length = llm_special_tokens_before(&kind, text, end);
+            if (kind != LLM_UNICODE_SPACE || length == 0) break;
+        }
+        return llm_text_places_take(out, t, start, end - start);
+    }
+    for (size_t at = 0, length; at < size && ok; at += length) {
+        uint32_t code;
+        size_t found = 0;
+        length = llm_text_places_next(t, at, &code);
+        if (s->kind == LLM_NORMALIZER_RUNS) {
+            while (at + found < size && text[at + found] == ' ') found++;
+            if (found < 2) found = 0;
+        } else if (s->kind == LLM_NORMALIZER_REPLACE && s->from_size <= size - at &&
+                   memcmp(text + at, from, s->from_size) == 0)
+            found = s->from_size;
+        if (found > 0) length = found;
+        ok = found > 0
+                 ? llm_text_places_put(out, to, s->to_size, llm_text_places_at(t, at + found - 1))
+                 : llm_normalizer_one(n, s->kind, out, t, at, length, &one);
+    }
+    llm_buffer_free(&one);
+    return ok;
+}
+
+/* Takes t through all steps, in place. */
+LLM_API bool llm_normalizer_run(const llm_normalizer *n, llm_text_places *t) {
+    const llm_normalizer_step *s = (const llm_normalizer_step *)(const void *)n->step.data;
+    llm_text_places out;
+    memset(&out, 0, sizeof out);
+    bool ok = true;
+    for (size_t i = 0; i < n->step.size / sizeof *s && ok; i++) {
+        llm_text_places_clear(&out);
+        ok = llm_normalizer_apply(n, &s[i], &out, t);
+        const llm_text_places swap = *t;
+        *t = out;
+        out = swap;
+    }
+    llm_text_places_free(&out);
+    return ok;
+}
+
+/* @normalizer_json ------------------------------------------ The normalizer of a tokenizer.json
+ *
+ *     "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Lowercase"}]}
+ *
+ * A normalizer in a file is null, one part, or a sequence of parts, which may be sequences; here it
+ * becomes a list of steps. BertNormalizer is four steps in one, each with its flag, and takes
+ * accents off where it makes letters small unless something else is said. Patterns of Replace are
+ * strings; of regular expressions only the one for runs of spaces is known (T5, ALBERT, XLM-R).
+ * What is not known is refused by name, since text that is not prepared as in training gets ids
+ * that are almost right.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json unicode_normal unicode_fold spm tokenizer_json
+ *         tokenizer_ranks normalizer
+ * see     @tokenizer_parts
+ * topics  -
+ */
+
+/* Appends a step; from and to are nodes of strings, or NULL. False when memory is out. */
+LLM_API bool llm_normalizer_json_add(llm_normalizer *n, llm_normalizer_kind kind,
+                                     llm_unicode_normal_form form, const llm_json_node *from,
+                                     const llm_json_node *to) {
+    llm_normalizer_step s;
+    memset(&s, 0, sizeof s);
+    s.kind = kind;
+    s.form = form;
+    s.left = s.right = true;
+    bool ok = true;
+    s.from = n->text.size;
+    s.from_size = from ? from->text_size : 0;
+    if (from) ok = llm_buffer_put(&n->text, from->text, from->text_size);
+    s.to = n->text.size;
+    s.to_size = to ? to->text_size : 0;
+    if (to) ok = ok && llm_buffer_put(&n->text, to->text, to->text_size);
+    const bool open = kind == LLM_NORMALIZER_FORM && !n->normal.pair;
+    if (open) ok = ok && llm_unicode_normal_open(&n->normal);
+    if (kind == LLM_NORMALIZER_LOWER && n->lower.entry.size == 0)
+        ok = ok && llm_unicode_fold_open(&n->lower);
+    return ok && llm_buffer_put(&n->step, &s, sizeof s);
+}
+
+/* Adds the steps of BertNormalizer. */
+LLM_API bool llm_normalizer_json_bert(llm_normalizer *n, const llm_json *j,
+                                      const llm_json_node *v) {
+    const bool lower = llm_tokenizer_json_flag(j, v, "lowercase", true);
+    const bool bare = llm_tokenizer_json_flag(j, v, "strip_accents", lower);
+    const bool clean = llm_tokenizer_json_flag(j, v, "clean_text", true);
+    const bool chinese = llm_tokenizer_json_flag(j, v, "handle_chinese_chars", true);
+    const llm_unicode_normal_form form = LLM_UNICODE_NORMAL_NFD;
+    return (!clean || llm_normalizer_json_add(n, LLM_NORMALIZER_CLEAN, form, NULL, NULL)) &&
+           (!chinese || llm_normalizer_json_add(n, LLM_NORMALIZER_CHINESE, form, NULL, NULL)) &&
+           (!bare || (llm_normalizer_json_add(n, LLM_NORMALIZER_FORM, form, NULL, NULL) &&
+                      llm_normalizer_json_add(n, LLM_NORMALIZER_BARE, form, NULL, NULL))) &&
+           (!lower || llm_normalizer_json_add(n, LLM_NORMALIZER_LOWER, form, NULL, NULL));
+}
+
+/* Takes the rules of Precompiled, which are in base 64; none or empty ones are no step. */
+LLM_API bool llm_normalizer_json_rules(llm_normalizer *n, const llm_json_node *map,
+                                       llm_error *error) {
+    llm_buffer bytes = {NULL, 0, 0};
+    size_t bad = 0;
+    llm_spm s = llm_spm_empty();
+    if (!map || map->text_size == 0) return true;
+    bool ok = n->rules.size == 0 || llm_fail(error, "normalizer: Precompiled is there twice");
+    if (ok && !llm_tokenizer_ranks_base64(&bytes, &bad, map->text, map->text_size))
+        ok = llm_fail(error, bad == map->text_size ? "normalizer: out of memory"
+                                                   : "normalizer: Precompiled is no base 64");
+    ok = ok && llm_spm_rules(&s, bytes.data, bytes.size, error);
+    if (ok) n->rules = s.rules;
+    llm_buffer_free(&bytes);
+    return ok &&
+           (llm_normalizer_json_add(n, LLM_NORMALIZER_RULES, LLM_UNICODE_NORMAL_NFD, NULL, NULL) ||
+            llm_fail(error, "normalizer: out of memory"));
+}
+
+/* Adds the steps of one part of a file; depth: of Sequences in Sequences. On failure n is to be
+ * freed all the same. */
+LLM_API bool llm_normalizer_json_read(llm_normalizer *n, const llm_json *j, const llm_json_node *v,
+                                      size_t depth, llm_error *error) {
+    static const struct {
+        const char *name;
+        llm_normalizer_kind kind;
+        llm_unicode_normal_form form;
+    } row[6] = {{"NFC", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFC},
+                {"NFD", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFD},
+                {"NFKC", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFKC},
+                {"NFKD", LLM_NORMALIZER_FORM, LLM_UNICODE_NORMAL_NFKD},
+                {"Lowercase", LLM_NORMALIZER_LOWER, LLM_UNICODE_NORMAL_NFD},
+                {"StripAccents", LLM_NORMALIZER_MARKS, LLM_UNICODE_NORMAL_NFD}};
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    bool ok = false;
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "normalizers");
+        ok = true;
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_normalizer_json_read(n, j, v, depth + 1, error);
+        return ok;
+    }
+    for (size_t i = 0; i < 6; i++)
+        if (strcmp(type, row[i].name) == 0) {
+            ok = llm_normalizer_json_add(n, row[i].kind, row[i].form, NULL, NULL);
+            return ok || llm_fail(error, "normalizer: out of memory");
+        }
+    const llm_unicode_normal_form form = LLM_UNICODE_NORMAL_NFD;
+    if (strcmp(type, "Precompiled") == 0)
+        return llm_normalizer_json_rules(n, llm_json_get(j, v, "precompiled_charsmap"), error);
+    if (strcmp(type, "BertNormalizer") == 0) {
+        ok = llm_normalizer_json_bert(n, j, v);
+    } else if (strcmp(type, "Strip") == 0) {
+        ok = llm_normalizer_json_add(n, LLM_NORMALIZER_STRIP, form, NULL, NULL);
+        if (ok) {
+            llm_normalizer_step *s =
+                (llm_normalizer_step *)(void *)(n->step.data + n->step.size) - 1;
+            s->left = llm_tokenizer_json_flag(j, v, "strip_left", true);
+            s->right = llm_tokenizer_json_flag(j, v, "strip_right", true);
+        }
+    } else if (strcmp(type, "Prepend") == 0) {
+        ok = llm_normalizer_json_add(n, LLM_NORMALIZER_PREPEND, form, NULL,
+                                     llm_json_get(j, v, "prepend"));
+    } else if (strcmp(type, "Replace") == 0) {
+        const llm_json_node *pattern = llm_json_get(j, v, "pattern");
+        const llm_json_node *from = pattern ? llm_json_get(j, pattern, "String") : NULL;
+        const char *regex = llm_tokenizer_json_text(j, pattern, "Regex");
+        const bool runs = strcmp(regex, " {2,}") == 0;
+        if (!runs && (!from || from->text_size == 0))
+            return llm_fail(error, "normalizer, Replace: pattern \"%.100s\" is not supported",
+                            regex);
+        ok = llm_normalizer_json_add(n, runs ? LLM_NORMALIZER_RUNS : LLM_NORMALIZER_REPLACE, form,
+                                     from, llm_json_get(j, v, "content"));
+    } else
+        return llm_fail(error, "normalizer: \"%.60s\" is not supported", type);
+    return ok || llm_fail(error, "normalizer: out of memory");
+}
+
+/* @pre_split ------------------------------------------------ How a tokenizer.json cuts words
+ *
+ *     Isolated   the-final--cut  ->  the  -  final  -  -  cut       Contiguous  ...  final  --  cut
+ *     MergedWithNext  ->  the  -final  -  -cut                      Removed  ->  the  final  cut
+ *
+ * A pre-tokenizer is a list of steps, each of which takes every piece that the one before has left
+ * and cuts it further. A step sees in a piece what it looks for (a sign, a digit, a space, a
+ * pattern) and what is between; its behaviour says which of them stay together. Two steps write
+ * too: Metaspace puts U+2581 for spaces and in front, ByteLevel spells bytes as characters
+ * (@byte_level). Pieces keep their places, and empty ones are none.
+ *
+ * source  Hugging Face tokenizers, pre_tokenizers and NormalizedString::split
+ * needs   buffer unicode pre_tokenize pre_words byte_level text_places
+ * see     @pre_split_json (reads it), @token_model (what comes next)
+ * topics  -
+ */
+typedef enum {
+    LLM_PRE_SPLIT_BERT,
+    LLM_PRE_SPLIT_SPACES, /* WhitespaceSplit */
+    LLM_PRE_SPLIT_SIGNS,  /* Punctuation */
+    LLM_PRE_SPLIT_DIGITS,
+    LLM_PRE_SPLIT_STRING,  /* Split and CharDelimiterSplit */
+    LLM_PRE_SPLIT_PATTERN, /* Split with one of @pre_tokenize */
+    LLM_PRE_SPLIT_METASPACE,
+    LLM_PRE_SPLIT_BYTES /* ByteLevel */
+} llm_pre_split_kind;
+
+typedef enum {
+    LLM_PRE_SPLIT_ISOLATED,
+    LLM_PRE_SPLIT_REMOVED,
+    LLM_PRE_SPLIT_PREVIOUS, /* MergedWithPrevious, MergedWithNext */
+    LLM_PRE_SPLIT_NEXT,
+    LLM_PRE_SPLIT_CONTIGUOUS
+} llm_pre_split_behavior;
+
+/* Whether something is put in front: never, always, or at the start of the original only. */
+typedef enum { LLM_PRE_SPLIT_NEVER, LLM_PRE_SPLIT_ALWAYS, LLM_PRE_SPLIT_FIRST } llm_pre_split_front;
+
+typedef struct {
+    llm_pre_split_kind kind;
+    llm_pre_split_behavior behavior;
+    llm_pre_split_front front; /* Metaspace: the mark; ByteLevel: a space */
+    bool cut;                  /* Metaspace and ByteLevel: whether they do */
+    bool invert;               /* Split: what is between counts as found */
+    llm_pre_tokenize_kind pattern;
+    size_t at, size; /* in text: the string, or Metaspace's mark */
+} llm_pre_split_step;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_buffer step, text; /* step: of llm_pre_split_step */
+} llm_pre_split;
+
+/* Back to zeros. */
+LLM_API void llm_pre_split_free(llm_pre_split *p) {
+    llm_buffer_free(&p->step);
+    llm_buffer_free(&p->text);
+}
+
+/* Pieces of a text, one behind another; zeros at first. */
+typedef struct {
+    llm_text_places t;
+    llm_buffer end; /* of size_t */
+} llm_pre_split_pieces;
+
+/* And of these. */
+LLM_API void llm_pre_split_pieces_free(llm_pre_split_pieces *w) {
+    llm_text_places_free(&w->t);
+    llm_buffer_free(&w->end);
+}
+
+/* Ends a piece here, unless it would be empty. False when memory is out. */
+LLM_API bool llm_pre_split_end(llm_pre_split_pieces *w) {
+    const size_t *end = (const size_t *)(const void *)w->end.data;
+    const size_t count = w->end.size / sizeof *end, last = count > 0 ? end[count - 1] : 0;
+    return w->t.text.size == last ||
+           llm_buffer_put(&w->end, &w->t.text.size, sizeof w->t.text.size);
+}
+
+/* The length of what a step sees first in text (size > 0), and whether it is what it looks for. */
+LLM_API size_t llm_pre_split_see(bool *found, const llm_pre_split *p, const llm_pre_split_step *s,
+                                 const char *text, size_t size) {
+    const char *string = s->size > 0 ? p->text.data + s->at : "";
+    size_t n = 0, length;
+    *found = s->kind == LLM_PRE_SPLIT_PATTERN;
+    if (s->kind == LLM_PRE_SPLIT_PATTERN) return llm_pre_tokenize(text, size, s->pattern);
+    if (s->kind == LLM_PRE_SPLIT_BYTES) return llm_pre_tokenize_gpt2(text, size);
+    if (s->kind == LLM_PRE_SPLIT_BERT) return llm_pre_words_bert(text, size, false, found);
+    for (bool here = false; n < size; n += length) {
+        uint32_t code;
+        length = llm_unicode_decode(&code, text + n, size - n);
+        const llm_unicode_kind kind = llm_unicode_class(code);
+        if (s->kind == LLM_PRE_SPLIT_SPACES)
+            here = kind == LLM_UNICODE_SPACE;
+        else if (s->kind == LLM_PRE_SPLIT_DIGITS)
+            here = kind == LLM_UNICODE_NUMBER;
+        else if (s->kind == LLM_PRE_SPLIT_SIGNS)
+            here = llm_pre_words_class(text + n, size - n, false, &length) == LLM_PRE_WORDS_ALONE;
+        else
+            here = s->size <= size - n && memcmp(text + n, string, s->size) == 0;
+        const bool whole = s->kind == LLM_PRE_SPLIT_STRING || s->kind == LLM_PRE_SPLIT_METASPACE;
+        if (here && n == 0) *found = true;
+        if (here) return n > 0 ? n : whole ? s->size : length;
+    }
+    return n;
+}
+
+/* Appends the pieces of a text (in) to w. */
+LLM_API bool llm_pre_split_cut(llm_pre_split_pieces *w, const llm_pre_split *p,
+                               const llm_pre_split_step *s, const llm_text_places *in) {
+    const size_t size = in->text.size;
+    bool ok = true, before = false; /* whether the last one was found */
+    for (size_t at = 0, n; at < size && ok; at += n) {
+        bool found;
+        n = llm_pre_split_see(&found, p, s, in->text.data + at, size - at);
+        found = found != s->invert;
+        const bool joins = s->behavior == LLM_PRE_SPLIT_PREVIOUS     ? found && !before
+                           : s->behavior == LLM_PRE_SPLIT_NEXT       ? before && !found
+                           : s->behavior == LLM_PRE_SPLIT_CONTIGUOUS ? found == before
+                                                                     : false;
+        if (!joins) ok = llm_pre_split_end(w);
+        if (!(found && s->behavior == LLM_PRE_SPLIT_REMOVED))
+            ok = ok && llm_text_places_take(&w->t, in, at, n);
+        before = found;
+    }
+    return ok && llm_pre_split_end(w);
+}
+
+/* *out <- a piece as Metaspace or ByteLevel write it; bytes are not spelt yet. */
+LLM_API bool llm_pre_split_write(llm_text_places *out, const llm_pre_split *p,
+                                 const llm_pre_split_step *s, const llm_text_places *in) {
+    const bool meta = s->kind == LLM_PRE_SPLIT_METASPACE;
+    const char *mark = meta ? p->text.data + s->at : " ", *text = in->text.data;
+    const size_t length = meta ? s->size : 1, size = in->text.size;
+    const bool has = (text[0] == ' ') || (length <= size && memcmp(text, mark, length) == 0);
+    const llm_text_places_span first = llm_text_places_at(in, 0);
+    bool ok = true;
+    llm_text_places_clear(out);
+    if (!has &&
+        (s->front == LLM_PRE_SPLIT_ALWAYS || (s->front == LLM_PRE_SPLIT_FIRST && first.start == 0)))
+        ok = llm_text_places_put(out, mark, length, first);
+    for (size_t i = 0; i < size && ok; i++)
+        ok = meta && text[i] == ' '
+                 ? llm_text_places_put(out, mark, length, llm_text_places_at(in, i))
+                 : llm_text_places_take(out, in, i, 1);
+    return ok;
+}
+
+/* Spells the bytes of w as characters, into *out, which is empty. */
+LLM_API bool llm_pre_split_spell(llm_pre_split_pieces *out, const llm_pre_split_pieces *w) {
+    const size_t *end = (const size_t *)(const void *)w->end.data;
+    bool ok = true;
+    for (size_t i = 0, k = 0; i < w->t.text.size && ok; i++) {
+        char c[4];
+        const unsigned char byte = (unsigned char)w->t.text.data[i];
+        const size_t n = llm_unicode_encode(c, llm_byte_level_code(byte));
+        ok = llm_text_places_put(&out->t, c, n, llm_text_places_at(&w->t, i));
+        if (i + 1 == end[k]) ok = ok && llm_pre_split_end(out), k++;
+    }
+    return ok;
+}
+
+/* Takes the pieces through all steps, in place. False when memory is out. */
+LLM_API bool llm_pre_split_run(const llm_pre_split *p, llm_pre_split_pieces *w) {
+    const llm_pre_split_step *s = (const llm_pre_split_step *)(const void *)p->step.data;
+    const size_t steps = p->step.size / sizeof *s;
+    bool ok = true;
+    for (size_t i = 0; i < steps && ok; i++) {
+        llm_pre_split_pieces out[2];
+        llm_text_places piece, written;
+        memset(out, 0, sizeof out);
+        memset(&piece, 0, sizeof piece);
+        memset(&written, 0, sizeof written);
+        const size_t *end = (const size_t *)(const void *)w->end.data;
+        const bool writes = s[i].kind >= LLM_PRE_SPLIT_METASPACE;
+        for (size_t k = 0, at = 0; k < w->end.size / sizeof *end && ok; at = end[k++]) {
+            llm_text_places_clear(&piece);
+            ok = llm_text_places_take(&piece, &w->t, at, end[k] - at) &&
+                 (!writes || llm_pre_split_write(&written, p, &s[i], &piece));
+            const llm_text_places *in = writes ? &written : &piece;
+            if (!writes || s[i].cut)
+                ok = ok && llm_pre_split_cut(&out[0], p, &s[i], in);
+            else
+                ok = ok && llm_text_places_take(&out[0].t, in, 0, in->text.size) &&
+                     llm_pre_split_end(&out[0]);
+        }
+        const bool spell = s[i].kind == LLM_PRE_SPLIT_BYTES;
+        if (spell) ok = ok && llm_pre_split_spell(&out[1], &out[0]);
+        const llm_pre_split_pieces old = *w;
+        *w = out[spell];
+        out[spell] = old;
+        for (size_t k = 0; k < 2; k++) llm_pre_split_pieces_free(&out[k]);
+        llm_text_places_free(&piece);
+        llm_text_places_free(&written);
+    }
+    return ok;
+}
+
+/* @pre_split_json ------------------------------------------- The pre-tokenizer of a tokenizer.json
+ *
+ *     "pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first",
+ *                       "split": false}
+ *
+ * Null, one part, or a sequence of parts. A Split has a string or a regular expression, and of
+ * these only the ones that @pre_tokenize knows by heart can be read, with the two behaviours that
+ * keep the whole text. Metaspace of old files says add_prefix_space, of new ones prepend_scheme.
+ * What is not known is refused by name.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json unicode pre_tokenize tokenizer_json pre_split
+ * see     @tokenizer_parts
+ * topics  -
+ */
+
+/* The behaviour that a part names, `absent` if it names none. */
+LLM_API bool llm_pre_split_json_behavior(llm_pre_split_step *s, const llm_json *j,
+                                         const llm_json_node *v, llm_error *error) {
+    static const char *const name[5] = {"Isolated", "Removed", "MergedWithPrevious",
+                                        "MergedWithNext", "Contiguous"};
+    const char *text = llm_tokenizer_json_text(j, v, "behavior");
+    for (int k = 0; k < 5; k++) {
+        s->behavior = (llm_pre_split_behavior)k;
+        if (strcmp(text, name[k]) == 0 || !text[0]) return true;
+    }
+    return llm_fail(error, "pre_tokenizer: behavior \"%.60s\" is not supported", text);
+}
+
+/* Reads a Split, whose string goes to p->text. */
+LLM_API bool llm_pre_split_json_split(llm_pre_split_step *s, llm_pre_split *p, const llm_json *j,
+                                      const llm_json_node *v, llm_error *error) {
+    const llm_json_node *pattern = llm_json_get(j, v, "pattern");
+    const llm_json_node *string = pattern ? llm_json_get(j, pattern, "String") : NULL;
+    const char *regex = llm_tokenizer_json_text(j, pattern, "Regex");
+    s->invert = llm_tokenizer_json_flag(j, v, "invert", false);
+    if (!llm_pre_split_json_behavior(s, j, v, error)) return false;
+    if (string && string->text_size > 0) {
+        s->kind = LLM_PRE_SPLIT_STRING;
+        s->size = string->text_size;
+        return llm_buffer_put(&p->text, string->text, s->size) ||
+               llm_fail(error, "pre_tokenizer: out of memory");
+    }
+    s->kind = LLM_PRE_SPLIT_PATTERN;
+    for (int kind = 0; kind <= LLM_PRE_TOKENIZE_QWEN2; kind++) {
+        s->pattern = (llm_pre_tokenize_kind)kind;
+        if (strcmp(regex, llm_pre_tokenize_pattern(s->pattern)) != 0) continue;
+        return s->behavior == (s->invert ? LLM_PRE_SPLIT_REMOVED : LLM_PRE_SPLIT_ISOLATED) ||
+               llm_fail(error, "pre_tokenizer, Split: only behaviors that keep all the text");
+    }
+    return llm_fail(error, "pre_tokenizer, Split: pattern \"%.150s\" is not supported", regex);
+}
+
+/* Reads a Metaspace. */
+LLM_API bool llm_pre_split_json_metaspace(llm_pre_split_step *s, llm_pre_split *p,
+                                          const llm_json *j, const llm_json_node *v,
+                                          llm_error *error) {
+    static const char *const scheme[3] = {"never", "always", "first"};
+    const llm_json_node *mark = llm_json_get(j, v, "replacement");
+    const char *front = llm_tokenizer_json_text(j, v, "prepend_scheme");
+    const bool old = llm_tokenizer_json_flag(j, v, "add_prefix_space", true);
+    int k = 0;
+    uint32_t code;
+    if (!front[0]) front = scheme[old];
+    while (k < 3 && strcmp(front, scheme[k]) != 0) k++;
+    if (k == 3 || (k > 0 && !old))
+        return llm_fail(
+            error, "pre_tokenizer, Metaspace: prepend_scheme \"%.60s\" is not supported", front);
+    const char *text = mark && mark->kind == LLM_JSON_STRING ? mark->text : "\xE2\x96\x81";
+    const size_t size = text == (mark ? mark->text : NULL) ? mark->text_size : 3;
+    if (size == 0 || llm_unicode_decode(&code, text, size) != size)
+        return llm_fail(error, "pre_tokenizer, Metaspace: expected one character as replacement");
+    s->kind = LLM_PRE_SPLIT_METASPACE;
+    s->behavior = LLM_PRE_SPLIT_NEXT;
+    s->front = (llm_pre_split_front)k;
+    s->cut = llm_tokenizer_json_flag(j, v, "split", true);
+    s->size = size;
+    return llm_buffer_put(&p->text, text, size) || llm_fail(error, "pre_tokenizer: out of memory");
+}
+
+/* Adds the steps of one part of a file; depth: of Sequences in Sequences. On failure p is to be
+ * freed all the same. */
+LLM_API bool llm_pre_split_json_read(llm_pre_split *p, const llm_json *j, const llm_json_node *v,
+                                     size_t depth, llm_error *error) {
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    llm_pre_split_step s;
+    bool ok = true;
+    memset(&s, 0, sizeof s);
+    s.at = p->text.size;
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "pretokenizers");
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_pre_split_json_read(p, j, v, depth + 1, error);
+        return ok;
+    }
+    if (strcmp(type, "BertPreTokenizer") == 0) {
+        s.kind = LLM_PRE_SPLIT_BERT;
+        s.behavior = LLM_PRE_SPLIT_REMOVED;
+    } else if (strcmp(type, "WhitespaceSplit") == 0) {
+        s.kind = LLM_PRE_SPLIT_SPACES;
+        s.behavior = LLM_PRE_SPLIT_REMOVED;
+    } else if (strcmp(type, "Punctuation") == 0) {
+        s.kind = LLM_PRE_SPLIT_SIGNS;
+        ok = llm_pre_split_json_behavior(&s, j, v, error);
+    } else if (strcmp(type, "Digits") == 0) {
+        s.kind = LLM_PRE_SPLIT_DIGITS;
+        s.behavior = llm_tokenizer_json_flag(j, v, "individual_digits", false)
+                         ? LLM_PRE_SPLIT_ISOLATED
+                         : LLM_PRE_SPLIT_CONTIGUOUS;
+    } else if (strcmp(type, "Split") == 0) {
+        ok = llm_pre_split_json_split(&s, p, j, v, error);
+    } else if (strcmp(type, "Metaspace") == 0) {
+        ok = llm_pre_split_json_metaspace(&s, p, j, v, error);
+    } else if (strcmp(type, "ByteLevel") == 0) {
+        s.kind = LLM_PRE_SPLIT_BYTES;
+        s.cut = llm_tokenizer_json_flag(j, v, "use_regex", true);
+        s.front = llm_tokenizer_json_flag(j, v, "add_prefix_space", true) ? LLM_PRE_SPLIT_ALWAYS
+                                                                          : LLM_PRE_SPLIT_NEVER;
+    } else {
+        return llm_fail(error, "pre_tokenizer: \"%.60s\" is not supported", type);
+    }
+    if (!ok) return false;
+    return llm_buffer_put(&p->step, &s, sizeof s) ||
+           llm_fail(error, "pre_tokenizer: out of memory");
+}
+
+/* @token_model ---------------------------------------------- The model of a tokenizer.json
+ *
+ *     word -> ids, and where each ends        BPE of characters, WordPiece, Unigram, or whole words
+ *
+ * Four models in one form: a word goes in, ids come out, and with each the byte of the word at
+ * which it ends. Here BPE begins with characters, not bytes: byte-level files spell bytes as
+ * characters before (@pre_split), Llama 2's know the characters of their training and take others
+ * apart into bytes, <0xE4> and so on, if all 256 are tokens; or they become the unknown token, all
+ * of a row one where unknown tokens are fused; or nothing, where there is none. What is easily got
+ * wrong: a word's end is told by its text, but that of an unknown token by what could not be read.
+ *
+ * source  Hugging Face tokenizers, models
+ * needs   arena unicode vocab_table bpe pieces wordpiece unigram
+ * see     @token_model_json (reads it), @token_decoder (the way back)
+ * topics  -
+ */
+typedef enum {
+    LLM_TOKEN_MODEL_BPE,
+    LLM_TOKEN_MODEL_WORDPIECE,
+    LLM_TOKEN_MODEL_UNIGRAM,
+    LLM_TOKEN_MODEL_WORDS /* WordLevel */
+} llm_token_model_kind;
+
+typedef struct {
+    llm_token_model_kind kind;
+    llm_bpe bpe;             /* BPE; of WORDS its tokens. byte_id: of the tokens <0x00> to <0xFF> */
+    llm_wordpiece wordpiece; /* WORDPIECE */
+    llm_pieces pieces;       /* UNIGRAM */
+    int unknown;             /* BPE and WORDS: an id, or -1 */
+    bool fuse, fallback, ignore_merges;
+} llm_token_model;
+
+/* A model without tokens; and the way back. */
+LLM_API llm_token_model llm_token_model_empty(void) {
+    llm_token_model m;
+    memset(&m, 0, sizeof m);
+    m.bpe = llm_bpe_empty();
+    m.pieces = llm_pieces_empty();
+    m.unknown = -1;
+    return m;
+}
+LLM_API void llm_token_model_free(llm_token_model *m) {
+    llm_bpe_free(&m->bpe);
+    llm_wordpiece_free(&m->wordpiece);
+    llm_pieces_free(&m->pieces);
+    *m = llm_token_model_empty();
+}
+
+/* The strings of the ids. */
+LLM_API const llm_vocab_table *llm_token_model_table(const llm_token_model *m) {
+    return m->kind == LLM_TOKEN_MODEL_UNIGRAM     ? &m->pieces.text
+           : m->kind == LLM_TOKEN_MODEL_WORDPIECE ? &m->wordpiece.token
+                                                  : &m->bpe.token;
+}
+
+/* ids (size) <- what a word begins as, a character or byte each; returns how many. */
+LLM_API size_t llm_token_model_symbols(int *ids, const llm_token_model *m, const char *word,
+                                       size_t size) {
+    size_t count = 0;
+    bool row = false; /* whether the last one was unknown */
+    for (size_t at = 0, n; at < size; at += n) {
+        uint32_t code;
+        n = llm_unicode_decode(&code, word + at, size - at);
+        const int id = llm_vocab_table_find(&m->bpe.token, word + at, n);
+        const bool lost = id < 0 && !m->fallback;
+        for (size_t i = 0; i < n && id < 0 && m->fallback; i++)
+            ids[count++] = m->bpe.byte_id[(unsigned char)word[at + i]];
+        if (id >= 0) ids[count++] = id;
+        if (lost && m->unknown >= 0 && !(row && m->fuse)) ids[count++] = m->unknown;
+        row = lost;
+    }
+    return count;
+}
+
+/* Where the token that begins at `at` ends, of a word that is not known: behind what has no
+ * token, one character of it or, fused, all. */
+LLM_API size_t llm_token_model_lost(const llm_token_model *m, const char *word, size_t size,
+                                    size_t at) {
+    do {
+        uint32_t code;
+        const size_t n = llm_unicode_decode(&code, word + at, size - at);
+        at += n;
+        if (at >= size) return size;
+        const size_t next = llm_unicode_decode(&code, word + at, size - at);
+        if (llm_vocab_table_find(&m->bpe.token, word + at, next) >= 0) break;
+    } while (m->fuse);
+    return at;
+}
+
+/* end (count) <- where the ids of a BPE end in the word. What was dropped falls to the one
+ * behind. */
+LLM_API void llm_token_model_ends(size_t *end, const llm_token_model *m, const int *ids,
+                                  size_t count, const char *word, size_t size) {
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t n;
+        const char *text = llm_vocab_table_bytes(&m->bpe.token, (size_t)ids[i], &n);
+        bool same = n <= size - at && memcmp(word + at, text, n) == 0;
+        while (!same && !m->fallback && m->unknown < 0 && ++at < size) /* behind what was dropped */
+            same = n <= size - at && memcmp(word + at, text, n) == 0;
+        if (ids[i] == m->unknown && !same)
+            at = llm_token_model_lost(m, word, size, at);
+        else
+            at += same ? n : 1; /* a byte */
+        end[i] = at < size ? at : size;
+        at = end[i];
+    }
+}
+
+/* Bytes of an arena that a word of that size takes. */
+LLM_API size_t llm_token_model_scratch(const llm_token_model *m, size_t size) {
+    return m->kind == LLM_TOKEN_MODEL_UNIGRAM ? llm_unigram_scratch(&m->pieces, size)
+                                              : llm_bpe_scratch(size);
+}
+
+/* ids, end (size + 1) <- a word (size > 0); returns how many. Scratch: llm_token_model_scratch. */
+LLM_API size_t llm_token_model_word(int *ids, size_t *end, const llm_token_model *m,
+                                    const char *word, size_t size, llm_arena *arena) {
+    const llm_vocab_table *table = llm_token_model_table(m);
+    size_t count = 1, n;
+    if (m->kind == LLM_TOKEN_MODEL_UNIGRAM)
+        return llm_unigram_encode(ids, end, NULL, &m->pieces, word, size, false, arena);
+    if (m->kind == LLM_TOKEN_MODEL_WORDPIECE) {
+        count = llm_wordpiece_encode(ids, &m->wordpiece, word, size);
+        for (size_t i = 0, at = 0; i < count; end[i++] = at) {
+            llm_vocab_table_bytes(table, (size_t)ids[i], &n);
+            at += i > 0 ? n - 2 : n;
+        }
+        end[count - 1] = size;
+        return count;
+    }
+    const bool whole = m->kind == LLM_TOKEN_MODEL_WORDS || m->ignore_merges;
+    ids[0] = whole ? llm_vocab_table_find(table, word, size) : -1;
+    end[0] = size;
+    if (ids[0] >= 0) return 1;
+    ids[0] = m->unknown;
+    if (m->kind == LLM_TOKEN_MODEL_WORDS) return m->unknown >= 0;
+    count = llm_token_model_symbols(ids, m, word, size);
+    count = llm_bpe_join(ids, count, &m->bpe, 0.0f, NULL, arena);
+    llm_token_model_ends(end, m, ids, count, word, size);
+    return count;
+}
+
+/* @token_model_json ----------------------------------------- Reading the model of a tokenizer.json
+ *
+ *     "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": {"[PAD]": 0, ...}}
+ *     "model": {"type": "Unigram", "unk_id": 2, "vocab": [["<pad>", 0.0], ["</s>", 0.0], ...]}
+ *
+ * Tokens stand here as they are, not spelt in byte-level characters. As in @tokenizer_vocab every
+ * id is a whole number, given once, without large gaps, and both halves and the result of a merge
+ * are tokens. A Unigram's control tokens are no pieces for text: where a text spells "</s>" and
+ * that is not to be read, it is four characters, while the library would give the control id.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error json vocab_table bpe pieces wordpiece added_tokens tokenizer_vocab
+ *         tokenizer_json token_model
+ * see     @tokenizer_parts
+ * topics  -
+ */
+
+/* Reads {"token": id, ...}. */
+LLM_API bool llm_token_model_json_vocab(llm_vocab_table *table, const llm_json *j,
+                                        const llm_json_node *vocab, llm_error *error) {
+    if (!vocab || vocab->kind != LLM_JSON_OBJECT)
+        return llm_fail(error, "vocab: expected an object of ids");
+    const size_t limit = 2 * vocab->count + 1024;
+    const llm_json_node **at = (const llm_json_node **)calloc(limit, sizeof *at);
+    size_t count = 0;
+    bool ok = at || llm_fail(error, "vocab: out of memory");
+    for (const llm_json_node *v = llm_json_first(j, vocab); v && ok; v = llm_json_next(j, v)) {
+        const size_t id = llm_tokenizer_vocab_number(v, limit);
+        if (id == SIZE_MAX || at[id] || v->key_size == 0)
+            ok = llm_fail(error, "vocab, \"%.60s\": expected a text and an id of its own below %zu",
+                          v->key, limit);
+        else
+            at[id] = v;
+        if (ok && id >= count) count = id + 1;
+    }
+    for (size_t id = 0; id < count && ok; id++) {
+        const int got = at[id] ? llm_vocab_table_add(table, at[id]->key, at[id]->key_size) : -1;
+        ok = at[id] ? got == (int)id : llm_vocab_table_skip(table);
+        if (!ok && got >= 0) llm_fail(error, "vocab, \"%.60s\": is there twice", at[id]->key);
+        if (!ok && got < 0) llm_fail(error, "vocab: out of memory");
+    }
+    free(at);
+    return ok;
+}
+
+/* Reads ["left right", ...] or [["left", "right"], ...]. */
+LLM_API bool llm_token_model_json_merges(llm_bpe *bpe, const llm_json *j,
+                                         const llm_json_node *merges, llm_error *error) {
+    if (!merges || merges->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "merges: expected an array");
+    const size_t known = bpe->token.count;
+    for (const llm_json_node *v = llm_json_first(j, merges); v; v = llm_json_next(j, v)) {
+        const llm_json_node *a = llm_json_first(j, v), *b = a ? llm_json_next(j, a) : NULL;
+        const char *text[2] = {v->text, ""};
+        size_t size[2] = {0, 0};
+        const char *space =
+            v->kind == LLM_JSON_STRING ? (const char *)memchr(v->text, ' ', v->text_size) : NULL;
+        if (space) {
+            size[0] = (size_t)(space - v->text);
+            size[1] = v->text_size - size[0] - 1;
+            text[1] = space + 1;
+        } else if (v->kind == LLM_JSON_ARRAY && v->count == 2 && a->kind == LLM_JSON_STRING &&
+                   b->kind == LLM_JSON_STRING) {
+            text[0] = a->text, size[0] = a->text_size;
+            text[1] = b->text, size[1] = b->text_size;
+        } else {
+            return llm_fail(error, "merges, %zu: expected two tokens", bpe->merges);
+        }
+        int id[2];
+        for (size_t i = 0; i < 2; i++) {
+            id[i] = llm_vocab_table_find(&bpe->token, text[i], size[i]);
+            if (id[i] < 0)
+                return llm_fail(error, "merges, %zu: \"%.*s\" is not in the vocabulary",
+                                bpe->merges, size[i] < 60 ? (int)size[i] : 60, text[i]);
+        }
+        if (llm_bpe_add(bpe, id[0], id[1]) < 0) return llm_fail(error, "merges: out of memory");
+        if (bpe->token.count > known)
+            return llm_fail(error, "merges, %zu: the result is not in the vocabulary",
+                            bpe->merges - 1);
+    }
+    return true;
+}
+
+/* Reads a BPE's or WordLevel's part. */
+LLM_API bool llm_token_model_json_bpe(llm_token_model *m, const llm_json *j, const llm_json_node *v,
+                                      llm_error *error) {
+    static const char *const none[2] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    const llm_json_node *unknown = llm_json_get(j, v, "unk_token");
+    const llm_json_node *dropout = llm_json_get(j, v, "dropout");
+    size_t bytes = 0;
+    for (size_t i = 0; i < 2; i++)
+        if (llm_tokenizer_json_text(j, v, none[i])[0])
+            return llm_fail(error, "model: %s is not supported", none[i]);
+    if (dropout && dropout->kind != LLM_JSON_NULL && dropout->number != 0.0)
+        return llm_fail(error, "model: dropout is not supported");
+    if (!llm_token_model_json_vocab(&m->bpe.token, j, llm_json_get(j, v, "vocab"), error))
+        return false;
+    if (unknown && unknown->kind == LLM_JSON_STRING) {
+        m->unknown = llm_vocab_table_find(&m->bpe.token, unknown->text, unknown->text_size);
+        if (m->unknown < 0)
+            return llm_fail(error, "model: unk_token \"%.60s\" is not in the vocabulary",
+                            unknown->text);
+    }
+    m->fuse = llm_tokenizer_json_flag(j, v, "fuse_unk", false);
+    m->ignore_merges = llm_tokenizer_json_flag(j, v, "ignore_merges", false);
+    m->fallback = llm_tokenizer_json_flag(j, v, "byte_fallback", false);
+    for (int b = 0; b < 256; b++) {
+        char text[8];
+        snprintf(text, sizeof text, "<0x%02X>", (unsigned)b);
+        m->bpe.byte_id[b] = llm_vocab_table_find(&m->bpe.token, text, 6);
+        bytes += m->bpe.byte_id[b] >= 0;
+    }
+    if (m->fallback && bytes < 256)
+        return llm_fail(error, "model: byte_fallback with %zu of 256 bytes is not supported",
+                        bytes);
+    return m->kind == LLM_TOKEN_MODEL_WORDS ||
+           llm_token_model_json_merges(&m->bpe, j, llm_json_get(j, v, "merges"), error);
+}
+
+/* Reads a Unigram's part; its control tokens are those of `added`. */
+LLM_API bool llm_token_model_json_unigram(llm_token_model *m, const llm_json *j,
+                                          const llm_json_node *v, const llm_added_tokens *added,
+                                          llm_error *error) {
+    const llm_json_node *vocab = llm_json_get(j, v, "vocab");
+    if (!vocab || vocab->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "vocab: expected an array of pieces");
+    const size_t unknown = llm_tokenizer_vocab_number(llm_json_get(j, v, "unk_id"), vocab->count);
+    const bool fallback = llm_tokenizer_json_flag(j, v, "byte_fallback", false);
+    bool ok = true;
+    size_t id = 0;
+    for (const llm_json_node *p = llm_json_first(j, vocab); p && ok; p = llm_json_next(j, p)) {
+        const llm_json_node *a = llm_json_first(j, p), *b = a ? llm_json_next(j, a) : NULL;
+        if (p->kind != LLM_JSON_ARRAY || p->count != 2 || a->kind != LLM_JSON_STRING ||
+            b->kind != LLM_JSON_NUMBER)
+            return llm_fail(error, "vocab, %zu: expected [\"piece\", score]", id);
+        llm_pieces_kind kind = LLM_PIECES_NORMAL;
+        const char *text;
+        for (size_t i = 0; i < llm_added_tokens_count(added); i++)
+            if (llm_added_tokens_get(added, i, &text)->id == (int)id &&
+                llm_added_tokens_get(added, i, &text)->special)
+                kind = LLM_PIECES_CONTROL;
+        if (fallback && a->text_size == 6 && memcmp(a->text, "<0x", 3) == 0) kind = LLM_PIECES_BYTE;
+        if (id++ == unknown) kind = LLM_PIECES_UNKNOWN;
+        ok = llm_pieces_put(&m->pieces, a->text, a->text_size, b->number, kind, error);
+    }
+    return ok && llm_pieces_ready(&m->pieces, error);
+}
+
+/* Fills *m, which is empty. On failure it holds a part, and is to be freed. */
+LLM_API bool llm_token_model_json_read(llm_token_model *m, const llm_json *j,
+                                       const llm_json_node *v, const llm_added_tokens *added,
+                                       llm_error *error) {
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    if (strcmp(type, "BPE") == 0 || (!type[0] && v && llm_json_get(j, v, "merges"))) {
+        m->kind = LLM_TOKEN_MODEL_BPE;
+        return llm_token_model_json_bpe(m, j, v, error);
+    }
+    if (strcmp(type, "WordLevel") == 0) {
+        m->kind = LLM_TOKEN_MODEL_WORDS;
+        return llm_token_model_json_bpe(m, j, v, error);
+    }
+    if (strcmp(type, "Unigram") == 0) {
+        m->kind = LLM_TOKEN_MODEL_UNIGRAM;
+        return llm_token_model_json_unigram(m, j, v, added, error);
+    }
+    if (strcmp(type, "WordPiece") != 0)
+        return llm_fail(error, "model: type \"%.60s\" is not supported", type);
+    const char *prefix = llm_tokenizer_json_text(j, v, "continuing_subword_prefix");
+    const char *unknown = llm_tokenizer_json_text(j, v, "unk_token");
+    const llm_json_node *most = llm_json_get(j, v, "max_input_chars_per_word");
+    m->kind = LLM_TOKEN_MODEL_WORDPIECE;
+    if (strcmp(prefix, "##") != 0 || strcmp(unknown, "[UNK]") != 0 ||
+        (most && most->number != (double)LLM_WORDPIECE_LONGEST))
+        return llm_fail(error,
+                        "model: WordPiece with prefix \"%.20s\", unknown \"%.20s\" or words "
+                        "other than up to %d characters is not supported",
+                        prefix, unknown, (int)LLM_WORDPIECE_LONGEST);
+    return llm_token_model_json_vocab(&m->wordpiece.token, j, llm_json_get(j, v, "vocab"), error) &&
+           llm_wordpiece_build(&m->wordpiece, error);
+}
+
+/* @token_decoder -------------------------------------------- Tokens back to text, as files say it
+ *
+ *     "_He" "<0xE4>" "y" -> Replace _ " " -> ByteFallback -> Fuse -> Strip " " -> "He\ufffdy"
+ *
+ * What undoes a tokenizer's spelling is a list of steps as well, each from strings to strings:
+ * "##" joins, U+2581 becomes a space, characters become the bytes they spell, tokens <0x00> to
+ * <0xFF> the characters that their bytes make (each byte U+FFFD where these make none). At the end
+ * the strings are joined; without any step with a space between. What is easily got wrong: steps
+ * that look at the first string or at each one mean another text before Fuse than behind it.
+ *
+ * source  Hugging Face tokenizers, decoders
+ * needs   buffer unicode token byte_level
+ * see     @token_decoder_json (reads it), @token_model, @tokenizer_parts
+ * topics  -
+ */
+typedef enum {
+    LLM_TOKEN_DECODER_WORDPIECE,
+    LLM_TOKEN_DECODER_METASPACE,
+    LLM_TOKEN_DECODER_BYTES, /* ByteLevel */
+    LLM_TOKEN_DECODER_FALLBACK,
+    LLM_TOKEN_DECODER_FUSE,
+    LLM_TOKEN_DECODER_STRIP,
+    LLM_TOKEN_DECODER_REPLACE
+} llm_token_decoder_kind;
+
+typedef struct {
+    llm_token_decoder_kind kind;
+    bool flag;          /* WordPiece: cleans up; Metaspace: the first string loses its marks */
+    size_t at, size;    /* in text: the prefix, the mark, or what is stripped or replaced */
+    size_t to, to_size; /* Replace: by this */
+    size_t start, stop; /* Strip: how many at most, in front and behind */
+} llm_token_decoder_step;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_buffer step, text;
+} llm_token_decoder;
+
+/* Back to zeros. */
+LLM_API void llm_token_decoder_free(llm_token_decoder *d) {
+    llm_buffer_free(&d->step);
+    llm_buffer_free(&d->text);
+}
+
+/* Strings, one behind another, empty ones too; zeros at first. */
+typedef struct {
+    llm_buffer text, end; /* end: of size_t */
+} llm_token_decoder_strings;
+
+/* And of these. */
+LLM_API void llm_token_decoder_strings_free(llm_token_decoder_strings *s) {
+    llm_buffer_free(&s->text);
+    llm_buffer_free(&s->end);
+}
+
+/* Ends a string here. False when memory is out, here and below. */
+LLM_API bool llm_token_decoder_end(llm_token_decoder_strings *s) {
+    return llm_buffer_put(&s->end, &s->text.size, sizeof s->text.size);
+}
+
+/* The number of marks that text begins with, or ends in; `most` at most. */
+LLM_API size_t llm_token_decoder_marks(const char *text, size_t size, const char *mark,
+                                       size_t length, bool behind, size_t most) {
+    size_t n = 0;
+    while (n < most && length <= size - n * length &&
+           memcmp(behind ? text + size - (n + 1) * length : text + n * length, mark, length) == 0)
+        n++;
+    return n;
+}
+
+/* Appends text with every `from` replaced. */
+LLM_API bool llm_token_decoder_replace(llm_buffer *out, const char *text, size_t size,
+                                       const char *from, size_t from_size, const char *to,
+                                       size_t to_size) {
+    bool ok = true;
+    for (size_t at = 0; at < size && ok;) {
+        const bool here = from_size <= size - at && memcmp(text + at, from, from_size) == 0;
+        ok = here ? llm_buffer_put(out, to, to_size) : llm_buffer_put(out, text + at, 1);
+        at += here ? from_size : 1;
+    }
+    return ok;
+}
+
+/* Appends a string of WordPiece with the spaces that English does without taken away. */
+LLM_API bool llm_token_decoder_clean(llm_buffer *out, const char *text, size_t size) {
+    static const char *const from[11] = {" .",  " ?",      " !",  " ,",   " ' ", " n't",
+                                         " 'm", " do not", " 's", " 've", " 're"};
+    static const char *const to[11] = {".",  "?",      "!",  ",",   "'",  "n't",
+                                       "'m", " don't", "'s", "'ve", "'re"};
+    llm_buffer now = {NULL, 0, 0}, next = {NULL, 0, 0};
+    bool ok = llm_buffer_put(&now, text, size);
+    for (size_t i = 0; i < 11 && ok; i++) {
+        next.size = 0;
+        ok = llm_token_decoder_replace(&next, now.data, now.size, from[i], strlen(from[i]), to[i],
+                                       strlen(to[i]));
+        const llm_buffer swap = now;
+        now = next;
+        next = swap;
+    }
+    ok = ok && (now.size == 0 || llm_buffer_put(out, now.data, now.size));
+    llm_buffer_free(&now);
+    llm_buffer_free(&next);
+    return ok;
+}
+
+/* The byte that a token spells as <0xE4>, or -1. */
+LLM_API int llm_token_decoder_byte(const char *text, size_t size) {
+    const char *digits = "0123456789abcdef0123456789ABCDEF";
+    if (size != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>') return -1;
+    const char *high = strchr(digits, text[3]), *low = strchr(digits, text[4]);
+    if (!high || !low || text[3] == 0 || text[4] == 0) return -1;
+    return (int)((high - digits) % 16 * 16 + (low - digits) % 16);
+}
+
+/* Appends the characters of a run of bytes, or U+FFFD for each: a string, or one each. */
+LLM_API bool llm_token_decoder_run(llm_token_decoder_strings *out, llm_buffer *bytes) {
+    const bool valid = bytes->size > 0 && llm_unicode_valid(bytes->data, bytes->size);
+    bool ok = true;
+    if (valid)
+        ok = llm_buffer_put(&out->text, bytes->data, bytes->size) && llm_token_decoder_end(out);
+    for (size_t i = 0; i < bytes->size && ok && !valid; i++)
+        ok = llm_buffer_put(&out->text, "\xEF\xBF\xBD", 3) && llm_token_decoder_end(out);
+    bytes->size = 0;
+    return ok;
+}
+
+/* Appends a string as one step leaves it. */
+LLM_API bool llm_token_decoder_one(llm_buffer *out, const llm_token_decoder *d,
+                                   const llm_token_decoder_step *s, const char *text, size_t size,
+                                   bool first) {
+    const char *mark = s->size > 0 ? d->text.data + s->at : "";
+    llm_buffer line = {NULL, 0, 0};
+    bool ok;
+    if (s->kind == LLM_TOKEN_DECODER_METASPACE)
+        return llm_token_decoder_replace(out, text, size, mark, s->size, " ", !(first && s->flag));
+    if (s->kind == LLM_TOKEN_DECODER_REPLACE)
+        return llm_token_decoder_replace(out, text, size, mark, s->size,
+                                         s->to_size > 0 ? d->text.data + s->to : "", s->to_size);
+    if (s->kind == LLM_TOKEN_DECODER_STRIP) {
+        const size_t from =
+            s->size * llm_token_decoder_marks(text, size, mark, s->size, false, s->start);
+        const size_t rest = size - from;
+        const size_t to =
+            s->size * llm_token_decoder_marks(text + from, rest, mark, s->size, true, s->stop);
+        return llm_buffer_put(out, text + from, rest - to);
+    }
+    size_t bad;
+    if (s->kind == LLM_TOKEN_DECODER_WORDPIECE) {
+        const bool joins = !first && s->size <= size && memcmp(text, mark, s->size) == 0;
+        if (joins) text += s->size, size -= s->size;
+        ok = (first || joins || llm_buffer_put(&line, " ", 1)) && llm_buffer_put(&line, text, size);
+        ok = ok && (s->flag ? llm_token_decoder_clean(out, line.data, line.size)
+                            : llm_buffer_put(out, line.data, line.size));
+    } else if (s->kind == LLM_TOKEN_DECODER_BYTES && llm_byte_level_read(&line, &bad, text, size))
+        ok = line.size == 0 || llm_buffer_put(out, line.data, line.size);
+    else /* Fuse, and what spells no bytes */
+        ok = llm_buffer_put(out, text, size);
+    llm_buffer_free(&line);
+    return ok;
+}
+
+/* Takes strings through all steps, in place, and joins them. */
+LLM_API bool llm_token_decoder_run_all(const llm_token_decoder *d, llm_token_decoder_strings *w) {
+    const llm_token_decoder_step *s = (const llm_token_decoder_step *)(const void *)d->step.data;
+    bool ok = true;
+    for (size_t i = 0; i < d->step.size / sizeof *s && ok; i++) {
+        llm_token_decoder_strings out = {{NULL, 0, 0}, {NULL, 0, 0}};
+        llm_buffer bytes = {NULL, 0, 0};
+        const size_t *end = (const size_t *)(const void *)w->end.data;
+        const bool joins =
+            s[i].kind == LLM_TOKEN_DECODER_FUSE || s[i].kind == LLM_TOKEN_DECODER_BYTES;
+        for (size_t k = 0, at = 0; k < w->end.size / sizeof *end && ok; at = end[k++]) {
+            const char *text = w->text.size > 0 ? w->text.data + at : "";
+            const size_t size = end[k] - at;
+            const bool fallback = s[i].kind == LLM_TOKEN_DECODER_FALLBACK;
+            const int byte = fallback ? llm_token_decoder_byte(text, size) : -1;
+            const char c = (char)(unsigned char)byte;
+            if (byte >= 0) {
+                ok = llm_buffer_put(&bytes, &c, 1);
+                continue;
+            }
+            ok = llm_token_decoder_run(&out, &bytes) &&
+                 llm_token_decoder_one(&out.text, d, &s[i], text, size, k == 0) &&
+                 (joins || llm_token_decoder_end(&out));
+        }
+        ok = ok && llm_token_decoder_run(&out, &bytes);
+        llm_token_decoder_strings_free(w);
+        *w = out;
+        if (s[i].kind == LLM_TOKEN_DECODER_BYTES && ok) { /* bytes is empty */
+            ok = llm_token_replace(&bytes, out.text.data, out.text.size);
+            w->text = bytes;
+            bytes = out.text;
+        }
+        if (joins) ok = ok && llm_token_decoder_end(w);
+        llm_buffer_free(&bytes);
+    }
+    return ok;
+}
+
+/* @token_decoder_json --------------------------------------- Decoder and template of a file
+ *
+ *     "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
+ *     "post_processor": {"type": "BertProcessing", "cls": ["[CLS]", 101], "sep": ["[SEP]", 102]}
+ *
+ * The last two parts of a tokenizer.json. The post-processor becomes the two templates of
+ * @token_pipeline, "[CLS] $A [SEP]" for one text and "[CLS] $A [SEP] $B:1 [SEP]:1" for a pair,
+ * whether it is written out (TemplateProcessing) or is one of the two old ones, BERT's and
+ * RoBERTa's. What is not known is refused by name.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json tokenizer_json tokenizer_vocab token_decoder
+ * see     @tokenizer_parts, @token_pipeline
+ * topics  -
+ */
+
+/* Adds the steps of one part of a file; depth: of Sequences in Sequences. On failure d is to be
+ * freed all the same. */
+LLM_API bool llm_token_decoder_json_read(llm_token_decoder *d, const llm_json *j,
+                                         const llm_json_node *v, size_t depth, llm_error *error) {
+    static const struct {
+        const char *name, *field, *absent;
+    } row[7] = {{"WordPiece", "prefix", "##"},
+                {"Metaspace", "replacement", "\xE2\x96\x81"},
+                {"ByteLevel", "", ""},
+                {"ByteFallback", "", ""},
+                {"Fuse", "", ""},
+                {"Strip", "content", " "},
+                {"Replace", "pattern", ""}};
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    llm_token_decoder_step s;
+    bool ok = true;
+    memset(&s, 0, sizeof s);
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "decoders");
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_token_decoder_json_read(d, j, v, depth + 1, error);
+        return ok;
+    }
+    int k = 0;
+    while (k < 7 && strcmp(type, row[k].name) != 0) k++;
+    if (k == 7) return llm_fail(error, "decoder: \"%.60s\" is not supported", type);
+    s.kind = (llm_token_decoder_kind)k;
+    const llm_json_node *from = llm_json_get(j, v, row[k].field);
+    const llm_json_node *to = llm_json_get(j, v, "content");
+    if (from && s.kind == LLM_TOKEN_DECODER_REPLACE) from = llm_json_get(j, from, "String");
+    const bool given = from && from->kind == LLM_JSON_STRING;
+    const char *text = given ? from->text : row[k].absent;
+    s.at = d->text.size;
+    s.size = given ? from->text_size : strlen(text);
+    if (s.size == 0 && row[k].field[0])
+        return llm_fail(error, "decoder, %s: this %s is not supported", type, row[k].field);
+    ok = llm_buffer_put(&d->text, text, s.size);
+    s.to = d->text.size;
+    s.to_size = to && s.kind == LLM_TOKEN_DECODER_REPLACE ? to->text_size : 0;
+    if (s.to_size > 0) ok = ok && llm_buffer_put(&d->text, to->text, s.to_size);
+    s.flag = llm_tokenizer_json_flag(j, v, "cleanup", true);
+    if (s.kind == LLM_TOKEN_DECODER_METASPACE)
+        s.flag = llm_tokenizer_json_flag(j, v, "add_prefix_space", true) &&
+                 strcmp(llm_tokenizer_json_text(j, v, "prepend_scheme"), "never") != 0;
+    const size_t start = llm_tokenizer_vocab_number(llm_json_get(j, v, "start"), INT_MAX);
+    const size_t stop = llm_tokenizer_vocab_number(llm_json_get(j, v, "stop"), INT_MAX);
+    s.start = start < SIZE_MAX ? start : 0;
+    s.stop = stop < SIZE_MAX ? stop : 0;
+    return (ok && llm_buffer_put(&d->step, &s, sizeof s)) ||
+           llm_fail(error, "decoder: out of memory");
+}
+
+/* Appends one word of a template: a control token's name, "$A" or "$B", with its type if not 0. */
+LLM_API bool llm_token_decoder_json_word(llm_buffer *out, const char *name, size_t size,
+                                         size_t type, llm_error *error) {
+    if (size == 0 || memchr(name, ' ', size) || type > 9)
+        return llm_fail(error, "post_processor: token \"%.60s\" of type %zu is not supported", name,
+                        type);
+    return ((out->size == 0 || llm_buffer_put(out, " ", 1)) && llm_buffer_put(out, name, size) &&
+            (type == 0 || llm_buffer_print(out, ":%zu", type))) ||
+           llm_fail(error, "post_processor: out of memory");
+}
+
+/* Reads [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", ...}}, ...]. */
+LLM_API bool llm_token_decoder_json_template(llm_buffer *out, const llm_json *j,
+                                             const llm_json_node *list, llm_error *error) {
+    if (!list || list->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "post_processor: expected an array of tokens");
+    out->size = 0;
+    for (const llm_json_node *v = llm_json_first(j, list); v; v = llm_json_next(j, v)) {
+        const llm_json_node *text = llm_json_get(j, v, "Sequence");
+        const llm_json_node *one = text ? text : llm_json_get(j, v, "SpecialToken");
+        const llm_json_node *id = one ? llm_json_get(j, one, "id") : NULL;
+        const size_t type =
+            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), 10) : SIZE_MAX;
+        const bool first = text && id && id->text_size == 1 && id->text[0] == 'A';
+        if (!id || id->kind != LLM_JSON_STRING)
+            return llm_fail(error, "post_processor: expected a Sequence or SpecialToken");
+        if (!(text ? llm_token_decoder_json_word(out, first ? "$A" : "$B", 2, type, error)
+                   : llm_token_decoder_json_word(out, id->text, id->text_size, type, error)))
+            return false;
+    }
+    return true;
+}
+
+/* single, pair <- the templates; both stay empty where there is no post-processor. */
+LLM_API bool llm_token_decoder_json_templates(llm_buffer *single, llm_buffer *pair,
+                                              const llm_json *j, const llm_json_node *v,
+                                              size_t depth, llm_error *error) {
+    if (!v || v->kind == LLM_JSON_NULL) return true;
+    const char *type = llm_tokenizer_json_text(j, v, "type");
+    bool ok = true;
+    if (strcmp(type, "ByteLevel") == 0) return true; /* it acts on places */
+    if (strcmp(type, "Sequence") == 0 && depth < 4) {
+        const llm_json_node *list = llm_json_get(j, v, "processors");
+        for (v = list ? llm_json_first(j, list) : NULL; v && ok; v = llm_json_next(j, v))
+            ok = llm_token_decoder_json_templates(single, pair, j, v, depth + 1, error);
+        return ok;
+    }
+    if (single->size > 0) return llm_fail(error, "post_processor: only one is supported");
+    if (strcmp(type, "TemplateProcessing") == 0)
+        return llm_token_decoder_json_template(single, j, llm_json_get(j, v, "single"), error) &&
+               llm_token_decoder_json_template(pair, j, llm_json_get(j, v, "pair"), error);
+    const bool bert = strcmp(type, "BertProcessing") == 0;
+    if (!bert && strcmp(type, "RobertaProcessing") != 0)
+        return llm_fail(error, "post_processor: \"%.60s\" is not supported", type);
+    const llm_json_node *pairs[2] = {llm_json_get(j, v, "cls"), llm_json_get(j, v, "sep")};
+    const llm_json_node *name[2] = {NULL, NULL};
+    for (size_t i = 0; i < 2; i++) {
+        name[i] = pairs[i] ? llm_json_first(j, pairs[i]) : NULL;
+        if (!name[i] || name[i]->kind != LLM_JSON_STRING)
+            return llm_fail(error, "post_processor, %s: expected cls and sep", type);
+    }
+    for (size_t two = 0; two < 2 && ok; two++) {
+        llm_buffer *out = two ? pair : single;
+        const char *cls = name[0]->text, *sep = name[1]->text;
+        const size_t c = name[0]->text_size, e = name[1]->text_size, second = bert;
+        ok = llm_token_decoder_json_word(out, cls, c, 0, error) &&
+             llm_token_decoder_json_word(out, "$A", 2, 0, error) &&
+             llm_token_decoder_json_word(out, sep, e, 0, error);
+        if (two && !bert) ok = ok && llm_token_decoder_json_word(out, sep, e, 0, error);
+        if (two)
+            ok = ok && llm_token_decoder_json_word(out, "$B", 2, second, error) &&
+                 llm_token_decoder_json_word(out, sep, e, second, error);
+    }
+    return ok;
+}
+
+/* @tokenizer_parts ------------------------------------------ A tokenizer of parts
+ *
+ *     added tokens | normalizer | added tokens again | pre-tokenizer | model  ->  ids and places
+ *
+ * What a tokenizer.json of any kind describes: BERT's, T5's, Llama 2's, or byte-level BPE behind a
+ * normal form (Qwen). Added tokens are looked for twice: those that are not "normalized" in the
+ * text as it came, the others, as the normalizer would spell them, in what it has made of the rest.
+ * What lies between is cut into words, and each goes to the model. Byte-level BPE without a
+ * normalizer has its own, faster way (@tokenizer_json, @tokenizer_text), with the same ids.
+ *
+ * source  Hugging Face tokenizers, TokenizerImpl and AddedVocabulary
+ * needs   error buffer json vocab_table added_tokens special_tokens tokenizer_text tokenizer_json
+ *         text_places normalizer normalizer_json pre_split pre_split_json token_model
+ *         token_model_json token_decoder token_decoder_json
+ * see     @parts_text (uses it), @tokenizer
+ * topics  -
+ */
+typedef struct llm_tokenizer_parts {
+    llm_normalizer normalizer;
+    llm_pre_split split;
+    llm_token_model model;
+    llm_token_decoder decoder;
+    llm_added_tokens found; /* the added tokens as they are looked for */
+    llm_special_tokens special;
+    llm_buffer plain; /* of bool, as found: whether a token is no control token */
+    llm_buffer place; /* of size_t, by id: 1 and the place in found, or 0 */
+} llm_tokenizer_parts;
+
+/* Frees all parts; not p itself. */
+LLM_API void llm_tokenizer_parts_free(llm_tokenizer_parts *p) {
+    llm_normalizer_free(&p->normalizer);
+    llm_pre_split_free(&p->split);
+    llm_token_model_free(&p->model);
+    llm_token_decoder_free(&p->decoder);
+    llm_added_tokens_free(&p->found);
+    llm_special_tokens_free(&p->special);
+    llm_buffer_free(&p->plain);
+    llm_buffer_free(&p->place);
+}
+
+/* Whether a file needs this: it is not byte-level BPE that @tokenizer_json reads. */
+LLM_API bool llm_tokenizer_parts_wanted(const llm_json *j, const llm_json_node *root) {
+    static const char *const flag[3] = {"single_word", "lstrip", "rstrip"};
+    const llm_json_node *model = llm_json_get(j, root, "model");
+    const llm_json_node *normalizer = llm_json_get(j, root, "normalizer");
+    const llm_json_node *pre = llm_json_get(j, root, "pre_tokenizer");
+    const llm_json_node *list = pre ? llm_json_get(j, pre, "pretokenizers") : NULL;
+    const llm_json_node *added = llm_json_get(j, root, "added_tokens");
+    const char *type = llm_tokenizer_json_text(j, model, "type");
+    const char *decoder = llm_tokenizer_json_text(j, llm_json_get(j, root, "decoder"), "type");
+    if (!model || model->kind != LLM_JSON_OBJECT) return false;
+    if (normalizer && normalizer->kind != LLM_JSON_NULL) return true;
+    if ((type[0] && strcmp(type, "BPE") != 0) || strcmp(decoder, "ByteLevel") != 0) return true;
+    if (llm_tokenizer_json_flag(j, model, "byte_fallback", false)) return true;
+    for (const llm_json_node *v = added ? llm_json_first(j, added) : NULL; v;
+         v = llm_json_next(j, v))
+        for (size_t k = 0; k < 3; k++)
+            if (llm_tokenizer_json_flag(j, v, flag[k], false)) return true;
+    if (!list) return strcmp(llm_tokenizer_json_text(j, pre, "type"), "ByteLevel") != 0;
+    const llm_json_node *split = llm_json_first(j, list);
+    return list->count != 2 || strcmp(llm_tokenizer_json_text(j, split, "type"), "Split") != 0 ||
+           strcmp(llm_tokenizer_json_text(j, llm_json_next(j, split), "type"), "ByteLevel") != 0;
+}
+
+/* Makes the added tokens of t ready to be found: normalized ones as the normalizer spells them. */
+LLM_API bool llm_tokenizer_parts_find(llm_tokenizer_parts *p, const llm_added_tokens *added,
+                                      llm_error *error) {
+    const llm_vocab_table *table = llm_token_model_table(&p->model);
+    llm_text_places t;
+    memset(&t, 0, sizeof t);
+    bool ok = true;
+    for (size_t i = 0; i < llm_added_tokens_count(added) && ok; i++) {
+        const char *text;
+        size_t size;
+        const llm_added_tokens_one *one = llm_added_tokens_get(added, i, &text);
+        const int same = llm_vocab_table_find(table, text, one->size);
+        if (same < 0 && (size_t)one->id < table->count)
+            llm_vocab_table_bytes(table, (size_t)one->id, &size);
+        else
+            size = 0;
+        if ((same >= 0 && same != one->id) || size > 0) {
+            llm_text_places_free(&t);
+            return llm_fail(error, "added_tokens, %zu: id %d is not that of the vocabulary", i,
+                            one->id);
+        }
+        llm_text_places_clear(&t);
+        ok = llm_text_places_add(&t, text, one->size, 0) &&
+             (!one->normalized || llm_normalizer_run(&p->normalizer, &t));
+        const bool plain = !one->special;
+        if (!ok || t.text.size == 0) continue;
+        const size_t id = (size_t)one->id, none = 0, place = llm_added_tokens_count(&p->found) + 1;
+        ok = llm_added_tokens_put(&p->found, one->id, t.text.data, t.text.size, one->special,
+                                  one->normalized) &&
+             llm_buffer_put(&p->plain, &plain, sizeof plain);
+        if (ok) llm_added_tokens_flags(&p->found, one->single_word, one->lstrip, one->rstrip);
+        while (ok && p->place.size / sizeof none <= id)
+            ok = llm_buffer_put(&p->place, &none, sizeof none);
+        if (ok) ((size_t *)(void *)p->place.data)[id] = place;
+    }
+    llm_text_places_free(&t);
+    if (!ok) return llm_fail(error, "added_tokens: out of memory");
+    return llm_special_tokens_build(&p->special, &p->found, error);
+}
+
+/* Fills *p, which is zeros with an empty model, and the added tokens, templates and size of t. On
+ * failure both hold a part, and are to be freed. */
+LLM_API bool llm_tokenizer_parts_read(llm_tokenizer_parts *p, llm_tokenizer *t, const llm_json *j,
+                                      llm_error *error) {
+    const llm_json_node *root = j->node, *model = llm_json_get(j, root, "model");
+    const llm_json_node *vocab = model ? llm_json_get(j, model, "vocab") : NULL;
+    const llm_json_node *added = llm_json_get(j, root, "added_tokens");
+    const size_t limit = 2 * ((vocab ? vocab->count : 0) + (added ? added->count : 0)) + 1024;
+    bool ok =
+        llm_normalizer_json_read(&p->normalizer, j, llm_json_get(j, root, "normalizer"), 0,
+                                 error) &&
+        llm_pre_split_json_read(&p->split, j, llm_json_get(j, root, "pre_tokenizer"), 0, error) &&
+        llm_token_decoder_json_read(&p->decoder, j, llm_json_get(j, root, "decoder"), 0, error) &&
+        llm_tokenizer_json_added(t, j, added, limit, error) &&
+        llm_token_model_json_read(&p->model, j, model, &t->added, error) &&
+        llm_tokenizer_parts_find(p, &t->added, error);
+    const size_t count = llm_token_model_table(&p->model)->count;
+    if (count > t->vocab) t->vocab = count;
+    return ok;
+}
+
+/* @parts_text ----------------------------------------------- Text through a tokenizer of parts
+ *
+ *     "Caf\u00e9 NO"  ->  cafe 0..5  no 6..8              bytes of the text as it came
+ *
+ * Text goes through all parts in turn and comes out as tokens, each of which knows the bytes of the
+ * original that it stands for and its word: the number of its piece, added tokens counted. A token
+ * of a character that has come apart, or of one of its bytes, stands for the whole character. What
+ * is easily got wrong: the space that Metaspace puts in front stands for the first character, and a
+ * word ends behind what was swallowed only where the swallower did.
+ *
+ * source  Hugging Face tokenizers, TokenizerImpl
+ * needs   error arena buffer vocab_table added_tokens special_tokens text_places normalizer
+ *         pre_split token_model token_decoder
+ * see     @tokenizer_parts (the parts), @tokenizer, @token_pipeline
+ * topics  -
+ */
+
+/* A token, and what it stands for. */
+typedef struct {
+    int id, word;      /* word: the number of its piece in the text, added tokens counted */
+    size_t start, end; /* bytes of the original */
+} llm_parts_text_token;
+
+/* What one call carries along. */
+typedef struct {
+    llm_buffer out; /* of llm_parts_text_token */
+    llm_pre_split_pieces words;
+    llm_buffer ids, ends; /* scratch */
+    llm_arena arena;
+    int word;
+} llm_parts_text_run;
+
+/* Appends a token. False when memory is out, here and below. */
+LLM_API bool llm_parts_text_put(llm_parts_text_run *run, int id, llm_text_places_span span) {
+    const llm_parts_text_token one = {id, run->word, span.start, span.end};
+    return llm_buffer_put(&run->out, &one, sizeof one);
+}
+
+/* Appends the tokens of bytes `at` to `at + size` of normalized text. */
+LLM_API bool llm_parts_text_words(const llm_tokenizer_parts *p, llm_parts_text_run *run,
+                                  const llm_text_places *t, size_t at, size_t size) {
+    llm_pre_split_pieces *w = &run->words;
+    llm_text_places_clear(&w->t);
+    w->end.size = 0;
+    bool ok = llm_text_places_take(&w->t, t, at, size) && llm_pre_split_end(w) &&
+              llm_pre_split_run(&p->split, w);
+    const size_t *end = (const size_t *)(const void *)w->end.data;
+    for (size_t k = 0, start = 0; k < w->end.size / sizeof *end && ok; start = end[k++]) {
+        const size_t n = end[k] - start, scratch = llm_token_model_scratch(&p->model, n);
+        run->ids.size = run->ends.size = 0;
+        ok = llm_buffer_reserve(&run->ids, (n + 1) * sizeof(int)) &&
+             llm_buffer_reserve(&run->ends, (n + 1) * sizeof(size_t));
+        if (ok && scratch > run->arena.size) {
+            llm_arena_destroy(&run->arena);
+            ok = llm_arena_create(&run->arena, 2 * scratch);
+        }
+        if (!ok) break;
+        int *ids = (int *)(void *)run->ids.data;
+        size_t *ends = (size_t *)(void *)run->ends.data;
+        const size_t count =
+            llm_token_model_word(ids, ends, &p->model, w->t.text.data + start, n, &run->arena);
+        for (size_t i = 0, from = 0; i < count && ok; from = ends[i++]) {
+            const size_t length = ends[i] > from ? ends[i] - from : 0;
+            const size_t first = start + (from < n ? from : n - 1);
+            llm_text_places_span span = llm_text_places_of(&w->t, first, length > 0 ? length : 1);
+            if (length == 0) span.end = span.start;
+            ok = llm_parts_text_put(run, ids[i], span);
+        }
+        run->word++;
+    }
+    return ok;
+}
+
+/* Appends the tokens of t, in which added tokens are looked for, normalized ones or the others. */
+LLM_API bool llm_parts_text_text(const llm_tokenizer_parts *p, llm_parts_text_run *run,
+                                 const llm_text_places *t, bool normalized, bool special) {
+    const bool *allowed = special ? NULL : (const bool *)(const void *)p->plain.data;
+    const size_t size = t->text.size;
+    bool ok = true;
+    for (size_t at = 0; at < size && ok;) {
+        llm_special_tokens_span found = {NULL, 0, 0};
+        const bool one = llm_special_tokens_next(&found, &p->special, t->text.data, size, at,
+                                                 normalized, allowed, true);
+        const size_t end = one ? found.start : size;
+        if (end > at && normalized) ok = llm_parts_text_words(p, run, t, at, end - at);
+        if (end > at && !normalized) {
+            llm_text_places part;
+            memset(&part, 0, sizeof part);
+            ok = llm_text_places_take(&part, t, at, end - at) &&
+                 llm_normalizer_run(&p->normalizer, &part) &&
+                 llm_parts_text_text(p, run, &part, true, special);
+            llm_text_places_free(&part);
+        }
+        if (one) {
+            ok = ok && llm_parts_text_put(run, found.one->id,
+                                          llm_text_places_of(t, end, found.end - end));
+            run->word++;
+        }
+        at = one ? found.end : size;
+    }
+    return ok;
+}
+
+/* Appends to out (of llm_parts_text_token) the tokens of text; special: control tokens are
+ * read. */
+LLM_API bool llm_parts_text_encode(const llm_tokenizer_parts *p, llm_buffer *out, const char *text,
+                                   size_t size, bool special, llm_error *error) {
+    llm_parts_text_run run;
+    llm_text_places t;
+    memset(&run, 0, sizeof run);
+    memset(&t, 0, sizeof t);
+    if (size > INT_MAX / 64) return llm_fail(error, "text of %zu bytes: expected below 2^25", size);
+    run.out = *out;
+    const bool ok =
+        llm_text_places_add(&t, text, size, 0) && llm_parts_text_text(p, &run, &t, false, special);
+    *out = run.out;
+    llm_text_places_free(&t);
+    llm_pre_split_pieces_free(&run.words);
+    llm_buffer_free(&run.ids);
+    llm_buffer_free(&run.ends);
+    llm_arena_destroy(&run.arena);
+    return ok || llm_fail(error, "tokenizing %zu bytes: out of memory", size);
+}
+
+/* Appends the text of ids, added tokens by their names, as the normalizer spells them. */
+LLM_API bool llm_parts_text_decode(const llm_tokenizer_parts *p, llm_buffer *out, const int *ids,
+                                   size_t count, llm_error *error) {
+    const llm_vocab_table *table = llm_token_model_table(&p->model);
+    const size_t *place = (const size_t *)(const void *)p->place.data;
+    llm_token_decoder_strings w = {{NULL, 0, 0}, {NULL, 0, 0}};
+    bool ok = true;
+    for (size_t i = 0; i < count && ok; i++) {
+        const char *text = "";
+        size_t size = 0;
+        const size_t id = ids[i] >= 0 ? (size_t)ids[i] : SIZE_MAX;
+        if (id < p->place.size / sizeof *place && place[id] > 0)
+            size = llm_added_tokens_get(&p->found, place[id] - 1, &text)->size;
+        else if (id < table->count)
+            text = llm_vocab_table_bytes(table, id, &size);
+        if (size == 0)
+            ok = llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary", i,
+                          count, ids[i]);
+        else if (!((p->decoder.step.size > 0 || i == 0 || llm_buffer_put(&w.text, " ", 1)) &&
+                   llm_buffer_put(&w.text, text, size) && llm_token_decoder_end(&w)))
+            ok = llm_fail(error, "decoding: out of memory");
+    }
+    if (ok && !(llm_token_decoder_run_all(&p->decoder, &w) &&
+                (w.text.size == 0 || llm_buffer_put(out, w.text.data, w.text.size))))
+        ok = llm_fail(error, "decoding: out of memory");
+    llm_token_decoder_strings_free(&w);
+    return ok;
+}
+
 /* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
  *
  *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
@@ -30647,7 +32532,6 @@ LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
     llm_gguf_values_pair p;
     uint64_t type = 0, count = 1;
     const size_t start = g->at;
-    memset(&p, 0, sizeof p);
     if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
     p.key = start + 8;
     p.key_size = g->at - p.key;
@@ -30737,47 +32621,152 @@ LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const
     return size == strlen(text) && memcmp(value, text, size) == 0;
 }
 
+/* @gguf_bert ------------------------------------------------ BERT's vocabulary in a GGUF file
+ *
+ *     WordPiece   the  ##s  [CLS]     ->     GGUF   _the  s  [CLS]              (_: U+2581)
+ *
+ * llama.cpp turns BERT's spelling round: what begins a word gets a mark, what goes on has none, and
+ * control tokens stay. The way back is exact. How text is prepared is not in the file but for two
+ * flags, which most files leave out: small letters without accents are what is assumed, as the
+ * program itself does. So it becomes a tokenizer of parts like one from a tokenizer.json.
+ *
+ * source  llama.cpp (llama-vocab.cpp; convert_hf_to_gguf.py, BertModel)
+ * needs   error buffer json vocab_table wordpiece added_tokens tokenizer_text normalizer_json
+ *         pre_split_json token_model token_decoder_json tokenizer_parts gguf_values
+ * see     @tokenizer_gguf
+ * topics  -
+ */
+
+/* Gives the next id its token: kind 3 is a control token, others lose the mark or get "##". */
+LLM_API bool llm_gguf_bert_put(llm_tokenizer *t, llm_vocab_table *table, const char *text,
+                               size_t size, double kind, llm_error *error) {
+    const bool plain = kind == 3.0, begins = size > 3 && memcmp(text, "\xE2\x96\x81", 3) == 0;
+    const size_t id = table->count, skip = begins && !plain ? 3 : 0;
+    llm_buffer token = {NULL, 0, 0};
+    if (size == 0) return llm_fail(error, "tokens, %zu: expected a text", id);
+    bool ok = (plain || begins || llm_buffer_put(&token, "##", 2)) &&
+              llm_buffer_put(&token, text + skip, size - skip);
+    const int got = ok ? llm_vocab_table_add(table, token.data, token.size) : -1;
+    ok = got == (int)id &&
+         ((kind != 3.0 && kind != 4.0) ||
+          llm_added_tokens_put(&t->added, got, token.data, token.size, kind == 3.0, false));
+    if (!ok && got >= 0 && got != (int)id)
+        llm_fail(error, "tokens, %zu: \"%.60s\" is there twice", id, token.data);
+    else if (!ok)
+        llm_fail(error, "tokens: out of memory");
+    llm_buffer_free(&token);
+    return ok;
+}
+
+/* The parts that are not in the file, and templates if there are tokens for them. */
+LLM_API bool llm_gguf_bert_steps(llm_tokenizer *t, bool lower, bool bare, llm_error *error) {
+    llm_buffer file = {NULL, 0, 0};
+    llm_json j;
+    const bool both = llm_added_tokens_find(&t->added, "[CLS]", 5) >= 0 &&
+                      llm_added_tokens_find(&t->added, "[SEP]", 5) >= 0;
+    bool ok = llm_buffer_print(&file,
+                               "{\"n\":{\"type\":\"BertNormalizer\",\"lowercase\":%s,"
+                               "\"strip_accents\":%s},\"p\":{\"type\":\"BertPreTokenizer\"},"
+                               "\"d\":{\"type\":\"WordPiece\"},\"t\":{\"type\":\"BertProcessing\","
+                               "\"cls\":[\"[CLS]\"],\"sep\":[\"[SEP]\"]}}",
+                               lower ? "true" : "false", bare ? "true" : "false") ||
+              llm_fail(error, "parts: out of memory");
+    const bool parsed = ok && llm_json_parse(&j, file.data, file.size, error);
+    if (parsed) {
+        const llm_json_node *r = j.node;
+        ok = llm_normalizer_json_read(&t->parts->normalizer, &j, llm_json_get(&j, r, "n"), 0,
+                                      error) &&
+             llm_pre_split_json_read(&t->parts->split, &j, llm_json_get(&j, r, "p"), 0, error) &&
+             llm_token_decoder_json_read(&t->parts->decoder, &j, llm_json_get(&j, r, "d"), 0,
+                                         error) &&
+             (!both || llm_token_decoder_json_templates(&t->single, &t->pair, &j,
+                                                        llm_json_get(&j, r, "t"), 0, error));
+        llm_json_free(&j);
+    }
+    llm_buffer_free(&file);
+    return parsed && ok;
+}
+
+/* Fills t, which is empty, from the pairs of a file. On failure it holds a part, and is to be
+ * freed. */
+LLM_API bool llm_gguf_bert_read(llm_tokenizer *t, const llm_gguf_values *g, llm_error *error) {
+    const llm_gguf_values_pair *tokens = llm_gguf_values_find(g, "tokenizer.ggml.tokens");
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    const llm_gguf_values_pair *lower =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.lowercase");
+    const llm_gguf_values_pair *bare =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.strip_accents");
+    const double small = llm_gguf_values_number(g, lower, 0, 1.0);
+    if (!tokens || !tokens->array || tokens->type != LLM_GGUF_VALUES_STRING)
+        return llm_fail(error, "tokenizer.ggml.tokens: expected an array of strings");
+    t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
+    if (!t->parts) return llm_fail(error, "parts: out of memory");
+    t->parts->model = llm_token_model_empty();
+    t->parts->model.kind = LLM_TOKEN_MODEL_WORDPIECE;
+    llm_vocab_table *table = &t->parts->model.wordpiece.token;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        ok = llm_gguf_bert_put(t, table, text, size, llm_gguf_values_number(g, kinds, id, 1.0),
+                               error);
+    }
+    t->vocab = table->count;
+    return ok && llm_wordpiece_build(&t->parts->model.wordpiece, error) &&
+           llm_gguf_bert_steps(t, small > 0.0, llm_gguf_values_number(g, bare, 0, small) > 0.0,
+                               error) &&
+           llm_tokenizer_parts_find(t->parts, &t->added, error);
+}
+
 /* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
  *
- *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces with scores    t5: unigram
+ *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces    t5: unigram    bert
  *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
  *
- * llama.cpp puts the tokenizer into the model's file, three kinds of it in the same arrays. For
+ * llama.cpp puts the tokenizer into the model's file, all kinds of it in the same arrays. For
  * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
  * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
  * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
  *
  * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
  * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
- *         gguf_values
+ *         gguf_values gguf_bert
  * see     @tokenizer
  * topics  -
  */
 
-/* The pattern that a name in tokenizer.ggml.pre means, or false. */
+/* The pattern that a name in tokenizer.ggml.pre means, and whether a word that is a token is taken
+ * whole; or false. */
 LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
                                         llm_error *error) {
     static const struct {
-        const char *name;
         llm_pre_tokenize_kind pattern;
-    } row[] = {{"gpt-2", LLM_PRE_TOKENIZE_GPT2},       {"phi-2", LLM_PRE_TOKENIZE_GPT2},
-               {"llama3", LLM_PRE_TOKENIZE_LLAMA3},    {"llama-v3", LLM_PRE_TOKENIZE_LLAMA3},
-               {"llama-bpe", LLM_PRE_TOKENIZE_LLAMA3}, {"falcon3", LLM_PRE_TOKENIZE_LLAMA3},
-               {"qwen2", LLM_PRE_TOKENIZE_QWEN2},      {"deepseek-r1-qwen", LLM_PRE_TOKENIZE_QWEN2},
-               {"megrez", LLM_PRE_TOKENIZE_QWEN2},     {"gpt-4o", LLM_PRE_TOKENIZE_O200K},
-               {"llama4", LLM_PRE_TOKENIZE_O200K},     {"dbrx", LLM_PRE_TOKENIZE_LLAMA3},
-               {"smaug-bpe", LLM_PRE_TOKENIZE_LLAMA3}};
+        bool whole;
+        const char *names; /* as llama.cpp knows them, each between spaces */
+    } row[5] = {
+        {LLM_PRE_TOKENIZE_GPT2, false,
+         " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert "
+         "jina-v1-en jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4 "},
+        {LLM_PRE_TOKENIZE_LLAMA3, true,
+         " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
+        {LLM_PRE_TOKENIZE_LLAMA3, false, " dbrx smaug-bpe glm4 chatglm-bpe "},
+        {LLM_PRE_TOKENIZE_QWEN2, false,
+         " qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 "},
+        {LLM_PRE_TOKENIZE_O200K, false, " gpt-4o llama4 kanana2 talkie minimax-m2 "}};
     const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
-    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
-        if (llm_gguf_values_is(g, "tokenizer.ggml.pre", row[i].name)) {
-            t->pattern = row[i].pattern;
-            t->ignore_merges = t->pattern == LLM_PRE_TOKENIZE_LLAMA3;
-            return true;
-        }
     size_t at = pre ? pre->at : 0, size = 0;
     const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
     const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
-    return llm_fail(error, "tokenizer.ggml.pre: \"%.*s\" is not supported",
+    for (size_t i = 0; i < 5; i++)
+        for (const char *s = row[i].names, *end; (end = strchr(s + 1, ' ')) != NULL; s = end)
+            if (size == (size_t)(end - s - 1) && memcmp(s + 1, name, size) == 0) {
+                t->pattern = row[i].pattern;
+                t->ignore_merges = row[i].whole;
+                return true;
+            }
+    return llm_fail(error,
+                    "tokenizer.ggml.pre: \"%.*s\" is not supported: expected one that cuts as "
+                    "gpt-2, llama-bpe, dbrx, qwen2 or gpt-4o",
                     size < 60 ? (int)size : 60, name);
 }
 
@@ -30888,8 +32877,10 @@ LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t 
         ok = llm_tokenizer_gguf_bytes(t, &g, error);
     else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
         ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
+    else if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "bert"))
+        ok = llm_gguf_bert_read(t, &g, error);
     else
-        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama or t5");
+        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama, t5 or bert");
     llm_gguf_values_free(&g);
     return ok;
 }
@@ -30943,8 +32934,15 @@ LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
     return true;
 }
 
-/* Reads what is no JSON. The pattern of a rank file is the one that OpenAI and Meta use with so
- * many ranks; another one can be put into t->pattern. */
+/* The pattern that OpenAI and Meta use with so many ranks. */
+LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
+    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
+           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                             : LLM_PRE_TOKENIZE_CL100K;
+}
+
+/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
+ * t->pattern. */
 LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
     const char *text = (const char *)f->data;
     if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
@@ -30956,9 +32954,7 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
     if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
         return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
     if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
-    t->pattern = t->vocab >= 199000   ? LLM_PRE_TOKENIZE_O200K
-                 : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
-                                      : LLM_PRE_TOKENIZE_CL100K;
+    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
     return true;
 }
 
@@ -30976,12 +32972,18 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
  *         Hugging Face tokenizers
  * needs   error buffer file json unicode pre_tokenize vocab_table bpe spm added_tokens
- *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary
+ *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary token_model
+ *         token_decoder_json tokenizer_parts parts_text
  * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
  * topics  Tokenizer
  */
 
 LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    if (t->parts) llm_tokenizer_parts_free(t->parts);
+    free(t->parts);
+    t->parts = NULL;
+    llm_buffer_free(&t->single);
+    llm_buffer_free(&t->pair);
     llm_spm_free(&t->spm);
     llm_bpe_free(&t->bpe);
     llm_added_tokens_free(&t->added);
@@ -31006,6 +33008,9 @@ LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
  * t->vocab. */
 LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
     const size_t size = strlen(text);
+    if (t->parts)
+        return llm_fail(error, "control token \"%.60s\": this tokenizer takes no further ones",
+                        text);
     if (size == 0 || !llm_unicode_valid(text, size))
         return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
     if (llm_tokenizer_id(t, text) >= 0)
@@ -31016,6 +33021,21 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
         return llm_fail(error, "control token \"%.60s\": out of memory", text);
     if ((size_t)id == t->vocab) t->vocab++;
     return true;
+}
+
+/* Reads a tokenizer.json, as byte-level BPE or as parts, and its templates. */
+LLM_API bool llm_tokenizer_parse_json(llm_tokenizer *t, const llm_json *j, llm_error *error) {
+    const llm_json_node *post = llm_json_get(j, j->node, "post_processor");
+    bool ok = true;
+    if (llm_tokenizer_parts_wanted(j, j->node)) {
+        t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
+        if (!t->parts) return llm_fail(error, "parts: out of memory");
+        t->parts->model = llm_token_model_empty();
+        ok = llm_tokenizer_parts_read(t->parts, t, j, error);
+    } else {
+        ok = llm_tokenizer_json_read(t, j, error);
+    }
+    return ok && llm_token_decoder_json_templates(&t->single, &t->pair, j, post, 0, error);
 }
 
 /* Reads the text of a tokenizer.json, or of a vocab.json when there are merges (else NULL), or
@@ -31037,7 +33057,7 @@ LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const l
         if (ok && llm_vocab_table_find(&t->bpe.token, end, strlen(end)) >= 0)
             ok = llm_tokenizer_add_special(t, end, error);
     } else {
-        ok = llm_tokenizer_json_read(t, &j, error);
+        ok = llm_tokenizer_parse_json(t, &j, error);
     }
     llm_json_free(&j);
     return ok;
@@ -31077,16 +33097,36 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     return ok || llm_fail(error, "tokenizer %.100s: %s", path, inner.message);
 }
 
+/* *ids (*count, from malloc) <- text, which knows what it is. */
+LLM_API bool llm_tokenizer_encode_any(const llm_tokenizer *t, int **ids, size_t *count,
+                                      const char *text, size_t size, bool special,
+                                      llm_error *error) {
+    llm_buffer tokens = {NULL, 0, 0};
+    if (!t->parts) return llm_tokenizer_text_encode(t, ids, count, text, size, special, error);
+    *ids = NULL;
+    *count = 0;
+    if (llm_parts_text_encode(t->parts, &tokens, text, size, special, error)) {
+        const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens.data;
+        const size_t n = tokens.size / sizeof *token;
+        *ids = (int *)malloc((n + 1) * sizeof **ids);
+        if (*ids) *count = n;
+        if (!*ids) llm_fail(error, "tokenizing %zu bytes: out of memory", size);
+        for (size_t i = 0; i < *count; i++) (*ids)[i] = token[i].id;
+    }
+    llm_buffer_free(&tokens);
+    return *ids != NULL;
+}
+
 /* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
 LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
                                   const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_text_encode(t, ids, count, text, size, false, error);
+    return llm_tokenizer_encode_any(t, ids, count, text, size, false, error);
 }
 
 /* The same for text of the program's own: control tokens become their ids. */
 LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
                                           const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_text_encode(t, ids, count, text, size, true, error);
+    return llm_tokenizer_encode_any(t, ids, count, text, size, true, error);
 }
 
 /* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
@@ -31094,6 +33134,7 @@ LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, siz
 LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
                                   size_t count, llm_error *error) {
     if (t->pieces) return llm_tokenizer_binary_decode(t, out, ids, count, error);
+    if (t->parts) return llm_parts_text_decode(t->parts, out, ids, count, error);
     for (size_t i = 0; i < count; i++) {
         const char *bytes = "";
         size_t size = 0;
@@ -31495,19 +33536,65 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
         }
 }
 
+/* @token_windows -------------------------------------------- Texts that are too long, in windows
+ *
+ *     n = 10 tokens, windows of m = 4 that share s = 1:   0..3  3..6  6..9    1 + ceil((n-m)/(m-s))
+ *
+ * A model reads so many tokens and no more. What is longer is cut into windows that share `stride`
+ * tokens, so that nothing of at most so many is lost at a cut. Of a pair one text or both give way:
+ * the longer first, until both are as long, or only one that is named, as the context of a question
+ * whose question stays whole. What is easily got wrong: of an odd number the longer text keeps one
+ * more, and a text that would be cut to nothing is an error and no empty window.
+ *
+ * source  Hugging Face tokenizers, truncate_encodings and Encoding::truncate
+ * needs   base
+ * see     @token_pipeline (uses it)
+ * topics  -
+ */
+typedef enum {
+    LLM_TOKEN_WINDOWS_LONGEST, /* first off the longer text, until both are as long */
+    LLM_TOKEN_WINDOWS_FIRST,   /* only off the first, or the second */
+    LLM_TOKEN_WINDOWS_SECOND
+} llm_token_windows_strategy;
+
+/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
+ * have at most `most`. False where the strategy leaves nothing. */
+LLM_API bool llm_token_windows_cut(size_t n[2], size_t most, llm_token_windows_strategy strategy) {
+    if (n[0] + n[1] <= most) return true;
+    const size_t remove = n[0] + n[1] - most;
+    if (strategy != LLM_TOKEN_WINDOWS_LONGEST) {
+        size_t *one = &n[strategy == LLM_TOKEN_WINDOWS_SECOND];
+        if (*one <= remove) return false;
+        *one -= remove;
+        return true;
+    }
+    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
+    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
+    n[1 - small] = most - n[small];
+    return true;
+}
+
+/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
+LLM_API size_t llm_token_windows_count(size_t n, size_t most, size_t stride) {
+    if (n <= most) return 1;
+    LLM_ASSERT(stride < most);
+    return 1 + (n - most + (most - stride) - 1) / (most - stride);
+}
+
 /* @token_pipeline ------------------------------------------- Tokenization pipeline
  *
  *     texts -> tokens and their places -> cut, in windows -> "[CLS] $A [SEP] $B:1 [SEP]:1"
  *
  * What stands around a tokenizer when a model reads one text or a pair. Every token remembers which
  * bytes of the original it came from and which word it belongs to, or no answer could be marked in
- * a text and no label given to a word. A text that is too long is cut into windows that share
- * `stride` tokens, so that nothing is lost at a cut. Then a template puts control tokens and type
- * ids around the texts; the room for them is taken off before. What is easily got wrong: a pair is
- * cut where it is longest, so that both keep the same number of tokens unless one is short.
+ * a text and no label given to a word, also where a normalizer has changed it (BERT). A text that
+ * is too long is cut into windows. Then a template puts control tokens and type ids around the
+ * texts, that of the tokenizer's file if no other is given. What is easily got wrong: the room for
+ * the control tokens must be taken off before anything is cut.
  *
- * source  Hugging Face tokenizers, TemplateProcessing, truncate_encodings, Encoding::merge_with
- * needs   error buffer pre_tokenize pre_words vocab_table pieces spm added_tokens tokenizer
+ * source  Hugging Face tokenizers, TemplateProcessing, Encoding::merge_with
+ * needs   error buffer pre_tokenize pre_words vocab_table pieces added_tokens parts_text tokenizer
+ *         token_windows
  * see     @pad @bos @special_tokens
  * topics  Tokenization Pipeline
  */
@@ -31531,10 +33618,26 @@ LLM_API size_t llm_token_pipeline_piece(const llm_spm *s, int id, const char *te
     return end - at;
 }
 
-/* Appends the tokens of text number `number`, in which control tokens are text. Pieces need bytes
- * for what they do not know, and a model that leaves text as it is. */
+/* Appends the tokens of text number `number`, by a tokenizer of parts, which knows their places. */
+LLM_API bool llm_token_pipeline_parts(llm_buffer *out, const llm_tokenizer *t, int number,
+                                      const char *text, size_t size, llm_error *error) {
+    llm_buffer tokens = {NULL, 0, 0};
+    bool ok = llm_parts_text_encode(t->parts, &tokens, text, size, false, error);
+    const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens.data;
+    for (size_t i = 0; ok && i < tokens.size / sizeof *token; i++) {
+        const llm_token_pipeline_token one = {token[i].id,    0,           token[i].word, number,
+                                              token[i].start, token[i].end};
+        ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
+    }
+    llm_buffer_free(&tokens);
+    return ok;
+}
+
+/* Appends the tokens of text number `number`, in which control tokens are text. A model of pieces
+ * that is not one of parts needs bytes for what it does not know, and leaves text as it is. */
 LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, int number,
                                      const char *text, size_t size, llm_error *error) {
+    if (t->parts) return llm_token_pipeline_parts(out, t, number, text, size, error);
     if (t->pieces && (t->spm.rules.size > 0 || t->spm.squeeze || t->spm.suffix ||
                       !llm_pieces_fallback(&t->spm.pieces)))
         return llm_fail(error, "pipeline: places through rules or unknown pieces: not supported");
@@ -31570,37 +33673,6 @@ LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, in
     return ok;
 }
 
-typedef enum {
-    LLM_TOKEN_PIPELINE_LONGEST, /* first off the longer text, until both are as long */
-    LLM_TOKEN_PIPELINE_FIRST,   /* only off the first, or the second */
-    LLM_TOKEN_PIPELINE_SECOND
-} llm_token_pipeline_strategy;
-
-/* n[0], n[1] <- the lengths to which texts of n[0] and n[1] tokens are cut, so that both together
- * have at most `most`. False where the strategy leaves nothing. */
-LLM_API bool llm_token_pipeline_cut(size_t n[2], size_t most,
-                                    llm_token_pipeline_strategy strategy) {
-    if (n[0] + n[1] <= most) return true;
-    const size_t remove = n[0] + n[1] - most;
-    if (strategy != LLM_TOKEN_PIPELINE_LONGEST) {
-        size_t *one = &n[strategy == LLM_TOKEN_PIPELINE_SECOND];
-        if (*one <= remove) return false;
-        *one -= remove;
-        return true;
-    }
-    const size_t small = n[0] <= n[1] ? 0 : 1, half = most / 2;
-    if (n[small] > half) n[small] = half; /* of an odd number the longer one gets the rest */
-    n[1 - small] = most - n[small];
-    return true;
-}
-
-/* How many windows of `most` tokens, each sharing `stride` < most with the next, cover n. */
-LLM_API size_t llm_token_pipeline_windows(size_t n, size_t most, size_t stride) {
-    if (n <= most) return 1;
-    LLM_ASSERT(stride < most);
-    return 1 + (n - most + (most - stride) - 1) / (most - stride);
-}
-
 /* Appends the template's tokens around windows of the texts. A template is words with spaces
  * between: $A and $B are the texts, anything else is a control token of t; ":1" behind one is its
  * type. */
@@ -31632,9 +33704,9 @@ LLM_API bool llm_token_pipeline_template(llm_buffer *out, const llm_tokenizer *t
 }
 
 typedef struct {
-    const char *single, *pair; /* templates */
+    const char *single, *pair; /* templates; NULL: those of the tokenizer's file, or texts alone */
     size_t most, stride;       /* tokens in all; SIZE_MAX: no limit */
-    llm_token_pipeline_strategy strategy;
+    llm_token_windows_strategy strategy;
 } llm_token_pipeline;
 
 /* Appends to out all windows of the texts a and b (b NULL: one text), one behind another, and to
@@ -31645,6 +33717,8 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
                                     const char *b, size_t b_size, llm_error *error) {
     llm_buffer text[2] = {{NULL, 0, 0}, {NULL, 0, 0}}, none = {NULL, 0, 0};
     const char *template_text = b ? p->pair : p->single;
+    if (!template_text) template_text = b ? t->pair.data : t->single.data;
+    if (!template_text) template_text = b ? "$A $B" : "$A";
     const size_t unit = sizeof(llm_token_pipeline_token);
     bool ok = llm_token_pipeline_text(&text[0], t, 0, a, a_size, error) &&
               (!b || llm_token_pipeline_text(&text[1], t, 1, b, b_size, error)) &&
@@ -31655,14 +33729,14 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
         ok = llm_fail(error, "pipeline: %zu tokens of the template, expected at most %zu", own,
                       p->most);
     if (ok && !(b || full[0] <= p->most - own)) n[0] = p->most - own;
-    if (ok && b && !llm_token_pipeline_cut(n, p->most - own, p->strategy))
+    if (ok && b && !llm_token_windows_cut(n, p->most - own, p->strategy))
         ok = llm_fail(error, "pipeline: the text to be cut is shorter than what is to go");
     for (size_t k = 0; k < 2 && ok; k++)
         if (n[k] < full[k] && n[k] <= p->stride)
             ok = llm_fail(error, "pipeline: windows of %zu tokens, expected more than the stride",
                           n[k]);
         else
-            windows[k] = llm_token_pipeline_windows(full[k], n[k], p->stride);
+            windows[k] = llm_token_windows_count(full[k], n[k], p->stride);
     for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
         const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
         size_t at[2] = {0, 0}; /* the windows of a and of b */
@@ -32014,7 +34088,7 @@ LLM_API void llm_tokenizer_training_indicator(float *score, const float *E, cons
 /* e (T,S) <- q (T,A), k (S,A), v (A): v.tanh(q_i + k_j). T S A tanh, the price of this score. */
 LLM_API void llm_attention_score_forward(float *e, const float *q, const float *k, const float *v,
                                          size_t T, size_t S, size_t A) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * A)
     for (size_t i = 0; i < T; i++) {
         for (size_t j = 0; j < S; j++) {
             float sum = 0.0f;
@@ -32050,7 +34124,7 @@ LLM_API void llm_attention_score_backward(float *dq, float *dk, float *dv, const
 LLM_API void llm_attention_pool_forward(float *a, float *c, const float *e, const float *h,
                                         size_t length, size_t T, size_t S, size_t C) {
     LLM_ASSERT(length <= S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * C)
     for (size_t i = 0; i < T; i++) {
         float *ai = a + i * S, *ci = c + i * C;
         llm_softmax_forward(ai, e + i * S, 1, length, 1.0f);
@@ -32282,7 +34356,7 @@ LLM_API void llm_luong_score_backward(float *ds, float *dh, const llm_luong_para
 LLM_API void llm_luong_attend_forward(float *y, const float *c, const float *s,
                                       const llm_luong_params *p, const llm_luong_config *z) {
     const size_t n = z->Ch + z->Cs;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(z->T, z->Cs * n)
     for (size_t i = 0; i < z->T; i++)
         for (size_t o = 0; o < z->Cs; o++) {
             const float *w = p->wc + o * n;
@@ -32411,7 +34485,7 @@ LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const floa
                                      const float *h, const float *place, size_t T, size_t S,
                                      size_t C, size_t R) {
     LLM_ASSERT(!place || (R > 0 && soft != a));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(T, S * C)
     for (size_t t = 0; t < T; t++) {
         size_t first, end;
         llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
@@ -32497,7 +34571,7 @@ LLM_API llm_qkv_config llm_qkv_defaults(size_t B, size_t T, size_t C, size_t H) 
 LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
                            const llm_qkv_config *c) {
     const size_t D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->T, c->H * D)
     for (size_t bt = 0; bt < c->B * c->T; bt++) {
         float *const part[3] = {q, k, v};
         const float *from = qkv + bt * (c->H + 2 * c->Hkv) * D;
@@ -32515,7 +34589,7 @@ LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
 LLM_API void llm_qkv_merge(float *qkv, const float *q, const float *k, const float *v,
                            const llm_qkv_config *c) {
     const size_t D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->T, c->H * D)
     for (size_t bt = 0; bt < c->B * c->T; bt++) {
         const float *const part[3] = {q, k, v};
         float *to = qkv + bt * (c->H + 2 * c->Hkv) * D;
@@ -32812,7 +34886,7 @@ LLM_API void llm_attn_score_cosine_backward(float *dq, float *dk, float *dgain, 
  * two large numbers would leave the digits of a small one. */
 LLM_API void llm_attn_score_l2_forward(float *s, const float *q, const float *k, float gain,
                                        size_t Tq, size_t Tk, size_t D) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(Tq, Tk * D)
     for (size_t i = 0; i < Tq; i++) {
         for (size_t j = 0; j < Tk; j++) {
             float sum = 0.0f;
@@ -33316,7 +35390,7 @@ LLM_API void llm_masked_score_softmax_forward(float *p, float *lse, const float 
                                               const llm_masked_score_shape *c) {
     llm_masked_score_check(c);
     const size_t n = c->Tk;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H * c->Tq, n)
     for (size_t row = 0; row < c->B * c->H * c->Tq; row++) {
         const bool *may =
             allowed ? allowed + llm_masked_score_at(c, row, c->mask_B, c->mask_H, c->mask_Tq)
@@ -33417,7 +35491,7 @@ LLM_API void llm_attn_weights_forward(float *w, float *p, float *lse, const floa
     LLM_ASSERT(c->temp >= FLT_MIN && (w != p || c->dropout == 0.0f));
     const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
     const float gain = 1.0f / c->temp;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t row = 0; row < rows; row++) {
         const float *from = s + row * n, rest = sink ? sink[row / c->Tq % c->H] : -INFINITY;
         const float most = llm_logsumexp_max(from, n), top = most == -INFINITY ? 0.0f : most;
@@ -33558,7 +35632,7 @@ LLM_API void llm_entmax_forward(float *p, const float *x, size_t rows, size_t n,
 LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, float a) {
     LLM_ASSERT(a > 1.0f);
     const double slope = (double)a - 1.0, power = 1.0 / slope;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
         const double top = max == -INFINITY ? 0.0 : (double)max; /* any shift moves tau along */
@@ -33587,7 +35661,7 @@ LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, 
  * Elsewhere p stays 0 and dx is 0. a = 1 is softmax's (g = p), a = 2 sparsemax's (g = 1). */
 LLM_API void llm_entmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                  float a) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(rows, n)
     for (size_t r = 0; r < rows; r++) {
         const float *g = dp + r * n, *pr = p + r * n;
         double sum = 0.0, paid = 0.0;
@@ -33865,7 +35939,7 @@ LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, s
     enum { QUERIES = 2 * LLM_CAUSAL_ATTN_TILE }; /* at a time: their weights stay in the cache */
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * T * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
@@ -33901,7 +35975,7 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     const size_t D = C / H, S = 3 * C, mark = arena->used;
     const float scale = 1.0f / sqrtf((float)D);
     float *scratch = llm_arena_floats(arena, B * H * TILE * T);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * T * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *dq = dqkv + (q - qkv), *dk = dq + C, *dv = dk + C, *ds = scratch + bh * TILE * T;
@@ -34355,7 +36429,7 @@ LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const f
     llm_mha_project(s->v, value, p->wv, p->bv, B, S, c->Cv, H, D, arena);
     float *out = llm_arena_floats(arena, B * H * T * D);
     float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         float *att = s->att + bh * T * S, *w = dropped + bh * T * S, *o = out + bh * T * D;
@@ -34400,7 +36474,7 @@ LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_m
     llm_matmul_backward(dmerged, g->wo, g->bo, dy, s->merged, p->wo, B * T, H * D, c->C);
     for (size_t b = 0; b < B; b++)
         llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, T * S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         const float *att = s->att + bh * T * S, *go = dout + bh * T * D;
@@ -34516,7 +36590,7 @@ LLM_API void llm_cross_attn_step(float *a, const float *x, const llm_mha_saved *
     float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
     float *scores = llm_arena_floats(arena, B * H * S);
     llm_matmul_forward(q, x, p->wq, p->bq, B, c->C, H * D);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H, S * D)
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *k = s->k + bh * S * D, *v = s->v + bh * S * D;
         float *w = scores + bh * S, *o = out + bh * D;
@@ -35278,7 +37352,7 @@ LLM_API void llm_relative_position_shaw_forward(float *out, float *att, const fl
     const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
     const float scale = 1.0f / sqrtf((float)D);
     float *scratch = llm_arena_floats(arena, c->B * c->H * R);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * T * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++)
         for (size_t i = 0; i < T; i++) {
             const float *qi = q + (bh * T + i) * D;
@@ -35526,7 +37600,7 @@ LLM_API void llm_rope_forward(float *y, const float *x, const float *cosine, con
                               llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
     const size_t half = rot / 2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H * T, D)
     for (size_t bht = 0; bht < B * H * T; bht++) {
         const size_t bt = bht / (H * T) * T + bht % T;
         const float *c = cosine + bt * half, *s = sine + bt * half, *xa = x + bht * D;
@@ -35549,7 +37623,7 @@ LLM_API void llm_rope_backward(float *dx, const float *dy, const float *cosine, 
                                llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
     const size_t half = rot / 2;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(B * H * T, D)
     for (size_t bht = 0; bht < B * H * T; bht++) {
         const size_t bt = bht / (H * T) * T + bht % T;
         const float *c = cosine + bt * half, *s = sine + bt * half, *dya = dy + bht * D;
@@ -35774,7 +37848,7 @@ LLM_API void llm_alibi_forward(float *out, float *lse, const float *q, const flo
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     LLM_ASSERT(T <= S);
     float *scratch = llm_arena_floats(arena, c->B * c->H * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const float *kb = k + bh * S * D, *vb = v + bh * S * D;
         float *s = scratch + bh * S;
@@ -35802,7 +37876,7 @@ LLM_API void llm_alibi_backward(float *dq, float *dk, float *dv, float *dm, cons
     const float scale = 1.0f / sqrtf((float)D);
     LLM_ASSERT(T <= S);
     float *scratch = llm_arena_floats(arena, H * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(H, B * T * S * D)
     for (size_t h = 0; h < H; h++) {
         double slope = 0.0;
         float *s = scratch + h * S;
@@ -35877,7 +37951,7 @@ LLM_API void llm_gqa_forward(float *out, float *lse, const float *q, const float
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv, mark = arena->used;
     const size_t blind = c->causal && T > S ? T - S : 0;
     float *scratch = llm_arena_floats(arena, c->B * c->H * TILE * S);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const float *kg = k + bh / group * S * D, *vg = v + bh / group * S * D;
         float *w = scratch + bh * TILE * S, *o = out + bh * T * D;
@@ -35917,7 +37991,7 @@ LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
     const size_t blind = c->causal && T > S ? T - S : 0;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group write the same dk, dv */
         for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
             for (size_t i = blind; i < T; i += TILE) {
@@ -36122,7 +38196,7 @@ LLM_API void llm_mla_forward(float *y, llm_mla_saved *s, const float *x, const l
         memcpy(s->k + i * D, s->kv + i * E, c->Dn * sizeof(float));
         memcpy(s->k + i * D + c->Dn, s->shared + i / H * c->Dr, c->Dr * sizeof(float));
     }
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * H, T * T * D)
     for (size_t bh = 0; bh < c->B * H; bh++) {
         const size_t row = bh / H * T * H + bh % H; /* of (N,H): this head's first token */
         float *p = s->att + bh * T * T, *o = s->mixed + row * c->Dv;
@@ -36158,7 +38232,7 @@ LLM_API void llm_mla_backward(float *dx, const llm_mla_weights *dw, const float 
     float *dscore = llm_arena_floats(arena, c->B * H * T * T);
     for (size_t i = 0; i < total; i++) dmixed[i] = 0.0f;
     llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, H * c->Dv, c->C);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * H, T * T * D)
     for (size_t bh = 0; bh < c->B * H; bh++) {
         const size_t row = bh / H * T * H + bh % H, HD = H * D;
         const float *p = s->att + bh * T * T, *g = dmixed + row * c->Dv;
@@ -36329,7 +38403,7 @@ LLM_API void llm_sliding_window_forward(float *out, float *lse, const float *q, 
     LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
     const size_t T = c->T, D = c->D, span = llm_sliding_window_span(c), mark = arena->used;
     float *scratch = llm_arena_floats(arena, c->B * c->H * span);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * span * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * T;
         float *p = scratch + bh * span;
@@ -36355,7 +38429,7 @@ LLM_API void llm_sliding_window_backward(float *dq, float *dk, float *dv, const 
     const size_t T = c->T, D = c->D, group = c->H / c->Hkv, mark = arena->used;
     const size_t span = llm_sliding_window_span(c);
     float *scratch = llm_arena_floats(arena, c->B * c->H * span);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * span * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         for (size_t row = bg * group * T; row < (bg + 1) * group * T; row++) {
             const float *g = dout + row * D, along = llm_gqa_dot(g, out + row * D, D);
@@ -36512,7 +38586,7 @@ LLM_API void llm_longformer_forward(float *out, float *lse, const llm_longformer
     const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, heads * T);
     size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
-    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    LLM_PARALLEL_MANY(heads, T * D)
     for (size_t bh = 0; bh < heads; bh++) {
         size_t *index = lists + 2 * bh * T, *global = index + T;
         const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
@@ -36544,7 +38618,7 @@ LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const floa
     const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, heads * T);
     size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
-    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    LLM_PARALLEL_MANY(heads, T * D)
     for (size_t bh = 0; bh < heads; bh++) {
         size_t *index = lists + 2 * bh * T, *global = index + T;
         const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
@@ -36662,7 +38736,7 @@ LLM_API void llm_block_sparse_attn_forward(float *out, float *lse, const float *
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
     const size_t T = c->T, D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * c->block * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
         LLM_ASSERT(p->rows == (T + c->block - 1) / c->block);
@@ -36706,7 +38780,7 @@ LLM_API void llm_block_sparse_attn_backward(float *dq, float *dk, float *dv, con
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     LLM_ASSERT(c->block > 0 && c->block <= TILE && c->patterns > 0);
     const size_t T = c->T, D = c->D;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * c->block * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const llm_block_sparse_attn_pattern *p = c->pattern + bh % c->H % c->patterns;
         float s[TILE * TILE], ds[TILE * TILE];
@@ -36830,7 +38904,7 @@ LLM_API void llm_linear_attn_forward(float *out, float *den, const float *q, con
     const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
     const size_t each = c * (2 * F + c) + D * F;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *v1 = scratch + n * each, *o1 = v1 + c * F, *w = o1 + c * F, *S = w + c * c;
         for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
@@ -36869,7 +38943,7 @@ LLM_API void llm_linear_attn_backward(float *dq, float *dk, float *dv, const flo
     const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
     const size_t each = c * (3 * F + c) + D * F;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *v1 = scratch + n * each, *dn = v1 + c * F, *dv1 = dn + c * F, *w = dv1 + c * F;
         float *S = w + c * c;
@@ -37032,7 +39106,7 @@ LLM_API void llm_linear_attn_delta_forward(float *out, float *W, const float *q,
     LLM_ASSERT(chunk > 0);
     const size_t c = llm_gemm_least(chunk, T), each = c * (E + 2 * c + 1), mark = arena->used;
     float *scratch = llm_arena_floats(arena, N * each);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *u = scratch + n * each, *qk = u + c * E, *kk = qk + c * c, *decay = kk + c * c;
         float *Wn = W + n * E * D;
@@ -37111,7 +39185,7 @@ LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, flo
     const size_t size = E * D, c = llm_gemm_least(chunk, T), chunks = T ? (T - 1) / c + 1 : 0;
     const size_t mark = arena->used;
     float *scratch = llm_arena_floats(arena, N * (chunks + c) * size);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N, T * D * E)
     for (size_t n = 0; n < N; n++) {
         float *first = scratch + n * (chunks + c) * size, *within = first + chunks * size;
         for (size_t i = 0; chunks && i < size; i++) first[i] = W[n * size + i];
@@ -37264,8 +39338,8 @@ LLM_API void llm_sinks_mass(double *mass, const float *att, const bool *counted,
 
 /* A language in which an attention head has nothing to do at most positions. ids (T): the token V
  * begins a text; behind a trigger comes the token before the trigger once more; behind any other
- * token i comes one by the probabilities bigram[i] (V,V). trigger (V); the row of a trigger is not
- * read. */
+ * token i comes one by the probabilities bigram[i] (V,V), and what they lack to 1 goes to the last
+ * token. trigger (V); the row of a trigger is not read. */
 LLM_API void llm_sinks_backcopy(int *ids, const float *bigram, const bool *trigger, size_t T,
                                 size_t V, llm_rng *rng) {
     size_t token = V;
@@ -37414,7 +39488,7 @@ LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const flo
     LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     float *m = llm_arena_floats(arena, c->B * c->H * T), *l = lse;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * S * D;
         float *o = out + bh * T * D, s[LLM_CAUSAL_ATTN_TILE * LLM_CAUSAL_ATTN_TILE];
@@ -37465,7 +39539,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
     LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         enum { TILE = LLM_CAUSAL_ATTN_TILE };
         float p[TILE * TILE], ds[TILE * TILE];
@@ -37629,7 +39703,7 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
         float s[TILE * TILE], m[TILE], l[TILE];
@@ -37730,7 +39804,7 @@ LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
         float s[TILE * TILE], ds[TILE * TILE], along[TILE];
@@ -37804,7 +39878,7 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     const size_t mark = arena->used, size = (S + parts - 1) / parts;
     float *o = llm_arena_floats(arena, parts * G * D), *l = llm_arena_floats(arena, parts * G);
     float *w = llm_arena_floats(arena, parts * G * size);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(parts, size * G * D)
     for (size_t p = 0; p < parts; p++) {
         const size_t first = p * size < S ? p * size : S;
         const size_t n = S - first < size ? S - first : size;
@@ -37830,6 +39904,187 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     for (size_t g = 0; g < G; g++) lse[g] = -INFINITY;
     for (size_t p = 0; p < parts; p++)
         llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
+    arena->used = mark;
+}
+
+/* @flash_fp8 ------------------------------------------------ FlashAttention-3: attention in 8 bits
+ *
+ *     Q' = Q M, K' = K M         M = diag(signs) H / sqrt(D): Q' K'^T = Q K^T
+ *     X^ = round(X / s_X)        s_X = max|X| / 448, one for each block of rows
+ *     S = scale s_Q s_K Q^ K^^T     P^ = round(256 exp(S - m'))
+ *     O = e^(m - m') O + s_V / 256 P^ V^
+ *
+ * Hopper's tensor cores multiply e4m3 numbers twice as fast as 16-bit ones. Such a number has a
+ * sign, 4 bits of exponent and 3 of mantissa: 448 at most, a step of 1/8 to 1/16 of its size, and
+ * below 2^-6 an even grid of 2^-9. Sums stay in float, and so do m and l.
+ *
+ * A format with an exponent does not mind one large number: all of a block's numbers down to
+ * 1/28672 of the largest keep their 4 bits, and a scale for each block of rows gains little. What
+ * hurts is a channel that is large in all queries and all keys, as channels of trained models are:
+ * one product makes up the score, and with it comes one rounding error of up to 1/16 of it. A
+ * rotation of Q and K alike does not change their products and spreads every number over all D of
+ * its row: D products of one size, whose errors cancel for the most part. The matrix of Hadamard,
+ * +1 and -1 everywhere, does it with D log D additions. P is in [0, 1] and is taken times 256, to
+ * use the range that the format has.
+ *
+ * Forward only, as in the library: training goes back in 16 bits.
+ *
+ * source  Shah et al. 2024, "FlashAttention-3: Fast and Accurate Attention with Asynchrony and
+ *         Low-precision", section 3.3; its forward kernel (the offset of 8 bits of the maximum);
+ *         Micikevicius et al. 2022, "FP8 Formats for Deep Learning"
+ * needs   exp logsumexp causal_attn flash
+ * see     @flash23, @gemm
+ * topics  -
+ */
+
+/* How numbers are stored: as they are, in bf16 (8 bits of mantissa), or in e4m3. */
+typedef enum { LLM_FLASH_FP8_FLOAT, LLM_FLASH_FP8_BF16, LLM_FLASH_FP8_E4M3 } llm_flash_fp8_format;
+
+/* x rounded to the nearest e4m3 number, ties to the even one; beyond 448 to 448. NaN stays. */
+LLM_API float llm_flash_fp8_e4m3(float x) {
+    const float size = fabsf(x);
+    if (size >= 448.0f) return copysignf(448.0f, x);
+    int exponent = 0;
+    frexpf(size, &exponent); /* size = 0.5 .. 1 times 2^exponent, and the mantissa's step 2^-4 */
+    const float step = ldexpf(1.0f, exponent > -5 ? exponent - 4 : -9);
+    return rintf(x / step) * step;
+}
+
+/* x rounded to the nearest bf16 number, ties to the even one: the upper half of a float's bits. */
+LLM_API float llm_flash_fp8_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (x == x) bits = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* x in a format that it fits. */
+LLM_API float llm_flash_fp8_round(float x, llm_flash_fp8_format format) {
+    return format == LLM_FLASH_FP8_E4M3   ? llm_flash_fp8_e4m3(x)
+           : format == LLM_FLASH_FP8_BF16 ? llm_flash_fp8_bf16(x)
+                                          : x;
+}
+
+/* y (rows,D), scale (rows) <- x (rows,D): x_r about scale_r y_r, one scale for `block` rows, so
+ * that the largest number of a block is 448; 1 in the wider formats and for a block of zeros. y may
+ * be x. */
+LLM_API void llm_flash_fp8_quantize(float *y, float *scale, const float *x, size_t rows, size_t D,
+                                    size_t block, llm_flash_fp8_format format) {
+    for (size_t from = 0; from < rows; from += block) {
+        const size_t end = rows - from < block ? rows : from + block;
+        float max = 0.0f;
+        for (size_t i = from * D; i < end * D; i++) max = fmaxf(max, fabsf(x[i]));
+        const bool scaled = format == LLM_FLASH_FP8_E4M3 && max > 0.0f;
+        for (size_t r = from; r < end; r++) scale[r] = scaled ? max / 448.0f : 1.0f;
+        for (size_t i = from * D; i < end * D; i++)
+            y[i] = llm_flash_fp8_round(x[i] / scale[from], format);
+    }
+}
+
+/* x (rows,D) times diag(sign) H / sqrt(D), in place: D a power of two, sign (D) of 1 and -1. In log
+ * D rounds, each pair at a distance becomes its sum and its difference. */
+LLM_API void llm_flash_fp8_rotate(float *x, const float *sign, size_t rows, size_t D) {
+    LLM_ASSERT(D > 0 && (D & (D - 1)) == 0);
+    const float gain = 1.0f / sqrtf((float)D);
+    LLM_PARALLEL_MANY(rows, D)
+    for (size_t r = 0; r < rows; r++) {
+        float *row = x + r * D;
+        for (size_t d = 0; d < D; d++) row[d] *= gain * sign[d];
+        for (size_t far = 1; far < D; far *= 2) {
+            for (size_t d = 0; d < D; d++) {
+                if (d & far) continue;
+                const float a = row[d], b = row[d + far];
+                row[d] = a + b;
+                row[d + far] = a - b;
+            }
+        }
+    }
+}
+
+/* shape: @flash's, of which hidden and dropout are not used. Scales for `block` rows, a multiple of
+ * 64, the tile. sign (D): rotate with it, or NULL. */
+typedef struct {
+    llm_flash_config shape;
+    llm_flash_fp8_format format;
+    size_t block;
+    const float *sign;
+} llm_flash_fp8_config;
+
+/* e4m3, a scale for each tile, no rotation. */
+LLM_API llm_flash_fp8_config llm_flash_fp8_defaults(size_t B, size_t H, size_t Hkv, size_t T,
+                                                    size_t D) {
+    llm_flash_fp8_config c;
+    c.shape = llm_flash_defaults(B, H, Hkv, T, D);
+    c.format = LLM_FLASH_FP8_E4M3, c.block = LLM_CAUSAL_ATTN_TILE, c.sign = NULL;
+    return c;
+}
+
+/* to (heads,rows,D), scale (heads,rows) <- x in the format, rotated first if it is to be. */
+LLM_API void llm_flash_fp8_store(float *to, float *scale, const float *x, size_t heads, size_t rows,
+                                 const float *sign, const llm_flash_fp8_config *c) {
+    const size_t D = c->shape.D;
+    memcpy(to, x, heads * rows * D * sizeof(float));
+    if (sign) llm_flash_fp8_rotate(to, sign, heads * rows, D);
+    LLM_PARALLEL_MANY(heads, rows * D)
+    for (size_t h = 0; h < heads; h++)
+        llm_flash_fp8_quantize(to + h * rows * D, scale + h * rows, to + h * rows * D, rows, D,
+                               c->block, c->format);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D). A query that sees nothing: 0, -inf.
+ * Scratch: B (H T + 2 Hkv S) (D + 1) floats, given back. */
+LLM_API void llm_flash_fp8_forward(float *out, float *lse, const float *q, const float *k,
+                                   const float *v, const llm_flash_fp8_config *c,
+                                   llm_arena *arena) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const llm_flash_config *z = &c->shape;
+    LLM_ASSERT(z->Hkv > 0 && z->H % z->Hkv == 0 && c->block > 0 && c->block % TILE == 0);
+    const size_t T = z->T, S = z->S, D = z->D, nq = z->B * z->H, nk = z->B * z->Hkv;
+    const size_t mark = arena->used;
+    float *qs = llm_arena_floats(arena, nq * T * D), *sq = llm_arena_floats(arena, nq * T);
+    float *ks = llm_arena_floats(arena, nk * S * D), *sk = llm_arena_floats(arena, nk * S);
+    float *vs = llm_arena_floats(arena, nk * S * D), *sv = llm_arena_floats(arena, nk * S);
+    llm_flash_fp8_store(qs, sq, q, nq, T, c->sign, c);
+    llm_flash_fp8_store(ks, sk, k, nk, S, c->sign, c);
+    llm_flash_fp8_store(vs, sv, v, nk, S, NULL, c);
+    LLM_PARALLEL_MANY(nq, T * S * D)
+    for (size_t bh = 0; bh < nq; bh++) {
+        const size_t kv = bh / (z->H / z->Hkv) * S;
+        float s[TILE * TILE], m[TILE], l[TILE];
+        for (size_t i = 0; i < T; i += TILE) {
+            const size_t rows = llm_causal_attn_tile(T - i);
+            float *o = out + (bh * T + i) * D;
+            for (size_t d = 0; d < rows * D; d++) o[d] = 0.0f;
+            for (size_t r = 0; r < rows; r++) m[r] = -INFINITY, l[r] = 0.0f;
+            for (size_t j = 0; j < S; j += TILE) {
+                size_t skip, ahead;
+                const size_t N = llm_causal_attn_tile(S - j);
+                const size_t R = llm_flash_tile(&skip, &ahead, i, j, rows, z);
+                if (R == 0) break; /* the tiles behind see even less */
+                const size_t at = bh * T + i + skip;
+                llm_causal_attn_scores(s, N, qs + at * D, D, ks + (kv + j) * D, D,
+                                       z->scale * sq[at] * sk[kv + j], ahead, R, N, D);
+                for (size_t r = skip; r < skip + R; r++) {
+                    const size_t seen = r - skip + ahead < N ? r - skip + ahead + 1 : N;
+                    float *p = s + (r - skip) * N, sum = 0.0f;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(p, seen));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t n = 0; n < seen; n++) sum += p[n] = llm_expf(p[n] - max);
+                    for (size_t n = 0; n < seen; n++) /* a power of two loses nothing */
+                        p[n] = llm_flash_fp8_round(256.0f * p[n], c->format) * sv[kv + j] / 256.0f;
+                    for (size_t d = 0; d < D; d++) o[r * D + d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_causal_attn_gather(o + skip * D, D, s, N, vs + (kv + j) * D, D, ahead, R, N, D);
+            }
+            for (size_t r = 0; r < rows; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * D + d] *= gain;
+                lse[bh * T + i + r] = m[r] + logf(l[r]);
+            }
+        }
+    }
     arena->used = mark;
 }
 
@@ -37951,7 +40206,7 @@ LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const flo
     const size_t K = c->K, row = c->H * K, mark = arena->used;
     const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
     float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(c->B * c->H, c->M * c->Mk * K)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
         const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
@@ -38071,6 +40326,376 @@ LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
     if (!against) return LLM_ATTN_DISPATCH_FLASH;
     if (why) llm_buffer_print(why, "flash23 cannot have %s\n", against);
     return LLM_ATTN_DISPATCH_CHUNKS;
+}
+
+/* @csa_compress --------------------------------------------- Windows of tokens pooled to entries
+ *
+ *     c_w = sum_s p_s * x_s          p = softmax over s of (z_s + bias_s), in each channel
+ *     entry_w = turn(rmsnorm(c_w), w m)
+ *     s: the m tokens of window w - 1 by their series a, the m of window w by their series b
+ *
+ * A cache that has one entry for m tokens in place of m. What a window says is a mean of its tokens
+ * in which every channel has weights of its own: z, a projection of the token, says how much it
+ * matters, a bias by its place in the window where it stands. A cut between two windows would part
+ * words that belong together, so windows overlap: each token writes twice, series b for its own
+ * window and series a for the next. The first window has nobody in front of it: m slots.
+ *
+ * An entry is finished when its window is: token t may read the entries below (t + 1) / m. It takes
+ * the position w m, its window's first token, and only its last dimensions are turned.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", section 2.3.1; transformers, DeepseekV4CSACompressor
+ * needs   exp rmsnorm
+ * see     @csa_index @csa (who reads the entries), @rope (there the first dimensions turn)
+ * topics  -
+ */
+
+/* B texts of T tokens, windows of m. cosine, sine (T / m,rot/2): @rope's table of positions w m. */
+typedef struct {
+    size_t B, T, D, m, rot;
+    float eps;
+    const float *cosine, *sine;
+} llm_csa_compress_config;
+
+/* y (D) <- x (D), whose last rot dimensions, neighbours in pairs, are turned by one row of a table,
+ * or back. y may be x. */
+LLM_API void llm_csa_compress_turn(float *y, const float *x, const float *cosine, const float *sine,
+                                   size_t D, size_t rot, bool back) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t rest = D - rot;
+    for (size_t d = 0; d < rest; d++) y[d] = x[d];
+    for (size_t i = 0; i < rot / 2; i++) {
+        const float a = x[rest + 2 * i], b = x[rest + 2 * i + 1], s = back ? -sine[i] : sine[i];
+        y[rest + 2 * i] = a * cosine[i] - b * s;
+        y[rest + 2 * i + 1] = a * s + b * cosine[i];
+    }
+}
+
+/* p (2 m) <- weights of window w's slots in channel d; returns sum p x. gate and x (T,2D): series a
+ * in the first D columns, b in the others; bias (m,2D). Slot s is row (w - 1) m + s; window 0 has
+ * slots m and up only, and p of the others is not written. */
+LLM_API float llm_csa_compress_pool(float *p, const float *x, const float *gate, const float *bias,
+                                    size_t w, size_t d, size_t m, size_t D) {
+    const size_t first = w == 0 ? m : 0, rows = w * m;
+    float max = -INFINITY, sum = 0.0f, mean = 0.0f;
+    for (size_t s = first; s < 2 * m; s++) {
+        const size_t column = s < m ? d : D + d;
+        p[s] = gate[(rows + s - m) * 2 * D + column] + bias[s % m * 2 * D + column];
+        max = fmaxf(max, p[s]);
+    }
+    for (size_t s = first; s < 2 * m; s++) sum += p[s] = llm_expf(p[s] - max);
+    for (size_t s = first; s < 2 * m; s++) {
+        p[s] /= sum;
+        mean += p[s] * x[(rows + s - m) * 2 * D + (s < m ? d : D + d)];
+    }
+    return mean;
+}
+
+/* entry (D), pooled (D) <- window w of one text, whose table's row it is; returns the norm's
+ * factor. A decoder keeps the last 2 m rows of x and gate only and calls this with their first and
+ * w = 1. Scratch: 2 m floats, given back. */
+LLM_API float llm_csa_compress_entry(float *entry, float *pooled, const float *x, const float *gate,
+                                     const float *bias, const float *weight, const float *cosine,
+                                     const float *sine, size_t w, const llm_csa_compress_config *c,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, 2 * c->m);
+    for (size_t d = 0; d < c->D; d++)
+        pooled[d] = llm_csa_compress_pool(p, x, gate, bias, w, d, c->m, c->D);
+    const float rstd = llm_rmsnorm_row(entry, pooled, weight, c->D, c->eps);
+    llm_csa_compress_turn(entry, entry, cosine, sine, c->D, c->rot, false);
+    arena->used = mark;
+    return rstd;
+}
+
+/* entry, pooled (B,T / m,D), rstd (B,T / m) <- x, gate (B,T,2D), bias (m,2D), weight (D). Tokens
+ * behind the last whole window wait. Scratch: 2 m floats, given back. */
+LLM_API void llm_csa_compress_forward(float *entry, float *pooled, float *rstd, const float *x,
+                                      const float *gate, const float *bias, const float *weight,
+                                      const llm_csa_compress_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->m > 0);
+    const size_t windows = c->T / c->m, D = c->D;
+    for (size_t n = 0; n < c->B * windows; n++) {
+        const size_t w = n % windows, text = n / windows * c->T * 2 * D, turn = w * (c->rot / 2);
+        rstd[n] = llm_csa_compress_entry(entry + n * D, pooled + n * D, x + text, gate + text, bias,
+                                         weight, c->cosine + turn, c->sine + turn, w, c, arena);
+    }
+}
+
+/* dx, dgate (B,T,2D), dbias (m,2D), dweight (D) += <- dentry and forward's results and inputs; the
+ * mean's derivative by a slot's score is p_s (x_s - c). Scratch: 2 D + 2 m floats, given back. */
+LLM_API void llm_csa_compress_backward(float *dx, float *dgate, float *dbias, float *dweight,
+                                       const float *dentry, const float *pooled, const float *rstd,
+                                       const float *x, const float *gate, const float *bias,
+                                       const float *weight, const llm_csa_compress_config *c,
+                                       llm_arena *arena) {
+    const size_t windows = c->T / c->m, D = c->D, m = c->m, mark = arena->used;
+    float *g = llm_arena_floats(arena, D), *dmean = llm_arena_floats(arena, D);
+    float *p = llm_arena_floats(arena, 2 * m);
+    for (size_t n = 0; n < c->B * windows; n++) {
+        const size_t w = n % windows, text = n / windows * c->T * 2 * D, turn = w * (c->rot / 2);
+        const float *mean = pooled + n * D;
+        llm_csa_compress_turn(g, dentry + n * D, c->cosine + turn, c->sine + turn, D, c->rot, true);
+        for (size_t d = 0; d < D; d++) dweight[d] += g[d] * (mean[d] * rstd[n]);
+        for (size_t d = 0; d < D; d++) dmean[d] = 0.0f;
+        llm_rmsnorm_row_backward(dmean, g, mean, weight, rstd[n], D);
+        for (size_t d = 0; d < D; d++) {
+            llm_csa_compress_pool(p, x + text, gate + text, bias, w, d, m, D);
+            for (size_t s = w == 0 ? m : 0; s < 2 * m; s++) {
+                const size_t column = s < m ? d : D + d;
+                const size_t at = text + (w * m + s - m) * 2 * D + column;
+                const float dscore = p[s] * (x[at] - mean[d]) * dmean[d];
+                dx[at] += p[s] * dmean[d];
+                dgate[at] += dscore;
+                dbias[s % m * 2 * D + column] += dscore;
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @csa_index ------------------------------------------------ The indexer: which entries to read
+ *
+ *     I_ts = scale sum_h u_th max(0, q_th.k_s)         s < (t + 1) / m: windows that are finished
+ *     read the k entries of largest I_ts
+ *
+ * Sparse attention that chooses by content. A small attention of its own, few dimensions and no
+ * softmax, gives every entry a number, and only the best k are read by the large one. It looks at
+ * everything, so its cost still grows with the square of the text, but its numbers are cheap: short
+ * keys, low precision, one sum over heads. u, from the token, says which heads count.
+ *
+ * Choosing has no derivative. The indexer learns by imitation: softmax(I) over the entries is
+ * pulled towards the weights that the large attention gives them, added up over its heads
+ * (Kullback-Leibler divergence). Nothing of that flows back into the model.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", eqs. 13 to 17; DeepSeek-AI 2025, "DeepSeek-V3.2",
+ *         section 2.1 (the indexer's loss); transformers, DeepseekV4Indexer
+ * needs   argsort exp gqa
+ * see     @csa_compress (where k comes from), @csa, @top_k
+ * topics  -
+ */
+
+/* T queries of H heads, the first at position `first`, S entries of m tokens, k of them read. */
+typedef struct {
+    size_t B, T, S, H, D, m, k, first;
+    float scale;
+} llm_csa_index_config;
+
+/* DeepSeek-V4's: windows of 4, 1/sqrt(D H). */
+LLM_API llm_csa_index_config llm_csa_index_defaults(size_t B, size_t T, size_t S, size_t H,
+                                                    size_t D, size_t k) {
+    const llm_csa_index_config c = {B, T, S, H, D, 4, k, 0, 1.0f / sqrtf((float)(D * H))};
+    return c;
+}
+
+/* How many entries query t may read. */
+LLM_API size_t llm_csa_index_seen(size_t t, const llm_csa_index_config *c) {
+    const size_t ready = (c->first + t + 1) / c->m;
+    return ready < c->S ? ready : c->S;
+}
+
+/* score (B,T,S) <- q (B,T,H,D), key (B,S,D), u (B,T,H); -inf for entries that are not finished. */
+LLM_API void llm_csa_index_forward(float *score, const float *q, const float *key, const float *u,
+                                   const llm_csa_index_config *c) {
+    LLM_PARALLEL_MANY(c->B * c->T, c->S * c->H * c->D)
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c), text = bt / c->T * c->S;
+        for (size_t s = 0; s < n; s++) {
+            float sum = 0.0f;
+            for (size_t h = bt * c->H; h < (bt + 1) * c->H; h++) {
+                const float along = llm_gqa_dot(q + h * c->D, key + (text + s) * c->D, c->D);
+                if (along > 0.0f) sum += u[h] * along;
+            }
+            score[bt * c->S + s] = c->scale * sum;
+        }
+        for (size_t s = n; s < c->S; s++) score[bt * c->S + s] = -INFINITY;
+    }
+}
+
+/* dq, dkey, du += <- dscore (B,T,S), which is read where there is a score. */
+LLM_API void llm_csa_index_backward(float *dq, float *dkey, float *du, const float *dscore,
+                                    const float *q, const float *key, const float *u,
+                                    const llm_csa_index_config *c) {
+    const size_t D = c->D;
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c), text = bt / c->T * c->S;
+        for (size_t s = 0; s < n; s++) {
+            const float g = c->scale * dscore[bt * c->S + s];
+            const float *k = key + (text + s) * D;
+            for (size_t h = bt * c->H; h < (bt + 1) * c->H; h++) {
+                const float along = llm_gqa_dot(q + h * D, k, D);
+                if (along <= 0.0f) continue;
+                du[h] += g * along;
+                for (size_t d = 0; d < D; d++) {
+                    dq[h * D + d] += g * u[h] * k[d];
+                    dkey[(text + s) * D + d] += g * u[h] * q[h * D + d];
+                }
+            }
+        }
+    }
+}
+
+/* index (B,T,k) <- score: the best entries, best first, the earlier of two equal ones first; -1
+ * where there are fewer than k. Scratch: S floats and S indices, given back. */
+LLM_API void llm_csa_index_select(int *index, const float *score, const llm_csa_index_config *c,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, c->S);
+    size_t *order = (size_t *)llm_arena_take(arena, c->S, sizeof(size_t));
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const size_t n = llm_csa_index_seen(bt % c->T, c);
+        for (size_t s = 0; s < n; s++) key[s] = -score[bt * c->S + s];
+        llm_argsort(order, key, n);
+        for (size_t i = 0; i < c->k; i++) index[bt * c->k + i] = i < n ? (int)order[i] : -1;
+    }
+    arena->used = mark;
+}
+
+/* loss (B,T), dscore (B,T,S) <- score, target (B,T,S), index (B,T,k) or NULL for all that are seen:
+ * KL(target || softmax(score)) in nats over these entries, target divided by its sum over them. A
+ * query without entries or target has loss 0. dscore: softmax - target there, 0 elsewhere. */
+LLM_API void llm_csa_index_loss(float *loss, float *dscore, const float *score, const float *target,
+                                const int *index, const llm_csa_index_config *c) {
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const float *s = score + bt * c->S, *aim = target + bt * c->S;
+        const int *chosen = index ? index + bt * c->k : NULL;
+        const size_t n = chosen ? c->k : llm_csa_index_seen(bt % c->T, c);
+        float max = -INFINITY, *ds = dscore + bt * c->S;
+        double sum = 0.0, mass = 0.0, total = 0.0;
+        for (size_t i = 0; i < c->S; i++) ds[i] = 0.0f;
+        for (size_t i = 0; i < n; i++) {
+            const size_t at = chosen ? (size_t)chosen[i] : i;
+            if (!chosen || chosen[i] >= 0) max = fmaxf(max, s[at]), mass += (double)aim[at];
+        }
+        for (size_t i = 0; i < n; i++)
+            if (!chosen || chosen[i] >= 0)
+                sum += (double)llm_expf(s[chosen ? (size_t)chosen[i] : i] - max);
+        for (size_t i = 0; i < n && mass > 0.0; i++) {
+            if (chosen && chosen[i] < 0) continue;
+            const size_t at = chosen ? (size_t)chosen[i] : i;
+            const double logp = (double)(s[at] - max) - log(sum), t = (double)aim[at] / mass;
+            if (t > 0.0) total += t * (log(t) - logp);
+            ds[at] = (float)(exp(logp) - t);
+        }
+        loss[bt] = (float)total;
+    }
+}
+
+/* @csa ------------------------------------------------------ Compressed sparse attention
+ *
+ *     o_t = sum_j p_tj v_j           j: the last W tokens, and the entries that the indexer chose
+ *     p_tj = exp(scale q_t.v_j) / (e^sink + sum_l exp(scale q_t.v_l))
+ *
+ * DeepSeek-V4's attention over a million tokens. What is near is read token by token, in a window;
+ * what is far as entries of m tokens (@csa_compress), and of these only the k that an indexer found
+ * (@csa_index). So a token reads W + k vectors, however long the text is, and the cache has one
+ * vector for m tokens. All H heads share one row of numbers that is key and value in one, as in
+ * @mla's decoding. Heads with nothing to read have their sink (@sinks_learned).
+ *
+ * A value that is a key has been turned to its position, which a mean of values must not show. The
+ * caller turns the output back by the query's position: then what an entry contributes depends on
+ * its distance only.
+ *
+ * source  DeepSeek-AI 2026, "DeepSeek-V4", section 2.3; Yuan et al. 2025, "Native Sparse Attention"
+ * needs   exp logsumexp gqa sinks_learned
+ * see     @csa_compress (turning back, too), @csa_index, @sliding_window, @longformer
+ * topics  Compressed Sparse Attention (CSA)
+ */
+
+/* H heads, T queries, S entries, k chosen, the last W tokens, D dimensions. */
+typedef struct {
+    size_t B, H, T, S, D, k, W;
+    float scale;
+} llm_csa_config;
+
+/* 1/sqrt(D). */
+LLM_API llm_csa_config llm_csa_defaults(size_t B, size_t H, size_t T, size_t S, size_t D, size_t k,
+                                        size_t W) {
+    const llm_csa_config c = {B, H, T, S, D, k, W, 1.0f / sqrtf((float)D)};
+    return c;
+}
+
+/* What row bt reads is numbered 0 .. n-1, the window first. Returns n: the list of chosen entries
+ * ends at its first -1. */
+LLM_API size_t llm_csa_count(const int *index, size_t bt, const llm_csa_config *c) {
+    const size_t near = bt % c->T + 1 < c->W ? bt % c->T + 1 : c->W;
+    size_t far = 0;
+    while (far < c->k && index[bt * c->k + far] >= 0) far++;
+    return near + far;
+}
+
+/* Where number j begins: in rows (B,T,D) if *entry comes back false, else in entries (B,S,D). */
+LLM_API size_t llm_csa_place(bool *entry, const int *index, size_t bt, size_t j,
+                             const llm_csa_config *c) {
+    const size_t near = bt % c->T + 1 < c->W ? bt % c->T + 1 : c->W;
+    *entry = j >= near;
+    if (!*entry) return (bt + 1 - near + j) * c->D;
+    return (bt / c->T * c->S + (size_t)index[bt * c->k + j - near]) * c->D;
+}
+
+/* out (B,T,H,D), lse (B,T,H) <- q (B,T,H,D), rows (B,T,D), entries (B,S,D), index (B,T,k), sink (H)
+ * or NULL. Scratch: B H (W + k) floats, given back. */
+LLM_API void llm_csa_forward(float *out, float *lse, const float *q, const float *rows,
+                             const float *entries, const int *index, const float *sink,
+                             const llm_csa_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->W > 0);
+    const size_t D = c->D, size = c->W + c->k, mark = arena->used;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * size);
+    LLM_PARALLEL_MANY(c->B * c->H, c->T * D)
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        float *p = scratch + bh * size;
+        for (size_t bt = bh / c->H * c->T; bt < (bh / c->H + 1) * c->T; bt++) {
+            const size_t n = llm_csa_count(index, bt, c), row = bt * c->H + bh % c->H;
+            float *o = out + row * D, sum = 0.0f;
+            bool entry;
+            for (size_t j = 0; j < n; j++) {
+                const size_t at = llm_csa_place(&entry, index, bt, j, c);
+                p[j] = c->scale * llm_gqa_dot(q + row * D, (entry ? entries : rows) + at, D);
+            }
+            const float max = llm_logsumexp_max(p, n);
+            for (size_t j = 0; j < n; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < n; j++) {
+                const size_t at = llm_csa_place(&entry, index, bt, j, c);
+                const float *v = (entry ? entries : rows) + at;
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[d];
+            }
+            lse[row] = max + logf(sum);
+        }
+    }
+    if (sink) llm_sinks_learned_forward(out, lse, sink, c->B * c->T, c->H, 1, D);
+    arena->used = mark;
+}
+
+/* dq, drows, dentries, dsink += <- dout, forward's out, lse and inputs; dsink may be NULL. Each row
+ * of numbers gets a key's gradient and a value's: dv_j += ds_j q + p_j do. What went into index
+ * gets none. */
+LLM_API void llm_csa_backward(float *dq, float *drows, float *dentries, float *dsink,
+                              const float *dout, const float *out, const float *lse, const float *q,
+                              const float *rows, const float *entries, const int *index,
+                              const float *sink, const llm_csa_config *c) {
+    LLM_ASSERT(c->W > 0);
+    const size_t D = c->D, H = c->H;
+    LLM_PARALLEL_MANY(c->B, H * c->T * D)
+    for (size_t b = 0; b < c->B; b++) { /* all heads and queries of a text share its rows */
+        for (size_t row = b * c->T * H; row < (b + 1) * c->T * H; row++) {
+            const size_t n = llm_csa_count(index, row / H, c);
+            const float *g = dout + row * D, *qr = q + row * D;
+            const float along = llm_gqa_dot(g, out + row * D, D);
+            for (size_t j = 0; j < n; j++) {
+                bool entry;
+                const size_t at = llm_csa_place(&entry, index, row / H, j, c);
+                const float *v = (entry ? entries : rows) + at;
+                float *dv = (entry ? dentries : drows) + at;
+                const float p = llm_expf(c->scale * llm_gqa_dot(qr, v, D) - lse[row]);
+                const float ds = c->scale * p * (llm_gqa_dot(g, v, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[row * D + d] += ds * v[d];
+                    dv[d] += ds * qr[d] + p * g[d];
+                }
+            }
+        }
+    }
+    if (dsink) llm_sinks_learned_backward(dsink, dout, out, lse, sink, c->B * c->T, H, 1, D);
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
@@ -38611,7 +41236,7 @@ LLM_API void llm_sublayer_mlp_backward(float *d, const llm_sublayer_mlp *dw,
  * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.1; Reimers & Gurevych 2019,
  *         "Sentence-BERT", section 3 (pooling)
  * needs   arena rng xavier_init layernorm prenorm sublayer
- * see     @sublayer @decoder
+ * see     @sublayer @bert @decoder
  * topics  Encoder (Transformer)
  */
 
@@ -38789,6 +41414,159 @@ LLM_API void llm_encoder_pool(float *out, const float *y, const bool *hidden, si
         }
         for (size_t i = 0; kind == LLM_ENCODER_MEAN && count > 0.0f && i < C; i++) o[i] /= count;
     }
+}
+
+/* @bert ----------------------------------------------------- BERT
+ *
+ *     x = drop(N(word[id] + place[t] + type[s]))    h = Encoder(x)    p = tanh(h_0 W_p^T + b_p)
+ *
+ * The encoder that made pretraining common: post-norm layers with exact GELU over a sum of three
+ * tables, one for the token, one for its place, one for which of two texts it belongs to. A text
+ * begins with a token that stands for all of it, [CLS], and p, made of that token's vector, is what
+ * a classifier reads. Two texts are one row, [CLS] a b c [SEP] d e [SEP], whose second part has
+ * type 1. What it is trained on is @mlm.
+ *
+ * What is easily got wrong: the norm behind the sum of the embeddings (GPT-2 has none), and eps,
+ * 1e-12 in all norms, which single precision cannot tell from 0.
+ *
+ * source  Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", sections 3
+ *         and A.2; transformers, models/bert
+ * needs   arena rng dropout embedding layernorm matmul activation sublayer encoder
+ * see     @encoder @mlm @classification_head
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config encoder;
+    size_t vocab, places, types;
+} llm_bert_config;
+
+/* BERT-base, uncased: 109,482,240 weights. */
+LLM_API llm_bert_config llm_bert_defaults(void) {
+    llm_bert_config c;
+    c.encoder = llm_sublayer_defaults(12, 768, 12);
+    c.encoder.act = LLM_ACTIVATION_GELU;
+    c.encoder.eps = 1e-12f;
+    c.vocab = 30522, c.places = 512, c.types = 2;
+    return c;
+}
+
+/* Weights, or their gradients: word (V,C), place (P,C), type (types,C), the norm behind them (C),
+ * the pooler (C,C), (C). */
+typedef struct {
+    float *word, *place, *type, *norm_w, *norm_b, *pool_w, *pool_b;
+    llm_encoder_weights encoder;
+} llm_bert_weights;
+
+/* Numbers in the matrices: tables, encoder, pooler; in the vectors: embeddings' norm, encoder,
+ * pooler. */
+LLM_API size_t llm_bert_matrices(const llm_bert_config *c) {
+    const size_t C = c->encoder.width;
+    return (c->vocab + c->places + c->types + C) * C + llm_encoder_matrices(&c->encoder);
+}
+LLM_API size_t llm_bert_vectors(const llm_bert_config *c) {
+    return 3 * c->encoder.width + llm_encoder_vectors(&c->encoder);
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. Its lists lie in the arena. */
+LLM_API void llm_bert_bind(llm_bert_weights *w, float **matrix, float **vector,
+                           const llm_bert_config *c, llm_arena *arena) {
+    const size_t C = c->encoder.width;
+    w->word = llm_encoder_next(matrix, c->vocab * C);
+    w->place = llm_encoder_next(matrix, c->places * C);
+    w->type = llm_encoder_next(matrix, c->types * C);
+    w->norm_w = llm_encoder_next(vector, C);
+    w->norm_b = llm_encoder_next(vector, C);
+    llm_encoder_bind(&w->encoder, matrix, vector, &c->encoder, arena);
+    w->pool_w = llm_encoder_next(matrix, C * C);
+    w->pool_b = llm_encoder_next(vector, C);
+}
+
+/* Matrices, which are one block from word on, N(0, std), BERT's is 0.02; biases 0, gains 1. */
+LLM_API void llm_bert_init(const llm_bert_weights *w, float std, const llm_bert_config *c,
+                           llm_rng *rng) {
+    const size_t C = c->encoder.width;
+    llm_encoder_init(&w->encoder, &c->encoder, rng); /* for biases and gains */
+    const size_t matrices = llm_bert_matrices(c);
+    llm_rng_normal_fill(rng, w->word, matrices);
+    for (size_t i = 0; i < matrices; i++) w->word[i] *= std;
+    for (size_t i = 0; i < C; i++) w->norm_w[i] = 1.0f, w->norm_b[i] = w->pool_b[i] = 0.0f;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    llm_sublayer_view view;
+    const int *ids, *types;
+    int *first, *place; /* type 0 and the number of each place, (B,T) */
+    float *sum, *mean, *rstd;
+    llm_encoder_acts encoder;
+} llm_bert_acts;
+
+/* Returns h (B,T,C) <- ids (B,T), types (B,T) or NULL for 0, hidden (B,T) or NULL: true where a
+ * place is padding. All is left in the arena; ids and types stay where they are. */
+LLM_API const float *llm_bert_forward(llm_bert_acts *a, const int *ids, const int *types,
+                                      const bool *hidden, size_t B, size_t T,
+                                      const llm_bert_weights *w, const llm_bert_config *c,
+                                      llm_arena *arena) {
+    const llm_sublayer_config *e = &c->encoder;
+    const size_t N = B * T, C = e->width;
+    LLM_ASSERT(T <= c->places);
+    a->first = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->place = a->first + N;
+    for (size_t n = 0; n < N; n++) a->first[n] = 0, a->place[n] = (int)(n % T);
+    a->ids = ids, a->types = types ? types : a->first;
+    a->sum = llm_arena_floats(arena, N * C);
+    a->mean = llm_arena_floats(arena, N), a->rstd = llm_arena_floats(arena, N);
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(a->sum, ids, w->word, N, c->vocab, C);
+    llm_embedding_forward(x, a->place, w->place, N, c->places, C);
+    for (size_t i = 0; i < N * C; i++) a->sum[i] += x[i];
+    llm_embedding_forward(x, a->types, w->type, N, c->types, C);
+    for (size_t i = 0; i < N * C; i++) a->sum[i] += x[i];
+    llm_layernorm_forward(x, a->mean, a->rstd, a->sum, w->norm_w, w->norm_b, N, C, e->eps);
+    if (e->dropout > 0.0f)
+        llm_dropout_forward(x, x, N * C, e->dropout, e->seed, 2 * e->layers * N * C);
+    a->view = llm_sublayer_look(B, T);
+    a->view.hidden = hidden;
+    return llm_encoder_forward(&a->encoder, x, &a->view, &w->encoder, e, arena);
+}
+
+/* dw += <- d (B,T,C), the gradient of h, which is overwritten. Scratch: B T C floats and that of
+ * the encoder. */
+LLM_API void llm_bert_backward(const llm_bert_weights *dw, float *d, const llm_bert_acts *a,
+                               const llm_bert_weights *w, const llm_bert_config *c,
+                               llm_arena *arena) {
+    const llm_sublayer_config *e = &c->encoder;
+    const size_t mark = arena->used, N = a->view.B * a->view.T, C = e->width;
+    llm_encoder_backward(d, &dw->encoder, &a->encoder, a->view.B, a->view.T, &w->encoder, e, arena);
+    if (e->dropout > 0.0f)
+        llm_dropout_forward(d, d, N * C, e->dropout, e->seed, 2 * e->layers * N * C);
+    float *dsum = llm_arena_floats(arena, N * C);
+    memset(dsum, 0, N * C * sizeof(float));
+    llm_layernorm_backward(dsum, dw->norm_w, dw->norm_b, d, a->sum, w->norm_w, a->mean, a->rstd, N,
+                           C);
+    llm_embedding_backward(dw->word, dsum, a->ids, N, c->vocab, C);
+    llm_embedding_backward(dw->place, dsum, a->place, N, c->places, C);
+    llm_embedding_backward(dw->type, dsum, a->types, N, c->types, C);
+    arena->used = mark;
+}
+
+/* first, p (B,C) <- h (B,T,C): the vector of each text's first token, and p. */
+LLM_API void llm_bert_pool_forward(float *p, float *first, const float *h, size_t B, size_t T,
+                                   const llm_bert_weights *w, size_t C) {
+    llm_encoder_pool(first, h, NULL, B, T, C, LLM_ENCODER_FIRST);
+    llm_matmul_forward(p, first, w->pool_w, w->pool_b, B, C, C);
+    for (size_t i = 0; i < B * C; i++) p[i] = tanhf(p[i]);
+}
+
+/* dh (B,T,C) += , dw += <- dp (B,C) and forward's p, first. Scratch: 2 B C floats. */
+LLM_API void llm_bert_pool_backward(float *dh, const llm_bert_weights *dw, const float *dp,
+                                    const float *p, const float *first, size_t B, size_t T,
+                                    const llm_bert_weights *w, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dz = llm_arena_floats(arena, B * C), *dfirst = llm_arena_floats(arena, B * C);
+    for (size_t i = 0; i < B * C; i++) dz[i] = dp[i] * (1.0f - p[i] * p[i]), dfirst[i] = 0.0f;
+    llm_matmul_backward(dfirst, dw->pool_w, dw->pool_b, dz, first, w->pool_w, B, C, C);
+    for (size_t i = 0; i < B * C; i++) dh[i / C * T * C + i % C] += dfirst[i];
+    arena->used = mark;
 }
 
 /* @decoder -------------------------------------------------- Transformer decoder
@@ -38990,6 +41768,284 @@ LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x
     cache->t++;
     if (w->norm_w)
         llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
+}
+
+/* @seq2seq_gru ---------------------------------------------- A recurrent cell for @seq2seq
+ *
+ *     r, z = sigmoid(W_i x + b_i + W_h h + b_h)        n = tanh(W_i x + b_i + r (W_h h + b_h))
+ *     h'   = (1 - z) n + z h                           each with its own third of W_i and W_h
+ *
+ * A state h goes along a text and takes in one token after the other. Two gates decide: z how much
+ * of the old state stays, r how much of it the new candidate n hears. Where z is near 1 the state,
+ * and with it the gradient, passes unchanged over many tokens, which is what a plain recurrent net
+ * could not learn. Everything that depends on the input alone is one matrix product for the whole
+ * text; what depends on the state has to wait for it.
+ *
+ * What is easily got wrong: torch, and this, multiply W_h h + b_h by r; the paper multiplies h.
+ *
+ * source  Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder", eq. 5 to 8;
+ *         torch.nn.GRU
+ * needs   arena sigmoid matmul
+ * see     @seq2seq
+ * topics  -
+ */
+
+/* A cell, or its gradients: wi (3H,C), wh (3H,H), bi, bh (3H); rows r, z, n, as torch's. */
+typedef struct {
+    float *wi, *wh, *bi, *bh;
+} llm_seq2seq_gru_weights;
+
+/* h (T+1,H) from the first state on, gates (T,3H): r, z, n, and hn (T,H): what r multiplies. */
+typedef struct {
+    const float *x;
+    float *h, *gates, *hn;
+    size_t T;
+} llm_seq2seq_gru_acts;
+
+/* a <- x (T,C), h0 (H) or NULL for 0; a stays in the arena. Returns the states (T,H). Scratch: 3 H
+ * floats. */
+LLM_API const float *llm_seq2seq_gru_forward(llm_seq2seq_gru_acts *a, const float *x,
+                                             const float *h0, const llm_seq2seq_gru_weights *w,
+                                             size_t T, size_t C, size_t H, llm_arena *arena) {
+    a->x = x, a->T = T;
+    a->h = llm_arena_floats(arena, (T + 1) * H);
+    a->gates = llm_arena_floats(arena, T * 3 * H), a->hn = llm_arena_floats(arena, T * H);
+    const size_t mark = arena->used;
+    float *hw = llm_arena_floats(arena, 3 * H);
+    for (size_t i = 0; i < H; i++) a->h[i] = h0 ? h0[i] : 0.0f;
+    llm_matmul_forward(a->gates, x, w->wi, w->bi, T, C, 3 * H);
+    for (size_t t = 0; t < T; t++) {
+        float *g = a->gates + t * 3 * H, *h = a->h + t * H;
+        llm_matmul_forward(hw, h, w->wh, w->bh, 1, H, 3 * H);
+        for (size_t i = 0; i < H; i++) {
+            const float r = llm_sigmoid_value(g[i] + hw[i]);
+            const float z = llm_sigmoid_value(g[H + i] + hw[H + i]);
+            const float n = tanhf(g[2 * H + i] + r * hw[2 * H + i]);
+            a->hn[t * H + i] = hw[2 * H + i];
+            g[i] = r, g[H + i] = z, g[2 * H + i] = n;
+            h[H + i] = (1.0f - z) * n + z * h[i];
+        }
+    }
+    arena->used = mark;
+    return a->h + H;
+}
+
+/* dx (T,C), dh0 (H), dw += <- dh (T,H), the gradient of the states from outside, which becomes that
+ * from everywhere. dx may be NULL. Scratch: 6 T H floats. */
+LLM_API void llm_seq2seq_gru_backward(float *dx, float *dh0, const llm_seq2seq_gru_weights *dw,
+                                      float *dh, const llm_seq2seq_gru_acts *a,
+                                      const llm_seq2seq_gru_weights *w, size_t C, size_t H,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, T = a->T;
+    float *dxw = llm_arena_floats(arena, T * 3 * H), *dhw = llm_arena_floats(arena, T * 3 * H);
+    for (size_t t = T; t-- > 0;) {
+        const float *g = a->gates + t * 3 * H, *h = a->h + t * H;
+        float *d = dh + t * H, *before = t > 0 ? d - H : dh0, *x = dxw + t * 3 * H,
+              *u = dhw + t * 3 * H;
+        for (size_t i = 0; i < H; i++) {
+            const float r = g[i], z = g[H + i], n = g[2 * H + i];
+            x[2 * H + i] = d[i] * (1.0f - z) * (1.0f - n * n);
+            x[H + i] = d[i] * (h[i] - n) * z * (1.0f - z);
+            x[i] = x[2 * H + i] * a->hn[t * H + i] * r * (1.0f - r);
+            u[i] = x[i], u[H + i] = x[H + i], u[2 * H + i] = r * x[2 * H + i];
+            before[i] += d[i] * z;
+        }
+        llm_matmul_backward(before, NULL, NULL, u, h, w->wh, 1, H, 3 * H);
+    }
+    llm_matmul_backward(dx, dw->wi, dw->bi, dxw, a->x, w->wi, T, C, 3 * H);
+    llm_matmul_backward(NULL, dw->wh, dw->bh, dhw, a->h, w->wh, T, H, 3 * H);
+    arena->used = mark;
+}
+
+/* @seq2seq -------------------------------------------------- Sequence to sequence, recurrent
+ *
+ *     h_j = GRU(E_src[source_j], h_j-1)      s_i = GRU(E_tgt[target_i-1], s_i-1)      s_0 = h_S
+ *     y_i = s_i   or   y_i = tanh(W_c [c_i; s_i]), c_i = sum_j a_ij h_j    p = softmax(y W^T + b)
+ *
+ * Translation before the Transformer: one recurrent net reads the source and its last state is all
+ * that a second one, which writes, begins with. Every sentence, long or short, has to fit into that
+ * one vector; reading the source backwards helped, since the first words then meet the shortest
+ * path. Attention took the bottleneck away: the writer looks at all states of the reader at each
+ * word (@luong). The Transformer is what was left when the recurrence was taken out.
+ *
+ * Texts are run one at a time, each as long as it is: nothing is padded, and a batch is a loop that
+ * adds gradients.
+ *
+ * source  Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural
+ *         Networks"; Luong, Pham & Manning 2015, section 3 (attention)
+ * needs   arena rng matmul embedding cross_entropy luong encoder seq2seq_gru
+ * see     @seq2seq_gru @luong @encoder_decoder
+ * topics  Sequence-to-Sequence (Seq2Seq)
+ */
+
+/* Vocabularies, C channels of an embedding, H of a state; id in front of a target. */
+typedef struct {
+    size_t source_vocab, target_vocab, width, state;
+    bool attention, reversed; /* the source is read from its end */
+    int start;
+} llm_seq2seq_config;
+
+/* Weights, or their gradients: tables (V,C), cells, join (H,2H) = W_c or NULL, head (Vt,H), bias
+ * (Vt). */
+typedef struct {
+    float *source, *target, *join, *head, *bias;
+    llm_seq2seq_gru_weights encoder, decoder;
+} llm_seq2seq_weights;
+
+/* w <- the parts of flat. Returns how many numbers they have. flat may be as short as that. */
+LLM_API size_t llm_seq2seq_bind(llm_seq2seq_weights *w, float *flat, const llm_seq2seq_config *c) {
+    const size_t C = c->width, H = c->state, V = c->target_vocab;
+    float *p = flat;
+    w->source = llm_encoder_next(&p, c->source_vocab * C);
+    w->target = llm_encoder_next(&p, V * C);
+    llm_seq2seq_gru_weights *const cell[2] = {&w->encoder, &w->decoder};
+    for (size_t k = 0; k < 2; k++) {
+        cell[k]->wi = llm_encoder_next(&p, 3 * H * C),
+        cell[k]->wh = llm_encoder_next(&p, 3 * H * H);
+        cell[k]->bi = llm_encoder_next(&p, 3 * H), cell[k]->bh = llm_encoder_next(&p, 3 * H);
+    }
+    w->join = c->attention ? llm_encoder_next(&p, 2 * H * H) : NULL;
+    w->head = llm_encoder_next(&p, V * H), w->bias = llm_encoder_next(&p, V);
+    return (size_t)(p - flat);
+}
+LLM_API size_t llm_seq2seq_count(const llm_seq2seq_config *c) {
+    const size_t C = c->width, H = c->state, V = c->target_vocab;
+    const size_t join = c->attention ? 2 * H * H : 0;
+    return (c->source_vocab + V) * C + 2 * (3 * H * (C + H) + 6 * H) + join + V * H + V;
+}
+/* Tables N(0, 1), all else uniform within 1/sqrt(H), as torch does. */
+LLM_API void llm_seq2seq_init(const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                              llm_rng *rng) {
+    const size_t tables = (c->source_vocab + c->target_vocab) * c->width;
+    const float most = 1.0f / sqrtf((float)c->state);
+    llm_rng_normal_fill(rng, w->source, tables);
+    for (size_t i = tables; i < llm_seq2seq_count(c); i++)
+        w->source[i] = most * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t S, T;
+    int *source, *shifted; /* as they are read */
+    const int *target;
+    llm_seq2seq_gru_acts encoder, decoder;
+    const float *h, *s, *y;        /* (S,H), (T,H), (T,H): what the head reads */
+    float *att, *context, *joined; /* (T,S), (T,H), (T,H): of attention */
+    float *logits, *loss, *lse;    /* (T,Vt), (T), (T) */
+} llm_seq2seq_acts;
+
+/* a->h <- source (S). */
+LLM_API void llm_seq2seq_encode(llm_seq2seq_acts *a, const int *source, size_t S,
+                                const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                llm_arena *arena) {
+    LLM_ASSERT(S > 0);
+    a->S = S;
+    a->source = (int *)llm_arena_take(arena, S, sizeof(int));
+    for (size_t i = 0; i < S; i++) a->source[i] = source[c->reversed ? S - 1 - i : i];
+    float *x = llm_arena_floats(arena, S * c->width);
+    llm_embedding_forward(x, a->source, w->source, S, c->source_vocab, c->width);
+    a->h = llm_seq2seq_gru_forward(&a->encoder, x, NULL, &w->encoder, S, c->width, c->state, arena);
+}
+
+/* a->logits, a->s <- a->shifted (T) from the state s0 (H) on. */
+LLM_API void llm_seq2seq_decode(llm_seq2seq_acts *a, const float *s0, size_t T,
+                                const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                llm_arena *arena) {
+    const size_t H = c->state, V = c->target_vocab;
+    a->T = T;
+    float *x = llm_arena_floats(arena, T * c->width);
+    llm_embedding_forward(x, a->shifted, w->target, T, V, c->width);
+    a->s = llm_seq2seq_gru_forward(&a->decoder, x, s0, &w->decoder, T, c->width, H, arena);
+    a->y = a->s;
+    if (c->attention) {
+        const llm_luong_config z = {LLM_LUONG_DOT, T, a->S, H, H, 0};
+        const llm_luong_params p = {NULL, NULL, w->join};
+        a->att = llm_arena_floats(arena, T * a->S);
+        a->context = llm_arena_floats(arena, T * H), a->joined = llm_arena_floats(arena, T * H);
+        llm_luong_global_forward(a->joined, a->att, a->context, a->s, a->h, a->S, &p, &z, arena);
+        a->y = a->joined;
+    }
+    a->logits = llm_arena_floats(arena, T * V);
+    llm_matmul_forward(a->logits, a->y, w->head, w->bias, T, H, V);
+}
+
+/* Returns the sum of the losses of target (T), its end token with it, after source (S). All is left
+ * in the arena; target stays where it is. */
+LLM_API float llm_seq2seq_forward(llm_seq2seq_acts *a, const int *source, size_t S,
+                                  const int *target, size_t T, const llm_seq2seq_weights *w,
+                                  const llm_seq2seq_config *c, llm_arena *arena) {
+    double sum = 0.0;
+    llm_seq2seq_encode(a, source, S, w, c, arena);
+    a->target = target;
+    a->shifted = (int *)llm_arena_take(arena, T, sizeof(int));
+    for (size_t t = 0; t < T; t++) a->shifted[t] = t ? target[t - 1] : c->start;
+    llm_seq2seq_decode(a, a->h + (S - 1) * c->state, T, w, c, arena);
+    a->loss = llm_arena_floats(arena, T), a->lse = llm_arena_floats(arena, T);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, target, T, c->target_vocab);
+    for (size_t t = 0; t < T; t++) sum += (double)a->loss[t];
+    return (float)sum;
+}
+
+/* dw += scale times the gradient of the sum. Scratch: T (V + 2 H) + S H + max(S,T) C floats and
+ * that of the cells and of attention. */
+LLM_API void llm_seq2seq_backward(const llm_seq2seq_weights *dw, const llm_seq2seq_acts *a,
+                                  const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                  float scale, llm_arena *arena) {
+    const size_t mark = arena->used, S = a->S, T = a->T, H = c->state, V = c->target_vocab;
+    float *dlogits = llm_arena_floats(arena, T * V), *dy = llm_arena_floats(arena, T * H);
+    float *ds = llm_arena_floats(arena, T * H), *dh = llm_arena_floats(arena, S * H);
+    float *dx = llm_arena_floats(arena, (S > T ? S : T) * c->width);
+    memset(dlogits, 0, T * V * sizeof(float));
+    memset(dy, 0, T * H * sizeof(float));
+    memset(ds, 0, T * H * sizeof(float));
+    memset(dh, 0, S * H * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->target, T, V, scale);
+    llm_matmul_backward(dy, dw->head, dw->bias, dlogits, a->y, w->head, T, H, V);
+    if (c->attention) {
+        const llm_luong_config z = {LLM_LUONG_DOT, T, S, H, H, 0};
+        const llm_luong_params p = {NULL, NULL, w->join}, g = {NULL, NULL, dw->join};
+        llm_luong_global_backward(ds, dh, &g, dy, a->y, a->att, a->context, a->s, a->h, S, &p, &z,
+                                  arena);
+    }
+    memset(dx, 0, T * c->width * sizeof(float));
+    llm_seq2seq_gru_backward(dx, dh + (S - 1) * H, &dw->decoder, c->attention ? ds : dy,
+                             &a->decoder, &w->decoder, c->width, H, arena);
+    llm_embedding_backward(dw->target, dx, a->shifted, T, V, c->width);
+    memset(dx, 0, S * c->width * sizeof(float));
+    memset(dy, 0, H * sizeof(float)); /* the first state is no weight: what it gets is dropped */
+    llm_seq2seq_gru_backward(dx, dy, &dw->encoder, dh, &a->encoder, &w->encoder, c->width, H,
+                             arena);
+    llm_embedding_backward(dw->source, dx, a->source, S, c->source_vocab, c->width);
+    arena->used = mark;
+}
+
+/* Returns the length of ids, at most `most`: the likeliest token after source (S) and what was
+ * written, up to and with `end`. align (most), or NULL: the place of the source that was looked at
+ * most. Scratch: the source's states and one step. */
+LLM_API size_t llm_seq2seq_greedy(int *ids, size_t *align, size_t most, const int *source, size_t S,
+                                  int end, const llm_seq2seq_weights *w,
+                                  const llm_seq2seq_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, H = c->state;
+    llm_seq2seq_acts a;
+    int last = c->start;
+    size_t n = 0;
+    llm_seq2seq_encode(&a, source, S, w, c, arena);
+    float *state = llm_arena_floats(arena, H);
+    memcpy(state, a.h + (S - 1) * H, H * sizeof(float));
+    a.shifted = &last;
+    while (n < most && (n == 0 || last != end)) {
+        const size_t step = arena->used;
+        size_t best = 0, seen = 0;
+        llm_seq2seq_decode(&a, state, 1, w, c, arena);
+        memcpy(state, a.s, H * sizeof(float));
+        for (size_t v = 1; v < c->target_vocab; v++) best = a.logits[v] > a.logits[best] ? v : best;
+        for (size_t j = 1; c->attention && j < S; j++) seen = a.att[j] > a.att[seen] ? j : seen;
+        if (align) align[n] = c->reversed ? S - 1 - seen : seen;
+        ids[n++] = last = (int)best;
+        arena->used = step;
+    }
+    arena->used = mark;
+    return n;
 }
 
 /* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
@@ -39659,6 +42715,435 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
     }
 }
 
+/* @mlm ------------------------------------------------------ Masked language model
+ *
+ *     of 15 in 100 tokens:  8 in 10 become [MASK], 1 in 10 another token, 1 in 10 stay
+ *     z = N(gelu(h W^T + b)) E^T + c       loss = mean over the chosen places of -log p(true token)
+ *
+ * Cover some tokens and let a model that sees both sides say what they were: BERT's objective. An
+ * encoder cannot be trained on the next token, which it would simply see. Only one token in seven
+ * is asked for, so a text teaches less than it does a causal model, and the logits are computed for
+ * those rows alone. Some of the chosen tokens are left as they are or exchanged, because in use
+ * there is no [MASK]: the model must keep a good vector for every token, not only for the covered.
+ * Choosing anew at each epoch (RoBERTa) is better than once for all.
+ *
+ * Words of several pieces are easily guessed from the pieces that are left; whole-word masking
+ * covers all of them. What is easily got wrong: special tokens and padding must never be chosen,
+ * and the labels of all other places are ignored, whatever stands there.
+ *
+ * source  Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; Liu et al. 2019, "RoBERTa",
+ *         section 4.1 (masking anew)
+ * needs   arena rng cross_entropy matmul activation layernorm encoder
+ * see     @bert @next_token
+ * topics  Masked language model
+ */
+typedef struct {
+    float chosen, masked, random; /* shares: of all tokens; of those chosen */
+    int mask;                     /* the id of [MASK] */
+    size_t first, vocab;          /* random ids are first .. vocab - 1 */
+} llm_mlm_config;
+
+/* BERT's shares. */
+LLM_API llm_mlm_config llm_mlm_defaults(int mask, size_t first, size_t vocab) {
+    llm_mlm_config c;
+    c.chosen = 0.15f, c.masked = 0.8f, c.random = 0.1f;
+    c.mask = mask;
+    c.first = first, c.vocab = vocab;
+    return c;
+}
+
+/* ids (N) in place, label (N) <- what the model reads, and what it is asked for:
+ * LLM_CROSS_ENTROPY_IGNORE where it is not asked. special (N): never chosen. word (N), or NULL:
+ * neighbours of one number are one word, and chosen together; each of its tokens then draws its own
+ * fate. Returns how many were chosen. */
+LLM_API size_t llm_mlm_mask(int *ids, int *label, const bool *special, const int *word, size_t N,
+                            const llm_mlm_config *c, llm_rng *rng) {
+    size_t count = 0;
+    bool chosen = false;
+    LLM_ASSERT(c->first < c->vocab);
+    for (size_t n = 0; n < N; n++) {
+        const bool inside = word && n > 0 && word[n] == word[n - 1] && !special[n - 1];
+        label[n] = LLM_CROSS_ENTROPY_IGNORE;
+        if (special[n]) continue;
+        if (!inside) chosen = llm_rng_uniform(rng) < c->chosen;
+        if (!chosen) continue;
+        label[n] = ids[n];
+        count++;
+        const float fate = llm_rng_uniform(rng);
+        if (fate < c->masked)
+            ids[n] = c->mask;
+        else if (fate < c->masked + c->random)
+            ids[n] = (int)(c->first + llm_rng_below(rng, c->vocab - c->first));
+    }
+    return count;
+}
+
+/* The head, or its gradients: dense (C,C), its bias (C), the norm (C), a bias of each token (V).
+ * The last matrix is the table of embeddings. */
+typedef struct {
+    float *dense, *dense_bias, *norm_w, *norm_b, *bias;
+} llm_mlm_head;
+
+/* C^2 numbers of *matrix, 3 C + V of *vector. */
+LLM_API void llm_mlm_bind(llm_mlm_head *w, float **matrix, float **vector, size_t V, size_t C) {
+    w->dense = llm_encoder_next(matrix, C * C);
+    w->dense_bias = llm_encoder_next(vector, C);
+    w->norm_w = llm_encoder_next(vector, C);
+    w->norm_b = llm_encoder_next(vector, C);
+    w->bias = llm_encoder_next(vector, V);
+}
+
+/* What forward leaves for backward, in the arena: M rows that are asked for. */
+typedef struct {
+    size_t M, V, C;
+    size_t *row;                              /* (M): which of the N */
+    int *label;                               /* (M) */
+    float *h, *z, *gelu, *norm, *mean, *rstd; /* (M,C), (M) */
+    float *logits, *loss, *lse;               /* (M,V), (M) */
+} llm_mlm_acts;
+
+/* Returns the mean loss of the places with a label (N), 0 where there is none <- h (N,C), the table
+ * E (V,C). */
+LLM_API float llm_mlm_forward(llm_mlm_acts *a, const float *h, const int *label,
+                              const llm_mlm_head *w, const float *table, size_t N, size_t V,
+                              size_t C, float eps, llm_arena *arena) {
+    size_t M = 0;
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) M += label[n] != LLM_CROSS_ENTROPY_IGNORE;
+    a->M = M, a->V = V, a->C = C;
+    a->row = (size_t *)llm_arena_take(arena, M, sizeof(size_t));
+    a->label = (int *)llm_arena_take(arena, M, sizeof(int));
+    a->h = llm_arena_floats(arena, 4 * M * C);
+    a->z = a->h + M * C, a->gelu = a->z + M * C, a->norm = a->gelu + M * C;
+    a->mean = llm_arena_floats(arena, 4 * M), a->rstd = a->mean + M;
+    a->loss = a->rstd + M, a->lse = a->loss + M;
+    a->logits = llm_arena_floats(arena, M * V);
+    for (size_t n = 0, m = 0; n < N; n++) {
+        if (label[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        memcpy(a->h + m * C, h + n * C, C * sizeof(float));
+        a->row[m] = n;
+        a->label[m++] = label[n];
+    }
+    llm_matmul_forward(a->z, a->h, w->dense, w->dense_bias, M, C, C);
+    llm_activation_forward(a->gelu, a->z, M * C, LLM_ACTIVATION_GELU);
+    llm_layernorm_forward(a->norm, a->mean, a->rstd, a->gelu, w->norm_w, w->norm_b, M, C, eps);
+    llm_matmul_forward(a->logits, a->norm, table, w->bias, M, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->label, M, V);
+    for (size_t m = 0; m < M; m++) sum += (double)a->loss[m];
+    return M ? (float)(sum / (double)M) : 0.0f;
+}
+
+/* dh (N,C) += , dw, dtable (V,C) += the gradient of the mean loss. Scratch: M (V + 3 C) floats. */
+LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
+                              const llm_mlm_acts *a, const llm_mlm_head *w, const float *table,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, M = a->M, C = a->C;
+    if (M == 0) return;
+    float *dlogits = llm_arena_floats(arena, M * a->V);
+    float *dnorm = llm_arena_floats(arena, 3 * M * C), *dgelu = dnorm + M * C, *dz = dgelu + M * C;
+    memset(dlogits, 0, M * a->V * sizeof(float));
+    memset(dnorm, 0, 3 * M * C * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->label, M, a->V, 1.0f / (float)M);
+    llm_matmul_backward(dnorm, dtable, dw->bias, dlogits, a->norm, table, M, C, a->V);
+    llm_layernorm_backward(dgelu, dw->norm_w, dw->norm_b, dnorm, a->gelu, w->norm_w, a->mean,
+                           a->rstd, M, C);
+    llm_activation_backward(dz, dgelu, a->z, M * C, LLM_ACTIVATION_GELU);
+    memset(dnorm, 0, M * C * sizeof(float));
+    llm_matmul_backward(dnorm, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C);
+    for (size_t i = 0; i < M * C; i++) dh[a->row[i / C] * C + i % C] += dnorm[i];
+    arena->used = mark;
+}
+
+/* @transformer ---------------------------------------------- The Transformer family: its sizes
+ *
+ *     weights = tables + layers (attention + MLP + norms)      attention (H + 2 Hkv + H) D C
+ *     forward = 2 weights in matrices a token + 4 S H D a query        backward = 2 forward
+ *
+ * The models of this chapter are one model with switches: one stack or two, where positions come
+ * in, which norm, which MLP, biases or none, how many heads of keys, one table or more. What they
+ * share is larger than what parts them, and everything about size follows from the switches: the
+ * number of weights, the work of a step, the list of tensors in a file (@transformer_layout).
+ * Each weight of a matrix costs a token one multiplication and one addition, which gives the rule
+ * of thumb of 6 N operations for a token of training; the scores of attention come on top and grow
+ * with the context S.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need"; Kaplan et al. 2020, "Scaling Laws for
+ *         Neural Language Models", table 1 (operations); transformers (names of tensors)
+ * needs   base
+ * see     @transformer_layout @encoder @decoder @decoder_block @llama_block
+ * topics  Transformer
+ */
+typedef enum {
+    LLM_TRANSFORMER_2017, /* names as in Marian and BART */
+    LLM_TRANSFORMER_BERT,
+    LLM_TRANSFORMER_GPT2,
+    LLM_TRANSFORMER_T5,
+    LLM_TRANSFORMER_LLAMA,
+    LLM_TRANSFORMER_FAMILIES
+} llm_transformer_family;
+
+typedef struct {
+    llm_transformer_family family;        /* whose names */
+    size_t encoder, decoder;              /* layers; a decoder behind an encoder reads it */
+    size_t vocab, places, types, buckets; /* rows of tables, 0: none; T5's distances */
+    size_t width, heads, kv_heads, head_size, hidden; /* C, H, Hkv, D, F */
+    bool biases;     /* of matrices; and norms have them (layer norm) */
+    bool gated;      /* three matrices in the MLP */
+    bool fused;      /* queries, keys, values in one matrix; matrices stand (in,out) */
+    bool first_norm; /* behind the embeddings */
+    bool last_norm;  /* behind each stack: pre-norm */
+    bool pooler, tied;
+} llm_transformer_config;
+
+/* The published models: 2017 base, BERT-base, GPT-2, T5 small (v1.0), Llama 2 7B. */
+LLM_API llm_transformer_config llm_transformer_preset(llm_transformer_family family) {
+    /* encoder, decoder, vocab, places, types, buckets, C, H, Hkv, D, F */
+    static const size_t n[LLM_TRANSFORMER_FAMILIES][11] = {
+        {6, 6, 37000, 0, 0, 0, 512, 8, 8, 64, 2048},
+        {12, 0, 30522, 512, 2, 0, 768, 12, 12, 64, 3072},
+        {0, 12, 50257, 1024, 0, 0, 768, 12, 12, 64, 3072},
+        {6, 6, 32128, 0, 0, 32, 512, 8, 8, 64, 2048},
+        {0, 32, 32000, 0, 0, 0, 4096, 32, 32, 128, 11008}};
+    /* biases, gated, fused, first norm, last norm, pooler, tied */
+    static const bool b[LLM_TRANSFORMER_FAMILIES][7] = {
+        {true, false, false, false, false, false, true},
+        {true, false, false, true, false, true, true},
+        {true, false, true, false, true, false, true},
+        {false, false, false, false, true, false, true},
+        {false, true, false, false, true, false, false}};
+    const size_t *s = n[family];
+    const bool *t = b[family];
+    const llm_transformer_config c = {family, s[0],  s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8],
+                                      s[9],   s[10], t[0], t[1], t[2], t[3], t[4], t[5], t[6]};
+    return c;
+}
+
+/* Numbers in the matrices of an attention, of an MLP; with their biases; in a norm. */
+LLM_API size_t llm_transformer_attn(const llm_transformer_config *c, bool all) {
+    const size_t H = c->heads, K = c->kv_heads, D = c->head_size;
+    return 2 * (H + K) * D * c->width + (all && c->biases ? (H + 2 * K) * D + c->width : 0);
+}
+LLM_API size_t llm_transformer_mlp(const llm_transformer_config *c, bool all) {
+    const size_t in = c->gated ? 2 : 1;
+    return (in + 1) * c->width * c->hidden + (all && c->biases ? in * c->hidden + c->width : 0);
+}
+LLM_API size_t llm_transformer_norm(const llm_transformer_config *c) {
+    return c->biases ? 2 * c->width : c->width;
+}
+
+/* All weights. A table of distances belongs to a stack and is shared by its layers. */
+LLM_API size_t llm_transformer_count(const llm_transformer_config *c) {
+    const size_t C = c->width, norm = llm_transformer_norm(c), attn = llm_transformer_attn(c, true);
+    const size_t layer = attn + llm_transformer_mlp(c, true) + 2 * norm;
+    const size_t cross = c->encoder ? attn + norm : 0;
+    const size_t stacks = (size_t)(c->encoder > 0) + (c->decoder > 0);
+    size_t count = (c->vocab + c->places + c->types) * C + stacks * c->buckets * c->heads;
+    count += c->encoder * layer + c->decoder * (layer + cross);
+    count += (c->first_norm ? norm : 0) + (c->last_norm ? stacks * norm : 0);
+    return count + (c->pooler ? C * C + C : 0) + (c->tied ? 0 : c->vocab * C);
+}
+
+/* Multiplications and additions of the matrix products in a forward pass over B texts, S tokens
+ * each for an encoder and T for a decoder, which makes logits at every place; an encoder alone
+ * pools its first. The whole square of scores counts: kernels that skip the half above the
+ * diagonal do less. A training step takes three times as many: backward is two products each. */
+LLM_API double llm_transformer_flops(const llm_transformer_config *c, size_t B, size_t S,
+                                     size_t T) {
+    const double b = (double)B, s = (double)S, t = (double)T, C = (double)c->width;
+    const double wide = (double)(c->heads * c->head_size),
+                 narrow = (double)(c->kv_heads * c->head_size);
+    const double layer =
+        2.0 * (double)(llm_transformer_attn(c, false) + llm_transformer_mlp(c, false));
+    const double read = 4.0 * C * narrow * s, ask = 4.0 * C * wide * t + 4.0 * t * s * wide;
+    double sum = (double)c->encoder * (layer * s + 4.0 * s * s * wide);
+    sum += (double)c->decoder * (layer * t + 4.0 * t * t * wide + (c->encoder ? read + ask : 0.0));
+    sum += c->decoder ? 2.0 * t * (double)c->vocab * C : c->pooler ? 2.0 * C * C : 0.0;
+    return b * sum;
+}
+
+/* The rule of thumb for training on so many tokens: 6 N each, N without the tables of places. It
+ * leaves out the scores. */
+LLM_API double llm_transformer_flops_rule(const llm_transformer_config *c, double tokens) {
+    return 6.0 * (double)(llm_transformer_count(c) - c->places * c->width) * tokens;
+}
+
+/* @transformer_layout --------------------------------------- The tensors of a Transformer by name
+ *
+ *     offset_k = sum of rows_i cols_i over i < k        one flat vector, in the order of the parts
+ *
+ * A file of weights is a list of names and shapes. Which names, and what is one matrix or three,
+ * differs from family to family, and nothing else does: with a table of patterns one loop lists
+ * the tensors of any model of this chapter, in the order in which the data flow through them. A
+ * loader walks through the list and asks the file for each; a missing tensor has a name then.
+ *
+ * What is easily got wrong: GPT-2's matrices stand (in,out), all others (out,in); T5 numbers a
+ * decoder's MLP 2 and an encoder's 1; Marian's final_layer_norm is the one of the MLP.
+ *
+ * source  transformers: modeling_marian, modeling_bert, modeling_gpt2, modeling_t5, modeling_llama
+ * needs   base transformer
+ * see     @transformer @safetensors @gpt2_file
+ * topics  -
+ */
+/* With fused matrices Q stands for queries, keys and values. */
+typedef enum {
+    LLM_TRANSFORMER_LAYOUT_TOKENS,
+    LLM_TRANSFORMER_LAYOUT_PLACES,
+    LLM_TRANSFORMER_LAYOUT_TYPES,
+    LLM_TRANSFORMER_LAYOUT_FIRST_NORM,
+    LLM_TRANSFORMER_LAYOUT_NORM,
+    LLM_TRANSFORMER_LAYOUT_Q, /* and K, V, O behind it */
+    LLM_TRANSFORMER_LAYOUT_BUCKETS = LLM_TRANSFORMER_LAYOUT_Q + 4,
+    LLM_TRANSFORMER_LAYOUT_CROSS_NORM,
+    LLM_TRANSFORMER_LAYOUT_CROSS_Q,
+    LLM_TRANSFORMER_LAYOUT_MLP_NORM = LLM_TRANSFORMER_LAYOUT_CROSS_Q + 4,
+    LLM_TRANSFORMER_LAYOUT_GATE,
+    LLM_TRANSFORMER_LAYOUT_UP,
+    LLM_TRANSFORMER_LAYOUT_DOWN,
+    LLM_TRANSFORMER_LAYOUT_LAST_NORM,
+    LLM_TRANSFORMER_LAYOUT_POOLER,
+    LLM_TRANSFORMER_LAYOUT_HEAD
+} llm_transformer_layout_part;
+
+/* A family's names, in the order of the parts: @ is the stack, * the layer, % the number of the MLP
+ * in it, - a part that the family has not. */
+LLM_API const char *llm_transformer_layout_names(llm_transformer_family family) {
+    static const char *const names[LLM_TRANSFORMER_FAMILIES] = {
+        "shared - - - @.layers.*.self_attn_layer_norm @.layers.*.self_attn.q_proj "
+        "@.layers.*.self_attn.k_proj @.layers.*.self_attn.v_proj @.layers.*.self_attn.out_proj - "
+        "@.layers.*.encoder_attn_layer_norm @.layers.*.encoder_attn.q_proj "
+        "@.layers.*.encoder_attn.k_proj @.layers.*.encoder_attn.v_proj "
+        "@.layers.*.encoder_attn.out_proj @.layers.*.final_layer_norm - @.layers.*.fc1 "
+        "@.layers.*.fc2 @.layer_norm - lm_head ",
+        "embeddings.word_embeddings embeddings.position_embeddings "
+        "embeddings.token_type_embeddings embeddings.LayerNorm "
+        "@.layer.*.attention.output.LayerNorm "
+        "@.layer.*.attention.self.query @.layer.*.attention.self.key "
+        "@.layer.*.attention.self.value @.layer.*.attention.output.dense - - - - - - "
+        "@.layer.*.output.LayerNorm - @.layer.*.intermediate.dense @.layer.*.output.dense - "
+        "pooler.dense - ",
+        "wte wpe - - h.*.ln_1 h.*.attn.c_attn - - h.*.attn.c_proj - - - - - - h.*.ln_2 - "
+        "h.*.mlp.c_fc h.*.mlp.c_proj ln_f - lm_head ",
+        "shared - - - @.block.*.layer.0.layer_norm @.block.*.layer.0.SelfAttention.q "
+        "@.block.*.layer.0.SelfAttention.k @.block.*.layer.0.SelfAttention.v "
+        "@.block.*.layer.0.SelfAttention.o @.block.*.layer.0.SelfAttention.relative_attention_bias "
+        "@.block.*.layer.1.layer_norm @.block.*.layer.1.EncDecAttention.q "
+        "@.block.*.layer.1.EncDecAttention.k @.block.*.layer.1.EncDecAttention.v "
+        "@.block.*.layer.1.EncDecAttention.o @.block.*.layer.%.layer_norm "
+        "@.block.*.layer.%.DenseReluDense.wi_0 @.block.*.layer.%.DenseReluDense.wi "
+        "@.block.*.layer.%.DenseReluDense.wo @.final_layer_norm - lm_head ",
+        "model.embed_tokens - - - model.layers.*.input_layernorm model.layers.*.self_attn.q_proj "
+        "model.layers.*.self_attn.k_proj model.layers.*.self_attn.v_proj "
+        "model.layers.*.self_attn.o_proj - - - - - - model.layers.*.post_attention_layernorm "
+        "model.layers.*.mlp.gate_proj model.layers.*.mlp.up_proj model.layers.*.mlp.down_proj "
+        "model.norm - lm_head "};
+    return names[family];
+}
+
+typedef struct {
+    char name[80];
+    size_t part, layer, rows, cols, offset; /* cols is 1 for a bias or a norm */
+} llm_transformer_layout_tensor;
+
+/* The list that is written: NULL counts only. */
+typedef struct {
+    const llm_transformer_config *config;
+    llm_transformer_layout_tensor *list;
+    size_t tensors, numbers;
+    const char *stack;
+    size_t layer;
+} llm_transformer_layout_state;
+
+/* One tensor behind the others: .weight of (rows,cols), or .bias of (rows). */
+LLM_API void llm_transformer_layout_add(llm_transformer_layout_state *s, size_t part,
+                                        const char *suffix, size_t rows, size_t cols) {
+    const llm_transformer_config *c = s->config;
+    const char *from = llm_transformer_layout_names(c->family);
+    for (size_t i = 0; i < part; i++) from = strchr(from, ' ') + 1;
+    LLM_ASSERT(*from != '-');
+    if (s->list) {
+        llm_transformer_layout_tensor *t = &s->list[s->tensors];
+        size_t n = 0;
+        for (; *from != ' '; from++) {
+            if (*from == '@')
+                n += (size_t)snprintf(t->name + n, sizeof t->name - n, "%s", s->stack);
+            else if (*from == '*')
+                n += (size_t)snprintf(t->name + n, sizeof t->name - n, "%zu", s->layer);
+            else
+                t->name[n++] = *from == '%' ? (s->stack[0] == 'd' ? '2' : '1') : *from;
+        }
+        const bool second =
+            c->family == LLM_TRANSFORMER_T5 && c->gated && part == LLM_TRANSFORMER_LAYOUT_UP;
+        snprintf(t->name + n, sizeof t->name - n, "%s%s", second ? "_1" : "", suffix);
+        t->part = part, t->layer = s->layer;
+        t->rows = rows, t->cols = cols, t->offset = s->numbers;
+    }
+    s->tensors++;
+    s->numbers += rows * cols;
+}
+
+/* A matrix from `in` to `out` channels and, with biases, its bias; a norm. */
+LLM_API void llm_transformer_layout_matrix(llm_transformer_layout_state *s, size_t part, size_t out,
+                                           size_t in) {
+    const bool fused = s->config->fused;
+    llm_transformer_layout_add(s, part, ".weight", fused ? in : out, fused ? out : in);
+    if (s->config->biases) llm_transformer_layout_add(s, part, ".bias", out, 1);
+}
+LLM_API void llm_transformer_layout_norm(llm_transformer_layout_state *s,
+                                         llm_transformer_layout_part part) {
+    llm_transformer_layout_add(s, part, ".weight", s->config->width, 1);
+    if (s->config->biases) llm_transformer_layout_add(s, part, ".bias", s->config->width, 1);
+}
+
+/* Queries, keys, values and output from part `first` on. */
+LLM_API void llm_transformer_layout_attn(llm_transformer_layout_state *s, size_t first) {
+    const llm_transformer_config *c = s->config;
+    const size_t wide = c->heads * c->head_size, narrow = c->kv_heads * c->head_size;
+    llm_transformer_layout_matrix(s, first, c->fused ? wide + 2 * narrow : wide, c->width);
+    for (size_t i = 1; !c->fused && i < 3; i++)
+        llm_transformer_layout_matrix(s, first + i, narrow, c->width);
+    llm_transformer_layout_matrix(s, first + 3, c->width, wide);
+}
+
+/* list (as many as are returned, or NULL) <- the tensors of c; *numbers gets the length of the flat
+ * vector. */
+LLM_API size_t llm_transformer_layout(llm_transformer_layout_tensor *list, size_t *numbers,
+                                      const llm_transformer_config *c) {
+    llm_transformer_layout_state state = {c, list, 0, 0, "", 0}, *s = &state;
+    const size_t C = c->width, F = c->hidden;
+    llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_TOKENS, ".weight", c->vocab, C);
+    if (c->places)
+        llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_PLACES, ".weight", c->places, C);
+    if (c->types)
+        llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_TYPES, ".weight", c->types, C);
+    if (c->first_norm) llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_FIRST_NORM);
+    for (size_t stack = 0; stack < 2; stack++) {
+        const size_t layers = stack ? c->decoder : c->encoder;
+        s->stack = stack ? "decoder" : "encoder";
+        for (s->layer = 0; s->layer < layers; s->layer++) {
+            llm_transformer_layout_attn(s, LLM_TRANSFORMER_LAYOUT_Q);
+            if (c->buckets && s->layer == 0)
+                llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_BUCKETS, ".weight", c->buckets,
+                                           c->heads);
+            llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_NORM);
+            if (stack && c->encoder) {
+                llm_transformer_layout_attn(s, LLM_TRANSFORMER_LAYOUT_CROSS_Q);
+                llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_CROSS_NORM);
+            }
+            if (c->gated) llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_GATE, F, C);
+            llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_UP, F, C);
+            llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_DOWN, C, F);
+            llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_MLP_NORM);
+        }
+        if (layers && c->last_norm)
+            llm_transformer_layout_norm(s, LLM_TRANSFORMER_LAYOUT_LAST_NORM);
+    }
+    if (c->pooler) llm_transformer_layout_matrix(s, LLM_TRANSFORMER_LAYOUT_POOLER, C, C);
+    if (!c->tied)
+        llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_HEAD, ".weight", c->vocab, C);
+    *numbers = s->numbers;
+    return s->tensors;
+}
+
 /* @safetensors_dtype ---------------------------------------- Weight files: element types
  *
  *     value = (-1)^sign 2^(e - bias) (1 + f / 2^M)          bias = 2^(E-1) - 1
@@ -39744,6 +43229,319 @@ LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data,
         return false;
     }
     return true;
+}
+
+/* @t5_attn -------------------------------------------------- T5's attention
+ *
+ *     y = x + softmax(Q K^T + b) V W_o^T        Q = RMSNorm(x) W_q^T;  K, V of the same, or of m
+ *
+ * The sublayer of T5: no biases, no mean in the norm, and no 1/sqrt(D) in front of the scores. The
+ * factor is in the weights' first size instead, and a model trained without it does not work with
+ * it. Positions come in as b, one number for a head and a distance (@relative_position_t5), which a
+ * stack's layers share: the table is made once and its gradient is the sum over the layers.
+ * Attention to a memory has no b. The heads together may be wider or narrower than the model.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1; transformers, T5Attention
+ * needs   arena rmsnorm matmul masked_score causal_attn qkv mha
+ * see     @relative_position_t5 @attn_scale @t5
+ * topics  -
+ */
+typedef struct {
+    size_t width, heads, head_size; /* C, H, D */
+    float eps;
+} llm_t5_attn_config;
+
+/* Weights, or their gradients: norm (C), q, k, v (H D,C), o (C,H D). */
+typedef struct {
+    float *norm, *q, *k, *v, *o;
+} llm_t5_attn_weights;
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_mha_config mha;
+    llm_masked_score_shape shape;
+    const float *x, *mem; /* (B,T,C), (B,S,C) or NULL */
+    bool *allowed;        /* (B,T,S) */
+    float *in, *rstd;     /* (B,T,C), (B,T): the norm's */
+    float *q, *k, *v, *p, *merged;
+} llm_t5_attn_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C), mem (B,S,C) or NULL for x itself; bias (H,T,S) or NULL; hidden
+ * (B,S) are keys that nobody sees, or NULL; causal: nor those ahead. Left in the arena: B (2 T C +
+ * 2 T H D + 2 S H D + H T S + T) floats and B T S flags. Scratch: B (T + 2 max(T,S)) H D floats. */
+LLM_API float *llm_t5_attn_forward(llm_t5_attn_acts *a, const float *x, const float *mem,
+                                   const float *bias, const bool *hidden, bool causal, size_t B,
+                                   size_t T, size_t S, const llm_t5_attn_weights *w,
+                                   const llm_t5_attn_config *c, llm_arena *arena) {
+    const size_t C = c->width, H = c->heads, D = c->head_size;
+    a->mha = llm_mha_defaults(B, T, H * D, H);
+    a->mha.C = a->mha.Ck = a->mha.Cv = C, a->mha.S = S;
+    a->shape = llm_masked_score_defaults(B, H, T, S);
+    a->shape.mask_B = B;
+    a->x = x, a->mem = mem;
+    a->allowed = (bool *)llm_arena_take(arena, B * T * S, sizeof(bool));
+    for (size_t i = 0; i < B * T * S; i++) {
+        const size_t b = i / (T * S), t = i / S % T, s = i % S;
+        a->allowed[i] = !(causal && s > t) && !(hidden && hidden[b * S + s]);
+    }
+    float *y = llm_arena_floats(arena, B * T * C);
+    a->in = llm_arena_floats(arena, B * T * C), a->rstd = llm_arena_floats(arena, B * T);
+    a->q = llm_arena_floats(arena, B * T * H * D),
+    a->merged = llm_arena_floats(arena, B * T * H * D);
+    a->k = llm_arena_floats(arena, B * S * H * D), a->v = llm_arena_floats(arena, B * S * H * D);
+    a->p = llm_arena_floats(arena, B * H * T * S);
+    const size_t mark = arena->used;
+    llm_rmsnorm_forward(a->in, a->rstd, x, w->norm, B * T, C, c->eps);
+    const float *from = mem ? mem : a->in;
+    llm_mha_project(a->q, a->in, w->q, NULL, B, T, C, H, D, arena);
+    llm_mha_project(a->k, from, w->k, NULL, B, S, C, H, D, arena);
+    llm_mha_project(a->v, from, w->v, NULL, B, S, C, H, D, arena);
+    float *out = llm_arena_floats(arena, B * H * T * D);
+    memset(out, 0, B * H * T * D * sizeof(float));
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(a->p + bh * T * S, S, a->q + bh * T * D, D, a->k + bh * S * D, D,
+                               1.0f, S, T, S, D);
+    llm_masked_score_softmax_forward(a->p, NULL, a->p, a->allowed, bias, &a->shape);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_gather(out + bh * T * D, D, a->p + bh * T * S, S, a->v + bh * S * D, D, S,
+                               T, S, D);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(a->merged + b * T * H * D, out + b * T * H * D, H, T, D);
+    llm_matmul_forward(y, a->merged, w->o, NULL, B * T, H * D, C);
+    for (size_t i = 0; i < B * T * C; i++) y[i] += x[i];
+    arena->used = mark;
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is a
+ * memory, dbias (H,T,S) += or NULL. Scratch: B (2 T C + 3 T H D + 2 S H D + 2 H T S + max(T,S) H D)
+ * floats. */
+LLM_API void llm_t5_attn_backward(float *d, float *dmem, float *dbias,
+                                  const llm_t5_attn_weights *dw, const llm_t5_attn_acts *a,
+                                  const llm_t5_attn_weights *w, llm_arena *arena) {
+    const llm_mha_config *m = &a->mha;
+    const size_t mark = arena->used, B = m->B, T = m->T, S = m->S, H = m->H, D = m->D, C = m->C;
+    const size_t nq = B * H * T * D, nk = B * H * S * D, ns = B * H * T * S;
+    float *dmerged = llm_arena_floats(arena, 3 * nq + 2 * nk), *dout = dmerged + nq;
+    float *dq = dout + nq, *dk = dq + nq, *dv = dk + nk;
+    float *dp = llm_arena_floats(arena, 2 * ns), *ds = dp + ns;
+    float *din = llm_arena_floats(arena, B * T * C);
+    memset(dmerged, 0, (3 * nq + 2 * nk) * sizeof(float));
+    memset(dp, 0, 2 * ns * sizeof(float));
+    memset(din, 0, B * T * C * sizeof(float));
+    llm_matmul_backward(dmerged, dw->o, NULL, d, a->merged, w->o, B * T, H * D, C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(dp + bh * T * S, S, dout + bh * T * D, D, a->v + bh * S * D, D, 1.0f,
+                               S, T, S, D);
+    llm_masked_score_softmax_backward(ds, dbias, dp, a->p, a->allowed, &a->shape);
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *dsh = ds + bh * T * S;
+        llm_causal_attn_gather(dq + bh * T * D, D, dsh, S, a->k + bh * S * D, D, S, T, S, D);
+        llm_causal_attn_scatter(dk + bh * S * D, D, dsh, S, a->q + bh * T * D, D, S, T, S, D);
+        llm_causal_attn_scatter(dv + bh * S * D, D, a->p + bh * T * S, S, dout + bh * T * D, D, S,
+                                T, S, D);
+    }
+    const float *from = a->mem ? a->mem : a->in;
+    float *dfrom = a->mem ? dmem : din;
+    llm_mha_project_backward(din, dw->q, NULL, dq, a->in, w->q, m, T, C, arena);
+    llm_mha_project_backward(dfrom, dw->k, NULL, dk, from, w->k, m, S, C, arena);
+    llm_mha_project_backward(dfrom, dw->v, NULL, dv, from, w->v, m, S, C, arena);
+    llm_rmsnorm_backward(d, dw->norm, din, a->x, w->norm, a->rstd, B * T, C);
+    arena->used = mark;
+}
+
+/* @t5_stack ------------------------------------------------- T5's stacks
+ *
+ *     encoder  x <- x + Attn(x; b), x + FFN(RMSNorm(x))                              then RMSNorm
+ *     decoder  x <- x + CausalAttn(x; b), x + Attn(x, m), x + FFN(RMSNorm(x))        then RMSNorm
+ *
+ * Both stacks of T5 are pre-norm rows of @t5_attn and @ffn. Each has one table of distances, which
+ * its first layer owns in the files and all layers use; the encoder's tells left from right, the
+ * decoder's knows only how far back. Version 1.0 has a ReLU between two matrices, 1.1 a gated GELU
+ * of three and no ReLU anywhere.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1; Shazeer 2020, "GLU Variants Improve Transformer"
+ * needs   arena rng rmsnorm activation ffn relative_position_t5 encoder t5_attn
+ * see     @t5 @encoder @decoder
+ * topics  -
+ */
+typedef struct {
+    size_t layers, hidden, buckets,
+        far;      /* F; rows of the table, 32; the last bucket's start, 128 */
+    bool decoder; /* causal, distances to one side, attention to a memory */
+    bool gated;
+    llm_t5_attn_config attn;
+} llm_t5_stack_config;
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_t5_attn_weights attn, cross; /* cross: in a decoder */
+    float *norm;                     /* (C): the MLP's */
+    llm_ffn_weights ffn;
+} llm_t5_stack_layer;
+typedef struct {
+    llm_t5_stack_layer *layer; /* (L) */
+    float *distances, *norm;   /* (buckets,H), (C) */
+} llm_t5_stack_weights;
+
+/* Numbers in the matrices of a stack, the table among them; in its norms. */
+LLM_API size_t llm_t5_stack_matrices(const llm_t5_stack_config *c) {
+    const size_t attn = 4 * c->attn.heads * c->attn.head_size * c->attn.width;
+    const size_t ffn = (c->gated ? 3 : 2) * c->attn.width * c->hidden;
+    return c->layers * ((c->decoder ? 2 : 1) * attn + ffn) + c->buckets * c->attn.heads;
+}
+LLM_API size_t llm_t5_stack_vectors(const llm_t5_stack_config *c) {
+    return (c->layers * (c->decoder ? 3 : 2) + 1) * c->attn.width;
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. */
+LLM_API void llm_t5_stack_bind_attn(llm_t5_attn_weights *w, float **matrix, float **vector,
+                                    const llm_t5_attn_config *c) {
+    const size_t n = c->heads * c->head_size * c->width;
+    w->q = llm_encoder_next(matrix, n), w->k = llm_encoder_next(matrix, n);
+    w->v = llm_encoder_next(matrix, n), w->o = llm_encoder_next(matrix, n);
+    w->norm = llm_encoder_next(vector, c->width);
+}
+LLM_API void llm_t5_stack_bind(llm_t5_stack_weights *w, float **matrix, float **vector,
+                               const llm_t5_stack_config *c, llm_arena *arena) {
+    const size_t n = c->hidden * c->attn.width;
+    w->layer = (llm_t5_stack_layer *)llm_arena_take(arena, c->layers, sizeof(llm_t5_stack_layer));
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_t5_stack_layer *s = &w->layer[l];
+        llm_t5_stack_bind_attn(&s->attn, matrix, vector, &c->attn);
+        if (c->decoder) llm_t5_stack_bind_attn(&s->cross, matrix, vector, &c->attn);
+        s->ffn.gate = c->gated ? llm_encoder_next(matrix, n) : NULL;
+        s->ffn.up = llm_encoder_next(matrix, n), s->ffn.down = llm_encoder_next(matrix, n);
+        s->ffn.up_bias = s->ffn.down_bias = NULL;
+        s->norm = llm_encoder_next(vector, c->attn.width);
+    }
+    w->distances = llm_encoder_next(matrix, c->buckets * c->attn.heads);
+    w->norm = llm_encoder_next(vector, c->attn.width);
+}
+
+/* Normal with the deviations of T5's code: queries (C D)^(-1/2), since nothing divides the scores;
+ * keys, values, the MLP's first matrices and the distances C^(-1/2); what writes to the stream by
+ * the number of its inputs; gains 1. */
+LLM_API void llm_t5_stack_fill(float *w, size_t n, double variance, llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, n);
+    for (size_t i = 0; i < n; i++) w[i] *= (float)sqrt(variance);
+}
+LLM_API void llm_t5_stack_init(const llm_t5_stack_weights *w, const llm_t5_stack_config *c,
+                               llm_rng *rng) {
+    const size_t C = c->attn.width, HD = c->attn.heads * c->attn.head_size, F = c->hidden;
+    const double each = 1.0 / (double)C, query = each / (double)c->attn.head_size;
+    for (size_t l = 0; l < c->layers; l++) {
+        const llm_t5_stack_layer *p = &w->layer[l];
+        for (size_t k = 0; k < (c->decoder ? 2 : 1); k++) {
+            const llm_t5_attn_weights *a = k ? &p->cross : &p->attn;
+            llm_t5_stack_fill(a->q, HD * C, query, rng);
+            llm_t5_stack_fill(a->k, HD * C, each, rng);
+            llm_t5_stack_fill(a->v, HD * C, each, rng);
+            llm_t5_stack_fill(a->o, HD * C, 1.0 / (double)HD, rng);
+            for (size_t i = 0; i < C; i++) a->norm[i] = 1.0f;
+        }
+        if (c->gated) llm_t5_stack_fill(p->ffn.gate, F * C, each, rng);
+        llm_t5_stack_fill(p->ffn.up, F * C, each, rng);
+        llm_t5_stack_fill(p->ffn.down, C * F, 1.0 / (double)F, rng);
+        for (size_t i = 0; i < C; i++) p->norm[i] = 1.0f;
+    }
+    llm_t5_stack_fill(w->distances, c->buckets * c->attn.heads, each, rng);
+    for (size_t i = 0; i < C; i++) w->norm[i] = 1.0f;
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_t5_attn_acts attn, cross;
+    const float *x; /* (B,T,C): the MLP's input, */
+    float *in, *rstd;
+    llm_ffn_acts ffn;
+} llm_t5_stack_layer_acts;
+typedef struct {
+    size_t B, T, S;
+    llm_t5_stack_layer_acts *layer; /* (L) */
+    const float *x;                 /* (B,T,C): what the last norm reads */
+    float *rstd;
+} llm_t5_stack_acts;
+
+/* The distances of T queries and as many keys. */
+LLM_API llm_relative_position_t5_config llm_t5_stack_distances(const llm_t5_stack_config *c,
+                                                               size_t T) {
+    const llm_relative_position_t5_config r = {c->attn.heads, T,      T,          0,
+                                               c->buckets,    c->far, !c->decoder};
+    return r;
+}
+LLM_API int llm_t5_stack_activation(const llm_t5_stack_config *c) {
+    return c->gated ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_RELU;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). An encoder's padding is hidden (B,T); a decoder reads mem
+ * (B,S,C), whose padding is hidden (B,S). */
+LLM_API const float *llm_t5_stack_forward(llm_t5_stack_acts *a, const float *x, const float *mem,
+                                          const bool *hidden, size_t B, size_t T, size_t S,
+                                          const llm_t5_stack_weights *w,
+                                          const llm_t5_stack_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->attn.width, F = c->hidden;
+    const llm_relative_position_t5_config distances = llm_t5_stack_distances(c, T);
+    a->B = B, a->T = T, a->S = S;
+    a->layer = (llm_t5_stack_layer_acts *)llm_arena_take(arena, c->layers, sizeof *a->layer);
+    float *bias = llm_arena_floats(arena, c->attn.heads * T * T);
+    memset(bias, 0, c->attn.heads * T * T * sizeof(float));
+    llm_relative_position_t5_forward(bias, w->distances, 1, &distances, arena);
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_t5_stack_layer_acts *s = &a->layer[l];
+        const llm_t5_stack_layer *p = &w->layer[l];
+        x = llm_t5_attn_forward(&s->attn, x, NULL, bias, c->decoder ? NULL : hidden, c->decoder, B,
+                                T, T, &p->attn, &c->attn, arena);
+        if (c->decoder)
+            x = llm_t5_attn_forward(&s->cross, x, mem, NULL, hidden, false, B, T, S, &p->cross,
+                                    &c->attn, arena);
+        s->x = x;
+        float *y = llm_arena_floats(arena, N * C);
+        s->in = llm_arena_floats(arena, N * C), s->rstd = llm_arena_floats(arena, N);
+        s->ffn.gate = c->gated ? llm_arena_floats(arena, N * F) : NULL;
+        s->ffn.up = llm_arena_floats(arena, N * F), s->ffn.hidden = llm_arena_floats(arena, N * F);
+        llm_rmsnorm_forward(s->in, s->rstd, x, p->norm, N, C, c->attn.eps);
+        llm_ffn_forward(y, &s->ffn, s->in, &p->ffn, N, C, F, llm_t5_stack_activation(c));
+        for (size_t i = 0; i < N * C; i++) y[i] += x[i];
+        x = y;
+    }
+    a->x = x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_rmsnorm_forward(y, a->rstd, x, w->norm, N, C, c->attn.eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += in a decoder.
+ * Scratch: B T C + 2 H T T floats and that of the sublayers. */
+LLM_API void llm_t5_stack_backward(float *d, float *dmem, const llm_t5_stack_weights *dw,
+                                   const llm_t5_stack_acts *a, const llm_t5_stack_weights *w,
+                                   const llm_t5_stack_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->B * a->T, C = c->attn.width;
+    const size_t n = c->attn.heads * a->T * a->T;
+    const llm_relative_position_t5_config distances = llm_t5_stack_distances(c, a->T);
+    float *dx = llm_arena_floats(arena, N * C), *dbias = llm_arena_floats(arena, n);
+    memset(dx, 0, N * C * sizeof(float));
+    memset(dbias, 0, n * sizeof(float));
+    llm_rmsnorm_backward(dx, dw->norm, d, a->x, w->norm, a->rstd, N, C);
+    memcpy(d, dx, N * C * sizeof(float));
+    for (size_t l = c->layers; l-- > 0;) {
+        const llm_t5_stack_layer_acts *s = &a->layer[l];
+        const llm_t5_stack_layer *p = &w->layer[l], *dp = &dw->layer[l];
+        memset(dx, 0, N * C * sizeof(float));
+        llm_ffn_backward(dx, &dp->ffn, d, &s->ffn, s->in, &p->ffn, N, C, c->hidden,
+                         llm_t5_stack_activation(c), false, arena);
+        llm_rmsnorm_backward(d, dp->norm, dx, s->x, p->norm, s->rstd, N, C);
+        if (c->decoder)
+            llm_t5_attn_backward(d, dmem, NULL, &dp->cross, &s->cross, &p->cross, arena);
+        llm_t5_attn_backward(d, NULL, dbias, &dp->attn, &s->attn, &p->attn, arena);
+    }
+    llm_relative_position_t5_backward(dw->distances, dbias, 1, &distances, arena);
+    arena->used = mark;
 }
 
 /* @llama_block ---------------------------------------------- Decoder block, the form of Llama
@@ -39882,6 +43680,108 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
     llm_qkv_backward(dnorm, dw->qkv, NULL, flat, flat + Q, dv, a->norm1, w->qkv, &qkv, arena);
     llm_rmsnorm_backward(d, dw->norm1, dnorm, x, w->norm1, a->rstd1, N, C);
     arena->used = mark;
+}
+
+/* @transformer_2017 ----------------------------------------- Attention Is All You Need: the recipe
+ *
+ *     lr_t = C^(-1/2) min(t^(-1/2), t warmup^(-3/2))       w <- Adam(0.9, 0.98, 1e-9), no decay
+ *     loss = smoothed by 0.1       dropout 0.1 behind each sublayer and on the embedded sums
+ *     w_final = mean of the last n checkpoints
+ *
+ * The first Transformer was a translator, and it came with a way of training it: six layers of each
+ * stack, post-norm, ReLU, sines added to embeddings times sqrt(C), one matrix for both embeddings
+ * and the head; a rate that rises and falls and peaks where its two parts meet; labels that are not
+ * quite certain, which costs perplexity and gains accuracy; batches counted in tokens, not in
+ * sentences (@pad). Averaging the last checkpoints, taken some minutes apart, is worth as much as
+ * a longer training: they lie around a minimum.
+ *
+ * What is easily got wrong: post-norm without warmup does not start at all; a smoothed loss cannot
+ * reach 0 (@label_smoothing has its floor); dropout must be off in use.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", sections 5.3, 5.4 and 6.1, eq. 3
+ * needs   arena rng adamw lr_schedule encoder_decoder_weights encoder_decoder
+ * see     @encoder_decoder @label_smoothing @lr_schedule @beam_search
+ * topics  Attention Is All You Need
+ */
+
+/* A model in training: weights, gradients, Adam's moments (count), and how many steps were done. */
+typedef struct {
+    llm_encoder_decoder_config config;
+    llm_encoder_decoder_weights weights, grads;
+    float *w, *g, *m, *v;
+    size_t count, step, warmup;
+} llm_transformer_2017;
+
+/* The settings of the base model at another size: base is (37000, 6, 512, 8), big (37000, 6, 1024,
+ * 16) with dropout 0.3. */
+LLM_API llm_encoder_decoder_config llm_transformer_2017_config(size_t vocab, size_t layers,
+                                                               size_t width, size_t heads) {
+    llm_encoder_decoder_config c = llm_encoder_decoder_defaults(vocab, layers, width, heads);
+    c.encoder.dropout = c.decoder.dropout = 0.1f;
+    c.tied = true;
+    c.scale = sqrtf((float)width);
+    c.smoothing = 0.1f;
+    return c;
+}
+
+/* A new model in the arena: 4 count floats and its lists. warmup: 4000 in the paper. */
+LLM_API void llm_transformer_2017_create(llm_transformer_2017 *t,
+                                         const llm_encoder_decoder_config *c, size_t warmup,
+                                         llm_rng *rng, llm_arena *arena) {
+    float **const vector[4] = {&t->w, &t->g, &t->m, &t->v};
+    size_t matrices;
+    t->config = *c;
+    t->count = llm_encoder_decoder_count(&matrices, c);
+    t->step = 0, t->warmup = warmup;
+    for (size_t i = 0; i < 4; i++) {
+        *vector[i] = llm_arena_floats(arena, t->count);
+        memset(*vector[i], 0, t->count * sizeof(float));
+    }
+    llm_encoder_decoder_bind(&t->weights, t->w, c, arena);
+    llm_encoder_decoder_bind(&t->grads, t->g, c, arena);
+    llm_encoder_decoder_init(&t->weights, c, rng);
+}
+
+/* One step on source (B,S) and target (B,T), filled up with pad. Returns the smoothed loss before
+ * it. Each step drops other units. Scratch: that of forward and backward, given back. */
+LLM_API float llm_transformer_2017_step(llm_transformer_2017 *t, const int *source,
+                                        const int *target, size_t B, size_t S, size_t T,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_encoder_decoder_config *c = &t->config;
+    llm_encoder_decoder_acts acts;
+    t->step++;
+    c->encoder.seed = 2 * t->step, c->decoder.seed = 2 * t->step + 1;
+    const float loss =
+        llm_encoder_decoder_forward(&acts, source, target, B, S, T, &t->weights, c, arena);
+    memset(t->g, 0, t->count * sizeof(float));
+    llm_encoder_decoder_backward(&t->grads, &acts, &t->weights, c, arena);
+    llm_adamw_config adam = llm_adamw_defaults();
+    adam.lr = (float)llm_lr_schedule_noam(1.0, c->decoder.width, t->warmup, t->step);
+    adam.beta1 = 0.9f, adam.beta2 = 0.98f, adam.eps = 1e-9f;
+    adam.weight_decay = 0.0f;
+    llm_adamw_step(t->w, t->m, t->v, t->g, t->count, &adam, t->step);
+    arena->used = mark;
+    return loss;
+}
+
+/* mean (count) takes in w (count), checkpoint number `taken` = 0, 1, ..: the mean of all so far. */
+LLM_API void llm_transformer_2017_average(float *mean, const float *w, size_t count, size_t taken) {
+    const float share = 1.0f / (float)(taken + 1);
+    for (size_t i = 0; i < count; i++) mean[i] = taken ? mean[i] + share * (w[i] - mean[i]) : w[i];
+}
+
+/* The longest translation of a source of S tokens: the paper stops 50 behind its length. */
+LLM_API size_t llm_transformer_2017_limit(size_t S) { return S + 50; }
+
+/* Returns the translation of source (B,S), rows of limit(S) tokens in the arena, each up to and
+ * with `end`, then pad. */
+LLM_API int *llm_transformer_2017_translate(const llm_transformer_2017 *t, const int *source,
+                                            size_t B, size_t S, int end, llm_arena *arena) {
+    const size_t T = llm_transformer_2017_limit(S);
+    int *ids = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    llm_encoder_decoder_generate(ids, source, B, S, T, end, &t->weights, &t->config, arena);
+    return ids;
 }
 
 /* @decoder_only --------------------------------------------- Decoder-only Transformer, Llama style
@@ -40360,6 +44260,892 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     llm_buffer_free(&header);
     free(t);
     return ok;
+}
+
+/* @safetensors_shards -------------------------------------- Weight files: a model in several files
+ *
+ *     model.safetensors.index.json = {"weight_map": {"wte": "model-1.safetensors", ...}, ...}
+ *
+ * A release of more than a few gigabytes is cut into files, and an index says which tensor stands
+ * where. A directory is opened here whichever way it is: model.safetensors if there is one, else
+ * the index and all files that it names. It must be right: each tensor listed stands in the file it
+ * is listed for, and no file holds one that is not. File names must be plain names: an index is a
+ * download too, and "../" would leave the directory.
+ *
+ * source  transformers 4.57, modeling_utils.py (load_sharded_checkpoint), utils/hub.py
+ * needs   error buffer file json safetensors
+ * see     @open_weights
+ * topics  -
+ */
+typedef struct {
+    llm_safetensors tensors;
+    const char *name;
+} llm_safetensors_shards_file;
+
+typedef struct {
+    llm_buffer shard; /* of llm_safetensors_shards_file */
+    size_t count;
+    llm_json index; /* of several files */
+} llm_safetensors_shards;
+
+/* File i < count. */
+LLM_API llm_safetensors_shards_file *llm_safetensors_shards_at(const llm_safetensors_shards *s,
+                                                               size_t i) {
+    return (llm_safetensors_shards_file *)(void *)s->shard.data + i;
+}
+
+/* Frees what llm_safetensors_shards_open has taken. */
+LLM_API void llm_safetensors_shards_close(llm_safetensors_shards *s) {
+    while (s->count > 0) llm_safetensors_close(&llm_safetensors_shards_at(s, --s->count)->tensors);
+    llm_buffer_free(&s->shard);
+    llm_json_free(&s->index);
+}
+
+/* The tensor of that name, or NULL. */
+LLM_API const llm_safetensors_tensor *llm_safetensors_shards_find(const llm_safetensors_shards *s,
+                                                                  const char *name) {
+    const llm_safetensors_tensor *t = NULL;
+    for (size_t i = 0; i < s->count && !t; i++)
+        t = llm_safetensors_find(&llm_safetensors_shards_at(s, i)->tensors, name);
+    return t;
+}
+
+/* Opens dir/name, a file of one tensor or more, and appends it. */
+LLM_API bool llm_safetensors_shards_add(llm_safetensors_shards *s, const char *dir,
+                                        const char *name, llm_error *error) {
+    llm_safetensors_shards_file one;
+    llm_buffer path = {NULL, 0, 0};
+    one.name = name;
+    bool ok = llm_buffer_print(&path, "%s/%s", dir, name) || llm_fail(error, "out of memory");
+    ok = ok && llm_safetensors_open(&one.tensors, path.data, error);
+    if (ok && !llm_buffer_put(&s->shard, &one, sizeof one)) {
+        llm_safetensors_close(&one.tensors);
+        ok = llm_fail(error, "out of memory");
+    }
+    s->count += ok;
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* The files that the index names, each once, and whether it is right about them. */
+LLM_API bool llm_safetensors_shards_index(llm_safetensors_shards *s, const char *dir,
+                                          llm_error *error) {
+    const llm_json *const j = &s->index;
+    const llm_json_node *map = llm_json_get(j, j->node, "weight_map");
+    if (!map || map->kind != LLM_JSON_OBJECT || map->count == 0)
+        return llm_fail(error, "%s: the index has no weight_map of tensors", dir);
+    size_t listed = 0, held = 0, i;
+    for (const llm_json_node *v = llm_json_first(j, map); v; v = llm_json_next(j, v), listed++) {
+        if (v->kind != LLM_JSON_STRING || v->text_size == 0 || strlen(v->text) != v->text_size ||
+            v->text[0] == '.' || strpbrk(v->text, "/\\:"))
+            return llm_fail(error, "%s: the index wants %s in what is no plain name of a file", dir,
+                            v->key);
+        for (i = 0; i < s->count; i++)
+            if (strcmp(llm_safetensors_shards_at(s, i)->name, v->text) == 0) break;
+        if (i == s->count && !llm_safetensors_shards_add(s, dir, v->text, error)) return false;
+        if (!llm_safetensors_find(&llm_safetensors_shards_at(s, i)->tensors, v->key))
+            return llm_fail(error, "%s: %s holds no tensor %s, which the index has there", dir,
+                            v->text, v->key);
+    }
+    for (i = 0; i < s->count; i++) held += llm_safetensors_shards_at(s, i)->tensors.count;
+    return held == listed ||
+           llm_fail(error, "%s: the files hold %zu tensors, the index %zu", dir, held, listed);
+}
+
+/* The weights in directory dir. False, and nothing to close, where a file is missing or wrong. */
+LLM_API bool llm_safetensors_shards_open(llm_safetensors_shards *s, const char *dir,
+                                         llm_error *error) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    memset(s, 0, sizeof *s);
+    if (!llm_buffer_print(&path, "%s/model.safetensors.index.json", dir))
+        return llm_fail(error, "out of memory");
+    const bool several = llm_file_read(&file, path.data, NULL);
+    llm_buffer_free(&path);
+    bool ok;
+    if (several) {
+        ok = llm_json_parse(&s->index, (const char *)file.data, file.size, error) &&
+             llm_safetensors_shards_index(s, dir, error);
+        llm_file_free(&file);
+    } else {
+        ok = llm_safetensors_shards_add(s, dir, "model.safetensors", error);
+    }
+    if (!ok) llm_safetensors_shards_close(s);
+    return ok;
+}
+
+/* @gguf_blocks --------------------------------------------- Weight files: blocks of small integers
+ *
+ *     w_i = d q_i - m                          32 weights, one scale d; forms _1 have a minimum m
+ *     w_i = (d s_g) q_i - (e m_g)              256 weights in groups g of 32 or 16 (forms K)
+ *
+ * What llama.cpp calls Q4_0 or Q6_K is a layout: so many bits a weight, and how the scales stand
+ * beside them. Weights of one row are of similar size, so one scale for 32 of them wastes little,
+ * and 4 bits with a half-precision scale come to 4.5 a weight. The K forms make the scales
+ * themselves small integers: 6 bits for each group, one pair of halves for eight groups. What is
+ * easily got wrong is the order: the low four bits of the bytes hold the first half of a group (or
+ * the first of two groups), not every other weight, and of the 6-bit scales four stand whole and
+ * four in pieces.
+ *
+ * source  Gerganov, Kawrakow and others, ggml: ggml-common.h, ggml-quants.c (dequantize_row_*)
+ * needs   safetensors_dtype
+ * see     @gguf_file
+ * topics  -
+ */
+typedef enum { /* as numbered in the files */
+               LLM_GGUF_BLOCKS_F32 = 0,
+               LLM_GGUF_BLOCKS_F16 = 1,
+               LLM_GGUF_BLOCKS_Q4_0 = 2,
+               LLM_GGUF_BLOCKS_Q4_1 = 3,
+               LLM_GGUF_BLOCKS_Q5_0 = 6,
+               LLM_GGUF_BLOCKS_Q5_1 = 7,
+               LLM_GGUF_BLOCKS_Q8_0 = 8,
+               LLM_GGUF_BLOCKS_Q4_K = 12,
+               LLM_GGUF_BLOCKS_Q5_K = 13,
+               LLM_GGUF_BLOCKS_Q6_K = 14,
+               LLM_GGUF_BLOCKS_I8 = 24,
+               LLM_GGUF_BLOCKS_I16 = 25,
+               LLM_GGUF_BLOCKS_I32 = 26,
+               LLM_GGUF_BLOCKS_I64 = 27,
+               LLM_GGUF_BLOCKS_F64 = 28,
+               LLM_GGUF_BLOCKS_BF16 = 30
+} llm_gguf_blocks_type;
+
+/* The name of a type, with the weights of its block and the block's bytes; NULL where it is not
+ * known here, and then neither is set. */
+LLM_API const char *llm_gguf_blocks_name(size_t *weights, size_t *bytes, uint32_t type) {
+    static const struct {
+        unsigned char type, bytes;
+        unsigned short weights;
+        const char *name;
+    } known[] = {
+        {0, 4, 1, "F32"},       {1, 2, 1, "F16"},       {2, 18, 32, "Q4_0"}, {3, 20, 32, "Q4_1"},
+        {6, 22, 32, "Q5_0"},    {7, 24, 32, "Q5_1"},    {8, 34, 32, "Q8_0"}, {12, 144, 256, "Q4_K"},
+        {13, 176, 256, "Q5_K"}, {14, 210, 256, "Q6_K"}, {24, 1, 1, "I8"},    {25, 2, 1, "I16"},
+        {26, 4, 1, "I32"},      {27, 8, 1, "I64"},      {28, 8, 1, "F64"},   {30, 2, 1, "BF16"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (known[i].type != type) continue;
+        *weights = known[i].weights;
+        *bytes = known[i].bytes;
+        return known[i].name;
+    }
+    return NULL;
+}
+
+/* The half-precision number in two bytes; a signed byte. */
+LLM_API float llm_gguf_blocks_half(const unsigned char *p) {
+    return llm_safetensors_dtype_short(p[0] | (uint32_t)p[1] << 8, 5, 10, false);
+}
+LLM_API int llm_gguf_blocks_byte(unsigned char byte) { return byte < 128 ? byte : byte - 256; }
+
+/* out (32) <- a block of Q4_0, Q4_1, Q5_0 or Q5_1: d, in forms _1 the minimum, in forms Q5 32 fifth
+ * bits, then 16 bytes: weight i < 16 is low in byte i, weight i + 16 high in it. Forms _0 have no
+ * minimum; their q counts from -8 or -16. */
+LLM_API void llm_gguf_blocks_nibbles(float *out, const unsigned char *p,
+                                     llm_gguf_blocks_type type) {
+    const bool five = type == LLM_GGUF_BLOCKS_Q5_0 || type == LLM_GGUF_BLOCKS_Q5_1;
+    const bool offset = type == LLM_GGUF_BLOCKS_Q4_1 || type == LLM_GGUF_BLOCKS_Q5_1;
+    const float d = llm_gguf_blocks_half(p), m = offset ? llm_gguf_blocks_half(p + 2) : 0.0f;
+    const int zero = offset ? 0 : five ? 16 : 8;
+    const unsigned char *fifth = p + (offset ? 4 : 2), *low = fifth + (five ? 4 : 0);
+    for (int i = 0; i < 32; i++) {
+        int q = i < 16 ? low[i] & 15 : low[i - 16] >> 4;
+        if (five) q += (fifth[i / 8] >> i % 8 & 1) * 16;
+        out[i] = d * (float)(q - zero) + m;
+    }
+}
+
+/* out (256) <- a block of Q4_K or Q5_K: d, e, 12 bytes of scales, in Q5_K the fifth bits (bit g of
+ * 32 bytes for group g), then 128 bytes: of each 32 the low halves are a group and the high ones
+ * the next. Scale and minimum of group g have 6 bits: for g < 4 the low ones of bytes g and g + 4;
+ * behind them four bits in the halves of byte g + 4, and the two that those left free. */
+LLM_API void llm_gguf_blocks_k(float *out, const unsigned char *p, bool five) {
+    const float d = llm_gguf_blocks_half(p), e = llm_gguf_blocks_half(p + 2);
+    const unsigned char *scale = p + 4, *fifth = p + 16, *low = five ? p + 48 : p + 16;
+    for (int g = 0; g < 8; g++) {
+        int s = scale[g] & 63, m = scale[g + 4] & 63;
+        if (g >= 4) {
+            s = (scale[g + 4] & 15) + (scale[g - 4] >> 6) * 16;
+            m = (scale[g + 4] >> 4) + (scale[g] >> 6) * 16;
+        }
+        for (int i = 0; i < 32; i++) {
+            const int byte = low[g / 2 * 32 + i];
+            int q = g % 2 == 0 ? byte & 15 : byte >> 4;
+            if (five) q += (fifth[i] >> g & 1) * 16;
+            out[g * 32 + i] = d * (float)s * (float)q - e * (float)m;
+        }
+    }
+}
+
+/* out (256) <- a block of Q6_K: 128 bytes of low four bits, 64 of upper two, 16 signed scales of a
+ * byte, d. A half of 128 weights is four runs of 32: runs 0 and 1 are low in its 64 bytes, 2 and 3
+ * high; bits 2 r and 2 r + 1 of its 32 bytes are the upper two of run r. */
+LLM_API void llm_gguf_blocks_q6(float *out, const unsigned char *p) {
+    const float d = llm_gguf_blocks_half(p + 208);
+    for (int i = 0; i < 256; i++) {
+        const int half = i / 128, run = i / 32 % 4, at = i % 32;
+        const int low = p[half * 64 + run % 2 * 32 + at] >> run / 2 * 4 & 15;
+        const int high = p[128 + half * 32 + at] >> run * 2 & 3;
+        out[i] = d * (float)llm_gguf_blocks_byte(p[192 + i / 16]) * (float)(low + high * 16 - 32);
+    }
+}
+
+/* out (count) <- data, at any address; count is a multiple of the block's weights. False where the
+ * type is not known here, or holds integers or doubles. */
+LLM_API bool llm_gguf_blocks_floats(float *out, const unsigned char *data, size_t count,
+                                    llm_gguf_blocks_type type) {
+    size_t weights, bytes;
+    if (type == LLM_GGUF_BLOCKS_F32)
+        return llm_safetensors_dtype_floats(out, data, count, LLM_SAFETENSORS_F32);
+    if (type == LLM_GGUF_BLOCKS_F16)
+        return llm_safetensors_dtype_floats(out, data, count, LLM_SAFETENSORS_F16);
+    if (type == LLM_GGUF_BLOCKS_BF16)
+        return llm_safetensors_dtype_floats(out, data, count, LLM_SAFETENSORS_BF16);
+    if (!llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type) || weights == 1) return false;
+    LLM_ASSERT(count % weights == 0);
+    for (size_t i = 0; i < count; i += weights, data += bytes) {
+        if (type == LLM_GGUF_BLOCKS_Q8_0) {
+            const float d = llm_gguf_blocks_half(data);
+            for (size_t k = 0; k < 32; k++)
+                out[i + k] = d * (float)llm_gguf_blocks_byte(data[2 + k]);
+        } else if (type == LLM_GGUF_BLOCKS_Q6_K) {
+            llm_gguf_blocks_q6(out + i, data);
+        } else if (weights == 256) {
+            llm_gguf_blocks_k(out + i, data, type == LLM_GGUF_BLOCKS_Q5_K);
+        } else {
+            llm_gguf_blocks_nibbles(out + i, data, type);
+        }
+    }
+    return true;
+}
+
+/* @gguf_file ------------------------------------------------ Weight files: GGUF
+ *
+ *     header, pairs | for each tensor: name  rank  dims (rank)  type  offset | gap | data
+ *     data begin at the next multiple of the alignment, and in them each tensor
+ *
+ * One file with everything that is needed to run a model: settings and tokenizer as typed pairs
+ * (@gguf_values), then the tensors, in blocks (@gguf_blocks) that are used as they stand. It is
+ * mapped, so a model of 4 GB starts at once and shares its pages with other programs. Dimensions
+ * stand the other way round than in a shape: the first is the one whose neighbours lie side by
+ * side. Offsets count from where the data begin, not from the file's start. As in llama.cpp each
+ * tensor must begin where the one before it ends, rounded up: that leaves no room for overlaps.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml, version 3; limits (4 dimensions, names
+ *         of 63 bytes) and the order of offsets: its gguf.cpp
+ * needs   error size file gguf_values gguf_blocks
+ * see     @gguf_write @safetensors
+ * topics  -
+ */
+enum { LLM_GGUF_FILE_RANK = 4, LLM_GGUF_FILE_NAME = 64, LLM_GGUF_FILE_ALIGNMENT = 32 };
+typedef struct {
+    char name[LLM_GGUF_FILE_NAME];
+    llm_gguf_blocks_type type;
+    size_t rank,
+        shape[LLM_GGUF_FILE_RANK]; /* row-major: the last is the one that lies side by side */
+    size_t offset, count, size;    /* in the data, in weights, in bytes */
+    const unsigned char *data;
+} llm_gguf_file_tensor;
+
+typedef struct {
+    llm_gguf_values values;
+    llm_gguf_file_tensor *tensor; /* sorted by name */
+    size_t count;
+    llm_file file;
+} llm_gguf_file;
+
+/* Frees what llm_gguf_file_open has taken. */
+LLM_API void llm_gguf_file_close(llm_gguf_file *g) {
+    free(g->tensor);
+    llm_gguf_values_free(&g->values);
+    llm_file_free(&g->file);
+    g->tensor = NULL;
+    g->count = 0;
+}
+
+/* Order for qsort. */
+LLM_API int llm_gguf_file_by_name(const void *a, const void *b) {
+    return strcmp(((const llm_gguf_file_tensor *)a)->name, ((const llm_gguf_file_tensor *)b)->name);
+}
+
+/* *at moves to the next multiple of alignment, a power of two; false where that does not fit. */
+LLM_API bool llm_gguf_file_align(size_t *at, size_t alignment) {
+    if (!llm_size_add(at, *at, alignment - 1)) return false;
+    *at &= ~(alignment - 1);
+    return true;
+}
+
+/* count and size of t from its type and shape; its rows are whole blocks. */
+LLM_API bool llm_gguf_file_measure(llm_gguf_file_tensor *t, llm_error *error) {
+    size_t weights, bytes;
+    if (!llm_gguf_blocks_name(&weights, &bytes, (uint32_t)t->type))
+        return llm_fail(error, "GGUF: %s has type %u, which is not known here", t->name,
+                        (unsigned)t->type);
+    const size_t row = t->rank > 0 ? t->shape[t->rank - 1] : 1;
+    if (row % weights != 0)
+        return llm_fail(error, "GGUF: %s has rows of %zu, expected a multiple of %zu", t->name, row,
+                        weights);
+    bool fits = true;
+    t->count = 1;
+    for (size_t i = 0; i < t->rank; i++)
+        fits = llm_size_mul(&t->count, t->count, t->shape[i]) && fits;
+    fits = llm_size_mul(&t->size, t->count / weights, bytes) && fits;
+    return fits || llm_fail(error, "GGUF: %s is too large", t->name);
+}
+
+/* t (zeros) <- the next description. */
+LLM_API bool llm_gguf_file_describe(llm_gguf_file_tensor *t, llm_gguf_values *v, llm_error *error) {
+    uint64_t rank = 0, dim = 0, type = 0, offset = 0;
+    const size_t start = v->at + 8;
+    if (!llm_gguf_values_skip(v, LLM_GGUF_VALUES_STRING, 1, error)) return false;
+    const size_t length = v->at - start;
+    if (length >= LLM_GGUF_FILE_NAME || memchr(v->data + start, 0, length))
+        return llm_fail(error, "GGUF: a tensor's name of %zu bytes, expected 63 or less without 0",
+                        length);
+    memcpy(t->name, v->data + start, length);
+    if (!llm_gguf_values_take(v, &rank, 4, "a tensor's rank", error)) return false;
+    if (rank > LLM_GGUF_FILE_RANK)
+        return llm_fail(error, "GGUF: %s has %llu dimensions, expected 4 or less", t->name,
+                        (unsigned long long)rank);
+    t->rank = (size_t)rank;
+    for (size_t i = t->rank; i-- > 0; t->shape[i] = (size_t)dim)
+        if (!llm_gguf_values_take(v, &dim, 8, "a dimension", error)) return false;
+    if (!llm_gguf_values_take(v, &type, 4, "a tensor's type", error) ||
+        !llm_gguf_values_take(v, &offset, 8, "an offset", error))
+        return false;
+    t->type = (llm_gguf_blocks_type)type;
+    t->offset = (size_t)offset;
+    return llm_gguf_file_measure(t, error);
+}
+
+/* The tensors of the file in g->file, behind its pairs. */
+LLM_API bool llm_gguf_file_check(llm_gguf_file *g, llm_error *error) {
+    llm_gguf_values *const v = &g->values;
+    if (!llm_gguf_values_read(v, g->file.data, g->file.size, error)) return false;
+    const double given = llm_gguf_values_number(v, llm_gguf_values_find(v, "general.alignment"), 0,
+                                                LLM_GGUF_FILE_ALIGNMENT);
+    const size_t alignment = given >= 1.0 && given <= 65536.0 ? (size_t)given : 0;
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0)
+        return llm_fail(error, "GGUF: an alignment of %g, expected a power of two to 65536", given);
+    if (v->tensors > (v->size - v->at) / 24) /* the shortest description */
+        return llm_fail(error, "GGUF: %llu tensors do not fit into %zu bytes",
+                        (unsigned long long)v->tensors, v->size - v->at);
+    g->count = (size_t)v->tensors;
+    g->tensor = (llm_gguf_file_tensor *)calloc(g->count + 1, sizeof *g->tensor);
+    if (!g->tensor) return llm_fail(error, "GGUF: out of memory");
+
+    size_t begin = 0, data;
+    for (size_t i = 0; i < g->count; i++) {
+        llm_gguf_file_tensor *const t = &g->tensor[i];
+        if (!llm_gguf_file_describe(t, v, error)) return false;
+        if (t->offset != begin)
+            return llm_fail(error, "GGUF: %s begins at %zu, expected %zu, behind the one before",
+                            t->name, t->offset, begin);
+        if (!llm_size_add(&begin, begin, t->size) || !llm_gguf_file_align(&begin, alignment))
+            return llm_fail(error, "GGUF: %s is too large", t->name);
+    }
+    data = v->at;
+    if (!llm_gguf_file_align(&data, alignment) || data > v->size) data = v->size;
+    for (size_t i = 0; i < g->count; i++) {
+        llm_gguf_file_tensor *const t = &g->tensor[i];
+        if (t->offset > v->size - data || t->size > v->size - data - t->offset)
+            return llm_fail(error, "GGUF: %s has %zu bytes from %zu on, the file %zu", t->name,
+                            t->size, t->offset, v->size - data);
+        t->data = v->data + data + t->offset;
+    }
+    qsort(g->tensor, g->count, sizeof *g->tensor, llm_gguf_file_by_name);
+    for (size_t i = 1; i < g->count; i++)
+        if (strcmp(g->tensor[i - 1].name, g->tensor[i].name) == 0)
+            return llm_fail(error, "GGUF: two tensors are called %s", g->tensor[i].name);
+    return true;
+}
+
+/* False, and nothing to close, where the file cannot be read or breaks a rule. */
+LLM_API bool llm_gguf_file_open(llm_gguf_file *g, const char *path, llm_error *error) {
+    memset(g, 0, sizeof *g);
+    const bool ok = llm_file_map(&g->file, path, error) && llm_gguf_file_check(g, error);
+    if (!ok) llm_gguf_file_close(g);
+    return ok;
+}
+
+/* NULL when there is no tensor of that name. */
+LLM_API const llm_gguf_file_tensor *llm_gguf_file_find(const llm_gguf_file *g, const char *name) {
+    llm_gguf_file_tensor t;
+    if (strlen(name) >= LLM_GGUF_FILE_NAME) return NULL;
+    memcpy(t.name, name, strlen(name) + 1);
+    return (const llm_gguf_file_tensor *)bsearch(&t, g->tensor, g->count, sizeof t,
+                                                 llm_gguf_file_by_name);
+}
+
+/* out (count) <- t. False where t has not count weights, or holds integers or doubles. */
+LLM_API bool llm_gguf_file_floats(float *out, const llm_gguf_file_tensor *t, size_t count,
+                                  llm_error *error) {
+    size_t weights, bytes;
+    if (t->count != count)
+        return llm_fail(error, "GGUF: %s has %zu weights, not %zu", t->name, t->count, count);
+    return llm_gguf_blocks_floats(out, t->data, count, t->type) ||
+           llm_fail(error, "GGUF: %s is %s, expected floats", t->name,
+                    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)t->type));
+}
+
+/* @gguf_write ----------------------------------------------- Weight files: GGUF, writing
+ *
+ * Pairs are appended to a buffer, one call each, in the order in which they shall stand; tensors
+ * follow in the order given, in the types they are in. The bytes are those that the gguf package of
+ * llama.cpp writes. The data go from memory to the file, under a temporary name until the last byte
+ * is out.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml, version 3; gguf_writer.py
+ * needs   error buffer file gguf_values gguf_file
+ * see     @safetensors_write
+ * topics  -
+ */
+
+/* b <- the low `bytes` bytes of x. */
+LLM_API bool llm_gguf_write_bits(llm_buffer *b, uint64_t x, size_t bytes) {
+    unsigned char part[8];
+    for (size_t i = 0; i < 8; i++) part[i] = (unsigned char)(x >> 8 * i);
+    return llm_buffer_put(b, part, bytes);
+}
+
+/* b <- a string: its length and its bytes. Also the items of an array of strings. */
+LLM_API bool llm_gguf_write_text(llm_buffer *b, const char *text, size_t size) {
+    return llm_gguf_write_bits(b, size, 8) && llm_buffer_put(b, text, size);
+}
+
+/* b <- one value of a type but string: x rounded to float, or a whole number in its range, which
+ * the caller sees to. Also the items of an array of numbers. */
+LLM_API bool llm_gguf_write_number(llm_buffer *b, llm_gguf_values_type type, double x) {
+    const float single = (float)x;
+    uint32_t low;
+    uint64_t bits;
+    memcpy(&low, &single, sizeof low);
+    memcpy(&bits, &x, sizeof bits);
+    if (type == LLM_GGUF_VALUES_F32)
+        bits = low;
+    else if (type != LLM_GGUF_VALUES_F64)
+        bits = x < 0.0 ? (uint64_t)(int64_t)x : (uint64_t)x;
+    return llm_gguf_write_bits(b, bits, llm_gguf_values_size(type));
+}
+
+/* Pairs: a string; a number; the head of an array, whose `count` items the caller puts behind it.
+ * Each counts one in *pairs. False where memory is out. */
+LLM_API bool llm_gguf_write_string(llm_buffer *b, size_t *pairs, const char *key,
+                                   const char *text) {
+    ++*pairs;
+    return llm_gguf_write_text(b, key, strlen(key)) &&
+           llm_gguf_write_bits(b, LLM_GGUF_VALUES_STRING, 4) &&
+           llm_gguf_write_text(b, text, strlen(text));
+}
+LLM_API bool llm_gguf_write_value(llm_buffer *b, size_t *pairs, const char *key,
+                                  llm_gguf_values_type type, double x) {
+    ++*pairs;
+    return llm_gguf_write_text(b, key, strlen(key)) && llm_gguf_write_bits(b, (uint64_t)type, 4) &&
+           llm_gguf_write_number(b, type, x);
+}
+LLM_API bool llm_gguf_write_array(llm_buffer *b, size_t *pairs, const char *key,
+                                  llm_gguf_values_type type, size_t count) {
+    ++*pairs;
+    return llm_gguf_write_text(b, key, strlen(key)) &&
+           llm_gguf_write_bits(b, LLM_GGUF_VALUES_ARRAY, 4) &&
+           llm_gguf_write_bits(b, (uint64_t)type, 4) && llm_gguf_write_bits(b, count, 8);
+}
+
+/* head <- everything in front of the data, padded to the alignment; sizes and offsets of t (count)
+ * are set. False where a shape breaks a rule of @gguf_file, or memory is out. */
+LLM_API bool llm_gguf_write_head(llm_buffer *head, const llm_buffer *pair, size_t pairs,
+                                 llm_gguf_file_tensor *t, size_t count, llm_error *error) {
+    size_t offset = 0;
+    bool room = llm_buffer_put(head, "GGUF", 4) && llm_gguf_write_bits(head, 3, 4) &&
+                llm_gguf_write_bits(head, count, 8) && llm_gguf_write_bits(head, pairs, 8) &&
+                llm_buffer_put(head, pair->data, pair->size);
+    for (size_t i = 0; i < count && room; i++) {
+        LLM_ASSERT(t[i].rank <= LLM_GGUF_FILE_RANK);
+        if (!llm_gguf_file_measure(&t[i], error)) return false;
+        t[i].offset = offset;
+        if (!llm_size_add(&offset, offset, t[i].size) ||
+            !llm_gguf_file_align(&offset, LLM_GGUF_FILE_ALIGNMENT))
+            return llm_fail(error, "GGUF: %s is too large", t[i].name);
+        room = llm_gguf_write_text(head, t[i].name, strlen(t[i].name)) &&
+               llm_gguf_write_bits(head, t[i].rank, 4);
+        for (size_t k = t[i].rank; k-- > 0 && room;)
+            room = llm_gguf_write_bits(head, t[i].shape[k], 8);
+        room = room && llm_gguf_write_bits(head, (uint64_t)t[i].type, 4) &&
+               llm_gguf_write_bits(head, t[i].offset, 8);
+    }
+    while (room && head->size % LLM_GGUF_FILE_ALIGNMENT != 0) room = llm_buffer_put(head, "", 1);
+    return room || llm_fail(error, "GGUF: out of memory");
+}
+
+/* path <- pairs and tensors t (count), whose type, shape and data are read and whose sizes and
+ * offsets are set. Names must differ. The pairs must not change the alignment from 32. */
+LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pairs,
+                            llm_gguf_file_tensor *t, size_t count, llm_error *error) {
+    static const unsigned char zeros[LLM_GGUF_FILE_ALIGNMENT] = {0};
+    llm_buffer head = {NULL, 0, 0};
+    llm_file_writer w;
+    bool ok = llm_gguf_write_head(&head, pair, pairs, t, count, error);
+    ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, head.data, head.size, error);
+    for (size_t i = 0; i < count && ok; i++) {
+        size_t end = t[i].size;
+        llm_gguf_file_align(&end, LLM_GGUF_FILE_ALIGNMENT);
+        ok = llm_file_put(&w, t[i].data, t[i].size, error) &&
+             llm_file_put(&w, zeros, end - t[i].size, error);
+    }
+    ok = ok && llm_file_commit(&w, error);
+    llm_buffer_free(&head);
+    return ok;
+}
+
+/* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
+ *
+ *     y_n = W x_n + b          W: rows of F32, F16, BF16 or blocks, as they stand in the file
+ *
+ * Writing one token reads every weight once and does two operations with it, so its time is the
+ * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
+ * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
+ * and used at once for all x, then forgotten: memory is read in the small form, and a prompt of
+ * many tokens unpacks each weight once.
+ *
+ * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
+ * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   gguf_blocks
+ * see     @llama @gguf_file @matmul
+ * topics  -
+ */
+enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
+typedef struct {
+    const unsigned char *data; /* rows behind each other, at any address */
+    llm_gguf_blocks_type type; /* of floats */
+    size_t rows, columns;      /* columns: whole blocks */
+} llm_stored_matrix;
+
+/* Bytes of a row. */
+LLM_API size_t llm_stored_matrix_stride(const llm_stored_matrix *w) {
+    size_t weights = 1, bytes = 4;
+    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)w->type);
+    LLM_ASSERT(w->columns % weights == 0);
+    return w->columns / weights * bytes;
+}
+
+/* to (n) <- n numbers of 16 bits, little-endian, n <= 256. */
+LLM_API void llm_stored_matrix_words(uint16_t *to, const unsigned char *from, size_t n) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    memcpy(to, from, 2 * n);
+    for (size_t i = 0; first == 0 && i < n; i++) to[i] = (uint16_t)(to[i] << 8 | to[i] >> 8);
+}
+
+/* out (n) <- from: what llm_gguf_blocks_floats gives, in loops that compilers turn into vectors for
+ * the forms most in use. n <= 256, whole blocks. */
+LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, size_t n,
+                                      llm_gguf_blocks_type type) {
+    uint16_t word[LLM_STORED_MATRIX_PIECE];
+    LLM_ASSERT(n <= LLM_STORED_MATRIX_PIECE);
+    if (type == LLM_GGUF_BLOCKS_BF16) {
+        llm_stored_matrix_words(word, from, n);
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t bits = (uint32_t)word[i] << 16;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else if (type == LLM_GGUF_BLOCKS_F16) {
+        llm_stored_matrix_words(word, from, n);
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t size = word[i] & 0x7fffu, sign = (uint32_t)(word[i] & 0x8000u) << 16;
+            uint32_t bits = size << 13;
+            float value;
+            memcpy(&value, &bits, sizeof bits);
+            value *= 5192296858534827628530496329220096.0f; /* 2^112 */
+            memcpy(&bits, &value, sizeof bits);
+            bits = size >= 0x7c00u ? size << 13 | 0x7f800000u : bits; /* infinity, NaN */
+            bits |= sign;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else if (type == LLM_GGUF_BLOCKS_Q8_0) {
+        for (size_t i = 0; i < n; i += 32, from += 34) {
+            const float d = llm_gguf_blocks_half(from);
+            signed char q[32];
+            memcpy(q, from + 2, 32);
+            for (size_t k = 0; k < 32; k++) out[i + k] = d * (float)q[k];
+        }
+    } else if (type == LLM_GGUF_BLOCKS_Q4_0) {
+        for (size_t i = 0; i < n; i += 32, from += 18) {
+            const float d = llm_gguf_blocks_half(from);
+            for (size_t k = 0; k < 16; k++) out[i + k] = d * (float)((from[2 + k] & 15) - 8);
+            for (size_t k = 0; k < 16; k++) out[i + 16 + k] = d * (float)((from[2 + k] >> 4) - 8);
+        }
+    } else {
+        llm_gguf_blocks_floats(out, from, n, type);
+    }
+}
+
+/* out (columns) <- row r: a token's embedding. */
+LLM_API void llm_stored_matrix_row(float *out, const llm_stored_matrix *w, size_t r) {
+    LLM_ASSERT(r < w->rows);
+    llm_gguf_blocks_floats(out, w->data + r * llm_stored_matrix_stride(w), w->columns, w->type);
+}
+
+/* y (N,rows) <- x (N,columns), b (rows) or NULL. Sums are of float within a piece and of double
+ * over pieces where N is 1. */
+LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
+                                       const float *b, size_t N) {
+    const size_t PIECE = LLM_STORED_MATRIX_PIECE;
+    const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
+    const size_t bytes = C > 0 ? stride * PIECE / C : 0; /* of a whole piece */
+    LLM_PARALLEL_MANY(O, N * C)
+    for (size_t r = 0; r < O; r++) {
+        float part[LLM_STORED_MATRIX_PIECE];
+        const unsigned char *from = w->data + r * stride;
+        for (size_t n = 0; n < N; n++) y[n * O + r] = b ? b[r] : 0.0f;
+        for (size_t at = 0; at < C; at += PIECE, from += bytes) {
+            const size_t m = C - at < PIECE ? C - at : PIECE;
+            llm_stored_matrix_unpack(part, from, m, w->type);
+            for (size_t n = 0; n < N; n++) {
+                const float *xn = x + n * C + at;
+                float sum = 0.0f;
+                LLM_SIMD_SUM(sum)
+                for (size_t i = 0; i < m; i++) sum += part[i] * xn[i];
+                y[n * O + r] += sum;
+            }
+        }
+    }
+}
+
+/* @sha256 --------------------------------------------------- SHA-256
+ *
+ *     message, a bit 1, zeros, its length in bits as a 64-bit number:    blocks of 64 bytes
+ *     state <- state + rounds(state, block)                              8 words of 32 bits
+ *
+ * A download is what its maker published if its fingerprint is: nobody knows how to find another
+ * file with the same 256 bits. A round turns, shifts and adds words. Its constant is the first 32
+ * bits behind the point of a cube root of a prime, and the state begins with those of square roots,
+ * so that nobody could choose them; here both are computed, as a double holds 18 bits more than
+ * that takes. What is easily got wrong: words are big-endian, and a message whose last block has 56
+ * bytes or more needs another block for its length.
+ *
+ * source  NIST 2015, "Secure Hash Standard", FIPS 180-4, sections 4.1.2, 5.1.1, 5.3.3 and 6.2
+ * needs   -
+ * see     @open_weights
+ * topics  -
+ */
+typedef struct {
+    uint32_t state[8], constant[64];
+    unsigned char block[64];
+    uint64_t bytes; /* so far; block holds the last bytes % 64 */
+} llm_sha256;
+
+/* An empty message. */
+LLM_API void llm_sha256_begin(llm_sha256 *s) {
+    int prime = 2;
+    for (int k = 0; k < 64; k++, prime++) {
+        for (int d = 2; d < prime; d++)
+            if (prime % d == 0) prime++, d = 1;
+        s->constant[k] = (uint32_t)(uint64_t)(cbrt((double)prime) * 4294967296.0);
+        if (k < 8) s->state[k] = (uint32_t)(uint64_t)(sqrt((double)prime) * 4294967296.0);
+    }
+    s->bytes = 0;
+}
+
+/* x turned to the right by n bits, 0 < n < 32. */
+LLM_API uint32_t llm_sha256_turn(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+/* One block into the state. */
+LLM_API void llm_sha256_block(llm_sha256 *s, const unsigned char *block) {
+    uint32_t w[64], v[8];
+    for (size_t t = 0; t < 16; t++, block += 4)
+        w[t] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 | (uint32_t)block[2] << 8 |
+               block[3];
+    for (size_t t = 16; t < 64; t++) {
+        const uint32_t a = w[t - 15], b = w[t - 2];
+        w[t] = w[t - 16] + (llm_sha256_turn(a, 7) ^ llm_sha256_turn(a, 18) ^ a >> 3) + w[t - 7] +
+               (llm_sha256_turn(b, 17) ^ llm_sha256_turn(b, 19) ^ b >> 10);
+    }
+    memcpy(v, s->state, sizeof v);
+    for (size_t t = 0; t < 64; t++) {
+        const uint32_t a = v[0], e = v[4];
+        const uint32_t choice = (e & v[5]) ^ (~e & v[6]);
+        const uint32_t majority = (a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]);
+        const uint32_t x =
+            v[7] + choice + s->constant[t] + w[t] +
+            (llm_sha256_turn(e, 6) ^ llm_sha256_turn(e, 11) ^ llm_sha256_turn(e, 25));
+        const uint32_t y =
+            majority + (llm_sha256_turn(a, 2) ^ llm_sha256_turn(a, 13) ^ llm_sha256_turn(a, 22));
+        memmove(v + 1, v, 7 * sizeof *v);
+        v[4] += x; /* what was d */
+        v[0] = x + y;
+    }
+    for (size_t k = 0; k < 8; k++) s->state[k] += v[k];
+}
+
+/* Appends size bytes to the message. */
+LLM_API void llm_sha256_put(llm_sha256 *s, const void *data, size_t size) {
+    const unsigned char *p = (const unsigned char *)data;
+    while (size > 0) {
+        const size_t used = (size_t)(s->bytes % 64), part = size < 64 - used ? size : 64 - used;
+        if (part == 64) {
+            llm_sha256_block(s, p);
+        } else {
+            memcpy(s->block + used, p, part);
+            if (used + part == 64) llm_sha256_block(s, s->block);
+        }
+        s->bytes += part;
+        p += part;
+        size -= part;
+    }
+}
+
+/* hex (65) <- the fingerprint of the message, 64 digits and a 0. */
+LLM_API void llm_sha256_end(llm_sha256 *s, char *hex) {
+    const uint64_t bits = s->bytes * 8;
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)(bits >> (56 - 8 * i));
+    llm_sha256_put(s, "\200", 1);
+    while (s->bytes % 64 != 56) llm_sha256_put(s, "", 1);
+    llm_sha256_put(s, length, 8);
+    for (size_t k = 0; k < 64; k++)
+        hex[k] = "0123456789abcdef"[s->state[k / 8] >> (28 - k % 8 * 4) & 15];
+    hex[64] = 0;
+}
+
+/* @open_weights --------------------------------------------- Open weights: are they the release?
+ *
+ *     fingerprint  name                    one line a file, as sha256sum writes them
+ *     |a - b| / |a|                        over the weights of each tensor, between two releases
+ *
+ * Weights that anybody can download raise two questions before they are run. Are these the bytes
+ * that were published? A list of fingerprints says so. And what has changed since the last release,
+ * or between a model and what is called a fine-tune of it? Two sets of tensors are laid side by
+ * side: which are in one only, which changed their shape, how far the others moved for their own
+ * length. Adapters move some matrices by a percent and leave the rest equal to the last bit;
+ * another model of the same shape stands about the square root of two away, as vectors of one
+ * length do that have nothing to do with each other.
+ *
+ * source  GNU coreutils, sha256sum (form of the list); the length is the Frobenius norm
+ * needs   error buffer file safetensors safetensors_dtype safetensors_shards sha256
+ * see     @gguf_file @safetensors
+ * topics  Open-Weight Model
+ */
+
+/* hex (65) <- the SHA-256 of a file. */
+LLM_API bool llm_open_weights_fingerprint(char *hex, const char *path, llm_error *error) {
+    llm_file file;
+    llm_sha256 s;
+    if (!llm_file_map(&file, path, error)) return false;
+    llm_sha256_begin(&s);
+    llm_sha256_put(&s, file.data, file.size);
+    llm_sha256_end(&s, hex);
+    llm_file_free(&file);
+    return true;
+}
+
+/* Line `number` of a list, `size` bytes: 64 digits, a blank, a blank or a star, a name. */
+LLM_API bool llm_open_weights_line(const char *dir, const char *line, size_t size, size_t number,
+                                   llm_error *error) {
+    bool plain = size > 66 && size < 66 + 256 && !memchr(line, 0, size);
+    plain = plain && line[64] == ' ' && (line[65] == ' ' || line[65] == '*') && line[66] != '.';
+    for (size_t i = 0; i < size && plain; i++)
+        if (i < 64)
+            plain = strchr("0123456789abcdef", line[i]) != NULL;
+        else if (i >= 66)
+            plain = !strchr("/\\:", line[i]);
+    if (!plain)
+        return llm_fail(error, "line %zu: expected 64 digits, two blanks and a plain file name",
+                        number);
+    llm_buffer path = {NULL, 0, 0};
+    char hex[65];
+    bool ok = llm_buffer_print(&path, "%s/%.*s", dir, (int)(size - 66), line + 66) ||
+              llm_fail(error, "out of memory");
+    ok = ok && llm_open_weights_fingerprint(hex, path.data, error);
+    if (ok && memcmp(hex, line, 64) != 0)
+        ok = llm_fail(error, "%s: found SHA-256 %s, expected %.64s", path.data, hex, line);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* Holds the files in directory dir against a list of `size` bytes; stops at the first that is
+ * missing or differs. The names are those of files in dir itself. Empty lines are passed over. */
+LLM_API bool llm_open_weights_verify(const char *dir, const char *list, size_t size,
+                                     llm_error *error) {
+    size_t number = 1, end;
+    for (size_t at = 0; at < size; at = end + 1, number++) {
+        for (end = at; end < size && list[end] != '\n';) end++;
+        if (end > at && !llm_open_weights_line(dir, list + at, end - at, number, error))
+            return false;
+    }
+    return true;
+}
+
+typedef enum {
+    LLM_OPEN_WEIGHTS_SAME,     /* the same bytes */
+    LLM_OPEN_WEIGHTS_MOVED,    /* the same shape; distance is set */
+    LLM_OPEN_WEIGHTS_RESHAPED, /* another shape, or other bytes that are no floats */
+    LLM_OPEN_WEIGHTS_REMOVED,  /* in a only */
+    LLM_OPEN_WEIGHTS_ADDED     /* in b only */
+} llm_open_weights_change;
+
+typedef struct {
+    const char *name;
+    llm_open_weights_change change;
+    double distance; /* |a - b| / |a|; 0 where only the dtype differs, infinite from zero */
+} llm_open_weights_entry;
+
+/* What became of a tensor. */
+LLM_API llm_open_weights_entry llm_open_weights_compare(const llm_safetensors_tensor *a,
+                                                        const llm_safetensors_tensor *b) {
+    llm_open_weights_entry entry = {a->name, LLM_OPEN_WEIGHTS_RESHAPED, 0.0};
+    size_t wide_a, wide_b;
+    llm_safetensors_dtype_name(&wide_a, a->dtype);
+    llm_safetensors_dtype_name(&wide_b, b->dtype);
+    if (a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) != 0)
+        return entry;
+    if (a->dtype == b->dtype && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0)) {
+        entry.change = LLM_OPEN_WEIGHTS_SAME;
+        return entry;
+    }
+    const size_t count = a->size / wide_a;
+    float x[256], y[256];
+    double apart = 0.0, length = 0.0;
+    for (size_t i = 0; i < count; i += 256) {
+        const size_t n = count - i < 256 ? count - i : 256;
+        if (!llm_safetensors_dtype_floats(x, a->data + i * wide_a, n, a->dtype) ||
+            !llm_safetensors_dtype_floats(y, b->data + i * wide_b, n, b->dtype))
+            return entry;
+        for (size_t k = 0; k < n; k++) {
+            const double by = (double)x[k] - (double)y[k];
+            apart += by * by;
+            length += (double)x[k] * (double)x[k];
+        }
+    }
+    entry.change = LLM_OPEN_WEIGHTS_MOVED;
+    if (apart != 0.0) entry.distance = sqrt(apart / length);
+    return entry;
+}
+
+/* out <- one llm_open_weights_entry for each tensor: those of a by file and name, then those that
+ * only b has. Names stay a's and b's. False where memory is out. */
+LLM_API bool llm_open_weights_diff(llm_buffer *out, const llm_safetensors_shards *a,
+                                   const llm_safetensors_shards *b) {
+    for (int side = 0; side < 2; side++) {
+        const llm_safetensors_shards *one = side == 0 ? a : b, *other = side == 0 ? b : a;
+        for (size_t f = 0; f < one->count; f++) {
+            const llm_safetensors *s = &llm_safetensors_shards_at(one, f)->tensors;
+            for (size_t i = 0; i < s->count; i++) {
+                const llm_safetensors_tensor *t = &s->tensor[i];
+                const llm_safetensors_tensor *u = llm_safetensors_shards_find(other, t->name);
+                if (side == 1 && u) continue;
+                llm_open_weights_entry entry = {t->name, LLM_OPEN_WEIGHTS_REMOVED, 0.0};
+                if (side == 1)
+                    entry.change = LLM_OPEN_WEIGHTS_ADDED;
+                else if (u)
+                    entry = llm_open_weights_compare(t, u);
+                if (!llm_buffer_put(out, &entry, sizeof entry)) return false;
+            }
+        }
+    }
+    return true;
 }
 
 /* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
@@ -41114,6 +45900,1016 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
     }
     llm_safetensors_close(&f);
     return ok;
+}
+
+/* @t5 ------------------------------------------------------- T5
+ *
+ *     m = Encoder(E[source])     y = Decoder(E[shifted target], m)     z = C^(-1/2) y E^T
+ *
+ * Text in, text out: every task is written as a source with its name in front ("translate English
+ * to German: ...") and a target, also a class or a number. One model, one loss, one way of decoding
+ * serve all of them. There is no table of places and no scaling of embeddings; with one table for
+ * both texts and the head the logits are scaled down. Version 1.1 has a head of its own and does
+ * not scale. The decoder starts from pad, which is also what fills rows up: it is id 0.
+ *
+ * What is easily got wrong: the factor C^(-1/2) belongs to the tied head alone.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2; transformers, models/t5
+ * needs   arena rng cross_entropy embedding matmul encoder t5_stack
+ * see     @t5_span (what it is trained on first) @encoder_decoder @transformer_2017
+ * topics  T5 (Text-to-Text Transfer Transformer)
+ */
+typedef struct {
+    size_t vocab;
+    bool tied;
+    llm_t5_stack_config encoder, decoder;
+} llm_t5_config;
+
+/* T5 small, version 1.0: 60,506,624 weights. */
+LLM_API llm_t5_config llm_t5_defaults(void) {
+    llm_t5_config c;
+    c.vocab = 32128, c.tied = true;
+    c.encoder.layers = 6, c.encoder.hidden = 2048, c.encoder.buckets = 32, c.encoder.far = 128;
+    c.encoder.decoder = c.encoder.gated = false;
+    c.encoder.attn.width = 512, c.encoder.attn.heads = 8, c.encoder.attn.head_size = 64;
+    c.encoder.attn.eps = 1e-6f;
+    c.decoder = c.encoder;
+    c.decoder.decoder = true;
+    return c;
+}
+
+/* Weights, or their gradients: table (V,C), head (V,C), or the same. */
+typedef struct {
+    float *table, *head;
+    llm_t5_stack_weights encoder, decoder;
+} llm_t5_weights;
+
+/* Numbers in the flat vector; *matrices gets how many of them stand in matrices, which come
+ * first. */
+LLM_API size_t llm_t5_count(size_t *matrices, const llm_t5_config *c) {
+    *matrices = (c->tied ? 1 : 2) * c->vocab * c->encoder.attn.width +
+                llm_t5_stack_matrices(&c->encoder) + llm_t5_stack_matrices(&c->decoder);
+    return *matrices + llm_t5_stack_vectors(&c->encoder) + llm_t5_stack_vectors(&c->decoder);
+}
+
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_t5_bind(llm_t5_weights *w, float *flat, const llm_t5_config *c, llm_arena *arena) {
+    const size_t table = c->vocab * c->encoder.attn.width;
+    size_t matrices;
+    llm_t5_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->table = w->head = llm_encoder_next(&matrix, table);
+    if (!c->tied) w->head = llm_encoder_next(&matrix, table);
+    llm_t5_stack_bind(&w->encoder, &matrix, &vector, &c->encoder, arena);
+    llm_t5_stack_bind(&w->decoder, &matrix, &vector, &c->decoder, arena);
+}
+
+/* The stacks as llm_t5_stack_init, the tables N(0, 1). */
+LLM_API void llm_t5_init(const llm_t5_weights *w, const llm_t5_config *c, llm_rng *rng) {
+    llm_rng_normal_fill(rng, w->table, c->vocab * c->encoder.attn.width);
+    if (!c->tied) llm_rng_normal_fill(rng, w->head, c->vocab * c->encoder.attn.width);
+    llm_t5_stack_init(&w->encoder, &c->encoder, rng);
+    llm_t5_stack_init(&w->decoder, &c->decoder, rng);
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t B, S, T, kept;
+    const int *source;
+    int *shifted, *labels; /* (B,T) */
+    llm_t5_stack_acts encoder, decoder;
+    float *y, *logits, *loss, *lse; /* (B,T,C) scaled for the head, (B,T,V), (B,T), (B,T) */
+} llm_t5_acts;
+
+/* What the head multiplies y by. */
+LLM_API float llm_t5_scale(const llm_t5_config *c) {
+    return c->tied ? 1.0f / sqrtf((float)c->encoder.attn.width) : 1.0f;
+}
+
+/* Returns m (B,S,C) <- source (B,S), *hidden its padding (B,S), where the id is 0. */
+LLM_API const float *llm_t5_encode(llm_t5_stack_acts *a, bool **hidden, const int *source, size_t B,
+                                   size_t S, const llm_t5_weights *w, const llm_t5_config *c,
+                                   llm_arena *arena) {
+    float *x = llm_arena_floats(arena, B * S * c->encoder.attn.width);
+    *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    for (size_t i = 0; i < B * S; i++) (*hidden)[i] = source[i] == 0;
+    llm_embedding_forward(x, source, w->table, B * S, c->vocab, c->encoder.attn.width);
+    return llm_t5_stack_forward(a, x, NULL, *hidden, B, S, S, &w->encoder, &c->encoder, arena);
+}
+
+/* a->logits (B,T,V) <- a->shifted (B,T) and the memory. */
+LLM_API void llm_t5_decode(llm_t5_acts *a, const float *mem, const bool *hidden, size_t B, size_t S,
+                           size_t T, const llm_t5_weights *w, const llm_t5_config *c,
+                           llm_arena *arena) {
+    const size_t N = B * T, C = c->decoder.attn.width;
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(x, a->shifted, w->table, N, c->vocab, C);
+    const float *y =
+        llm_t5_stack_forward(&a->decoder, x, mem, hidden, B, T, S, &w->decoder, &c->decoder, arena);
+    a->y = llm_arena_floats(arena, N * C), a->logits = llm_arena_floats(arena, N * c->vocab);
+    for (size_t i = 0; i < N * C; i++) a->y[i] = llm_t5_scale(c) * y[i];
+    llm_matmul_forward(a->logits, a->y, w->head, NULL, N, C, c->vocab);
+}
+
+/* Returns the mean loss over the target (B,T), after source (B,S); both are filled up with 0. All
+ * is left in the arena, and source must stay where it is. */
+LLM_API float llm_t5_forward(llm_t5_acts *a, const int *source, const int *target, size_t B,
+                             size_t S, size_t T, const llm_t5_weights *w, const llm_t5_config *c,
+                             llm_arena *arena) {
+    const size_t N = B * T;
+    bool *hidden;
+    a->B = B, a->S = S, a->T = T, a->source = source;
+    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    for (size_t i = 0; i < N; i++) {
+        a->shifted[i] = i % T ? target[i - 1] : 0;
+        a->labels[i] = target[i] ? target[i] : LLM_CROSS_ENTROPY_IGNORE;
+    }
+    const float *mem = llm_t5_encode(&a->encoder, &hidden, source, B, S, w, c, arena);
+    llm_t5_decode(a, mem, hidden, B, S, T, w, c, arena);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    a->kept = llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->labels, N, c->vocab);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (V + C) + B S C floats and that of the
+ * stacks. */
+LLM_API void llm_t5_backward(const llm_t5_weights *dw, const llm_t5_acts *a,
+                             const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->B * a->T, M = a->B * a->S, V = c->vocab;
+    const size_t C = c->decoder.attn.width;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, N * V);
+    float *d = llm_arena_floats(arena, N * C), *dmem = llm_arena_floats(arena, M * C);
+    memset(dlogits, 0, N * V * sizeof(float));
+    memset(d, 0, N * C * sizeof(float));
+    memset(dmem, 0, M * C * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->labels, N, V, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->y, w->head, N, C, V);
+    for (size_t i = 0; i < N * C; i++) d[i] *= llm_t5_scale(c);
+    llm_t5_stack_backward(d, dmem, &dw->decoder, &a->decoder, &w->decoder, &c->decoder, arena);
+    llm_embedding_backward(dw->table, d, a->shifted, N, V, C);
+    llm_t5_stack_backward(dmem, NULL, &dw->encoder, &a->encoder, &w->encoder, &c->encoder, arena);
+    llm_embedding_backward(dw->table, dmem, a->source, M, V, C);
+    arena->used = mark;
+}
+
+/* ids (B,T) <- source (B,S): the likeliest token at each place, up to and with `end`, then 0. The
+ * source is read once, what was written so far at each step. Scratch: that of forward. */
+LLM_API void llm_t5_generate(int *ids, const int *source, size_t B, size_t S, size_t T, int end,
+                             const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_t5_acts a;
+    bool *hidden, *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    const float *mem = llm_t5_encode(&a.encoder, &hidden, source, B, S, w, c, arena);
+    a.shifted = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    for (size_t b = 0; b < B; b++) done[b] = false;
+    for (size_t t = 0; t < T; t++) {
+        const size_t step = arena->used;
+        for (size_t i = 0; i < B * (t + 1); i++) {
+            const size_t b = i / (t + 1), at = i % (t + 1);
+            a.shifted[i] = at ? ids[b * T + at - 1] : 0;
+        }
+        llm_t5_decode(&a, mem, hidden, B, S, t + 1, w, c, arena);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = a.logits + (b * (t + 1) + t) * c->vocab;
+            size_t best = 0;
+            for (size_t v = 1; v < c->vocab; v++) best = z[v] > z[best] ? v : best;
+            ids[b * T + t] = done[b] ? 0 : (int)best;
+            done[b] = done[b] || (int)best == end;
+        }
+        arena->used = step;
+    }
+    arena->used = mark;
+}
+
+/* @t5_span -------------------------------------------------- T5's training: corrupted spans
+ *
+ *     text    the cat sat on the old mat today
+ *     source  the <0> on the old <1> today </s>
+ *     target  <0> cat sat <1> mat <2> </s>
+ *
+ * Cut spans out of a text and let the model write what was in them: T5's objective on plain text.
+ * Of every 100 tokens 15 go, in spans of 3 on average, each replaced by a token of its own, a
+ * sentinel, which stands before its span in the target as well. The source is not much longer than
+ * what is left and the target short, so a step costs a third of what writing the whole text back
+ * would. Lengths are not drawn one by one: how many tokens and spans there are follows from the
+ * text's length, and all ways to share them out are equally likely. A text begins outside a span
+ * and ends inside one.
+ *
+ * What is easily got wrong: sentinels count down from the end of the vocabulary.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 3.1.4; seqio, random_spans_noise_mask
+ * needs   base rng
+ * see     @t5 @mlm
+ * topics  -
+ */
+
+/* *noise, *spans <- how many of n > 1 tokens go, and in how many spans: at least one of each, never
+ * all tokens, and a token left before every span. Rounded as in seqio, halves to even. */
+LLM_API void llm_t5_span_counts(size_t *noise, size_t *spans, size_t n, double density,
+                                double mean) {
+    LLM_ASSERT(n > 1 && density > 0.0 && density < 1.0 && mean >= 1.0);
+    const double tokens = rint((double)n * density);
+    *noise = tokens < 1.0 ? 1 : (size_t)tokens;
+    if (*noise > n - 1) *noise = n - 1;
+    const double cuts = rint((double)*noise / mean);
+    *spans = cuts < 1.0 ? 1 : (size_t)cuts;
+    if (*spans > n - *noise) *spans = n - *noise;
+}
+
+/* Whether a part ends behind this item: `ends` more ends are to stand behind `items` more items,
+ * the last of which is no choice. Asked for each item, all ways to cut are equally likely. */
+LLM_API bool llm_t5_span_ends(size_t *ends, size_t *items, llm_rng *rng) {
+    const bool here = llm_rng_below(rng, --*items) < *ends;
+    *ends -= here;
+    return here;
+}
+
+/* mask (n) <- which tokens go. */
+LLM_API void llm_t5_span_mask(bool *mask, size_t n, double density, double mean, llm_rng *rng) {
+    size_t left[2], ends[2], noise, spans; /* tokens that stay, and that go */
+    llm_t5_span_counts(&noise, &spans, n, density, mean);
+    left[0] = n - noise, left[1] = noise;
+    ends[0] = ends[1] = spans - 1;
+    for (size_t i = 0, kind = 0; i < n; i++) {
+        mask[i] = kind == 1;
+        if (left[kind] == 1) /* the last of its kind ends a part in any case */
+            left[kind] = 0, kind = 1 - kind;
+        else if (llm_t5_span_ends(&ends[kind], &left[kind], rng))
+            kind = 1 - kind;
+    }
+}
+
+/* Returns how many ids were written to out, room for n + 2: a token where mask (n) is not `gone`,
+ * and for each run where it is a sentinel, first, first - 1, ...; eos at the end, none if it is
+ * negative. */
+LLM_API size_t llm_t5_span_replace(int *out, const int *ids, const bool *mask, bool gone, size_t n,
+                                   int first, int eos) {
+    size_t size = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (mask[i] != gone)
+            out[size++] = ids[i];
+        else if (i == 0 || mask[i - 1] != gone)
+            out[size++] = first--;
+    }
+    if (eos >= 0) out[size++] = eos;
+    return size;
+}
+
+/* source, target (room for n + 2 each), *S, *T <- the text ids (n) without what mask says, and what
+ * was there. first is the id of sentinel 0. */
+LLM_API void llm_t5_span_corrupt(int *source, size_t *S, int *target, size_t *T, const int *ids,
+                                 const bool *mask, size_t n, int first, int eos) {
+    *S = llm_t5_span_replace(source, ids, mask, true, n, first, eos);
+    *T = llm_t5_span_replace(target, ids, mask, false, n, first, eos);
+}
+
+/* Returns the length of ids, room for `most`: source (S) with the spans of target (T) in their
+ * places, up to eos. Ids above first - sentinels, up to first, are sentinels. A target may be what
+ * a model has written: a span that it lacks is empty, what stands before its first sentinel is
+ * left out, and a text that does not fit is cut. */
+LLM_API size_t llm_t5_span_restore(int *ids, size_t most, const int *source, size_t S,
+                                   const int *target, size_t T, int first, int sentinels, int eos) {
+    size_t n = 0;
+    for (size_t i = 0; i < S && source[i] != eos; i++) {
+        const bool sentinel = source[i] <= first && source[i] > first - sentinels;
+        size_t t = 0;
+        if (!sentinel && n < most) ids[n++] = source[i];
+        if (!sentinel) continue;
+        while (t < T && target[t] != source[i]) t++;
+        for (t++; t < T && target[t] != eos && n < most; t++) {
+            if (target[t] <= first && target[t] > first - sentinels) break;
+            ids[n++] = target[t];
+        }
+    }
+    return n;
+}
+
+/* Returns the largest number of tokens whose source, with its eos, is not longer than S; *T gets
+ * the length of their target. T5: 568 tokens make 512 and 114. 0 where there is none. */
+LLM_API size_t llm_t5_span_length(size_t *T, size_t S, double density, double mean) {
+    size_t noise, spans, n = 1;
+    for (*T = 0;; n++) {
+        llm_t5_span_counts(&noise, &spans, n + 1, density, mean);
+        if (n + 1 - noise + spans + 1 > S) break;
+        *T = noise + spans + 1;
+    }
+    return n > 1 ? n : 0;
+}
+
+/* @llama_config --------------------------------------------- Settings of Llama and its relatives
+ *
+ * Most open language models are one model with small changes: RMSNorm, rotations, grouped heads, a
+ * gated MLP. What differs is listed here, as numbers where possible, so that one forward pass
+ * (@llama) runs them all:
+ *
+ *     Llama 2, 3    nothing; Llama 3.1 and later stretch the rotations
+ *     Mistral       a window of keys
+ *     Qwen 2        biases of q, k, v         Qwen 3    norms of q and k, heads wider than C / H
+ *     Gemma 2       norms with 1 + w, also behind the sublayers; GELU; embeddings times sqrt(C);
+ *                   scores and logits capped, s = c tanh(s / c); a window in every second layer
+ *
+ * What is not computed is refused by name: a model that runs with a wrong formula is worse than one
+ * that does not load. Sizes have a most, so that no product of them overflows.
+ *
+ * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2
+ * needs   error json rope yarn
+ * see     @llama_file @gpt2_config
+ * topics  -
+ */
+typedef enum {
+    LLM_LLAMA_CONFIG_LLAMA,
+    LLM_LLAMA_CONFIG_MISTRAL,
+    LLM_LLAMA_CONFIG_QWEN2,
+    LLM_LLAMA_CONFIG_QWEN3,
+    LLM_LLAMA_CONFIG_GEMMA2,
+    LLM_LLAMA_CONFIG_FAMILIES
+} llm_llama_config_family;
+
+typedef struct {
+    llm_llama_config_family family;
+    size_t vocab, context, width, hidden, layers; /* V, positions trained on, C, F, L */
+    size_t heads, kv_heads, head;                 /* H, Hkv, D: their width */
+    size_t window;                                /* keys seen, 0: all */
+    bool tied;                                    /* the head is the embedding */
+    float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
+    llm_rope_pairing pairing;
+    llm_yarn_config rope;
+} llm_llama_config;
+
+/* Does layer l look through the window? */
+LLM_API bool llm_llama_config_windowed(const llm_llama_config *c, size_t l) {
+    return c->window > 0 && (c->family != LLM_LLAMA_CONFIG_GEMMA2 || l % 2 == 0);
+}
+
+/* *value <- the size called key, from 1 to most; `absent` if it is not there or null, 0: it must
+ * be. */
+LLM_API bool llm_llama_config_size(size_t *value, const llm_json *j, const char *key, size_t most,
+                                   size_t absent, llm_error *e) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    *value = absent;
+    if (!node || node->kind == LLM_JSON_NULL)
+        return absent > 0 || llm_fail(e, "config.json: no %s", key);
+    if (!llm_json_size(value, node) || *value < 1 || *value > most)
+        return llm_fail(e, "config.json: %s is %s, expected 1 to %zu", key,
+                        node->text ? node->text : "no number", most);
+    return true;
+}
+
+/* The number called key in an object, `absent` if there is none. */
+LLM_API double llm_llama_config_number(const llm_json *j, const llm_json_node *object,
+                                       const char *key, double absent) {
+    const llm_json_node *node = object ? llm_json_get(j, object, key) : NULL;
+    return node && node->kind == LLM_JSON_NUMBER ? node->number : absent;
+}
+
+/* Whether key is there and means something: neither false, null nor absent. */
+LLM_API bool llm_llama_config_on(const llm_json *j, const char *key) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    return node && node->kind != LLM_JSON_FALSE && node->kind != LLM_JSON_NULL;
+}
+
+/* c->rope <- rope_parameters, or the older rope_scaling and rope_theta. */
+LLM_API bool llm_llama_config_rope(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    static const char *const known[] = {"default", "linear", "", "", "yarn", "llama3"};
+    const llm_json_node *r = llm_json_get(j, j->node, "rope_parameters");
+    if (!r || r->kind != LLM_JSON_OBJECT) r = llm_json_get(j, j->node, "rope_scaling");
+    if (r && r->kind != LLM_JSON_OBJECT) r = NULL;
+    const llm_json_node *type = r ? llm_json_get(j, r, "rope_type") : NULL;
+    if (r && !type) type = llm_json_get(j, r, "type");
+    const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "default";
+    int mode = LLM_YARN_LLAMA3;
+    while (mode >= 0 && (!*known[mode] || strcmp(known[mode], name) != 0)) mode--;
+    if (mode < 0 || llm_json_get(j, r ? r : j->node, "mscale") ||
+        llm_json_get(j, r ? r : j->node, "attention_factor"))
+        return llm_fail(e, "config.json: rotations \"%s\" with these settings are not known here",
+                        name);
+    const double theta = llm_llama_config_number(
+        j, r, "rope_theta", llm_llama_config_number(j, j->node, "rope_theta", 10000.0));
+    const double trained =
+        llm_llama_config_number(j, r, "original_max_position_embeddings", (double)c->context);
+    c->rope = llm_yarn_defaults((llm_yarn_mode)mode, c->head, theta,
+                                llm_llama_config_number(j, r, "factor", 1.0), trained);
+    c->rope.fast = llm_llama_config_number(j, r, "beta_fast", 32.0);
+    c->rope.slow = llm_llama_config_number(j, r, "beta_slow", 1.0);
+    c->rope.low_freq = llm_llama_config_number(j, r, "low_freq_factor", 1.0);
+    c->rope.high_freq = llm_llama_config_number(j, r, "high_freq_factor", 4.0);
+    const double share = llm_llama_config_number(j, r, "partial_rotary_factor", 1.0);
+    if (!(theta > 1.0 && c->rope.factor > 0.0 && trained > 0.0) || share != 1.0)
+        return llm_fail(e, "config.json: rotations with rope_theta %g, factor %g, share %g", theta,
+                        c->rope.factor, share);
+    return true;
+}
+
+/* The layers that look through the window are those that the file says. */
+LLM_API bool llm_llama_config_layers(const llm_llama_config *c, const llm_json *j, llm_error *e) {
+    const llm_json_node *types = llm_json_get(j, j->node, "layer_types");
+    size_t l = 0;
+    if (!types || types->kind != LLM_JSON_ARRAY) return true;
+    for (const llm_json_node *v = llm_json_first(j, types); v; v = llm_json_next(j, v), l++) {
+        const char *want = llm_llama_config_windowed(c, l) ? "sliding_attention" : "full_attention";
+        if (v->kind != LLM_JSON_STRING || strcmp(v->text, want) != 0)
+            return llm_fail(e, "config.json: layer %zu is \"%s\", expected %s", l,
+                            v->text ? v->text : "", want);
+    }
+    return true;
+}
+
+/* c <- a parsed config.json. */
+LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2"};
+    if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
+    const llm_json_node *type = llm_json_get(j, j->node, "model_type");
+    const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "";
+    int f = LLM_LLAMA_CONFIG_FAMILIES;
+    while (f-- > 0 && strcmp(family[f], name) != 0) {
+    }
+    if (f < 0)
+        return llm_fail(e,
+                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3 "
+                        "or gemma2",
+                        name);
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    c->family = (llm_llama_config_family)f;
+    c->pairing = LLM_ROPE_HALVES;
+    if (!llm_llama_config_size(&c->vocab, j, "vocab_size", 1 << 24, 0, e) ||
+        !llm_llama_config_size(&c->context, j, "max_position_embeddings", 1 << 24, 0, e) ||
+        !llm_llama_config_size(&c->width, j, "hidden_size", 1 << 16, 0, e) ||
+        !llm_llama_config_size(&c->hidden, j, "intermediate_size", 1 << 20, 0, e) ||
+        !llm_llama_config_size(&c->layers, j, "num_hidden_layers", 1 << 12, 0, e) ||
+        !llm_llama_config_size(&c->heads, j, "num_attention_heads", 1 << 12, 0, e) ||
+        !llm_llama_config_size(&c->kv_heads, j, "num_key_value_heads", 1 << 12, c->heads, e) ||
+        !llm_llama_config_size(&c->head, j, "head_dim", 1 << 12,
+                               c->width / c->heads ? c->width / c->heads : 1, e) ||
+        !llm_llama_config_rope(c, j, e))
+        return false;
+    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0)
+        return llm_fail(e, "config.json: %zu heads of width %zu on %zu", c->heads, c->head,
+                        c->kv_heads);
+    static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window"};
+    for (size_t i = 0; i < 3; i++)
+        if (llm_llama_config_on(j, off[i]) && !(gemma && i == 2))
+            return llm_fail(e, "config.json: %s is on, which is not known here", off[i]);
+    const llm_json_node *act = llm_json_get(j, j->node, gemma ? "hidden_activation" : "hidden_act");
+    const char *want = gemma ? "gelu_pytorch_tanh" : "silu";
+    if (act && act->kind == LLM_JSON_STRING && strcmp(act->text, want) != 0)
+        return llm_fail(e, "config.json: activation \"%s\", expected %s", act->text, want);
+
+    c->window = 0;
+    if ((gemma || f == LLM_LLAMA_CONFIG_MISTRAL) && llm_llama_config_on(j, "sliding_window") &&
+        !llm_llama_config_size(&c->window, j, "sliding_window", 1 << 24, 0, e))
+        return false;
+    const llm_json_node *tied = llm_json_get(j, j->node, "tie_word_embeddings");
+    c->tied = tied ? tied->kind == LLM_JSON_TRUE : gemma;
+    c->eps = (float)llm_llama_config_number(j, j->node, "rms_norm_eps", 1e-6);
+    const double scalar = llm_llama_config_number(j, j->node, "query_pre_attn_scalar", 256.0);
+    c->scale = (float)(1.0 / sqrt(gemma ? scalar : (double)c->head));
+    c->score_cap = c->logit_cap = 0.0f;
+    if (gemma) {
+        c->score_cap = (float)llm_llama_config_number(j, j->node, "attn_logit_softcapping", 0.0);
+        c->logit_cap = (float)llm_llama_config_number(j, j->node, "final_logit_softcapping", 0.0);
+    }
+    return llm_llama_config_layers(c, j, e);
+}
+
+/* @llama_gguf ----------------------------------------------- Settings of a Llama from GGUF
+ *
+ *     "llama.block_count", "llama.attention.head_count", ...        the prefix is the architecture
+ *
+ * A GGUF file says what @llama_config reads from config.json in pairs of its own names. Three
+ * things it does not say: how many tokens there are (the embedding's rows), whether the head is
+ * tied (then there is no output.weight), and how rotations pair their dimensions (neighbours in
+ * llama, which Mistral is too, halves in the others). Gemma 2's scale of scores is 1 / sqrt(D),
+ * except in its 27B model, the one of 46 layers, where it is that of C / H.
+ *
+ * source  ggml, docs/gguf.md; llama.cpp, src/llama-model.cpp (load_hparams)
+ * needs   error rope yarn gguf_values gguf_file llama_config
+ * see     @llama_file
+ * topics  -
+ */
+
+/* Pair architecture.key. */
+LLM_API const llm_gguf_values_pair *llm_llama_gguf_pair(const llm_gguf_file *g, const char *arch,
+                                                        const char *key) {
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", arch, key);
+    return llm_gguf_values_find(&g->values, name);
+}
+
+/* *value <- a size from 1 to most; `absent` if there is none, 0: it must be there. */
+LLM_API bool llm_llama_gguf_size(size_t *value, const llm_gguf_file *g, const char *arch,
+                                 const char *key, size_t most, size_t absent, llm_error *e) {
+    const llm_gguf_values_pair *p = llm_llama_gguf_pair(g, arch, key);
+    *value = absent;
+    if (!p) return absent > 0 || llm_fail(e, "GGUF: no %s.%s", arch, key);
+    const double number = llm_gguf_values_number(&g->values, p, 0, 0.0);
+    if (!(number >= 1.0 && number <= (double)most) || p->array || floor(number) != number)
+        return llm_fail(e, "GGUF: %s.%s is %g, expected 1 to %zu", arch, key, number, most);
+    *value = (size_t)number;
+    return true;
+}
+
+/* A number, `absent` if there is none. */
+LLM_API double llm_llama_gguf_number(const llm_gguf_file *g, const char *arch, const char *key,
+                                     double absent) {
+    return llm_gguf_values_number(&g->values, llm_llama_gguf_pair(g, arch, key), 0, absent);
+}
+
+/* c <- the pairs of an open file. */
+LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, llm_error *e) {
+    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2"};
+    int f = LLM_LLAMA_CONFIG_FAMILIES;
+    while (f-- > 0 &&
+           (!*known[f] || !llm_gguf_values_is(&g->values, "general.architecture", known[f]))) {
+    }
+    if (f < 0)
+        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2");
+    const char *a = known[f];
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    const llm_gguf_file_tensor *embed = llm_gguf_file_find(g, "token_embd.weight");
+    if (!embed || embed->rank != 2) return llm_fail(e, "GGUF: no matrix token_embd.weight");
+    c->family = (llm_llama_config_family)f;
+    c->vocab = embed->shape[0];
+    c->tied = !llm_gguf_file_find(g, "output.weight");
+    c->pairing = f == LLM_LLAMA_CONFIG_LLAMA ? LLM_ROPE_NEIGHBOURS : LLM_ROPE_HALVES;
+    if (c->vocab < 1 || c->vocab > 1 << 24)
+        return llm_fail(e, "GGUF: token_embd.weight has %zu rows", c->vocab);
+    if (!llm_llama_gguf_size(&c->context, g, a, "context_length", 1 << 24, 0, e) ||
+        !llm_llama_gguf_size(&c->width, g, a, "embedding_length", 1 << 16, 0, e) ||
+        !llm_llama_gguf_size(&c->hidden, g, a, "feed_forward_length", 1 << 20, 0, e) ||
+        !llm_llama_gguf_size(&c->layers, g, a, "block_count", 1 << 12, 0, e) ||
+        !llm_llama_gguf_size(&c->heads, g, a, "attention.head_count", 1 << 12, 0, e) ||
+        !llm_llama_gguf_size(&c->kv_heads, g, a, "attention.head_count_kv", 1 << 12, c->heads, e) ||
+        !llm_llama_gguf_size(&c->head, g, a, "attention.key_length", 1 << 12,
+                             c->width / c->heads ? c->width / c->heads : 1, e))
+        return false;
+    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0 ||
+        llm_llama_gguf_number(g, a, "rope.dimension_count", (double)c->head) != (double)c->head ||
+        llm_llama_gguf_number(g, a, "attention.value_length", (double)c->head) != (double)c->head)
+        return llm_fail(e, "GGUF: %zu heads of width %zu on %zu, or parts of them", c->heads,
+                        c->head, c->kv_heads);
+
+    const llm_gguf_values_pair *scaling = llm_llama_gguf_pair(g, a, "rope.scaling.type");
+    llm_yarn_mode mode = LLM_YARN_NONE;
+    if (scaling) {
+        char key[64];
+        snprintf(key, sizeof key, "%s.rope.scaling.type", a);
+        if (llm_gguf_values_is(&g->values, key, "linear"))
+            mode = LLM_YARN_LINEAR;
+        else if (llm_gguf_values_is(&g->values, key, "yarn"))
+            mode = LLM_YARN_YARN;
+        else if (!llm_gguf_values_is(&g->values, key, "none"))
+            return llm_fail(e, "GGUF: %s is none of none, linear, yarn", key);
+    }
+    const double theta = llm_llama_gguf_number(g, a, "rope.freq_base", 10000.0);
+    const double factor = llm_llama_gguf_number(g, a, "rope.scaling.factor", 1.0);
+    const double trained =
+        llm_llama_gguf_number(g, a, "rope.scaling.original_context_length", (double)c->context);
+    if (!(theta > 1.0 && factor > 0.0 && trained > 0.0))
+        return llm_fail(e, "GGUF: rotations with base %g, factor %g", theta, factor);
+    c->rope = llm_yarn_defaults(mode, c->head, theta, factor, trained);
+
+    c->window = 0;
+    if (llm_llama_gguf_pair(g, a, "attention.sliding_window") &&
+        !llm_llama_gguf_size(&c->window, g, a, "attention.sliding_window", 1 << 24, 0, e))
+        return false;
+    c->eps = (float)llm_llama_gguf_number(g, a, "attention.layer_norm_rms_epsilon", 1e-6);
+    const double width =
+        gemma && c->layers == 46 ? (double)c->width / (double)c->heads : (double)c->head;
+    c->scale = (float)(1.0 / sqrt(width));
+    c->score_cap = c->logit_cap = 0.0f;
+    if (gemma) {
+        c->score_cap = (float)llm_llama_gguf_number(g, a, "attn_logit_softcapping", 50.0);
+        c->logit_cap = (float)llm_llama_gguf_number(g, a, "final_logit_softcapping", 30.0);
+    }
+    return true;
+}
+
+/* @llama_names ---------------------------------------------- What a Llama's weights are called
+ *
+ *     model.layers.3.self_attn.q_proj.weight       in a directory of safetensors files
+ *     blk.3.attn_q.weight                          the same in a GGUF file
+ *
+ * The parts of a layer, their shapes from the settings, and their two names. One name means two
+ * things: post_attention_layernorm is the norm in front of the MLP in Llama and behind attention in
+ * Gemma 2, which has a norm on either side of both sublayers. Parts that a family has not have no
+ * rows.
+ *
+ * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, gguf-py/gguf/constants.py
+ * needs   llama_config
+ * see     @llama_file
+ * topics  -
+ */
+typedef enum { /* of a layer: matrices, then vectors */
+               LLM_LLAMA_NAMES_Q,
+               LLM_LLAMA_NAMES_K,
+               LLM_LLAMA_NAMES_V,
+               LLM_LLAMA_NAMES_O,
+               LLM_LLAMA_NAMES_GATE,
+               LLM_LLAMA_NAMES_UP,
+               LLM_LLAMA_NAMES_DOWN,
+               LLM_LLAMA_NAMES_MATRICES,
+               LLM_LLAMA_NAMES_NORM1 =
+                   LLM_LLAMA_NAMES_MATRICES, /* in front of attention, of the MLP */
+               LLM_LLAMA_NAMES_NORM2,
+               LLM_LLAMA_NAMES_OUT1, /* behind them: Gemma 2 */
+               LLM_LLAMA_NAMES_OUT2,
+               LLM_LLAMA_NAMES_Q_NORM, /* of each head: Qwen 3 */
+               LLM_LLAMA_NAMES_K_NORM,
+               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2 */
+               LLM_LLAMA_NAMES_K_BIAS,
+               LLM_LLAMA_NAMES_V_BIAS,
+               LLM_LLAMA_NAMES_PARTS
+} llm_llama_names_part;
+
+/* Rows and columns of a part; 0 columns: a vector. 0 rows: the family has none. */
+LLM_API void llm_llama_names_shape(size_t *rows, size_t *columns, llm_llama_names_part part,
+                                   const llm_llama_config *c) {
+    const size_t C = c->width, F = c->hidden, Q = c->heads * c->head, K = c->kv_heads * c->head;
+    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q, K, K, C,       F,       F, C, C,
+                                             C, C, C, c->head, c->head, Q, K, K};
+    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const llm_llama_config_family f = c->family;
+    const bool out = part == LLM_LLAMA_NAMES_OUT1 || part == LLM_LLAMA_NAMES_OUT2;
+    const bool norm = part == LLM_LLAMA_NAMES_Q_NORM || part == LLM_LLAMA_NAMES_K_NORM;
+    const bool none = (out && f != LLM_LLAMA_CONFIG_GEMMA2) ||
+                      (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
+                      (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2);
+    *rows = none ? 0 : r[part];
+    *columns = k[part];
+}
+
+/* name (80) <- that of a part of layer l in either form. */
+LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_names_part part,
+                                   const llm_llama_config *c) {
+    static const char *const in[2][LLM_LLAMA_NAMES_PARTS] = {
+        {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
+         "self_attn.o_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
+         "mlp.down_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight",
+         "post_attention_layernorm.weight", "post_feedforward_layernorm.weight",
+         "self_attn.q_norm.weight", "self_attn.k_norm.weight", "self_attn.q_proj.bias",
+         "self_attn.k_proj.bias", "self_attn.v_proj.bias"},
+        {"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_gate.weight",
+         "ffn_up.weight", "ffn_down.weight", "attn_norm.weight", "ffn_norm.weight",
+         "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight",
+         "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"}};
+    const char *what = in[gguf][part];
+    if (!gguf && part == LLM_LLAMA_NAMES_NORM2 && c->family == LLM_LLAMA_CONFIG_GEMMA2)
+        what = "pre_feedforward_layernorm.weight";
+    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : "model.layers", l, what);
+}
+
+/* @llama_file ----------------------------------------------- Where a Llama's weights are
+ *
+ * The files are mapped, and matrices stay in them, in the numbers they are stored in
+ * (@stored_matrix); only the vectors, a ten-thousandth of a model, are turned to floats. So a model
+ * of 15 GB is opened in a moment and needs no memory of its own.
+ *
+ * The two forms differ in two traps. In GGUF the rows of a llama's q and k stand in another order,
+ * for rotations of neighbours, while those of Qwen and Gemma stand as they were; and Gemma's norms,
+ * which multiply by 1 + w, have the 1 added already. Llama 3.1's stretched rotations are a tensor
+ * there. Every tensor is held against the settings; one that is missing or has another shape is
+ * named.
+ *
+ * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, convert_hf_to_gguf.py
+ * needs   arena error buffer file json yarn safetensors safetensors_shards gguf_blocks gguf_file
+ *         stored_matrix llama_config llama_gguf llama_names
+ * see     @llama
+ * topics  -
+ */
+typedef struct {
+    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES];
+    float *vector[LLM_LLAMA_NAMES_PARTS]; /* NULL where the family has none */
+} llm_llama_file_layer;
+
+typedef struct {
+    llm_llama_config config;
+    llm_stored_matrix embed, head; /* (V,C) */
+    float *norm, *inv_freq;        /* (C), (D / 2) */
+    llm_llama_file_layer *layer;   /* (L) */
+    llm_safetensors_shards shards; /* one of the two is open */
+    llm_gguf_file gguf;
+    bool is_gguf;
+    llm_arena memory;
+} llm_llama_file;
+
+/* Closes the files and frees the rest. */
+LLM_API void llm_llama_file_close(llm_llama_file *m) {
+    if (m->is_gguf)
+        llm_gguf_file_close(&m->gguf);
+    else
+        llm_safetensors_shards_close(&m->shards);
+    llm_arena_destroy(&m->memory);
+}
+
+/* w <- the tensor of that name and shape; columns = 0: a vector, which comes as one row. */
+LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, const char *name,
+                                 size_t rows, size_t columns, llm_error *e) {
+    size_t found[2] = {0, 0}, rank = 0;
+    w->data = NULL;
+    if (m->is_gguf) {
+        const llm_gguf_file_tensor *t = llm_gguf_file_find(&m->gguf, name);
+        if (!t) return llm_fail(e, "no tensor %s", name);
+        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
+        w->data = t->data, w->type = t->type, rank = t->rank;
+    } else {
+        const llm_safetensors_tensor *t = llm_safetensors_shards_find(&m->shards, name);
+        if (!t) return llm_fail(e, "no tensor %s", name);
+        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
+        w->data = t->data, rank = t->rank;
+        if (t->dtype == LLM_SAFETENSORS_F32)
+            w->type = LLM_GGUF_BLOCKS_F32;
+        else if (t->dtype == LLM_SAFETENSORS_F16)
+            w->type = LLM_GGUF_BLOCKS_F16;
+        else if (t->dtype == LLM_SAFETENSORS_BF16)
+            w->type = LLM_GGUF_BLOCKS_BF16;
+        else
+            return llm_fail(e, "%s is neither F32, F16 nor BF16", name);
+    }
+    if (w->type >= LLM_GGUF_BLOCKS_I8 && w->type <= LLM_GGUF_BLOCKS_F64)
+        return llm_fail(e, "%s does not hold floats", name);
+    if (rank != (columns > 0 ? 2u : 1u) || found[0] != rows || found[1] != columns)
+        return llm_fail(e, "%s is (%zu, %zu) of rank %zu, expected (%zu, %zu)", name, found[0],
+                        found[1], rank, rows, columns);
+    w->rows = columns > 0 ? rows : 1;
+    w->columns = columns > 0 ? columns : rows;
+    return true;
+}
+
+/* A vector of n numbers as floats; more is added to each. NULL, and the error set, if it is not
+ * there. */
+LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t n, float more,
+                                     llm_error *e) {
+    llm_stored_matrix w;
+    if (!llm_llama_file_find(&w, m, name, n, 0, e)) return NULL;
+    float *v = llm_arena_floats(&m->memory, n);
+    llm_stored_matrix_row(v, &w, 0);
+    for (size_t i = 0; i < n; i++) v[i] += more;
+    return v;
+}
+
+/* All weights; m->config and the files are there. */
+LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
+    const llm_llama_config *c = &m->config;
+    const size_t C = c->width, D = c->head, heads = c->heads + 2 * c->kv_heads;
+    const size_t floats = c->layers * (4 * C + 2 * D + heads * D + 9 * 16) + C + D + 64;
+    const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
+    if (!llm_arena_create(&m->memory,
+                          floats * sizeof(float) + c->layers * sizeof(llm_llama_file_layer) + 256))
+        return llm_fail(e, "out of memory");
+    m->inv_freq = llm_arena_floats(&m->memory, D / 2);
+    llm_yarn_inv_freq(m->inv_freq, &c->rope);
+    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
+    const char *embed = m->is_gguf ? "token_embd.weight" : "model.embed_tokens.weight";
+    const char *head = m->is_gguf ? "output.weight" : "lm_head.weight";
+    m->norm = llm_llama_file_vector(m, m->is_gguf ? "output_norm.weight" : "model.norm.weight", C,
+                                    more, e);
+    if (!m->norm || !llm_llama_file_find(&m->embed, m, embed, c->vocab, C, e) ||
+        !llm_llama_file_find(&m->head, m, c->tied ? embed : head, c->vocab, C, e))
+        return false;
+    for (size_t l = 0; l < c->layers; l++) {
+        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
+            char name[80];
+            size_t rows, columns;
+            llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
+            llm_llama_names_write(name, m->is_gguf, l, (llm_llama_names_part)p, c);
+            m->layer[l].vector[p] = NULL;
+            if (rows == 0) continue;
+            if (p < LLM_LLAMA_NAMES_MATRICES) {
+                if (!llm_llama_file_find(&m->layer[l].matrix[p], m, name, rows, columns, e))
+                    return false;
+            } else {
+                const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
+                m->layer[l].vector[p] = llm_llama_file_vector(m, name, rows, bias ? 0.0f : more, e);
+                if (!m->layer[l].vector[p]) return false;
+            }
+        }
+    }
+    if (!m->is_gguf || !llm_gguf_file_find(&m->gguf, "rope_freqs.weight")) return true;
+    const float *by = llm_llama_file_vector(m, "rope_freqs.weight", D / 2, 0.0f, e);
+    for (size_t i = 0; by && i < D / 2; i++) m->inv_freq[i] /= by[i];
+    return by != NULL;
+}
+
+/* A directory with config.json and its safetensors file or files. */
+LLM_API bool llm_llama_file_directory(llm_llama_file *m, const char *dir, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    llm_json json;
+    memset(&file, 0, sizeof file);
+    memset(&json, 0, sizeof json);
+    bool ok = llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_file_read(&file, path.data, e) &&
+         llm_json_parse(&json, (const char *)file.data, file.size, e) &&
+         llm_llama_config_read(&m->config, &json, e) &&
+         llm_safetensors_shards_open(&m->shards, dir, e);
+    llm_json_free(&json);
+    llm_file_free(&file);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* A directory, or a file whose name ends in .gguf. On failure there is nothing to close. */
+LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error *e) {
+    const size_t size = strlen(path);
+    memset(m, 0, sizeof *m);
+    m->is_gguf = size > 5 && strcmp(path + size - 5, ".gguf") == 0;
+    bool ok = m->is_gguf ? llm_gguf_file_open(&m->gguf, path, e) &&
+                               llm_llama_gguf_read(&m->config, &m->gguf, e)
+                         : llm_llama_file_directory(m, path, e);
+    ok = ok && llm_llama_file_bind(m, e);
+    if (!ok) llm_llama_file_close(m);
+    return ok;
+}
+
+/* @llama ---------------------------------------------------- A large language model from its files
+ *
+ *     x = E[token]
+ *     each layer   x <- x + O(attend(rope(Q n(x)), rope(K n(x)), V n(x)))       n: RMSNorm
+ *                  x <- x + W_down (act(W_gate n(x)) * W_up n(x))
+ *     logits = W_head n(x)
+ *
+ * What runs when a released model writes: no gradients, keys and values kept (@kv_cache), weights
+ * read from the mapped file in the numbers they are stored in. A prompt goes through in chunks, so
+ * that each weight is read once for many tokens; a token that is written reads all of them for
+ * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of
+ * Llama differ in a line each, found in its settings (@llama_config).
+ *
+ * What is easily got wrong: the cap comes before the mask and the scale before the cap; Gemma's
+ * embeddings are multiplied by a sqrt(C) that its weights' precision has rounded, and Qwen 3's head
+ * norms stand in front of the rotation.
+ *
+ * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
+ *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
+ *         et al. 2024, 2025, "Qwen2", "Qwen3"
+ * needs   arena error activation rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config
+ *         llama_names llama_file
+ * see     @decoder_only (the same to be trained), @decoding, @sampling
+ * topics  Large Language Model (LLM)
+ */
+typedef struct {
+    llm_llama_file file;
+    float *keys, *values;          /* (L,context,Hkv,D): of the text so far, keys rotated */
+    size_t context, length, chunk; /* room, tokens read, tokens in one pass at most */
+    float *logits;                 /* (V) behind the last token */
+    llm_arena memory;
+} llm_llama;
+
+/* Frees everything and closes the files. */
+LLM_API void llm_llama_close(llm_llama *m) {
+    llm_arena_destroy(&m->memory);
+    llm_llama_file_close(&m->file);
+}
+
+/* The model of m->file, with a cache of `context` tokens and scratch for passes of up to chunk. */
+LLM_API bool llm_llama_create(llm_llama *m, size_t context, size_t chunk, llm_error *e) {
+    const llm_llama_config *c = &m->file.config;
+    const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
+    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head);
+    size_t floats;
+    LLM_ASSERT(chunk > 0);
+    if (!llm_size_mul(&floats, 2 * c->layers * K + c->heads, context) ||
+        !llm_size_add(&floats, floats, scratch + c->vocab + 16 * 16) ||
+        !llm_size_mul(&floats, floats, sizeof(float)) || !llm_arena_create(&m->memory, floats))
+        return llm_fail(e, "no memory for a key-value cache of %zu tokens", context);
+    m->chunk = chunk;
+    m->logits = llm_arena_floats(&m->memory, c->vocab);
+    m->keys = llm_arena_floats(&m->memory, c->layers * context * K);
+    m->values = llm_arena_floats(&m->memory, c->layers * context * K);
+    m->context = context, m->length = 0;
+    return true;
+}
+
+/* Opens a directory with config.json and safetensors files, or a GGUF file. */
+LLM_API bool llm_llama_open(llm_llama *m, const char *path, size_t context, size_t chunk,
+                            llm_error *e) {
+    if (!llm_llama_file_open(&m->file, path, e)) return false;
+    if (llm_llama_create(m, context, chunk, e)) return true;
+    llm_llama_file_close(&m->file);
+    return false;
+}
+
+/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation. */
+LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, const float *sine,
+                            size_t n, size_t H, const llm_llama_config *c) {
+    const size_t D = c->head;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t h = 0; h < H; h++) {
+            float *row = x + (i * H + h) * D;
+            if (norm) llm_rmsnorm_row(row, row, norm, D, c->eps);
+            llm_rope_forward(row, row, cosine + i * (D / 2), sine + i * (D / 2), 1, 1, 1, D, D,
+                             c->pairing);
+        }
+    }
+}
+
+/* out (n,H,D) <- q (n,H,D), the queries of the n newest positions; each sees the keys of layer l up
+ * to its own, or the last of them. Scratch: H context floats, given back. */
+LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l, size_t n) {
+    const llm_llama_config *c = &m->file.config;
+    const size_t H = c->heads, Hkv = c->kv_heads, D = c->head, mark = m->memory.used;
+    float *scratch = llm_arena_floats(&m->memory, H * m->context);
+    LLM_PARALLEL_MANY(H, n * (m->length + n) * D)
+    for (size_t h = 0; h < H; h++) {
+        const size_t first = (l * m->context * Hkv + h / (H / Hkv)) * D;
+        const float *k = m->keys + first, *v = m->values + first;
+        float *p = scratch + h * m->context;
+        for (size_t i = 0; i < n; i++) {
+            const size_t end = m->length + i + 1;
+            const bool cut = llm_llama_config_windowed(c, l) && end > c->window;
+            const size_t from = cut ? end - c->window : 0;
+            const float *qi = q + (i * H + h) * D;
+            float *o = out + (i * H + h) * D, sum = 0.0f;
+            for (size_t j = from; j < end; j++) {
+                p[j] = c->scale * llm_gqa_dot(qi, k + j * Hkv * D, D);
+                if (c->score_cap > 0.0f) p[j] = c->score_cap * tanhf(p[j] / c->score_cap);
+            }
+            const float max = llm_logsumexp_max(p + from, end - from);
+            for (size_t j = from; j < end; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = from; j < end; j++)
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[j * Hkv * D + d];
+        }
+    }
+    m->memory.used = mark;
+}
+
+/* x (n,C) in place: one sublayer's output f (n,C) is added, through its norm if it has one. */
+LLM_API void llm_llama_add(float *x, float *f, const float *norm, size_t n,
+                           const llm_llama_config *c) {
+    const size_t C = c->width;
+    for (size_t i = 0; norm && i < n; i++) llm_rmsnorm_row(f + i * C, f + i * C, norm, C, c->eps);
+    for (size_t i = 0; i < n * C; i++) x[i] += f[i];
+}
+
+/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2). */
+LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosine,
+                             const float *sine, size_t n) {
+    const llm_llama_config *c = &m->file.config;
+    const llm_llama_file_layer *w = &m->file.layer[l];
+    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads, F = c->hidden;
+    llm_arena *a = &m->memory;
+    const size_t mark = a->used;
+    float *in = llm_arena_floats(a, n * C), *q = llm_arena_floats(a, n * H * D);
+    float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
+    float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
+    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM1], n, C, c->eps);
+    llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
+    llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
+    llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
+    llm_llama_turn(q, b[LLM_LLAMA_NAMES_Q_NORM], cosine, sine, n, H, c);
+    llm_llama_turn(k, b[LLM_LLAMA_NAMES_K_NORM], cosine, sine, n, Hkv, c);
+    const size_t end = (l * m->context + m->length) * Hkv * D;
+    memcpy(m->keys + end, k, n * Hkv * D * sizeof(float));
+    memcpy(m->values + end, v, n * Hkv * D * sizeof(float));
+    llm_llama_attend(o, q, m, l, n);
+    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], NULL, n);
+    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
+    a->used = mark;
+
+    in = llm_arena_floats(a, n * C);
+    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
+    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM2], n, C, c->eps);
+    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE], NULL, n);
+    llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
+    llm_activation_forward(gate, gate, n * F,
+                           c->family == LLM_LLAMA_CONFIG_GEMMA2 ? LLM_ACTIVATION_GELU_TANH
+                                                                : LLM_ACTIVATION_SILU);
+    for (size_t i = 0; i < n * F; i++) up[i] *= gate[i];
+    llm_stored_matrix_forward(in, up, &w->matrix[LLM_LLAMA_NAMES_DOWN], NULL, n);
+    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
+    a->used = mark;
+}
+
+/* m->logits <- ids (n), which are appended to what has been read; there must be room. */
+LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
+    const llm_llama_config *c = &m->file.config;
+    const size_t C = c->width, D = c->head, V = c->vocab, mark = m->memory.used;
+    LLM_ASSERT(n > 0 && n <= m->context - m->length);
+    for (; n > m->chunk; ids += m->chunk, n -= m->chunk) llm_llama_forward(m, ids, m->chunk);
+    float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - 1) * C;
+    float *cosine = llm_arena_floats(&m->memory, n * (D / 2));
+    float *sine = llm_arena_floats(&m->memory, n * (D / 2));
+    int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < V);
+        place[i] = (int)(m->length + i);
+        llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
+    }
+    if (c->family == LLM_LLAMA_CONFIG_GEMMA2)
+        for (size_t i = 0; i < n * C; i++) x[i] *= sqrtf((float)C);
+    llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
+    for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
+    m->length += n;
+    llm_rmsnorm_row(row, row, m->file.norm, C, c->eps);
+    llm_stored_matrix_forward(m->logits, row, &m->file.head, NULL, 1);
+    for (size_t i = 0; c->logit_cap > 0.0f && i < V; i++)
+        m->logits[i] = c->logit_cap * tanhf(m->logits[i] / c->logit_cap);
+    m->memory.used = mark;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
@@ -42844,7 +48640,7 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  *
  *     transformers   bias, repetition, n-grams, least length | temperature, top-k, top-p, ..
  *     llama.cpp      bias, three penalties (last n), DRY | top-n-sigma, .., min-p, XTC, temperature
- *     API, vLLM      bias, least length, repetition, frequency, presence | temperature, min-p, top-k
+ *     API, vLLM     bias, least length, repetition, frequency, presence | temperature, min-p, top-k
  *                    and top-p
  *
  * @sampling's filters see one row of logits. In front of them stand the steps that depend on what
@@ -42893,8 +48689,8 @@ LLM_API llm_sampling_text_config llm_sampling_text_defaults(llm_sampling_text_or
     return c;
 }
 
-/* The state for texts of up to capacity tokens with a prompt of `prompt`: what counts for the factor
- * and what for the differences. */
+/* The state for texts of up to capacity tokens with a prompt of `prompt`: what counts for the
+ * factor and what for the differences. */
 typedef struct {
     llm_sampling_text_config config;
     llm_frequency_penalty_table factor, difference;
@@ -43364,9 +49160,9 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
  *     the beam is dealt out to the banks, B / (M + 1) each; what a bank does not need others get
  *
  * A translation that must contain given names, a caption with given objects. Penalising their
- * absence does not bring them about; searching one beam for each set of constraints takes 2^M beams.
- * Dynamic beam allocation keeps one beam, in which texts compete only with texts that have met as
- * many constraints, so that the less probable ones, which have said a rare word, survive. A
+ * absence does not bring them about; searching one beam for each set of constraints takes 2^M
+ * beams. Dynamic beam allocation keeps one beam, in which texts compete only with texts that have
+ * met as many constraints, so that the less probable ones, which have said a rare word, survive. A
  * constraint is a phrase; a phrase that is begun and left counts from nothing again. A text may end
  * only when all of them are met.
  *
@@ -43385,8 +49181,8 @@ typedef struct {
 } llm_constrained_beam_phrases;
 
 /* at (count), how far each phrase is, after one token more; returns how many tokens are met. One
- * phrase moves on, of those that wait for this token the farthest; what others had begun is lost. If
- * none waits for it, one that was begun may begin again. */
+ * phrase moves on, of those that wait for this token the farthest; what others had begun is lost.
+ * If none waits for it, one that was begun may begin again. */
 LLM_API size_t llm_constrained_beam_next(size_t *at, int token,
                                          const llm_constrained_beam_phrases *c) {
     size_t met = 0, moves = c->count, to = 0;
@@ -43409,9 +49205,9 @@ LLM_API size_t llm_constrained_beam_next(size_t *at, int token,
 }
 
 /* One generation: the texts under way of s, where at (B,count) says how far each is, and their
- * logits (live,V) -> the next ones. Scratch: live V floats and bools and, for N = B + live
- * (count + 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 2 sizes and B doubles,
- * given back. */
+ * logits (live,V) -> the next ones. Scratch: live V floats and bools and, for N = B + live (count +
+ * 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 2 sizes and B doubles, given
+ * back. */
 LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const float *logits,
                                           size_t V, const llm_constrained_beam_phrases *p,
                                           const llm_beam_search_config *c, llm_arena *arena) {
@@ -43452,7 +49248,8 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
         met[i] = llm_constrained_beam_next(then + i * P, (int)(pick[i] % V), p);
     }
     llm_argsort(order, key, n);
-    /* two rounds: to each bank its share (the remainder to the last), then to the best of the rest */
+    /* two rounds: to each bank its share (the remainder to the last), then to the best of the
+     * rest */
     s->length++;
     for (size_t m = 0; m <= M; m++) room[m] = B / (M + 1) + (m == M ? B % (M + 1) : 0);
     for (size_t round = 0; round < 2; round++)
@@ -43688,9 +49485,9 @@ LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_spe
  * offer several continuations at every place. They are tried one after the other; each refusal
  * leaves a residual, and the residual is the target of the next trial. The law stays exact, and a
  * token is accepted more often than with one draft. Children drawn one after the other without
- * putting any back are better: a refused token is not offered twice. Then q, too, changes from trial
- * to trial: without the tokens before, normalised. Taking p itself for every trial would be wrong:
- * it offers several chances to what the draft likes.
+ * putting any back are better: a refused token is not offered twice. Then q, too, changes from
+ * trial to trial: without the tokens before, normalised. Taking p itself for every trial would be
+ * wrong: it offers several chances to what the draft likes.
  *
  * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
  *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
@@ -43702,8 +49499,8 @@ LLM_API size_t llm_speculative_run(int *ids, size_t n, size_t max, const llm_spe
 
 /* ids (n), parent (n): node 0 is the newest token of the text, its parent -1; the others stand
  * behind their parents, the children of one in the order in which they are tried. q (n,V): at each
- * node the law its children were drawn from; p (n,V): the target's. Both are overwritten. Writes the
- * accepted nodes, from node 0 on, to path, the token behind them to *next, and returns their
+ * node the law its children were drawn from; p (n,V): the target's. Both are overwritten. Writes
+ * the accepted nodes, from node 0 on, to path, the token behind them to *next, and returns their
  * number. replace: children are independent draws; else without replacement. */
 LLM_API size_t llm_speculative_tree_verify(size_t *path, int *next, const int *ids,
                                            const int *parent, size_t n, float *q, float *p,
@@ -43757,8 +49554,8 @@ LLM_API void llm_speculative_tree_laws(float *p, const llm_speculative_model *m,
 }
 
 /* The tree behind the token last: ids, parent, q; returns its nodes, which may be fewer than its
- * size where q has fewer tokens than children are asked for. The draft model reads the tree anew for
- * each depth. Scratch: V floats and the chain's, given back. */
+ * size where q has fewer tokens than children are asked for. The draft model reads the tree anew
+ * for each depth. Scratch: V floats and the chain's, given back. */
 LLM_API size_t llm_speculative_tree_grow(int *ids, int *parent, float *q, int last,
                                          const llm_speculative_tree_config *c, llm_rng *rng,
                                          llm_arena *arena) {
@@ -43825,9 +49622,9 @@ LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
  *     head k predicts token t + 2 + k; the model's own head predicts t + 1
  *     loss = sum_k decay^k mean_t CE(logits_k(t), token t + 2 + k)
  *
- * The cheapest draft model: none. K small heads on the last hidden state guess the tokens behind the
- * next one, all at once. The trunk stays as it is, so only 1 / 1000 of the weights are trained, in
- * hours. Each guess knows nothing of the guesses before it, which is why it takes a tree of them
+ * The cheapest draft model: none. K small heads on the last hidden state guess the tokens behind
+ * the next one, all at once. The trunk stays as it is, so only 1 / 1000 of the weights are trained,
+ * in hours. Each guess knows nothing of the guesses before it, which is why it takes a tree of them
  * (@medusa_tree). With W1 = 0, b = 0 and W2 the model's own head, training starts from a head that
  * predicts the next token: a good place, one token too early.
  *
@@ -43938,8 +49735,8 @@ LLM_API float llm_medusa_loss(float *mean, float *logits, const int *target, siz
  *     accept greedily:  x = argmax p           typically:  p(x) > min(eps, delta exp(-H(p)))
  *
  * K heads with S guesses each span S^K texts. Which of them are worth checking is known beforehand:
- * hits_k(s), how often the guess of rank s of head k was right. The best tree of n nodes takes the n
- * most probable ones, found by adding one after the other. In the pass each node attends to the
+ * hits_k(s), how often the guess of rank s of head k was right. The best tree of n nodes takes the
+ * n most probable ones, found by adding one after the other. In the pass each node attends to the
  * text and to its ancestors, whose keys stand anywhere behind it in the cache; the accepted line is
  * then moved together (@kv_cache).
  *
@@ -43982,9 +49779,9 @@ LLM_API size_t llm_medusa_tree_choose(double *expected, int *parent, int *rank, 
     return count;
 }
 
-/* out (Hq,n,D) <- q (Hq,n,D), the queries of n nodes that layer l of row b has just appended: node i
- * sees the length[b] positions of the text, its ancestors and itself. Scratch: length + n
- * floats and sizes, given back. */
+/* out (Hq,n,D) <- q (Hq,n,D), the queries of n nodes that layer l of row b has just appended: node
+ * i sees the length[b] positions of the text, its ancestors and itself. Scratch: length + n floats
+ * and sizes, given back. */
 LLM_API void llm_medusa_tree_attend(float *out, const llm_kv_cache *cache, size_t l, size_t b,
                                     const float *q, size_t Hq, const int *parent, size_t n,
                                     llm_arena *arena) {
@@ -44035,8 +49832,8 @@ LLM_API size_t llm_medusa_tree_typical(size_t *path, const int *ids, const int *
     return total;
 }
 
-/* A model with heads: guess writes the S best tokens of each of K heads, best first, at node slot of
- * the last pass (in a text: its place in the pass). */
+/* A model with heads: guess writes the S best tokens of each of K heads, best first, at node slot
+ * of the last pass (in a text: its place in the pass). */
 typedef struct {
     llm_speculative_model model;
     size_t K, S;
@@ -44044,8 +49841,8 @@ typedef struct {
 } llm_medusa_model;
 
 /* ids (n + max) in place: max tokens of greedy decoding behind a prompt of n > 0, through the tree
- * parent, rank (nodes). Returns the passes behind the prompt. Scratch: (n + nodes) V floats, K S + 2
- * nodes ints and nodes sizes, given back. */
+ * parent, rank (nodes). Returns the passes behind the prompt. Scratch: (n + nodes) V floats, K S +
+ * 2 nodes ints and nodes sizes, given back. */
 LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_medusa_model *m,
                                    const int *parent, const int *rank, size_t nodes,
                                    llm_arena *arena) {
@@ -44085,15 +49882,16 @@ LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_med
 
 /* @eagle ---------------------------------------------------- EAGLE: drafting hidden states
  *
- *     g_t = block(W [e(x_{t+1}) ; f_t] + b)       one block over all t, causal;  g_t guesses f_{t+1}
+ *     g_t = block(W [e(x_{t+1}) ; f_t] + b)      one block over all t, causal;  g_t guesses f_{t+1}
  *     q(x_{t+2}) = softmax(head g_t)              the model's own embedding e and head, frozen
  *     loss = mean SmoothL1(g_t, f_{t+1}) + 0.1 mean CE(softmax(head f_{t+1}), q)
  *
  * Medusa's heads guess far tokens without knowing the near ones. Here a single block goes on
- * guessing the model's last hidden states f, which change more smoothly than tokens do, one after the
- * other: from its own guess and the embedding of the token that was drawn in between. Without that
- * token the next state would be uncertain, for it depends on which one was drawn. The drafts come
- * from proper distributions q, so @speculative's rule applies and the text keeps the model's law.
+ * guessing the model's last hidden states f, which change more smoothly than tokens do, one after
+ * the other: from its own guess and the embedding of the token that was drawn in between. Without
+ * that token the next state would be uncertain, for it depends on which one was drawn. The drafts
+ * come from proper distributions q, so @speculative's rule applies and the text keeps the model's
+ * law.
  *
  * source  Li, Wei, Zhang & Zhang 2024, "EAGLE: Speculative Sampling Requires Rethinking Feature
  *         Uncertainty", section 4.1 and 4.2
@@ -44160,8 +49958,8 @@ LLM_API void llm_eagle_forward(float *g, llm_eagle_acts *a, const float *f, cons
                             arena);
 }
 
-/* dw +=, df (B,T,C) += or NULL <- dg (B,T,C), which is overwritten. The embedding is frozen. Scratch:
- * 2 N C floats and the block's, given back. */
+/* dw +=, df (B,T,C) += or NULL <- dg (B,T,C), which is overwritten. The embedding is frozen.
+ * Scratch: 2 N C floats and the block's, given back. */
 LLM_API void llm_eagle_backward(const llm_eagle_weights *dw, float *df, float *dg,
                                 const llm_eagle_acts *a, const llm_eagle_weights *w, size_t B,
                                 size_t T, const llm_eagle_config *c, llm_arena *arena) {
@@ -44175,9 +49973,9 @@ LLM_API void llm_eagle_backward(const llm_eagle_weights *dw, float *df, float *d
     arena->used = mark;
 }
 
-/* The loss of guesses g (N,C) of the features f (N,C), and dg (N,C) <- its gradient: smooth L1 (x^2 /
- * 2 up to 1, |x| - 1/2 beyond) over N C numbers, and share (0.1) times the cross-entropy of what the
- * head (V,C) says of both, over N rows. Scratch: 2 N V floats, given back. */
+/* The loss of guesses g (N,C) of the features f (N,C), and dg (N,C) <- its gradient: smooth L1 (x^2
+ * / 2 up to 1, |x| - 1/2 beyond) over N C numbers, and share (0.1) times the cross-entropy of what
+ * the head (V,C) says of both, over N rows. Scratch: 2 N V floats, given back. */
 LLM_API double llm_eagle_loss(float *dg, const float *g, const float *f, const float *head,
                               size_t N, size_t C, size_t V, float share, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -44203,8 +50001,8 @@ LLM_API double llm_eagle_loss(float *dg, const float *g, const float *f, const f
 
 /* draft (n) and their distributions q (n,V) <- the text's features f (T + n,C), of which T are the
  * model's and n are written here, and its tokens ids (T + n + 1), of which T + 1 are given: the
- * newest has no feature yet. embed, head (V,C). The whole line is read anew for each draft. Scratch:
- * llm_eagle_forward's for T + n places, 2 (T + n) C floats, given back. */
+ * newest has no feature yet. embed, head (V,C). The whole line is read anew for each draft.
+ * Scratch: llm_eagle_forward's for T + n places, 2 (T + n) C floats, given back. */
 LLM_API void llm_eagle_draft(int *ids, float *q, float *f, size_t T, size_t n, const float *embed,
                              const float *head, const llm_eagle_weights *w,
                              const llm_eagle_config *c, llm_rng *rng, llm_arena *arena) {
@@ -44230,11 +50028,11 @@ LLM_API void llm_eagle_draft(int *ids, float *q, float *f, size_t T, size_t n, c
  *
  * Greedy decoding solves m equations, one for each token, from first to last. They can be solved
  * together: guess all tokens, compute all from the guesses in one pass, repeat. After k rounds k
- * tokens are right, often more. Hardly ever more, in fact; but the guesses contain n-grams that come
- * true later. Lookahead decoding keeps them. In every pass it runs two things at once: a window of W
- * columns whose last N - 1 Jacobi rounds stand above each other, from which a new n-gram falls out
- * of every column; and up to G n-grams of the pool that begin with the newest token, as drafts that
- * are verified. One token at least is right, and no second model is needed.
+ * tokens are right, often more. Hardly ever more, in fact; but the guesses contain n-grams that
+ * come true later. Lookahead decoding keeps them. In every pass it runs two things at once: a
+ * window of W columns whose last N - 1 Jacobi rounds stand above each other, from which a new
+ * n-gram falls out of every column; and up to G n-grams of the pool that begin with the newest
+ * token, as drafts that are verified. One token at least is right, and no second model is needed.
  *
  * Both are trees for the model: (level 0, column j) stands behind (0, j-1), (l, j) behind (l-1, j),
  * each n-gram behind the newest token.
@@ -44279,8 +50077,8 @@ typedef struct {
     size_t *count; /* (V) n-grams ever added */
 } llm_lookahead;
 
-/* An empty pool; the window repeats text (n), n > 0. N >= 2, W >= 1. Takes (N-1) (W + V G) ints and V
- * sizes. */
+/* An empty pool; the window repeats text (n), n > 0. N >= 2, W >= 1. Takes (N-1) (W + V G) ints and
+ * V sizes. */
 LLM_API void llm_lookahead_create(llm_lookahead *s, size_t V, size_t W, size_t N, size_t G,
                                   const int *text, size_t n, llm_arena *arena) {
     LLM_ASSERT(N >= 2 && W >= 1 && n > 0);
@@ -44353,8 +50151,8 @@ LLM_API size_t llm_lookahead_verify(size_t *path, int *next, const int *ids, con
 }
 
 /* ids (n + max) in place: max tokens behind a prompt of n > 0, by a model with an empty state, each
- * drawn from what the chain leaves (temperature 0: greedy). Returns the number of passes. Scratch: M
- * + n times V floats, 2 M + N ints and M sizes for passes of at most M nodes, and the chain's,
+ * drawn from what the chain leaves (temperature 0: greedy). Returns the number of passes. Scratch:
+ * M + n times V floats, 2 M + N ints and M sizes for passes of at most M nodes, and the chain's,
  * given back. */
 LLM_API size_t llm_lookahead_run(int *ids, size_t n, size_t max, llm_lookahead *s,
                                  const llm_speculative_model *model, const llm_sampling_step *chain,

@@ -10961,6 +10961,173 @@ static inline cudaError_t llm_cuda_qkv_backward(T *dx, float *dw, float *db, T *
                                    (c->H + 2 * c->Hkv) * c->D, scratch, stream);
 }
 
+/* @attn_projection ------------------------------------------ Projection matrices and head merging
+ *
+ * The heads are put side by side while the product reads them: entries (row, column .. column + 7)
+ * of the merged rows are 16 bytes of one head, so where D is a multiple of 8 cp.async fetches them
+ * from (B,H,T,D) itself, as @conv2d_bf16 fetches pixels. The tile that leaves gets the bias and
+ * what the layer's residual stream held: y = r + o W_O^T + b is one kernel. Apart, merging would
+ * read and write B T H D elements more, the sum read y and r and write y. Float, and heads of other
+ * sizes, are merged first, by @qkv's kernel.
+ *
+ * Backward reads the heads in the same way for dW_O, and the gradient of the heads leaves its
+ * product in (B,H,T,D).
+ *
+ * Traffic and limit: the product's, o once for each 128 columns of y; r and y once, the minimum.
+ * 2 B T H D C operations forwards, twice that backwards.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, cuda_gemm_bf16, qkv, dense
+ * see     mha, residual
+ * topics  -
+ */
+
+/* Rows of heads side by side, (B T,H D), that lie as (B,H,T,D). */
+struct llm_cuda_attn_projection_heads {
+    const llm_bf16 *o;
+    size_t T, H, D;
+    LLM_DEVICE_METHOD const llm_bf16 *at(size_t row, size_t column, size_t, bool &inside) const {
+        return inside ? o + ((row / T * H + column / D) * T + row % T) * D + column % D : o;
+    }
+};
+/* What becomes of four entries of the product: y <- r + v + b. */
+template <typename T> struct llm_cuda_attn_projection_end {
+    T *y;
+    const T *b, *r;
+    size_t C;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        const size_t at = row * C;
+        LLM_UNROLL
+        for (size_t e = column; e < column + 4; e++) {
+            if (e >= C) break;
+            const float sum = v[e - column] + (b ? llm_load(b, e) : 0.0f);
+            llm_store(y, at + e, sum + (r ? llm_load(r, at + e) : 0.0f));
+        }
+    }
+};
+/* Four entries of a merged row are added to the heads. */
+template <typename T> struct llm_cuda_attn_projection_back {
+    T *dheads;
+    size_t length, H, D;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t e = column; e < column + 4; e++) {
+            if (e >= H * D) break;
+            const size_t at = ((row / length * H + e / D) * length + row % length) * D + e % D;
+            llm_store(dheads, at, llm_load(dheads, at) + v[e - column]);
+        }
+    }
+};
+
+/* Can the product read heads where they lie? */
+static inline __attribute__((unused)) bool
+llm_cuda_attn_projection_fused(const float *o, const float *other, size_t D, size_t C) {
+    (void)o, (void)other, (void)D, (void)C;
+    return false;
+}
+static inline __attribute__((unused)) bool
+llm_cuda_attn_projection_fused(const llm_bf16 *o, const llm_bf16 *other, size_t D, size_t C) {
+    return D % 8 == 0 && C % 8 == 0 && llm_aligned(o, 8) && llm_aligned(other, 8);
+}
+/* The product of merged rows with w (C,H D), or with turned, of dy (N,C) with them, dw's. */
+template <bool turned, typename E>
+static inline cudaError_t
+llm_cuda_attn_projection_product(E end, const llm_bf16 *o, const llm_bf16 *other, size_t B,
+                                 size_t T, size_t H, size_t D, size_t C, size_t slices,
+                                 size_t slice, cudaStream_t stream) {
+    const llm_cuda_attn_projection_heads heads = {o, T, H, D};
+    const size_t N = B * T, HD = H * D;
+    if (turned)
+        LLM_LAUNCH(
+            (llm_gemm_bf16_kernel<true, true, E, const llm_bf16 *, llm_cuda_attn_projection_heads>),
+            dim3(llm_cuda_gemm_blocks(C, HD), 1, (unsigned)slices), 256, LLM_CUDA_GEMM_BF16_SHARED,
+            stream, end, other, heads, C, HD, N, slice);
+    else
+        LLM_LAUNCH((llm_gemm_bf16_kernel<false, false, E, llm_cuda_attn_projection_heads>),
+                   dim3(llm_cuda_gemm_blocks(N, C)), 256, LLM_CUDA_GEMM_BF16_SHARED, stream, end,
+                   heads, other, N, C, HD, slice);
+    return cudaGetLastError();
+}
+/* Floats never ask for it. */
+template <bool turned, typename E>
+static inline cudaError_t
+llm_cuda_attn_projection_product(E end, const float *o, const float *other, size_t B, size_t T,
+                                 size_t H, size_t D, size_t C, size_t slices, size_t slice,
+                                 cudaStream_t stream) {
+    (void)end, (void)o, (void)other, (void)B, (void)T, (void)H, (void)D, (void)C;
+    (void)slices, (void)slice, (void)stream;
+    return (cudaError_t)cudaErrorInvalidValue;
+}
+/* merged (B,T,H D) <- o (B,H,T,D). */
+template <typename T>
+static inline cudaError_t llm_cuda_attn_projection_merge(T *merged, const T *o, size_t B,
+                                                         size_t length, size_t H, size_t D,
+                                                         cudaStream_t stream) {
+    llm_qkv_config c;
+    T *none = NULL;
+    c.B = B, c.T = length, c.C = 0, c.H = H, c.Hkv = 0, c.D = D;
+    return llm_cuda_qkv_merge(merged, const_cast<T *>(o), none, none, &c, stream);
+}
+
+/* y (B,T,C) <- r (B,T,C) + merged rows of o (B,H,T,D) times w (C,H D)^T + b (C): r and b may be
+ * NULL, y may be r. merged: B T H D entries of scratch, not touched where the product reads o
+ * itself. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_attn_projection_forward(T *y, T *merged, const T *o, const T *w,
+                                                           const T *b, const T *r, size_t B,
+                                                           size_t length, size_t H, size_t D,
+                                                           size_t C, cudaStream_t stream) {
+    const llm_cuda_attn_projection_end<T> end = {y, b, r, C};
+    const size_t N = B * length, HD = H * D;
+    if (N * C == 0) return cudaSuccess;
+    if (llm_cuda_attn_projection_fused(o, w, D, 8))
+        return llm_cuda_attn_projection_product<false>(end, o, w, B, length, H, D, C, 1, HD,
+                                                       stream);
+    const cudaError_t done[] = {llm_cuda_attn_projection_merge(merged, o, B, length, H, D, stream),
+                                llm_cuda_dense_product<false, false, T>::launch(
+                                    end, (const T *)merged, w, N, C, HD, 1, HD, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* dheads (B,H,T,D), dw (C,H D), db (C) += : as llm_attn_projection_backward, any of the three may
+ * be NULL; the residual's gradient is dy. merged as above; scratch: C H D
+ * llm_cuda_dense_slices(B T, H D, C) floats, or NULL where that is 1. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_attn_projection_backward(T *dheads, float *dw, float *db, const T *dy, const T *o,
+                                  const T *w, size_t B, size_t length, size_t H, size_t D, size_t C,
+                                  T *merged, float *scratch, cudaStream_t stream) {
+    const size_t N = B * length, HD = H * D;
+    cudaError_t error = cudaSuccess;
+    if (N * C == 0) return error;
+    if (dheads && HD > 0) {
+        const llm_cuda_attn_projection_back<T> end = {dheads, length, H, D};
+        error = llm_cuda_dense_product<false, true, T>::launch(end, dy, w, N, HD, C, 1, C, stream);
+    }
+    const bool fused = llm_cuda_attn_projection_fused(o, dy, D, C);
+    if (dw && HD > 0 && fused && error == cudaSuccess) {
+        const size_t slices = llm_cuda_dense_slices(N, HD, C);
+        const size_t slice = ((N + slices - 1) / slices + 31) / 32 * 32;
+        const llm_cuda_dense_add_end<float> end = {slices > 1 ? scratch : dw, C, HD, slices > 1};
+        error = llm_cuda_attn_projection_product<true>(end, o, dy, B, length, H, D, C, slices,
+                                                       slice, stream);
+        if (slices > 1 && error == cudaSuccess) {
+            LLM_LAUNCH(llm_dense_add_slices_kernel, (unsigned)((C * HD + 255) / 256), 256, 0,
+                       stream, dw, scratch, slices, C * HD);
+            error = cudaGetLastError();
+        }
+    }
+    if (dw && HD > 0 && !fused && error == cudaSuccess) {
+        T *none = NULL;
+        error = llm_cuda_attn_projection_merge(merged, o, B, length, H, D, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_dense_backward(none, dw, (float *)NULL, dy, (const T *)merged, w, N,
+                                            HD, C, scratch, stream);
+    }
+    if (db && error == cudaSuccess) error = llm_cuda_column_sum(db, dy, N, C, stream);
+    return error;
+}
+
 /* @attn_score ----------------------------------------------- Score functions
  *
  * Scores of all heads, s = gain q k^T with an optional soft cap, as the product of @dense with
@@ -11013,6 +11180,175 @@ static inline cudaError_t llm_cuda_attn_score_forward(T *s, const T *q, const T 
         const llm_cuda_attn_score_end<T> end = {sh, Tk, gain, cap, wide};
         error = llm_cuda_dense_product<false, false, T>::launch(end, q + h * Tq * D, k + h * Tk * D,
                                                                 Tq, Tk, D, 1, D, stream);
+    }
+    return error;
+}
+
+/* @attn_mask ------------------------------------------------ Attention masks
+ *
+ * The rule becomes lists of tiles on the card, as llm_attn_mask_blocks makes them: for each row of
+ * 64 queries the tiles of 64 keys that are not empty, and which of them need no test inside; and
+ * the same by columns, for the kernel that owns keys. A mask of 8192 x 8192 pairs is 64 MB as bytes
+ * and 16 thousand tiles as a list. @flash_mask reads the lists.
+ *
+ * A rule of parts is a tree of pointers on the host. For the card it is flattened into at most 16
+ * steps in the order in which they are asked, a stack of bits holding what the parts said. A warp
+ * takes a tile, 32 pairs at a time, and stops when it has seen both answers. Then a warp a row
+ * counts tiles, and another pass writes them where the counts before it end; order and result are
+ * fixed.
+ *
+ * Traffic: a byte a tile three times, the lists once; arrays of the rule from cache. T S steps of
+ * the rule at most, and far fewer where most tiles are partial after a few pairs. Limit: integer
+ * arithmetic. It is done once for all heads and layers.
+ *
+ * source  Dong et al. 2024, "Flex Attention", section 4.2 (block masks)
+ * needs   cuda_launch
+ * see     flash_mask
+ * topics  -
+ */
+enum { LLM_CUDA_ATTN_MASK_STEPS = 16, LLM_CUDA_ATTN_MASK_TILE = 64 };
+
+/* The rule in reverse Polish notation: a step AND or OR takes the answers of two before it. */
+struct llm_cuda_attn_mask {
+    llm_attn_mask step[LLM_CUDA_ATTN_MASK_STEPS];
+    unsigned count;
+    LLM_DEVICE_METHOD bool allowed(size_t i, size_t j) const {
+        unsigned answers = 0; /* the last one is bit 0 */
+        for (unsigned n = 0; n < count; n++) {
+            const llm_attn_mask &m = step[n];
+            const size_t at = i + m.first;
+            bool yes = true;
+            switch (m.kind) {
+            case LLM_ATTN_MASK_CAUSAL:
+                yes = j <= at;
+                break;
+            case LLM_ATTN_MASK_WINDOW:
+                yes = (at > j ? at - j : j - at) < m.size;
+                break;
+            case LLM_ATTN_MASK_PREFIX:
+                yes = j < m.size;
+                break;
+            case LLM_ATTN_MASK_DOCUMENT:
+                yes = m.document[at] == m.document[j];
+                break;
+            case LLM_ATTN_MASK_KEYS:
+                yes = m.present[j];
+                break;
+            case LLM_ATTN_MASK_AND:
+                yes = (answers & 3u) == 3u;
+                answers >>= 2;
+                break;
+            case LLM_ATTN_MASK_OR:
+                yes = (answers & 3u) != 0u;
+                answers >>= 2;
+                break;
+            default:
+                break;
+            }
+            answers = answers << 1 | yes;
+        }
+        return answers & 1u;
+    }
+};
+/* flat <- the rule, whose arrays are on the device; count is 0 at first. False: too many parts. */
+static inline __attribute__((unused)) bool llm_cuda_attn_mask_flatten(llm_cuda_attn_mask *flat,
+                                                                      const llm_attn_mask *m) {
+    if (m->a && m->b &&
+        !(llm_cuda_attn_mask_flatten(flat, m->a) && llm_cuda_attn_mask_flatten(flat, m->b)))
+        return false;
+    if (flat->count == LLM_CUDA_ATTN_MASK_STEPS) return false;
+    flat->step[flat->count++] = *m;
+    return true;
+}
+
+/* The tiles of row r are entries first[r] .. first[r+1]-1 of column and full: arrays as of
+ * llm_attn_mask_blocks, on the device. */
+struct llm_cuda_attn_mask_list {
+    size_t *first, *column;
+    bool *full;
+};
+
+/* kind (rows,columns): LLM_ATTN_MASK_EMPTY, FULL or PARTIAL; a warp a tile. */
+LLM_KERNEL void llm_attn_mask_kind_kernel(uint8_t *kind, llm_cuda_attn_mask mask, size_t Tq,
+                                          size_t Tk, size_t columns, size_t tiles) {
+    enum { TILE = LLM_CUDA_ATTN_MASK_TILE };
+    const size_t tile = (size_t)blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (tile >= tiles) return;
+    const size_t i = tile / columns * TILE, j = tile % columns * TILE;
+    bool some = false, all = true;
+    for (size_t n = lane; n < TILE * TILE && (all || !some); n += 32) {
+        const size_t r = i + n / TILE, c = j + n % TILE;
+        const bool inside = r < Tq && c < Tk, yes = inside && mask.allowed(r, c);
+        some = __any_sync(0xffffffffu, some || yes);
+        all = __all_sync(0xffffffffu, all && (yes || !inside));
+    }
+    if (lane == 0)
+        kind[tile] = (uint8_t)(!some ? LLM_ATTN_MASK_EMPTY
+                               : all ? LLM_ATTN_MASK_FULL
+                                     : LLM_ATTN_MASK_PARTIAL);
+}
+/* The kind of entry n of line `line`, a row of tiles or, turned, a column; empty beyond the end. */
+LLM_DEVICE int llm_cuda_attn_mask_kind(const uint8_t *kind, size_t line, size_t n, size_t rows,
+                                       size_t columns, bool turned) {
+    if (n >= (turned ? rows : columns)) return LLM_ATTN_MASK_EMPTY;
+    return turned ? kind[n * columns + line] : kind[line * columns + n];
+}
+/* count (lines) <- how many tiles are not empty; a warp a line. */
+LLM_KERNEL void llm_attn_mask_count_kernel(size_t *count, const uint8_t *kind, size_t rows,
+                                           size_t columns, bool turned) {
+    const size_t line = blockIdx.x, length = turned ? rows : columns;
+    size_t found = 0;
+    for (size_t n = threadIdx.x; n < (length + 31) / 32 * 32; n += 32) {
+        const int is = llm_cuda_attn_mask_kind(kind, line, n, rows, columns, turned);
+        found += (size_t)__popc(__ballot_sync(0xffffffffu, is != LLM_ATTN_MASK_EMPTY));
+    }
+    if (threadIdx.x == 0) count[line] = found;
+}
+LLM_KERNEL void llm_attn_mask_list_kernel(llm_cuda_attn_mask_list list, const size_t *count,
+                                          const uint8_t *kind, size_t rows, size_t columns,
+                                          bool turned) {
+    const size_t line = blockIdx.x, length = turned ? rows : columns, lane = threadIdx.x;
+    unsigned long long before = 0; /* tiles of the lines before */
+    for (size_t l = lane; l < line; l += 32) before += count[l];
+    for (int distance = 16; distance > 0; distance /= 2)
+        before += __shfl_xor_sync(0xffffffffu, before, distance);
+    if (lane == 0) list.first[line] = before;
+    if (lane == 0 && line + 1 == gridDim.x) list.first[line + 1] = before + count[line];
+    for (size_t n = lane; n < (length + 31) / 32 * 32; n += 32) {
+        const int is = llm_cuda_attn_mask_kind(kind, line, n, rows, columns, turned);
+        const unsigned found = __ballot_sync(0xffffffffu, is != LLM_ATTN_MASK_EMPTY);
+        const size_t to = before + (size_t)__popc(found & ((1u << lane) - 1u));
+        if (is != LLM_ATTN_MASK_EMPTY) {
+            list.column[to] = n;
+            list.full[to] = is == LLM_ATTN_MASK_FULL;
+        }
+        before += (unsigned long long)__popc(found);
+    }
+}
+
+/* by_rows, by_columns <- the tiles of Tq x Tk pairs, 64 x 64 each: by_rows as llm_attn_mask_blocks,
+ * by_columns the same of the mask turned. For as many tiles as there are, R = ceil(Tq/64) times C =
+ * ceil(Tk/64) at most. The arrays of m are on the device. kind: R C bytes; count: the larger of R
+ * and C. More than 16 parts are an invalid value. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_attn_mask_blocks(const llm_cuda_attn_mask_list *by_rows,
+                          const llm_cuda_attn_mask_list *by_columns, const llm_attn_mask *m,
+                          size_t Tq, size_t Tk, uint8_t *kind, size_t *count, cudaStream_t stream) {
+    const size_t rows = (Tq + 63) / 64, columns = (Tk + 63) / 64, tiles = rows * columns;
+    llm_cuda_attn_mask flat;
+    flat.count = 0;
+    if (!llm_cuda_attn_mask_flatten(&flat, m)) return (cudaError_t)cudaErrorInvalidValue;
+    if (tiles == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_attn_mask_kind_kernel, (unsigned)((tiles + 7) / 8), 256, 0, stream, kind, flat,
+               Tq, Tk, columns, tiles);
+    cudaError_t error = cudaGetLastError();
+    for (int turned = 0; turned < 2 && error == cudaSuccess; turned++) {
+        const unsigned lines = (unsigned)(turned ? columns : rows);
+        LLM_LAUNCH(llm_attn_mask_count_kernel, lines, 32, 0, stream, count, kind, rows, columns,
+                   turned != 0);
+        LLM_LAUNCH(llm_attn_mask_list_kernel, lines, 32, 0, stream, turned ? *by_columns : *by_rows,
+                   count, kind, rows, columns, turned != 0);
+        error = cudaGetLastError();
     }
     return error;
 }
@@ -11353,12 +11689,14 @@ static inline cudaError_t llm_cuda_attn_weights_backward(T *ds, float *dsink, co
  * Attention in three steps, each a kernel that exists: scores (@attn_score), softmax of their rows
  * in place (@softmax), weights times values (@dense's product, the values turned). It is what
  * @flash is measured against: the table P of T T numbers a head goes to memory and back twice.
+ * Backward in five: dP = dO V^T, the softmax's backward pass, dV = P^T dO, dQ = dS K, dK = dS^T Q.
  *
  * Moves 4 T T elements a head for P and 4 T D for the rest; the minimum, without P, is 4 T D. For
- * D = 64 and T = 1024 that is 17 times as much. Limit: memory bandwidth.
+ * D = 64 and T = 1024 that is 17 times as much. Backward 10 T T for P, dP and dS, 11 T D beside
+ * them. 4 T T D operations a head, twice that backwards. Limit: memory bandwidth.
  *
  * source  -
- * needs   cuda_memory, attn_score, softmax, dense
+ * needs   cuda_launch, cuda_memory, attn_score, softmax, dense
  * see     flash, causal_attn
  * topics  -
  */
@@ -11379,6 +11717,39 @@ static inline cudaError_t llm_cuda_self_attn_forward(T *o, T *p, const T *q, con
         const llm_cuda_attn_score_end<T> end = {oh, D, 1.0f, 0.0f, wide};
         error = llm_cuda_dense_product<false, true, T>::launch(
             end, (const T *)(p + h * Tq * Tk), v + h * Tk * D, Tq, D, Tk, 1, Tk, stream);
+    }
+    return error;
+}
+
+/* dq (heads,Tq,D), dk, dv (heads,Tk,D) += <- dout and forward's p, q, k, v: the four products of
+ * llm_self_attn_backward and the softmax between them. None may be NULL. scratch: 2 heads Tq Tk
+ * entries. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_self_attn_backward(T *dq, T *dk, T *dv, const T *dout, const T *p, const T *q, const T *k,
+                            const T *v, size_t heads, size_t Tq, size_t Tk, size_t D, T *scratch,
+                            cudaStream_t stream) {
+    if (D == 0 || Tq == 0 || Tk == 0 || heads == 0) return cudaSuccess;
+    const size_t table = Tq * Tk;
+    T *dp = scratch, *ds = scratch + heads * table;
+    cudaError_t error =
+        llm_cuda_attn_score_forward(dp, dout, v, 1.0f, 0.0f, heads, Tq, Tk, D, stream);
+    if (error == cudaSuccess) error = cudaMemsetAsync(ds, 0, heads * table * sizeof(T), stream);
+    if (error == cudaSuccess) /* with the scale, 1 / sqrt(D), as a temperature */
+        error = llm_cuda_softmax_backward(ds, (const T *)dp, p, heads * Tq, Tk, sqrtf((float)D),
+                                          stream);
+    for (size_t h = 0; h < heads && error == cudaSuccess; h++) {
+        const T *ph = p + h * table, *dsh = ds + h * table, *g = dout + h * Tq * D;
+        const llm_cuda_dense_add_end<T> to_q = {dq + h * Tq * D, Tq, D, false};
+        const llm_cuda_dense_add_end<T> to_k = {dk + h * Tk * D, Tk, D, false};
+        const llm_cuda_dense_add_end<T> to_v = {dv + h * Tk * D, Tk, D, false};
+        const cudaError_t done[] = {
+            llm_cuda_dense_product<true, true, T>::launch(to_v, ph, g, Tk, D, Tq, 1, Tq, stream),
+            llm_cuda_dense_product<false, true, T>::launch(to_q, dsh, k + h * Tk * D, Tq, D, Tk, 1,
+                                                           Tk, stream),
+            llm_cuda_dense_product<true, true, T>::launch(to_k, dsh, q + h * Tq * D, Tk, D, Tq, 1,
+                                                          Tq, stream)};
+        error = llm_cuda_first_error(done);
     }
     return error;
 }
@@ -11647,6 +12018,139 @@ static inline cudaError_t llm_cuda_mha_backward(T *dx, const llm_cuda_mha_grads 
         error =
             llm_cuda_qkv_backward(dx, g->w, g->b, dq, dk, dv, x, p->w, &qkv, rows, sums, stream);
     return error;
+}
+
+/* @cross_attn ----------------------------------------------- Cross-attention
+ *
+ * Queries of B texts of T tokens against memories of B different lengths, which lie behind each
+ * other without padding (@pad): the rule of @flash23 with no limit to either side. What a product
+ * writes, rows of H D numbers, is the layout (N,H,D) that the rule reads, so that nothing is split
+ * into heads or put together again: three products, attention, one product. Padded rows of memory
+ * are neither projected nor read, where a mask (@flash's hidden) would have had them computed.
+ *
+ * The memory's two products are a launch of their own, done once for a source; decoding then calls
+ * the other half with T = 1.
+ *
+ * Traffic beside the products': q, k, v and out once from each side. 2 (2 B T C + 2 M Cm) H D
+ * operations in the products, 4 T M H D in attention for M rows of memory in all, backwards twice
+ * and 3.5 times as many. Limit: the products, by count, as long as memories are shorter than 2 C.
+ *
+ * source  -
+ * needs   cuda_launch, dense, activation, flash23
+ * see     mha, flash23, pad
+ * topics  -
+ */
+
+/* Written below, at @flash23. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_flash23_forward(T *out, float *lse, const T *q, const T *k, const T *v, size_t Tq,
+                         size_t Tk, const llm_flash23_config *c, cudaStream_t stream);
+template <typename T>
+static inline cudaError_t
+llm_cuda_flash23_backward(T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse,
+                          const T *q, const T *k, const T *v, size_t Tq, size_t Tk,
+                          const llm_flash23_config *c, float *scratch, cudaStream_t stream);
+
+/* x (B,T,C); memory of text b is rows start[b] .. start[b+1]-1 of mem (M,Cm), at most S of them.
+ * start (B+1) is on the device; NULL: each has S, and M = B S. */
+typedef struct {
+    size_t B, T, C, H, D, M, S, Cm;
+    const size_t *start;
+} llm_cuda_cross_attn_config;
+/* wq (H D,C), wk, wv (H D,Cm), wo (C,H D), biases or NULL: as in llm_mha_params. */
+template <typename T> struct llm_cuda_cross_attn_params {
+    const T *wq, *wk, *wv, *wo, *bq, *bk, *bv, *bo;
+};
+/* What forward leaves for backward: q, out (B T,H,D), k, v (M,H,D), lse (B T,H). */
+template <typename T> struct llm_cuda_cross_attn_saved {
+    T *q, *k, *v, *out;
+    float *lse;
+};
+
+/* The attention in the middle. */
+static inline __attribute__((unused)) llm_flash23_config
+llm_cuda_cross_attn_flash(const llm_cuda_cross_attn_config *c) {
+    const llm_flash23_config a = {
+        c->B, c->H, c->H, c->D, NULL, c->start, SIZE_MAX, SIZE_MAX, 1.0f / sqrtf((float)c->D),
+        0.0f, NULL};
+    return a;
+}
+/* s->k, s->v <- mem: llm_cross_attn_precompute, once for a source. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_cross_attn_memory(const llm_cuda_cross_attn_saved<T> *s, const T *mem,
+                           const llm_cuda_cross_attn_params<T> *p,
+                           const llm_cuda_cross_attn_config *c, cudaStream_t stream) {
+    T *none = NULL;
+    const cudaError_t done[] = {
+        llm_cuda_dense_forward(s->k, none, mem, p->wk, p->bk, c->M, c->Cm, c->H * c->D,
+                               LLM_ACTIVATION_IDENTITY, stream),
+        llm_cuda_dense_forward(s->v, none, mem, p->wv, p->bv, c->M, c->Cm, c->H * c->D,
+                               LLM_ACTIVATION_IDENTITY, stream)};
+    return llm_cuda_first_error(done);
+}
+/* a (B,T,C), s->q, s->out, s->lse <- x (B,T,C), s->k, s->v: with the launch above as
+ * llm_cross_attn_forward. A text without memory gets bo. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_cross_attn_forward(T *a, const llm_cuda_cross_attn_saved<T> *s, const T *x,
+                            const llm_cuda_cross_attn_params<T> *p,
+                            const llm_cuda_cross_attn_config *c, cudaStream_t stream) {
+    const size_t N = c->B * c->T, HD = c->H * c->D;
+    const llm_flash23_config flash = llm_cuda_cross_attn_flash(c);
+    T *none = NULL;
+    const cudaError_t done[] = {llm_cuda_dense_forward(s->q, none, x, p->wq, p->bq, N, c->C, HD,
+                                                       LLM_ACTIVATION_IDENTITY, stream),
+                                llm_cuda_flash23_forward(s->out, s->lse, (const T *)s->q,
+                                                         (const T *)s->k, (const T *)s->v, c->T,
+                                                         c->S, &flash, stream),
+                                llm_cuda_dense_forward(a, none, (const T *)s->out, p->wo, p->bo, N,
+                                                       HD, c->C, LLM_ACTIVATION_IDENTITY, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* Entries of scratch for backward: of T, and floats. */
+static inline __attribute__((unused)) size_t
+llm_cuda_cross_attn_scratch(const llm_cuda_cross_attn_config *c) {
+    return 2 * (c->B * c->T + c->M) * c->H * c->D;
+}
+static inline __attribute__((unused)) size_t
+llm_cuda_cross_attn_sums(const llm_cuda_cross_attn_config *c) {
+    const size_t N = c->B * c->T, HD = c->H * c->D;
+    const size_t wants[4] = {N * c->H, HD * c->C * llm_cuda_dense_slices(N, c->C, HD),
+                             HD * c->C * llm_cuda_dense_slices(N, HD, c->C),
+                             HD * c->Cm * llm_cuda_dense_slices(c->M, c->Cm, HD)};
+    size_t most = 0;
+    for (size_t i = 0; i < 4; i++) most = wants[i] > most ? wants[i] : most;
+    return most;
+}
+/* dx (B,T,C), dmem (M,Cm), g's arrays (floats, in p's order) += <- da (B,T,C) and forward's s, x,
+ * mem, p: as llm_cross_attn_backward. dx, dmem and each array of g may be NULL. scratch:
+ * llm_cuda_cross_attn_scratch entries; sums: llm_cuda_cross_attn_sums floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_cross_attn_backward(
+    T *dx, T *dmem, const llm_mha_params *g, const T *da, const llm_cuda_cross_attn_saved<T> *s,
+    const T *x, const T *mem, const llm_cuda_cross_attn_params<T> *p,
+    const llm_cuda_cross_attn_config *c, T *scratch, float *sums, cudaStream_t stream) {
+    const size_t N = c->B * c->T, HD = c->H * c->D, M = c->M;
+    const llm_flash23_config flash = llm_cuda_cross_attn_flash(c);
+    T *dout = scratch, *dq = dout + N * HD, *dk = dq + N * HD, *dv = dk + M * HD;
+    if (N * HD == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(scratch, 0, llm_cuda_cross_attn_scratch(c) * sizeof(T), stream),
+        llm_cuda_dense_backward(dout, g->wo, g->bo, da, (const T *)s->out, p->wo, N, HD, c->C, sums,
+                                stream),
+        llm_cuda_flash23_backward(dq, dk, dv, (const T *)dout, (const T *)s->out, s->lse,
+                                  (const T *)s->q, (const T *)s->k, (const T *)s->v, c->T, c->S,
+                                  &flash, sums, stream),
+        llm_cuda_dense_backward(dx, g->wq, g->bq, (const T *)dq, x, p->wq, N, c->C, HD, sums,
+                                stream),
+        llm_cuda_dense_backward(dmem, g->wk, g->bk, (const T *)dk, mem, p->wk, M, c->Cm, HD, sums,
+                                stream),
+        llm_cuda_dense_backward(dmem, g->wv, g->bv, (const T *)dv, mem, p->wv, M, c->Cm, HD, sums,
+                                stream)};
+    return llm_cuda_first_error(done);
 }
 
 /* @absolute_position ---------------------------------------- Learned absolute position table
@@ -12039,6 +12543,60 @@ static inline cudaError_t llm_cuda_rope_rows(T *y, const T *x, const float *cosi
     return cudaGetLastError();
 }
 
+/* @alibi ---------------------------------------------------- ALiBi
+ *
+ * The kernels of @flash23 with the head's slope as an argument: a score loses slope times distance
+ * in the register it stands in. A bias of (H,T,S) floats, or BLOOM's (B,H,S), is never made.
+ *
+ * Traffic and limit: @flash's; two operations a score more. The slopes are fixed, as in all models
+ * that use them; gradients for them are the reference's.
+ *
+ * source  Press, Smith & Lewis 2022, "Train Short, Test Long", section 3
+ * needs   flash23
+ * see     flash23, sliding_window
+ * topics  -
+ */
+
+/* Written below, at @flash23. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash23_heads(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, size_t Tq, size_t Tk,
+                                                 llm_flash23_config c, cudaStream_t stream);
+template <typename T>
+static inline cudaError_t
+llm_cuda_flash23_heads_backward(T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse,
+                                const T *q, const T *k, const T *v, size_t Tq, size_t Tk,
+                                llm_flash23_config c, float *scratch, cudaStream_t stream);
+
+/* The rule: slopes m (H), one side or both. */
+static inline __attribute__((unused)) llm_flash23_config
+llm_cuda_alibi_flash(const float *m, const llm_alibi_config *c) {
+    llm_flash23_config a = llm_flash23_defaults(NULL, c->B, c->H, c->H, c->D);
+    a.right = c->causal ? 0 : SIZE_MAX, a.slope = m;
+    return a;
+}
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,H,S,D), m (H), all on the device: as
+ * llm_alibi_forward, for D <= 128. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_alibi_forward(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, const float *m,
+                                                 const llm_alibi_config *c, cudaStream_t stream) {
+    if (c->T > c->S) return (cudaError_t)cudaErrorInvalidValue;
+    return llm_cuda_flash23_heads(out, lse, q, k, v, c->T, c->S, llm_cuda_alibi_flash(m, c),
+                                  stream);
+}
+/* dq, dk, dv += : as llm_alibi_backward without dm; any of the three may be NULL. scratch: B H T
+ * floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_alibi_backward(T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse,
+                        const T *q, const T *k, const T *v, const float *m,
+                        const llm_alibi_config *c, float *scratch, cudaStream_t stream) {
+    if (c->T > c->S) return (cudaError_t)cudaErrorInvalidValue;
+    return llm_cuda_flash23_heads_backward(dq, dk, dv, dout, out, lse, q, k, v, c->T, c->S,
+                                           llm_cuda_alibi_flash(m, c), scratch, stream);
+}
+
 /* @gqa ------------------------------------------------------ Grouped-query attention
  *
  * Decoding: one new token of each text against its cache. The query heads of a group are packed, up
@@ -12239,6 +12797,859 @@ static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, co
     return cudaGetLastError();
 }
 
+/* @mla_decode ----------------------------------------------- Latent attention from its latents
+ *
+ * One new token of each text against its cache of latents, for bfloat16 and tensor cores. All heads
+ * read the same row [c_j, s_j] of R + Dr numbers, and its first R are the value as well: a row in
+ * shared memory serves 64 queries twice. That is what makes decoding a matrix product: 64 heads by
+ * 32 keys by 576 numbers for the scores, 64 by 512 by 32 for the means. A row of @gqa's cache meets
+ * 8 queries, here 64, and 242 operations for each byte read (128 heads, which two blocks share) is
+ * about what a card has to offer.
+ *
+ * A block keeps its queries in shared memory, and in registers the means: 64 columns of them a
+ * warp, 128 registers a thread. Keys come by in tiles of 32, the next one on its way by cp.async
+ * while one is worked off. Scores pass through shared memory once, since a row of them belongs to
+ * two warps; four neighbouring lanes take its maximum and leave weights in bfloat16, whose sum is
+ * what the mean is divided by, so that weights add up to 1 as they are used. Several blocks share a
+ * text where batches are small; they are joined as in @gqa.
+ *
+ * Traffic: S (R + Dr) elements a text for each 64 heads, from the second on out of L2; the minimum
+ * is one reading. 2 S H (2 R + Dr) operations. Limit: shared memory: the scores' product loads two
+ * fragments (ldmatrix) for two multiplications (mma), which take less time than the loads.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V2", section 2.1.2; DeepSeek-AI 2025, FlashMLA (its shape)
+ * needs   cuda_launch, cuda_memory, cuda_mma, gqa
+ * see     gqa, flash
+ * topics  -
+ */
+enum {
+    LLM_CUDA_MLA_HEADS = 64,
+    LLM_CUDA_MLA_KEYS = 32,
+    LLM_CUDA_MLA_S_ROW = 36, /* floats, and bfloat16 of weights: rows in different banks */
+    LLM_CUDA_MLA_P_ROW = 40
+};
+
+/* B texts, H heads, latents of R <= 512 and Dr rotated numbers, both multiples of 8, R + Dr <= 832.
+ * Text b sees its first S rows, or with a device array length (B) its first length[b] + S; a text
+ * has room for so many. splits: blocks that share a text's keys, 0 to have them chosen. */
+typedef struct {
+    size_t B, H, R, Dr, S, room, splits;
+    const size_t *length;
+    float scale;
+} llm_cuda_mla_decode_config;
+
+/* All of S rows, without spare room. */
+static inline __attribute__((unused)) llm_cuda_mla_decode_config
+llm_cuda_mla_decode_defaults(size_t B, size_t S, const llm_mla_config *m) {
+    const llm_cuda_mla_decode_config c = {B, m->H, m->R, m->Dr, S, S, 0, NULL, m->scale};
+    return c;
+}
+/* Enough for a block on each of 132 multiprocessors, none of them under 128 keys. */
+static inline __attribute__((unused)) size_t
+llm_cuda_mla_decode_splits(const llm_cuda_mla_decode_config *c) {
+    if (c->splits) return c->splits;
+    const size_t blocks = c->B * ((c->H + LLM_CUDA_MLA_HEADS - 1) / LLM_CUDA_MLA_HEADS);
+    const size_t wanted = blocks ? (131 + blocks) / blocks : 1;
+    const size_t keys = c->length ? c->room : c->S, most = keys < 256 ? 1 : keys / 128;
+    return wanted < most ? wanted : most;
+}
+/* Floats of scratch for a launch. */
+static inline __attribute__((unused)) size_t
+llm_cuda_mla_decode_scratch(const llm_cuda_mla_decode_config *c) {
+    const size_t splits = llm_cuda_mla_decode_splits(c);
+    return splits > 1 ? c->B * c->H * splits * (c->R + 2) : 0;
+}
+
+/* tile (rows,row), row = width + 8 or more <- `count` rows of width numbers, zeros around them. */
+LLM_DEVICE void llm_cuda_mla_decode_send(llm_bf16 *tile, const llm_bf16 *from, size_t rows,
+                                         size_t count, size_t width, size_t row) {
+    const size_t pieces = row / 8;
+    for (size_t i = threadIdx.x; i < rows * pieces; i += 256) {
+        const size_t r = i / pieces, d = i % pieces * 8;
+        const bool inside = r < count && d < width;
+        llm_copy_async(tile + r * row + d, inside ? from + r * width + d : from, inside);
+    }
+}
+
+/* TILES: columns of the mean that a warp keeps, by 8; R is at most 64 TILES. */
+template <int TILES>
+LLM_KERNEL void __launch_bounds__(256, 1)
+    llm_mla_decode_kernel(llm_bf16 *out, float *part, const llm_bf16 *q, const llm_bf16 *cache,
+                          llm_cuda_mla_decode_config c) {
+    enum { KEYS = LLM_CUDA_MLA_KEYS };
+    const size_t HEADS = LLM_CUDA_MLA_HEADS;
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    __shared__ __align__(16) llm_bf16 p_tile[LLM_CUDA_MLA_HEADS * LLM_CUDA_MLA_P_ROW];
+    __shared__ float s_tile[LLM_CUDA_MLA_HEADS * LLM_CUDA_MLA_S_ROW], old[LLM_CUDA_MLA_HEADS],
+        total[LLM_CUDA_MLA_HEADS];
+    const size_t width = c.R + c.Dr, deep = (width + 15) / 16 * 16, row = deep + 8;
+    const size_t blocks = (c.H + HEADS - 1) / HEADS, b = blockIdx.x / blocks;
+    const size_t head = blockIdx.x % blocks * HEADS,
+                 heads = c.H - head < HEADS ? c.H - head : HEADS;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, m8 = lane / 8, in8 = lane % 8;
+    llm_bf16 *tiles = q_tile + HEADS * row;
+
+    const size_t S = c.S + (c.length ? c.length[b] : 0);
+    const size_t share = ((S + gridDim.y - 1) / gridDim.y + KEYS - 1) / KEYS * KEYS;
+    const size_t begin = blockIdx.y * share, end = begin + share < S ? begin + share : S;
+    cache += b * c.room * width, q += (b * c.H + head) * width;
+
+    llm_cuda_mla_decode_send(q_tile, q, HEADS, heads, width, row);
+    if (begin < end)
+        llm_cuda_mla_decode_send(tiles, cache + begin * width, KEYS, end - begin, width, row);
+    llm_copy_commit();
+    float o[4][TILES][4] = {}, max = -INFINITY, sum = 0.0f; /* of row threadIdx.x / 4 */
+    unsigned now = 0;
+    for (size_t j = begin; j < end; j += KEYS, now ^= 1) {
+        const llm_bf16 *tile = tiles + now * KEYS * row;
+        llm_copy_wait<0>();
+        __syncthreads(); /* the tile is there, and the one before is worked off */
+        if (j + KEYS < end)
+            llm_cuda_mla_decode_send(tiles + (now ^ 1) * KEYS * row, cache + (j + KEYS) * width,
+                                     KEYS, end - j - KEYS, width, row);
+        llm_copy_commit();
+
+        /* scores of 16 heads and 16 keys a warp */
+        const unsigned y = warp / 2 * 16, x = warp % 2 * 16;
+        float s[2][4] = {};
+        for (size_t k = 0; k < deep; k += 16) {
+            uint32_t a[4], w[4];
+            llm_ldmatrix_x4(a, q_tile + (y + m8 % 2 * 8 + in8) * row + k + m8 / 2 * 8);
+            llm_ldmatrix_x4(w, tile + (x + m8 / 2 * 8 + in8) * row + k + m8 % 2 * 8);
+            const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+            llm_mma_m16n8k16_bf16(s[0], a, low);
+            llm_mma_m16n8k16_bf16(s[1], a, high);
+        }
+        LLM_UNROLL
+        for (unsigned e = 0; e < 8; e++) {
+            const unsigned r = y + e / 2 % 2 * 8 + lane / 4,
+                           n = x + e / 4 * 8 + lane % 4 * 2 + e % 2;
+            s_tile[r * LLM_CUDA_MLA_S_ROW + n] =
+                j + n < end ? c.scale * s[e / 4][e % 4] : -INFINITY;
+        }
+        __syncthreads();
+
+        /* weights: four lanes a row, every fourth key */
+        const unsigned mine = threadIdx.x / 4, first = threadIdx.x % 4;
+        float before = max, weights = 0.0f;
+        LLM_UNROLL
+        for (unsigned n = 0; n < KEYS / 4; n++)
+            max = fmaxf(max, s_tile[mine * LLM_CUDA_MLA_S_ROW + first + 4 * n]);
+        max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
+        max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
+        LLM_UNROLL
+        for (unsigned n = 0; n < KEYS / 4; n++) {
+            const llm_bf16 weight =
+                llm_to_bf16(expf(s_tile[mine * LLM_CUDA_MLA_S_ROW + first + 4 * n] - max));
+            weights += llm_to_float(weight);
+            p_tile[mine * LLM_CUDA_MLA_P_ROW + first + 4 * n] = weight;
+        }
+        before = expf(before - max);
+        sum = sum * before + weights;
+        if (first == 0) old[mine] = before;
+        __syncthreads();
+
+        /* means: 64 heads and 8 TILES columns a warp */
+        LLM_UNROLL
+        for (unsigned e = 0; e < 8; e++) {
+            const float shrink = old[e * 8 + lane / 4];
+            LLM_UNROLL
+            for (unsigned n = 0; n < TILES; n++)
+                o[e / 2][n][e % 2 * 2] *= shrink, o[e / 2][n][e % 2 * 2 + 1] *= shrink;
+        }
+        LLM_UNROLL
+        for (unsigned k = 0; k < KEYS; k += 16) {
+            uint32_t a[4][4];
+            LLM_UNROLL
+            for (unsigned i = 0; i < 4; i++)
+                llm_ldmatrix_x4(a[i], p_tile + (16 * i + m8 % 2 * 8 + in8) * LLM_CUDA_MLA_P_ROW +
+                                          k + m8 / 2 * 8);
+            LLM_UNROLL
+            for (unsigned n = 0; n < TILES; n += 2) {
+                const size_t column = (warp * TILES + n) * 8;
+                if (column >= c.R) break;
+                uint32_t w[4];
+                llm_ldmatrix_x4_trans(w, tile + (k + m8 % 2 * 8 + in8) * row + column + m8 / 2 * 8);
+                const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+                LLM_UNROLL
+                for (unsigned i = 0; i < 4; i++) {
+                    llm_mma_m16n8k16_bf16(o[i][n], a[i], low);
+                    llm_mma_m16n8k16_bf16(o[i][n + 1], a[i], high);
+                }
+            }
+        }
+    }
+    llm_copy_wait<0>();
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    if (threadIdx.x % 4 == 0) total[threadIdx.x / 4] = sum;
+    if (part && threadIdx.x % 4 == 0 && threadIdx.x / 4 < heads) {
+        const size_t to = ((b * c.H + head + threadIdx.x / 4) * gridDim.y + blockIdx.y) * (c.R + 2);
+        llm_store(part, to + c.R, max), llm_store(part, to + c.R + 1, sum);
+    }
+    __syncthreads();
+    LLM_UNROLL
+    for (unsigned e = 0; e < 16 * TILES; e++) {
+        const unsigned i = e / 4 / TILES, n = e / 4 % TILES;
+        const size_t h = i * 16 + e / 2 % 2 * 8 + lane / 4;
+        const size_t column = (warp * TILES + n) * 8 + lane % 4 * 2 + e % 2;
+        if (h >= heads || column >= c.R) continue;
+        const float mean = o[i][n][e % 4], all = total[h];
+        if (part)
+            llm_store(part, ((b * c.H + head + h) * gridDim.y + blockIdx.y) * (c.R + 2) + column,
+                      mean);
+        else
+            llm_store(out, (b * c.H + head + h) * c.R + column, all > 0.0f ? mean / all : 0.0f);
+    }
+}
+
+/* out (B,H,R) <- q (B,H,R+Dr), absorbed as in llm_mla_decode: [q W_UK, rotated part]; cache
+ * (B,room,R+Dr). The means of latents, which W_UV unfolds; a text without keys gets 0. cache and q
+ * begin at multiples of 16 bytes. scratch: llm_cuda_mla_decode_scratch floats. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_mla_decode(llm_bf16 *out, const llm_bf16 *q, const llm_bf16 *cache,
+                    const llm_cuda_mla_decode_config *c, float *scratch, cudaStream_t stream) {
+    const size_t width = c->R + c->Dr, splits = llm_cuda_mla_decode_splits(c);
+    if (c->R % 8 != 0 || c->Dr % 8 != 0 || c->R > 512 || width > 832 || !llm_aligned(q, 8) ||
+        !llm_aligned(cache, 8))
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B * c->H * c->R == 0) return cudaSuccess;
+    const size_t blocks = (c->H + LLM_CUDA_MLA_HEADS - 1) / LLM_CUDA_MLA_HEADS;
+    const size_t row = (width + 15) / 16 * 16 + 8;
+    const size_t shared = (LLM_CUDA_MLA_HEADS + 2 * LLM_CUDA_MLA_KEYS) * row * sizeof(llm_bf16);
+    const auto decode = c->R <= 128 ? llm_mla_decode_kernel<2> : llm_mla_decode_kernel<8>;
+    LLM_LAUNCH(decode, dim3((unsigned)(c->B * blocks), (unsigned)splits), 256, shared, stream, out,
+               splits > 1 ? scratch : NULL, q, cache, *c);
+    const cudaError_t error = cudaGetLastError();
+    if (splits == 1 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_gqa_combine_kernel<llm_bf16>, (unsigned)(c->B * c->H), llm_row_threads(c->R), 0,
+               stream, out, scratch, splits, c->R);
+    return cudaGetLastError();
+}
+
+/* @sliding_window ------------------------------------------- Sliding-window attention
+ *
+ * The kernels of @flash23 with a band of W - 1 keys to the left, or to both sides, and the soft cap
+ * of Gemma 2: tiles outside the band are skipped, those inside are whole, and only the tiles that
+ * its edges cross are asked about. Backward, the keys' kernel sees the same band from the other
+ * side. Decoding from the rolling cache needs no mask and no order: it is @gqa's kernel with the
+ * ring as a cache of W rows, for models without the cap.
+ *
+ * Traffic: Q and O once, W + 64 to W + 127 keys and values for each 64 queries, W + 63 at least. 4
+ * T W D operations a head are wanted and, where 64 divides W, 4 T (W + 64) D done: for W = 4096 2 %
+ * more.
+ * Limit: as @flash.
+ *
+ * source  -
+ * needs   flash23
+ * see     flash23, gqa
+ * topics  -
+ */
+/* The rule: W counts the token itself, left and right do not. */
+static inline __attribute__((unused)) llm_flash23_config
+llm_cuda_sliding_window_flash(const llm_sliding_window_config *c) {
+    llm_flash23_config a = llm_flash23_defaults(NULL, c->B, c->H, c->Hkv, c->D);
+    a.left = c->W - 1, a.right = c->both ? c->W - 1 : 0;
+    a.scale = c->scale, a.cap = c->cap;
+    return a;
+}
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,T,D): as llm_sliding_window_forward, for D
+ * <= 128. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sliding_window_forward(T *out, float *lse, const T *q, const T *k, const T *v,
+                                const llm_sliding_window_config *c, cudaStream_t stream) {
+    if (c->W == 0) return (cudaError_t)cudaErrorInvalidValue;
+    return llm_cuda_flash23_heads(out, lse, q, k, v, c->T, c->T, llm_cuda_sliding_window_flash(c),
+                                  stream);
+}
+/* dq (B,H,T,D), dk, dv (B,Hkv,T,D) += : as llm_sliding_window_backward; any of the three may be
+ * NULL. scratch: B H T floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_sliding_window_backward(T *dq, T *dk, T *dv, const T *dout,
+                                                           const T *out, const float *lse,
+                                                           const T *q, const T *k, const T *v,
+                                                           const llm_sliding_window_config *c,
+                                                           float *scratch, cudaStream_t stream) {
+    if (c->W == 0) return (cudaError_t)cudaErrorInvalidValue;
+    return llm_cuda_flash23_heads_backward(dq, dk, dv, dout, out, lse, q, k, v, c->T, c->T,
+                                           llm_cuda_sliding_window_flash(c), scratch, stream);
+}
+
+/* @linear_attn ---------------------------------------------- Linear attention
+ *
+ * The chunked form: a block owns a head and walks through its text 64 positions at a time, with the
+ * state S in registers and, for the products that read it, in shared memory; it never goes to
+ * memory. Inside a chunk there are the products of @flash without its softmax: scores of 64 x 64,
+ * half of which the mask sets to 0, times values, plus queries times S. A block takes 64 columns of
+ * values, which do not know of each other; only the scores are computed again for the next 64.
+ *
+ * Backward twice in the same way: forwards for dq, with S summed a second time, and backwards for
+ * dk and dv, with Z, the sum of q dn^T over what comes later. dn are the gradients of numerator and
+ * denominator, g / den and -(g.out) / den. In dq and dk the columns of values do meet: 64 of them
+ * are a launch, and launches add in order.
+ *
+ * Operands that a product reads along positions are kept turned, rows of positions for each
+ * feature, so that all products read shared memory as @flash's do.
+ *
+ * Traffic: q, k, v, out once for each 64 columns of values, the minimum for E <= 64. 2 T (64 D + 64
+ * E + 2 D E) operations a head, 2.5 to 3 times as many backwards. Limit: float multiply-adds; with
+ * few heads the number of blocks, B H E / 64. Shared memory: 87 KB for D <= 64, 138 KB for D <=
+ * 128, backwards 104 and 156 KB.
+ *
+ * source  Katharopoulos et al. 2020, "Transformers are RNNs", eq. 16 to 20; Hua et al. 2022,
+ *         "Transformer Quality in Linear Time", section 3.2 (chunks)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, flash
+ * see     flash
+ * topics  -
+ */
+
+/* Written below, at @flash: tiles of 64 positions, rows of weights, a load, a product. */
+enum { LLM_CUDA_LINEAR_ROW = 68 };
+template <int W, typename T>
+LLM_DEVICE void llm_cuda_flash_load(float *tile, const T *from, size_t rows, size_t D,
+                                    size_t apart);
+template <int AI, int BN, int BJ, int N, int C>
+LLM_DEVICE void llm_cuda_flash_product(float (&c)[4][C], const float *a, const float *b);
+
+/* tile (W,64) in rows of 68 <- rows of D features, turned, zeros around them. */
+template <int W, typename T>
+LLM_DEVICE void llm_cuda_linear_attn_turn(float *tile, const T *from, size_t rows, size_t D) {
+    for (size_t i = threadIdx.x; i < 64 * W; i += 256) {
+        const size_t r = i / W, d = i % W;
+        tile[d * LLM_CUDA_LINEAR_ROW + r] = r < rows && d < D ? llm_load(from, r * D + d) : 0.0f;
+    }
+}
+/* tile (64,64) in rows of 68 <- at most 64 columns of (rows,E), from column e on; times gain (64),
+ * which may be NULL. */
+template <typename T>
+LLM_DEVICE void llm_cuda_linear_attn_values(float *tile, const T *from, const float *gain,
+                                            size_t rows, size_t E, size_t e) {
+    for (size_t i = threadIdx.x; i < 64 * 64; i += 256) {
+        const size_t r = i / 64, n = i % 64;
+        const float x = r < rows && e + n < E ? llm_load(from, r * E + e + n) : 0.0f;
+        tile[r * LLM_CUDA_LINEAR_ROW + n] = gain ? x * gain[r] : x;
+    }
+}
+/* The weights of a chunk, this thread's: those with their column up to their row, or from it on,
+ * and 0 for the others. */
+LLM_DEVICE void llm_cuda_linear_attn_half(float *p_tile, const float (&s)[4][4], bool upper) {
+    LLM_UNROLL
+    for (unsigned e = 0; e < 16; e++) {
+        const unsigned i = threadIdx.x / 16 + e / 4 * 16, j = threadIdx.x % 16 + e % 4 * 16;
+        p_tile[i * LLM_CUDA_LINEAR_ROW + j] = (upper ? j >= i : j <= i) ? s[e / 4][e % 4] : 0.0f;
+    }
+}
+/* state (W,64) <- this thread's sums. */
+template <int W>
+LLM_DEVICE void llm_cuda_linear_attn_keep(float *state, const float (&sum)[W / 64][4][4]) {
+    LLM_UNROLL
+    for (unsigned e = 0; e < W / 4; e++) {
+        const unsigned d = threadIdx.x / 16 + e / 4 * 16, n = threadIdx.x % 16 + e % 4 * 16;
+        state[d * LLM_CUDA_LINEAR_ROW + n] = sum[e / 16][e / 4 % 4][e % 4];
+    }
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_linear_attn_forward_kernel(T *out, float *den, const T *q, const T *k, const T *v,
+                                   size_t length, size_t D, size_t E) {
+    enum { ROW = LLM_CUDA_LINEAR_ROW };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    __shared__ float z[W];
+    float *k_turned = q_tile + 64 * (W + 4), *v_tile = k_turned + W * ROW;
+    float *p_tile = v_tile + 64 * ROW, *state = p_tile + 64 * ROW, sum[W / 64][4][4] = {};
+    const size_t head = blockIdx.x * length, column = (size_t)blockIdx.y * 64;
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    llm_cuda_linear_attn_keep<W>(state, sum);
+    for (unsigned d = threadIdx.x; d < W; d += 256) z[d] = 0.0f;
+    for (size_t t = 0; t < length; t += 64) {
+        const size_t rows = length - t, at = head + t;
+        llm_cuda_flash_load<W>(q_tile, q + at * D, rows, D, D);
+        llm_cuda_linear_attn_turn<W>(k_turned, k + at * D, rows, D);
+        llm_cuda_linear_attn_values(v_tile, v + at * E, (const float *)NULL, rows, E, column);
+        __syncthreads();
+        float s[4][4] = {}, o[4][4] = {};
+        llm_cuda_flash_product<W + 4, ROW, 1, W>(s, q_tile, k_turned);
+        llm_cuda_linear_attn_half(p_tile, s, false);
+        __syncwarp(); /* rows y of the weights are this warp's own */
+        llm_cuda_flash_product<W + 4, ROW, 1, W>(o, q_tile, state);
+        llm_cuda_flash_product<ROW, ROW, 1, 64>(o, p_tile, v_tile);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            const unsigned i = y + 16 * r;
+            float total = 0.0f;
+            for (unsigned d = x; d < W; d += 16) total += q_tile[i * (W + 4) + d] * z[d];
+            for (unsigned j = x; j < 64; j += 16) total += p_tile[i * ROW + j];
+            for (int distance = 8; distance > 0; distance /= 2)
+                total += __shfl_xor_sync(0xffffffffu, total, distance);
+            if (i >= rows) continue;
+            if (x == 0 && column == 0) llm_store(den, at + i, total);
+            for (unsigned e = 0; e < 4; e++)
+                if (column + x + 16 * e < E)
+                    llm_store(out, (at + i) * E + column + x + 16 * e,
+                              total > 0.0f ? o[r][e] / total : 0.0f);
+        }
+        LLM_UNROLL
+        for (unsigned half = 0; half < W / 64; half++)
+            llm_cuda_flash_product<ROW, ROW, 1, 64>(sum[half], k_turned + half * 64 * ROW, v_tile);
+        float keys = 0.0f; /* of feature threadIdx.x */
+        for (unsigned r = 0; r < 64 && threadIdx.x < W; r++)
+            keys += k_turned[threadIdx.x * ROW + r];
+        __syncthreads(); /* nobody reads the state, nobody reads the tiles */
+        llm_cuda_linear_attn_keep<W>(state, sum);
+        if (threadIdx.x < W) z[threadIdx.x] += keys;
+    }
+}
+
+/* along (rows) <- the sums of g out: a warp a row. */
+template <typename T>
+LLM_KERNEL void llm_linear_attn_along_kernel(float *along, const T *g, const T *out, size_t rows,
+                                             size_t E) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    float sum = 0.0f;
+    for (size_t e = p.lane; e < E; e += 32)
+        sum += llm_load(g, p.row * E + e) * llm_load(out, p.row * E + e);
+    sum = llm_warp_sum(sum);
+    if (p.lane == 0) llm_store(along, p.row, sum);
+}
+/* gain (64) <- 1 / den, ones (64) <- the gradient of den, of the chunk at `at`; 0 outside, where
+ * nothing was divided, and ones 0 but for the first columns of values. */
+LLM_DEVICE void llm_cuda_linear_attn_gains(float *gain, float *ones, const float *den,
+                                           const float *along, size_t at, size_t rows, bool first) {
+    if (threadIdx.x >= 64) return;
+    const float total = threadIdx.x < rows ? llm_load(den, at + threadIdx.x) : 0.0f;
+    const float one = total > 0.0f ? 1.0f / total : 0.0f;
+    gain[threadIdx.x] = one;
+    ones[threadIdx.x] = one > 0.0f && first ? -one * llm_load(along, at + threadIdx.x) : 0.0f;
+}
+/* y (rows,columns) += this thread's entries from column `from` on. */
+template <typename T, int C>
+LLM_DEVICE void llm_cuda_linear_attn_add(T *y, const float (&v)[4][C], size_t rows, size_t columns,
+                                         size_t from) {
+    LLM_UNROLL
+    for (unsigned n = 0; n < 4 * C; n++) {
+        const size_t row = threadIdx.x / 16 + n / C * 16;
+        const size_t column = from + threadIdx.x % 16 + n % C * 16, i = row * columns + column;
+        if (row < rows && column < columns) llm_store(y, i, llm_load(y, i) + v[n / C][n % C]);
+    }
+}
+
+/* dq += sum_j w'_ij k_j + S dn_i, j <= i in the chunk, w'_ij = dn_i.[v_j,1], S of the chunks
+ * before. */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_linear_attn_queries_kernel(T *dq, const T *g, const float *den, const float *along,
+                                   const T *k, const T *v, size_t length, size_t D, size_t E,
+                                   size_t column) {
+    enum { ROW = LLM_CUDA_LINEAR_ROW };
+    LLM_DYNAMIC_SHARED(float, dn_tile);
+    __shared__ float z[W], gain[64], ones[64];
+    float *k_turned = dn_tile + 64 * ROW, *v_tile = k_turned + W * ROW;
+    float *p_tile = v_tile + 64 * ROW, *state = p_tile + 64 * ROW, sum[W / 64][4][4] = {};
+    const size_t head = blockIdx.x * length;
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    llm_cuda_linear_attn_keep<W>(state, sum);
+    for (unsigned d = threadIdx.x; d < W; d += 256) z[d] = 0.0f;
+    for (size_t t = 0; t < length; t += 64) {
+        const size_t rows = length - t, at = head + t;
+        llm_cuda_linear_attn_gains(gain, ones, den, along, at, rows, column == 0);
+        __syncthreads();
+        llm_cuda_linear_attn_values(dn_tile, g + at * E, gain, rows, E, column);
+        llm_cuda_linear_attn_values(v_tile, v + at * E, (const float *)NULL, rows, E, column);
+        llm_cuda_linear_attn_turn<W>(k_turned, k + at * D, rows, D);
+        __syncthreads();
+        float s[4][4], dq_sum[4][W / 16] = {};
+        LLM_UNROLL
+        for (unsigned e = 0; e < 16; e++) s[e / 4][e % 4] = ones[y + e / 4 * 16];
+        llm_cuda_flash_product<ROW, 1, ROW, 64>(s, dn_tile, v_tile);
+        llm_cuda_linear_attn_half(p_tile, s, false);
+        __syncwarp();
+        llm_cuda_flash_product<ROW, 1, ROW, 64>(dq_sum, p_tile, k_turned);
+        llm_cuda_flash_product<ROW, 1, ROW, 64>(dq_sum, dn_tile, state);
+        LLM_UNROLL
+        for (unsigned n = 0; n < W / 4; n++)
+            dq_sum[n / (W / 16)][n % (W / 16)] +=
+                ones[y + n / (W / 16) * 16] * z[x + n % (W / 16) * 16];
+        llm_cuda_linear_attn_add(dq + at * D, dq_sum, rows, D, 0);
+        LLM_UNROLL
+        for (unsigned half = 0; half < W / 64; half++)
+            llm_cuda_flash_product<ROW, ROW, 1, 64>(sum[half], k_turned + half * 64 * ROW, v_tile);
+        float keys = 0.0f;
+        for (unsigned r = 0; r < 64 && threadIdx.x < W; r++)
+            keys += k_turned[threadIdx.x * ROW + r];
+        __syncthreads();
+        llm_cuda_linear_attn_keep<W>(state, sum);
+        if (threadIdx.x < W) z[threadIdx.x] += keys;
+    }
+}
+
+/* dk += sum_i w'_ij q_i + Z [v_j,1], dv += sum_i w_ij dn_i + k_j Z, i >= j in the chunk, Z = sum
+ * q_i dn_i^T of the chunks behind it. */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_linear_attn_keys_kernel(T *dk, T *dv, const T *g, const float *den, const float *along,
+                                const T *q, const T *k, const T *v, size_t length, size_t D,
+                                size_t E, size_t column) {
+    enum { ROW = LLM_CUDA_LINEAR_ROW };
+    LLM_DYNAMIC_SHARED(float, k_tile);
+    __shared__ float z[W], gain[64], ones[64];
+    float *q_turned = k_tile + 64 * (W + 4), *v_tile = q_turned + W * ROW;
+    float *dn_tile = v_tile + 64 * ROW, *p_tile = dn_tile + 64 * ROW, *state = p_tile + 64 * ROW;
+    float sum[W / 64][4][4] = {};
+    const size_t head = blockIdx.x * length;
+    const unsigned x = threadIdx.x % 16;
+    llm_cuda_linear_attn_keep<W>(state, sum);
+    for (unsigned d = threadIdx.x; d < W; d += 256) z[d] = 0.0f;
+    for (size_t t = (length - 1) / 64 * 64 + 64; t > 0;) {
+        t -= 64;
+        const size_t rows = length - t, at = head + t;
+        llm_cuda_linear_attn_gains(gain, ones, den, along, at, rows, column == 0);
+        __syncthreads();
+        llm_cuda_linear_attn_values(dn_tile, g + at * E, gain, rows, E, column);
+        llm_cuda_linear_attn_values(v_tile, v + at * E, (const float *)NULL, rows, E, column);
+        llm_cuda_linear_attn_turn<W>(q_turned, q + at * D, rows, D);
+        llm_cuda_flash_load<W>(k_tile, k + at * D, rows, D, D);
+        __syncthreads();
+        float s[4][4] = {}, dv_sum[4][4] = {}, dk_sum[4][W / 16];
+        llm_cuda_flash_product<W + 4, ROW, 1, W>(s, k_tile, q_turned); /* w, rows j */
+        llm_cuda_linear_attn_half(p_tile, s, true);
+        __syncwarp();
+        llm_cuda_flash_product<ROW, ROW, 1, 64>(dv_sum, p_tile, dn_tile);
+        llm_cuda_flash_product<W + 4, ROW, 1, W>(dv_sum, k_tile, state);
+        if (dv) llm_cuda_linear_attn_add(dv + at * E, dv_sum, rows, E, column);
+        __syncwarp();
+        LLM_UNROLL
+        for (unsigned e = 0; e < 16; e++) s[e / 4][e % 4] = ones[x + e % 4 * 16];
+        llm_cuda_flash_product<ROW, 1, ROW, 64>(s, v_tile, dn_tile); /* w', rows j */
+        llm_cuda_linear_attn_half(p_tile, s, true);
+        __syncwarp();
+        LLM_UNROLL
+        for (unsigned n = 0; n < W / 4; n++)
+            dk_sum[n / (W / 16)][n % (W / 16)] = z[x + n % (W / 16) * 16];
+        llm_cuda_flash_product<ROW, 1, ROW, 64>(dk_sum, p_tile, q_turned);
+        llm_cuda_flash_product<ROW, 1, ROW, 64>(dk_sum, v_tile, state);
+        if (dk) llm_cuda_linear_attn_add(dk + at * D, dk_sum, rows, D, 0);
+        LLM_UNROLL
+        for (unsigned half = 0; half < W / 64; half++)
+            llm_cuda_flash_product<ROW, ROW, 1, 64>(sum[half], q_turned + half * 64 * ROW, dn_tile);
+        float queries = 0.0f;
+        for (unsigned r = 0; r < 64 && threadIdx.x < W; r++)
+            queries += q_turned[threadIdx.x * ROW + r] * ones[r];
+        __syncthreads();
+        llm_cuda_linear_attn_keep<W>(state, sum);
+        if (threadIdx.x < W) z[threadIdx.x] += queries;
+    }
+}
+
+/* out (N,T,E), den (N,T) <- features q, k (N,T,D), v (N,T,E): as llm_linear_attn_forward, in chunks
+ * of 64, for D <= 128. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_linear_attn_forward(T *out, float *den, const T *q, const T *k,
+                                                       const T *v, size_t N, size_t length,
+                                                       size_t D, size_t E, cudaStream_t stream) {
+    if (D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    if (N * length * D * E == 0) return cudaSuccess;
+    const size_t W = D <= 64 ? 64 : 128, ROW = LLM_CUDA_LINEAR_ROW;
+    const auto forward =
+        W == 64 ? llm_linear_attn_forward_kernel<T, 64> : llm_linear_attn_forward_kernel<T, 128>;
+    LLM_LAUNCH(forward, dim3((unsigned)N, (unsigned)((E + 63) / 64)), 256,
+               (64 * (W + 4) + 2 * W * ROW + 2 * 64 * ROW) * sizeof(float), stream, out, den, q, k,
+               v, length, D, E);
+    return cudaGetLastError();
+}
+
+/* dq, dk (N,T,D), dv (N,T,E) += : arguments as llm_linear_attn_backward; any of the three may be
+ * NULL. scratch: N T floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_linear_attn_backward(T *dq, T *dk, T *dv, const T *g, const T *out, const float *den,
+                              const T *q, const T *k, const T *v, size_t N, size_t length, size_t D,
+                              size_t E, float *scratch, cudaStream_t stream) {
+    if (D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    if (N * length * D * E == 0) return cudaSuccess;
+    const size_t W = D <= 64 ? 64 : 128, ROW = LLM_CUDA_LINEAR_ROW;
+    const auto queries =
+        W == 64 ? llm_linear_attn_queries_kernel<T, 64> : llm_linear_attn_queries_kernel<T, 128>;
+    const auto keys =
+        W == 64 ? llm_linear_attn_keys_kernel<T, 64> : llm_linear_attn_keys_kernel<T, 128>;
+    LLM_LAUNCH(llm_linear_attn_along_kernel<T>, llm_row_blocks(N * length, true), 128, 0, stream,
+               scratch, g, out, N * length, E);
+    cudaError_t error = cudaGetLastError();
+    for (size_t column = 0; column < E && error == cudaSuccess; column += 64) {
+        if (dq) {
+            LLM_LAUNCH(queries, (unsigned)N, 256, (2 * W * ROW + 3 * 64 * ROW) * sizeof(float),
+                       stream, dq, g, den, scratch, k, v, length, D, E, column);
+            error = cudaGetLastError();
+        }
+        if ((dk || dv) && error == cudaSuccess) {
+            LLM_LAUNCH(keys, (unsigned)N, 256,
+                       (64 * (W + 4) + 2 * W * ROW + 3 * 64 * ROW) * sizeof(float), stream, dk, dv,
+                       g, den, scratch, q, k, v, length, D, E, column);
+            error = cudaGetLastError();
+        }
+    }
+    return error;
+}
+
+/* @block_sparse_attn ---------------------------------------- Block-sparse attention
+ *
+ * A block of threads has a row of the pattern: its queries and their sums stay in shared memory,
+ * and the listed blocks of keys and values come by, through one buffer after each other. A warp has
+ * 16 of the 64 queries; a lane scores two keys a query and then, for the values, has every 32nd
+ * dimension. Written for reading, in float arithmetic: @flash is the form on tensor cores.
+ *
+ * Traffic: 2 block D elements a listed block and 2 T D a head for queries and results; dense
+ * attention reads 2 T D elements for each row of blocks. Operations: 4 block^2 D a listed block.
+ * Limit: shared memory, which the scores read 1.06 words a multiply-add from.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     flash
+ * topics  -
+ */
+
+/* rows, start and column are device arrays: (patterns) patterns one after another, each of `rows` +
+ * 1 starts, which count from the beginning of column. */
+typedef struct {
+    size_t B, H, T, D, block, patterns, rows;
+    const size_t *start, *column;
+    bool causal;
+    float scale;
+} llm_cuda_block_sparse_attn_config;
+
+/* to (64,D+1) in shared memory <- rows 0 .. n-1 of from (n,D), zeros behind them. */
+template <typename T>
+LLM_DEVICE void llm_cuda_block_sparse_attn_fetch(float *to, const T *from, size_t n, size_t D) {
+    for (size_t i = threadIdx.x; i < 64 * D; i += 128)
+        to[i / D * (D + 1) + i % D] = i / D < n ? llm_load(from, i) : 0.0f;
+}
+
+template <typename T>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_block_sparse_attn_kernel(T *out, float *lse, const T *q, const T *k, const T *v,
+                                 llm_cuda_block_sparse_attn_config c) {
+    enum { ROWS = 16 };                /* of a warp: ROWS warp .. */
+    LLM_DYNAMIC_SHARED(float, shared); /* q and keys or values (64,D+1), o (64,D) */
+    const size_t D = c.D, lane = threadIdx.x % 32, warp = threadIdx.x / 32,
+                 i = blockIdx.x * c.block;
+    const size_t bh = blockIdx.y, R = c.T - i < c.block ? c.T - i : c.block;
+    const size_t *start = c.start + bh % c.H % c.patterns * (c.rows + 1);
+    float *const rows = shared, *const keys = rows + 64 * (D + 1), *const o = keys + 64 * (D + 1);
+    float m[ROWS], l[ROWS], s[ROWS][2];
+    llm_cuda_block_sparse_attn_fetch(rows, q + (bh * c.T + i) * D, R, D);
+    for (size_t n = threadIdx.x; n < 64 * D; n += 128) o[n] = 0.0f;
+    LLM_UNROLL
+    for (int r = 0; r < ROWS; r++) m[r] = -INFINITY, l[r] = 0.0f;
+    for (size_t x = start[blockIdx.x]; x < start[blockIdx.x + 1]; x++) {
+        const size_t j = c.column[x] * c.block, N = c.T - j < c.block ? c.T - j : c.block;
+        if (c.causal && j > i) break; /* columns ascend */
+        __syncthreads();              /* until the values of the block before were read */
+        llm_cuda_block_sparse_attn_fetch(keys, k + (bh * c.T + j) * D, N, D);
+        __syncthreads();
+        LLM_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            const size_t row = ROWS * warp + r;
+            LLM_UNROLL
+            for (int half = 0; half < 2; half++) {
+                const size_t n = lane + 32 * half;
+                float sum = 0.0f;
+                for (size_t d = 0; d < D; d++)
+                    sum += rows[row * (D + 1) + d] * keys[n * (D + 1) + d];
+                s[r][half] = n < N && (!c.causal || j + n <= i + row) ? c.scale * sum : -INFINITY;
+            }
+            const float max = fmaxf(m[r], llm_warp_max(fmaxf(s[r][0], s[r][1])));
+            const float old = max == -INFINITY ? 1.0f : expf(m[r] - max);
+            LLM_UNROLL
+            for (int half = 0; half < 2; half++)
+                s[r][half] = s[r][half] == -INFINITY ? 0.0f : expf(s[r][half] - max);
+            l[r] = l[r] * old + llm_warp_sum(s[r][0] + s[r][1]), m[r] = max;
+            for (size_t d = lane; d < D; d += 32) o[row * D + d] *= old;
+        }
+        __syncthreads();
+        llm_cuda_block_sparse_attn_fetch(keys, v + (bh * c.T + j) * D, N, D);
+        __syncthreads();
+        LLM_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            float *mine = o + (ROWS * warp + r) * D;
+            for (size_t n = 0; n < N; n++) { /* the weight of key n is in lane n % 32 */
+                const float p = __shfl_sync(0xffffffffu, s[r][n < 32 ? 0 : 1], (int)(n % 32));
+                for (size_t d = lane; d < D; d += 32) mine[d] += p * keys[n * (D + 1) + d];
+            }
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        const size_t row = ROWS * warp + r, at = bh * c.T + i + row;
+        if (row >= R) break;
+        for (size_t d = lane; d < D; d += 32)
+            llm_store(out, at * D + d, l[r] > 0.0f ? o[row * D + d] / l[r] : 0.0f);
+        if (lane == 0) llm_store(lse, at, m[r] + logf(l[r]));
+    }
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D): llm_block_sparse_attn_forward. Blocks of 1 to
+ * 64, D at most 256. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_block_sparse_attn_forward(T *out, float *lse, const T *q, const T *k, const T *v,
+                                   const llm_cuda_block_sparse_attn_config *c,
+                                   cudaStream_t stream) {
+    if (c->block == 0 || c->block > 64 || c->D == 0 || c->D > 256 || c->patterns == 0 ||
+        c->rows != (c->T + c->block - 1) / c->block)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->H == 0 || c->T == 0) return cudaSuccess;
+    const dim3 grid((unsigned)c->rows, (unsigned)(c->B * c->H));
+    LLM_LAUNCH(llm_block_sparse_attn_kernel<T>, grid, 128, (192 * c->D + 128) * sizeof(float),
+               stream, out, lse, q, k, v, *c);
+    return cudaGetLastError();
+}
+
+/* @sinks ---------------------------------------------------- Attention over sinks and a ring
+ *
+ * One new token against a cache whose keys are turned when they are read. A block has up to 8 query
+ * heads of one key head, turned to the newest position and put into shared memory once. Each of
+ * four warps takes every fourth slot: a lane reads pairs of the key, turns them in registers, and
+ * has its part of all the heads' scores; the values follow, every 32nd dimension a lane. The warps'
+ * maxima and sums meet at the end, by @gqa's rule.
+ *
+ * Traffic: 2 (first + last) D elements a key head for 8 query heads, the minimum, and rot floats of
+ * table a key, which stay in the L2 cache. Operations: 4 D a key and query head, 3 rot a key for
+ * the turning. Limit: memory; and, with few key heads, that a head has one block.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce, gqa
+ * see     gqa, csa
+ * topics  -
+ */
+
+/* One key's scores s, in all lanes, and this lane's dimensions of its value join what the warp has
+ * seen: maximum m, sum l, mean's numerator o. */
+template <int HEADS, int DIMS>
+LLM_DEVICE void llm_cuda_sinks_meet(float (&m)[HEADS], float (&l)[HEADS], float (&o)[HEADS][DIMS],
+                                    const float (&s)[HEADS], const float (&v)[DIMS]) {
+    LLM_UNROLL
+    for (int g = 0; g < HEADS; g++) {
+        const float max = fmaxf(m[g], s[g]), old = expf(m[g] - max), p = expf(s[g] - max);
+        m[g] = max, l[g] = l[g] * old + p;
+        LLM_UNROLL
+        for (int i = 0; i < DIMS; i++) o[g][i] = o[g][i] * old + p * v[i];
+    }
+}
+
+/* states (4,HEADS,D+2) in shared memory <- what each warp has seen. */
+template <int HEADS, int DIMS>
+LLM_DEVICE void llm_cuda_sinks_leave(float *states, const float (&m)[HEADS],
+                                     const float (&l)[HEADS], const float (&o)[HEADS][DIMS],
+                                     size_t D) {
+    const size_t lane = threadIdx.x % 32;
+    LLM_UNROLL
+    for (int g = 0; g < HEADS; g++) {
+        float *mine = states + (threadIdx.x / 32 * HEADS + (size_t)g) * (D + 2);
+        if (lane == 0) mine[D] = m[g], mine[D + 1] = l[g];
+        LLM_UNROLL
+        for (int i = 0; i < DIMS; i++)
+            if (lane + 32 * i < D) mine[lane + 32 * i] = o[g][i];
+    }
+}
+
+/* The dimensions of pair i. */
+LLM_DEVICE void llm_cuda_sinks_pair(size_t &a, size_t &b, size_t i, const llm_sinks_config &c) {
+    a = c.pairing == LLM_ROPE_HALVES ? i : 2 * i;
+    b = c.pairing == LLM_ROPE_HALVES ? i + c.rot / 2 : 2 * i + 1;
+}
+
+template <typename T, int HEADS, int DIMS>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_sinks_step_kernel(T *out, const T *q, const T *keys, const T *values, size_t t,
+                          llm_sinks_config c) {
+    LLM_DYNAMIC_SHARED(float, shared); /* turned q (D,HEADS); behind it the states */
+    const size_t D = c.D, half = c.rot / 2, lane = threadIdx.x % 32, size = c.first + c.last;
+    const size_t n = t < size ? t + 1 : size, group = c.H / c.Hkv, skip = blockIdx.y * HEADS;
+    const size_t count = group - skip < HEADS ? group - skip : HEADS;
+    const size_t head = blockIdx.x * group + skip;
+    const size_t oldest = t < size ? c.first : c.first + (t + 1 - c.first) % c.last;
+    float *const states = shared + D * HEADS;
+    keys += blockIdx.x * size * D, values += blockIdx.x * size * D;
+
+    for (size_t i = threadIdx.x; i < (half + D - c.rot) * HEADS; i += 128) {
+        const size_t g = i % HEADS, p = i / HEADS, from = (head + g) * D;
+        if (p >= half) { /* dimensions that are not turned */
+            const size_t d = p - half + c.rot;
+            shared[d * HEADS + g] = g < count ? llm_load(q, from + d) : 0.0f;
+            continue;
+        }
+        size_t a, b;
+        llm_cuda_sinks_pair(a, b, p, c);
+        const float cosine = llm_load(c.cosine, (n - 1) * half + p);
+        const float sine = llm_load(c.sine, (n - 1) * half + p);
+        const float x = g < count ? llm_load(q, from + a) : 0.0f;
+        const float y = g < count ? llm_load(q, from + b) : 0.0f;
+        shared[a * HEADS + g] = x * cosine - y * sine;
+        shared[b * HEADS + g] = x * sine + y * cosine;
+    }
+    __syncthreads();
+
+    float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {};
+    for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
+    for (size_t slot = threadIdx.x / 32; slot < n; slot += 4) {
+        const size_t age = slot >= oldest ? slot - oldest : slot + c.last - oldest;
+        const size_t position = slot < c.first ? slot : c.first + age;
+        float s[HEADS] = {}, v[DIMS];
+        for (size_t i = lane; i < half; i += 32) {
+            size_t a, b;
+            llm_cuda_sinks_pair(a, b, i, c);
+            const float cosine = llm_load(c.cosine, position * half + i);
+            const float sine = llm_load(c.sine, position * half + i);
+            const float x = llm_load(keys, slot * D + a), y = llm_load(keys, slot * D + b);
+            const float ka = x * cosine - y * sine, kb = x * sine + y * cosine;
+            LLM_UNROLL
+            for (int g = 0; g < HEADS; g++)
+                s[g] += shared[a * HEADS + g] * ka + shared[b * HEADS + g] * kb;
+        }
+        for (size_t d = c.rot + lane; d < D; d += 32) {
+            const float x = llm_load(keys, slot * D + d);
+            LLM_UNROLL
+            for (int g = 0; g < HEADS; g++) s[g] += shared[d * HEADS + g] * x;
+        }
+        LLM_UNROLL
+        for (int g = 0; g < HEADS; g++) s[g] = c.scale * llm_warp_sum(s[g]);
+        LLM_UNROLL
+        for (int i = 0; i < DIMS; i++)
+            v[i] = lane + 32 * i < D ? llm_load(values, slot * D + lane + 32 * i) : 0.0f;
+        llm_cuda_sinks_meet(m, l, o, s, v);
+    }
+    llm_cuda_sinks_leave(states, m, l, o, D);
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < count * D; i += 128) {
+        float max, total;
+        const float sum =
+            llm_cuda_gqa_merge(max, total, states + i / D * (D + 2), 4, HEADS * (D + 2), i % D, D);
+        llm_store(out, head * D + i, sum / total);
+    }
+}
+
+/* out (H,D) <- q (H,D), keys, values (Hkv,first + last,D), c's tables on the device:
+ * llm_sinks_step. D at most 256. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sinks_step(T *out, const T *q, const T *keys, const T *values,
+                                              size_t t, const llm_sinks_config *c,
+                                              cudaStream_t stream) {
+    if (c->last == 0 || c->Hkv == 0 || c->H % c->Hkv != 0 || c->D == 0 || c->D > 256 ||
+        c->rot > c->D || c->rot % 2 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (c->H == 0) return cudaSuccess;
+    const size_t group = c->H / c->Hkv, HEADS = c->D > 128 ? 4 : group > 1 ? 8 : 1;
+    const auto step = c->D > 128   ? llm_sinks_step_kernel<T, 4, 8>
+                      : HEADS == 1 ? llm_sinks_step_kernel<T, 1, 4>
+                                   : llm_sinks_step_kernel<T, 8, 4>;
+    const dim3 grid((unsigned)c->Hkv, (unsigned)((group + HEADS - 1) / HEADS));
+    LLM_LAUNCH(step, grid, 128, HEADS * (5 * c->D + 8) * sizeof(float), stream, out, q, keys,
+               values, t, *c);
+    return cudaGetLastError();
+}
+
 /* @flash ---------------------------------------------------- FlashAttention
  *
  * The tiled kernel to read: float arithmetic, 64 queries against 64 keys, 256 threads. Blocks
@@ -12250,7 +13661,9 @@ static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, co
  * weights pass from the softmax to the next product within a warp, without a barrier of the block.
  * In shared memory rows 4 floats longer than a power of two begin in different banks, and the
  * factors of Q K^T are read four floats at a time. Under a causal mask tiles that nobody sees are
- * skipped, and the rows of tiles with most keys start first.
+ * skipped, and the rows of tiles with most keys start first. Which pairs are seen, where rows lie
+ * and what becomes of a score is a rule the kernels are compiled for: @flash23 and @attn_mask have
+ * others.
  *
  * Traffic: Q and O once, K and V once for each 64 queries, mostly from L2; the T x S weights never.
  * 4 T S D operations a head, half of that causal. Limit: float multiply-adds, closely followed by
@@ -12260,17 +13673,60 @@ static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, co
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithms 1 and 2
  * needs   cuda_launch, cuda_memory, dropout
- * see     flash_backward, causal_attn, gqa
+ * see     flash_backward, flash23, causal_attn, gqa
  * topics  -
  */
 enum { LLM_CUDA_FLASH_TILE = 64, LLM_CUDA_FLASH_ROW = 68 }; /* a row of weights, in floats */
 
-/* tile (64,W) in rows of W + 4 <- from (rows,D), zeros around it. */
+/* The rule of @flash. A kernel enters head bh = b H + h, then asks: entries of q and out before row
+ * i, of k and v before row j, and from row to row; numbers of lse; the tiles of keys that queries i
+ * .. i + 63 see, first to end - 1 of a list, and the other way; scores and their slope. */
+struct llm_cuda_flash_rule {
+    llm_flash_config c;
+    size_t T, S, bh;
+    LLM_DEVICE_METHOD void enter(size_t head) { bh = head, T = c.T, S = c.S; }
+    LLM_DEVICE_METHOD size_t q_at(size_t i) const { return (bh * T + i) * c.D; }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const { return (bh / (c.H / c.Hkv) * S + j) * c.D; }
+    LLM_DEVICE_METHOD size_t q_row() const { return c.D; }
+    LLM_DEVICE_METHOD size_t k_row() const { return c.D; }
+    LLM_DEVICE_METHOD size_t lse_at(size_t i) const { return bh * T + i; }
+    LLM_DEVICE_METHOD void keys(size_t &first, size_t &end, size_t i) const {
+        const size_t last = i + 64, past = last + S > T ? last + S - T : 0;
+        first = 0, end = ((c.causal && last < T ? past : S) + 63) / 64;
+    }
+    LLM_DEVICE_METHOD void queries(size_t &first, size_t &end, size_t j) const {
+        first = c.causal && j + T > S ? (j + T - S) / 64 : 0, end = (T + 63) / 64;
+    }
+    LLM_DEVICE_METHOD size_t key_tile(size_t n) const { return n * 64; }
+    LLM_DEVICE_METHOD size_t query_tile(size_t n) const { return n * 64; }
+    LLM_DEVICE_METHOD bool seen(size_t i, size_t j) const {
+        return i < T && j < S && (!c.causal || j + T <= i + S) &&
+               !(c.hidden && c.hidden[bh / c.H * S + j]);
+    }
+    /* Is the tile at (i, j) seen whole? The first query sees fewest keys. */
+    LLM_DEVICE_METHOD bool whole(size_t i, size_t j, bool, size_t) const {
+        return !c.hidden && i + 64 <= T && seen(i, j + 63);
+    }
+    LLM_DEVICE_METHOD float score(float &slope, float dot, size_t, size_t) const {
+        slope = c.scale;
+        return c.scale * dot;
+    }
+    /* What dropout multiplies a weight by. */
+    LLM_DEVICE_METHOD float keep(size_t i, size_t j) const {
+        float keep[1] = {1.0f};
+        if (c.dropout > 0.0f)
+            llm_cuda_dropout_scales(keep, c.dropout, c.seed, c.offset + (bh * T + i) * S + j);
+        return keep[0];
+    }
+};
+
+/* tile (64,W) in rows of W + 4 <- rows of D numbers, `apart` entries apart, zeros around them. */
 template <int W, typename T>
-LLM_DEVICE void llm_cuda_flash_load(float *tile, const T *from, size_t rows, size_t D) {
+LLM_DEVICE void llm_cuda_flash_load(float *tile, const T *from, size_t rows, size_t D,
+                                    size_t apart) {
     for (size_t i = threadIdx.x; i < LLM_CUDA_FLASH_TILE * W; i += 256) {
         const size_t r = i / W, d = i % W;
-        tile[r * (W + 4) + d] = r < rows && d < D ? llm_load(from, r * D + d) : 0.0f;
+        tile[r * (W + 4) + d] = r < rows && d < D ? llm_load(from, r * apart + d) : 0.0f;
     }
 }
 /* c += a b, this thread's entries. a_in stands at i AI + n, b_nj at n BN + j BJ, n < N. */
@@ -12294,57 +13750,39 @@ LLM_DEVICE void llm_cuda_flash_product(float (&c)[4][C], const float *a, const f
             c[i / C % 4][i % C] += a_v[i / C % 4][i / C / 4] * b_v[i / C / 4][i % C];
     }
 }
-/* Does query i of head bh see key j? */
-LLM_DEVICE bool llm_cuda_flash_seen(size_t bh, size_t i, size_t j, const llm_flash_config &c) {
-    return i < c.T && j < c.S && (!c.causal || j + c.T <= i + c.S) &&
-           !(c.hidden && c.hidden[bh / c.H * c.S + j]);
-}
-/* Does every query of the tile at i see every key of the tile at j? The first sees fewest. */
-LLM_DEVICE bool llm_cuda_flash_whole(size_t i, size_t j, const llm_flash_config &c) {
-    return !c.hidden && i + 64 <= c.T && llm_cuda_flash_seen(0, i, j + 63, c);
-}
-/* What dropout multiplies its weight by. */
-LLM_DEVICE float llm_cuda_flash_keep(size_t bh, size_t i, size_t j, const llm_flash_config &c) {
-    float keep[1] = {1.0f};
-    if (c.dropout > 0.0f)
-        llm_cuda_dropout_scales(keep, c.dropout, c.seed, c.offset + (bh * c.T + i) * c.S + j);
-    return keep[0];
-}
-/* The keys that queries before `end` see are below this. */
-LLM_DEVICE size_t llm_cuda_flash_keys(size_t end, const llm_flash_config &c) {
-    if (!c.causal || end >= c.T) return c.S;
-    return end + c.S > c.T ? end + c.S - c.T : 0;
-}
 
-template <typename T, int W>
+template <typename T, int W, typename R>
 LLM_KERNEL void __launch_bounds__(256)
-    llm_flash_forward_kernel(T *out, float *lse, const T *q, const T *k, const T *v,
-                             llm_flash_config c) {
+    llm_flash_forward_kernel(T *out, float *lse, const T *q, const T *k, const T *v, R rule) {
     LLM_DYNAMIC_SHARED(float, q_tile);
     float *k_tile = q_tile + 64 * (W + 4), *v_tile = k_tile + 64 * (W + 4),
           *p_tile = v_tile + 64 * (W + 4);
     const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
-    const size_t bh = blockIdx.x, i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64;
-    const size_t kv = bh / (c.H / c.Hkv) * c.S * c.D, keys = llm_cuda_flash_keys(i + 64, c);
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return; /* other texts are longer */
+    rule.keys(n, end, i);
     float m[4], l[4] = {}, o[4][W / 16] = {}; /* l: this thread's share of the sum */
     for (int r = 0; r < 4; r++) m[r] = -INFINITY;
-    llm_cuda_flash_load<W>(q_tile, q + (bh * c.T + i) * c.D, c.T - i, c.D);
-    for (size_t j = 0; j < keys; j += 64) {
+    llm_cuda_flash_load<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    for (; n < end; n++) {
+        const size_t j = rule.key_tile(n), at = rule.k_at(j);
         __syncthreads(); /* the tile before is worked off */
-        llm_cuda_flash_load<W>(k_tile, k + kv + j * c.D, c.S - j, c.D);
-        llm_cuda_flash_load<W>(v_tile, v + kv + j * c.D, c.S - j, c.D);
+        llm_cuda_flash_load<W>(k_tile, k + at, rule.S - j, D, rule.k_row());
+        llm_cuda_flash_load<W>(v_tile, v + at, rule.S - j, D, rule.k_row());
         __syncthreads();
-        const bool whole = llm_cuda_flash_whole(i, j, c);
+        const bool whole = rule.whole(i, j, true, n);
         float s[4][4] = {};
         llm_cuda_flash_product<W + 4, 1, W + 4, W>(s, q_tile, k_tile);
         LLM_UNROLL
         for (unsigned r = 0; r < 4; r++) {
             const size_t row = y + 16 * r;
-            float max = m[r];
+            float max = m[r], slope;
             LLM_UNROLL
             for (unsigned e = 0; e < 4; e++) {
-                const bool seen = whole || llm_cuda_flash_seen(bh, i + row, j + x + 16 * e, c);
-                s[r][e] = seen ? c.scale * s[r][e] : -INFINITY;
+                const bool seen = whole || rule.seen(i + row, j + x + 16 * e);
+                s[r][e] = seen ? rule.score(slope, s[r][e], i + row, j + x + 16 * e) : -INFINITY;
                 max = fmaxf(max, s[r][e]);
             }
             for (int distance = 8; distance > 0; distance /= 2)
@@ -12356,7 +13794,7 @@ LLM_KERNEL void __launch_bounds__(256)
                 const float w = expf(s[r][e] - shift);
                 l[r] += w;
                 p_tile[row * LLM_CUDA_FLASH_ROW + x + 16 * e] =
-                    w * llm_cuda_flash_keep(bh, i + row, j + x + 16 * e, c);
+                    w * rule.keep(i + row, j + x + 16 * e);
             }
             LLM_UNROLL
             for (unsigned d = 0; d < W / 16; d++) o[r][d] *= old;
@@ -12366,18 +13804,33 @@ LLM_KERNEL void __launch_bounds__(256)
     }
     LLM_UNROLL
     for (unsigned r = 0; r < 4; r++) {
-        const size_t row = bh * c.T + i + y + 16 * r;
+        const size_t row = i + y + 16 * r;
         for (int distance = 8; distance > 0; distance /= 2)
             l[r] += __shfl_xor_sync(0xffffffffu, l[r], distance);
-        if (i + y + 16 * r >= c.T) continue;
-        if (x == 0) llm_store(lse, row, m[r] + logf(l[r]));
+        if (row >= rule.T) continue;
+        if (x == 0) llm_store(lse, rule.lse_at(row), m[r] + logf(l[r]));
         LLM_UNROLL
         for (unsigned d = 0; d < W / 16; d++)
-            if (x + 16 * d < c.D)
-                llm_store(out, row * c.D + x + 16 * d, l[r] == 0.0f ? 0.0f : o[r][d] / l[r]);
+            if (x + 16 * d < D)
+                llm_store(out, rule.q_at(row) + x + 16 * d, l[r] == 0.0f ? 0.0f : o[r][d] / l[r]);
     }
 }
 
+/* The kernel for any rule: texts of at most T queries. */
+template <typename T, typename R>
+static inline cudaError_t llm_cuda_flash_run(T *out, float *lse, const T *q, const T *k, const T *v,
+                                             const R &rule, size_t Tq, cudaStream_t stream) {
+    const size_t heads = rule.c.B * rule.c.H, D = rule.c.D;
+    if (rule.c.Hkv == 0 || rule.c.H % rule.c.Hkv != 0 || D > 128)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (heads * Tq * D == 0) return cudaSuccess;
+    const dim3 grid((unsigned)heads, (unsigned)((Tq + 63) / 64));
+    const auto flash =
+        D <= 64 ? llm_flash_forward_kernel<T, 64, R> : llm_flash_forward_kernel<T, 128, R>;
+    const size_t row = D <= 64 ? 68 : 132, floats = 64 * (3 * row + LLM_CUDA_FLASH_ROW);
+    LLM_LAUNCH(flash, grid, 256, floats * sizeof(float), stream, out, lse, q, k, v, rule);
+    return cudaGetLastError();
+}
 /* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D): as llm_flash_forward, but the tiles
  * are 64 x 64 whatever c says, and keys and values behind a mask must be finite: a weight of 0
  * multiplies them. D <= 128; c.hidden is on the device. T is float or llm_bf16. */
@@ -12385,14 +13838,8 @@ template <typename T>
 static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q, const T *k,
                                                  const T *v, const llm_flash_config *c,
                                                  cudaStream_t stream) {
-    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 128) return (cudaError_t)cudaErrorInvalidValue;
-    if (c->B * c->H * c->T * c->D == 0) return cudaSuccess;
-    const dim3 grid((unsigned)(c->B * c->H), (unsigned)((c->T + 63) / 64));
-    const auto flash =
-        c->D <= 64 ? llm_flash_forward_kernel<T, 64> : llm_flash_forward_kernel<T, 128>;
-    const size_t row = c->D <= 64 ? 68 : 132, floats = 64 * (3 * row + LLM_CUDA_FLASH_ROW);
-    LLM_LAUNCH(flash, grid, 256, floats * sizeof(float), stream, out, lse, q, k, v, *c);
-    return cudaGetLastError();
+    const llm_cuda_flash_rule rule = {*c, 0, 0, 0};
+    return llm_cuda_flash_run(out, lse, q, k, v, rule, c->T, stream);
 }
 
 /* @flash_backward ------------------------------------------- FlashAttention, the way back
@@ -12404,7 +13851,7 @@ static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q,
  * the sums is fixed. The first owns 64 queries and gathers dQ while keys and values come by; the
  * second owns 64 keys and gathers dK and dV from the queries of all heads of its group. Both
  * compute the weights again, 7 products for the 5 that one kernel needs. rowsum(dO * O) is computed
- * once, by a small kernel before them.
+ * once, by a small kernel before them. All of them ask the rule of @flash.
  *
  * The weights are left in shared memory so that the next product reads them along its sum: by rows
  * of queries for dQ, turned for dK and dV, which take turns in one place.
@@ -12416,133 +13863,174 @@ static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q,
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithm 2
  * needs   cuda_launch, cuda_memory, cuda_reduce, flash
- * see     flash, causal_attn
+ * see     flash, flash23, causal_attn
  * topics  -
  */
 
-/* along (rows) <- rowsum(dO * O): a warp a row. */
-template <typename T>
-LLM_KERNEL void llm_flash_backward_along_kernel(float *along, const T *dout, const T *out,
-                                                size_t rows, size_t D) {
-    const llm_row_place p = llm_my_row<true>();
-    if (p.row >= rows) return;
-    float sum = 0.0f;
-    for (size_t d = p.lane; d < D; d += 32)
-        sum += llm_load(dout, p.row * D + d) * llm_load(out, p.row * D + d);
-    sum = llm_warp_sum(sum);
-    if (p.lane == 0) llm_store(along, p.row, sum);
+/* along, in the order of lse <- rowsum(dO * O): a warp a row, 64 rows a block. */
+template <typename T, typename R>
+LLM_KERNEL void llm_flash_backward_along_kernel(float *along, const T *dout, const T *out, R rule) {
+    const size_t lane = threadIdx.x % 32;
+    rule.enter(blockIdx.x);
+    for (size_t r = threadIdx.x / 32; r < 64; r += 8) {
+        const size_t i = (size_t)blockIdx.y * 64 + r;
+        if (i >= rule.T) return;
+        float sum = 0.0f;
+        for (size_t d = lane; d < rule.c.D; d += 32)
+            sum += llm_load(dout, rule.q_at(i) + d) * llm_load(out, rule.q_at(i) + d);
+        sum = llm_warp_sum(sum);
+        if (lane == 0) llm_store(along, rule.lse_at(i), sum);
+    }
 }
 
 /* This thread's weights of the tiles at i and j after dropout, and dS, from Q, dO, K, V in shared
  * memory. */
-template <int W>
+template <int W, typename R>
 LLM_DEVICE void llm_cuda_flash_backward_weights(float (&p)[4][4], float (&ds)[4][4], const float *q,
                                                 const float *g, const float *k, const float *v,
-                                                const float *lse, const float *along, size_t bh,
-                                                size_t i, size_t j, const llm_flash_config &c) {
-    const bool whole = llm_cuda_flash_whole(i, j, c);
+                                                const float *lse, const float *along, bool whole,
+                                                size_t i, size_t j, const R &rule) {
     LLM_UNROLL
     for (unsigned n = 0; n < 16; n++) p[n / 4][n % 4] = ds[n / 4][n % 4] = 0.0f;
     llm_cuda_flash_product<W + 4, 1, W + 4, W>(p, q, k);
     llm_cuda_flash_product<W + 4, 1, W + 4, W>(ds, g, v);
     LLM_UNROLL
     for (unsigned r = 0; r < 4; r++) {
-        const size_t query = i + threadIdx.x / 16 + 16 * r, row = bh * c.T + query;
-        const float lse_r = query < c.T ? llm_load(lse, row) : 0.0f;
-        const float along_r = query < c.T ? llm_load(along, row) : 0.0f;
+        const size_t query = i + threadIdx.x / 16 + 16 * r, row = rule.lse_at(query);
+        const float lse_r = query < rule.T ? llm_load(lse, row) : 0.0f;
+        const float along_r = query < rule.T ? llm_load(along, row) : 0.0f;
         LLM_UNROLL
         for (unsigned e = 0; e < 4; e++) {
             const size_t key = j + threadIdx.x % 16 + 16 * e;
-            const bool seen = whole || llm_cuda_flash_seen(bh, query, key, c);
-            const float keep = llm_cuda_flash_keep(bh, query, key, c);
-            const float weight = seen ? expf(c.scale * p[r][e] - lse_r) : 0.0f;
-            ds[r][e] = seen ? c.scale * weight * (keep * ds[r][e] - along_r) : 0.0f;
+            const bool seen = whole || rule.seen(query, key);
+            const float keep = rule.keep(query, key);
+            float slope;
+            const float score = rule.score(slope, p[r][e], query, key);
+            const float weight = seen ? expf(score - lse_r) : 0.0f;
+            ds[r][e] = seen ? slope * weight * (keep * ds[r][e] - along_r) : 0.0f;
             p[r][e] = weight * keep;
         }
     }
 }
-/* y (rows,D) += this thread's entries of it. */
+/* Rows of y, `apart` entries apart, += this thread's entries of them. */
 template <typename T, int C>
-LLM_DEVICE void llm_cuda_flash_backward_add(T *y, const float (&v)[4][C], size_t rows, size_t D) {
+LLM_DEVICE void llm_cuda_flash_backward_add(T *y, const float (&v)[4][C], size_t rows, size_t D,
+                                            size_t apart) {
     LLM_UNROLL
     for (unsigned n = 0; n < 4 * C; n++) {
         const size_t row = threadIdx.x / 16 + n / C * 16, d = threadIdx.x % 16 + n % C * 16;
         if (row < rows && d < D)
-            llm_store(y, row * D + d, llm_load(y, row * D + d) + v[n / C][n % C]);
+            llm_store(y, row * apart + d, llm_load(y, row * apart + d) + v[n / C][n % C]);
     }
 }
 
-template <typename T, int W>
+template <typename T, int W, typename R>
 LLM_KERNEL void __launch_bounds__(256)
     llm_flash_backward_queries_kernel(T *dq, const T *dout, const float *lse, const float *along,
-                                      const T *q, const T *k, const T *v, llm_flash_config c) {
+                                      const T *q, const T *k, const T *v, R rule) {
     enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
     LLM_DYNAMIC_SHARED(float, q_tile);
     float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
     float *ds_tile = v_tile + TILE, p[4][4], ds[4][4], sum[4][W / 16] = {};
-    const size_t bh = blockIdx.x, i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64;
-    const size_t kv = bh / (c.H / c.Hkv) * c.S * c.D, keys = llm_cuda_flash_keys(i + 64, c);
-    const size_t first = (bh * c.T + i) * c.D, x = threadIdx.x % 16, y = threadIdx.x / 16;
-    llm_cuda_flash_load<W>(q_tile, q + first, c.T - i, c.D);
-    llm_cuda_flash_load<W>(g_tile, dout + first, c.T - i, c.D);
-    for (size_t j = 0; j < keys; j += 64) {
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    const size_t x = threadIdx.x % 16, y = threadIdx.x / 16;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return;
+    rule.keys(n, end, i);
+    llm_cuda_flash_load<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    llm_cuda_flash_load<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+    for (; n < end; n++) {
+        const size_t j = rule.key_tile(n), at = rule.k_at(j);
         __syncthreads(); /* the tile before is worked off */
-        llm_cuda_flash_load<W>(k_tile, k + kv + j * c.D, c.S - j, c.D);
-        llm_cuda_flash_load<W>(v_tile, v + kv + j * c.D, c.S - j, c.D);
+        llm_cuda_flash_load<W>(k_tile, k + at, rule.S - j, D, rule.k_row());
+        llm_cuda_flash_load<W>(v_tile, v + at, rule.S - j, D, rule.k_row());
         __syncthreads();
-        llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along, bh, i,
-                                           j, c);
+        llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along,
+                                           rule.whole(i, j, true, n), i, j, rule);
         LLM_UNROLL
-        for (unsigned n = 0; n < 16; n++)
-            ds_tile[(y + n / 4 * 16) * ROW + x + n % 4 * 16] = ds[n / 4][n % 4];
+        for (unsigned e = 0; e < 16; e++)
+            ds_tile[(y + e / 4 * 16) * ROW + x + e % 4 * 16] = ds[e / 4][e % 4];
         __syncwarp(); /* rows y are this warp's own */
         llm_cuda_flash_product<ROW, W + 4, 1, 64>(sum, ds_tile, k_tile);
     }
-    llm_cuda_flash_backward_add(dq + first, sum, c.T - i, c.D);
+    llm_cuda_flash_backward_add(dq + rule.q_at(i), sum, rule.T - i, D, rule.q_row());
 }
 
-template <typename T, int W>
+template <typename T, int W, typename R>
 LLM_KERNEL void __launch_bounds__(256, W == 64 ? 2 : 1)
     llm_flash_backward_keys_kernel(T *dk, T *dv, const T *dout, const float *lse,
-                                   const float *along, const T *q, const T *k, const T *v,
-                                   llm_flash_config c) {
+                                   const float *along, const T *q, const T *k, const T *v, R rule) {
     enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
     LLM_DYNAMIC_SHARED(float, q_tile);
     float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
     float *turned = v_tile + TILE, p[4][4], ds[4][4], dk_sum[4][W / 16] = {},
           dv_sum[4][W / 16] = {};
-    const size_t bg = blockIdx.x, j = (size_t)blockIdx.y * 64, group = c.H / c.Hkv;
-    const size_t first = (bg * c.S + j) * c.D, x = threadIdx.x % 16, y = threadIdx.x / 16;
-    size_t begin = 0; /* the tile of the first query that sees key j */
-    while (begin < c.T && llm_cuda_flash_keys(begin + 64, c) <= j) begin += 64;
-    llm_cuda_flash_load<W>(k_tile, k + first, c.S - j, c.D);
-    llm_cuda_flash_load<W>(v_tile, v + first, c.S - j, c.D);
-    for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
-        for (size_t i = begin; i < c.T; i += 64) {
-            const size_t at = (bh * c.T + i) * c.D;
+    const size_t group = rule.c.H / rule.c.Hkv, j = (size_t)blockIdx.y * 64, D = rule.c.D;
+    const size_t x = threadIdx.x % 16, y = threadIdx.x / 16;
+    rule.enter(blockIdx.x * group);
+    if (j >= rule.S) return;
+    const size_t own = rule.k_at(j), rows = rule.S - j;
+    llm_cuda_flash_load<W>(k_tile, k + own, rows, D, rule.k_row());
+    llm_cuda_flash_load<W>(v_tile, v + own, rows, D, rule.k_row());
+    for (size_t head = 0; head < group; head++) {
+        size_t n, end;
+        rule.enter(blockIdx.x * group + head);
+        for (rule.queries(n, end, j); n < end; n++) {
+            const size_t i = rule.query_tile(n), at = rule.q_at(i);
             __syncthreads(); /* the tile before is worked off */
-            llm_cuda_flash_load<W>(q_tile, q + at, c.T - i, c.D);
-            llm_cuda_flash_load<W>(g_tile, dout + at, c.T - i, c.D);
+            llm_cuda_flash_load<W>(q_tile, q + at, rule.T - i, D, rule.q_row());
+            llm_cuda_flash_load<W>(g_tile, dout + at, rule.T - i, D, rule.q_row());
             __syncthreads();
             llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along,
-                                               bh, i, j, c);
+                                               rule.whole(i, j, false, n), i, j, rule);
             LLM_UNROLL
-            for (unsigned n = 0; n < 16; n++)
-                turned[(x + n % 4 * 16) * ROW + y + n / 4 * 16] = p[n / 4][n % 4];
+            for (unsigned e = 0; e < 16; e++)
+                turned[(x + e % 4 * 16) * ROW + y + e / 4 * 16] = p[e / 4][e % 4];
             __syncthreads();
             llm_cuda_flash_product<ROW, W + 4, 1, 64>(dv_sum, turned, g_tile);
             __syncthreads();
             LLM_UNROLL
-            for (unsigned n = 0; n < 16; n++)
-                turned[(x + n % 4 * 16) * ROW + y + n / 4 * 16] = ds[n / 4][n % 4];
+            for (unsigned e = 0; e < 16; e++)
+                turned[(x + e % 4 * 16) * ROW + y + e / 4 * 16] = ds[e / 4][e % 4];
             __syncthreads();
             llm_cuda_flash_product<ROW, W + 4, 1, 64>(dk_sum, turned, q_tile);
         }
     }
-    if (dk) llm_cuda_flash_backward_add(dk + first, dk_sum, c.S - j, c.D);
-    if (dv) llm_cuda_flash_backward_add(dv + first, dv_sum, c.S - j, c.D);
+    if (dk) llm_cuda_flash_backward_add(dk + own, dk_sum, rows, D, rule.k_row());
+    if (dv) llm_cuda_flash_backward_add(dv + own, dv_sum, rows, D, rule.k_row());
 }
 
+/* The kernels for any rule: texts of at most Tq queries and Tk keys. */
+template <typename T, typename R>
+static inline cudaError_t
+llm_cuda_flash_run_backward(T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse,
+                            const T *q, const T *k, const T *v, const R &rule, size_t Tq, size_t Tk,
+                            float *scratch, cudaStream_t stream) {
+    const size_t B = rule.c.B, H = rule.c.H, Hkv = rule.c.Hkv, D = rule.c.D;
+    if (Hkv == 0 || H % Hkv != 0 || D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t row = D <= 64 ? 68 : 132;
+    const size_t shared = 64 * (4 * row + LLM_CUDA_FLASH_ROW) * sizeof(float);
+    if (B * H * Tq * Tk * D == 0) return cudaSuccess;
+    const dim3 own_q((unsigned)(B * H), (unsigned)((Tq + 63) / 64));
+    const dim3 own_k((unsigned)(B * Hkv), (unsigned)((Tk + 63) / 64));
+    LLM_LAUNCH((llm_flash_backward_along_kernel<T, R>), own_q, 256, 0, stream, scratch, dout, out,
+               rule);
+    cudaError_t error = cudaGetLastError();
+    if (dq && error == cudaSuccess) {
+        const auto queries = row == 68 ? llm_flash_backward_queries_kernel<T, 64, R>
+                                       : llm_flash_backward_queries_kernel<T, 128, R>;
+        LLM_LAUNCH(queries, own_q, 256, shared, stream, dq, dout, lse, scratch, q, k, v, rule);
+        error = cudaGetLastError();
+    }
+    if ((dk || dv) && error == cudaSuccess) {
+        const auto keys = row == 68 ? llm_flash_backward_keys_kernel<T, 64, R>
+                                    : llm_flash_backward_keys_kernel<T, 128, R>;
+        LLM_LAUNCH(keys, own_k, 256, shared, stream, dk, dv, dout, lse, scratch, q, k, v, rule);
+        error = cudaGetLastError();
+    }
+    return error;
+}
 /* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += : arguments as llm_flash_backward, with the conditions of
  * llm_cuda_flash_forward. Any of the three may be NULL. scratch: B H T floats. */
 template <typename T>
@@ -12550,28 +14038,766 @@ static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *
                                                   const float *lse, const T *q, const T *k,
                                                   const T *v, const llm_flash_config *c,
                                                   float *scratch, cudaStream_t stream) {
-    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 128) return (cudaError_t)cudaErrorInvalidValue;
-    const size_t rows = c->B * c->H * c->T, row = c->D <= 64 ? 68 : 132;
-    if (rows * c->S * c->D == 0) return cudaSuccess;
-    const size_t shared = 64 * (4 * row + LLM_CUDA_FLASH_ROW) * sizeof(float);
-    LLM_LAUNCH(llm_flash_backward_along_kernel<T>, llm_row_blocks(rows, true), 128, 0, stream,
-               scratch, dout, out, rows, c->D);
+    const llm_cuda_flash_rule rule = {*c, 0, 0, 0};
+    return llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, c->T, c->S,
+                                       scratch, stream);
+}
+
+/* @flash23 -------------------------------------------------- FlashAttention-2
+ *
+ * The kernels of @flash and @flash_backward for llm_flash23_config: texts of different lengths
+ * behind each other, a window, a soft cap, ALiBi's slopes, each only a rule. A grid of tiles for
+ * the longest text is launched for all of them, and blocks beyond the end of a shorter one return
+ * at once; where lengths differ much, one text of that length costs the others nothing but those.
+ * A window is a band along the diagonal. A block begins with the first tile its first query sees
+ * and ends with the last one its last query sees, so that tiles outside the band are neither
+ * loaded nor counted, and only those which the band's edges cross ask which pairs are seen. The
+ * bias of ALiBi is a distance times a number of the head, made in registers.
+ *
+ * Rows lie as in (N,H,D), or where all texts are equally long also as in (B,H,T,D), for the layers
+ * that have their heads outside.
+ *
+ * Traffic and limit: @flash's, of the tiles that are visited; with a window W those are about W /
+ * 64 + 2 for each 64 queries, two of them partial. The cap costs a tanh a score.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithms 1 and 2
+ * needs   cuda_launch, flash, flash_backward
+ * see     sliding_window, alibi, cross_attn, attn_mask
+ * topics  -
+ */
+
+/* Tq, Tk: of the longest text; of every text where start_q, start_k are NULL. heads: (B,H,T,D). */
+struct llm_cuda_flash23_rule {
+    llm_flash23_config c;
+    size_t Tq, Tk;
+    bool heads;
+    size_t T, S, q0, k0, h;
+    float slope;
+    LLM_DEVICE_METHOD void enter(size_t bh) {
+        const size_t b = bh / c.H;
+        h = bh % c.H;
+        q0 = c.start_q ? c.start_q[b] : b * Tq, T = c.start_q ? c.start_q[b + 1] - q0 : Tq;
+        k0 = c.start_k ? c.start_k[b] : b * Tk, S = c.start_k ? c.start_k[b + 1] - k0 : Tk;
+        slope = c.slope ? c.slope[h] : 0.0f;
+    }
+    LLM_DEVICE_METHOD size_t lse_at(size_t i) const {
+        return heads ? q0 * c.H + h * T + i : (q0 + i) * c.H + h;
+    }
+    LLM_DEVICE_METHOD size_t q_at(size_t i) const { return lse_at(i) * c.D; }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const {
+        const size_t g = h / (c.H / c.Hkv);
+        return (heads ? k0 * c.Hkv + g * S + j : (k0 + j) * c.Hkv + g) * c.D;
+    }
+    LLM_DEVICE_METHOD size_t q_row() const { return heads ? c.D : c.H * c.D; }
+    LLM_DEVICE_METHOD size_t k_row() const { return heads ? c.D : c.Hkv * c.D; }
+    /* Tiles first .. end-1 hold what rows from at to at + 63 see. Row r stands opposite r + there -
+     * here and sees `before` in front of that and `behind` behind it. */
+    static LLM_DEVICE_METHOD void band(size_t &first, size_t &end, size_t at, size_t here,
+                                       size_t there, size_t before, size_t behind) {
+        const size_t last = (at + 64 < here ? at + 64 : here) + there, low = at + there;
+        const size_t least = before < low && low - before > here ? low - before - here : 0;
+        const size_t past = behind >= here + there ? there
+                            : last + behind > here ? last + behind - here
+                                                   : 0;
+        first = least / 64, end = ((past < there ? past : there) + 63) / 64;
+    }
+    LLM_DEVICE_METHOD void keys(size_t &first, size_t &end, size_t i) const {
+        band(first, end, i, T, S, c.left, c.right);
+    }
+    LLM_DEVICE_METHOD void queries(size_t &first, size_t &end, size_t j) const {
+        band(first, end, j, S, T, c.right, c.left);
+    }
+    LLM_DEVICE_METHOD size_t key_tile(size_t n) const { return n * 64; }
+    LLM_DEVICE_METHOD size_t query_tile(size_t n) const { return n * 64; }
+    LLM_DEVICE_METHOD bool seen(size_t i, size_t j) const {
+        const size_t query = i + S, key = j + T;
+        return i < T && j < S && (key > query ? key - query <= c.right : query - key <= c.left);
+    }
+    /* Two corners of the tile lie farthest from the diagonal. */
+    LLM_DEVICE_METHOD bool whole(size_t i, size_t j, bool, size_t) const {
+        return seen(i, j + 63) && seen(i + 63, j);
+    }
+    LLM_DEVICE_METHOD float score(float &gain, float dot, size_t i, size_t j) const {
+        float s = c.scale * dot;
+        gain = c.scale;
+        if (c.cap > 0.0f) {
+            const float t = tanhf(s / c.cap);
+            s = c.cap * t, gain *= 1.0f - t * t;
+        }
+        const size_t query = i + S, key = j + T;
+        return s - slope * (float)(query > key ? query - key : key - query);
+    }
+    LLM_DEVICE_METHOD float keep(size_t, size_t) const { return 1.0f; }
+};
+/* The rule for a launch; a kernel fills in the rest. */
+static inline __attribute__((unused)) llm_cuda_flash23_rule
+llm_cuda_flash23_make(const llm_flash23_config *c, size_t Tq, size_t Tk, bool heads) {
+    const llm_cuda_flash23_rule rule = {*c, Tq, Tk, heads, 0, 0, 0, 0, 0, 0.0f};
+    return rule;
+}
+
+/* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D): as llm_flash23_forward, with the conditions
+ * of llm_cuda_flash_forward. start_q, start_k, slope are on the device; Tq, Tk: no text has more
+ * queries, more keys. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_flash23_forward(T *out, float *lse, const T *q, const T *k, const T *v, size_t Tq,
+                         size_t Tk, const llm_flash23_config *c, cudaStream_t stream) {
+    return llm_cuda_flash_run(out, lse, q, k, v, llm_cuda_flash23_make(c, Tq, Tk, false), Tq,
+                              stream);
+}
+/* dq (N,H,D), dk, dv (M,Hkv,D) += : as llm_flash23_backward; any of the three may be NULL. scratch:
+ * N H floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_flash23_backward(T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse,
+                          const T *q, const T *k, const T *v, size_t Tq, size_t Tk,
+                          const llm_flash23_config *c, float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v,
+                                       llm_cuda_flash23_make(c, Tq, Tk, false), Tq, Tk, scratch,
+                                       stream);
+}
+/* The same for B texts of Tq queries and Tk keys in heads: out, q (B,H,Tq,D), lse (B,H,Tq), k, v
+ * (B,Hkv,Tk,D); c's start_q and start_k are not read. scratch: B H Tq floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash23_heads(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, size_t Tq, size_t Tk,
+                                                 llm_flash23_config c, cudaStream_t stream) {
+    c.start_q = c.start_k = NULL;
+    return llm_cuda_flash_run(out, lse, q, k, v, llm_cuda_flash23_make(&c, Tq, Tk, true), Tq,
+                              stream);
+}
+template <typename T>
+static inline cudaError_t
+llm_cuda_flash23_heads_backward(T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse,
+                                const T *q, const T *k, const T *v, size_t Tq, size_t Tk,
+                                llm_flash23_config c, float *scratch, cudaStream_t stream) {
+    c.start_q = c.start_k = NULL;
+    return llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v,
+                                       llm_cuda_flash23_make(&c, Tq, Tk, true), Tq, Tk, scratch,
+                                       stream);
+}
+
+/* @flash23_bf16 --------------------------------------------- FlashAttention-2 on tensor cores
+ *
+ * The forward pass of @flash23 for bfloat16, with mma.m16n8k16 and cp.async. A warp has 16 queries
+ * of the block's 64, and their rows are its own from the scores to the output: nothing passes
+ * between warps. The queries' fragments stay in registers. What mma leaves of the scores, two tiles
+ * of 8 keys, lies in the lanes as mma wants the left factor of the next product to lie: weights go
+ * from one product to the next without leaving their registers, rounded to bfloat16 on the way. A
+ * row is shared by four lanes, so that maximum and sum are two shuffles each.
+ *
+ * Keys and values of the next tile are on their way while one is worked off, and a step needs one
+ * barrier. Rows in shared memory are 16 bytes longer than a power of two, which keeps the 8 rows of
+ * an ldmatrix in different banks. The rule is @flash's: windows, caps, texts of different lengths
+ * and lists of tiles go the same way.
+ *
+ * Traffic: as @flash, in elements of 2 bytes. 4 T S D operations a head, half of that causal.
+ * Limit: tensor cores and shared memory alike, one ldmatrix for two mma; on Hopper mma.sync itself,
+ * which reaches only part of what wgmma does there. Shared memory: 45 KB for D <= 64, 85 KB for D
+ * <= 128.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 1, section 3.3; NVIDIA, PTX ISA, "mma.m16n8k16"
+ * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash23
+ * see     flash23, mla_decode
+ * topics  -
+ */
+
+/* tile (64,W) in rows of W + 8 <- rows of D numbers, `apart` entries apart, zeros around them. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_send(llm_bf16 *tile, const llm_bf16 *from, size_t rows,
+                                           size_t D, size_t apart) {
+    for (size_t i = threadIdx.x; i < 64 * W / 8; i += 128) {
+        const size_t r = i / (W / 8), d = i % (W / 8) * 8;
+        const bool inside = r < rows && d < D;
+        llm_copy_async(tile + r * (W + 8) + d, inside ? from + r * apart + d : from, inside);
+    }
+}
+
+/* o += weights p of 16 rows and 64 columns, as mma leaves them, times b (64,W). */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_gather(float (&o)[W / 8][4], const float (&p)[8][4],
+                                             const llm_bf16 *b) {
+    enum { ROW = W + 8 };
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    LLM_UNROLL
+    for (unsigned e = 0; e < 8; e += 2) {
+        const uint32_t a_v[4] = {llm_pack(p[e][0], p[e][1]), llm_pack(p[e][2], p[e][3]),
+                                 llm_pack(p[e + 1][0], p[e + 1][1]),
+                                 llm_pack(p[e + 1][2], p[e + 1][3])};
+        LLM_UNROLL
+        for (unsigned d = 0; d < W; d += 16) {
+            uint32_t w[4];
+            llm_ldmatrix_x4_trans(w, b + (8 * e + m8 % 2 * 8 + in8) * ROW + d + m8 / 2 * 8);
+            const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+            llm_mma_m16n8k16_bf16(o[d / 8], a_v, low);
+            llm_mma_m16n8k16_bf16(o[d / 8 + 1], a_v, high);
+        }
+    }
+}
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash23_bf16_kernel(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                            const llm_bf16 *v, R rule) {
+    enum { ROW = W + 8, TILE = 64 * ROW };
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    llm_bf16 *k_tiles = q_tile + TILE, *v_tiles = k_tiles + 2 * TILE;
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    const unsigned y = threadIdx.x / 32 * 16; /* the warp's first row */
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return;
+    rule.keys(n, end, i);
+    llm_cuda_flash23_bf16_send<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    if (n < end) {
+        const size_t j = rule.key_tile(n), at = rule.k_at(j);
+        llm_cuda_flash23_bf16_send<W>(k_tiles, k + at, rule.S - j, D, rule.k_row());
+        llm_cuda_flash23_bf16_send<W>(v_tiles, v + at, rule.S - j, D, rule.k_row());
+    }
+    llm_copy_commit();
+    llm_copy_wait<0>();
+    __syncthreads();
+    uint32_t q_v[W / 16][4];
+    LLM_UNROLL
+    for (unsigned d = 0; d < W / 16; d++)
+        llm_ldmatrix_x4(q_v[d], q_tile + (y + m8 % 2 * 8 + in8) * ROW + 16 * d + m8 / 2 * 8);
+
+    /* rows lane / 4 and lane / 4 + 8 of the warp's; l: this lane's share of the sum */
+    float m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f}, o[W / 8][4] = {};
+    for (unsigned now = 0; n < end; n++, now ^= 1) {
+        const size_t j = rule.key_tile(n);
+        const llm_bf16 *k_tile = k_tiles + now * TILE, *v_tile = v_tiles + now * TILE;
+        llm_copy_wait<0>();
+        __syncthreads(); /* the tile is there, and the one before is worked off */
+        if (n + 1 < end) {
+            const size_t next = rule.key_tile(n + 1), at = rule.k_at(next), rows = rule.S - next;
+            llm_cuda_flash23_bf16_send<W>(k_tiles + (now ^ 1) * TILE, k + at, rows, D,
+                                          rule.k_row());
+            llm_cuda_flash23_bf16_send<W>(v_tiles + (now ^ 1) * TILE, v + at, rows, D,
+                                          rule.k_row());
+        }
+        llm_copy_commit();
+
+        float s[8][4] = {};
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 16; d++) {
+            LLM_UNROLL
+            for (unsigned e = 0; e < 8; e += 2) {
+                uint32_t w[4];
+                llm_ldmatrix_x4(w, k_tile + (8 * e + m8 / 2 * 8 + in8) * ROW + 16 * d + m8 % 2 * 8);
+                const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+                llm_mma_m16n8k16_bf16(s[e], q_v[d], low);
+                llm_mma_m16n8k16_bf16(s[e + 1], q_v[d], high);
+            }
+        }
+        const bool whole = rule.whole(i, j, true, n);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 2; r++) {
+            const size_t row = i + y + lane / 4 + 8 * r, column = j + lane % 4 * 2;
+            float max = m[r], slope;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                const size_t key = column + e / 2 * 8 + e % 2;
+                at = whole || rule.seen(row, key) ? rule.score(slope, at, row, key) : -INFINITY;
+                max = fmaxf(max, at);
+            }
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                at = expf(at - shift);
+                l[r] += at;
+                at *= rule.keep(row, column + e / 2 * 8 + e % 2);
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 8; d++) o[d][2 * r] *= old, o[d][2 * r + 1] *= old;
+        }
+        llm_cuda_flash23_bf16_gather<W>(o, s, v_tile);
+    }
+    llm_copy_wait<0>();
+    LLM_UNROLL
+    for (unsigned r = 0; r < 2; r++) {
+        const size_t row = i + y + lane / 4 + 8 * r;
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 1);
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 2);
+        if (row >= rule.T) continue;
+        const float gain = l[r] == 0.0f ? 0.0f : 1.0f / l[r];
+        if (lane % 4 == 0) llm_store(lse, rule.lse_at(row), m[r] + logf(l[r]));
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 8; d++)
+            if (8 * d < D)
+                llm_store_words(out + rule.q_at(row) + 8 * d + lane % 4 * 2,
+                                llm_pack(gain * o[d][2 * r], gain * o[d][2 * r + 1]));
+    }
+}
+
+/* The kernel for any rule: texts of at most Tq queries. D <= 128 is a multiple of 8; q, k, v and
+ * out begin at multiples of 16 bytes. */
+template <typename R>
+static inline cudaError_t llm_cuda_flash23_bf16_run(llm_bf16 *out, float *lse, const llm_bf16 *q,
+                                                    const llm_bf16 *k, const llm_bf16 *v,
+                                                    const R &rule, size_t Tq, cudaStream_t stream) {
+    const size_t heads = rule.c.B * rule.c.H, D = rule.c.D;
+    if (rule.c.Hkv == 0 || rule.c.H % rule.c.Hkv != 0 || D > 128 || D % 8 != 0 ||
+        !llm_aligned(q, 8) || !llm_aligned(k, 8) || !llm_aligned(v, 8) || !llm_aligned(out, 8))
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (heads * Tq * D == 0) return cudaSuccess;
+    const auto flash = D <= 64 ? llm_flash23_bf16_kernel<64, R> : llm_flash23_bf16_kernel<128, R>;
+    const size_t shared = 5 * 64 * (D <= 64 ? 72 : 136) * sizeof(llm_bf16);
+    LLM_LAUNCH(flash, dim3((unsigned)heads, (unsigned)((Tq + 63) / 64)), 128, shared, stream, out,
+               lse, q, k, v, rule);
+    return cudaGetLastError();
+}
+/* Arguments as llm_cuda_flash23_forward. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_flash23_bf16_forward(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                              const llm_bf16 *v, size_t Tq, size_t Tk, const llm_flash23_config *c,
+                              cudaStream_t stream) {
+    return llm_cuda_flash23_bf16_run(out, lse, q, k, v, llm_cuda_flash23_make(c, Tq, Tk, false), Tq,
+                                     stream);
+}
+/* Arguments as llm_cuda_flash_forward. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_flash23_bf16_heads(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                            const llm_bf16 *v, const llm_flash_config *c, cudaStream_t stream) {
+    const llm_cuda_flash_rule rule = {*c, 0, 0, 0};
+    return llm_cuda_flash23_bf16_run(out, lse, q, k, v, rule, c->T, stream);
+}
+
+/* @flash23_bf16_backward ------------------------------------ The way back on tensor cores
+ *
+ * The two kernels of @flash_backward with the products of @flash23_bf16. A warp of the queries'
+ * kernel has 16 queries, one of the keys' kernel 16 keys, and works on scores turned, K Q^T and V
+ * dO^T: what belongs to its rows is again its own, and weights and dS go from the registers that
+ * one product leaves them in to the left side of the next. Both are rounded to bfloat16 there. Own
+ * rows stay in shared memory and are read from it as fragments, since gradients fill the registers;
+ * keys come by a tile ahead, queries without, where several blocks on a multiprocessor do as well.
+ *
+ * Traffic and operations: as @flash_backward, in elements of 2 bytes. Limit: shared memory, five
+ * ldmatrix for eight mma of the scores and one for two of the rest, and tensor cores. Shared
+ * memory: 55 and 36 KB for D <= 64, 102 and 68 KB for D <= 128.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 2
+ * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash_backward, flash23, flash23_bf16
+ * see     flash_backward, flash23_bf16
+ * topics  -
+ */
+
+/* s <- this warp's 16 rows of a times the 64 rows of b; both W numbers wide. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_scores(float (&s)[8][4], const llm_bf16 *a,
+                                             const llm_bf16 *b) {
+    enum { ROW = W + 8 };
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    a += threadIdx.x / 32 * 16 * ROW;
+    LLM_UNROLL
+    for (unsigned e = 0; e < 32; e++) s[e / 4][e % 4] = 0.0f;
+    LLM_UNROLL
+    for (unsigned d = 0; d < W; d += 16) {
+        uint32_t a_v[4], w[4];
+        llm_ldmatrix_x4(a_v, a + (m8 % 2 * 8 + in8) * ROW + d + m8 / 2 * 8);
+        LLM_UNROLL
+        for (unsigned e = 0; e < 8; e += 2) {
+            llm_ldmatrix_x4(w, b + (8 * e + m8 / 2 * 8 + in8) * ROW + d + m8 % 2 * 8);
+            const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+            llm_mma_m16n8k16_bf16(s[e], a_v, low);
+            llm_mma_m16n8k16_bf16(s[e + 1], a_v, high);
+        }
+    }
+}
+/* p, ds: scores and dO V^T of one pair become the weight after dropout and dS. */
+template <typename R>
+LLM_DEVICE void llm_cuda_flash23_bf16_weight(float &p, float &ds, size_t query, size_t key,
+                                             float lse, float along, bool whole, const R &rule) {
+    float slope;
+    const bool seen = whole || rule.seen(query, key);
+    const float score = rule.score(slope, p, query, key), keep = rule.keep(query, key);
+    const float weight = seen ? expf(score - lse) : 0.0f;
+    ds = seen ? slope * weight * (keep * ds - along) : 0.0f;
+    p = weight * keep;
+}
+/* Rows of y, `apart` entries apart, += this lane's entries of them. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_add(llm_bf16 *y, const float (&v)[W / 8][4], size_t rows,
+                                          size_t D, size_t apart) {
+    LLM_UNROLL
+    for (unsigned e = 0; e < W / 4; e++) {
+        const size_t row = threadIdx.x / 32 * 16 + e % 2 * 8 + threadIdx.x % 32 / 4;
+        const size_t d = e / 2 * 8 + threadIdx.x % 4 * 2;
+        if (row >= rows || d >= D) continue;
+        float old[2];
+        llm_unpack(old, llm_load_words<uint32_t>(y + row * apart + d));
+        llm_store_words(y + row * apart + d,
+                        llm_pack(old[0] + v[e / 2][e % 2 * 2], old[1] + v[e / 2][e % 2 * 2 + 1]));
+    }
+}
+
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash23_bf16_queries_kernel(llm_bf16 *dq, const llm_bf16 *dout, const float *lse,
+                                    const float *along, const llm_bf16 *q, const llm_bf16 *k,
+                                    const llm_bf16 *v, R rule) {
+    enum { TILE = 64 * (W + 8) };
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    llm_bf16 *g_tile = q_tile + TILE, *k_tiles = g_tile + TILE, *v_tiles = k_tiles + 2 * TILE;
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    const size_t lane = threadIdx.x % 32, mine = i + threadIdx.x / 32 * 16 + lane / 4;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return;
+    rule.keys(n, end, i);
+    llm_cuda_flash23_bf16_send<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    llm_cuda_flash23_bf16_send<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+    float sum[W / 8][4] = {}, lse_v[2], along_v[2];
+    LLM_UNROLL
+    for (unsigned r = 0; r < 2; r++) {
+        const bool is = mine + 8 * r < rule.T;
+        lse_v[r] = is ? llm_load(lse, rule.lse_at(mine + 8 * r)) : 0.0f;
+        along_v[r] = is ? llm_load(along, rule.lse_at(mine + 8 * r)) : 0.0f;
+    }
+    size_t sent = n; /* keys and values up to here are on their way */
+    for (unsigned now = 0; n < end; n++, now ^= 1) {
+        for (; sent < end && sent < n + 2; sent++) { /* the first two, then one ahead */
+            const unsigned to = sent == n ? now : now ^ 1u;
+            const size_t j = rule.key_tile(sent), at = rule.k_at(j), rows = rule.S - j;
+            llm_cuda_flash23_bf16_send<W>(k_tiles + to * TILE, k + at, rows, D, rule.k_row());
+            llm_cuda_flash23_bf16_send<W>(v_tiles + to * TILE, v + at, rows, D, rule.k_row());
+            llm_copy_commit();
+        }
+        if (n + 1 < end)
+            llm_copy_wait<1>();
+        else
+            llm_copy_wait<0>();
+        __syncthreads();
+        const size_t j = rule.key_tile(n);
+        const bool whole = rule.whole(i, j, true, n);
+        float p[8][4], ds[8][4];
+        llm_cuda_flash23_bf16_scores<W>(p, q_tile, k_tiles + now * TILE);
+        llm_cuda_flash23_bf16_scores<W>(ds, g_tile, v_tiles + now * TILE);
+        LLM_UNROLL
+        for (unsigned e = 0; e < 32; e++)
+            llm_cuda_flash23_bf16_weight(p[e / 4][e % 4], ds[e / 4][e % 4], mine + e / 2 % 2 * 8,
+                                         j + e / 4 * 8 + lane % 4 * 2 + e % 2, lse_v[e / 2 % 2],
+                                         along_v[e / 2 % 2], whole, rule);
+        llm_cuda_flash23_bf16_gather<W>(sum, ds, k_tiles + now * TILE);
+        __syncthreads(); /* the tile is worked off */
+    }
+    llm_copy_wait<0>();
+    llm_cuda_flash23_bf16_add<W>(dq + rule.q_at(i), sum, rule.T - i, D, rule.q_row());
+}
+
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash23_bf16_keys_kernel(llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout, const float *lse,
+                                 const float *along, const llm_bf16 *q, const llm_bf16 *k,
+                                 const llm_bf16 *v, R rule) {
+    enum { TILE = 64 * (W + 8) };
+    LLM_DYNAMIC_SHARED(llm_bf16, k_tile);
+    __shared__ float lse_tile[64], along_tile[64];
+    llm_bf16 *v_tile = k_tile + TILE, *q_tile = v_tile + TILE, *g_tile = q_tile + TILE;
+    const size_t group = rule.c.H / rule.c.Hkv, j = (size_t)blockIdx.y * 64, D = rule.c.D;
+    const size_t lane = threadIdx.x % 32, mine = j + threadIdx.x / 32 * 16 + lane / 4;
+    rule.enter(blockIdx.x * group);
+    if (j >= rule.S) return;
+    const size_t own = rule.k_at(j), rows = rule.S - j;
+    llm_cuda_flash23_bf16_send<W>(k_tile, k + own, rows, D, rule.k_row());
+    llm_cuda_flash23_bf16_send<W>(v_tile, v + own, rows, D, rule.k_row());
+    float dk_sum[W / 8][4] = {}, dv_sum[W / 8][4] = {};
+    for (size_t head = 0; head < group; head++) {
+        size_t n, end;
+        rule.enter(blockIdx.x * group + head);
+        for (rule.queries(n, end, j); n < end; n++) {
+            const size_t i = rule.query_tile(n), at = rule.q_at(i);
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash23_bf16_send<W>(q_tile, q + at, rule.T - i, D, rule.q_row());
+            llm_cuda_flash23_bf16_send<W>(g_tile, dout + at, rule.T - i, D, rule.q_row());
+            llm_copy_commit();
+            if (threadIdx.x < 64) {
+                const bool is = i + threadIdx.x < rule.T;
+                const size_t row = rule.lse_at(i + threadIdx.x);
+                lse_tile[threadIdx.x] = is ? llm_load(lse, row) : 0.0f;
+                along_tile[threadIdx.x] = is ? llm_load(along, row) : 0.0f;
+            }
+            llm_copy_wait<0>();
+            __syncthreads();
+            const bool whole = rule.whole(i, j, false, n);
+            float p[8][4], ds[8][4];
+            llm_cuda_flash23_bf16_scores<W>(p, k_tile, q_tile);
+            llm_cuda_flash23_bf16_scores<W>(ds, v_tile, g_tile);
+            LLM_UNROLL
+            for (unsigned e = 0; e < 32; e++) {
+                const size_t column = e / 4 * 8 + lane % 4 * 2 + e % 2;
+                llm_cuda_flash23_bf16_weight(p[e / 4][e % 4], ds[e / 4][e % 4], i + column,
+                                             mine + e / 2 % 2 * 8, lse_tile[column],
+                                             along_tile[column], whole, rule);
+            }
+            llm_cuda_flash23_bf16_gather<W>(dv_sum, p, g_tile);
+            llm_cuda_flash23_bf16_gather<W>(dk_sum, ds, q_tile);
+        }
+    }
+    llm_copy_wait<0>();
+    if (dk) llm_cuda_flash23_bf16_add<W>(dk + own, dk_sum, rows, D, rule.k_row());
+    if (dv) llm_cuda_flash23_bf16_add<W>(dv + own, dv_sum, rows, D, rule.k_row());
+}
+
+/* The kernels for any rule: texts of at most Tq queries and Tk keys; conditions as of
+ * llm_cuda_flash23_bf16_run, for gradients and dout too. */
+template <typename R>
+static inline cudaError_t
+llm_cuda_flash23_bf16_run_backward(llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout,
+                                   const llm_bf16 *out, const float *lse, const llm_bf16 *q,
+                                   const llm_bf16 *k, const llm_bf16 *v, const R &rule, size_t Tq,
+                                   size_t Tk, float *scratch, cudaStream_t stream) {
+    const size_t B = rule.c.B, H = rule.c.H, Hkv = rule.c.Hkv, D = rule.c.D;
+    const llm_bf16 *all[8] = {dq, dk, dv, dout, out, q, k, v};
+    if (Hkv == 0 || H % Hkv != 0 || D > 128 || D % 8 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    for (size_t i = 0; i < 8; i++)
+        if (!llm_aligned(all[i], 8)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B * H * Tq * Tk * D == 0) return cudaSuccess;
+    const size_t tile = 64 * (D <= 64 ? 72 : 136) * sizeof(llm_bf16);
+    const dim3 own_q((unsigned)(B * H), (unsigned)((Tq + 63) / 64));
+    const dim3 own_k((unsigned)(B * Hkv), (unsigned)((Tk + 63) / 64));
+    LLM_LAUNCH((llm_flash_backward_along_kernel<llm_bf16, R>), own_q, 256, 0, stream, scratch, dout,
+               out, rule);
     cudaError_t error = cudaGetLastError();
     if (dq && error == cudaSuccess) {
-        const dim3 grid((unsigned)(c->B * c->H), (unsigned)((c->T + 63) / 64));
-        const auto queries = row == 68 ? llm_flash_backward_queries_kernel<T, 64>
-                                       : llm_flash_backward_queries_kernel<T, 128>;
-        LLM_LAUNCH(queries, grid, 256, shared, stream, dq, dout, lse, scratch, q, k, v, *c);
+        const auto queries = D <= 64 ? llm_flash23_bf16_queries_kernel<64, R>
+                                     : llm_flash23_bf16_queries_kernel<128, R>;
+        LLM_LAUNCH(queries, own_q, 128, 6 * tile, stream, dq, dout, lse, scratch, q, k, v, rule);
         error = cudaGetLastError();
     }
     if ((dk || dv) && error == cudaSuccess) {
-        const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)((c->S + 63) / 64));
-        const auto keys = row == 68 ? llm_flash_backward_keys_kernel<T, 64>
-                                    : llm_flash_backward_keys_kernel<T, 128>;
-        LLM_LAUNCH(keys, grid, 256, shared, stream, dk, dv, dout, lse, scratch, q, k, v, *c);
+        const auto keys =
+            D <= 64 ? llm_flash23_bf16_keys_kernel<64, R> : llm_flash23_bf16_keys_kernel<128, R>;
+        LLM_LAUNCH(keys, own_k, 128, 4 * tile, stream, dk, dv, dout, lse, scratch, q, k, v, rule);
         error = cudaGetLastError();
     }
     return error;
+}
+/* Arguments as llm_cuda_flash23_backward. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_flash23_bf16_backward(llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout,
+                               const llm_bf16 *out, const float *lse, const llm_bf16 *q,
+                               const llm_bf16 *k, const llm_bf16 *v, size_t Tq, size_t Tk,
+                               const llm_flash23_config *c, float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash23_bf16_run_backward(dq, dk, dv, dout, out, lse, q, k, v,
+                                              llm_cuda_flash23_make(c, Tq, Tk, false), Tq, Tk,
+                                              scratch, stream);
+}
+/* Arguments as llm_cuda_flash_backward. */
+static inline __attribute__((unused)) cudaError_t llm_cuda_flash23_bf16_heads_backward(
+    llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout, const llm_bf16 *out,
+    const float *lse, const llm_bf16 *q, const llm_bf16 *k, const llm_bf16 *v,
+    const llm_flash_config *c, float *scratch, cudaStream_t stream) {
+    const llm_cuda_flash_rule rule = {*c, 0, 0, 0};
+    return llm_cuda_flash23_bf16_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, c->T, c->S,
+                                              scratch, stream);
+}
+
+/* @flash_mask ----------------------------------------------- FlashAttention under a list of tiles
+ *
+ * The kernels of @flash with the lists of @attn_mask for a rule: a block walks along its list of
+ * tiles, and only partial ones ask the mask which pairs are seen. Forward and dq go by rows, dk and
+ * dv by columns of tiles. Documents packed into one row, prefixes, windows and whatever joins them
+ * cost what their tiles cost.
+ *
+ * Traffic and limit: @flash's, of the tiles in the list, 9 bytes a tile for the list itself.
+ *
+ * source  Dao, Fu, Ermon, Rudra & Re 2022, "FlashAttention", algorithm 5 (block-sparse)
+ * needs   cuda_launch, attn_mask, flash, flash_backward
+ * see     attn_mask, flash23
+ * topics  -
+ */
+struct llm_cuda_flash_mask_rule : llm_cuda_flash_rule {
+    llm_cuda_attn_mask mask;
+    llm_cuda_attn_mask_list by_rows, by_columns;
+    LLM_DEVICE_METHOD void keys(size_t &first, size_t &end, size_t i) const {
+        first = by_rows.first[i / 64], end = by_rows.first[i / 64 + 1];
+    }
+    LLM_DEVICE_METHOD void queries(size_t &first, size_t &end, size_t j) const {
+        first = by_columns.first[j / 64], end = by_columns.first[j / 64 + 1];
+    }
+    LLM_DEVICE_METHOD size_t key_tile(size_t n) const { return by_rows.column[n] * 64; }
+    LLM_DEVICE_METHOD size_t query_tile(size_t n) const { return by_columns.column[n] * 64; }
+    LLM_DEVICE_METHOD bool seen(size_t i, size_t j) const {
+        return i < T && j < S && mask.allowed(i, j);
+    }
+    /* What lies beyond the end of the text is no part of a full tile. */
+    LLM_DEVICE_METHOD bool whole(size_t i, size_t j, bool rows, size_t n) const {
+        return i + 64 <= T && j + 64 <= S && (rows ? by_rows.full[n] : by_columns.full[n]);
+    }
+};
+/* rule <- m, whose lists llm_cuda_attn_mask_blocks has made for Tq = c.T, Tk = c.S; of c B, H, Hkv,
+ * T, S, D, scale and dropout count. False: too many parts. */
+static inline __attribute__((unused)) bool
+llm_cuda_flash_mask_make(llm_cuda_flash_mask_rule *rule, const llm_attn_mask *m,
+                         const llm_cuda_attn_mask_list *by_rows,
+                         const llm_cuda_attn_mask_list *by_columns, const llm_flash_config *c) {
+    rule->c = *c, rule->T = rule->S = rule->bh = 0;
+    rule->mask.count = 0, rule->by_rows = *by_rows, rule->by_columns = *by_columns;
+    return llm_cuda_attn_mask_flatten(&rule->mask, m);
+}
+/* As llm_cuda_flash_forward, under the rule's mask in the place of c's. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_flash_mask_forward(T *out, float *lse, const T *q, const T *k, const T *v,
+                            const llm_cuda_flash_mask_rule *rule, cudaStream_t stream) {
+    return llm_cuda_flash_run(out, lse, q, k, v, *rule, rule->c.T, stream);
+}
+/* As llm_cuda_flash_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_mask_backward(T *dq, T *dk, T *dv, const T *dout,
+                                                       const T *out, const float *lse, const T *q,
+                                                       const T *k, const T *v,
+                                                       const llm_cuda_flash_mask_rule *rule,
+                                                       float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v, *rule, rule->c.T,
+                                       rule->c.S, scratch, stream);
+}
+
+/* @csa_compress --------------------------------------------- Windows of tokens pooled to entries
+ *
+ * A block has a window, a thread a channel: the softmax over its 2 m slots runs along as the slots
+ * come in, neighbours read neighbours, and the mean never leaves the chip before it is normalized
+ * and its last dimensions are turned.
+ *
+ * Traffic: x and gate are read once by each of the two windows that use a row's halves, that is
+ * once in all: 4 m D elements a window, and D written, the minimum. Limit: memory bandwidth.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     csa
+ * topics  -
+ */
+template <typename T>
+LLM_KERNEL void llm_csa_compress_kernel(T *entry, const T *x, const T *gate, const float *bias,
+                                        const float *weight, llm_csa_compress_config c) {
+    __shared__ float row[1024];
+    const size_t D = c.D, m = c.m, d = threadIdx.x, windows = c.T / m, w = blockIdx.x % windows;
+    const size_t text = blockIdx.x / windows * c.T, rest = D - c.rot;
+    float max = -INFINITY, sum = 0.0f, mean = 0.0f;
+    for (size_t s = w == 0 ? m : 0; s < 2 * m && d < D; s++) {
+        const size_t column = s < m ? d : D + d, at = (text + w * m + s - m) * 2 * D + column;
+        const float z = llm_load(gate, at) + llm_load(bias, s % m * 2 * D + column);
+        const float top = fmaxf(max, z), old = expf(max - top), p = expf(z - top);
+        sum = sum * old + p, mean = mean * old + p * llm_load(x, at), max = top;
+    }
+    mean = d < D ? mean / sum : 0.0f;
+    const float rstd = 1.0f / sqrtf(llm_block_sum(mean * mean) / (float)D + c.eps);
+    if (d < D) row[d] = llm_load(weight, d) * (mean * rstd);
+    __syncthreads();
+    if (d >= D) return;
+    float y = row[d];
+    if (d >= rest) {
+        const size_t i = w * (c.rot / 2) + (d - rest) / 2, first = d - (d - rest) % 2;
+        const float cosine = llm_load(c.cosine, i), sine = llm_load(c.sine, i);
+        y = d == first ? row[first] * cosine - row[first + 1] * sine
+                       : row[first] * sine + row[first + 1] * cosine;
+    }
+    llm_store(entry, blockIdx.x * D + d, y);
+}
+
+/* entry (B,T / m,D) <- x, gate (B,T,2D), bias (m,2D), weight (D), c's tables on the device:
+ * llm_csa_compress_forward. D at most 1024. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_csa_compress_forward(T *entry, const T *x, const T *gate,
+                                                        const float *bias, const float *weight,
+                                                        const llm_csa_compress_config *c,
+                                                        cudaStream_t stream) {
+    if (c->m == 0 || c->D > 1024 || c->rot > c->D || c->rot % 2 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B * (c->T / c->m) * c->D == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_csa_compress_kernel<T>, (unsigned)(c->B * (c->T / c->m)), llm_row_threads(c->D),
+               0, stream, entry, x, gate, bias, weight, *c);
+    return cudaGetLastError();
+}
+
+/* @csa ------------------------------------------------------ Compressed sparse attention
+ *
+ * A block has one token and up to four of its heads; each of four warps takes every fourth of the
+ * rows on the token's list, near ones first. A lane holds every 32nd number of a row, which is key
+ * and value at once and so is read once; a score is a sum over the warp, and the row joins the
+ * heads' means as @sinks has it. Each head's sink is added when the warps meet.
+ *
+ * Traffic: (W + k) D elements a token and four heads; the rows of all heads come from L2 after the
+ * first. Operations: 4 D a row and head, and 5 exchanges. Limit: with 64 heads a row is fetched 16
+ * times from L2; FlashMLA's form, 64 heads to a tile on tensor cores, fetches it once.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce, gqa, sinks
+ * see     csa_compress
+ * topics  -
+ */
+template <typename T, int HEADS, int DIMS>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_csa_kernel(T *out, float *lse, const T *q, const T *rows, const T *entries,
+                   const int *index, const float *sink, llm_csa_config c) {
+    LLM_DYNAMIC_SHARED(float, shared); /* q (D,HEADS); behind it the states (4,HEADS,D+2) */
+    const size_t D = c.D, lane = threadIdx.x % 32, bt = blockIdx.x, b = bt / c.T, t = bt % c.T;
+    const size_t near = t + 1 < c.W ? t + 1 : c.W, skip = blockIdx.y * HEADS;
+    const size_t count = c.H - skip < HEADS ? c.H - skip : HEADS, head = bt * c.H + skip;
+    float *const states = shared + D * HEADS;
+    for (size_t i = threadIdx.x; i < D * HEADS; i += 128) {
+        const size_t g = i % HEADS;
+        shared[i] = g < count ? c.scale * llm_load(q, (head + g) * D + i / HEADS) : 0.0f;
+    }
+    __syncthreads();
+
+    float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {};
+    for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
+    for (size_t j = threadIdx.x / 32; j < near + c.k; j += 4) {
+        const int chosen = j < near ? 0 : index[bt * c.k + j - near];
+        if (chosen < 0) break; /* and so are those behind it */
+        const T *row =
+            j < near ? rows + (bt + 1 - near + j) * D : entries + (b * c.S + (size_t)chosen) * D;
+        float s[HEADS] = {}, v[DIMS];
+        LLM_UNROLL
+        for (int i = 0; i < DIMS; i++) {
+            const size_t d = lane + 32 * i;
+            v[i] = d < D ? llm_load(row, d) : 0.0f;
+            LLM_UNROLL
+            for (int g = 0; g < HEADS; g++) s[g] += d < D ? shared[d * HEADS + g] * v[i] : 0.0f;
+        }
+        LLM_UNROLL
+        for (int g = 0; g < HEADS; g++) s[g] = llm_warp_sum(s[g]);
+        llm_cuda_sinks_meet(m, l, o, s, v);
+    }
+    llm_cuda_sinks_leave(states, m, l, o, D);
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < count * D; i += 128) {
+        float max, total;
+        const float sum =
+            llm_cuda_gqa_merge(max, total, states + i / D * (D + 2), 4, HEADS * (D + 2), i % D, D);
+        const float nothing = sink ? llm_load(sink, skip + i / D) : -INFINITY;
+        const float top = fmaxf(max, nothing), keep = expf(max - top);
+        const float all = total * keep + expf(nothing - top);
+        llm_store(out, head * D + i, sum * keep / all);
+        if (i % D == 0) llm_store(lse, head + i / D, top + logf(all));
+    }
+}
+
+/* out (B,T,H,D), lse (B,T,H) <- q (B,T,H,D), rows (B,T,D), entries (B,S,D), index (B,T,k), sink (H)
+ * or NULL: llm_csa_forward. Behind a -1 index has -1 only, as llm_csa_index_select leaves it. D at
+ * most 512. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_csa_forward(T *out, float *lse, const T *q, const T *rows,
+                                               const T *entries, const int *index,
+                                               const float *sink, const llm_csa_config *c,
+                                               cudaStream_t stream) {
+    if (c->W == 0 || c->D == 0 || c->D > 512) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->T == 0 || c->H == 0) return cudaSuccess;
+    const auto kernel = c->D > 128 ? llm_csa_kernel<T, 4, 16> : llm_csa_kernel<T, 4, 4>;
+    const dim3 grid((unsigned)(c->B * c->T), (unsigned)((c->H + 3) / 4));
+    LLM_LAUNCH(kernel, grid, 128, 4 * (5 * c->D + 8) * sizeof(float), stream, out, lse, q, rows,
+               entries, index, sink, *c);
+    return cudaGetLastError();
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */

@@ -83,6 +83,48 @@ TEST(cnn, "tensors have torch's names, shapes and places; layers start as their 
     for (size_t c = 0; c < 6; c++) CHECK(w[192 + c] == 0.0f);
 }
 
+TEST(cnn, "memory holds the outputs, mean and rstd, and the places of maxima; a single picture") {
+    llm_arena arena = cnn_arena(1 << 16);
+    llm_feedforward f;
+    cnn_build(&f, &arena);
+    /* of a picture: conv, norm, ReLU 168 each, pool 36 and places, conv 24, mean 6, dense 3 */
+    const size_t each = 3 * 168 + 2 * 36 + 24 + 6 + 3;
+    CHECK(llm_feedforward_memory(&f, 7, 0) == 0);
+    CHECK(llm_feedforward_memory(&f, 7, 1) == each + 8);
+    CHECK(llm_feedforward_memory(&f, 7, 3) == 3 * each + 8);
+    float *three = floats(3 * each + 8), *one = floats(each + 8), *state = golden("net/state");
+    for (size_t n = 0; n < 3; n++) { /* at inference pictures know nothing of each other */
+        const float *x = golden("net/x"), *w = golden("net/w");
+        const llm_feedforward_run all = {&f, w, x, state, three, 3, 1, false, &arena};
+        const llm_feedforward_run own = {&f, w, x + 84 * n, state, one, 1, 1, false, &arena};
+        const float *want = llm_feedforward_forward(&all);
+        CHECK_ALL_NEAR(llm_feedforward_forward(&own), want + 3 * n, 3, 1e-5f);
+    }
+}
+
+TEST(cnn, "a pool may stand first, where no one wants dx; norm keeps the shape of its input") {
+    llm_arena arena = cnn_arena(1 << 12);
+    const llm_feedforward_shape in = {1, 2, 4}, other[2] = {{1, 2, 3}, {4, 5, 6}};
+    const size_t *side[2] = {&cnn_two, &cnn_all};
+    const float x[8] = {1, 5, 3, 2, 4, 0, 7, 6}, dy[2] = {1, 2};
+    const float want[2][8] = {{0, 1, 0, 0, 0, 0, 2, 0},
+                              {0.125f, 0.125f, 0.125f, 0.125f, 0.125f, 0.125f, 0.125f, 0.125f}};
+    for (size_t k = 0; k < 2; k++) {
+        llm_feedforward f;
+        llm_error error;
+        llm_feedforward_create(&f, in, 1, &arena);
+        CHECK(llm_feedforward_then(&f, llm_cnn_pool(), side[k], &error));
+        float *memory = floats(llm_feedforward_memory(&f, 1, 1)), *dx = zeros(8);
+        const llm_feedforward_run r = {&f, NULL, x, NULL, memory, 1, 0, false, &arena};
+        CHECK(llm_feedforward_forward(&r)[0] == (k ? 3.5f : 5.0f));
+        llm_feedforward_backward(NULL, NULL, dy, &r);
+        llm_feedforward_backward(dx, NULL, dy, &r);
+        CHECK_ALL_NEAR(dx, want[k], 8, 0.0f);
+    }
+    llm_feedforward_shape out;
+    CHECK(llm_cnn_norm()->shape(&out, other, 1, NULL) && out.c == 1 && out.h == 2 && out.w == 3);
+}
+
 TEST(cnn, "what does not fit is refused: large kernels and windows, odd groups, two inputs") {
     const llm_feedforward_shape in = {3, 4, 5};
     const llm_cnn_conv_config large = {2, 7, 1, 1, 1}, fits = {2, 6, 1, 1, 1},

@@ -19,6 +19,7 @@ TEST(cnn_train, "five steps with momentum equal torch's, with and without normal
         for (size_t i = 0; i < 12; i++) state[i] = i < 2 || (i > 3 && i < 8) ? 0.0f : 1.0f;
         const size_t mark = arena.used;
         loss[0] = (float)llm_cnn_train(w, state, &f, x, label, 7, &config, &arena);
+        CHECK(arena.used == mark);
         CHECK_GOLDEN(w, P, 2e-5f, "%s/after", name);
         CHECK_GOLDEN(loss, 1, 1e-5f, "%s/loss", name);
         for (size_t B = 1; B < 9; B += 3) { /* in parts of any size */
@@ -26,11 +27,17 @@ TEST(cnn_train, "five steps with momentum equal torch's, with and without normal
             llm_cnn_train_outputs(z, &f, w, state, x, 7, B, &arena);
             CHECK_GOLDEN(z, 21, 1e-4f, "%s/z", name);
         }
+        llm_cnn_train_accuracy(&f, w, state, x, label, 7, 2, &arena);
+        CHECK(arena.used == mark);
         const llm_mlp_train_config still = {0.0f, 0.9f, 1, 3, 1}; /* batches of 3, 3 and 1 */
         for (size_t i = 0; i < 21; i++) z[i] = 0.0f;
         llm_cnn_train_lenet(&f, 6, 2, 3, false, &arena);
         memset(w, 0, f.params * sizeof(float)); /* all classes alike: log 3 for every picture */
         CHECK_NEAR(llm_cnn_train(w, state, &f, x, label, 7, &still, &arena), log(3.0), 1e-6);
+        arena.used = mark;
+        llm_cnn_train_lenet(&f, 4, 2, 3, false,
+                            &arena); /* the smallest picture: one pixel is left */
+        CHECK(f.node[f.count - 1].in_shape[0].h == 1 && f.node[f.count - 1].in_shape[0].c == 4);
         arena.used = mark;
         CHECK_ASSERTS(llm_cnn_train_outputs(z, &f, w, state, x, 7, 0, &arena));
         CHECK_ASSERTS(llm_cnn_train_lenet(&f, 3, 2, 3, false, &arena));
@@ -109,5 +116,16 @@ TEST(cnn_train, "steps are momentum on the gradient of the mean loss; what does 
     }
     CHECK_NEAR(loss, total, 1e-5);
     CHECK_ALL_NEAR(w, want, P, 1e-5f);
+    const size_t mark = a.used;
     CHECK(llm_cnn_train_steps(&r, x, label, 0, &a) == 0.0);
+    CHECK(a.used == mark);
+
+    /* two epochs of batches of 4 and 2, as @epoch has them: the loss is that of the second */
+    const llm_mlp_train_config config = {0.1f, 0.8f, 2, 4, 5};
+    llm_cnn_train_run parts = {&f, want, zeros(P), NULL, {N, 4, false, 5, 0, 0}, 0.1f, 0.8f, NULL};
+    memcpy(want, w, P * sizeof(float));
+    const double last = llm_cnn_train(w, NULL, &f, x, label, N, &config, &a);
+    llm_cnn_train_steps(&parts, x, label, 2, &a);
+    CHECK_NEAR(llm_cnn_train_steps(&parts, x, label, 2, &a), last, 1e-12);
+    CHECK_ALL_NEAR(w, want, P, 0.0f);
 }

@@ -83,6 +83,9 @@ TEST(conv2d_winograd, "other kernels, strides, dilations and groups are refused"
     c.dilation[1] = 2;
     CHECK_ASSERTS(llm_conv2d_winograd_forward(y, x, w, NULL, 1, &c, &arena));
     c = llm_conv2d_make(2, 5, 5, 2, 3, 1, 0);
+    c.stride[0] = 2; /* along the height alone */
+    CHECK_ASSERTS(llm_conv2d_winograd_forward(y, x, w, NULL, 1, &c, &arena));
+    c = llm_conv2d_make(2, 5, 5, 2, 3, 1, 0);
     c.groups = 2;
     CHECK_ASSERTS(llm_conv2d_winograd_forward(y, x, w, NULL, 1, &c, &arena));
     c.groups = 1;

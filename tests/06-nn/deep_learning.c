@@ -56,6 +56,7 @@ TEST(deep_learning,
     CHECK_FAILS(llm_deep_learning_load(&wrong, path, &e), e, "doubles for this network");
     CHECK(wrong.w[0] == before && wrong.at.step == 0);
     const size_t count = llm_deep_learning_count(&first);
+    CHECK(count == 2 + 2 * f.params + f.states);
     CHECK(llm_npy_write(path, zeros(count), LLM_NPY_F32, &count, 1, &e));
     CHECK_FAILS(llm_deep_learning_load(&later, path, &e), e, "of type 0, expected");
     CHECK_FAILS(llm_deep_learning_load(&later, test_path("none"), &e), e, "none");
@@ -94,6 +95,7 @@ TEST(deep_learning, "steps go on where an epoch ends; what is frozen does not mo
 TEST(deep_learning, "edges by hand: one direction, two bins, quarters apart, no light no edge") {
     float x[64], h[32];
     memset(x, 0, sizeof x);
+    memset(h, 255, sizeof h);
     llm_deep_learning_edges(h, x, 1);
     for (size_t k = 0; k < 32; k++) CHECK(h[k] == 0.0f);
     for (size_t r = 1; r < 4; r++) x[r * 8 + 2] = 1.0f; /* a stroke in the first quarter */
@@ -116,6 +118,16 @@ TEST(deep_learning, "edges by hand: one direction, two bins, quarters apart, no 
     for (size_t k = 8; k < 32; k++)
         if (k / 8 != 2) CHECK(h[k] == 0.0f); /* the quarter below sees the lower end */
     CHECK_NEAR(h[16 + 2], 1.0f, 1e-5f);
+}
+
+TEST(deep_learning, "edges of faint light stay small; each picture has its own") {
+    float x[2 * 64], h[2 * 32];
+    memset(x, 0, sizeof x);
+    memset(h, 255, sizeof h);
+    x[64 + 8 + 1] = 5e-4f; /* one edge in each of four bins: square length 1e-6, as is added */
+    llm_deep_learning_edges(h, x, 2);
+    for (size_t k = 0; k < 64; k++)
+        CHECK_NEAR(h[k], k >= 32 && k < 40 && k % 2 == 0 ? 0.5 / sqrt(2.0) : 0.0, 1e-6);
 }
 
 TEST(deep_learning, "edges of a random picture: each bin takes what lies within 45 degrees of it") {
@@ -165,6 +177,8 @@ TEST(deep_learning, "parity: both labels as often, each bit alone tells nothing,
     for (size_t j = 0; j < D; j++) CHECK_NEAR(along[j] / N, 0.0, 0.08);
     llm_deep_learning_parity(x, label, 10, D, 0, &rng);
     for (size_t i = 0; i < 10; i++) CHECK(label[i] == 1);
+    llm_deep_learning_parity(x, label, 10, 1, 1, &rng);
+    for (size_t i = 0; i < 10; i++) CHECK(label[i] == (x[i] > 0.0f));
     CHECK_ASSERTS(llm_deep_learning_parity(x, label, 1, D, D + 1, &rng));
 }
 

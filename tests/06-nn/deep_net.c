@@ -132,6 +132,56 @@ TEST(deep_net, "random nets: the count equals dense sampling and stays far below
     }
 }
 
+TEST(deep_net, "points where the slope stays are no corners, at any scale; only the first output") {
+    enum { U = 22 };
+    const size_t size[3] = {1, U, 2};
+    const llm_mlp m = {size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
+    const float low[1] = {-0.1f}, high[1] = {1.3f}, scale[4] = {1.0f, 1e-10f, 1e10f, 0.0f};
+    float w[4 * U + 2], *first = w + 2 * U, *second = first + U;
+    llm_rng rng = llm_rng_seed(1);
+    llm_arena arena = test_arena(1 << 16);
+    for (size_t k = 0; k < 4; k++) {
+        for (size_t u = 0; u < U; u++) { /* corners nobody reads in the first output */
+            w[u] = 1.0f, w[U + u] = -llm_rng_uniform(&rng);
+            first[u] = 0.0f, second[u] = llm_rng_normal(&rng);
+        }
+        w[0] = -1.0f, w[U] = -1.0f, first[0] = scale[k];           /* off from 0 to 1 */
+        w[1] = 1.0f, w[U + 1] = 1.0f, first[1] = -0.3f * scale[k]; /* on */
+        w[U + 2] = -0.4f, first[2] = scale[k];                     /* the only corner */
+        w[4 * U] = 0.0f, w[4 * U + 1] = 0.2f;
+        CHECK(llm_deep_net_pieces_1d(&m, w, low, high, 100, &arena) == (k < 3 ? 2 : 1));
+    }
+    for (size_t u = 0; u < U; u++) first[u] = 0.0f; /* 1, 1 + 1e-8 and 1001: two, of the largest */
+    first[1] = 1.0f, first[2] = 1e-8f, first[3] = 1e3f, w[U + 3] = -0.9f;
+    CHECK(llm_deep_net_pieces_1d(&m, w, low, high, 100, &arena) == 2);
+}
+
+TEST(deep_net, "pieces shorter than 1e-12 of the segment are not counted") {
+    const size_t size[4] = {1, 3, 3, 1};
+    const llm_mlp m = {size, 3, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
+    const float zero[1] = {0.0f}, one[1] = {1.0f}, length[2] = {5e-13f, 1.5e-12f};
+    llm_arena arena = test_arena(1 << 16);
+    for (size_t k = 0; k < 2; k++) { /* corners at 1e-11, so much behind it, and 3e-11 */
+        const float w[22] = {1.0f,       1.0f, 1.0f, 0.0f, -1e-11f, -3e-11f, 1.0f, 1.0f,
+                             0.0f,       0.0f, 1.0f, 0.0f, 0.0f,    0.0f,    1.0f, 0.0f,
+                             -length[k], 0.0f, 1.0f, 2.0f, 4.0f,    0.0f};
+        CHECK(llm_deep_net_pieces_1d(&m, w, zero, one, 100, &arena) == 3 + k);
+    }
+}
+
+TEST(deep_net, "there is room for the widest layer, be it the first or the last") {
+    const size_t in[3] = {9, 1, 1}, out[3] = {1, 1, 9};
+    const llm_mlp wide = {in, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
+    const llm_mlp many = {out, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
+    float w[20], a[9], b[9];
+    llm_arena arena = test_arena(1 << 16);
+    for (size_t i = 0; i < 9; i++) a[i] = -1.0f, b[i] = 1.0f;
+    for (size_t i = 0; i < 20; i++) w[i] = i == 9 || i == 11 ? 0.0f : 1.0f;
+    CHECK(llm_deep_net_pieces_1d(&wide, w, a, b, 3, &arena) == 2);
+    for (size_t i = 0; i < 20; i++) w[i] = i == 1 ? 0.0f : 1.0f;
+    CHECK(llm_deep_net_pieces_1d(&many, w, a, b, 3, &arena) == 2);
+}
+
 TEST(deep_net, "squares miss by 4^-(m+1), products by at most three times that") {
     for (size_t m = 0; m <= 8; m++) {
         double most = 0.0, product = 0.0;

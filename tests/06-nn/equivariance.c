@@ -178,6 +178,28 @@ TEST(equivariance, "BlurPool keeps the mean, and its backward is its transpose")
     CHECK_ASSERTS(llm_equivariance_blurpool(y, x, 1, 4, 3));
 }
 
+TEST(equivariance, "BlurPool goes around borders of any even length, and so does its backward") {
+    enum { C = 2, H = 6, W = 10, n = C * H * W };
+    const double weight[3] = {0.25, 0.5, 0.25};
+    llm_rng rng = llm_rng_seed(6);
+    float *x = eq_normals(&rng, n), *dy = eq_normals(&rng, n / 4), y[n / 4], dx[n] = {0.0f};
+    llm_equivariance_blurpool(y, x, C, H, W);
+    llm_equivariance_blurpool_backward(dx, dy, C, H, W);
+    for (int i = 0; i < n; i++) {
+        const int c = i / (H * W), row = i / W % H, column = i % W;
+        double sum = 0.0, back = 0.0;
+        for (int k = 0; k < 9; k++) {
+            const double w = weight[k / 3] * weight[k % 3];
+            const int r = (row + k / 3 - 1 + H) % H, q = (column + k % 3 - 1 + W) % W;
+            sum += w * (double)x[(c * H + r) * W + q];
+            if (r % 2 == 0 && q % 2 == 0) back += w * (double)dy[(c * H + r) * W / 4 + q / 2];
+        }
+        if (row % 2 == 0 && column % 2 == 0)
+            CHECK_NEAR(y[(c * H + row) * W / 4 + column / 2], sum, 1e-6);
+        CHECK_NEAR(dx[i], back, 1e-6);
+    }
+}
+
 /* Test error on digits 0 to 8 turned by any quarters (a 9 would be a 6), of an MLP trained on 180
  * of them, plain or as the mean of its answers to the four turns; *apart: how far its answers to a
  * picture and to the turned one differ. */

@@ -68,6 +68,12 @@ TEST(feedforward,
             CHECK(t.buffer == (strstr(t.name, "mean") || strstr(t.name, "scale")));
         }
     CHECK(seen == 12);
+    llm_feedforward_node far = f.node[2]; /* the longest name there can be */
+    far.index = SIZE_MAX;
+    char longest[64];
+    snprintf(longest, sizeof longest, "%zu.a bias with a very", SIZE_MAX);
+    CHECK(llm_feedforward_tensor_of(&t, &far, 3) && strcmp(t.name, longest) == 0);
+    CHECK(sizeof t.shape == 4 * sizeof(size_t)); /* the weight of a convolution */
     CHECK(llm_feedforward_find(&t, &f, "3.weight") && t.at == 45 && t.rank == 2);
     CHECK(t.shape[0] == 15 && t.shape[1] == 5 && !t.buffer);
     CHECK(llm_feedforward_find(&t, &f, "0.bias") && t.at == 15);
@@ -100,6 +106,8 @@ TEST(feedforward, "a cycle, a layer that is not there and a shape that does not 
     CHECK(!llm_feedforward_then(&f, &ff_pair, NULL, NULL));
     CHECK_ASSERTS(llm_feedforward_add(&f, llm_feedforward_sum(), NULL, two, 0, &error));
     CHECK_ASSERTS(llm_feedforward_add(&f, llm_feedforward_sum(), NULL, two, 5, &error));
+    const size_t four[4] = {0, 0, 0, 0};
+    CHECK(llm_feedforward_add(&f, llm_feedforward_sum(), NULL, four, 4, &error));
     const llm_feedforward_shape s = {2, 3, 5};
     CHECK(llm_feedforward_size(s) == 30);
 }

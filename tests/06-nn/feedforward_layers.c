@@ -137,4 +137,27 @@ TEST(feedforward_layers, "sum wants equal shapes in all three directions, activa
     }
     CHECK(llm_feedforward_activation()->shape(&out, a, 1, NULL) && out.w == 4);
     CHECK(!llm_feedforward_activation()->shape(&out, a, 2, NULL));
+    const llm_feedforward_shape other[2] = {{2, 3, 4}, {5, 6, 7}};
+    CHECK(llm_feedforward_sum()->shape(&out, other, 1, NULL) && out.c == 2);
+}
+
+TEST(feedforward_layers, "activation and sum at the ends of a network, where no one wants dx") {
+    const int relu = LLM_ACTIVATION_RELU;
+    const llm_feedforward_shape shape = {3, 1, 1};
+    const size_t in[2] = {LLM_FEEDFORWARD_X, 0};
+    llm_arena arena = test_arena(1 << 14);
+    llm_feedforward f;
+    llm_error error;
+    llm_feedforward_create(&f, shape, 2, &arena);
+    CHECK(llm_feedforward_then(&f, llm_feedforward_activation(), &relu, &error));
+    CHECK(llm_feedforward_add(&f, llm_feedforward_sum(), NULL, in, 2, &error));
+    float *x = floats(3), *dx = zeros(3), *memory = floats(6);
+    const float dy[3] = {1.0f, 2.0f, 3.0f}, y[3] = {-1.0f, 4.0f, 6.0f},
+                want[3] = {1.0f, 4.0f, 6.0f};
+    x[0] = -1.0f, x[1] = 2.0f, x[2] = 3.0f;
+    const llm_feedforward_run run = {&f, NULL, x, NULL, memory, 1, 0, false, &arena};
+    CHECK_ALL_NEAR(llm_feedforward_forward(&run), y, 3, 0.0f);
+    llm_feedforward_backward(NULL, NULL, dy, &run);
+    llm_feedforward_backward(dx, NULL, dy, &run);
+    CHECK_ALL_NEAR(dx, want, 3, 0.0f);
 }

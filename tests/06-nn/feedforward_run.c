@@ -47,6 +47,7 @@ static size_t fr_centre_saved(const llm_feedforward_node *node, size_t N) {
 static void fr_centre_forward(const llm_feedforward_call *c) {
     float mean = 0.0f;
     const size_t N = c->run->N, room = 1 + (c->node->index + 1) * N;
+    CHECK(!c->x[1] && !c->dx[0] && !c->dw && !c->dy);
     for (size_t n = 0; n < N; n++) mean += c->x[0][n] / (float)N;
     for (size_t n = 0; n < N; n++) c->y[n] = c->w[0] * (c->x[0][n] - mean);
     for (size_t i = 0; i < room; i++) c->saved[i] = mean;
@@ -55,6 +56,7 @@ static void fr_centre_forward(const llm_feedforward_call *c) {
 static void fr_centre_backward(const llm_feedforward_call *c) {
     const size_t N = c->run->N, room = 1 + (c->node->index + 1) * N;
     float mean = 0.0f;
+    CHECK(!c->x[1] && !c->dx[1]); /* it has one input */
     for (size_t n = 0; n < N; n++) mean += c->dy[n] / (float)N;
     for (size_t n = 0; n < N; n++) {
         if (c->dx[0]) c->dx[0][n] += c->w[0] * (c->dy[n] - mean);
@@ -138,6 +140,7 @@ TEST(feedforward_run,
     for (size_t i = 0; i < 80; i++) x[i] = 1.0f + (float)i, dy[i] = 1.0f;
     llm_feedforward_run run = {&f, NULL, x, NULL, memory, 2, 9, true, &arena};
     CHECK(llm_feedforward_memory(&f, 2, 2) == 160);
+    CHECK(llm_feedforward_share(&run, 0).saved == memory + 80);
     const float *y = llm_feedforward_forward(&run);
     llm_dropout_forward(want, x, 80, 0.5f, 9, 0);
     llm_dropout_forward(want, want, 80, 0.5f, 9, 1000);

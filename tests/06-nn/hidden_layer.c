@@ -24,6 +24,22 @@ TEST(hidden_layer,
     CHECK_ASSERTS(llm_hidden_layer_forward(h, x, x, x, 1, 1, 0, LLM_ACTIVATION_RELU));
     llm_arena arena = test_arena(1 << 22);
     CHECK_ASSERTS(llm_hidden_layer_measure(h, 0, 1, &arena));
+    CHECK_ASSERTS(llm_hidden_layer_measure(h, 1, 0, &arena));
+}
+
+TEST(hidden_layer,
+     "rank, participation and correlation do not depend on the unit of the features") {
+    float h[30], small[30];
+    llm_arena arena = test_arena(1 << 22);
+    llm_rng rng = llm_rng_seed(4);
+    llm_rng_normal_fill(&rng, h, 30);
+    for (size_t i = 0; i < 30; i++) small[i] = h[i] / 1024.0f;
+    const llm_hidden_layer_stats a = llm_hidden_layer_measure(h, 10, 3, &arena);
+    const llm_hidden_layer_stats b = llm_hidden_layer_measure(small, 10, 3, &arena);
+    CHECK(a.participation > 1.0 && a.correlation > 0.0);
+    CHECK_NEAR(b.rank, a.rank, 1e-5);
+    CHECK_NEAR(b.participation, a.participation, 1e-5);
+    CHECK_NEAR(b.correlation, a.correlation, 1e-5);
 }
 
 TEST(hidden_layer, "k equal singular values have effective rank k; the rank never exceeds it") {
@@ -53,6 +69,8 @@ TEST(hidden_layer, "the readout and its accuracy equal scikit-learn's Ridge") {
     CHECK_GOLDEN(accuracy, 1, 1e-7f, "probe/accuracy");
     CHECK(arena.used == 0);
     CHECK(llm_hidden_layer_probe(readout, h, label, 0, 5, 3, &arena) == 0.0);
+    const float ones[4] = {1.0f, 0.0f, -1.0f, 0.0f}; /* one row, class 0 */
+    CHECK(llm_hidden_layer_probe(ones, ones, label, 1, 1, 2, &arena) == (label[0] == 0));
     const float zero[2] = {0.0f, 0.0f};
     CHECK(!llm_hidden_layer_readout(readout, zero, label, 2, 1, 3, -1.0, &arena));
     CHECK(arena.used == 0);
@@ -114,6 +132,12 @@ TEST(hidden_layer,
     /* mean squares 9 / 4 and 9, within 4 deviations of sqrt(2 / n) */
     CHECK_NEAR(dot(w, w, U * C) / (float)(U * C), 2.25f, 2.25 * 4.0 * sqrt(2.0 / (U * C)));
     CHECK_NEAR(dot(b, b, U) / (float)U, 9.0f, 9.0 * 4.0 * sqrt(2.0 / U));
+    rng = llm_rng_seed(3);
+    llm_hidden_layer_random(w, b, 1, 1, 3.0f, &rng);
+    rng = llm_rng_seed(3);
+    const float z = llm_rng_normal(&rng);
+    CHECK_NEAR(w[0], 3.0f * z, 1e-6);
+    CHECK_NEAR(b[0], 3.0f * llm_rng_normal(&rng), 1e-6);
 
     float h[5 * 3], turned[5 * 3], readout[4], again[4];
     const int label[5] = {0, 0, 1, 0, 1};

@@ -53,6 +53,18 @@ TEST(kan,
     llm_kan_forward(y, &k, w, t, &off[1], 1); /* only silu is left */
     CHECK_NEAR(y[0], 0.5 * 3.0 / (1.0 + exp(-3.0)), 1e-6);
     CHECK_ASSERTS(llm_kan_grid(t, &k, 1.0f, 1.0f));
+    float *edge = floats(10), *moved = zeros(10); /* left of the grid: B_0 alone, none beside c */
+    const float far[1] = {-2.25f}, dy[1] = {1.0f};
+    for (size_t i = 0; i < 10; i++) edge[i] = 1.0f;
+    llm_kan_forward(y, &k, edge, t, far, 1);
+    llm_kan_backward(NULL, moved, dy, &k, edge, t, far, 1, 0.0f);
+    CHECK_NEAR(moved[0], 0.125 / 6.0, 1e-7); /* half an interval into it: (1/2)^3 / 6 */
+    CHECK_NEAR(y[0], -2.25 / (1.0 + exp(2.25)) + 0.125 / 6.0, 1e-6);
+    for (size_t i = 1; i < 8; i++) CHECK(moved[i] == 0.0f);
+    const llm_kan three = {3, 1, 1}; /* a single interval, for every input */
+    float *knots = floats(24);
+    llm_kan_grid(knots, &three, 2.0f, 4.0f);
+    for (size_t i = 0; i < 24; i++) CHECK(knots[i] == 2.0f * ((float)(i % 8) - 2.0f));
     const llm_kan none = {1, 1, 0};
     CHECK_ASSERTS(llm_kan_grid(t, &none, 0.0f, 1.0f));
 }
@@ -114,4 +126,12 @@ TEST(kan, "the start has the size that is promised") {
     CHECK_NEAR(square[0] / (double)coefs, 0.01, 0.0006); /* 4 deviations */
     CHECK_NEAR(square[1] / (double)edges, 1.0 / 400.0, 0.0005);
     for (size_t e = 0; e < edges; e++) CHECK_NEAR(w[coefs + edges + e], 0.05f, 1e-8f);
+
+    const llm_kan little = {4, 2, 3}; /* every number: 48 of c, 8 of b, 8 of s */
+    float v[64], z[56];
+    llm_rng same = rng;
+    llm_kan_init(v, &little, &rng);
+    llm_rng_normal_fill(&same, z, 56);
+    for (size_t i = 0; i < 64; i++)
+        CHECK_NEAR(v[i], i < 48 ? 0.1f * z[i] : i < 56 ? 0.5f * z[i] : 0.5f, 1e-6f);
 }

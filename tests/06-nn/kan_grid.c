@@ -26,14 +26,43 @@ TEST(kan_grid, "the grid has the data's quantiles, the ends outside go on evenly
     CHECK_NEAR(t[4], 0.25 * 16.0 + 0.75 * 4.0, 1e-4);
     CHECK_NEAR(t[7], 64.0, 1e-4);
     CHECK(!llm_kan_grid_data(t, &k, x, 0, 0.5, &a));
-    x[4] = INFINITY;
-    CHECK(!llm_kan_grid_data(t, &k, x, N, 0.5, &a));
+    const float bad[3] = {INFINITY, -INFINITY, NAN};
+    for (size_t c = 0; c < 3; c++) {
+        x[4] = bad[c];
+        CHECK(!llm_kan_grid_data(t, &k, x, N, 0.5, &a));
+    }
     for (size_t n = 0; n < N; n++) x[2 * n] = 1.0f;
     CHECK(!llm_kan_grid_data(t, &k, x, N, 0.5, &a));
     for (size_t n = 0; n < N; n++) x[2 * n] = n < 7 ? 1.0f : (float)n; /* four equal quantiles */
     CHECK(!llm_kan_grid_data(t, &k, x, N, 0.0, &a));
     CHECK(llm_kan_grid_data(t, &k, x, N, 0.1, &a));
     CHECK(a.used == 0);
+    for (size_t n = 0; n < 6; n++) x[2 * n] = (float)(n * n), x[2 * n + 1] = (float)n;
+    CHECK(llm_kan_grid_data(t, &k, x, 6, 0.0, &a));
+    for (size_t m = 0; m < 5; m++) { /* as numpy's "lower": entry floor(5 m / 4) */
+        const float at = m < 4 ? (float)m : 5.0f;
+        CHECK(t[3 + m] == at * at && t[14 + m] == at);
+    }
+}
+
+TEST(kan_grid, "refitted to its own grid a curve stays, also where rows lie outside") {
+    const llm_kan k = {1, 2, 3}, wide = {2, 2, 3}, tall = {1, 3, 3};
+    llm_rng rng = llm_rng_seed(5);
+    llm_arena a = arena_of(1 << 16);
+    float t[10], w[16], v[16], x[60], y[120], z[120];
+    llm_kan_grid(t, &k, -1.0f, 1.0f);
+    llm_kan_init(w, &k, &rng);
+    for (size_t i = 0; i < 60; i++) x[i] = -4.0f + (float)i / 7.5f; /* the first ones on no knot */
+    llm_kan_refit(v, &k, t, w, &k, t, x, 60, &a);
+    llm_kan_forward(y, &k, w, t, x, 60);
+    llm_kan_forward(z, &k, v, t, x, 60);
+    CHECK_ALL_NEAR(z, y, 120, 1e-5f);
+    llm_kan_refit(v, &k, t, w, &k, t, x + 11, 49,
+                  &a); /* row 0 reaches functions that are not there */
+    llm_kan_forward(z, &k, v, t, x, 60);
+    CHECK_ALL_NEAR(z, y, 120, 1e-5f);
+    CHECK_ASSERTS(llm_kan_refit(v, &wide, t, w, &k, t, x, 30, &a));
+    CHECK_ASSERTS(llm_kan_refit(v, &tall, t, w, &k, t, x, 60, &a));
 }
 
 TEST(kan_grid, "refined to twice and to ten thirds of the intervals, the function stays") {
@@ -69,6 +98,7 @@ TEST(kan_grid, "the size of an edge is the mean length of what it alone puts out
     llm_kan_grid(t, &k, -2.0f, 2.0f);
     llm_kan_init(w, &k, &rng);
     llm_rng_normal_fill(&rng, x, 3 * N);
+    for (size_t m = 0; m < 11; m++) t[11 + m] *= 1.5f, t[22 + m] *= 2.0f; /* each input its own */
     llm_kan_edges(norm, &k, w, t, x, N);
     for (size_t j = 0; j < 2; j++)
         for (size_t i = 0; i < 3; i++) {
@@ -76,7 +106,7 @@ TEST(kan_grid, "the size of an edge is the mean length of what it alone puts out
             memcpy(v, w + llm_kan_coefs(&k, j, i), 7 * sizeof(float));
             v[7] = w[llm_kan_base(&k, j, i)], v[8] = w[llm_kan_base(&k, j, i) + 6];
             for (size_t n = 0; n < N; n++) column[n] = x[3 * n + i];
-            llm_kan_forward(y, &one, v, t, column, N);
+            llm_kan_forward(y, &one, v, t + 11 * i, column, N);
             for (size_t n = 0; n < N; n++) sum += fabs((double)y[n]);
             CHECK_NEAR(norm[j * 3 + i], sum / N, 1e-6);
         }

@@ -35,6 +35,17 @@ TEST(lista, "codes of every round and all gradients equal the recurrence under a
     CHECK(a.used == 0);
 }
 
+TEST(lista, "a number exactly at the threshold is cut off, and so is its gradient") {
+    const llm_lista m = {1, 1, 2};
+    const float w[3] = {1.0f, 0.0f, 0.5f}, x[2] = {0.5f, -0.5f}, dc[2] = {1.0f, 1.0f};
+    float c[4], z[4], dw[3] = {0.0f, 0.0f, 0.0f};
+    llm_arena a = arena_of(1024);
+    llm_lista_forward(c, z, &m, w, x, 2);
+    llm_lista_backward(dw, dc, &m, c, z, w, x, 2, &a);
+    for (size_t i = 0; i < 4; i++) CHECK(c[i] == 0.0f && fabsf(z[i]) == 0.5f);
+    for (size_t i = 0; i < 3; i++) CHECK(dw[i] == 0.0f);
+}
+
 /* A dictionary of 16 atoms in 8 dimensions, signals of three of them. */
 enum { ATOMS = 16, SIZE = 8 };
 static void draw(float *x, const float *d, size_t n, llm_rng *rng) {
@@ -61,6 +72,7 @@ TEST(lista, "with ISTA's weights it is ISTA; trained, three rounds are worth man
         float *w = floats(P), *g = floats(P), *m1 = zeros(P), *m2 = zeros(P);
         llm_wasserstein_directions(d, ATOMS, SIZE, &rng); /* unit vectors */
         llm_lista_init(w, &m, d, 0.1, &a);
+        CHECK(a.used == 0);
         draw(fresh, d, FRESH, &rng);
         llm_lista_forward(c, z, &m, w, fresh, FRESH);
         memset(want, 0, sizeof want);

@@ -82,6 +82,9 @@ TEST(mlp, "views and cache lie one behind the other") {
     CHECK(llm_mlp_hidden(m, 1, 3) == 0 && llm_mlp_hidden(m, 2, 3) == 12);
     CHECK(llm_mlp_hidden(m, 3, 3) == 66);
     CHECK(llm_mlp_widest(&mlp_net[1]) == 7 && llm_mlp_widest(&mlp_net[0]) == 5);
+    const size_t late[4] = {1, 2, 5, 1};
+    const llm_mlp widest_last = {late, 3, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
+    CHECK(llm_mlp_widest(&widest_last) == 5);
     CHECK(llm_mlp_widest(&mlp_net[2]) == 0 && llm_mlp_cache(&mlp_net[2], 3) == 0);
     CHECK_ASSERTS(llm_mlp_layer(m, 0));
     CHECK_ASSERTS(llm_mlp_layer(m, 5));
@@ -180,6 +183,7 @@ TEST(mlp, "the workspace is enough and hardly more; too little of it is an error
     for (size_t k = 0; k < 5; k++) {
         const llm_mlp *m = &mlp_net[k];
         const size_t N = mlp_rows[k], bytes = llm_mlp_workspace(m, N);
+        CHECK(llm_mlp_workspace(m, 0) == 4 * 64);
         const float *x = golden("%zu/x", k), *w = golden("%zu/w", k), *t = golden("%zu/target", k);
         float *dw = zeros(llm_mlp_param_count(m));
         llm_arena arena;

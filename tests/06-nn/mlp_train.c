@@ -124,6 +124,19 @@ TEST(mlp_train, "two spirals: a net separates them, no line does") {
     }
 }
 
+TEST(mlp_train, "the accuracy needs the outputs and the cache of 64 rows, and gives them back") {
+    const size_t size[3] = {2, 5, 2};
+    const llm_mlp m = {size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_SOFTMAX};
+    const float *w = zeros(27);
+    float x[400];
+    int label[200];
+    llm_rng rng = llm_rng_seed(1);
+    llm_arena arena = mt_arena(200 * 2 * sizeof(float) + 2 * 64 * 5 * sizeof(float));
+    llm_mlp_spirals(x, label, 200, 1.0f, 0.1f, &rng);
+    CHECK(llm_mlp_accuracy(&m, w, x, label, 200, &arena) == 0.5); /* all 0: every row is class 0 */
+    CHECK(arena.used == 0);
+}
+
 TEST(mlp_train, "drawn digits: a hidden layer of 64 makes less than half the errors of a line") {
     const size_t size[3] = {64, 64, 10};
     const llm_mlp net = {size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_SOFTMAX};
@@ -184,6 +197,9 @@ TEST(mlp_train, "equal seeds give equal weights; nothing to do changes nothing; 
     CHECK(memcmp(w[0], w[1], sizeof w[0]) == 0 && memcmp(w[0], w[2], sizeof w[0]) != 0);
     CHECK(arena.peak <= bytes && arena.peak + 10 * 64 >= bytes);
     CHECK(config.seed == 2 && llm_mlp_train_defaults().seed == 1);
+    CHECK(config.epochs == 20 && config.batch == 32);
+    CHECK(llm_mlp_train_workspace(&m, 0) ==
+          llm_mlp_workspace(&m, 0) + 2 * 27 * sizeof(float) + 384);
 
     config.epochs = 0;
     CHECK(llm_mlp_train(w[0], &m, x, label, NULL, 50, &config, &arena) == 0.0);

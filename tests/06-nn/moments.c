@@ -88,3 +88,18 @@ TEST(moments, "squares up to the end of the floats; beyond it infinity, and NaN 
     x[39] = NAN;
     CHECK(isnan(llm_moments(&square, x, 40)) && isnan(square));
 }
+
+TEST(moments, "a scale of 2^-14 or 2^14 scales the mean and, twice, the squares, to the last bit") {
+    llm_rng rng = llm_rng_seed(3);
+    for (size_t k = 0; k < SIZES; k++) {
+        const size_t n = moments_n[k];
+        float *x = floats(n), *y = floats(n), square[3];
+        for (size_t i = 0; i < n; i++) x[i] = 0.25f + llm_rng_normal(&rng);
+        const float mean = llm_moments(&square[0], x, n);
+        for (size_t i = 0; i < n; i++) y[i] = ldexpf(x[i], -14);
+        CHECK(llm_moments(&square[1], y, n) == ldexpf(mean, -14));
+        for (size_t i = 0; i < n; i++) y[i] = ldexpf(x[i], 14);
+        CHECK(llm_moments(&square[2], y, n) == ldexpf(mean, 14));
+        CHECK(square[1] == ldexpf(square[0], -28) && square[2] == ldexpf(square[0], 28));
+    }
+}

@@ -68,6 +68,13 @@ TEST(neural_net, "the errors are the largest and the root of the mean square") {
     CHECK_NEAR(rms, 5.0 / sqrt(3.0), 1e-6);
     llm_neural_net_errors(&most, &rms, &m, w, x, lost, 1, &arena);
     CHECK(isnan(most) && isnan(rms) && arena.used == 0);
+
+    const float *zero = zeros(1); /* a hidden unit, and exactly what is promised for 64 rows */
+    const size_t deep[3] = {1, 1, 1};
+    const llm_mlp two = {deep, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_MSE};
+    llm_arena little = test_arena(64 + 2 * 64 * sizeof(float));
+    llm_neural_net_errors(&most, &rms, &two, zeros(4), zero, zero, 1, &little);
+    CHECK(most == 0.0 && rms == 0.0);
 }
 
 TEST(neural_net, "a bump is 1 in its box and 0 outside, in one, two and three dimensions") {
@@ -88,6 +95,16 @@ TEST(neural_net, "a bump is 1 in its box and 0 outside, in one, two and three di
             in += inside, out += !inside;
         }
     CHECK(in > 500 && out > 500);
+
+    const double k = 1.5, x[2] = {0.25, 1.0}, from[2] = {-0.5, 0.5}, to[2] = {1.0, 3.0};
+    double sum = -2.0 + 0.5; /* by hand, where no sigmoid is near its ends */
+    float fx[2], flow[2], fhigh[2];
+    for (size_t d = 0; d < 2; d++) {
+        sum += 1.0 / (1.0 + exp(-k * (x[d] - from[d]))) - 1.0 / (1.0 + exp(-k * (x[d] - to[d])));
+        fx[d] = (float)x[d], flow[d] = (float)from[d], fhigh[d] = (float)to[d];
+    }
+    CHECK_NEAR(llm_neural_net_bump(fx, flow, fhigh, 2, (float)k), 1.0 / (1.0 + exp(-k * sum)),
+               1e-6);
 }
 
 TEST(neural_net, "64 random labels in ten dimensions are learned by heart by 64 units") {
@@ -107,8 +124,21 @@ TEST(neural_net, "64 random labels in ten dimensions are learned by heart by 64 
             llm_neural_net_errors(&most, &rms, &m, w, x, y, n, &arena);
             CHECK(most < 0.05); /* seeds 1 to 27: at most 0.016, in float; labels are -1 and 1 */
             if (n > 1) memcpy(x + D, x, D * sizeof(float));
+            w = floats(llm_mlp_param_count(&m));
             CHECK(n == 1 || !llm_neural_net_memorize(w, x, y, n, D, &rng, &arena));
         }
+}
+
+TEST(neural_net, "learning by heart draws 32 directions and no more, and wants a point") {
+    llm_rng rng = llm_rng_seed(9), same = rng;
+    llm_arena arena = test_arena(4096);
+    const float x[6] = {0.0f, 1.0f, 2.0f, 0.0f, 5.0f, 1.0f}, y[3] = {1.0f, 2.0f, 3.0f};
+    float w[13], a[2];
+    CHECK(llm_neural_net_memorize(w, x, y, 3, 2, &rng, &arena));
+    for (size_t attempt = 0; attempt < 32; attempt++) llm_rng_normal_fill(&same, a, 2);
+    CHECK(llm_rng_u32(&rng) == llm_rng_u32(&same));
+    CHECK_ASSERTS(llm_neural_net_memorize(w, x, y, 0, 2, &rng, &arena));
+    CHECK_ASSERTS(llm_neural_net_memorize(w, x, y, 3, 0, &rng, &arena));
 }
 
 /* Median over five seeds of the rms error of a trained net with U units on sin(3x) + x^2. */

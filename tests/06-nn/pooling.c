@@ -65,6 +65,17 @@ TEST(pooling, "windows that do not fit, and padding of more than half of one, ar
     CHECK_ASSERTS(llm_pooling_size(&c, 0));
     c.kernel[0] = 1, c.stride[0] = 0;
     CHECK_ASSERTS(llm_pooling_size(&c, 0));
+    c.kernel[0] = 6, c.stride[0] = 1, c.pad[0] = 1; /* 3 pixels and 2 of padding */
+    CHECK_ASSERTS(llm_pooling_size(&c, 0));
+}
+
+TEST(pooling, "with ceil the last window counts what is left of the padded row") {
+    llm_pooling c = llm_pooling_make(5, 5, 4);
+    c.stride[0] = 3, c.pad[0] = 2, c.ceil = true;
+    size_t from, to;
+    CHECK(llm_pooling_size(&c, 0) == 3);
+    CHECK(llm_pooling_window(&from, &to, &c, 0, 0) == 4 && from == 0 && to == 2);
+    CHECK(llm_pooling_window(&from, &to, &c, 0, 2) == 3 && from == 4 && to == 5); /* 6 to 9 of 9 */
 }
 
 TEST(pooling, "global pooling is the window as large as the picture") {

@@ -93,7 +93,11 @@ TEST(relu,
     for (int i = 0; i < 200000; i++)
         brute += re_net(w, b, v, U, -5.0 + ((double)i + 0.5) / 20000.0) / 20000.0;
     CHECK_NEAR(integral, brute, 1e-3);
+    slope[0] = NAN;
     CHECK(llm_relu_regions_1d(corner, slope, w, b, v, 0, &arena) == 0 && slope[0] == 0.0f);
+    const float left[3] = {-2.0f, 1.0f, 3.0f}; /* 3 max(0, 1 - 2 x) */
+    CHECK(llm_relu_regions_1d(corner, slope, left, left + 1, left + 2, 1, &arena) == 1);
+    CHECK(corner[0] == 0.5f && slope[0] == -6.0f && slope[1] == 0.0f);
 }
 
 TEST(relu,

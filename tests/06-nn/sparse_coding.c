@@ -2,6 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 enum { K = 12, D = 8, N = 3 };
 
@@ -68,6 +69,8 @@ TEST(sparse_coding, "FISTA and ISTA reach sklearn's lasso; FISTA is nearer after
     }
     float nan[2] = {NAN, 1.0f};
     CHECK(isnan(llm_sparse_coding_gram(gram, nan, 1, 2, &a)));
+    CHECK(isnan(llm_sparse_coding_gram(gram, nan, 0, 2, &a))); /* and of no atoms */
+    CHECK_NEAR(llm_sparse_coding_gram(gram, nan + 1, 1, 1, &a), 1.0, 1e-12);
     CHECK(a.used == 0);
 }
 
@@ -104,6 +107,20 @@ TEST(sparse_coding, "an atom that nobody uses becomes the signal that is coded w
     CHECK_ALL_NEAR(d[1], want, 3, 1e-7f);
     CHECK_ALL_NEAR(c, codes, 8, 1e-6f);
     CHECK(a.used == 0);
+}
+
+TEST(sparse_coding, "signals of zeros leave the dictionary; scratch is what is promised") {
+    llm_arena a = test_arena(4096), tight = test_arena(128 + 4 * 64);
+    const float x[4] = {0, 0, 0, 0};
+    float d[2][2] = {{1, 0}, {0.6f, 0.8f}}, c[N * K];
+    CHECK(llm_sparse_coding_dictionary(d[0], c, x, 2, 2, 2, 1, 3, &a) == 0.0);
+    CHECK(d[0][0] == 1.0f && d[0][1] == 0.0f && d[1][0] == 0.6f && d[1][1] == 0.8f);
+    for (size_t i = 0; i < 4; i++) CHECK(c[i] == 0.0f);
+    for (size_t n = 0; n < N; n++) /* 9 + 3 + 3 + 8 doubles, 3 indices */
+        llm_sparse_coding_omp(c + n * K, golden("in/x") + n * D, golden("in/d"), K, D, 3, 0.0,
+                              &tight);
+    CHECK_GOLDEN(c, N * K, 2e-6f, "omp3/c");
+    CHECK(a.used == 0 && tight.used == 0);
 }
 
 TEST(sparse_coding, "the atoms behind signals of three are found again, from the signals alone") {

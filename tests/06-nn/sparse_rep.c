@@ -63,6 +63,9 @@ TEST(sparse_rep, "both penalties equal torch's with their gradients, and know no
     CHECK_NEAR(llm_sparse_rep_l1(NULL, x, N, U, 0.7f), golden("l1/value")[0], 1e-6);
     CHECK(llm_sparse_rep_l1(NULL, x, 0, U, 0.7f) == 0.0);
     CHECK(llm_sparse_rep_kl(NULL, x, 0, U, 0.5, 0.7f) == 0.0);
+    const float quarter[1] = {0.25f}; /* a single row */
+    CHECK_NEAR(llm_sparse_rep_l1(NULL, quarter, 1, 1, 2.0f), 0.5, 1e-7);
+    CHECK_NEAR(llm_sparse_rep_kl(NULL, quarter, 1, 1, 0.5, 2.0f), log(4.0 / 3.0), 1e-7);
     float silent[2] = {0.0f, 0.0f}, always[2] = {1.0f, 1.0f}, ds[2] = {0.0f, 0.0f};
     CHECK(llm_sparse_rep_l1(ds, silent, 2, 1, 1.0f) == 0.0 && ds[0] == 0.0f);
     CHECK(isinf(llm_sparse_rep_kl(ds, silent, 2, 1, 0.5, 1.0f)));

@@ -25,6 +25,9 @@ TEST(vanishing_gradient,
     CHECK_NEAR(llm_vanishing_gradient_chi(&q, 0.5, LLM_ACTIVATION_TANH), 0.5, 1e-5);
     CHECK(q == 0.0);
     CHECK_NEAR(llm_vanishing_gradient_chi(&q, 0.5, LLM_ACTIVATION_IDENTITY), 0.5, 1e-6);
+    /* on the line between, q' = q - 2 q^2: a thousand steps leave 1 / 2000 */
+    CHECK_NEAR(llm_vanishing_gradient_chi(&q, 1.0, LLM_ACTIVATION_TANH), 0.999, 2e-4);
+    CHECK_NEAR(q, 5e-4, 5e-5);
     double square, slope; /* E (r z)^2 and E (2 r z)^2 on the positive half */
     llm_vanishing_gradient_moments(&square, &slope, 3.0, LLM_ACTIVATION_RELU_SQUARED);
     CHECK_NEAR(square, 0.5 * 81.0 * 3.0, 1e-3);

@@ -57,6 +57,12 @@ TEST(weight_init, "constant, uniform and normal fills have their mean, variance 
     CHECK_NEAR(weight_init_variance(w, n, &mean) / 0.09, 1.0, 0.02);
     CHECK_NEAR(mean, 0.0, 4.0 * 0.3 / sqrt((double)n));
     llm_weight_init_normal(NULL, 0, 1.0f, &rng);
+    llm_rng same = rng; /* and from the first entry on */
+    llm_weight_init_uniform(w, 3, 4.0f, 6.0f, &rng);
+    for (size_t i = 0; i < 3; i++) CHECK_NEAR(w[i], 4.0f + 2.0f * llm_rng_uniform(&same), 1e-6f);
+    llm_weight_init_normal(w, 3, 0.3f, &rng);
+    llm_rng_normal_fill(&same, w + 3, 3);
+    for (size_t i = 0; i < 3; i++) CHECK_NEAR(w[i], 0.3f * w[3 + i], 1e-6f);
 }
 
 TEST(weight_init, "the truncated normal keeps its bounds, its deviation and its distribution") {
@@ -101,6 +107,8 @@ TEST(weight_init, "the truncated normal keeps its bounds, its deviation and its 
     CHECK(memcmp(other, again, 100 * sizeof(float)) != 0);
     for (size_t i = 0; i < 100; i++)
         for (size_t j = 0; j < i; j++) CHECK(again[i] != again[j]);
+    llm_weight_init_truncated(w, 3, 1.0f, 0.01f, 7); /* the narrowest */
+    for (size_t i = 0; i < 3; i++) CHECK(fabsf(w[i]) <= 0.01f);
     CHECK_ASSERTS(llm_weight_init_truncated(w, 1, 1.0f, 0.0f, 7));
 }
 
@@ -182,6 +190,14 @@ TEST(weight_init, "a delta-orthogonal kernel is an orthogonal matrix at its midd
             CHECK_NEAR(sum, i == j ? 1.0 : 0.0, 1e-5);
         }
     for (size_t i = 0; i < O * C * AREA; i++) CHECK(i % AREA == 4 || w[i] == 0.0f);
+    llm_weight_init_delta(w, C, O, AREA, 1.0f, &rng, &arena); /* fewer outputs: rows */
+    for (size_t i = 0; i < C; i++)
+        for (size_t j = 0; j < C; j++) {
+            double sum = 0.0;
+            for (size_t c = 0; c < O; c++)
+                sum += (double)w[(i * O + c) * AREA + 4] * (double)w[(j * O + c) * AREA + 4];
+            CHECK_NEAR(sum, i == j ? 1.0 : 0.0, 1e-5);
+        }
     CHECK_ASSERTS(llm_weight_init_delta(w, 2, 2, 4, 1.0f, &rng, &arena));
 }
 
@@ -191,6 +207,7 @@ TEST(weight_init, "LSUV equals NumPy's, and gives every layer of a deep net vari
     float scaled[30];
     llm_arena arena = weight_init_arena(2 * N * C * sizeof(float) + 128);
     llm_arena tight = weight_init_arena(2 * 192);
+    arena.peak = arena.size, tight.peak = tight.size; /* sanitizers then see what is not taken */
     memcpy(scaled, golden("lsuv/w"), sizeof scaled);
     llm_weight_init_lsuv(scaled, golden("lsuv/x"), small, 3, 7, LLM_ACTIVATION_TANH, &tight);
     CHECK_GOLDEN(scaled, 30, 2e-6f, "lsuv/scaled");
@@ -214,6 +231,19 @@ TEST(weight_init, "LSUV equals NumPy's, and gives every layer of a deep net vari
     const size_t two[2] = {2, 2};
     llm_weight_init_lsuv(dead, x, two, 1, N, LLM_ACTIVATION_RELU, &arena);
     for (size_t i = 0; i < 4; i++) CHECK(dead[i] == 0.0f);
+    float *still = zeros(2 * N);
+    dead[0] = 1.0f, dead[3] = -2.0f;
+    llm_weight_init_lsuv(dead, still, two, 1, N, LLM_ACTIVATION_RELU, &arena);
+    CHECK(dead[0] == 1.0f && dead[1] == 0.0f &&
+          dead[3] == -2.0f);           /* a layer that gives zeros stays */
+    const size_t first[3] = {C, 2, 1}; /* the widest first */
+    llm_weight_init_normal(w, 2 * C + 2, 0.7f, &rng);
+    llm_weight_init_lsuv(w, x, first, 2, N, LLM_ACTIVATION_IDENTITY, &arena);
+    llm_matmul_forward(z, x, w, NULL, N, C, 2);
+    llm_matmul_forward(h, z, w + 2 * C, NULL, N, 2, 1);
+    double mean;
+    CHECK_NEAR(weight_init_variance(z, 2 * N, &mean), 1.0, 1e-3);
+    CHECK_NEAR(weight_init_variance(h, N, &mean), 1.0, 1e-3);
 }
 
 /* 100 steps of gradient descent on a 3-4-1 tanh net; returns how far the hidden units are apart. */

@@ -49,6 +49,75 @@ TEST(adafactor, "the defaults, the size of the state, bad steps") {
     CHECK(llm_adafactor_rate(NULL, 0, &c, 4) == 1e-2);
 }
 
+/* The step of a matrix by the formulas, in doubles, without blocks or slices. */
+static void af_plain(double *w, double *r, double *col, double *m, const float *g, size_t rows,
+                     size_t cols, const llm_adafactor_config *c, size_t t) {
+    const size_t n = rows * cols;
+    const double b = 1.0 - pow((double)t, -(double)c->decay);
+    double *u = doubles(n), mean = 0.0, size = 0.0, rms = 0.0;
+    for (size_t i = 0; i < rows; i++) r[i] *= b;
+    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    for (size_t k = 0; k < n; k++) {
+        const double square = (double)g[k] * (double)g[k] + (double)c->eps1;
+        r[k / cols] += (1.0 - b) * square / (double)cols;
+        col[k % cols] += (1.0 - b) * square / (double)rows;
+        size += w[k] * w[k] / (double)n;
+    }
+    for (size_t i = 0; i < rows; i++) mean += r[i] / (double)rows;
+    for (size_t k = 0; k < n; k++) {
+        u[k] = (double)g[k] / sqrt(r[k / cols] * col[k % cols] / mean);
+        rms += u[k] * u[k] / (double)n;
+    }
+    const double rate = fmin(1e-2, 1.0 / sqrt((double)t)) * fmax((double)c->eps2, sqrt(size));
+    for (size_t k = 0; k < n; k++) {
+        u[k] *= rate / fmax(1.0, sqrt(rms) / (double)c->clip);
+        m[k] = (double)c->beta1 * m[k] + (1.0 - (double)c->beta1) * u[k];
+        w[k] = w[k] * (1.0 - rate * (double)c->weight_decay) - m[k];
+    }
+}
+
+TEST(adafactor, "matrices of many rows and columns follow the formulas") {
+    const size_t shapes[6][2] = {{2, 3}, {64, 64}, {65, 130}, {130, 67}, {3, 200}, {4225, 2}};
+    llm_rng rng = llm_rng_seed(6);
+    for (size_t s = 0; s < 6; s++) {
+        const size_t rows = shapes[s][0], cols = shapes[s][1], n = rows * cols;
+        llm_adafactor_config c = llm_adafactor_defaults();
+        c.beta1 = 0.5f, c.weight_decay = 0.1f, c.clip = 0.5f;
+        float *w = floats(n), *g = floats(n), *state = zeros(llm_adafactor_floats(rows, cols, &c));
+        double *want = doubles(n), *r = doubles(rows), *col = doubles(cols), *m = doubles(n);
+        llm_rng_normal_fill(&rng, w, n);
+        for (size_t k = 0; k < n; k++) want[k] = (double)w[k], m[k] = 0.0;
+        for (size_t i = 0; i < rows; i++) r[i] = 0.0;
+        for (size_t j = 0; j < cols; j++) col[j] = 0.0;
+        for (size_t t = 1; t <= 3; t++) {
+            llm_rng_normal_fill(&rng, g, n);
+            for (size_t k = 0; k < n; k++) g[k] *= 0.1f + (float)(k / cols % 7);
+            for (size_t j = 0; j < cols; j++) g[n - 1 - j] *= 100.0f; /* the last row counts */
+            llm_adafactor_step(w, state, g, rows, cols, &c, t);
+            af_plain(want, r, col, m, g, rows, cols, &c, t);
+        }
+        for (size_t i = 0; i < rows; i++) CHECK_NEAR(state[i], r[i], 1e-5 * r[i]);
+        for (size_t j = 0; j < cols; j++) CHECK_NEAR(state[rows + j], col[j], 1e-5 * col[j]);
+        for (size_t k = 0; k < n; k++) {
+            CHECK_NEAR(state[rows + cols + k], m[k], 1e-5 * (1e-3 + fabs(m[k])));
+            CHECK_NEAR(w[k], want[k], 1e-6 * (1.0 + fabs(want[k])));
+        }
+    }
+}
+
+TEST(adafactor, "the size of the weights: every one counts, wherever the slices end") {
+    const size_t sizes[7] = {1, 2, 63, 64, 65, 129, 4225};
+    const llm_adafactor_config c = llm_adafactor_defaults();
+    for (size_t s = 0; s < 7; s++) {
+        const size_t n = sizes[s];
+        for (size_t at = 0; at < n; at += n > 2 ? (n - 1) / 2 : 1) {
+            float *w = zeros(n);
+            w[at] = 3.0f;
+            CHECK_NEAR(llm_adafactor_rate(w, n, &c, 1), 1e-2 * 3.0 / sqrt((double)n), 1e-9);
+        }
+    }
+}
+
 /* V of a first step: with nothing clipped and lr 1 the step is g / sqrt(V). */
 static void af_estimate(float *v, const float *g, size_t rows, size_t cols) {
     llm_adafactor_config c = llm_adafactor_defaults();

@@ -43,6 +43,13 @@ TEST(lr_schedule, "reduce on plateau equals torch's rate after each of 80 losses
     llm_lr_schedule_plateau p = {1.5e-8, 0.5, 0.0, 0.0, 1.0, 0, 0, 0, 0};
     CHECK(llm_lr_schedule_plateau_next(&p, 2.0) ==
           1.5e-8); /* a cut of less than 1e-8 is not made */
+    p.lr = 2e-8, p.bad = p.resting = 0;
+    CHECK(llm_lr_schedule_plateau_next(&p, 2.0) == 2e-8); /* nor one of exactly that */
+    p.lr = 3e-8, p.bad = p.resting = 0;
+    CHECK(llm_lr_schedule_plateau_next(&p, 2.0) == 1.5e-8);
+    llm_lr_schedule_plateau half = {1.0, 0.5, 0.0, 0.5, 1.0, 0, 0, 0, 0};
+    CHECK(llm_lr_schedule_plateau_next(&half, 0.5) == 0.5 && half.best == 1.0); /* not below */
+    CHECK(llm_lr_schedule_plateau_next(&half, 0.49) == 0.5 && half.best == 0.49);
 }
 
 TEST(lr_schedule, "joints are continuous, ends are reached, and behind them nothing changes") {

@@ -77,6 +77,50 @@ TEST(shampoo,
     CHECK(!llm_shampoo_newton(x, a, 2, 4, 0.1, &arena) && arena.used == 0);
 }
 
+TEST(shampoo, "roots by products end when X^p A is I to 1e-10, or after 100 rounds") {
+    llm_arena arena = test_arena(1 << 12);
+    double a[4] = {1.0, 0.0, 0.0, 1.0}, x[4];
+    for (size_t p = 1; p <= 4; p++)
+        for (size_t k = 1; k <= 300; k++) { /* M of the smaller value is the last to arrive */
+            a[3] = 0.003 * (double)k;
+            CHECK(llm_shampoo_newton(x, a, 2, p, 0.0, &arena));
+            CHECK_NEAR(pow(x[3], (double)p) * a[3], 1.0, 1.00001e-10);
+        }
+    /* m <- m ((3 - m) / 2)^2 from m = 3/2 of the value: about 9/4 a round while it is small */
+    double low = -33.9, high = -33.8; /* off by 1.5e-10 after 100 rounds */
+    for (int turn = 0; turn < 60; turn++) {
+        const double middle = 0.5 * (low + high);
+        double m = 1.5 * pow(10.0, middle);
+        for (int round = 0; round < 100; round++) m *= pow(0.5 * (3.0 - m), 2.0);
+        *(fabs(m - 1.0) > 1.5e-10 ? &low : &high) = middle;
+    }
+    const double power[3] = {-33.82, -34.07, low};
+    for (size_t k = 0; k < 3; k++) {
+        double m = 1.5 * (a[3] = pow(10.0, power[k]));
+        size_t rounds = 0;
+        for (; !(fabs(m - 1.0) <= 1e-10); rounds++) m *= pow(0.5 * (3.0 - m), 2.0);
+        CHECK(rounds == (k ? 101 : 100));
+        CHECK(llm_shampoo_newton(x, a, 2, 2, 0.0, &arena) == (k == 0));
+    }
+    a[0] = a[3] = 1e-40; /* the scale of A does not matter */
+    CHECK(llm_shampoo_newton(x, a, 2, 2, 0.0, &arena));
+    CHECK_NEAR(x[0] * 1e-20, 1.0, 1e-9);
+    CHECK(arena.used == 0);
+}
+
+TEST(shampoo, "a graft onto Adam's step is as long as Adam's, its eps of 1e-8 included") {
+    llm_arena arena = test_arena(1 << 12);
+    llm_shampoo_config c = llm_shampoo_defaults();
+    const float g[1] = {-1e-8f}; /* a second step alike: v' stays g^2 */
+    float w[1] = {0.0f};
+    double *state = sh_zeros(llm_shampoo_doubles(1, 1));
+    c.lr = 1.0f, c.momentum = 0.0f;
+    for (size_t t = 1; t <= 2; t++) {
+        CHECK(llm_shampoo_step(w, state, g, 1, 1, &c, t, &arena));
+        CHECK_NEAR(w[0], 0.5 * (double)t, 1e-5);
+    }
+}
+
 TEST(shampoo, "on diagonal gradients it is AdaGrad; one step of a full matrix is U V'") {
     enum { N = 3 };
     llm_rng rng = llm_rng_seed(2);
@@ -144,13 +188,21 @@ TEST(shampoo, "blocks are matrices of their own; a gradient of 0, and one that i
     double *ones = sh_zeros(2 * llm_shampoo_doubles(1, 1));
     CHECK(llm_shampoo_step_blocks(w, ones, g, 1, 2, 1, &c, 1, &arena)); /* AdaGrad, in effect */
     CHECK_ASSERTS(llm_shampoo_step(w, state, g, 1, 1, &c, 0, &arena));
+    llm_shampoo_config never = c;
+    never.every = 0;
+    CHECK_ASSERTS(llm_shampoo_step(w, state, g, 1, 1, &never, 1, &arena));
+    CHECK(llm_shampoo_doubles(2, 3) == 38);
 
     float zero[4] = {0.0f, 0.0f, 0.0f, 0.0f}, still[4] = {1.0f, 2.0f, 3.0f, 4.0f};
     double *empty = sh_zeros(llm_shampoo_doubles(2, 2));
     CHECK(llm_shampoo_step(still, empty, zero, 2, 2, &c, 1, &arena) && still[3] == 4.0f);
     zero[1] = NAN;
     CHECK(!llm_shampoo_step(still, empty, zero, 2, 2, &c, 2, &arena) && still[0] == 1.0f);
+    zero[0] = NAN, zero[1] = 0.0f;
+    CHECK(!llm_shampoo_step(still, empty, zero, 2, 2, &c, 2, &arena) && still[0] == 1.0f);
     for (size_t i = 0; i < 4; i++) CHECK(empty[i] == 0.0);
+    zero[0] = FLT_MAX; /* is finite */
+    CHECK(llm_shampoo_step(still, empty, zero, 2, 2, &c, 2, &arena));
 }
 
 /* Softmax regression on correlated inputs whose scales differ by 100 (the Hessian's by 1e4): steps

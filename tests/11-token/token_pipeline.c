@@ -10,6 +10,7 @@ static void *pipe_realloc(void *p, size_t size) {
 #define realloc pipe_realloc
 
 #include "../../llm.h"
+#include "../tiny_parts.h"
 
 static llm_tokenizer pipe_tokenizer(void) {
     size_t n;
@@ -26,7 +27,7 @@ static llm_tokenizer pipe_tokenizer(void) {
 }
 static const char pipe_other[] = "the cat sat, caf\xC3\xA9s and so on";
 static const llm_token_pipeline pipe_settings = {"[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1",
-                                                 SIZE_MAX, 0, LLM_TOKEN_PIPELINE_LONGEST};
+                                                 SIZE_MAX, 0, LLM_TOKEN_WINDOWS_LONGEST};
 
 typedef struct {
     llm_tokenizer t;
@@ -86,14 +87,14 @@ TEST(token_pipeline,
     static const struct {
         const char *name, *other;
         size_t most, stride;
-        llm_token_pipeline_strategy strategy;
-    } row[7] = {{"single", NULL, SIZE_MAX, 0, LLM_TOKEN_PIPELINE_LONGEST},
-                {"windows", NULL, 9, 3, LLM_TOKEN_PIPELINE_LONGEST},
-                {"tight", NULL, 4, 1, LLM_TOKEN_PIPELINE_LONGEST},
-                {"pair", pipe_other, SIZE_MAX, 0, LLM_TOKEN_PIPELINE_LONGEST},
-                {"longest", pipe_other, 16, 2, LLM_TOKEN_PIPELINE_LONGEST},
-                {"odd", pipe_other, 12, 0, LLM_TOKEN_PIPELINE_LONGEST},
-                {"first", pipe_other, 30, 2, LLM_TOKEN_PIPELINE_FIRST}};
+        llm_token_windows_strategy strategy;
+    } row[7] = {{"single", NULL, SIZE_MAX, 0, LLM_TOKEN_WINDOWS_LONGEST},
+                {"windows", NULL, 9, 3, LLM_TOKEN_WINDOWS_LONGEST},
+                {"tight", NULL, 4, 1, LLM_TOKEN_WINDOWS_LONGEST},
+                {"pair", pipe_other, SIZE_MAX, 0, LLM_TOKEN_WINDOWS_LONGEST},
+                {"longest", pipe_other, 16, 2, LLM_TOKEN_WINDOWS_LONGEST},
+                {"odd", pipe_other, 12, 0, LLM_TOKEN_WINDOWS_LONGEST},
+                {"first", pipe_other, 30, 2, LLM_TOKEN_WINDOWS_FIRST}};
     pipe_case c;
     c.t = pipe_tokenizer();
     for (size_t k = 0; k < 7; k++) {
@@ -105,6 +106,86 @@ TEST(token_pipeline,
         tiny_hostile_check(name, TINY_HOSTILE_KNOWN, pipe_answer, &c);
     }
     llm_tokenizer_free(&c.t);
+}
+
+static size_t pipe_known(uint32_t *out, const char *text, size_t size, const void *context) {
+    return tiny_parts_old(text, size) ? 0 : pipe_answer(out, text, size, context);
+}
+
+/* A tokenizer of a golden file. */
+static llm_tokenizer pipe_file(const char *name) {
+    llm_tokenizer t;
+    llm_error error;
+    llm_bpe none = llm_bpe_empty();
+    llm_json j = tiny_parts_json(tiny_parts_file(name));
+    llm_tokenizer_from_bpe(&t, &none, LLM_PRE_TOKENIZE_GPT2);
+    if (!llm_tokenizer_parse_json(&t, &j, &error))
+        test_fail(__FILE__, __LINE__, "%s", error.message);
+    llm_json_free(&j);
+    return t;
+}
+
+TEST(token_pipeline,
+     "BERT uncased with the template of its file: ids, types and places in the original") {
+    pipe_case c;
+    c.t = pipe_file("bert");
+    c.p = pipe_settings;
+    c.p.single = c.p.pair = NULL;
+    c.other = NULL;
+    tiny_hostile_check("hash/bert", TINY_HOSTILE_KNOWN, pipe_known, &c);
+    c.p.most = 9, c.p.stride = 3;
+    c.other = pipe_other;
+    tiny_hostile_check("hash/bert_pair", TINY_HOSTILE_KNOWN, pipe_known, &c);
+    llm_tokenizer_free(&c.t);
+}
+
+TEST(token_pipeline, "the bytes of a token are those it was made of, whatever a normalizer did") {
+    static const char text[] = "CAF\xC3\x89, the  \xE4\xB8\xADx";
+    llm_tokenizer t = pipe_file("bert");
+    llm_buffer out = {NULL, 0, 0};
+    llm_error error;
+    CHECK(llm_token_pipeline_text(&out, &t, 0, text, sizeof text - 1, &error));
+    const llm_token_pipeline_token *token =
+        (const llm_token_pipeline_token *)(const void *)out.data;
+    const size_t n = out.size / sizeof *token;
+    CHECK(n > 4 && token[0].start == 0 && token[n - 1].end == sizeof text - 1);
+    for (size_t byte = 0; byte < sizeof text - 1; byte++) { /* white space belongs to nobody */
+        const size_t i = llm_token_pipeline_find(token, n, 0, byte);
+        CHECK((i < n) == (text[byte] != ' '));
+    }
+    for (size_t i = 1; i < n; i++)
+        CHECK(token[i].start >= token[i - 1].start && token[i].word >= token[i - 1].word);
+    CHECK(token[n - 1].word == token[0].word + 4); /* cafe , the zhong x */
+    llm_buffer_free(&out);
+    llm_tokenizer_free(&t);
+    t = pipe_tokenizer(); /* no template at all */
+    llm_token_pipeline p = pipe_settings;
+    llm_buffer ends = {NULL, 0, 0};
+    p.single = p.pair = NULL;
+    CHECK(llm_token_pipeline_run(&out, &ends, &p, &t, "ab", 2, NULL, 0, &error));
+    CHECK(out.size == 2 * sizeof(llm_token_pipeline_token));
+    out.size = ends.size = 0;
+    CHECK(llm_token_pipeline_run(&out, &ends, &p, &t, "ab", 2, "c", 1, &error));
+    CHECK(out.size == 3 * sizeof(llm_token_pipeline_token));
+    llm_buffer_free(&out);
+    llm_buffer_free(&ends);
+    llm_tokenizer_free(&t);
+}
+
+TEST(token_pipeline, "a tokenizer of parts that runs out of memory says so") {
+    llm_tokenizer t = pipe_file("bert");
+    bool ok = false;
+    for (int calls = 0; calls < 200 && !ok; calls++) {
+        llm_buffer out = {NULL, 0, 0};
+        llm_error error;
+        pipe_calls = calls;
+        ok = llm_token_pipeline_text(&out, &t, 0, "the cat", 7, &error);
+        pipe_calls = 1 << 30;
+        CHECK(ok || strstr(error.message, "out of memory"));
+        llm_buffer_free(&out);
+    }
+    CHECK(ok);
+    llm_tokenizer_free(&t);
 }
 
 /* A small model of Llama's kind: bytes, and pieces of which some begin with a space (_). */
@@ -187,39 +268,6 @@ TEST(token_pipeline, "places tile the text, words are runs, and every byte finds
     }
 }
 
-TEST(token_pipeline, "lengths by each strategy, against taking tokens off one by one") {
-    for (size_t a = 0; a < 12; a++)
-        for (size_t b = 0; b < 12; b++)
-            for (size_t most = 0; most < 14; most++) {
-                size_t n[2] = {a, b}, x = a, y = b;
-                CHECK(llm_token_pipeline_cut(n, most, LLM_TOKEN_PIPELINE_LONGEST));
-                while (x + y >
-                       most) { /* off the longer; of equal ones off the first if it is not b */
-                    if (x > y || (x == y && a <= b))
-                        x--;
-                    else
-                        y--;
-                }
-                CHECK(n[0] == x && n[1] == y);
-                for (int second = 0; second < 2; second++) {
-                    size_t m[2] = {a, b};
-                    const size_t go = a + b > most ? a + b - most : 0, of = second ? b : a;
-                    const bool ok = llm_token_pipeline_cut(
-                        m, most, second ? LLM_TOKEN_PIPELINE_SECOND : LLM_TOKEN_PIPELINE_FIRST);
-                    CHECK(ok == (go == 0 || of > go));
-                    if (ok) CHECK(m[0] == a - (second ? 0 : go) && m[1] == b - (second ? go : 0));
-                }
-            }
-    for (size_t n = 0; n < 30; n++)
-        for (size_t most = 1; most < 9; most++)
-            for (size_t stride = 0; stride < most; stride++) {
-                size_t windows = 1, end = most;
-                for (; end < n; end += most - stride) windows++;
-                CHECK(llm_token_pipeline_windows(n, most, stride) == windows);
-            }
-    CHECK_ASSERTS(llm_token_pipeline_windows(5, 3, 3));
-}
-
 TEST(token_pipeline, "templates, and what is wrong in one sentence; memory runs out") {
     llm_tokenizer t = pipe_tokenizer();
     llm_error error;
@@ -235,19 +283,19 @@ TEST(token_pipeline, "templates, and what is wrong in one sentence; memory runs 
     static const struct {
         const char *single;
         size_t most, stride;
-        llm_token_pipeline_strategy strategy;
+        llm_token_windows_strategy strategy;
         bool pair;
         const char *error;
     } row[] = {
-        {"[CLS] [MASK]:1 $A", SIZE_MAX, 0, LLM_TOKEN_PIPELINE_LONGEST, false,
+        {"[CLS] [MASK]:1 $A", SIZE_MAX, 0, LLM_TOKEN_WINDOWS_LONGEST, false,
          "template: \"[MASK]\" is no control token"},
-        {"$C", SIZE_MAX, 0, LLM_TOKEN_PIPELINE_LONGEST, false, "template: \"$C\" is no control"},
-        {"[CLS] $A", 0, 0, LLM_TOKEN_PIPELINE_LONGEST, false,
+        {"$C", SIZE_MAX, 0, LLM_TOKEN_WINDOWS_LONGEST, false, "template: \"$C\" is no control"},
+        {"[CLS] $A", 0, 0, LLM_TOKEN_WINDOWS_LONGEST, false,
          "pipeline: 1 tokens of the template, expected at most 0"},
-        {"[CLS] $A", 3, 2, LLM_TOKEN_PIPELINE_LONGEST, false,
+        {"[CLS] $A", 3, 2, LLM_TOKEN_WINDOWS_LONGEST, false,
          "pipeline: windows of 2 tokens, expected more than the stride"},
-        {"", 5, 0, LLM_TOKEN_PIPELINE_FIRST, true, "pipeline: the text to be cut is shorter"},
-        {"", 4, 1, LLM_TOKEN_PIPELINE_LONGEST, true, "pipeline: windows of 0 tokens"},
+        {"", 5, 0, LLM_TOKEN_WINDOWS_FIRST, true, "pipeline: the text to be cut is shorter"},
+        {"", 4, 1, LLM_TOKEN_WINDOWS_LONGEST, true, "pipeline: windows of 0 tokens"},
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
         p = pipe_settings;

@@ -1,6 +1,7 @@
 """Golden values of @token_pipeline: what tokenizers makes of every ten hostile strings, alone and in pairs, with a template, cut
 by each strategy, with windows: ids, types, texts, words and places (in characters) of the first three windows."""
 import hostile  # tests/hostile.py
+import parts  # tests/parts.py
 from bpe import TEXT, train  # bpe.py beside this file
 from tokenizer_text import tokenizer  # tokenizer_text.py beside this file
 from tokenizers.processors import TemplateProcessing
@@ -46,6 +47,27 @@ def main():
         return one
 
     g.save("hash", **hostile.hashes(GROUPS, **{name: answer(name) for name in SETTINGS}))
+
+    bert = parts.wordpiece(150)
+    parts.save_old(g)
+    parts.save_text(g, "bert", parts.file(bert))
+
+    def with_bert(other):
+        def one(text):
+            bert.no_truncation()
+            if other:
+                bert.enable_truncation(9, stride=3, strategy="longest_first")
+            e = bert.encode(text, other) if other else bert.encode(text)
+            return ([1 + len(e.overflowing)] + sum(map(numbers, [e] + e.overflowing[:2]), []))[:MOST]
+
+        def answer(text):
+            bert.encode_special_tokens = True
+            try:
+                return one(text)
+            except BaseException:
+                return [0]
+        return parts.known(answer)
+    g.save("hash", **hostile.hashes(GROUPS, bert=with_bert(None), bert_pair=with_bert(OTHER)))
     g.write()
 
 

@@ -245,6 +245,65 @@ TEST(tokenizer, "<|endoftext|> may have the id 0, and files are closed") {
     }
 }
 
+static const char tokenizer_bert[] =
+    "{\"added_tokens\":[{\"id\":1,\"content\":\"[CLS]\",\"special\":true,\"normalized\":false},"
+    "{\"id\":2,\"content\":\"[SEP]\",\"special\":true,\"normalized\":false}],"
+    "\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}"
+    ","
+    "\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",2],\"cls\":[\"[CLS]\",1]},"
+    "\"decoder\":{\"type\":\"WordPiece\"},\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]"
+    "\","
+    "\"continuing_subword_prefix\":\"##\",\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2,\"caf\":3,"
+    "\"##e\":4,\"[\":5,\"]\":6}}}";
+
+TEST(tokenizer, "a file of parts is loaded, used and refused like others") {
+    llm_tokenizer t;
+    llm_error error;
+    static const char text[] = "Caf\xC3\xA9[SEP]";
+    static const int want[2][5] = {{3, 4, 2}, {3, 4, 5, 0, 6}};
+    CHECK(llm_file_write(test_path("parts"), tokenizer_bert, sizeof tokenizer_bert - 1, &error));
+    if (!llm_tokenizer_load(&t, test_path("parts"), &error))
+        test_fail(__FILE__, __LINE__, "%s", error.message);
+    CHECK(t.parts && t.vocab == 7 && llm_tokenizer_id(&t, "[CLS]") == 1);
+    CHECK(strcmp(t.single.data, "[CLS] $A [SEP]") == 0);
+    CHECK(strcmp(t.pair.data, "[CLS] $A [SEP] $B:1 [SEP]:1") == 0);
+    for (size_t plain = 0; plain < 2; plain++) {
+        int *ids;
+        size_t count;
+        llm_buffer out = {NULL, 0, 0};
+        CHECK((plain ? llm_tokenizer_encode : llm_tokenizer_encode_special)(
+            &t, &ids, &count, text, sizeof text - 1, &error));
+        CHECK(count == (plain ? 5 : 3) && memcmp(ids, want[plain], count * sizeof *ids) == 0);
+        CHECK(llm_tokenizer_decode(&t, &out, ids, count, &error));
+        CHECK(strcmp(out.data, plain ? "cafe [ [UNK] ]" : "cafe [SEP]") == 0);
+        llm_buffer_free(&out);
+        free(ids);
+    }
+    int *ids = NULL;
+    size_t count;
+    CHECK_FAILS(llm_tokenizer_encode(&t, &ids, &count, text, (size_t)INT_MAX, &error), error,
+                "expected below 2^25");
+    CHECK(!ids && count == 0);
+    CHECK_FAILS(llm_tokenizer_add_special(&t, "[MASK]", &error), error,
+                "control token \"[MASK]\": this tokenizer takes no further ones");
+    CHECK_FAILS(llm_tokenizer_save_json(&t, test_path("copy"), &error), error,
+                "only byte-level BPE is written");
+    llm_tokenizer_free(&t);
+    CHECK(!t.parts && !t.single.data && !t.pair.data);
+    bool ok = false;
+    for (int calls = 0; calls < 400 && !ok; calls++) { /* memory runs out in loading, in use */
+        error.message[0] = 0;
+        tokenizer_calls = calls;
+        ok = llm_tokenizer_load(&t, test_path("parts"), &error);
+        if (ok) ok = llm_tokenizer_encode(&t, &ids, &count, text, sizeof text - 1, &error);
+        tokenizer_calls = 1 << 30;
+        CHECK(ok || strstr(error.message, "memory"));
+        if (ok) free(ids);
+        llm_tokenizer_free(&t);
+    }
+    CHECK(ok);
+}
+
 /* Parses a copy of exactly that size; what is accepted must work. */
 static bool tokenizer_try(const char *text, size_t size, const char *merges, size_t merges_size) {
     static const char sample[] = "the cat's <|endoftext|> 12";
@@ -272,7 +331,8 @@ static bool tokenizer_try(const char *text, size_t size, const char *merges, siz
         for (size_t i = 0; i < count; i++) CHECK(ids[i] >= 0 && (size_t)ids[i] < t.vocab);
         CHECK(llm_tokenizer_decode(&t, &out, ids, count, &error));
         const size_t spaced = out.size - strlen(sample);
-        CHECK((spaced == 0 || t.prefix_space) && strcmp(out.data + spaced, sample) == 0);
+        if (!t.parts) /* a changed part may spell text in its own way */
+            CHECK((spaced == 0 || t.prefix_space) && strcmp(out.data + spaced, sample) == 0);
         llm_buffer_free(&out);
         free(ids);
     }

@@ -220,6 +220,18 @@ TEST(tokenizer_binary, "ranks are told by what they are not; broken files of eac
     llm_buffer_free(&file);
 }
 
+TEST(tokenizer_binary, "the patterns go with the numbers of ranks of the public files") {
+    static const struct {
+        size_t ranks;
+        llm_pre_tokenize_kind pattern;
+    } row[6] = {{100256, LLM_PRE_TOKENIZE_CL100K}, /* GPT-4, Llama 3, GPT-4o; then the bounds */
+                {128000, LLM_PRE_TOKENIZE_LLAMA3}, {199998, LLM_PRE_TOKENIZE_O200K},
+                {127999, LLM_PRE_TOKENIZE_CL100K}, {198999, LLM_PRE_TOKENIZE_LLAMA3},
+                {199000, LLM_PRE_TOKENIZE_O200K}};
+    for (size_t i = 0; i < 6; i++)
+        CHECK(llm_tokenizer_binary_pattern(row[i].ranks) == row[i].pattern);
+}
+
 TEST(tokenizer_binary, "when memory is out, loading and using say so, and nothing leaks") {
     llm_error error;
     const char *path = test_path("m");

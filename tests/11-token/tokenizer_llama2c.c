@@ -59,6 +59,20 @@ TEST(tokenizer_llama2c, "llama2.c's export of a model encodes as the model does;
     llm_spm_free(&s);
 }
 
+TEST(tokenizer_llama2c, "behind the place of the last byte, <0x41> is a piece like others") {
+    llm_buffer file = {NULL, 0, 0};
+    llm_spm s;
+    CHECK(llm_buffer_put(&file, "\6\0\0\0", 4));
+    for (int id = 0; id < 260; id++) {
+        CHECK(llm_buffer_put(&file, "\0\0\0\0\6\0\0\0", 8));
+        CHECK(id == 259 ? llm_buffer_print(&file, "<0x41>") : llm_buffer_print(&file, "%06d", id));
+    }
+    CHECK(bin_read(&s, file.data, file.size, NULL));
+    CHECK(llm_pieces_get(&s.pieces, 259).kind == LLM_PIECES_NORMAL);
+    llm_spm_free(&s);
+    llm_buffer_free(&file);
+}
+
 #define P "\0\0\0\0" /* a score */
 #define THREE P "\5\0\0\0<unk>" P "\5\0\0\0\n<s>\n" P "\6\0\0\0\n</s>\n"
 
@@ -74,6 +88,7 @@ TEST(tokenizer_llama2c, "small files, and what is wrong in one sentence") {
         {"\6\0\0\0" P "\5\0\0\0<unk>" P "\1\0\0\0a", 26, "tokenizer.bin: 2 pieces, expected 3"},
         {"\6\0\0\0" THREE P "\1\0\0", 51,
          "tokenizer.bin, piece 3: 0 bytes, but 0 are left, longest 6"},
+        {"\6\0\0\0" THREE P "\2\0\0\0", 52, "piece 3: 2 bytes, but 0 are left, longest 6"},
         {"\6\0\0\0" THREE P "\2\0\0\0a", 53, "piece 3: 2 bytes, but 1 are left, longest 6"},
         {"\6\0\0\0" THREE P "\7\0\0\0abcdefg", 59, "piece 3: 7 bytes, but 7 are left, longest 6"},
         {"\6\0\0\0" THREE P "\0\0\0\0", 52, "piece 3: expected a text"},
@@ -99,6 +114,9 @@ TEST(tokenizer_llama2c, "small files, and what is wrong in one sentence") {
                  4) == 0 &&
           n == 4);
     CHECK(llm_pieces_get(&s.pieces, 3).score == -1.5);
+    llm_spm_free(&s);
+    CHECK(bin_read(&s, "\6\0\0\0" THREE "\0\1\200\77\1\0\0\0a", 53, &error));
+    CHECK(llm_pieces_get(&s.pieces, 3).score == 1.0 + 1.0 / 32768.0);
     llm_spm_free(&s);
     size_t size;
     const unsigned char *data = bin_file(&size);

@@ -117,6 +117,12 @@ TEST(unicode_fold, "by hand, broken bytes too") {
                "BER\xC2\xAD\tAll",
                "uber all");
     fold_check(&c, FOLD_BERT, "", "");
+    for (int kind = 0; kind < 3; kind++) { /* the text ends within a character */
+        llm_buffer b = {NULL, 0, 0};
+        c.kind = (fold_kind)kind;
+        CHECK(fold_text(&c, &b, "a\xC3\x89", 2) && b.size == (kind == FOLD_CLEAN ? 1u : 2u));
+        llm_buffer_free(&b);
+    }
     fold_close(&c);
 }
 

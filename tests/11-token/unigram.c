@@ -11,7 +11,7 @@ static size_t unigram_encode(int *ids, double *score, const llm_pieces *p, const
     llm_arena arena;
     int *exact = (int *)malloc(size * sizeof *exact);
     CHECK(llm_arena_create(&arena, llm_unigram_scratch(p, size)) && (exact || size == 0));
-    const size_t count = llm_unigram_encode(exact, score, p, text, size, single, &arena);
+    const size_t count = llm_unigram_encode(exact, NULL, score, p, text, size, single, &arena);
     CHECK(arena.used == 0 && count <= size && (count > 0 || size == 0));
     for (size_t i = 0; i < count; i++) ids[i] = exact[i];
     free(exact);
@@ -199,7 +199,9 @@ TEST(unigram, "edges by hand: shortest first, then the unknown character; a USER
     /* a character that the end of the text cuts in two, though its last byte stands behind */
     CHECK(unigram_encode(ids, NULL, &p, "ab\xC3\xA9", 3, true) == 2 && ids[1] == 0);
     CHECK(unigram_encode(ids, NULL, &p, "ab\xE2\x96\x81", 3, true) == 2 && ids[1] == 0);
-    CHECK_ASSERTS(llm_unigram_encode(ids, NULL, &(llm_pieces){.unknown = 0}, "", 0, true, NULL));
+    llm_pieces none;
+    memset(&none, 0, sizeof none);
+    CHECK_ASSERTS(llm_unigram_encode(ids, NULL, NULL, &none, "", 0, true, NULL));
     llm_pieces_free(&p);
 }
 

@@ -142,7 +142,7 @@ static double utrain_tokens(const llm_pieces *p, const llm_bpe_train_words *word
         llm_arena arena;
         CHECK(size <= 64 && llm_arena_create(&arena, llm_unigram_scratch(p, size)));
         tokens += (double)count[w] *
-                  (double)llm_unigram_encode(ids, &score, p, text, size, false, &arena);
+                  (double)llm_unigram_encode(ids, NULL, &score, p, text, size, false, &arena);
         *nats -= (double)count[w] * score;
         llm_arena_destroy(&arena);
     }

@@ -1,13 +1,13 @@
 /* @wordpiece_train */
 #include "../test.h"
 
-/* malloc and its like that run out after a number of calls */
+/* malloc and its like that fail once, after a number of calls */
 static int wtrain_calls = 1 << 30;
 static void *wtrain_calloc(size_t n, size_t size) {
-    return wtrain_calls-- > 0 ? calloc(n, size) : NULL;
+    return wtrain_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *wtrain_realloc(void *p, size_t size) {
-    return wtrain_calls-- > 0 ? realloc(p, size) : NULL;
+    return wtrain_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define calloc wtrain_calloc
 #define realloc wtrain_realloc
@@ -122,6 +122,40 @@ TEST(wordpiece_train,
     llm_bpe_train_words_free(&words);
 }
 
+static bool wtrain_is(const llm_vocab_table *token, const char *const *want, size_t n) {
+    bool same = token->count == n;
+    for (size_t id = 0; id < n && same; id++) {
+        size_t size;
+        const char *text = llm_vocab_table_bytes(token, id, &size);
+        same = size == strlen(want[id]) && memcmp(text, want[id], size) == 0;
+    }
+    return same;
+}
+
+TEST(wordpiece_train,
+     "a merge changes every word, may give a token that is there, and ends with its word") {
+    llm_bpe_train_words words = llm_bpe_train_words_empty();
+    llm_vocab_table token = llm_vocab_table_empty();
+    wtrain_word(&words, "abc", 3, 1);
+    const char *const grown[5] = {"a", "##b", "##c", "ab", "abc"};
+    CHECK(llm_wordpiece_train(&token, &words, 100, 1, LLM_WORDPIECE_TRAIN_COUNT, NULL));
+    CHECK(wtrain_is(&token, grown, 5));
+    llm_vocab_table_free(&token);
+    CHECK(llm_vocab_table_add(&token, "ab", 2) == 0);
+    const char *const there[5] = {"ab", "a", "##b", "##c", "abc"};
+    CHECK(llm_wordpiece_train(&token, &words, 100, 1, LLM_WORDPIECE_TRAIN_COUNT, NULL));
+    CHECK(wtrain_is(&token, there, 5));
+    llm_vocab_table_free(&token);
+    llm_bpe_train_words_free(&words);
+    wtrain_word(&words, "b\xC3", 2, 1); /* a character that breaks off; its rest is another word */
+    wtrain_word(&words, "\xA9", 1, 1);
+    const char *const broken[3] = {"b", "##\xC3", "\xA9"};
+    CHECK(llm_wordpiece_train(&token, &words, 3, 1, LLM_WORDPIECE_TRAIN_COUNT, NULL));
+    CHECK(wtrain_is(&token, broken, 3));
+    llm_vocab_table_free(&token);
+    llm_bpe_train_words_free(&words);
+}
+
 TEST(wordpiece_train, "when memory is out it says so and nothing leaks") {
     llm_bpe_train_words words = wtrain_golden("made");
     llm_error error;
@@ -130,6 +164,7 @@ TEST(wordpiece_train, "when memory is out it says so and nothing leaks") {
         llm_vocab_table token = wtrain_special();
         wtrain_calls = calls;
         ok = llm_wordpiece_train(&token, &words, 190, 3, LLM_WORDPIECE_TRAIN_SCORE, &error);
+        CHECK(ok == (wtrain_calls >= 0)); /* whatever fails is told */
         wtrain_calls = 1 << 30;
         if (!ok) CHECK(strstr(error.message, "out of memory"));
         if (ok) wtrain_check(&token, "made/score");

@@ -3,17 +3,12 @@
 
 #include "../../llm.h"
 
-static llm_arena circuit_arena(void) {
-    llm_arena a;
-    a.memory = (unsigned char *)test_memory(1 << 22, 1);
-    a.size = 1 << 22, a.used = a.peak = 0;
-    return a;
-}
+#include "../arena.h"
 
 TEST(attn_head_circuit, "is softmax(x W_QK x) x W_OV, with gradients by differences") {
     enum { T = 4, C = 3 };
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = circuit_arena();
+    llm_arena arena = test_arena(1 << 16);
     float x[T * C], wqk[C * C], wov[C * C], dy[T * C], y[T * C], att[T * T];
     float *dx = floats(T * C), *dqk = floats(C * C), *dov = floats(C * C);
     llm_rng_normal_fill(&rng, x, T * C);
@@ -39,7 +34,8 @@ TEST(attn_head_circuit, "is softmax(x W_QK x) x W_OV, with gradients by differen
     }
     for (size_t i = 0; i < T * C; i++) dx[i] = 1.0f;
     for (size_t i = 0; i < C * C; i++) dqk[i] = dov[i] = 1.0f;
-    llm_attn_head_circuit_backward(dx, dqk, dov, dy, att, x, wqk, wov, T, C, &arena);
+    llm_arena fresh = test_arena(1 << 16); /* forward's products are not there */
+    llm_attn_head_circuit_backward(dx, dqk, dov, dy, att, x, wqk, wov, T, C, &fresh);
     for (size_t i = 0; i < T * C; i++) dx[i] -= 1.0f;
     for (size_t i = 0; i < C * C; i++) dqk[i] -= 1.0f, dov[i] -= 1.0f;
     float zero[T * C], now[T * C];
@@ -57,7 +53,7 @@ TEST(attn_head_circuit, "is softmax(x W_QK x) x W_OV, with gradients by differen
 TEST(attn_head_circuit, "built heads look where they should, with 0.999 of their weight") {
     enum { V = 5, T = 9, C = 3 * V + T };
     const int ids[T] = {4, 0, 3, 0, 1, 3, 2, 4, 0};
-    llm_arena arena = circuit_arena();
+    llm_arena arena = test_arena(1 << 16);
     CHECK(llm_attn_head_circuit_width(V, T) == C);
     float *x = floats(T * C), *wqk = floats(C * C), *wov = floats(C * C), att[T * T];
     llm_attn_head_circuit_embed(x, ids, V, T);
@@ -67,6 +63,11 @@ TEST(attn_head_circuit, "built heads look where they should, with 0.999 of their
     for (int kind = 0; kind < 4; kind++) {
         float *y = zeros(T * C);
         llm_attn_head_circuit_build(wqk, wov, (llm_attn_head_circuit_kind)kind, 12.0f, V, T);
+        size_t set[2] = {0, 0};
+        for (size_t i = 0; i < C * C; i++) set[0] += wqk[i] != 0.0f, set[1] += wov[i] != 0.0f;
+        CHECK(set[0] == (kind < 2 ? T : V) && set[1] == V);
+        for (size_t t = 0; t < T && kind < 2; t++) /* place to place, of the first one too */
+            CHECK(wqk[(V + t) * C + V + (kind == 0 && t > 0 ? t - 1 : 0)] == 12.0f);
         if (kind == LLM_ATTN_HEAD_CIRCUIT_INDUCTION) /* what a previous-token head would write */
             for (size_t t = 0; t < T; t++) x[t * C + V + T + (size_t)ids[t ? t - 1 : 0]] = 1.0f;
         llm_attn_head_circuit_forward(y, att, x, wqk, wov, T, C, &arena);
@@ -100,7 +101,7 @@ TEST(attn_head_circuit, "built heads look where they should, with 0.999 of their
 
 TEST(attn_head_circuit, "the pair continues every repeated text, and is at chance on others") {
     enum { V = 24, HALF = 12, T = 1 + 2 * HALF };
-    llm_arena arena = circuit_arena();
+    llm_arena arena = test_arena(1 << 18);
     llm_rng rng = llm_rng_seed(4);
     size_t right[2] = {0, 0}, asked[2] = {0, 0};
     for (size_t text = 0; text < 12; text++) {
@@ -120,4 +121,34 @@ TEST(attn_head_circuit, "the pair continues every repeated text, and is at chanc
     }
     CHECK(right[0] == asked[0] && asked[0] == 12 * (HALF - 1));
     CHECK((double)right[1] / (double)asked[1] < 0.1); /* a token that has not stood yet: never */
+}
+
+TEST(attn_head_circuit,
+     "a first token follows itself; of two equal answers the smaller id is given") {
+    enum { V = 4, T = 2 };
+    for (int first = 0; first < V; first++)
+        for (int second = 0; second < V; second++) { /* scores of 0: both are as likely */
+            llm_arena arena = test_arena(1 << 14);
+            const int ids[T] = {first, second};
+            int next[T] = {-1, -1};
+            llm_attn_head_circuit_induction(next, ids, 0.0f, V, T, &arena);
+            CHECK(next[0] == first);
+            CHECK(next[1] == (second < first ? second : first));
+        }
+}
+
+TEST(attn_head_circuit, "the scratch is as told") {
+    enum { V = 16, T = 16, C = 3 * V + T };
+    float *x = zeros(T * C), *w = zeros(C * C), *y = zeros(T * C), att[T * T];
+    int ids[T] = {0}, next[T];
+    llm_arena forward = test_arena(2 * T * C * sizeof(float));
+    llm_arena backward = test_arena((4 * T * C + T) * sizeof(float));
+    llm_arena both = test_arena((4 * T * C + 2 * C * C + T * T) * sizeof(float));
+    forward.peak = backward.peak = both.peak = 0;
+    llm_attn_head_circuit_forward(y, att, x, w, w, T, C, &forward);
+    CHECK(forward.used == 0 && forward.peak == forward.size);
+    llm_attn_head_circuit_backward(y, NULL, NULL, x, att, x, w, w, T, C, &backward);
+    CHECK(backward.used == 0 && backward.peak == backward.size);
+    llm_attn_head_circuit_induction(next, ids, 1.0f, V, T, &both);
+    CHECK(both.used == 0 && both.peak == both.size);
 }

@@ -229,7 +229,10 @@ TEST(mha, "many positions equal the plain double loss; masked keys are without i
     CHECK_ALL_NEAR(y2 + 5 * c.C, p.bo, c.C, 0.0f);
     CHECK_ALL_NEAR(y2, y, 5 * c.C, 0.0f);
     float *dx = zeros(nx);
+    float *att = floats(c.B * c.H * c.T * c.S); /* is read, and not touched */
+    memcpy(att, s.att, c.B * c.H * c.T * c.S * sizeof(float));
     llm_mha_backward(dx, NULL, NULL, &g, dy, &s, &p, &c, &arena);
+    CHECK(memcmp(att, s.att, c.B * c.H * c.T * c.S * sizeof(float)) == 0);
     CHECK_ALL_NEAR(dx + 5 * c.C, zeros(c.C), c.C, 0.0f);
     CHECK(dx[4 * c.C] != 0.0f);
     llm_arena_destroy(&arena);

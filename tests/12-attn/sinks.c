@@ -122,9 +122,10 @@ TEST(sinks, "mass of the first tokens, and of which queries") {
 
 TEST(sinks, "Backcopy: behind a trigger what stood before it, else what the table says") {
     enum { N = 5, LENGTH = 40000 };
-    const float table[N * N] = {0.5f, 0.25f, 0, 0.25f, 0,     NAN,   NAN, NAN, NAN,
-                                NAN,  0,     0, 0,     0,     1,     NAN, NAN, NAN,
-                                NAN,  NAN,   0, 0,     0.75f, 0.25f, 0};
+    /* the rows of triggers are not read; what a row lacks to 1 goes to the last token */
+    const float table[N * N] = {0.5f, 0.125f, 0.25f, 0.125f, 0,    NAN,    NAN, NAN, NAN,
+                                NAN,  0,      0,     0,      0,    1,      NAN, NAN, NAN,
+                                NAN,  NAN,    0.25f, 0,      0.5f, 0.125f, 0};
     const bool trigger[N] = {false, true, false, true, false};
     int *ids = as_ints(zeros(LENGTH), LENGTH);
     double count[N][N] = {{0}}, from[N] = {0}, starts[N] = {0};
@@ -140,8 +141,9 @@ TEST(sinks, "Backcopy: behind a trigger what stood before it, else what the tabl
     }
     for (size_t i = 0; i < N; i++)
         for (size_t j = 0; j < N && !trigger[i]; j++) { /* 4 standard errors */
-            const double p = (double)table[i * N + j], error = sqrt(p * (1 - p) / (from[i] + 1));
-            CHECK_NEAR(count[i][j] / (from[i] + 1e-9), p, 4 * error + 1e-9);
+            const double p = i == 4 && j == 4 ? 0.125 : (double)table[i * N + j];
+            CHECK(from[i] > 1000);
+            CHECK_NEAR(count[i][j] / from[i], p, 4 * sqrt(p * (1 - p) / from[i]) + 1e-9);
         }
     for (size_t i = 0; i < 3000; i++) {
         llm_sinks_backcopy(ids, table, trigger, 2, N, &rng);

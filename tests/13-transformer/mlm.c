@@ -1,0 +1,225 @@
+/* @mlm */
+#include "../test.h"
+
+#include "../../llm.h"
+
+#include "../arena.h"
+
+enum { V = 9, C = 4, B = 2, T = 5, N = B * T };
+
+/* A tiny BERT with its head in one vector. */
+typedef struct {
+    llm_bert_config c;
+    llm_bert_weights w, dw;
+    llm_mlm_head head, dhead;
+    float *flat, *g;
+    size_t count;
+    llm_arena arena;
+} model;
+
+static model make(size_t vocab, size_t places, size_t layers, size_t width, size_t hidden,
+                  float *flat) {
+    model m;
+    m.c = llm_bert_defaults();
+    m.c.encoder.layers = layers, m.c.encoder.width = width, m.c.encoder.heads = 2;
+    m.c.encoder.hidden = hidden;
+    m.c.vocab = vocab, m.c.places = places;
+    /* the head stands where the pooler would: bert's matrices without it, and so on */
+    const size_t matrices = llm_bert_matrices(&m.c) + width * width;
+    m.count = matrices + llm_bert_vectors(&m.c) + 3 * width + vocab;
+    m.flat = flat ? flat : zeros(m.count), m.g = zeros(m.count);
+    m.arena = test_arena(1 << 22);
+    float *matrix = m.flat, *vector = m.flat + matrices;
+    llm_bert_bind(&m.w, &matrix, &vector, &m.c, &m.arena);
+    llm_mlm_bind(&m.head, &matrix, &vector, vocab, width);
+    CHECK(matrix == m.flat + matrices && vector == m.flat + m.count);
+    matrix = m.g, vector = m.g + matrices;
+    llm_bert_bind(&m.dw, &matrix, &vector, &m.c, &m.arena);
+    llm_mlm_bind(&m.dhead, &matrix, &vector, vocab, width);
+    return m;
+}
+
+/* Golden weights have no pooler: C C matrices and C biases are let in. */
+static float *with_pooler(const float *golden_, size_t n, bool out, float *back) {
+    model m = make(V, 6, 2, C, 5, NULL);
+    const size_t before = (size_t)(m.w.pool_w - m.flat), gap = C * C;
+    const size_t bias = (size_t)(m.w.pool_b - m.flat);
+    CHECK(n + gap + C == m.count);
+    float *all = zeros(m.count);
+    for (size_t i = 0, k = 0; i < m.count; i++) {
+        if ((i >= before && i < before + gap) || (i >= bias && i < bias + C)) continue;
+        if (out)
+            back[k++] = golden_[i];
+        else
+            all[i] = golden_[k++];
+    }
+    return all;
+}
+
+TEST(mlm, "logits, loss and all gradients equal transformers' BertForMaskedLM") {
+    size_t n;
+    const float *weights = golden_n(&n, "mlm/weights");
+    model m = make(V, 6, 2, C, 5, with_pooler(weights, n, false, NULL));
+    llm_bert_acts a;
+    llm_mlm_acts head;
+    const float *h =
+        llm_bert_forward(&a, as_ints(golden("in/ids"), N), as_ints(golden("in/types"), N),
+                         as_bools(golden("in/hidden"), N), B, T, &m.w, &m.c, &m.arena);
+    const int *label = as_ints(golden("in/labels"), N);
+    const float eps = m.c.encoder.eps;
+    const float loss = llm_mlm_forward(&head, h, label, &m.head, m.w.word, N, V, C, eps, &m.arena);
+    CHECK(head.M == 4);
+    CHECK_GOLDEN(head.logits, 4 * V, 1e-5f, "mlm/logits");
+    CHECK_GOLDEN(&loss, 1, 3e-6f, "mlm/loss");
+    float d[N * C] = {0}, *got = floats(n);
+    const size_t used = m.arena.used;
+    llm_mlm_backward(d, &m.dhead, m.dw.word, &head, &m.head, m.w.word, &m.arena);
+    CHECK(m.arena.used == used);
+    for (size_t i = 0; i < N * C; i++)
+        if (label[i / C] == LLM_CROSS_ENTROPY_IGNORE) CHECK(d[i] == 0.0f);
+    llm_bert_backward(&m.dw, d, &a, &m.w, &m.c, &m.arena);
+    with_pooler(m.g, n, true, got);
+    CHECK_GOLDEN(got, n, 3e-5f, "mlm/grads");
+
+    /* nothing asked: no loss, no gradient */
+    int none[N];
+    for (size_t i = 0; i < N; i++) none[i] = LLM_CROSS_ENTROPY_IGNORE;
+    CHECK(llm_mlm_forward(&head, h, none, &m.head, m.w.word, N, V, C, eps, &m.arena) == 0.0f);
+    llm_mlm_backward(d, &m.dhead, m.dw.word, &head, &m.head, m.w.word, &m.arena);
+    with_pooler(m.g, n, true, got);
+    CHECK_GOLDEN(got, n, 3e-5f, "mlm/grads");
+}
+
+TEST(mlm, "15 of 100 tokens are chosen, 80, 10, 10 of those masked, exchanged, kept; special ones "
+          "never") {
+    enum { MANY = 40000, FIRST = 5, WORDS = 55, MASK = 4 };
+    static int ids[MANY], label[MANY], was[MANY];
+    static bool special[MANY];
+    llm_rng rng = llm_rng_seed(1);
+    const llm_mlm_config c = llm_mlm_defaults(MASK, FIRST, WORDS);
+    size_t free_ = 0, chosen = 0, masked = 0, kept = 0, seen[WORDS] = {0};
+    for (size_t n = 0; n < MANY; n++) {
+        special[n] = n % 10 == 0;
+        ids[n] = was[n] = special[n] ? 1 : 7; /* a token in use, which chance may bring back */
+    }
+    const size_t count = llm_mlm_mask(ids, label, special, NULL, MANY, &c, &rng);
+    for (size_t n = 0; n < MANY; n++) {
+        free_ += !special[n];
+        if (label[n] == LLM_CROSS_ENTROPY_IGNORE) {
+            CHECK(ids[n] == was[n]);
+            continue;
+        }
+        CHECK(!special[n] && label[n] == was[n]);
+        chosen++;
+        masked += ids[n] == MASK, kept += ids[n] == was[n];
+        if (ids[n] == MASK || ids[n] == was[n]) continue;
+        CHECK(ids[n] >= FIRST && ids[n] < WORDS);
+        seen[ids[n]]++;
+    }
+    CHECK(count == chosen);
+    /* four standard errors of 36000 and of 5400 */
+    CHECK_NEAR((double)chosen / (double)free_, 0.15, 0.0076);
+    CHECK_NEAR((double)masked / (double)chosen, 0.8, 0.022);
+    CHECK_NEAR((double)kept / (double)chosen, 0.1 + 0.1 / 50.0, 0.017);
+    double chi = 0.0; /* 49 tokens, all but 7, equally often: 48 degrees of freedom, 0.001 at 84 */
+    const double each = (double)(chosen - masked - kept) / 49.0;
+    for (size_t v = FIRST; v < WORDS; v++)
+        if (v != 7) chi += ((double)seen[v] - each) * ((double)seen[v] - each) / each;
+    CHECK(chi < 84.0);
+    CHECK(seen[FIRST] > 0 && seen[WORDS - 1] > 0);
+    llm_mlm_config none = c;
+    none.first = WORDS;
+    CHECK_ASSERTS(llm_mlm_mask(ids, label, special, NULL, 1, &none, &rng));
+}
+
+TEST(mlm, "whole words: all pieces of a word are chosen or none, and a special token parts them") {
+    enum { MANY = 3000 };
+    static int ids[MANY], label[MANY], word[MANY];
+    static bool special[MANY];
+    llm_rng rng = llm_rng_seed(2);
+    const llm_mlm_config c = llm_mlm_defaults(4, 5, 50);
+    size_t words = 0, differ = 0;
+    for (size_t n = 0; n < MANY; n++) {
+        ids[n] = 10, word[n] = (int)(n / 3);
+        special[n] = n % 30 == 1; /* in the middle of a word */
+    }
+    llm_mlm_mask(ids, label, special, word, MANY, &c, &rng);
+    for (size_t n = 0; n < MANY; n += 3) {
+        const bool asked = label[n] != LLM_CROSS_ENTROPY_IGNORE;
+        words += asked;
+        if (special[n + 1]) {
+            CHECK(label[n + 1] == LLM_CROSS_ENTROPY_IGNORE);
+            differ += asked != (label[n + 2] != LLM_CROSS_ENTROPY_IGNORE);
+            continue;
+        }
+        CHECK(asked == (label[n + 1] != LLM_CROSS_ENTROPY_IGNORE));
+        CHECK(asked == (label[n + 2] != LLM_CROSS_ENTROPY_IGNORE));
+    }
+    CHECK_NEAR((double)words / 1000.0, 0.15, 0.046);
+    CHECK(differ > 0);
+}
+
+/* A Markov chain: the next token is this one plus 1 with probability 0.7, else any of the 5. The
+ * middle of three given its neighbours costs H(x | left, right), less than H(x | left). */
+enum { STATES = 5, LONG = 6, BATCH = 32, STEPS = 800 };
+static double transition(size_t a, size_t b) {
+    return 0.3 / STATES + (b == (a + 1) % STATES ? 0.7 : 0.0);
+}
+TEST(mlm,
+     "on a Markov chain the loss comes near what both neighbours leave, below the causal one") {
+    double causal = 0.0, both = 0.0; /* stationary: all states alike */
+    for (size_t a = 0; a < STATES; a++) {
+        causal -= transition(0, a) * log(transition(0, a));
+        for (size_t b = 0; b < STATES; b++) {
+            double through = 0.0;
+            for (size_t x = 0; x < STATES; x++) through += transition(a, x) * transition(x, b);
+            for (size_t x = 0; x < STATES; x++) {
+                const double joint = transition(a, x) * transition(x, b) / STATES;
+                both -= joint * log(transition(a, x) * transition(x, b) / through);
+            }
+        }
+    }
+    CHECK(both < causal - 0.3);
+    model m = make(STATES + 2, LONG, 1, 16, 32, NULL);
+    llm_rng rng = llm_rng_seed(1);
+    const size_t matrices = llm_bert_matrices(&m.c);
+    llm_bert_init(&m.w, 0.25f, &m.c, &rng);
+    llm_rng_normal_fill(&rng, m.head.dense, 16 * 16);
+    for (size_t i = 0; i < 16 * 16; i++) m.head.dense[i] *= 0.25f;
+    for (size_t i = 0; i < 16; i++) m.head.norm_w[i] = 1.0f;
+    CHECK(m.head.dense == m.flat + matrices);
+    float *first = zeros(m.count), *second = zeros(m.count);
+    llm_adamw_config adamw = llm_adamw_defaults();
+    adamw.weight_decay = 0.0f;
+    const size_t mark = m.arena.used;
+    double tail = 0.0;
+    size_t asked = 0;
+    for (size_t t = 1; t <= STEPS; t++) {
+        int ids[BATCH * LONG], label[BATCH * LONG];
+        for (size_t i = 0; i < BATCH * LONG; i++) {
+            const size_t last = i % LONG ? (size_t)ids[i - 1] - 2 : llm_rng_below(&rng, STATES);
+            const bool on = i % LONG && llm_rng_uniform(&rng) < 0.7f;
+            ids[i] = 2 + (int)(on ? (last + 1) % STATES : llm_rng_below(&rng, STATES));
+        }
+        for (size_t i = 0; i < BATCH * LONG; i++) label[i] = LLM_CROSS_ENTROPY_IGNORE;
+        for (size_t b = 0; b < BATCH; b++) /* one of each text, not at its ends */
+            for (size_t i = b * LONG + 1 + llm_rng_below(&rng, LONG - 2); label[i] < 0; ids[i] = 0)
+                label[i] = ids[i];
+        llm_bert_acts a;
+        llm_mlm_acts head;
+        const float *h = llm_bert_forward(&a, ids, NULL, NULL, BATCH, LONG, &m.w, &m.c, &m.arena);
+        const float loss = llm_mlm_forward(&head, h, label, &m.head, m.w.word, BATCH * LONG,
+                                           STATES + 2, 16, 1e-12f, &m.arena);
+        if (t > STEPS - 100) tail += (double)loss, asked++;
+        float *d = zeros(BATCH * LONG * 16);
+        llm_mlm_backward(d, &m.dhead, m.dw.word, &head, &m.head, m.w.word, &m.arena);
+        llm_bert_backward(&m.dw, d, &a, &m.w, &m.c, &m.arena);
+        adamw.lr = 1e-2f * fminf(1.0f, (float)t / 50.0f) * (float)(STEPS - t) / STEPS;
+        llm_adamw_step(m.flat, first, second, m.g, m.count, &adamw, t);
+        memset(m.g, 0, m.count * sizeof(float));
+        m.arena.used = mark;
+    }
+    tail /= (double)asked;
+    /* 9 seeds: 0.510 to 0.715, both 0.526, causal 0.884; 3200 answers, a standard error of 0.013 */
+    CHECK(tail < causal - 0.08 && tail > both - 0.06);
+}

@@ -1,0 +1,62 @@
+/* @transformer */
+#include "../test.h"
+
+#include "../../llm.h"
+
+static const char *const name[6] = {"2017", "bert", "gpt2", "t5", "llama", "t5_gated"};
+
+/* What tests/13-transformer/transformer.py builds. */
+static llm_transformer_config tiny(size_t k) {
+    llm_transformer_config c = llm_transformer_preset((llm_transformer_family)(k < 5 ? k : 3));
+    const size_t encoder[6] = {2, 1, 0, 2, 0, 1}, decoder[6] = {1, 0, 2, 1, 2, 2};
+    c.encoder = encoder[k], c.decoder = decoder[k];
+    c.vocab = 11, c.width = 8, c.heads = c.kv_heads = 2, c.head_size = 4, c.hidden = 6;
+    if (c.places) c.places = 7;
+    if (c.buckets) c.buckets = 4, c.head_size = 3;
+    if (k == 4) c.heads = 4;
+    if (k == 5) c.gated = true, c.tied = false;
+    return c;
+}
+
+TEST(transformer, "numbers of weights and of operations equal those of transformers' models") {
+    for (size_t k = 0; k < 6; k++) {
+        const llm_transformer_config c = tiny(k);
+        CHECK(llm_transformer_count(&c) == (size_t)*golden("%s/count", name[k]));
+        const double flops = llm_transformer_flops(&c, 2, 5, 3);
+        CHECK(flops == (double)*golden("%s/forward", name[k]));
+        CHECK(2.0 * flops == (double)*golden("%s/backward", name[k]));
+        CHECK(llm_transformer_flops(&c, 6, 5, 3) == 3.0 * flops);
+    }
+}
+
+TEST(transformer, "the sizes of released models") {
+    const size_t want[5] = {63082496, 109482240, 124439808, 60506624, 6738415616};
+    for (size_t k = 0; k < 5; k++) {
+        const llm_transformer_config c = llm_transformer_preset((llm_transformer_family)k);
+        CHECK(llm_transformer_count(&c) == want[k] && (size_t)c.family == k);
+    }
+    llm_transformer_config c = llm_transformer_preset(LLM_TRANSFORMER_LLAMA); /* Llama 3 8B */
+    c.vocab = 128256, c.kv_heads = 8, c.hidden = 14336;
+    CHECK(llm_transformer_count(&c) == 8030261248);
+    c = llm_transformer_preset(LLM_TRANSFORMER_GPT2); /* XL */
+    c.decoder = 48, c.width = 1600, c.heads = c.kv_heads = 25, c.hidden = 6400;
+    CHECK(llm_transformer_count(&c) == 1557611200);
+    c = llm_transformer_preset(LLM_TRANSFORMER_T5); /* T5 v1.1 base */
+    c.encoder = c.decoder = c.heads = c.kv_heads = 12, c.width = 768, c.hidden = 2048;
+    c.gated = true, c.tied = false;
+    CHECK(llm_transformer_count(&c) == 247577856);
+}
+
+TEST(transformer, "six operations a weight and token, and what the rule leaves out") {
+    const llm_transformer_config c = llm_transformer_preset(LLM_TRANSFORMER_GPT2);
+    const double rule = llm_transformer_flops_rule(&c, 1024.0);
+    CHECK(rule == 6.0 * 1024.0 * (124439808.0 - 1024.0 * 768.0));
+    /* biases and norms cost nothing, the scores 12 L T C a token */
+    const double step = 3.0 * llm_transformer_flops(&c, 1, 0, 1024);
+    const double scores = 12.0 * 12.0 * 1024.0 * 768.0 * 1024.0;
+    CHECK_NEAR((step - scores) / rule, 1.0, 0.001);
+    CHECK_NEAR(scores / step, 0.1325, 0.0005);
+    /* Llama keeps a head of its own: the table of embeddings is in N and does no work */
+    const llm_transformer_config l = llm_transformer_preset(LLM_TRANSFORMER_LLAMA);
+    CHECK(llm_transformer_flops_rule(&l, 1.0) > 3.0 * llm_transformer_flops(&l, 1, 0, 1));
+}
