@@ -23,8 +23,9 @@ static llm_beam_search constrained_run(const float *table, size_t V,
     llm_arena arena = test_arena(kept + run + advance);
     llm_beam_search s;
     tiny_beam memory;
-    const llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+    llm_beam_search_model m = tiny_beam_model(&memory, table, V);
     const int prompt = 1;
+    m.model.capacity = 1 + c->max_new;
     llm_beam_search_create(&s, c, &arena);
     llm_constrained_beam_run(&s, &prompt, 1, &m, p, c, &arena);
     CHECK(arena.used == kept);
