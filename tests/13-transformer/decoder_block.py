@@ -1,5 +1,8 @@
 """Golden values of @decoder_block: transformers' GPT2Block, and the parallel form written out, in float64. Writes
 decoder_block.txt."""
+import sys
+
+del sys.path[0]  # or `import safetensors` finds a script of this folder
 import numpy as np
 import torch
 import torch.nn.functional as F

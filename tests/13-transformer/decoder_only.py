@@ -1,4 +1,7 @@
 """Golden values of @decoder_only and @llama_block: transformers' LlamaForCausalLM in float64. Writes decoder_only.txt."""
+import sys
+
+del sys.path[0]  # or `import safetensors` finds a script of this folder
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM

@@ -1,4 +1,7 @@
 """Golden values of @ffn: PyTorch autograd and transformers' MLPs in float64. Run by `make golden`; writes ffn.txt."""
+import sys
+
+del sys.path[0]  # or `import safetensors` finds a script of this folder
 import numpy as np
 import torch
 import torch.nn.functional as F

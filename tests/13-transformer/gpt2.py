@@ -1,4 +1,7 @@
 """Golden values of @gpt2: transformers' GPT2LMHeadModel in float64. Run by `make golden`; writes gpt2.txt."""
+import sys
+
+del sys.path[0]  # or `import safetensors` finds a script of this folder
 import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel

@@ -1,5 +1,8 @@
 """Golden values of @gpt2_file: a directory written by transformers, byte by byte. Run by `make golden`; writes
 gpt2_file.txt. Also holds llm_gpt2_save against transformers: what it writes must load there with the same logits."""
+import sys
+
+del sys.path[0]  # or `import safetensors` finds a script of this folder
 import os
 import subprocess
 import tempfile

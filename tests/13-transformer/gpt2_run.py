@@ -1,5 +1,8 @@
 """Golden values of @gpt2_run: a PyTorch training in float64. The text has T + 1 tokens, so that every window is the whole
 of it and no random number matters. Run by `make golden`; writes gpt2_run.txt."""
+import sys
+
+del sys.path[0]  # or `import safetensors` finds a script of this folder
 import math
 
 import numpy as np

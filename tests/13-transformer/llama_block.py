@@ -1,4 +1,7 @@
 """Golden values of @llama_block: transformers' LlamaDecoderLayer in float64. Writes llama_block.txt."""
+import sys
+
+del sys.path[0]  # or `import safetensors` finds a script of this folder
 import numpy as np
 import torch
 from transformers import LlamaConfig

@@ -1,4 +1,7 @@
 """Golden values of @next_token: transformers' causal loss with labels in float64. Writes next_token.txt."""
+import sys
+
+del sys.path[0]  # or `import safetensors` finds a script of this folder
 import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
