@@ -269,6 +269,7 @@
  *   aho_corasick             Many strings in one pass
  *   protobuf                 Protocol buffers, read
  *   spm                      SentencePiece models
+ *   spm_units                Words or characters as pieces
  *   spm_text                 Text through a SentencePiece model
  *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   added_tokens             Added tokens: strings that are one id
@@ -278,9 +279,6 @@
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
  *   tokenizer_ranks          Rank files of tiktoken
- *   gguf_values              The key-value part of a GGUF file
- *   tokenizer_gguf           The tokenizer in a GGUF file
- *   tokenizer_binary         Tokenizer files that are no JSON
  *   text_places              Text that knows where it came from
  *   normalizer               What is done to text before it is cut
  *   normalizer_json          The normalizer of a tokenizer.json
@@ -292,6 +290,10 @@
  *   token_decoder_json       Decoder and template of a file
  *   tokenizer_parts          A tokenizer of parts
  *   parts_text               Text through a tokenizer of parts
+ *   gguf_values              The key-value part of a GGUF file
+ *   gguf_bert                BERT's vocabulary in a GGUF file
+ *   tokenizer_gguf           The tokenizer in a GGUF file
+ *   tokenizer_binary         Tokenizer files that are no JSON
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
@@ -360,6 +362,8 @@
  *   encoder                  Transformer encoder
  *   bert                     BERT
  *   decoder                  Transformer decoder
+ *   seq2seq_gru              A recurrent cell for @seq2seq
+ *   seq2seq                  Sequence to sequence, recurrent
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
  *   softmax_head             Softmax head: logits, loss, gradient
@@ -369,16 +373,32 @@
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
  *   safetensors_dtype        Weight files: element types
+ *   t5_attn                  T5's attention
+ *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
  *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
+ *   safetensors_shards       Weight files: a model in several files
+ *   gguf_blocks              Weight files: blocks of small integers
+ *   gguf_file                Weight files: GGUF
+ *   gguf_write               Weight files: GGUF, writing
+ *   stored_matrix            Matrices in their file's own numbers
+ *   sha256                   SHA-256
+ *   open_weights             Open weights: are they the release?
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
  *   gpt2_run                 A training that can be interrupted
+ *   t5                       T5
+ *   t5_span                  T5's training: corrupted spans
+ *   llama_config             Settings of Llama and its relatives
+ *   llama_gguf               Settings of a Llama from GGUF
+ *   llama_names              What a Llama's weights are called
+ *   llama_file               Where a Llama's weights are
+ *   llama                    A large language model from its files
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
@@ -396,13 +416,16 @@
  *   logit_bias               Logit bias, lists, guidance
  *   sampling                 The sampler chain
  *   sampling_control         XTC, Mirostat, without replacement
+ *   sampling_text            The chain that knows the text
  *   beam_search              Beam search
  *   beam_search_diverse      Beams in groups that differ
  *   stochastic_beam          Different texts drawn by a beam
+ *   constrained_beam         Beams that must say given words
  *   speculative              Speculative decoding
  *   speculative_tree         Trees of drafts
  *   medusa                   Medusa heads
  *   medusa_tree              The tree of Medusa, verified
+ *   eagle                    EAGLE: drafting hidden states
  *   lookahead                Lookahead decoding
  *   gpt2_decode              GPT-2, one token at a time
  * 16-gpu                     GPUS AND NUMBER FORMATS
@@ -23106,7 +23129,8 @@ LLM_API void llm_kfac_factors(double *state, const llm_mlp *m, const float *w, c
 
 /* w in place <- its gradient g, both flat: layer by layer U = S^-1 G A^-1, then one factor for all
  * that keeps lr^2 U.G below the clip. Returns the factor, at most 1; NaN, and w as it was, where a
- * factor is singular. Scratch: a double for each weight and llm_kfac_precondition's. */
+ * factor is singular. Scratch: a double for each weight, and for the largest layer as many again
+ * and llm_kfac_precondition's. */
 LLM_API double llm_kfac_step(float *w, const double *state, const float *g, const llm_mlp *m,
                              const llm_kfac_config *c, llm_arena *arena) {
     const size_t mark = arena->used, P = llm_mlp_param_count(m);
@@ -23210,7 +23234,7 @@ LLM_API double llm_natural_gradient_advance(llm_natural_gradient_cg *c, const do
     }
     for (size_t i = 0; i < c->n; i++) c->p[i] = c->r[i] + square / c->square * c->p[i];
     c->square = square;
-    return c->first > 0.0 ? sqrt(square / c->first) : 0.0;
+    return sqrt(square / c->first);
 }
 
 /* The rate at which a step along x has KL delta, to second order: xFx = x'F x. 0 for no step. */
@@ -24400,7 +24424,7 @@ LLM_API void llm_curriculum_margin(float *difficulty, const float *z, const int 
     for (size_t i = 0; i < n; i++) {
         const size_t y = (size_t)label[i];
         float other = -INFINITY;
-        LLM_ASSERT(label[i] >= 0 && y < K);
+        LLM_ASSERT(y < K);
         for (size_t k = 0; k < K; k++)
             if (k != y) other = z[i * K + k] > other ? z[i * K + k] : other;
         difficulty[i] = other - z[i * K + y];
@@ -24420,12 +24444,12 @@ LLM_API void llm_curriculum_order(size_t *order, const float *difficulty, const 
     size_t *next =
         (size_t *)llm_arena_take(arena, K, sizeof(size_t)); /* per class: where to look */
     memcpy(sorted, order, n * sizeof(size_t));
+    for (size_t i = 0; i < n; i++) LLM_ASSERT((size_t)label[i] < K);
     for (size_t k = 0; k < K; k++) next[k] = 0;
     for (size_t count = 0; count < n;)
         for (size_t k = 0; k < K; k++) {
             while (next[k] < n && (size_t)label[sorted[next[k]]] != k) next[k]++;
             if (next[k] < n) order[count++] = sorted[next[k]++];
-            LLM_ASSERT(count > 0 || k + 1 < K); /* labels are in 0..K-1 */
         }
     arena->used = mark;
 }
@@ -24594,7 +24618,7 @@ LLM_API double llm_self_paced_diverse(float *v, const float *loss, const int *gr
     for (size_t g = 0; g < G; g++) rank[g] = 0;
     for (size_t k = 0; k < n; k++) {
         const size_t i = order[k];
-        LLM_ASSERT(group[i] >= 0 && (size_t)group[i] < G);
+        LLM_ASSERT((size_t)group[i] < G);
         const double r = (double)++rank[group[i]];
         v[i] = (double)loss[i] < lam + gamma / (sqrt(r) + sqrt(r - 1.0)) ? 1.0f : 0.0f;
         chosen += v[i] > 0.0f;
@@ -24677,8 +24701,7 @@ LLM_API void llm_maml_hessian(float *Hv, const llm_mlp *m, const float *w, const
         double mean = 0.0;
         for (size_t k = 0; k < K && m->head == LLM_OUTPUT_LAYER_SOFTMAX; k++) {
             const size_t i = n * K + k;
-            const bool hit = label ? label[n] == (int)k : false;
-            const double t = label ? (hit ? 1.0 : 0.0) : (double)target[i];
+            const double t = label ? (label[n] == (int)k ? 1.0 : 0.0) : (double)target[i];
             y[i] = (float)((double)d[i] * (double)N + t); /* p, of targets that sum to 1 */
             mean += (double)y[i] * (double)rd[i];
         }
@@ -29217,8 +29240,7 @@ LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
  * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
  * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
  * numbers above are those of its fields. A field that is absent has the default of the schema, and
- * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
- * so is text without the spelling of spaces.
+ * for both spaces that is true. Text without the spelling of spaces is refused.
  *
  * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
  *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
@@ -29226,7 +29248,12 @@ LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
  * see     @spm_text (uses it), @bpe_scores @unigram
  * topics  -
  */
-typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
+typedef enum { /* the numbers of the file */
+               LLM_SPM_UNIGRAM = 1,
+               LLM_SPM_BPE,
+               LLM_SPM_WORD,
+               LLM_SPM_CHAR
+} llm_spm_model;
 
 typedef struct {
     llm_pieces pieces;
@@ -29293,9 +29320,8 @@ LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_err
         if (f.number == 42) s->eos = id;
         if (f.number == 43) s->pad = id;
     }
-    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
-        return llm_fail(error,
-                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+    if (!p.broken && (model < LLM_SPM_UNIGRAM || model > LLM_SPM_CHAR))
+        return llm_fail(error, "trainer_spec: found model type %llu, expected 1 to 4",
                         (unsigned long long)model);
     s->model = (llm_spm_model)model;
     return !p.broken;
@@ -29355,6 +29381,43 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *
     return ok;
 }
 
+/* @spm_units ------------------------------------------------ Words or characters as pieces
+ *
+ *     "_the_cat"  ->  _the  _cat         or  _  t  h  e  _  c  a  t              (_: U+2581)
+ *
+ * SentencePiece has two more models, the ones that subwords stand between: each word is a piece, or
+ * each character. Nothing is searched for: the text is cut, and every part is looked up. Words need
+ * huge vocabularies and still meet unknown ones; characters know all of an alphabet and make texts
+ * long (ByT5 and CANINE went that way). They are the two ends of the scale of @vocab_size, and the
+ * models to compare with. Unknown parts in a row are one unknown piece, or their bytes.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece"; its word_model.cc and char_model.cc
+ * needs   pre_words vocab_table pieces bpe_scores
+ * see     @spm_text (uses it)
+ * topics  -
+ */
+
+/* ids (size) <- text (size bytes), spelt as by llm_pieces_spell, by words or by characters; returns
+ * how many. A USER piece is one character. */
+LLM_API size_t llm_spm_units_encode(int *ids, const llm_pieces *p, const char *text, size_t size,
+                                    bool words) {
+    const bool fallback = llm_pieces_fallback(p);
+    size_t count = 0;
+    for (size_t at = 0, n; at < size; at += n) {
+        int id = -1;
+        n = words ? llm_pre_words_metaspace(text + at, size - at)
+                  : llm_bpe_scores_symbol(&id, p, text + at, size - at);
+        if (words) id = llm_vocab_table_find(&p->text, text + at, n);
+        const llm_pieces_kind kind =
+            id >= 0 ? llm_pieces_get(p, (size_t)id).kind : LLM_PIECES_UNKNOWN;
+        if (kind == LLM_PIECES_NORMAL || kind == LLM_PIECES_USER)
+            ids[count++] = id;
+        else
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, n);
+    }
+    return count;
+}
+
 /* @spm_text ------------------------------------------------- Text through a SentencePiece model
  *
  *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
@@ -29369,7 +29432,7 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *
  *
  * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
  *         Darts-clone (the units)
- * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
+ * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm spm_units
  * see     @unicode, @tokenizer
  * topics  -
  */
@@ -29457,13 +29520,16 @@ LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const ch
     *ids = NULL;
     *count = 0;
     if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
-        const bool bpe = s->model == LLM_SPM_BPE;
+        const bool bpe = s->model == LLM_SPM_BPE, units = s->model >= LLM_SPM_WORD;
         const size_t scratch =
             bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
         *ids = (int *)malloc((line.size + 1) * sizeof **ids);
         room = *ids && llm_arena_create(&arena, scratch);
         if (room && bpe)
             *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
+        else if (room && units)
+            *count = llm_spm_units_encode(*ids, &s->pieces, line.data, line.size,
+                                          s->model == LLM_SPM_WORD);
         else if (room)
             *count = llm_unigram_encode(*ids, NULL, NULL, &s->pieces, line.data, line.size, true,
                                         &arena);
@@ -30584,427 +30650,6 @@ LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t
     return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
 }
 
-/* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
- *
- *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
- *     string: length, bytes                array: item type, count, items       (little-endian)
- *
- * llama.cpp's files hold a model's settings and its tokenizer as typed pairs in front of the
- * tensors: `llama.context_length` a number, `tokenizer.ggml.tokens` an array of 128,256 strings.
- * Nothing says where a pair ends but reading it, so all are walked once, every length compared with
- * what is left before it is believed, and each key is remembered with the place of its value.
- * Arrays of strings are walked again by who wants them: they have no index. What is easily got
- * wrong: version 1 had lengths of four bytes, not eight, and files of big-endian machines look like
- * versions of 16 million.
- *
- * source  Gerganov and others, "GGUF", docs/gguf.md of ggml (versions 2 and 3)
- * needs   error size buffer
- * see     @tokenizer
- * topics  -
- */
-typedef enum {
-    LLM_GGUF_VALUES_U8,
-    LLM_GGUF_VALUES_I8,
-    LLM_GGUF_VALUES_U16,
-    LLM_GGUF_VALUES_I16,
-    LLM_GGUF_VALUES_U32,
-    LLM_GGUF_VALUES_I32,
-    LLM_GGUF_VALUES_F32,
-    LLM_GGUF_VALUES_BOOL,
-    LLM_GGUF_VALUES_STRING,
-    LLM_GGUF_VALUES_ARRAY,
-    LLM_GGUF_VALUES_U64,
-    LLM_GGUF_VALUES_I64,
-    LLM_GGUF_VALUES_F64,
-    LLM_GGUF_VALUES_TYPES
-} llm_gguf_values_type;
-
-typedef struct {
-    size_t key, key_size;      /* where the key stands in the file, and its length */
-    llm_gguf_values_type type; /* of the value, or of an array's items */
-    bool array;
-    size_t at, count; /* where the value or the first item stands; items, 1 without an array */
-} llm_gguf_values_pair;
-
-typedef struct {
-    const unsigned char *data; /* (size) the whole file; stays the caller's */
-    size_t size, at;           /* at: behind the last pair, where the tensors' descriptions begin */
-    uint32_t version;
-    uint64_t tensors;
-    llm_buffer pair; /* of llm_gguf_values_pair */
-} llm_gguf_values;
-
-/* Frees what llm_gguf_values_read has taken. */
-LLM_API void llm_gguf_values_free(llm_gguf_values *g) { llm_buffer_free(&g->pair); }
-
-/* The number in the `bytes` bytes from `at` on. */
-LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_t bytes) {
-    uint64_t x = 0;
-    for (size_t i = 0; i < bytes; i++) x |= (uint64_t)g->data[at + i] << 8 * i;
-    return x;
-}
-
-/* Bytes of one value; 0 for strings and arrays. */
-LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
-    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
-                                                              1, 0, 0, 8, 8, 8};
-    return size[type];
-}
-
-/* *x <- the next number of `bytes` bytes in the header; g->at moves behind it. */
-LLM_API bool llm_gguf_values_take(llm_gguf_values *g, uint64_t *x, size_t bytes, const char *what,
-                                  llm_error *error) {
-    if (g->size - g->at < bytes)
-        return llm_fail(error, "GGUF, byte %zu: the file ends, expected %s", g->at, what);
-    *x = llm_gguf_values_bits(g, g->at, bytes);
-    g->at += bytes;
-    return true;
-}
-
-/* Moves g->at behind `count` items of a type. */
-LLM_API bool llm_gguf_values_skip(llm_gguf_values *g, llm_gguf_values_type type, uint64_t count,
-                                  llm_error *error) {
-    const size_t one = llm_gguf_values_size(type), left = g->size - g->at;
-    uint64_t length = 0;
-    if (one > 0 ? count > left / one : count > left / 8) /* a string has at least its length */
-        return llm_fail(error, "GGUF, byte %zu: %llu items do not fit into %zu bytes", g->at,
-                        (unsigned long long)count, left);
-    if (one > 0) g->at += (size_t)count * one;
-    for (; one == 0 && count > 0; count--) {
-        if (!llm_gguf_values_take(g, &length, 8, "a length", error)) return false;
-        if (length > g->size - g->at)
-            return llm_fail(error, "GGUF, byte %zu: a string of %llu bytes, but %zu are left",
-                            g->at, (unsigned long long)length, g->size - g->at);
-        g->at += (size_t)length;
-    }
-    return true;
-}
-
-/* Reads one pair. */
-LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
-    llm_gguf_values_pair p;
-    uint64_t type = 0, count = 1;
-    const size_t start = g->at;
-    memset(&p, 0, sizeof p);
-    if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
-    p.key = start + 8;
-    p.key_size = g->at - p.key;
-    if (!llm_gguf_values_take(g, &type, 4, "a type", error)) return false;
-    p.array = type == LLM_GGUF_VALUES_ARRAY;
-    if (p.array && (!llm_gguf_values_take(g, &type, 4, "a type of items", error) ||
-                    !llm_gguf_values_take(g, &count, 8, "a count", error)))
-        return false;
-    if (type >= LLM_GGUF_VALUES_TYPES || type == LLM_GGUF_VALUES_ARRAY)
-        return llm_fail(error, "GGUF, \"%.*s\": found type %llu, expected one of 13%s",
-                        p.key_size < 60 ? (int)p.key_size : 60, (const char *)g->data + p.key,
-                        (unsigned long long)type, p.array ? ", and no array in an array" : "");
-    p.type = (llm_gguf_values_type)type;
-    p.at = g->at;
-    if (!llm_gguf_values_skip(g, p.type, count, error)) return false;
-    p.count = (size_t)count;
-    return llm_buffer_put(&g->pair, &p, sizeof p) || llm_fail(error, "GGUF: out of memory");
-}
-
-/* Reads the pairs of a file, whose bytes must stay as long as g is used. On failure there is
- * nothing to free. */
-LLM_API bool llm_gguf_values_read(llm_gguf_values *g, const void *data, size_t size,
-                                  llm_error *error) {
-    uint64_t magic = 0, version = 0, pairs = 0;
-    memset(g, 0, sizeof *g);
-    g->data = (const unsigned char *)data;
-    g->size = size;
-    if (!llm_gguf_values_take(g, &magic, 4, "\"GGUF\"", error)) return false;
-    if (magic != 0x46554747) return llm_fail(error, "GGUF: the file does not begin with \"GGUF\"");
-    if (!llm_gguf_values_take(g, &version, 4, "a version", error)) return false;
-    if (version != 2 && version != 3)
-        return llm_fail(error, "GGUF: found version %llu%s, expected 2 or 3",
-                        (unsigned long long)version, version >> 24 ? " (big-endian?)" : "");
-    g->version = (uint32_t)version;
-    bool ok = llm_gguf_values_take(g, &g->tensors, 8, "the number of tensors", error) &&
-              llm_gguf_values_take(g, &pairs, 8, "the number of pairs", error);
-    for (; ok && pairs > 0; pairs--) ok = llm_gguf_values_next(g, error);
-    if (!ok) llm_gguf_values_free(g);
-    return ok;
-}
-
-/* The pair of a key, or NULL: the first one, should there be several. */
-LLM_API const llm_gguf_values_pair *llm_gguf_values_find(const llm_gguf_values *g,
-                                                         const char *key) {
-    const llm_gguf_values_pair *p = (const llm_gguf_values_pair *)(const void *)g->pair.data;
-    for (size_t i = 0; i < g->pair.size / sizeof *p; i++)
-        if (p[i].key_size == strlen(key) && memcmp(g->data + p[i].key, key, p[i].key_size) == 0)
-            return &p[i];
-    return NULL;
-}
-
-/* Item i of a pair as a number (whole numbers beyond 2^53 are rounded), `absent` where p is NULL,
- * a string, or shorter. */
-LLM_API double llm_gguf_values_number(const llm_gguf_values *g, const llm_gguf_values_pair *p,
-                                      size_t i, double absent) {
-    if (!p || i >= p->count || p->type == LLM_GGUF_VALUES_STRING) return absent;
-    const size_t bytes = llm_gguf_values_size(p->type);
-    const uint64_t bits = llm_gguf_values_bits(g, p->at + i * bytes, bytes);
-    const uint32_t low = (uint32_t)bits;
-    float single;
-    double wide;
-    memcpy(&single, &low, sizeof single);
-    memcpy(&wide, &bits, sizeof wide);
-    if (p->type == LLM_GGUF_VALUES_F32) return (double)single;
-    if (p->type == LLM_GGUF_VALUES_F64) return wide;
-    const uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
-    const bool negative = (p->type == LLM_GGUF_VALUES_I8 || p->type == LLM_GGUF_VALUES_I16 ||
-                           p->type == LLM_GGUF_VALUES_I32 || p->type == LLM_GGUF_VALUES_I64) &&
-                          (bits & sign);
-    return negative ? -(double)(sign - (bits & (sign - 1))) : (double)bits;
-}
-
-/* The next string of a pair's value: start with *at = p->at, and call it p->count times. */
-LLM_API const char *llm_gguf_values_string(const llm_gguf_values *g, size_t *at, size_t *size) {
-    *size = (size_t)llm_gguf_values_bits(g, *at, 8);
-    const char *text = (const char *)g->data + *at + 8;
-    *at += 8 + *size;
-    return text;
-}
-
-/* Whether the key's value is this string. */
-LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const char *text) {
-    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
-    if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING) return false;
-    size_t at = p->at, size;
-    const char *value = llm_gguf_values_string(g, &at, &size);
-    return size == strlen(text) && memcmp(value, text, size) == 0;
-}
-
-/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
- *
- *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces with scores    t5: unigram
- *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
- *
- * llama.cpp puts the tokenizer into the model's file, three kinds of it in the same arrays. For
- * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
- * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
- * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
- *
- * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
- * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
- *         gguf_values
- * see     @tokenizer
- * topics  -
- */
-
-/* The pattern that a name in tokenizer.ggml.pre means, or false. */
-LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
-                                        llm_error *error) {
-    static const struct {
-        const char *name;
-        llm_pre_tokenize_kind pattern;
-    } row[] = {{"gpt-2", LLM_PRE_TOKENIZE_GPT2},       {"phi-2", LLM_PRE_TOKENIZE_GPT2},
-               {"llama3", LLM_PRE_TOKENIZE_LLAMA3},    {"llama-v3", LLM_PRE_TOKENIZE_LLAMA3},
-               {"llama-bpe", LLM_PRE_TOKENIZE_LLAMA3}, {"falcon3", LLM_PRE_TOKENIZE_LLAMA3},
-               {"qwen2", LLM_PRE_TOKENIZE_QWEN2},      {"deepseek-r1-qwen", LLM_PRE_TOKENIZE_QWEN2},
-               {"megrez", LLM_PRE_TOKENIZE_QWEN2},     {"gpt-4o", LLM_PRE_TOKENIZE_O200K},
-               {"llama4", LLM_PRE_TOKENIZE_O200K},     {"dbrx", LLM_PRE_TOKENIZE_LLAMA3},
-               {"smaug-bpe", LLM_PRE_TOKENIZE_LLAMA3}};
-    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
-    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
-        if (llm_gguf_values_is(g, "tokenizer.ggml.pre", row[i].name)) {
-            t->pattern = row[i].pattern;
-            t->ignore_merges = t->pattern == LLM_PRE_TOKENIZE_LLAMA3;
-            return true;
-        }
-    size_t at = pre ? pre->at : 0, size = 0;
-    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
-    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
-    return llm_fail(error, "tokenizer.ggml.pre: \"%.*s\" is not supported",
-                    size < 60 ? (int)size : 60, name);
-}
-
-/* The array of strings under the key, or a sentence. */
-LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
-                                                               const char *key, llm_error *error) {
-    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
-    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
-    llm_fail(error, "%s: expected an array of strings", key);
-    return NULL;
-}
-
-/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
-LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
-                                      llm_error *error) {
-    const llm_gguf_values_pair *tokens, *merges;
-    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
-    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
-        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
-        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
-        return false;
-    llm_buffer line = {NULL, 0, 0};
-    bool ok = true;
-    size_t at = tokens->at, size;
-    for (size_t id = 0; id < tokens->count && ok; id++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
-        line.size = 0;
-        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
-        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
-            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
-                 llm_fail(error, "tokens: out of memory");
-        llm_json_node node; /* as if it stood in a vocab.json */
-        memset(&node, 0, sizeof node);
-        node.key = line.data;
-        node.key_size = size;
-        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
-    }
-    for (unsigned b = 0; b < 256 && ok; b++)
-        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
-    at = merges->at;
-    for (size_t i = 0; i < merges->count && ok; i++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
-        const size_t left = space ? (size_t)(space - text) : 0;
-        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
-                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
-    }
-    llm_buffer_free(&line);
-    t->vocab = tokens->count;
-    return ok;
-}
-
-/* An id under the key if it is one of a control piece, or -1. */
-LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
-                                  const char *key) {
-    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
-    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
-    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
-}
-
-/* Reads pieces with scores, of either model. */
-LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
-                                       llm_error *error) {
-    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
-    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
-    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
-    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
-    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
-    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
-    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
-    t->pieces = true;
-    t->spm = llm_spm_empty();
-    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
-    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
-    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
-    bool ok = true;
-    size_t at = tokens->at, size;
-    for (size_t id = 0; id < tokens->count && ok; id++) {
-        const char *text = llm_gguf_values_string(g, &at, &size);
-        const double score = llm_gguf_values_number(g, scores, id, 0.0);
-        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
-        if (!(fabs(score) <= 1e30))
-            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
-                            score);
-        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
-                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
-                            error);
-    }
-    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
-    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
-        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
-    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
-    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
-    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
-    return ok;
-}
-
-/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
- * part, and is to be freed. */
-LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
-                                     llm_error *error) {
-    llm_gguf_values g;
-    if (!llm_gguf_values_read(&g, data, size, error)) return false;
-    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
-    bool ok;
-    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
-        ok = llm_tokenizer_gguf_bytes(t, &g, error);
-    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
-        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
-    else
-        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama or t5");
-    llm_gguf_values_free(&g);
-    return ok;
-}
-
-/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
- *
- *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
- *
- * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
- * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
- * in its own way. Control pieces of a model become control tokens, so that they can be read and
- * written by their names, and text between them is a text of its own: it gets its space in front,
- * and loses it again.
- *
- * source  -
- * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
- *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
- * see     @tokenizer
- * topics  -
- */
-
-/* Appends the text of pieces, control tokens by their names: what stands between two of them is
- * decoded alone, as it was encoded. */
-LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
-                                         size_t count, llm_error *error) {
-    for (size_t start = 0, i = 0; i <= count; i++) {
-        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
-        const bool control =
-            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
-        if (i < count && !control) continue;
-        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
-        size_t size = 0;
-        const char *name =
-            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
-        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
-        start = i + 1;
-    }
-    return true;
-}
-
-/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
-LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
-    t->pieces = true;
-    t->vocab = t->spm.pieces.text.count;
-    for (size_t id = 0, size; id < t->vocab; id++) {
-        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
-        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
-            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
-            return llm_fail(error, "pieces: out of memory");
-    }
-    return true;
-}
-
-/* The pattern that OpenAI and Meta use with so many ranks. */
-LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
-    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
-           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
-                             : LLM_PRE_TOKENIZE_CL100K;
-}
-
-/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
- * t->pattern. */
-LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
-    const char *text = (const char *)f->data;
-    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
-        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
-               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
-    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
-        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
-               llm_tokenizer_binary_pieces(t, error);
-    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
-        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
-    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
-    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
-    return true;
-}
-
 /* @text_places ---------------------------------------------- Text that knows where it came from
  *
  *     text:  c  a  f  e            after NFD, without marks and capitals
@@ -31015,8 +30660,8 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
  * original it stands for, and whatever changes text changes both. A change is a list of new
  * characters, each with one number: 0 replaces the next old character, 1 is new and belongs to the
  * one before, -n replaces one and swallows n more. Normal forms say so by themselves: what a
- * character comes apart into is 0 1 1, and two that are put together add their numbers and one
- * less. What is easily got wrong: marks that change places keep their number, not their place.
+ * character comes apart into is 0 1 1, and two that are put together have the sum of their numbers
+ * less one. What is easily got wrong: marks that change places keep their number, not their place.
  *
  * source  Hugging Face tokenizers, NormalizedString; The Unicode Standard 18, section 3.11
  * needs   buffer unicode unicode_apart unicode_normal
@@ -31205,7 +30850,7 @@ LLM_API bool llm_text_places_normal(llm_text_places *out, const llm_text_places 
  * Steps, one behind another, each from text to text with the places kept, as a file lists them.
  * BERT's clears away controls, puts spaces around Chinese characters, takes accents off and
  * capitals; Llama's puts U+2581 in front and in place of spaces; T5's has the rules of a
- * SentencePiece model, which this library reads in its own way: for a cluster of less than six
+ * SentencePiece model, which tokenizers reads in its own way: for a cluster of less than six
  * bytes, else for each character, the shortest rule that its beginning has, and the whole of it
  * falls to that rule (@spm_text takes the longest).
  *
@@ -32165,7 +31810,7 @@ LLM_API bool llm_token_model_json_read(llm_token_model *m, const llm_json *j,
 
 /* @token_decoder -------------------------------------------- Tokens back to text, as files say it
  *
- *     "_He" "<0xE4>" "y" -> Replace _ " " -> ByteFallback -> Fuse -> Strip " " -> "He\ufffdy"
+ *     "_He" "<0x21>"  ->  Replace _ " "  ->  ByteFallback  ->  Fuse  ->  Strip " "  ->  "He!"
  *
  * What undoes a tokenizer's spelling is a list of steps as well, each from strings to strings:
  * "##" joins, U+2581 becomes a space, characters become the bytes they spell, tokens <0x00> to
@@ -32513,8 +32158,8 @@ LLM_API bool llm_token_decoder_json_templates(llm_buffer *single, llm_buffer *pa
  *
  * What a tokenizer.json of any kind describes: BERT's, T5's, Llama 2's, or byte-level BPE behind a
  * normal form (Qwen). Added tokens are looked for twice: those that are not "normalized" in the
- * text as it came, the others, as the normalizer would spell them, in what it has made of the rest.
- * What lies between is cut into words, and each goes to the model. Byte-level BPE without a
+ * text as it came, the others, as the normalizer would spell them, in what it has made of the
+ * rest. What lies between is cut into words, and each goes to the model. Byte-level BPE without a
  * normalizer has its own, faster way (@tokenizer_json, @tokenizer_text), with the same ids.
  *
  * source  Hugging Face tokenizers, TokenizerImpl and AddedVocabulary
@@ -32785,6 +32430,533 @@ LLM_API bool llm_parts_text_decode(const llm_tokenizer_parts *p, llm_buffer *out
     return ok;
 }
 
+/* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
+ *
+ *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
+ *     string: length, bytes                array: item type, count, items       (little-endian)
+ *
+ * llama.cpp's files hold a model's settings and its tokenizer as typed pairs in front of the
+ * tensors: `llama.context_length` a number, `tokenizer.ggml.tokens` an array of 128,256 strings.
+ * Nothing says where a pair ends but reading it, so all are walked once, every length compared with
+ * what is left before it is believed, and each key is remembered with the place of its value.
+ * Arrays of strings are walked again by who wants them: they have no index. What is easily got
+ * wrong: version 1 had lengths of four bytes, not eight, and files of big-endian machines look like
+ * versions of 16 million.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml (versions 2 and 3)
+ * needs   error size buffer
+ * see     @tokenizer
+ * topics  -
+ */
+typedef enum {
+    LLM_GGUF_VALUES_U8,
+    LLM_GGUF_VALUES_I8,
+    LLM_GGUF_VALUES_U16,
+    LLM_GGUF_VALUES_I16,
+    LLM_GGUF_VALUES_U32,
+    LLM_GGUF_VALUES_I32,
+    LLM_GGUF_VALUES_F32,
+    LLM_GGUF_VALUES_BOOL,
+    LLM_GGUF_VALUES_STRING,
+    LLM_GGUF_VALUES_ARRAY,
+    LLM_GGUF_VALUES_U64,
+    LLM_GGUF_VALUES_I64,
+    LLM_GGUF_VALUES_F64,
+    LLM_GGUF_VALUES_TYPES
+} llm_gguf_values_type;
+
+typedef struct {
+    size_t key, key_size;      /* where the key stands in the file, and its length */
+    llm_gguf_values_type type; /* of the value, or of an array's items */
+    bool array;
+    size_t at, count; /* where the value or the first item stands; items, 1 without an array */
+} llm_gguf_values_pair;
+
+typedef struct {
+    const unsigned char *data; /* (size) the whole file; stays the caller's */
+    size_t size, at;           /* at: behind the last pair, where the tensors' descriptions begin */
+    uint32_t version;
+    uint64_t tensors;
+    llm_buffer pair; /* of llm_gguf_values_pair */
+} llm_gguf_values;
+
+/* Frees what llm_gguf_values_read has taken. */
+LLM_API void llm_gguf_values_free(llm_gguf_values *g) { llm_buffer_free(&g->pair); }
+
+/* The number in the `bytes` bytes from `at` on. */
+LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_t bytes) {
+    uint64_t x = 0;
+    for (size_t i = 0; i < bytes; i++) x |= (uint64_t)g->data[at + i] << 8 * i;
+    return x;
+}
+
+/* Bytes of one value; 0 for strings and arrays. */
+LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
+    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
+                                                              1, 0, 0, 8, 8, 8};
+    return size[type];
+}
+
+/* *x <- the next number of `bytes` bytes in the header; g->at moves behind it. */
+LLM_API bool llm_gguf_values_take(llm_gguf_values *g, uint64_t *x, size_t bytes, const char *what,
+                                  llm_error *error) {
+    if (g->size - g->at < bytes)
+        return llm_fail(error, "GGUF, byte %zu: the file ends, expected %s", g->at, what);
+    *x = llm_gguf_values_bits(g, g->at, bytes);
+    g->at += bytes;
+    return true;
+}
+
+/* Moves g->at behind `count` items of a type. */
+LLM_API bool llm_gguf_values_skip(llm_gguf_values *g, llm_gguf_values_type type, uint64_t count,
+                                  llm_error *error) {
+    const size_t one = llm_gguf_values_size(type), left = g->size - g->at;
+    uint64_t length = 0;
+    if (one > 0 ? count > left / one : count > left / 8) /* a string has at least its length */
+        return llm_fail(error, "GGUF, byte %zu: %llu items do not fit into %zu bytes", g->at,
+                        (unsigned long long)count, left);
+    if (one > 0) g->at += (size_t)count * one;
+    for (; one == 0 && count > 0; count--) {
+        if (!llm_gguf_values_take(g, &length, 8, "a length", error)) return false;
+        if (length > g->size - g->at)
+            return llm_fail(error, "GGUF, byte %zu: a string of %llu bytes, but %zu are left",
+                            g->at, (unsigned long long)length, g->size - g->at);
+        g->at += (size_t)length;
+    }
+    return true;
+}
+
+/* Reads one pair. */
+LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
+    llm_gguf_values_pair p;
+    uint64_t type = 0, count = 1;
+    const size_t start = g->at;
+    if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
+    p.key = start + 8;
+    p.key_size = g->at - p.key;
+    if (!llm_gguf_values_take(g, &type, 4, "a type", error)) return false;
+    p.array = type == LLM_GGUF_VALUES_ARRAY;
+    if (p.array && (!llm_gguf_values_take(g, &type, 4, "a type of items", error) ||
+                    !llm_gguf_values_take(g, &count, 8, "a count", error)))
+        return false;
+    if (type >= LLM_GGUF_VALUES_TYPES || type == LLM_GGUF_VALUES_ARRAY)
+        return llm_fail(error, "GGUF, \"%.*s\": found type %llu, expected one of 13%s",
+                        p.key_size < 60 ? (int)p.key_size : 60, (const char *)g->data + p.key,
+                        (unsigned long long)type, p.array ? ", and no array in an array" : "");
+    p.type = (llm_gguf_values_type)type;
+    p.at = g->at;
+    if (!llm_gguf_values_skip(g, p.type, count, error)) return false;
+    p.count = (size_t)count;
+    return llm_buffer_put(&g->pair, &p, sizeof p) || llm_fail(error, "GGUF: out of memory");
+}
+
+/* Reads the pairs of a file, whose bytes must stay as long as g is used. On failure there is
+ * nothing to free. */
+LLM_API bool llm_gguf_values_read(llm_gguf_values *g, const void *data, size_t size,
+                                  llm_error *error) {
+    uint64_t magic = 0, version = 0, pairs = 0;
+    memset(g, 0, sizeof *g);
+    g->data = (const unsigned char *)data;
+    g->size = size;
+    if (!llm_gguf_values_take(g, &magic, 4, "\"GGUF\"", error)) return false;
+    if (magic != 0x46554747) return llm_fail(error, "GGUF: the file does not begin with \"GGUF\"");
+    if (!llm_gguf_values_take(g, &version, 4, "a version", error)) return false;
+    if (version != 2 && version != 3)
+        return llm_fail(error, "GGUF: found version %llu%s, expected 2 or 3",
+                        (unsigned long long)version, version >> 24 ? " (big-endian?)" : "");
+    g->version = (uint32_t)version;
+    bool ok = llm_gguf_values_take(g, &g->tensors, 8, "the number of tensors", error) &&
+              llm_gguf_values_take(g, &pairs, 8, "the number of pairs", error);
+    for (; ok && pairs > 0; pairs--) ok = llm_gguf_values_next(g, error);
+    if (!ok) llm_gguf_values_free(g);
+    return ok;
+}
+
+/* The pair of a key, or NULL: the first one, should there be several. */
+LLM_API const llm_gguf_values_pair *llm_gguf_values_find(const llm_gguf_values *g,
+                                                         const char *key) {
+    const llm_gguf_values_pair *p = (const llm_gguf_values_pair *)(const void *)g->pair.data;
+    for (size_t i = 0; i < g->pair.size / sizeof *p; i++)
+        if (p[i].key_size == strlen(key) && memcmp(g->data + p[i].key, key, p[i].key_size) == 0)
+            return &p[i];
+    return NULL;
+}
+
+/* Item i of a pair as a number (whole numbers beyond 2^53 are rounded), `absent` where p is NULL,
+ * a string, or shorter. */
+LLM_API double llm_gguf_values_number(const llm_gguf_values *g, const llm_gguf_values_pair *p,
+                                      size_t i, double absent) {
+    if (!p || i >= p->count || p->type == LLM_GGUF_VALUES_STRING) return absent;
+    const size_t bytes = llm_gguf_values_size(p->type);
+    const uint64_t bits = llm_gguf_values_bits(g, p->at + i * bytes, bytes);
+    const uint32_t low = (uint32_t)bits;
+    float single;
+    double wide;
+    memcpy(&single, &low, sizeof single);
+    memcpy(&wide, &bits, sizeof wide);
+    if (p->type == LLM_GGUF_VALUES_F32) return (double)single;
+    if (p->type == LLM_GGUF_VALUES_F64) return wide;
+    const uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
+    const bool negative = (p->type == LLM_GGUF_VALUES_I8 || p->type == LLM_GGUF_VALUES_I16 ||
+                           p->type == LLM_GGUF_VALUES_I32 || p->type == LLM_GGUF_VALUES_I64) &&
+                          (bits & sign);
+    return negative ? -(double)(sign - (bits & (sign - 1))) : (double)bits;
+}
+
+/* The next string of a pair's value: start with *at = p->at, and call it p->count times. */
+LLM_API const char *llm_gguf_values_string(const llm_gguf_values *g, size_t *at, size_t *size) {
+    *size = (size_t)llm_gguf_values_bits(g, *at, 8);
+    const char *text = (const char *)g->data + *at + 8;
+    *at += 8 + *size;
+    return text;
+}
+
+/* Whether the key's value is this string. */
+LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const char *text) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING) return false;
+    size_t at = p->at, size;
+    const char *value = llm_gguf_values_string(g, &at, &size);
+    return size == strlen(text) && memcmp(value, text, size) == 0;
+}
+
+/* @gguf_bert ------------------------------------------------ BERT's vocabulary in a GGUF file
+ *
+ *     WordPiece   the  ##s  [CLS]     ->     GGUF   _the  s  [CLS]              (_: U+2581)
+ *
+ * llama.cpp turns BERT's spelling round: what begins a word gets a mark, what goes on has none, and
+ * control tokens stay. The way back is exact. How text is prepared is not in the file but for two
+ * flags, which most files leave out: small letters without accents are what is assumed, as the
+ * program itself does. So it becomes a tokenizer of parts like one from a tokenizer.json.
+ *
+ * source  llama.cpp (llama-vocab.cpp; convert_hf_to_gguf.py, BertModel)
+ * needs   error buffer json vocab_table wordpiece added_tokens tokenizer_text normalizer_json
+ *         pre_split_json token_model token_decoder_json tokenizer_parts gguf_values
+ * see     @tokenizer_gguf
+ * topics  -
+ */
+
+/* Gives the next id its token: kind 3 is a control token, others lose the mark or get "##". */
+LLM_API bool llm_gguf_bert_put(llm_tokenizer *t, llm_vocab_table *table, const char *text,
+                               size_t size, double kind, llm_error *error) {
+    const bool plain = kind == 3.0, begins = size > 3 && memcmp(text, "\xE2\x96\x81", 3) == 0;
+    const size_t id = table->count, skip = begins && !plain ? 3 : 0;
+    llm_buffer token = {NULL, 0, 0};
+    if (size == 0) return llm_fail(error, "tokens, %zu: expected a text", id);
+    bool ok = (plain || begins || llm_buffer_put(&token, "##", 2)) &&
+              llm_buffer_put(&token, text + skip, size - skip);
+    const int got = ok ? llm_vocab_table_add(table, token.data, token.size) : -1;
+    ok = got == (int)id &&
+         ((kind != 3.0 && kind != 4.0) ||
+          llm_added_tokens_put(&t->added, got, token.data, token.size, kind == 3.0, false));
+    if (!ok && got >= 0 && got != (int)id)
+        llm_fail(error, "tokens, %zu: \"%.60s\" is there twice", id, token.data);
+    else if (!ok)
+        llm_fail(error, "tokens: out of memory");
+    llm_buffer_free(&token);
+    return ok;
+}
+
+/* The parts that are not in the file, and templates if there are tokens for them. */
+LLM_API bool llm_gguf_bert_steps(llm_tokenizer *t, bool lower, bool bare, llm_error *error) {
+    llm_buffer file = {NULL, 0, 0};
+    llm_json j;
+    const bool both = llm_added_tokens_find(&t->added, "[CLS]", 5) >= 0 &&
+                      llm_added_tokens_find(&t->added, "[SEP]", 5) >= 0;
+    bool ok = llm_buffer_print(&file,
+                               "{\"n\":{\"type\":\"BertNormalizer\",\"lowercase\":%s,"
+                               "\"strip_accents\":%s},\"p\":{\"type\":\"BertPreTokenizer\"},"
+                               "\"d\":{\"type\":\"WordPiece\"},\"t\":{\"type\":\"BertProcessing\","
+                               "\"cls\":[\"[CLS]\"],\"sep\":[\"[SEP]\"]}}",
+                               lower ? "true" : "false", bare ? "true" : "false") ||
+              llm_fail(error, "parts: out of memory");
+    const bool parsed = ok && llm_json_parse(&j, file.data, file.size, error);
+    if (parsed) {
+        const llm_json_node *r = j.node;
+        ok = llm_normalizer_json_read(&t->parts->normalizer, &j, llm_json_get(&j, r, "n"), 0,
+                                      error) &&
+             llm_pre_split_json_read(&t->parts->split, &j, llm_json_get(&j, r, "p"), 0, error) &&
+             llm_token_decoder_json_read(&t->parts->decoder, &j, llm_json_get(&j, r, "d"), 0,
+                                         error) &&
+             (!both || llm_token_decoder_json_templates(&t->single, &t->pair, &j,
+                                                        llm_json_get(&j, r, "t"), 0, error));
+        llm_json_free(&j);
+    }
+    llm_buffer_free(&file);
+    return parsed && ok;
+}
+
+/* Fills t, which is empty, from the pairs of a file. On failure it holds a part, and is to be
+ * freed. */
+LLM_API bool llm_gguf_bert_read(llm_tokenizer *t, const llm_gguf_values *g, llm_error *error) {
+    const llm_gguf_values_pair *tokens = llm_gguf_values_find(g, "tokenizer.ggml.tokens");
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    const llm_gguf_values_pair *lower =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.lowercase");
+    const llm_gguf_values_pair *bare =
+        llm_gguf_values_find(g, "tokenizer.ggml.normalizer.strip_accents");
+    const double small = llm_gguf_values_number(g, lower, 0, 1.0);
+    if (!tokens || !tokens->array || tokens->type != LLM_GGUF_VALUES_STRING)
+        return llm_fail(error, "tokenizer.ggml.tokens: expected an array of strings");
+    t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
+    if (!t->parts) return llm_fail(error, "parts: out of memory");
+    t->parts->model = llm_token_model_empty();
+    t->parts->model.kind = LLM_TOKEN_MODEL_WORDPIECE;
+    llm_vocab_table *table = &t->parts->model.wordpiece.token;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        ok = llm_gguf_bert_put(t, table, text, size, llm_gguf_values_number(g, kinds, id, 1.0),
+                               error);
+    }
+    t->vocab = table->count;
+    return ok && llm_wordpiece_build(&t->parts->model.wordpiece, error) &&
+           llm_gguf_bert_steps(t, small > 0.0, llm_gguf_values_number(g, bare, 0, small) > 0.0,
+                               error) &&
+           llm_tokenizer_parts_find(t->parts, &t->added, error);
+}
+
+/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
+ *
+ *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces    t5: unigram    bert
+ *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
+ *
+ * llama.cpp puts the tokenizer into the model's file, all kinds of it in the same arrays. For
+ * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
+ * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
+ * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
+ * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
+ *         gguf_values gguf_bert
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* The pattern that a name in tokenizer.ggml.pre means, and whether a word that is a token is taken
+ * whole; or false. */
+LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
+                                        llm_error *error) {
+    static const struct {
+        llm_pre_tokenize_kind pattern;
+        bool whole;
+        const char *names; /* as llama.cpp knows them, each between spaces */
+    } row[5] = {
+        {LLM_PRE_TOKENIZE_GPT2, false,
+         " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert "
+         "jina-v1-en jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4 "},
+        {LLM_PRE_TOKENIZE_LLAMA3, true,
+         " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
+        {LLM_PRE_TOKENIZE_LLAMA3, false, " dbrx smaug-bpe glm4 chatglm-bpe "},
+        {LLM_PRE_TOKENIZE_QWEN2, false,
+         " qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 "},
+        {LLM_PRE_TOKENIZE_O200K, false, " gpt-4o llama4 kanana2 talkie minimax-m2 "}};
+    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
+    size_t at = pre ? pre->at : 0, size = 0;
+    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
+    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
+    for (size_t i = 0; i < 5; i++)
+        for (const char *s = row[i].names, *end; (end = strchr(s + 1, ' ')) != NULL; s = end)
+            if (size == (size_t)(end - s - 1) && memcmp(s + 1, name, size) == 0) {
+                t->pattern = row[i].pattern;
+                t->ignore_merges = row[i].whole;
+                return true;
+            }
+    return llm_fail(error,
+                    "tokenizer.ggml.pre: \"%.*s\" is not supported: expected one that cuts as "
+                    "gpt-2, llama-bpe, dbrx, qwen2 or gpt-4o",
+                    size < 60 ? (int)size : 60, name);
+}
+
+/* The array of strings under the key, or a sentence. */
+LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
+                                                               const char *key, llm_error *error) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
+    llm_fail(error, "%s: expected an array of strings", key);
+    return NULL;
+}
+
+/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
+LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
+                                      llm_error *error) {
+    const llm_gguf_values_pair *tokens, *merges;
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
+        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
+        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
+        return false;
+    llm_buffer line = {NULL, 0, 0};
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        line.size = 0;
+        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
+        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
+            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
+                 llm_fail(error, "tokens: out of memory");
+        llm_json_node node; /* as if it stood in a vocab.json */
+        memset(&node, 0, sizeof node);
+        node.key = line.data;
+        node.key_size = size;
+        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
+    }
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
+    at = merges->at;
+    for (size_t i = 0; i < merges->count && ok; i++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const size_t left = space ? (size_t)(space - text) : 0;
+        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
+                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
+    }
+    llm_buffer_free(&line);
+    t->vocab = tokens->count;
+    return ok;
+}
+
+/* An id under the key if it is one of a control piece, or -1. */
+LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
+                                  const char *key) {
+    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
+    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
+    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
+}
+
+/* Reads pieces with scores, of either model. */
+LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
+                                       llm_error *error) {
+    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
+    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
+    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
+    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
+    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
+    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
+    t->pieces = true;
+    t->spm = llm_spm_empty();
+    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
+    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
+    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double score = llm_gguf_values_number(g, scores, id, 0.0);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        if (!(fabs(score) <= 1e30))
+            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
+                            score);
+        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
+                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
+                            error);
+    }
+    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
+    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
+        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
+    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
+    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
+    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
+ * part, and is to be freed. */
+LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
+                                     llm_error *error) {
+    llm_gguf_values g;
+    if (!llm_gguf_values_read(&g, data, size, error)) return false;
+    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
+    bool ok;
+    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
+        ok = llm_tokenizer_gguf_bytes(t, &g, error);
+    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
+        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
+    else if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "bert"))
+        ok = llm_gguf_bert_read(t, &g, error);
+    else
+        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama, t5 or bert");
+    llm_gguf_values_free(&g);
+    return ok;
+}
+
+/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
+ *
+ *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
+ *
+ * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
+ * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
+ * in its own way. Control pieces of a model become control tokens, so that they can be read and
+ * written by their names, and text between them is a text of its own: it gets its space in front,
+ * and loses it again.
+ *
+ * source  -
+ * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
+ *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* Appends the text of pieces, control tokens by their names: what stands between two of them is
+ * decoded alone, as it was encoded. */
+LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                         size_t count, llm_error *error) {
+    for (size_t start = 0, i = 0; i <= count; i++) {
+        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
+        const bool control =
+            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
+        if (i < count && !control) continue;
+        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
+        size_t size = 0;
+        const char *name =
+            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
+        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
+        start = i + 1;
+    }
+    return true;
+}
+
+/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
+LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
+    t->pieces = true;
+    t->vocab = t->spm.pieces.text.count;
+    for (size_t id = 0, size; id < t->vocab; id++) {
+        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
+        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
+            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
+            return llm_fail(error, "pieces: out of memory");
+    }
+    return true;
+}
+
+/* The pattern that OpenAI and Meta use with so many ranks. */
+LLM_API llm_pre_tokenize_kind llm_tokenizer_binary_pattern(size_t ranks) {
+    return ranks >= 199000   ? LLM_PRE_TOKENIZE_O200K
+           : ranks >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                             : LLM_PRE_TOKENIZE_CL100K;
+}
+
+/* Reads what is no JSON. A rank file does not say its pattern: another one can be put into
+ * t->pattern. */
+LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
+    const char *text = (const char *)f->data;
+    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
+        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
+               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
+    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
+        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
+               llm_tokenizer_binary_pieces(t, error);
+    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
+        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
+    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
+    t->pattern = llm_tokenizer_binary_pattern(t->vocab);
+    return true;
+}
+
 /* @tokenizer ------------------------------------------------ Tokenizer
  *
  *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
@@ -32924,7 +33096,8 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     return ok || llm_fail(error, "tokenizer %.100s: %s", path, inner.message);
 }
 
-/* *ids (*count, from malloc) <- text, which knows what it is. */
+/* *ids (*count, from malloc) <- text, by whatever t is made of; special: control tokens are
+ * read. */
 LLM_API bool llm_tokenizer_encode_any(const llm_tokenizer *t, int **ids, size_t *count,
                                       const char *text, size_t size, bool special,
                                       llm_error *error) {
@@ -33365,7 +33538,7 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
 
 /* @token_windows -------------------------------------------- Texts that are too long, in windows
  *
- *     n = 10 tokens, windows of m = 4 that share s = 1:   0..3  3..6  6..9    1 + ceil((n-m)/(m-s))
+ *     10 tokens, windows of 4 that share 1:     0..3  3..6  6..9      1 + ceil((n - m) / (m - s))
  *
  * A model reads so many tokens and no more. What is longer is cut into windows that share `stride`
  * tokens, so that nothing of at most so many is lost at a cut. Of a pair one text or both give way:
@@ -35711,7 +35884,7 @@ LLM_API void llm_causal_attn_scores(float *w, size_t ws, const float *x, size_t 
             for (size_t n = 0; n <= r + ahead - n0; n++)
                 wn[r * ws + n] = scale * s[(r - first) * keys + n];
         for (size_t r = whole; r < R; r++)
-            for (size_t n = 0; n < keys; n++) wn[r * ws + n] *= scale;
+            for (size_t n = 0; scale != 1.0f && n < keys; n++) wn[r * ws + n] *= scale;
     }
 }
 
@@ -35772,13 +35945,16 @@ LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, s
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
         for (size_t i = 0; i < T; i += QUERIES) {
             const size_t R = llm_gemm_least(T - i, QUERIES), N = i + R;
-            llm_causal_attn_scores(p + i * T, T, q + i * S, S, k, S, scale, i, R, N, D);
+            llm_causal_attn_scores(p + i * T, T, q + i * S, S, k, S, 1.0f, i, R, N, D);
             for (size_t r = i; r < N; r++) {
-                float *pr = p + r * T, sum = 0.0f;
+                float *pr = p + r * T, lane[16] = {0.0f}, sum = 0.0f;
                 const float max = llm_logsumexp_max(pr, r + 1);
-                for (size_t j = 0; j <= r; j++) pr[j] = llm_expf(pr[j] - max);
-                LLM_SIMD_SUM(sum)
-                for (size_t j = 0; j <= r; j++) sum += pr[j];
+                const size_t whole = (r + 1) / 16 * 16; /* 16 sums side by side, in one pass */
+                for (size_t j = 0; j < whole; j += 16)
+                    for (size_t n = 0; n < 16; n++)
+                        lane[n] += pr[j + n] = llm_expf(scale * (pr[j + n] - max));
+                for (size_t j = whole; j <= r; j++) sum += pr[j] = llm_expf(scale * (pr[j] - max));
+                for (size_t n = 0; n < 16; n++) sum += lane[n];
                 const float gain = 1.0f / sum;
                 for (size_t j = 0; j <= r; j++) pr[j] *= gain;
                 for (size_t d = 0; d < D; d++) o[r * C + d] = 0.0f;
@@ -36579,16 +36755,18 @@ LLM_API bool llm_attn_visual_svg(llm_buffer *svg, const float *a, const char *co
                                left + side * (double)C + 4.0, top + side * (double)R + 4.0);
     ok = llm_attn_visual_cells(svg, a, R, C, left, top, side, c) && ok;
     for (size_t i = 0; row && i < R; i++) {
+        ok = llm_buffer_reserve(svg, 256) && ok; /* a tag, and 12 characters of up to 7 bytes */
         llm_buffer_print(svg, "<text x='%.1f' y='%.1f' text-anchor='end'>", left - 4.0,
                          top + side * ((double)i + 0.5) + 4.0);
         llm_chart_text(svg, row[i], 12);
-        ok = llm_buffer_print(svg, "</text>\n") && ok;
+        llm_buffer_print(svg, "</text>\n");
     }
     for (size_t j = 0; column && j < C; j++) {
+        ok = llm_buffer_reserve(svg, 256) && ok;
         llm_buffer_print(svg, "<text transform='translate(%.1f %.1f) rotate(-90)'>",
                          left + side * ((double)j + 0.5) + 4.0, top - 4.0);
         llm_chart_text(svg, column[j], 12);
-        ok = llm_buffer_print(svg, "</text>\n") && ok;
+        llm_buffer_print(svg, "</text>\n");
     }
     return llm_buffer_print(svg, "</svg>\n") && ok;
 }
@@ -38413,7 +38591,7 @@ LLM_API void llm_longformer_forward(float *out, float *lse, const llm_longformer
     const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, heads * T);
     size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
-    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    LLM_PARALLEL_MANY(heads, T * D)
     for (size_t bh = 0; bh < heads; bh++) {
         size_t *index = lists + 2 * bh * T, *global = index + T;
         const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
@@ -38445,7 +38623,7 @@ LLM_API void llm_longformer_backward(const llm_longformer_arrays *dx, const floa
     const size_t T = c->T, D = c->D, heads = c->B * c->H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, heads * T);
     size_t *lists = (size_t *)llm_arena_take(arena, 2 * heads * T, sizeof(size_t));
-    LLM_PARALLEL_MANY(heads, T * (2 * c->side + 1) * D)
+    LLM_PARALLEL_MANY(heads, T * D)
     for (size_t bh = 0; bh < heads; bh++) {
         size_t *index = lists + 2 * bh * T, *global = index + T;
         const size_t b = bh / c->H, globals = llm_longformer_list(global, b, c), at = bh * T * D;
@@ -40467,7 +40645,7 @@ LLM_API void llm_csa_forward(float *out, float *lse, const float *q, const float
     LLM_ASSERT(c->W > 0);
     const size_t D = c->D, size = c->W + c->k, mark = arena->used;
     float *scratch = llm_arena_floats(arena, c->B * c->H * size);
-    LLM_PARALLEL_MANY(c->B * c->H, c->T * size * D)
+    LLM_PARALLEL_MANY(c->B * c->H, c->T * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         float *p = scratch + bh * size;
         for (size_t bt = bh / c->H * c->T; bt < (bh / c->H + 1) * c->T; bt++) {
@@ -40502,7 +40680,7 @@ LLM_API void llm_csa_backward(float *dq, float *drows, float *dentries, float *d
                               const float *sink, const llm_csa_config *c) {
     LLM_ASSERT(c->W > 0);
     const size_t D = c->D, H = c->H;
-    LLM_PARALLEL_MANY(c->B, H * c->T * (c->W + c->k) * D)
+    LLM_PARALLEL_MANY(c->B, H * c->T * D)
     for (size_t b = 0; b < c->B; b++) { /* all heads and queries of a text share its rows */
         for (size_t row = b * c->T * H; row < (b + 1) * c->T * H; row++) {
             const size_t n = llm_csa_count(index, row / H, c);
@@ -41595,6 +41773,284 @@ LLM_API void llm_decoder_step(float *y, llm_decoder_cache *cache, const float *x
     cache->t++;
     if (w->norm_w)
         llm_layernorm_forward(y, NULL, NULL, x, w->norm_w, w->norm_b, B, c->width, c->eps);
+}
+
+/* @seq2seq_gru ---------------------------------------------- A recurrent cell for @seq2seq
+ *
+ *     r, z = sigmoid(W_i x + b_i + W_h h + b_h)        n = tanh(W_i x + b_i + r (W_h h + b_h))
+ *     h'   = (1 - z) n + z h                           each with its own third of W_i and W_h
+ *
+ * A state h goes along a text and takes in one token after the other. Two gates decide: z how much
+ * of the old state stays, r how much of it the new candidate n hears. Where z is near 1 the state,
+ * and with it the gradient, passes unchanged over many tokens, which is what a plain recurrent net
+ * could not learn. Everything that depends on the input alone is one matrix product for the whole
+ * text; what depends on the state has to wait for it.
+ *
+ * What is easily got wrong: torch, and this, multiply W_h h + b_h by r; the paper multiplies h.
+ *
+ * source  Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder", eq. 5 to 8;
+ *         torch.nn.GRU
+ * needs   arena sigmoid matmul
+ * see     @seq2seq
+ * topics  -
+ */
+
+/* A cell, or its gradients: wi (3H,C), wh (3H,H), bi, bh (3H); rows r, z, n, as torch's. */
+typedef struct {
+    float *wi, *wh, *bi, *bh;
+} llm_seq2seq_gru_weights;
+
+/* h (T+1,H) from the first state on, gates (T,3H): r, z, n, and hn (T,H): what r multiplies. */
+typedef struct {
+    const float *x;
+    float *h, *gates, *hn;
+    size_t T;
+} llm_seq2seq_gru_acts;
+
+/* a <- x (T,C), h0 (H) or NULL for 0; a stays in the arena. Returns the states (T,H). Scratch: 3 H
+ * floats. */
+LLM_API const float *llm_seq2seq_gru_forward(llm_seq2seq_gru_acts *a, const float *x,
+                                             const float *h0, const llm_seq2seq_gru_weights *w,
+                                             size_t T, size_t C, size_t H, llm_arena *arena) {
+    a->x = x, a->T = T;
+    a->h = llm_arena_floats(arena, (T + 1) * H);
+    a->gates = llm_arena_floats(arena, T * 3 * H), a->hn = llm_arena_floats(arena, T * H);
+    const size_t mark = arena->used;
+    float *hw = llm_arena_floats(arena, 3 * H);
+    for (size_t i = 0; i < H; i++) a->h[i] = h0 ? h0[i] : 0.0f;
+    llm_matmul_forward(a->gates, x, w->wi, w->bi, T, C, 3 * H);
+    for (size_t t = 0; t < T; t++) {
+        float *g = a->gates + t * 3 * H, *h = a->h + t * H;
+        llm_matmul_forward(hw, h, w->wh, w->bh, 1, H, 3 * H);
+        for (size_t i = 0; i < H; i++) {
+            const float r = llm_sigmoid_value(g[i] + hw[i]);
+            const float z = llm_sigmoid_value(g[H + i] + hw[H + i]);
+            const float n = tanhf(g[2 * H + i] + r * hw[2 * H + i]);
+            a->hn[t * H + i] = hw[2 * H + i];
+            g[i] = r, g[H + i] = z, g[2 * H + i] = n;
+            h[H + i] = (1.0f - z) * n + z * h[i];
+        }
+    }
+    arena->used = mark;
+    return a->h + H;
+}
+
+/* dx (T,C), dh0 (H), dw += <- dh (T,H), the gradient of the states from outside, which becomes that
+ * from everywhere. dx may be NULL. Scratch: 6 T H floats. */
+LLM_API void llm_seq2seq_gru_backward(float *dx, float *dh0, const llm_seq2seq_gru_weights *dw,
+                                      float *dh, const llm_seq2seq_gru_acts *a,
+                                      const llm_seq2seq_gru_weights *w, size_t C, size_t H,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, T = a->T;
+    float *dxw = llm_arena_floats(arena, T * 3 * H), *dhw = llm_arena_floats(arena, T * 3 * H);
+    for (size_t t = T; t-- > 0;) {
+        const float *g = a->gates + t * 3 * H, *h = a->h + t * H;
+        float *d = dh + t * H, *before = t > 0 ? d - H : dh0, *x = dxw + t * 3 * H,
+              *u = dhw + t * 3 * H;
+        for (size_t i = 0; i < H; i++) {
+            const float r = g[i], z = g[H + i], n = g[2 * H + i];
+            x[2 * H + i] = d[i] * (1.0f - z) * (1.0f - n * n);
+            x[H + i] = d[i] * (h[i] - n) * z * (1.0f - z);
+            x[i] = x[2 * H + i] * a->hn[t * H + i] * r * (1.0f - r);
+            u[i] = x[i], u[H + i] = x[H + i], u[2 * H + i] = r * x[2 * H + i];
+            before[i] += d[i] * z;
+        }
+        llm_matmul_backward(before, NULL, NULL, u, h, w->wh, 1, H, 3 * H);
+    }
+    llm_matmul_backward(dx, dw->wi, dw->bi, dxw, a->x, w->wi, T, C, 3 * H);
+    llm_matmul_backward(NULL, dw->wh, dw->bh, dhw, a->h, w->wh, T, H, 3 * H);
+    arena->used = mark;
+}
+
+/* @seq2seq -------------------------------------------------- Sequence to sequence, recurrent
+ *
+ *     h_j = GRU(E_src[source_j], h_j-1)      s_i = GRU(E_tgt[target_i-1], s_i-1)      s_0 = h_S
+ *     y_i = s_i   or   y_i = tanh(W_c [c_i; s_i]), c_i = sum_j a_ij h_j    p = softmax(y W^T + b)
+ *
+ * Translation before the Transformer: one recurrent net reads the source and its last state is all
+ * that a second one, which writes, begins with. Every sentence, long or short, has to fit into that
+ * one vector; reading the source backwards helped, since the first words then meet the shortest
+ * path. Attention took the bottleneck away: the writer looks at all states of the reader at each
+ * word (@luong). The Transformer is what was left when the recurrence was taken out.
+ *
+ * Texts are run one at a time, each as long as it is: nothing is padded, and a batch is a loop that
+ * adds gradients.
+ *
+ * source  Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural
+ *         Networks"; Luong, Pham & Manning 2015, section 3 (attention)
+ * needs   arena rng matmul embedding cross_entropy luong encoder seq2seq_gru
+ * see     @seq2seq_gru @luong @encoder_decoder
+ * topics  Sequence-to-Sequence (Seq2Seq)
+ */
+
+/* Vocabularies, C channels of an embedding, H of a state; id in front of a target. */
+typedef struct {
+    size_t source_vocab, target_vocab, width, state;
+    bool attention, reversed; /* the source is read from its end */
+    int start;
+} llm_seq2seq_config;
+
+/* Weights, or their gradients: tables (V,C), cells, join (H,2H) = W_c or NULL, head (Vt,H), bias
+ * (Vt). */
+typedef struct {
+    float *source, *target, *join, *head, *bias;
+    llm_seq2seq_gru_weights encoder, decoder;
+} llm_seq2seq_weights;
+
+/* w <- the parts of flat. Returns how many numbers they have. flat may be as short as that. */
+LLM_API size_t llm_seq2seq_bind(llm_seq2seq_weights *w, float *flat, const llm_seq2seq_config *c) {
+    const size_t C = c->width, H = c->state, V = c->target_vocab;
+    float *p = flat;
+    w->source = llm_encoder_next(&p, c->source_vocab * C);
+    w->target = llm_encoder_next(&p, V * C);
+    llm_seq2seq_gru_weights *const cell[2] = {&w->encoder, &w->decoder};
+    for (size_t k = 0; k < 2; k++) {
+        cell[k]->wi = llm_encoder_next(&p, 3 * H * C),
+        cell[k]->wh = llm_encoder_next(&p, 3 * H * H);
+        cell[k]->bi = llm_encoder_next(&p, 3 * H), cell[k]->bh = llm_encoder_next(&p, 3 * H);
+    }
+    w->join = c->attention ? llm_encoder_next(&p, 2 * H * H) : NULL;
+    w->head = llm_encoder_next(&p, V * H), w->bias = llm_encoder_next(&p, V);
+    return (size_t)(p - flat);
+}
+LLM_API size_t llm_seq2seq_count(const llm_seq2seq_config *c) {
+    const size_t C = c->width, H = c->state, V = c->target_vocab;
+    const size_t join = c->attention ? 2 * H * H : 0;
+    return (c->source_vocab + V) * C + 2 * (3 * H * (C + H) + 6 * H) + join + V * H + V;
+}
+/* Tables N(0, 1), all else uniform within 1/sqrt(H), as torch does. */
+LLM_API void llm_seq2seq_init(const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                              llm_rng *rng) {
+    const size_t tables = (c->source_vocab + c->target_vocab) * c->width;
+    const float most = 1.0f / sqrtf((float)c->state);
+    llm_rng_normal_fill(rng, w->source, tables);
+    for (size_t i = tables; i < llm_seq2seq_count(c); i++)
+        w->source[i] = most * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t S, T;
+    int *source, *shifted; /* as they are read */
+    const int *target;
+    llm_seq2seq_gru_acts encoder, decoder;
+    const float *h, *s, *y;        /* (S,H), (T,H), (T,H): what the head reads */
+    float *att, *context, *joined; /* (T,S), (T,H), (T,H): of attention */
+    float *logits, *loss, *lse;    /* (T,Vt), (T), (T) */
+} llm_seq2seq_acts;
+
+/* a->h <- source (S). */
+LLM_API void llm_seq2seq_encode(llm_seq2seq_acts *a, const int *source, size_t S,
+                                const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                llm_arena *arena) {
+    LLM_ASSERT(S > 0);
+    a->S = S;
+    a->source = (int *)llm_arena_take(arena, S, sizeof(int));
+    for (size_t i = 0; i < S; i++) a->source[i] = source[c->reversed ? S - 1 - i : i];
+    float *x = llm_arena_floats(arena, S * c->width);
+    llm_embedding_forward(x, a->source, w->source, S, c->source_vocab, c->width);
+    a->h = llm_seq2seq_gru_forward(&a->encoder, x, NULL, &w->encoder, S, c->width, c->state, arena);
+}
+
+/* a->logits, a->s <- a->shifted (T) from the state s0 (H) on. */
+LLM_API void llm_seq2seq_decode(llm_seq2seq_acts *a, const float *s0, size_t T,
+                                const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                llm_arena *arena) {
+    const size_t H = c->state, V = c->target_vocab;
+    a->T = T;
+    float *x = llm_arena_floats(arena, T * c->width);
+    llm_embedding_forward(x, a->shifted, w->target, T, V, c->width);
+    a->s = llm_seq2seq_gru_forward(&a->decoder, x, s0, &w->decoder, T, c->width, H, arena);
+    a->y = a->s;
+    if (c->attention) {
+        const llm_luong_config z = {LLM_LUONG_DOT, T, a->S, H, H, 0};
+        const llm_luong_params p = {NULL, NULL, w->join};
+        a->att = llm_arena_floats(arena, T * a->S);
+        a->context = llm_arena_floats(arena, T * H), a->joined = llm_arena_floats(arena, T * H);
+        llm_luong_global_forward(a->joined, a->att, a->context, a->s, a->h, a->S, &p, &z, arena);
+        a->y = a->joined;
+    }
+    a->logits = llm_arena_floats(arena, T * V);
+    llm_matmul_forward(a->logits, a->y, w->head, w->bias, T, H, V);
+}
+
+/* Returns the sum of the losses of target (T), its end token with it, after source (S). All is left
+ * in the arena; target stays where it is. */
+LLM_API float llm_seq2seq_forward(llm_seq2seq_acts *a, const int *source, size_t S,
+                                  const int *target, size_t T, const llm_seq2seq_weights *w,
+                                  const llm_seq2seq_config *c, llm_arena *arena) {
+    double sum = 0.0;
+    llm_seq2seq_encode(a, source, S, w, c, arena);
+    a->target = target;
+    a->shifted = (int *)llm_arena_take(arena, T, sizeof(int));
+    for (size_t t = 0; t < T; t++) a->shifted[t] = t ? target[t - 1] : c->start;
+    llm_seq2seq_decode(a, a->h + (S - 1) * c->state, T, w, c, arena);
+    a->loss = llm_arena_floats(arena, T), a->lse = llm_arena_floats(arena, T);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, target, T, c->target_vocab);
+    for (size_t t = 0; t < T; t++) sum += (double)a->loss[t];
+    return (float)sum;
+}
+
+/* dw += scale times the gradient of the sum. Scratch: T (V + 2 H) + S H + max(S,T) C floats and
+ * that of the cells and of attention. */
+LLM_API void llm_seq2seq_backward(const llm_seq2seq_weights *dw, const llm_seq2seq_acts *a,
+                                  const llm_seq2seq_weights *w, const llm_seq2seq_config *c,
+                                  float scale, llm_arena *arena) {
+    const size_t mark = arena->used, S = a->S, T = a->T, H = c->state, V = c->target_vocab;
+    float *dlogits = llm_arena_floats(arena, T * V), *dy = llm_arena_floats(arena, T * H);
+    float *ds = llm_arena_floats(arena, T * H), *dh = llm_arena_floats(arena, S * H);
+    float *dx = llm_arena_floats(arena, (S > T ? S : T) * c->width);
+    memset(dlogits, 0, T * V * sizeof(float));
+    memset(dy, 0, T * H * sizeof(float));
+    memset(ds, 0, T * H * sizeof(float));
+    memset(dh, 0, S * H * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->target, T, V, scale);
+    llm_matmul_backward(dy, dw->head, dw->bias, dlogits, a->y, w->head, T, H, V);
+    if (c->attention) {
+        const llm_luong_config z = {LLM_LUONG_DOT, T, S, H, H, 0};
+        const llm_luong_params p = {NULL, NULL, w->join}, g = {NULL, NULL, dw->join};
+        llm_luong_global_backward(ds, dh, &g, dy, a->y, a->att, a->context, a->s, a->h, S, &p, &z,
+                                  arena);
+    }
+    memset(dx, 0, T * c->width * sizeof(float));
+    llm_seq2seq_gru_backward(dx, dh + (S - 1) * H, &dw->decoder, c->attention ? ds : dy,
+                             &a->decoder, &w->decoder, c->width, H, arena);
+    llm_embedding_backward(dw->target, dx, a->shifted, T, V, c->width);
+    memset(dx, 0, S * c->width * sizeof(float));
+    memset(dy, 0, H * sizeof(float)); /* the first state is no weight: what it gets is dropped */
+    llm_seq2seq_gru_backward(dx, dy, &dw->encoder, dh, &a->encoder, &w->encoder, c->width, H,
+                             arena);
+    llm_embedding_backward(dw->source, dx, a->source, S, c->source_vocab, c->width);
+    arena->used = mark;
+}
+
+/* Returns the length of ids, at most `most`: the likeliest token after source (S) and what was
+ * written, up to and with `end`. align (most), or NULL: the place of the source that was looked at
+ * most. Scratch: the source's states and one step. */
+LLM_API size_t llm_seq2seq_greedy(int *ids, size_t *align, size_t most, const int *source, size_t S,
+                                  int end, const llm_seq2seq_weights *w,
+                                  const llm_seq2seq_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, H = c->state;
+    llm_seq2seq_acts a;
+    int last = c->start;
+    size_t n = 0;
+    llm_seq2seq_encode(&a, source, S, w, c, arena);
+    float *state = llm_arena_floats(arena, H);
+    memcpy(state, a.h + (S - 1) * H, H * sizeof(float));
+    a.shifted = &last;
+    while (n < most && (n == 0 || last != end)) {
+        const size_t step = arena->used;
+        size_t best = 0, seen = 0;
+        llm_seq2seq_decode(&a, state, 1, w, c, arena);
+        memcpy(state, a.s, H * sizeof(float));
+        for (size_t v = 1; v < c->target_vocab; v++) best = a.logits[v] > a.logits[best] ? v : best;
+        for (size_t j = 1; c->attention && j < S; j++) seen = a.att[j] > a.att[seen] ? j : seen;
+        if (align) align[n] = c->reversed ? S - 1 - seen : seen;
+        ids[n++] = last = (int)best;
+        arena->used = step;
+    }
+    arena->used = mark;
+    return n;
 }
 
 /* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
@@ -42780,6 +43236,319 @@ LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data,
     return true;
 }
 
+/* @t5_attn -------------------------------------------------- T5's attention
+ *
+ *     y = x + softmax(Q K^T + b) V W_o^T        Q = RMSNorm(x) W_q^T;  K, V of the same, or of m
+ *
+ * The sublayer of T5: no biases, no mean in the norm, and no 1/sqrt(D) in front of the scores. The
+ * factor is in the weights' first size instead, and a model trained without it does not work with
+ * it. Positions come in as b, one number for a head and a distance (@relative_position_t5), which a
+ * stack's layers share: the table is made once and its gradient is the sum over the layers.
+ * Attention to a memory has no b. The heads together may be wider or narrower than the model.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1; transformers, T5Attention
+ * needs   arena rmsnorm matmul masked_score causal_attn qkv mha
+ * see     @relative_position_t5 @attn_scale @t5
+ * topics  -
+ */
+typedef struct {
+    size_t width, heads, head_size; /* C, H, D */
+    float eps;
+} llm_t5_attn_config;
+
+/* Weights, or their gradients: norm (C), q, k, v (H D,C), o (C,H D). */
+typedef struct {
+    float *norm, *q, *k, *v, *o;
+} llm_t5_attn_weights;
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_mha_config mha;
+    llm_masked_score_shape shape;
+    const float *x, *mem; /* (B,T,C), (B,S,C) or NULL */
+    bool *allowed;        /* (B,T,S) */
+    float *in, *rstd;     /* (B,T,C), (B,T): the norm's */
+    float *q, *k, *v, *p, *merged;
+} llm_t5_attn_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C), mem (B,S,C) or NULL for x itself; bias (H,T,S) or NULL; hidden
+ * (B,S) are keys that nobody sees, or NULL; causal: nor those ahead. Left in the arena: B (2 T C +
+ * 2 T H D + 2 S H D + H T S + T) floats and B T S flags. Scratch: B (T + 2 max(T,S)) H D floats. */
+LLM_API float *llm_t5_attn_forward(llm_t5_attn_acts *a, const float *x, const float *mem,
+                                   const float *bias, const bool *hidden, bool causal, size_t B,
+                                   size_t T, size_t S, const llm_t5_attn_weights *w,
+                                   const llm_t5_attn_config *c, llm_arena *arena) {
+    const size_t C = c->width, H = c->heads, D = c->head_size;
+    a->mha = llm_mha_defaults(B, T, H * D, H);
+    a->mha.C = a->mha.Ck = a->mha.Cv = C, a->mha.S = S;
+    a->shape = llm_masked_score_defaults(B, H, T, S);
+    a->shape.mask_B = B;
+    a->x = x, a->mem = mem;
+    a->allowed = (bool *)llm_arena_take(arena, B * T * S, sizeof(bool));
+    for (size_t i = 0; i < B * T * S; i++) {
+        const size_t b = i / (T * S), t = i / S % T, s = i % S;
+        a->allowed[i] = !(causal && s > t) && !(hidden && hidden[b * S + s]);
+    }
+    float *y = llm_arena_floats(arena, B * T * C);
+    a->in = llm_arena_floats(arena, B * T * C), a->rstd = llm_arena_floats(arena, B * T);
+    a->q = llm_arena_floats(arena, B * T * H * D),
+    a->merged = llm_arena_floats(arena, B * T * H * D);
+    a->k = llm_arena_floats(arena, B * S * H * D), a->v = llm_arena_floats(arena, B * S * H * D);
+    a->p = llm_arena_floats(arena, B * H * T * S);
+    const size_t mark = arena->used;
+    llm_rmsnorm_forward(a->in, a->rstd, x, w->norm, B * T, C, c->eps);
+    const float *from = mem ? mem : a->in;
+    llm_mha_project(a->q, a->in, w->q, NULL, B, T, C, H, D, arena);
+    llm_mha_project(a->k, from, w->k, NULL, B, S, C, H, D, arena);
+    llm_mha_project(a->v, from, w->v, NULL, B, S, C, H, D, arena);
+    float *out = llm_arena_floats(arena, B * H * T * D);
+    memset(out, 0, B * H * T * D * sizeof(float));
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(a->p + bh * T * S, S, a->q + bh * T * D, D, a->k + bh * S * D, D,
+                               1.0f, S, T, S, D);
+    llm_masked_score_softmax_forward(a->p, NULL, a->p, a->allowed, bias, &a->shape);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_gather(out + bh * T * D, D, a->p + bh * T * S, S, a->v + bh * S * D, D, S,
+                               T, S, D);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(a->merged + b * T * H * D, out + b * T * H * D, H, T, D);
+    llm_matmul_forward(y, a->merged, w->o, NULL, B * T, H * D, C);
+    for (size_t i = 0; i < B * T * C; i++) y[i] += x[i];
+    arena->used = mark;
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is a
+ * memory, dbias (H,T,S) += or NULL. Scratch: B (2 T C + 3 T H D + 2 S H D + 2 H T S + max(T,S) H D)
+ * floats. */
+LLM_API void llm_t5_attn_backward(float *d, float *dmem, float *dbias,
+                                  const llm_t5_attn_weights *dw, const llm_t5_attn_acts *a,
+                                  const llm_t5_attn_weights *w, llm_arena *arena) {
+    const llm_mha_config *m = &a->mha;
+    const size_t mark = arena->used, B = m->B, T = m->T, S = m->S, H = m->H, D = m->D, C = m->C;
+    const size_t nq = B * H * T * D, nk = B * H * S * D, ns = B * H * T * S;
+    float *dmerged = llm_arena_floats(arena, 3 * nq + 2 * nk), *dout = dmerged + nq;
+    float *dq = dout + nq, *dk = dq + nq, *dv = dk + nk;
+    float *dp = llm_arena_floats(arena, 2 * ns), *ds = dp + ns;
+    float *din = llm_arena_floats(arena, B * T * C);
+    memset(dmerged, 0, (3 * nq + 2 * nk) * sizeof(float));
+    memset(dp, 0, 2 * ns * sizeof(float));
+    memset(din, 0, B * T * C * sizeof(float));
+    llm_matmul_backward(dmerged, dw->o, NULL, d, a->merged, w->o, B * T, H * D, C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(dp + bh * T * S, S, dout + bh * T * D, D, a->v + bh * S * D, D, 1.0f,
+                               S, T, S, D);
+    llm_masked_score_softmax_backward(ds, dbias, dp, a->p, a->allowed, &a->shape);
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *dsh = ds + bh * T * S;
+        llm_causal_attn_gather(dq + bh * T * D, D, dsh, S, a->k + bh * S * D, D, S, T, S, D);
+        llm_causal_attn_scatter(dk + bh * S * D, D, dsh, S, a->q + bh * T * D, D, S, T, S, D);
+        llm_causal_attn_scatter(dv + bh * S * D, D, a->p + bh * T * S, S, dout + bh * T * D, D, S,
+                                T, S, D);
+    }
+    const float *from = a->mem ? a->mem : a->in;
+    float *dfrom = a->mem ? dmem : din;
+    llm_mha_project_backward(din, dw->q, NULL, dq, a->in, w->q, m, T, C, arena);
+    llm_mha_project_backward(dfrom, dw->k, NULL, dk, from, w->k, m, S, C, arena);
+    llm_mha_project_backward(dfrom, dw->v, NULL, dv, from, w->v, m, S, C, arena);
+    llm_rmsnorm_backward(d, dw->norm, din, a->x, w->norm, a->rstd, B * T, C);
+    arena->used = mark;
+}
+
+/* @t5_stack ------------------------------------------------- T5's stacks
+ *
+ *     encoder  x <- x + Attn(x; b), x + FFN(RMSNorm(x))                              then RMSNorm
+ *     decoder  x <- x + CausalAttn(x; b), x + Attn(x, m), x + FFN(RMSNorm(x))        then RMSNorm
+ *
+ * Both stacks of T5 are pre-norm rows of @t5_attn and @ffn. Each has one table of distances, which
+ * its first layer owns in the files and all layers use; the encoder's tells left from right, the
+ * decoder's knows only how far back. Version 1.0 has a ReLU between two matrices, 1.1 a gated GELU
+ * of three and no ReLU anywhere.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1; Shazeer 2020, "GLU Variants Improve Transformer"
+ * needs   arena rng rmsnorm activation ffn relative_position_t5 encoder t5_attn
+ * see     @t5 @encoder @decoder
+ * topics  -
+ */
+typedef struct {
+    size_t layers, hidden, buckets,
+        far;      /* F; rows of the table, 32; the last bucket's start, 128 */
+    bool decoder; /* causal, distances to one side, attention to a memory */
+    bool gated;
+    llm_t5_attn_config attn;
+} llm_t5_stack_config;
+
+/* Weights, or their gradients. */
+typedef struct {
+    llm_t5_attn_weights attn, cross; /* cross: in a decoder */
+    float *norm;                     /* (C): the MLP's */
+    llm_ffn_weights ffn;
+} llm_t5_stack_layer;
+typedef struct {
+    llm_t5_stack_layer *layer; /* (L) */
+    float *distances, *norm;   /* (buckets,H), (C) */
+} llm_t5_stack_weights;
+
+/* Numbers in the matrices of a stack, the table among them; in its norms. */
+LLM_API size_t llm_t5_stack_matrices(const llm_t5_stack_config *c) {
+    const size_t attn = 4 * c->attn.heads * c->attn.head_size * c->attn.width;
+    const size_t ffn = (c->gated ? 3 : 2) * c->attn.width * c->hidden;
+    return c->layers * ((c->decoder ? 2 : 1) * attn + ffn) + c->buckets * c->attn.heads;
+}
+LLM_API size_t llm_t5_stack_vectors(const llm_t5_stack_config *c) {
+    return (c->layers * (c->decoder ? 3 : 2) + 1) * c->attn.width;
+}
+
+/* w <- the next numbers of *matrix and *vector, which move on. */
+LLM_API void llm_t5_stack_bind_attn(llm_t5_attn_weights *w, float **matrix, float **vector,
+                                    const llm_t5_attn_config *c) {
+    const size_t n = c->heads * c->head_size * c->width;
+    w->q = llm_encoder_next(matrix, n), w->k = llm_encoder_next(matrix, n);
+    w->v = llm_encoder_next(matrix, n), w->o = llm_encoder_next(matrix, n);
+    w->norm = llm_encoder_next(vector, c->width);
+}
+LLM_API void llm_t5_stack_bind(llm_t5_stack_weights *w, float **matrix, float **vector,
+                               const llm_t5_stack_config *c, llm_arena *arena) {
+    const size_t n = c->hidden * c->attn.width;
+    w->layer = (llm_t5_stack_layer *)llm_arena_take(arena, c->layers, sizeof(llm_t5_stack_layer));
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_t5_stack_layer *s = &w->layer[l];
+        llm_t5_stack_bind_attn(&s->attn, matrix, vector, &c->attn);
+        if (c->decoder) llm_t5_stack_bind_attn(&s->cross, matrix, vector, &c->attn);
+        s->ffn.gate = c->gated ? llm_encoder_next(matrix, n) : NULL;
+        s->ffn.up = llm_encoder_next(matrix, n), s->ffn.down = llm_encoder_next(matrix, n);
+        s->ffn.up_bias = s->ffn.down_bias = NULL;
+        s->norm = llm_encoder_next(vector, c->attn.width);
+    }
+    w->distances = llm_encoder_next(matrix, c->buckets * c->attn.heads);
+    w->norm = llm_encoder_next(vector, c->attn.width);
+}
+
+/* Normal with the deviations of T5's code: queries (C D)^(-1/2), since nothing divides the scores;
+ * keys, values, the MLP's first matrices and the distances C^(-1/2); what writes to the stream by
+ * the number of its inputs; gains 1. */
+LLM_API void llm_t5_stack_fill(float *w, size_t n, double variance, llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, n);
+    for (size_t i = 0; i < n; i++) w[i] *= (float)sqrt(variance);
+}
+LLM_API void llm_t5_stack_init(const llm_t5_stack_weights *w, const llm_t5_stack_config *c,
+                               llm_rng *rng) {
+    const size_t C = c->attn.width, HD = c->attn.heads * c->attn.head_size, F = c->hidden;
+    const double each = 1.0 / (double)C, query = each / (double)c->attn.head_size;
+    for (size_t l = 0; l < c->layers; l++) {
+        const llm_t5_stack_layer *p = &w->layer[l];
+        for (size_t k = 0; k < (c->decoder ? 2 : 1); k++) {
+            const llm_t5_attn_weights *a = k ? &p->cross : &p->attn;
+            llm_t5_stack_fill(a->q, HD * C, query, rng);
+            llm_t5_stack_fill(a->k, HD * C, each, rng);
+            llm_t5_stack_fill(a->v, HD * C, each, rng);
+            llm_t5_stack_fill(a->o, HD * C, 1.0 / (double)HD, rng);
+            for (size_t i = 0; i < C; i++) a->norm[i] = 1.0f;
+        }
+        if (c->gated) llm_t5_stack_fill(p->ffn.gate, F * C, each, rng);
+        llm_t5_stack_fill(p->ffn.up, F * C, each, rng);
+        llm_t5_stack_fill(p->ffn.down, C * F, 1.0 / (double)F, rng);
+        for (size_t i = 0; i < C; i++) p->norm[i] = 1.0f;
+    }
+    llm_t5_stack_fill(w->distances, c->buckets * c->attn.heads, each, rng);
+    for (size_t i = 0; i < C; i++) w->norm[i] = 1.0f;
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_t5_attn_acts attn, cross;
+    const float *x; /* (B,T,C): the MLP's input, */
+    float *in, *rstd;
+    llm_ffn_acts ffn;
+} llm_t5_stack_layer_acts;
+typedef struct {
+    size_t B, T, S;
+    llm_t5_stack_layer_acts *layer; /* (L) */
+    const float *x;                 /* (B,T,C): what the last norm reads */
+    float *rstd;
+} llm_t5_stack_acts;
+
+/* The distances of T queries and as many keys. */
+LLM_API llm_relative_position_t5_config llm_t5_stack_distances(const llm_t5_stack_config *c,
+                                                               size_t T) {
+    const llm_relative_position_t5_config r = {c->attn.heads, T,      T,          0,
+                                               c->buckets,    c->far, !c->decoder};
+    return r;
+}
+LLM_API int llm_t5_stack_activation(const llm_t5_stack_config *c) {
+    return c->gated ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_RELU;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). An encoder's padding is hidden (B,T); a decoder reads mem
+ * (B,S,C), whose padding is hidden (B,S). */
+LLM_API const float *llm_t5_stack_forward(llm_t5_stack_acts *a, const float *x, const float *mem,
+                                          const bool *hidden, size_t B, size_t T, size_t S,
+                                          const llm_t5_stack_weights *w,
+                                          const llm_t5_stack_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->attn.width, F = c->hidden;
+    const llm_relative_position_t5_config distances = llm_t5_stack_distances(c, T);
+    a->B = B, a->T = T, a->S = S;
+    a->layer = (llm_t5_stack_layer_acts *)llm_arena_take(arena, c->layers, sizeof *a->layer);
+    float *bias = llm_arena_floats(arena, c->attn.heads * T * T);
+    memset(bias, 0, c->attn.heads * T * T * sizeof(float));
+    llm_relative_position_t5_forward(bias, w->distances, 1, &distances, arena);
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_t5_stack_layer_acts *s = &a->layer[l];
+        const llm_t5_stack_layer *p = &w->layer[l];
+        x = llm_t5_attn_forward(&s->attn, x, NULL, bias, c->decoder ? NULL : hidden, c->decoder, B,
+                                T, T, &p->attn, &c->attn, arena);
+        if (c->decoder)
+            x = llm_t5_attn_forward(&s->cross, x, mem, NULL, hidden, false, B, T, S, &p->cross,
+                                    &c->attn, arena);
+        s->x = x;
+        float *y = llm_arena_floats(arena, N * C);
+        s->in = llm_arena_floats(arena, N * C), s->rstd = llm_arena_floats(arena, N);
+        s->ffn.gate = c->gated ? llm_arena_floats(arena, N * F) : NULL;
+        s->ffn.up = llm_arena_floats(arena, N * F), s->ffn.hidden = llm_arena_floats(arena, N * F);
+        llm_rmsnorm_forward(s->in, s->rstd, x, p->norm, N, C, c->attn.eps);
+        llm_ffn_forward(y, &s->ffn, s->in, &p->ffn, N, C, F, llm_t5_stack_activation(c));
+        for (size_t i = 0; i < N * C; i++) y[i] += x[i];
+        x = y;
+    }
+    a->x = x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->rstd = llm_arena_floats(arena, N);
+    llm_rmsnorm_forward(y, a->rstd, x, w->norm, N, C, c->attn.eps);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += in a decoder.
+ * Scratch: B T C + 2 H T T floats and that of the sublayers. */
+LLM_API void llm_t5_stack_backward(float *d, float *dmem, const llm_t5_stack_weights *dw,
+                                   const llm_t5_stack_acts *a, const llm_t5_stack_weights *w,
+                                   const llm_t5_stack_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->B * a->T, C = c->attn.width;
+    const size_t n = c->attn.heads * a->T * a->T;
+    const llm_relative_position_t5_config distances = llm_t5_stack_distances(c, a->T);
+    float *dx = llm_arena_floats(arena, N * C), *dbias = llm_arena_floats(arena, n);
+    memset(dx, 0, N * C * sizeof(float));
+    memset(dbias, 0, n * sizeof(float));
+    llm_rmsnorm_backward(dx, dw->norm, d, a->x, w->norm, a->rstd, N, C);
+    memcpy(d, dx, N * C * sizeof(float));
+    for (size_t l = c->layers; l-- > 0;) {
+        const llm_t5_stack_layer_acts *s = &a->layer[l];
+        const llm_t5_stack_layer *p = &w->layer[l], *dp = &dw->layer[l];
+        memset(dx, 0, N * C * sizeof(float));
+        llm_ffn_backward(dx, &dp->ffn, d, &s->ffn, s->in, &p->ffn, N, C, c->hidden,
+                         llm_t5_stack_activation(c), false, arena);
+        llm_rmsnorm_backward(d, dp->norm, dx, s->x, p->norm, s->rstd, N, C);
+        if (c->decoder)
+            llm_t5_attn_backward(d, dmem, NULL, &dp->cross, &s->cross, &p->cross, arena);
+        llm_t5_attn_backward(d, NULL, dbias, &dp->attn, &s->attn, &p->attn, arena);
+    }
+    llm_relative_position_t5_backward(dw->distances, dbias, 1, &distances, arena);
+    arena->used = mark;
+}
+
 /* @llama_block ---------------------------------------------- Decoder block, the form of Llama
  *
  *     m = x + GQA(rope(q), rope(k), v) W_out^T            q, k, v = RMSNorm1(x) W_qkv^T
@@ -43496,6 +44265,892 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     llm_buffer_free(&header);
     free(t);
     return ok;
+}
+
+/* @safetensors_shards -------------------------------------- Weight files: a model in several files
+ *
+ *     model.safetensors.index.json = {"weight_map": {"wte": "model-1.safetensors", ...}, ...}
+ *
+ * A release of more than a few gigabytes is cut into files, and an index says which tensor stands
+ * where. A directory is opened here whichever way it is: model.safetensors if there is one, else
+ * the index and all files that it names. It must be right: each tensor listed stands in the file it
+ * is listed for, and no file holds one that is not. File names must be plain names: an index is a
+ * download too, and "../" would leave the directory.
+ *
+ * source  transformers 4.57, modeling_utils.py (load_sharded_checkpoint), utils/hub.py
+ * needs   error buffer file json safetensors
+ * see     @open_weights
+ * topics  -
+ */
+typedef struct {
+    llm_safetensors tensors;
+    const char *name;
+} llm_safetensors_shards_file;
+
+typedef struct {
+    llm_buffer shard; /* of llm_safetensors_shards_file */
+    size_t count;
+    llm_json index; /* of several files */
+} llm_safetensors_shards;
+
+/* File i < count. */
+LLM_API llm_safetensors_shards_file *llm_safetensors_shards_at(const llm_safetensors_shards *s,
+                                                               size_t i) {
+    return (llm_safetensors_shards_file *)(void *)s->shard.data + i;
+}
+
+/* Frees what llm_safetensors_shards_open has taken. */
+LLM_API void llm_safetensors_shards_close(llm_safetensors_shards *s) {
+    while (s->count > 0) llm_safetensors_close(&llm_safetensors_shards_at(s, --s->count)->tensors);
+    llm_buffer_free(&s->shard);
+    llm_json_free(&s->index);
+}
+
+/* The tensor of that name, or NULL. */
+LLM_API const llm_safetensors_tensor *llm_safetensors_shards_find(const llm_safetensors_shards *s,
+                                                                  const char *name) {
+    const llm_safetensors_tensor *t = NULL;
+    for (size_t i = 0; i < s->count && !t; i++)
+        t = llm_safetensors_find(&llm_safetensors_shards_at(s, i)->tensors, name);
+    return t;
+}
+
+/* Opens dir/name, a file of one tensor or more, and appends it. */
+LLM_API bool llm_safetensors_shards_add(llm_safetensors_shards *s, const char *dir,
+                                        const char *name, llm_error *error) {
+    llm_safetensors_shards_file one;
+    llm_buffer path = {NULL, 0, 0};
+    one.name = name;
+    bool ok = llm_buffer_print(&path, "%s/%s", dir, name) || llm_fail(error, "out of memory");
+    ok = ok && llm_safetensors_open(&one.tensors, path.data, error);
+    if (ok && !llm_buffer_put(&s->shard, &one, sizeof one)) {
+        llm_safetensors_close(&one.tensors);
+        ok = llm_fail(error, "out of memory");
+    }
+    s->count += ok;
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* The files that the index names, each once, and whether it is right about them. */
+LLM_API bool llm_safetensors_shards_index(llm_safetensors_shards *s, const char *dir,
+                                          llm_error *error) {
+    const llm_json *const j = &s->index;
+    const llm_json_node *map = llm_json_get(j, j->node, "weight_map");
+    if (!map || map->kind != LLM_JSON_OBJECT || map->count == 0)
+        return llm_fail(error, "%s: the index has no weight_map of tensors", dir);
+    size_t listed = 0, held = 0, i;
+    for (const llm_json_node *v = llm_json_first(j, map); v; v = llm_json_next(j, v), listed++) {
+        if (v->kind != LLM_JSON_STRING || v->text_size == 0 || strlen(v->text) != v->text_size ||
+            v->text[0] == '.' || strpbrk(v->text, "/\\:"))
+            return llm_fail(error, "%s: the index wants %s in what is no plain name of a file", dir,
+                            v->key);
+        for (i = 0; i < s->count; i++)
+            if (strcmp(llm_safetensors_shards_at(s, i)->name, v->text) == 0) break;
+        if (i == s->count && !llm_safetensors_shards_add(s, dir, v->text, error)) return false;
+        if (!llm_safetensors_find(&llm_safetensors_shards_at(s, i)->tensors, v->key))
+            return llm_fail(error, "%s: %s holds no tensor %s, which the index has there", dir,
+                            v->text, v->key);
+    }
+    for (i = 0; i < s->count; i++) held += llm_safetensors_shards_at(s, i)->tensors.count;
+    return held == listed ||
+           llm_fail(error, "%s: the files hold %zu tensors, the index %zu", dir, held, listed);
+}
+
+/* The weights in directory dir. False, and nothing to close, where a file is missing or wrong. */
+LLM_API bool llm_safetensors_shards_open(llm_safetensors_shards *s, const char *dir,
+                                         llm_error *error) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    memset(s, 0, sizeof *s);
+    if (!llm_buffer_print(&path, "%s/model.safetensors.index.json", dir))
+        return llm_fail(error, "out of memory");
+    const bool several = llm_file_read(&file, path.data, NULL);
+    llm_buffer_free(&path);
+    bool ok;
+    if (several) {
+        ok = llm_json_parse(&s->index, (const char *)file.data, file.size, error) &&
+             llm_safetensors_shards_index(s, dir, error);
+        llm_file_free(&file);
+    } else {
+        ok = llm_safetensors_shards_add(s, dir, "model.safetensors", error);
+    }
+    if (!ok) llm_safetensors_shards_close(s);
+    return ok;
+}
+
+/* @gguf_blocks --------------------------------------------- Weight files: blocks of small integers
+ *
+ *     w_i = d q_i - m                          32 weights, one scale d; forms _1 have a minimum m
+ *     w_i = (d s_g) q_i - (e m_g)              256 weights in groups g of 32 or 16 (forms K)
+ *
+ * What llama.cpp calls Q4_0 or Q6_K is a layout: so many bits a weight, and how the scales stand
+ * beside them. Weights of one row are of similar size, so one scale for 32 of them wastes little,
+ * and 4 bits with a half-precision scale come to 4.5 a weight. The K forms make the scales
+ * themselves small integers: 6 bits for each group, one pair of halves for eight groups. What is
+ * easily got wrong is the order: the low four bits of the bytes hold the first half of a group (or
+ * the first of two groups), not every other weight, and of the 6-bit scales four stand whole and
+ * four in pieces.
+ *
+ * source  Gerganov, Kawrakow and others, ggml: ggml-common.h, ggml-quants.c (dequantize_row_*)
+ * needs   safetensors_dtype
+ * see     @gguf_file
+ * topics  -
+ */
+typedef enum { /* as numbered in the files */
+               LLM_GGUF_BLOCKS_F32 = 0,
+               LLM_GGUF_BLOCKS_F16 = 1,
+               LLM_GGUF_BLOCKS_Q4_0 = 2,
+               LLM_GGUF_BLOCKS_Q4_1 = 3,
+               LLM_GGUF_BLOCKS_Q5_0 = 6,
+               LLM_GGUF_BLOCKS_Q5_1 = 7,
+               LLM_GGUF_BLOCKS_Q8_0 = 8,
+               LLM_GGUF_BLOCKS_Q4_K = 12,
+               LLM_GGUF_BLOCKS_Q5_K = 13,
+               LLM_GGUF_BLOCKS_Q6_K = 14,
+               LLM_GGUF_BLOCKS_I8 = 24,
+               LLM_GGUF_BLOCKS_I16 = 25,
+               LLM_GGUF_BLOCKS_I32 = 26,
+               LLM_GGUF_BLOCKS_I64 = 27,
+               LLM_GGUF_BLOCKS_F64 = 28,
+               LLM_GGUF_BLOCKS_BF16 = 30
+} llm_gguf_blocks_type;
+
+/* The name of a type, with the weights of its block and the block's bytes; NULL where it is not
+ * known here, and then neither is set. */
+LLM_API const char *llm_gguf_blocks_name(size_t *weights, size_t *bytes, uint32_t type) {
+    static const struct {
+        unsigned char type, bytes;
+        unsigned short weights;
+        const char *name;
+    } known[] = {
+        {0, 4, 1, "F32"},       {1, 2, 1, "F16"},       {2, 18, 32, "Q4_0"}, {3, 20, 32, "Q4_1"},
+        {6, 22, 32, "Q5_0"},    {7, 24, 32, "Q5_1"},    {8, 34, 32, "Q8_0"}, {12, 144, 256, "Q4_K"},
+        {13, 176, 256, "Q5_K"}, {14, 210, 256, "Q6_K"}, {24, 1, 1, "I8"},    {25, 2, 1, "I16"},
+        {26, 4, 1, "I32"},      {27, 8, 1, "I64"},      {28, 8, 1, "F64"},   {30, 2, 1, "BF16"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (known[i].type != type) continue;
+        *weights = known[i].weights;
+        *bytes = known[i].bytes;
+        return known[i].name;
+    }
+    return NULL;
+}
+
+/* The half-precision number in two bytes; a signed byte. */
+LLM_API float llm_gguf_blocks_half(const unsigned char *p) {
+    return llm_safetensors_dtype_short(p[0] | (uint32_t)p[1] << 8, 5, 10, false);
+}
+LLM_API int llm_gguf_blocks_byte(unsigned char byte) { return byte < 128 ? byte : byte - 256; }
+
+/* out (32) <- a block of Q4_0, Q4_1, Q5_0 or Q5_1: d, in forms _1 the minimum, in forms Q5 32 fifth
+ * bits, then 16 bytes: weight i < 16 is low in byte i, weight i + 16 high in it. Forms _0 have no
+ * minimum; their q counts from -8 or -16. */
+LLM_API void llm_gguf_blocks_nibbles(float *out, const unsigned char *p,
+                                     llm_gguf_blocks_type type) {
+    const bool five = type == LLM_GGUF_BLOCKS_Q5_0 || type == LLM_GGUF_BLOCKS_Q5_1;
+    const bool offset = type == LLM_GGUF_BLOCKS_Q4_1 || type == LLM_GGUF_BLOCKS_Q5_1;
+    const float d = llm_gguf_blocks_half(p), m = offset ? llm_gguf_blocks_half(p + 2) : 0.0f;
+    const int zero = offset ? 0 : five ? 16 : 8;
+    const unsigned char *fifth = p + (offset ? 4 : 2), *low = fifth + (five ? 4 : 0);
+    for (int i = 0; i < 32; i++) {
+        int q = i < 16 ? low[i] & 15 : low[i - 16] >> 4;
+        if (five) q += (fifth[i / 8] >> i % 8 & 1) * 16;
+        out[i] = d * (float)(q - zero) + m;
+    }
+}
+
+/* out (256) <- a block of Q4_K or Q5_K: d, e, 12 bytes of scales, in Q5_K the fifth bits (bit g of
+ * 32 bytes for group g), then 128 bytes: of each 32 the low halves are a group and the high ones
+ * the next. Scale and minimum of group g have 6 bits: for g < 4 the low ones of bytes g and g + 4;
+ * behind them four bits in the halves of byte g + 4, and the two that those left free. */
+LLM_API void llm_gguf_blocks_k(float *out, const unsigned char *p, bool five) {
+    const float d = llm_gguf_blocks_half(p), e = llm_gguf_blocks_half(p + 2);
+    const unsigned char *scale = p + 4, *fifth = p + 16, *low = five ? p + 48 : p + 16;
+    for (int g = 0; g < 8; g++) {
+        int s = scale[g] & 63, m = scale[g + 4] & 63;
+        if (g >= 4) {
+            s = (scale[g + 4] & 15) + (scale[g - 4] >> 6) * 16;
+            m = (scale[g + 4] >> 4) + (scale[g] >> 6) * 16;
+        }
+        for (int i = 0; i < 32; i++) {
+            const int byte = low[g / 2 * 32 + i];
+            int q = g % 2 == 0 ? byte & 15 : byte >> 4;
+            if (five) q += (fifth[i] >> g & 1) * 16;
+            out[g * 32 + i] = d * (float)s * (float)q - e * (float)m;
+        }
+    }
+}
+
+/* out (256) <- a block of Q6_K: 128 bytes of low four bits, 64 of upper two, 16 signed scales of a
+ * byte, d. A half of 128 weights is four runs of 32: runs 0 and 1 are low in its 64 bytes, 2 and 3
+ * high; bits 2 r and 2 r + 1 of its 32 bytes are the upper two of run r. */
+LLM_API void llm_gguf_blocks_q6(float *out, const unsigned char *p) {
+    const float d = llm_gguf_blocks_half(p + 208);
+    for (int i = 0; i < 256; i++) {
+        const int half = i / 128, run = i / 32 % 4, at = i % 32;
+        const int low = p[half * 64 + run % 2 * 32 + at] >> run / 2 * 4 & 15;
+        const int high = p[128 + half * 32 + at] >> run * 2 & 3;
+        out[i] = d * (float)llm_gguf_blocks_byte(p[192 + i / 16]) * (float)(low + high * 16 - 32);
+    }
+}
+
+/* out (count) <- data, at any address; count is a multiple of the block's weights. False where the
+ * type is not known here, or holds integers or doubles. */
+LLM_API bool llm_gguf_blocks_floats(float *out, const unsigned char *data, size_t count,
+                                    llm_gguf_blocks_type type) {
+    size_t weights, bytes;
+    if (type == LLM_GGUF_BLOCKS_F32)
+        return llm_safetensors_dtype_floats(out, data, count, LLM_SAFETENSORS_F32);
+    if (type == LLM_GGUF_BLOCKS_F16)
+        return llm_safetensors_dtype_floats(out, data, count, LLM_SAFETENSORS_F16);
+    if (type == LLM_GGUF_BLOCKS_BF16)
+        return llm_safetensors_dtype_floats(out, data, count, LLM_SAFETENSORS_BF16);
+    if (!llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type) || weights == 1) return false;
+    LLM_ASSERT(count % weights == 0);
+    for (size_t i = 0; i < count; i += weights, data += bytes) {
+        if (type == LLM_GGUF_BLOCKS_Q8_0) {
+            const float d = llm_gguf_blocks_half(data);
+            for (size_t k = 0; k < 32; k++)
+                out[i + k] = d * (float)llm_gguf_blocks_byte(data[2 + k]);
+        } else if (type == LLM_GGUF_BLOCKS_Q6_K) {
+            llm_gguf_blocks_q6(out + i, data);
+        } else if (weights == 256) {
+            llm_gguf_blocks_k(out + i, data, type == LLM_GGUF_BLOCKS_Q5_K);
+        } else {
+            llm_gguf_blocks_nibbles(out + i, data, type);
+        }
+    }
+    return true;
+}
+
+/* @gguf_file ------------------------------------------------ Weight files: GGUF
+ *
+ *     header, pairs | for each tensor: name  rank  dims (rank)  type  offset | gap | data
+ *     data begin at the next multiple of the alignment, and in them each tensor
+ *
+ * One file with everything that is needed to run a model: settings and tokenizer as typed pairs
+ * (@gguf_values), then the tensors, in blocks (@gguf_blocks) that are used as they stand. It is
+ * mapped, so a model of 4 GB starts at once and shares its pages with other programs. Dimensions
+ * stand the other way round than in a shape: the first is the one whose neighbours lie side by
+ * side. Offsets count from where the data begin, not from the file's start. As in llama.cpp each
+ * tensor must begin where the one before it ends, rounded up: that leaves no room for overlaps.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml, version 3; limits (4 dimensions, names
+ *         of 63 bytes) and the order of offsets: its gguf.cpp
+ * needs   error size file gguf_values gguf_blocks
+ * see     @gguf_write @safetensors
+ * topics  -
+ */
+enum { LLM_GGUF_FILE_RANK = 4, LLM_GGUF_FILE_NAME = 64, LLM_GGUF_FILE_ALIGNMENT = 32 };
+typedef struct {
+    char name[LLM_GGUF_FILE_NAME];
+    llm_gguf_blocks_type type;
+    size_t rank,
+        shape[LLM_GGUF_FILE_RANK]; /* row-major: the last is the one that lies side by side */
+    size_t offset, count, size;    /* in the data, in weights, in bytes */
+    const unsigned char *data;
+} llm_gguf_file_tensor;
+
+typedef struct {
+    llm_gguf_values values;
+    llm_gguf_file_tensor *tensor; /* sorted by name */
+    size_t count;
+    llm_file file;
+} llm_gguf_file;
+
+/* Frees what llm_gguf_file_open has taken. */
+LLM_API void llm_gguf_file_close(llm_gguf_file *g) {
+    free(g->tensor);
+    llm_gguf_values_free(&g->values);
+    llm_file_free(&g->file);
+    g->tensor = NULL;
+    g->count = 0;
+}
+
+/* Order for qsort. */
+LLM_API int llm_gguf_file_by_name(const void *a, const void *b) {
+    return strcmp(((const llm_gguf_file_tensor *)a)->name, ((const llm_gguf_file_tensor *)b)->name);
+}
+
+/* *at moves to the next multiple of alignment, a power of two; false where that does not fit. */
+LLM_API bool llm_gguf_file_align(size_t *at, size_t alignment) {
+    if (!llm_size_add(at, *at, alignment - 1)) return false;
+    *at &= ~(alignment - 1);
+    return true;
+}
+
+/* count and size of t from its type and shape; its rows are whole blocks. */
+LLM_API bool llm_gguf_file_measure(llm_gguf_file_tensor *t, llm_error *error) {
+    size_t weights, bytes;
+    if (!llm_gguf_blocks_name(&weights, &bytes, (uint32_t)t->type))
+        return llm_fail(error, "GGUF: %s has type %u, which is not known here", t->name,
+                        (unsigned)t->type);
+    const size_t row = t->rank > 0 ? t->shape[t->rank - 1] : 1;
+    if (row % weights != 0)
+        return llm_fail(error, "GGUF: %s has rows of %zu, expected a multiple of %zu", t->name, row,
+                        weights);
+    bool fits = true;
+    t->count = 1;
+    for (size_t i = 0; i < t->rank; i++)
+        fits = llm_size_mul(&t->count, t->count, t->shape[i]) && fits;
+    fits = llm_size_mul(&t->size, t->count / weights, bytes) && fits;
+    return fits || llm_fail(error, "GGUF: %s is too large", t->name);
+}
+
+/* t (zeros) <- the next description. */
+LLM_API bool llm_gguf_file_describe(llm_gguf_file_tensor *t, llm_gguf_values *v, llm_error *error) {
+    uint64_t rank = 0, dim = 0, type = 0, offset = 0;
+    const size_t start = v->at + 8;
+    if (!llm_gguf_values_skip(v, LLM_GGUF_VALUES_STRING, 1, error)) return false;
+    const size_t length = v->at - start;
+    if (length >= LLM_GGUF_FILE_NAME || memchr(v->data + start, 0, length))
+        return llm_fail(error, "GGUF: a tensor's name of %zu bytes, expected 63 or less without 0",
+                        length);
+    memcpy(t->name, v->data + start, length);
+    if (!llm_gguf_values_take(v, &rank, 4, "a tensor's rank", error)) return false;
+    if (rank > LLM_GGUF_FILE_RANK)
+        return llm_fail(error, "GGUF: %s has %llu dimensions, expected 4 or less", t->name,
+                        (unsigned long long)rank);
+    t->rank = (size_t)rank;
+    for (size_t i = t->rank; i-- > 0; t->shape[i] = (size_t)dim)
+        if (!llm_gguf_values_take(v, &dim, 8, "a dimension", error)) return false;
+    if (!llm_gguf_values_take(v, &type, 4, "a tensor's type", error) ||
+        !llm_gguf_values_take(v, &offset, 8, "an offset", error))
+        return false;
+    t->type = (llm_gguf_blocks_type)type;
+    t->offset = (size_t)offset;
+    return llm_gguf_file_measure(t, error);
+}
+
+/* The tensors of the file in g->file, behind its pairs. */
+LLM_API bool llm_gguf_file_check(llm_gguf_file *g, llm_error *error) {
+    llm_gguf_values *const v = &g->values;
+    if (!llm_gguf_values_read(v, g->file.data, g->file.size, error)) return false;
+    const double given = llm_gguf_values_number(v, llm_gguf_values_find(v, "general.alignment"), 0,
+                                                LLM_GGUF_FILE_ALIGNMENT);
+    const size_t alignment = given >= 1.0 && given <= 65536.0 ? (size_t)given : 0;
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0)
+        return llm_fail(error, "GGUF: an alignment of %g, expected a power of two to 65536", given);
+    if (v->tensors > (v->size - v->at) / 24) /* the shortest description */
+        return llm_fail(error, "GGUF: %llu tensors do not fit into %zu bytes",
+                        (unsigned long long)v->tensors, v->size - v->at);
+    g->count = (size_t)v->tensors;
+    g->tensor = (llm_gguf_file_tensor *)calloc(g->count + 1, sizeof *g->tensor);
+    if (!g->tensor) return llm_fail(error, "GGUF: out of memory");
+
+    size_t begin = 0, data;
+    for (size_t i = 0; i < g->count; i++) {
+        llm_gguf_file_tensor *const t = &g->tensor[i];
+        if (!llm_gguf_file_describe(t, v, error)) return false;
+        if (t->offset != begin)
+            return llm_fail(error, "GGUF: %s begins at %zu, expected %zu, behind the one before",
+                            t->name, t->offset, begin);
+        if (!llm_size_add(&begin, begin, t->size) || !llm_gguf_file_align(&begin, alignment))
+            return llm_fail(error, "GGUF: %s is too large", t->name);
+    }
+    data = v->at;
+    if (!llm_gguf_file_align(&data, alignment) || data > v->size) data = v->size;
+    for (size_t i = 0; i < g->count; i++) {
+        llm_gguf_file_tensor *const t = &g->tensor[i];
+        if (t->offset > v->size - data || t->size > v->size - data - t->offset)
+            return llm_fail(error, "GGUF: %s has %zu bytes from %zu on, the file %zu", t->name,
+                            t->size, t->offset, v->size - data);
+        t->data = v->data + data + t->offset;
+    }
+    qsort(g->tensor, g->count, sizeof *g->tensor, llm_gguf_file_by_name);
+    for (size_t i = 1; i < g->count; i++)
+        if (strcmp(g->tensor[i - 1].name, g->tensor[i].name) == 0)
+            return llm_fail(error, "GGUF: two tensors are called %s", g->tensor[i].name);
+    return true;
+}
+
+/* False, and nothing to close, where the file cannot be read or breaks a rule. */
+LLM_API bool llm_gguf_file_open(llm_gguf_file *g, const char *path, llm_error *error) {
+    memset(g, 0, sizeof *g);
+    const bool ok = llm_file_map(&g->file, path, error) && llm_gguf_file_check(g, error);
+    if (!ok) llm_gguf_file_close(g);
+    return ok;
+}
+
+/* NULL when there is no tensor of that name. */
+LLM_API const llm_gguf_file_tensor *llm_gguf_file_find(const llm_gguf_file *g, const char *name) {
+    llm_gguf_file_tensor t;
+    if (strlen(name) >= LLM_GGUF_FILE_NAME) return NULL;
+    memcpy(t.name, name, strlen(name) + 1);
+    return (const llm_gguf_file_tensor *)bsearch(&t, g->tensor, g->count, sizeof t,
+                                                 llm_gguf_file_by_name);
+}
+
+/* out (count) <- t. False where t has not count weights, or holds integers or doubles. */
+LLM_API bool llm_gguf_file_floats(float *out, const llm_gguf_file_tensor *t, size_t count,
+                                  llm_error *error) {
+    size_t weights, bytes;
+    if (t->count != count)
+        return llm_fail(error, "GGUF: %s has %zu weights, not %zu", t->name, t->count, count);
+    return llm_gguf_blocks_floats(out, t->data, count, t->type) ||
+           llm_fail(error, "GGUF: %s is %s, expected floats", t->name,
+                    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)t->type));
+}
+
+/* @gguf_write ----------------------------------------------- Weight files: GGUF, writing
+ *
+ * Pairs are appended to a buffer, one call each, in the order in which they shall stand; tensors
+ * follow in the order given, in the types they are in. The bytes are those that the gguf package of
+ * llama.cpp writes. The data go from memory to the file, under a temporary name until the last byte
+ * is out.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml, version 3; gguf_writer.py
+ * needs   error buffer file gguf_values gguf_file
+ * see     @safetensors_write
+ * topics  -
+ */
+
+/* b <- the low `bytes` bytes of x. */
+LLM_API bool llm_gguf_write_bits(llm_buffer *b, uint64_t x, size_t bytes) {
+    unsigned char part[8];
+    for (size_t i = 0; i < 8; i++) part[i] = (unsigned char)(x >> 8 * i);
+    return llm_buffer_put(b, part, bytes);
+}
+
+/* b <- a string: its length and its bytes. Also the items of an array of strings. */
+LLM_API bool llm_gguf_write_text(llm_buffer *b, const char *text, size_t size) {
+    return llm_gguf_write_bits(b, size, 8) && llm_buffer_put(b, text, size);
+}
+
+/* b <- one value of a type but string: x rounded to float, or a whole number in its range, which
+ * the caller sees to. Also the items of an array of numbers. */
+LLM_API bool llm_gguf_write_number(llm_buffer *b, llm_gguf_values_type type, double x) {
+    const float single = (float)x;
+    uint32_t low;
+    uint64_t bits;
+    memcpy(&low, &single, sizeof low);
+    memcpy(&bits, &x, sizeof bits);
+    if (type == LLM_GGUF_VALUES_F32)
+        bits = low;
+    else if (type != LLM_GGUF_VALUES_F64)
+        bits = x < 0.0 ? (uint64_t)(int64_t)x : (uint64_t)x;
+    return llm_gguf_write_bits(b, bits, llm_gguf_values_size(type));
+}
+
+/* Pairs: a string; a number; the head of an array, whose `count` items the caller puts behind it.
+ * Each counts one in *pairs. False where memory is out. */
+LLM_API bool llm_gguf_write_string(llm_buffer *b, size_t *pairs, const char *key,
+                                   const char *text) {
+    ++*pairs;
+    return llm_gguf_write_text(b, key, strlen(key)) &&
+           llm_gguf_write_bits(b, LLM_GGUF_VALUES_STRING, 4) &&
+           llm_gguf_write_text(b, text, strlen(text));
+}
+LLM_API bool llm_gguf_write_value(llm_buffer *b, size_t *pairs, const char *key,
+                                  llm_gguf_values_type type, double x) {
+    ++*pairs;
+    return llm_gguf_write_text(b, key, strlen(key)) && llm_gguf_write_bits(b, (uint64_t)type, 4) &&
+           llm_gguf_write_number(b, type, x);
+}
+LLM_API bool llm_gguf_write_array(llm_buffer *b, size_t *pairs, const char *key,
+                                  llm_gguf_values_type type, size_t count) {
+    ++*pairs;
+    return llm_gguf_write_text(b, key, strlen(key)) &&
+           llm_gguf_write_bits(b, LLM_GGUF_VALUES_ARRAY, 4) &&
+           llm_gguf_write_bits(b, (uint64_t)type, 4) && llm_gguf_write_bits(b, count, 8);
+}
+
+/* head <- everything in front of the data, padded to the alignment; sizes and offsets of t (count)
+ * are set. False where a shape breaks a rule of @gguf_file, or memory is out. */
+LLM_API bool llm_gguf_write_head(llm_buffer *head, const llm_buffer *pair, size_t pairs,
+                                 llm_gguf_file_tensor *t, size_t count, llm_error *error) {
+    size_t offset = 0;
+    bool room = llm_buffer_put(head, "GGUF", 4) && llm_gguf_write_bits(head, 3, 4) &&
+                llm_gguf_write_bits(head, count, 8) && llm_gguf_write_bits(head, pairs, 8) &&
+                llm_buffer_put(head, pair->data, pair->size);
+    for (size_t i = 0; i < count && room; i++) {
+        LLM_ASSERT(t[i].rank <= LLM_GGUF_FILE_RANK);
+        if (!llm_gguf_file_measure(&t[i], error)) return false;
+        t[i].offset = offset;
+        if (!llm_size_add(&offset, offset, t[i].size) ||
+            !llm_gguf_file_align(&offset, LLM_GGUF_FILE_ALIGNMENT))
+            return llm_fail(error, "GGUF: %s is too large", t[i].name);
+        room = llm_gguf_write_text(head, t[i].name, strlen(t[i].name)) &&
+               llm_gguf_write_bits(head, t[i].rank, 4);
+        for (size_t k = t[i].rank; k-- > 0 && room;)
+            room = llm_gguf_write_bits(head, t[i].shape[k], 8);
+        room = room && llm_gguf_write_bits(head, (uint64_t)t[i].type, 4) &&
+               llm_gguf_write_bits(head, t[i].offset, 8);
+    }
+    while (room && head->size % LLM_GGUF_FILE_ALIGNMENT != 0) room = llm_buffer_put(head, "", 1);
+    return room || llm_fail(error, "GGUF: out of memory");
+}
+
+/* path <- pairs and tensors t (count), whose type, shape and data are read and whose sizes and
+ * offsets are set. Names must differ. The pairs must not change the alignment from 32. */
+LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pairs,
+                            llm_gguf_file_tensor *t, size_t count, llm_error *error) {
+    static const unsigned char zeros[LLM_GGUF_FILE_ALIGNMENT] = {0};
+    llm_buffer head = {NULL, 0, 0};
+    llm_file_writer w;
+    bool ok = llm_gguf_write_head(&head, pair, pairs, t, count, error);
+    ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, head.data, head.size, error);
+    for (size_t i = 0; i < count && ok; i++) {
+        size_t end = t[i].size;
+        llm_gguf_file_align(&end, LLM_GGUF_FILE_ALIGNMENT);
+        ok = llm_file_put(&w, t[i].data, t[i].size, error) &&
+             llm_file_put(&w, zeros, end - t[i].size, error);
+    }
+    ok = ok && llm_file_commit(&w, error);
+    llm_buffer_free(&head);
+    return ok;
+}
+
+/* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
+ *
+ *     y_n = W x_n + b          W: rows of F32, F16, BF16 or blocks, as they stand in the file
+ *
+ * Writing one token reads every weight once and does two operations with it, so its time is the
+ * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
+ * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
+ * and used at once for all x, then forgotten: memory is read in the small form, and a prompt of
+ * many tokens unpacks each weight once.
+ *
+ * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
+ * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   gguf_blocks
+ * see     @llama @gguf_file @matmul
+ * topics  -
+ */
+enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
+typedef struct {
+    const unsigned char *data; /* rows behind each other, at any address */
+    llm_gguf_blocks_type type; /* of floats */
+    size_t rows, columns;      /* columns: whole blocks */
+} llm_stored_matrix;
+
+/* Bytes of a row. */
+LLM_API size_t llm_stored_matrix_stride(const llm_stored_matrix *w) {
+    size_t weights = 1, bytes = 4;
+    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)w->type);
+    LLM_ASSERT(w->columns % weights == 0);
+    return w->columns / weights * bytes;
+}
+
+/* to (n) <- n numbers of 16 bits, little-endian, n <= 256. */
+LLM_API void llm_stored_matrix_words(uint16_t *to, const unsigned char *from, size_t n) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    memcpy(to, from, 2 * n);
+    for (size_t i = 0; first == 0 && i < n; i++) to[i] = (uint16_t)(to[i] << 8 | to[i] >> 8);
+}
+
+/* out (n) <- from: what llm_gguf_blocks_floats gives, in loops that compilers turn into vectors for
+ * the forms most in use. n <= 256, whole blocks. */
+LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, size_t n,
+                                      llm_gguf_blocks_type type) {
+    uint16_t word[LLM_STORED_MATRIX_PIECE];
+    LLM_ASSERT(n <= LLM_STORED_MATRIX_PIECE);
+    if (type == LLM_GGUF_BLOCKS_BF16) {
+        llm_stored_matrix_words(word, from, n);
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t bits = (uint32_t)word[i] << 16;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else if (type == LLM_GGUF_BLOCKS_F16) {
+        llm_stored_matrix_words(word, from, n);
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t size = word[i] & 0x7fffu, sign = (uint32_t)(word[i] & 0x8000u) << 16;
+            uint32_t bits = size << 13;
+            float value;
+            memcpy(&value, &bits, sizeof bits);
+            value *= 5192296858534827628530496329220096.0f; /* 2^112 */
+            memcpy(&bits, &value, sizeof bits);
+            bits = size >= 0x7c00u ? size << 13 | 0x7f800000u : bits; /* infinity, NaN */
+            bits |= sign;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else if (type == LLM_GGUF_BLOCKS_Q8_0) {
+        for (size_t i = 0; i < n; i += 32, from += 34) {
+            const float d = llm_gguf_blocks_half(from);
+            signed char q[32];
+            memcpy(q, from + 2, 32);
+            for (size_t k = 0; k < 32; k++) out[i + k] = d * (float)q[k];
+        }
+    } else if (type == LLM_GGUF_BLOCKS_Q4_0) {
+        for (size_t i = 0; i < n; i += 32, from += 18) {
+            const float d = llm_gguf_blocks_half(from);
+            for (size_t k = 0; k < 16; k++) out[i + k] = d * (float)((from[2 + k] & 15) - 8);
+            for (size_t k = 0; k < 16; k++) out[i + 16 + k] = d * (float)((from[2 + k] >> 4) - 8);
+        }
+    } else {
+        llm_gguf_blocks_floats(out, from, n, type);
+    }
+}
+
+/* out (columns) <- row r: a token's embedding. */
+LLM_API void llm_stored_matrix_row(float *out, const llm_stored_matrix *w, size_t r) {
+    LLM_ASSERT(r < w->rows);
+    llm_gguf_blocks_floats(out, w->data + r * llm_stored_matrix_stride(w), w->columns, w->type);
+}
+
+/* y (N,rows) <- x (N,columns), b (rows) or NULL. Sums are of float within a piece and of double
+ * over pieces where N is 1. */
+LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
+                                       const float *b, size_t N) {
+    const size_t PIECE = LLM_STORED_MATRIX_PIECE;
+    const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
+    const size_t bytes = C > 0 ? stride * PIECE / C : 0; /* of a whole piece */
+    LLM_PARALLEL_MANY(O, N * C)
+    for (size_t r = 0; r < O; r++) {
+        float part[LLM_STORED_MATRIX_PIECE];
+        const unsigned char *from = w->data + r * stride;
+        for (size_t n = 0; n < N; n++) y[n * O + r] = b ? b[r] : 0.0f;
+        for (size_t at = 0; at < C; at += PIECE, from += bytes) {
+            const size_t m = C - at < PIECE ? C - at : PIECE;
+            llm_stored_matrix_unpack(part, from, m, w->type);
+            for (size_t n = 0; n < N; n++) {
+                const float *xn = x + n * C + at;
+                float sum = 0.0f;
+                LLM_SIMD_SUM(sum)
+                for (size_t i = 0; i < m; i++) sum += part[i] * xn[i];
+                y[n * O + r] += sum;
+            }
+        }
+    }
+}
+
+/* @sha256 --------------------------------------------------- SHA-256
+ *
+ *     message, a bit 1, zeros, its length in bits as a 64-bit number:    blocks of 64 bytes
+ *     state <- state + rounds(state, block)                              8 words of 32 bits
+ *
+ * A download is what its maker published if its fingerprint is: nobody knows how to find another
+ * file with the same 256 bits. A round turns, shifts and adds words. Its constant is the first 32
+ * bits behind the point of a cube root of a prime, and the state begins with those of square roots,
+ * so that nobody could choose them; here both are computed, as a double holds 18 bits more than
+ * that takes. What is easily got wrong: words are big-endian, and a message whose last block has 56
+ * bytes or more needs another block for its length.
+ *
+ * source  NIST 2015, "Secure Hash Standard", FIPS 180-4, sections 4.1.2, 5.1.1, 5.3.3 and 6.2
+ * needs   -
+ * see     @open_weights
+ * topics  -
+ */
+typedef struct {
+    uint32_t state[8], constant[64];
+    unsigned char block[64];
+    uint64_t bytes; /* so far; block holds the last bytes % 64 */
+} llm_sha256;
+
+/* An empty message. */
+LLM_API void llm_sha256_begin(llm_sha256 *s) {
+    int prime = 2;
+    for (int k = 0; k < 64; k++, prime++) {
+        for (int d = 2; d < prime; d++)
+            if (prime % d == 0) prime++, d = 1;
+        s->constant[k] = (uint32_t)(uint64_t)(cbrt((double)prime) * 4294967296.0);
+        if (k < 8) s->state[k] = (uint32_t)(uint64_t)(sqrt((double)prime) * 4294967296.0);
+    }
+    s->bytes = 0;
+}
+
+/* x turned to the right by n bits, 0 < n < 32. */
+LLM_API uint32_t llm_sha256_turn(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+/* One block into the state. */
+LLM_API void llm_sha256_block(llm_sha256 *s, const unsigned char *block) {
+    uint32_t w[64], v[8];
+    for (size_t t = 0; t < 16; t++, block += 4)
+        w[t] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 | (uint32_t)block[2] << 8 |
+               block[3];
+    for (size_t t = 16; t < 64; t++) {
+        const uint32_t a = w[t - 15], b = w[t - 2];
+        w[t] = w[t - 16] + (llm_sha256_turn(a, 7) ^ llm_sha256_turn(a, 18) ^ a >> 3) + w[t - 7] +
+               (llm_sha256_turn(b, 17) ^ llm_sha256_turn(b, 19) ^ b >> 10);
+    }
+    memcpy(v, s->state, sizeof v);
+    for (size_t t = 0; t < 64; t++) {
+        const uint32_t a = v[0], e = v[4];
+        const uint32_t choice = (e & v[5]) ^ (~e & v[6]);
+        const uint32_t majority = (a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]);
+        const uint32_t x =
+            v[7] + choice + s->constant[t] + w[t] +
+            (llm_sha256_turn(e, 6) ^ llm_sha256_turn(e, 11) ^ llm_sha256_turn(e, 25));
+        const uint32_t y =
+            majority + (llm_sha256_turn(a, 2) ^ llm_sha256_turn(a, 13) ^ llm_sha256_turn(a, 22));
+        memmove(v + 1, v, 7 * sizeof *v);
+        v[4] += x; /* what was d */
+        v[0] = x + y;
+    }
+    for (size_t k = 0; k < 8; k++) s->state[k] += v[k];
+}
+
+/* Appends size bytes to the message. */
+LLM_API void llm_sha256_put(llm_sha256 *s, const void *data, size_t size) {
+    const unsigned char *p = (const unsigned char *)data;
+    while (size > 0) {
+        const size_t used = (size_t)(s->bytes % 64), part = size < 64 - used ? size : 64 - used;
+        if (part == 64) {
+            llm_sha256_block(s, p);
+        } else {
+            memcpy(s->block + used, p, part);
+            if (used + part == 64) llm_sha256_block(s, s->block);
+        }
+        s->bytes += part;
+        p += part;
+        size -= part;
+    }
+}
+
+/* hex (65) <- the fingerprint of the message, 64 digits and a 0. */
+LLM_API void llm_sha256_end(llm_sha256 *s, char *hex) {
+    const uint64_t bits = s->bytes * 8;
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)(bits >> (56 - 8 * i));
+    llm_sha256_put(s, "\200", 1);
+    while (s->bytes % 64 != 56) llm_sha256_put(s, "", 1);
+    llm_sha256_put(s, length, 8);
+    for (size_t k = 0; k < 64; k++)
+        hex[k] = "0123456789abcdef"[s->state[k / 8] >> (28 - k % 8 * 4) & 15];
+    hex[64] = 0;
+}
+
+/* @open_weights --------------------------------------------- Open weights: are they the release?
+ *
+ *     fingerprint  name                    one line a file, as sha256sum writes them
+ *     |a - b| / |a|                        over the weights of each tensor, between two releases
+ *
+ * Weights that anybody can download raise two questions before they are run. Are these the bytes
+ * that were published? A list of fingerprints says so. And what has changed since the last release,
+ * or between a model and what is called a fine-tune of it? Two sets of tensors are laid side by
+ * side: which are in one only, which changed their shape, how far the others moved for their own
+ * length. Adapters move some matrices by a percent and leave the rest equal to the last bit;
+ * another model of the same shape stands about the square root of two away, as vectors of one
+ * length do that have nothing to do with each other.
+ *
+ * source  GNU coreutils, sha256sum (form of the list); the length is the Frobenius norm
+ * needs   error buffer file safetensors safetensors_dtype safetensors_shards sha256
+ * see     @gguf_file @safetensors
+ * topics  Open-Weight Model
+ */
+
+/* hex (65) <- the SHA-256 of a file. */
+LLM_API bool llm_open_weights_fingerprint(char *hex, const char *path, llm_error *error) {
+    llm_file file;
+    llm_sha256 s;
+    if (!llm_file_map(&file, path, error)) return false;
+    llm_sha256_begin(&s);
+    llm_sha256_put(&s, file.data, file.size);
+    llm_sha256_end(&s, hex);
+    llm_file_free(&file);
+    return true;
+}
+
+/* Line `number` of a list, `size` bytes: 64 digits, a blank, a blank or a star, a name. */
+LLM_API bool llm_open_weights_line(const char *dir, const char *line, size_t size, size_t number,
+                                   llm_error *error) {
+    bool plain = size > 66 && size < 66 + 256 && !memchr(line, 0, size);
+    plain = plain && line[64] == ' ' && (line[65] == ' ' || line[65] == '*') && line[66] != '.';
+    for (size_t i = 0; i < size && plain; i++)
+        if (i < 64)
+            plain = strchr("0123456789abcdef", line[i]) != NULL;
+        else if (i >= 66)
+            plain = !strchr("/\\:", line[i]);
+    if (!plain)
+        return llm_fail(error, "line %zu: expected 64 digits, two blanks and a plain file name",
+                        number);
+    llm_buffer path = {NULL, 0, 0};
+    char hex[65];
+    bool ok = llm_buffer_print(&path, "%s/%.*s", dir, (int)(size - 66), line + 66) ||
+              llm_fail(error, "out of memory");
+    ok = ok && llm_open_weights_fingerprint(hex, path.data, error);
+    if (ok && memcmp(hex, line, 64) != 0)
+        ok = llm_fail(error, "%s: found SHA-256 %s, expected %.64s", path.data, hex, line);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* Holds the files in directory dir against a list of `size` bytes; stops at the first that is
+ * missing or differs. The names are those of files in dir itself. Empty lines are passed over. */
+LLM_API bool llm_open_weights_verify(const char *dir, const char *list, size_t size,
+                                     llm_error *error) {
+    size_t number = 1, end;
+    for (size_t at = 0; at < size; at = end + 1, number++) {
+        for (end = at; end < size && list[end] != '\n';) end++;
+        if (end > at && !llm_open_weights_line(dir, list + at, end - at, number, error))
+            return false;
+    }
+    return true;
+}
+
+typedef enum {
+    LLM_OPEN_WEIGHTS_SAME,     /* the same bytes */
+    LLM_OPEN_WEIGHTS_MOVED,    /* the same shape; distance is set */
+    LLM_OPEN_WEIGHTS_RESHAPED, /* another shape, or other bytes that are no floats */
+    LLM_OPEN_WEIGHTS_REMOVED,  /* in a only */
+    LLM_OPEN_WEIGHTS_ADDED     /* in b only */
+} llm_open_weights_change;
+
+typedef struct {
+    const char *name;
+    llm_open_weights_change change;
+    double distance; /* |a - b| / |a|; 0 where only the dtype differs, infinite from zero */
+} llm_open_weights_entry;
+
+/* What became of a tensor. */
+LLM_API llm_open_weights_entry llm_open_weights_compare(const llm_safetensors_tensor *a,
+                                                        const llm_safetensors_tensor *b) {
+    llm_open_weights_entry entry = {a->name, LLM_OPEN_WEIGHTS_RESHAPED, 0.0};
+    size_t wide_a, wide_b;
+    llm_safetensors_dtype_name(&wide_a, a->dtype);
+    llm_safetensors_dtype_name(&wide_b, b->dtype);
+    if (a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) != 0)
+        return entry;
+    if (a->dtype == b->dtype && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0)) {
+        entry.change = LLM_OPEN_WEIGHTS_SAME;
+        return entry;
+    }
+    const size_t count = a->size / wide_a;
+    float x[256], y[256];
+    double apart = 0.0, length = 0.0;
+    for (size_t i = 0; i < count; i += 256) {
+        const size_t n = count - i < 256 ? count - i : 256;
+        if (!llm_safetensors_dtype_floats(x, a->data + i * wide_a, n, a->dtype) ||
+            !llm_safetensors_dtype_floats(y, b->data + i * wide_b, n, b->dtype))
+            return entry;
+        for (size_t k = 0; k < n; k++) {
+            const double by = (double)x[k] - (double)y[k];
+            apart += by * by;
+            length += (double)x[k] * (double)x[k];
+        }
+    }
+    entry.change = LLM_OPEN_WEIGHTS_MOVED;
+    if (apart != 0.0) entry.distance = sqrt(apart / length);
+    return entry;
+}
+
+/* out <- one llm_open_weights_entry for each tensor: those of a by file and name, then those that
+ * only b has. Names stay a's and b's. False where memory is out. */
+LLM_API bool llm_open_weights_diff(llm_buffer *out, const llm_safetensors_shards *a,
+                                   const llm_safetensors_shards *b) {
+    for (int side = 0; side < 2; side++) {
+        const llm_safetensors_shards *one = side == 0 ? a : b, *other = side == 0 ? b : a;
+        for (size_t f = 0; f < one->count; f++) {
+            const llm_safetensors *s = &llm_safetensors_shards_at(one, f)->tensors;
+            for (size_t i = 0; i < s->count; i++) {
+                const llm_safetensors_tensor *t = &s->tensor[i];
+                const llm_safetensors_tensor *u = llm_safetensors_shards_find(other, t->name);
+                if (side == 1 && u) continue;
+                llm_open_weights_entry entry = {t->name, LLM_OPEN_WEIGHTS_REMOVED, 0.0};
+                if (side == 1)
+                    entry.change = LLM_OPEN_WEIGHTS_ADDED;
+                else if (u)
+                    entry = llm_open_weights_compare(t, u);
+                if (!llm_buffer_put(out, &entry, sizeof entry)) return false;
+            }
+        }
+    }
+    return true;
 }
 
 /* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
@@ -44250,6 +45905,1016 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
     }
     llm_safetensors_close(&f);
     return ok;
+}
+
+/* @t5 ------------------------------------------------------- T5
+ *
+ *     m = Encoder(E[source])     y = Decoder(E[shifted target], m)     z = C^(-1/2) y E^T
+ *
+ * Text in, text out: every task is written as a source with its name in front ("translate English
+ * to German: ...") and a target, also a class or a number. One model, one loss, one way of decoding
+ * serve all of them. There is no table of places and no scaling of embeddings; with one table for
+ * both texts and the head the logits are scaled down. Version 1.1 has a head of its own and does
+ * not scale. The decoder starts from pad, which is also what fills rows up: it is id 0.
+ *
+ * What is easily got wrong: the factor C^(-1/2) belongs to the tied head alone.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2; transformers, models/t5
+ * needs   arena rng cross_entropy embedding matmul encoder t5_stack
+ * see     @t5_span (what it is trained on first) @encoder_decoder @transformer_2017
+ * topics  T5 (Text-to-Text Transfer Transformer)
+ */
+typedef struct {
+    size_t vocab;
+    bool tied;
+    llm_t5_stack_config encoder, decoder;
+} llm_t5_config;
+
+/* T5 small, version 1.0: 60,506,624 weights. */
+LLM_API llm_t5_config llm_t5_defaults(void) {
+    llm_t5_config c;
+    c.vocab = 32128, c.tied = true;
+    c.encoder.layers = 6, c.encoder.hidden = 2048, c.encoder.buckets = 32, c.encoder.far = 128;
+    c.encoder.decoder = c.encoder.gated = false;
+    c.encoder.attn.width = 512, c.encoder.attn.heads = 8, c.encoder.attn.head_size = 64;
+    c.encoder.attn.eps = 1e-6f;
+    c.decoder = c.encoder;
+    c.decoder.decoder = true;
+    return c;
+}
+
+/* Weights, or their gradients: table (V,C), head (V,C), or the same. */
+typedef struct {
+    float *table, *head;
+    llm_t5_stack_weights encoder, decoder;
+} llm_t5_weights;
+
+/* Numbers in the flat vector; *matrices gets how many of them stand in matrices, which come
+ * first. */
+LLM_API size_t llm_t5_count(size_t *matrices, const llm_t5_config *c) {
+    *matrices = (c->tied ? 1 : 2) * c->vocab * c->encoder.attn.width +
+                llm_t5_stack_matrices(&c->encoder) + llm_t5_stack_matrices(&c->decoder);
+    return *matrices + llm_t5_stack_vectors(&c->encoder) + llm_t5_stack_vectors(&c->decoder);
+}
+
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_t5_bind(llm_t5_weights *w, float *flat, const llm_t5_config *c, llm_arena *arena) {
+    const size_t table = c->vocab * c->encoder.attn.width;
+    size_t matrices;
+    llm_t5_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->table = w->head = llm_encoder_next(&matrix, table);
+    if (!c->tied) w->head = llm_encoder_next(&matrix, table);
+    llm_t5_stack_bind(&w->encoder, &matrix, &vector, &c->encoder, arena);
+    llm_t5_stack_bind(&w->decoder, &matrix, &vector, &c->decoder, arena);
+}
+
+/* The stacks as llm_t5_stack_init, the tables N(0, 1). */
+LLM_API void llm_t5_init(const llm_t5_weights *w, const llm_t5_config *c, llm_rng *rng) {
+    llm_rng_normal_fill(rng, w->table, c->vocab * c->encoder.attn.width);
+    if (!c->tied) llm_rng_normal_fill(rng, w->head, c->vocab * c->encoder.attn.width);
+    llm_t5_stack_init(&w->encoder, &c->encoder, rng);
+    llm_t5_stack_init(&w->decoder, &c->decoder, rng);
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t B, S, T, kept;
+    const int *source;
+    int *shifted, *labels; /* (B,T) */
+    llm_t5_stack_acts encoder, decoder;
+    float *y, *logits, *loss, *lse; /* (B,T,C) scaled for the head, (B,T,V), (B,T), (B,T) */
+} llm_t5_acts;
+
+/* What the head multiplies y by. */
+LLM_API float llm_t5_scale(const llm_t5_config *c) {
+    return c->tied ? 1.0f / sqrtf((float)c->encoder.attn.width) : 1.0f;
+}
+
+/* Returns m (B,S,C) <- source (B,S), *hidden its padding (B,S), where the id is 0. */
+LLM_API const float *llm_t5_encode(llm_t5_stack_acts *a, bool **hidden, const int *source, size_t B,
+                                   size_t S, const llm_t5_weights *w, const llm_t5_config *c,
+                                   llm_arena *arena) {
+    float *x = llm_arena_floats(arena, B * S * c->encoder.attn.width);
+    *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    for (size_t i = 0; i < B * S; i++) (*hidden)[i] = source[i] == 0;
+    llm_embedding_forward(x, source, w->table, B * S, c->vocab, c->encoder.attn.width);
+    return llm_t5_stack_forward(a, x, NULL, *hidden, B, S, S, &w->encoder, &c->encoder, arena);
+}
+
+/* a->logits (B,T,V) <- a->shifted (B,T) and the memory. */
+LLM_API void llm_t5_decode(llm_t5_acts *a, const float *mem, const bool *hidden, size_t B, size_t S,
+                           size_t T, const llm_t5_weights *w, const llm_t5_config *c,
+                           llm_arena *arena) {
+    const size_t N = B * T, C = c->decoder.attn.width;
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(x, a->shifted, w->table, N, c->vocab, C);
+    const float *y =
+        llm_t5_stack_forward(&a->decoder, x, mem, hidden, B, T, S, &w->decoder, &c->decoder, arena);
+    a->y = llm_arena_floats(arena, N * C), a->logits = llm_arena_floats(arena, N * c->vocab);
+    for (size_t i = 0; i < N * C; i++) a->y[i] = llm_t5_scale(c) * y[i];
+    llm_matmul_forward(a->logits, a->y, w->head, NULL, N, C, c->vocab);
+}
+
+/* Returns the mean loss over the target (B,T), after source (B,S); both are filled up with 0. All
+ * is left in the arena, and source must stay where it is. */
+LLM_API float llm_t5_forward(llm_t5_acts *a, const int *source, const int *target, size_t B,
+                             size_t S, size_t T, const llm_t5_weights *w, const llm_t5_config *c,
+                             llm_arena *arena) {
+    const size_t N = B * T;
+    bool *hidden;
+    a->B = B, a->S = S, a->T = T, a->source = source;
+    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    for (size_t i = 0; i < N; i++) {
+        a->shifted[i] = i % T ? target[i - 1] : 0;
+        a->labels[i] = target[i] ? target[i] : LLM_CROSS_ENTROPY_IGNORE;
+    }
+    const float *mem = llm_t5_encode(&a->encoder, &hidden, source, B, S, w, c, arena);
+    llm_t5_decode(a, mem, hidden, B, S, T, w, c, arena);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    a->kept = llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->labels, N, c->vocab);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (V + C) + B S C floats and that of the
+ * stacks. */
+LLM_API void llm_t5_backward(const llm_t5_weights *dw, const llm_t5_acts *a,
+                             const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->B * a->T, M = a->B * a->S, V = c->vocab;
+    const size_t C = c->decoder.attn.width;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, N * V);
+    float *d = llm_arena_floats(arena, N * C), *dmem = llm_arena_floats(arena, M * C);
+    memset(dlogits, 0, N * V * sizeof(float));
+    memset(d, 0, N * C * sizeof(float));
+    memset(dmem, 0, M * C * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->labels, N, V, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->y, w->head, N, C, V);
+    for (size_t i = 0; i < N * C; i++) d[i] *= llm_t5_scale(c);
+    llm_t5_stack_backward(d, dmem, &dw->decoder, &a->decoder, &w->decoder, &c->decoder, arena);
+    llm_embedding_backward(dw->table, d, a->shifted, N, V, C);
+    llm_t5_stack_backward(dmem, NULL, &dw->encoder, &a->encoder, &w->encoder, &c->encoder, arena);
+    llm_embedding_backward(dw->table, dmem, a->source, M, V, C);
+    arena->used = mark;
+}
+
+/* ids (B,T) <- source (B,S): the likeliest token at each place, up to and with `end`, then 0. The
+ * source is read once, what was written so far at each step. Scratch: that of forward. */
+LLM_API void llm_t5_generate(int *ids, const int *source, size_t B, size_t S, size_t T, int end,
+                             const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_t5_acts a;
+    bool *hidden, *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    const float *mem = llm_t5_encode(&a.encoder, &hidden, source, B, S, w, c, arena);
+    a.shifted = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    for (size_t b = 0; b < B; b++) done[b] = false;
+    for (size_t t = 0; t < T; t++) {
+        const size_t step = arena->used;
+        for (size_t i = 0; i < B * (t + 1); i++) {
+            const size_t b = i / (t + 1), at = i % (t + 1);
+            a.shifted[i] = at ? ids[b * T + at - 1] : 0;
+        }
+        llm_t5_decode(&a, mem, hidden, B, S, t + 1, w, c, arena);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = a.logits + (b * (t + 1) + t) * c->vocab;
+            size_t best = 0;
+            for (size_t v = 1; v < c->vocab; v++) best = z[v] > z[best] ? v : best;
+            ids[b * T + t] = done[b] ? 0 : (int)best;
+            done[b] = done[b] || (int)best == end;
+        }
+        arena->used = step;
+    }
+    arena->used = mark;
+}
+
+/* @t5_span -------------------------------------------------- T5's training: corrupted spans
+ *
+ *     text    the cat sat on the old mat today
+ *     source  the <0> on the old <1> today </s>
+ *     target  <0> cat sat <1> mat <2> </s>
+ *
+ * Cut spans out of a text and let the model write what was in them: T5's objective on plain text.
+ * Of every 100 tokens 15 go, in spans of 3 on average, each replaced by a token of its own, a
+ * sentinel, which stands before its span in the target as well. The source is not much longer than
+ * what is left and the target short, so a step costs a third of what writing the whole text back
+ * would. Lengths are not drawn one by one: how many tokens and spans there are follows from the
+ * text's length, and all ways to share them out are equally likely. A text begins outside a span
+ * and ends inside one.
+ *
+ * What is easily got wrong: sentinels count down from the end of the vocabulary.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 3.1.4; seqio, random_spans_noise_mask
+ * needs   base rng
+ * see     @t5 @mlm
+ * topics  -
+ */
+
+/* *noise, *spans <- how many of n > 1 tokens go, and in how many spans: at least one of each, never
+ * all tokens, and a token left before every span. Rounded as in seqio, halves to even. */
+LLM_API void llm_t5_span_counts(size_t *noise, size_t *spans, size_t n, double density,
+                                double mean) {
+    LLM_ASSERT(n > 1 && density > 0.0 && density < 1.0 && mean >= 1.0);
+    const double tokens = rint((double)n * density);
+    *noise = tokens < 1.0 ? 1 : (size_t)tokens;
+    if (*noise > n - 1) *noise = n - 1;
+    const double cuts = rint((double)*noise / mean);
+    *spans = cuts < 1.0 ? 1 : (size_t)cuts;
+    if (*spans > n - *noise) *spans = n - *noise;
+}
+
+/* Whether a part ends behind this item: `ends` more ends are to stand behind `items` more items,
+ * the last of which is no choice. Asked for each item, all ways to cut are equally likely. */
+LLM_API bool llm_t5_span_ends(size_t *ends, size_t *items, llm_rng *rng) {
+    const bool here = llm_rng_below(rng, --*items) < *ends;
+    *ends -= here;
+    return here;
+}
+
+/* mask (n) <- which tokens go. */
+LLM_API void llm_t5_span_mask(bool *mask, size_t n, double density, double mean, llm_rng *rng) {
+    size_t left[2], ends[2], noise, spans; /* tokens that stay, and that go */
+    llm_t5_span_counts(&noise, &spans, n, density, mean);
+    left[0] = n - noise, left[1] = noise;
+    ends[0] = ends[1] = spans - 1;
+    for (size_t i = 0, kind = 0; i < n; i++) {
+        mask[i] = kind == 1;
+        if (left[kind] == 1) /* the last of its kind ends a part in any case */
+            left[kind] = 0, kind = 1 - kind;
+        else if (llm_t5_span_ends(&ends[kind], &left[kind], rng))
+            kind = 1 - kind;
+    }
+}
+
+/* Returns how many ids were written to out, room for n + 2: a token where mask (n) is not `gone`,
+ * and for each run where it is a sentinel, first, first - 1, ...; eos at the end, none if it is
+ * negative. */
+LLM_API size_t llm_t5_span_replace(int *out, const int *ids, const bool *mask, bool gone, size_t n,
+                                   int first, int eos) {
+    size_t size = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (mask[i] != gone)
+            out[size++] = ids[i];
+        else if (i == 0 || mask[i - 1] != gone)
+            out[size++] = first--;
+    }
+    if (eos >= 0) out[size++] = eos;
+    return size;
+}
+
+/* source, target (room for n + 2 each), *S, *T <- the text ids (n) without what mask says, and what
+ * was there. first is the id of sentinel 0. */
+LLM_API void llm_t5_span_corrupt(int *source, size_t *S, int *target, size_t *T, const int *ids,
+                                 const bool *mask, size_t n, int first, int eos) {
+    *S = llm_t5_span_replace(source, ids, mask, true, n, first, eos);
+    *T = llm_t5_span_replace(target, ids, mask, false, n, first, eos);
+}
+
+/* Returns the length of ids, room for `most`: source (S) with the spans of target (T) in their
+ * places, up to eos. Ids above first - sentinels, up to first, are sentinels. A target may be what
+ * a model has written: a span that it lacks is empty, what stands before its first sentinel is
+ * left out, and a text that does not fit is cut. */
+LLM_API size_t llm_t5_span_restore(int *ids, size_t most, const int *source, size_t S,
+                                   const int *target, size_t T, int first, int sentinels, int eos) {
+    size_t n = 0;
+    for (size_t i = 0; i < S && source[i] != eos; i++) {
+        const bool sentinel = source[i] <= first && source[i] > first - sentinels;
+        size_t t = 0;
+        if (!sentinel && n < most) ids[n++] = source[i];
+        if (!sentinel) continue;
+        while (t < T && target[t] != source[i]) t++;
+        for (t++; t < T && target[t] != eos && n < most; t++) {
+            if (target[t] <= first && target[t] > first - sentinels) break;
+            ids[n++] = target[t];
+        }
+    }
+    return n;
+}
+
+/* Returns the largest number of tokens whose source, with its eos, is not longer than S; *T gets
+ * the length of their target. T5: 568 tokens make 512 and 114. 0 where there is none. */
+LLM_API size_t llm_t5_span_length(size_t *T, size_t S, double density, double mean) {
+    size_t noise, spans, n = 1;
+    for (*T = 0;; n++) {
+        llm_t5_span_counts(&noise, &spans, n + 1, density, mean);
+        if (n + 1 - noise + spans + 1 > S) break;
+        *T = noise + spans + 1;
+    }
+    return n > 1 ? n : 0;
+}
+
+/* @llama_config --------------------------------------------- Settings of Llama and its relatives
+ *
+ * Most open language models are one model with small changes: RMSNorm, rotations, grouped heads, a
+ * gated MLP. What differs is listed here, as numbers where possible, so that one forward pass
+ * (@llama) runs them all:
+ *
+ *     Llama 2, 3    nothing; Llama 3.1 and later stretch the rotations
+ *     Mistral       a window of keys
+ *     Qwen 2        biases of q, k, v         Qwen 3    norms of q and k, heads wider than C / H
+ *     Gemma 2       norms with 1 + w, also behind the sublayers; GELU; embeddings times sqrt(C);
+ *                   scores and logits capped, s = c tanh(s / c); a window in every second layer
+ *
+ * What is not computed is refused by name: a model that runs with a wrong formula is worse than one
+ * that does not load. Sizes have a most, so that no product of them overflows.
+ *
+ * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2
+ * needs   error json rope yarn
+ * see     @llama_file @gpt2_config
+ * topics  -
+ */
+typedef enum {
+    LLM_LLAMA_CONFIG_LLAMA,
+    LLM_LLAMA_CONFIG_MISTRAL,
+    LLM_LLAMA_CONFIG_QWEN2,
+    LLM_LLAMA_CONFIG_QWEN3,
+    LLM_LLAMA_CONFIG_GEMMA2,
+    LLM_LLAMA_CONFIG_FAMILIES
+} llm_llama_config_family;
+
+typedef struct {
+    llm_llama_config_family family;
+    size_t vocab, context, width, hidden, layers; /* V, positions trained on, C, F, L */
+    size_t heads, kv_heads, head;                 /* H, Hkv, D: their width */
+    size_t window;                                /* keys seen, 0: all */
+    bool tied;                                    /* the head is the embedding */
+    float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
+    llm_rope_pairing pairing;
+    llm_yarn_config rope;
+} llm_llama_config;
+
+/* Does layer l look through the window? */
+LLM_API bool llm_llama_config_windowed(const llm_llama_config *c, size_t l) {
+    return c->window > 0 && (c->family != LLM_LLAMA_CONFIG_GEMMA2 || l % 2 == 0);
+}
+
+/* *value <- the size called key, from 1 to most; `absent` if it is not there or null, 0: it must
+ * be. */
+LLM_API bool llm_llama_config_size(size_t *value, const llm_json *j, const char *key, size_t most,
+                                   size_t absent, llm_error *e) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    *value = absent;
+    if (!node || node->kind == LLM_JSON_NULL)
+        return absent > 0 || llm_fail(e, "config.json: no %s", key);
+    if (!llm_json_size(value, node) || *value < 1 || *value > most)
+        return llm_fail(e, "config.json: %s is %s, expected 1 to %zu", key,
+                        node->text ? node->text : "no number", most);
+    return true;
+}
+
+/* The number called key in an object, `absent` if there is none. */
+LLM_API double llm_llama_config_number(const llm_json *j, const llm_json_node *object,
+                                       const char *key, double absent) {
+    const llm_json_node *node = object ? llm_json_get(j, object, key) : NULL;
+    return node && node->kind == LLM_JSON_NUMBER ? node->number : absent;
+}
+
+/* Whether key is there and means something: neither false, null nor absent. */
+LLM_API bool llm_llama_config_on(const llm_json *j, const char *key) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    return node && node->kind != LLM_JSON_FALSE && node->kind != LLM_JSON_NULL;
+}
+
+/* c->rope <- rope_parameters, or the older rope_scaling and rope_theta. */
+LLM_API bool llm_llama_config_rope(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    static const char *const known[] = {"default", "linear", "", "", "yarn", "llama3"};
+    const llm_json_node *r = llm_json_get(j, j->node, "rope_parameters");
+    if (!r || r->kind != LLM_JSON_OBJECT) r = llm_json_get(j, j->node, "rope_scaling");
+    if (r && r->kind != LLM_JSON_OBJECT) r = NULL;
+    const llm_json_node *type = r ? llm_json_get(j, r, "rope_type") : NULL;
+    if (r && !type) type = llm_json_get(j, r, "type");
+    const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "default";
+    int mode = LLM_YARN_LLAMA3;
+    while (mode >= 0 && (!*known[mode] || strcmp(known[mode], name) != 0)) mode--;
+    if (mode < 0 || llm_json_get(j, r ? r : j->node, "mscale") ||
+        llm_json_get(j, r ? r : j->node, "attention_factor"))
+        return llm_fail(e, "config.json: rotations \"%s\" with these settings are not known here",
+                        name);
+    const double theta = llm_llama_config_number(
+        j, r, "rope_theta", llm_llama_config_number(j, j->node, "rope_theta", 10000.0));
+    const double trained =
+        llm_llama_config_number(j, r, "original_max_position_embeddings", (double)c->context);
+    c->rope = llm_yarn_defaults((llm_yarn_mode)mode, c->head, theta,
+                                llm_llama_config_number(j, r, "factor", 1.0), trained);
+    c->rope.fast = llm_llama_config_number(j, r, "beta_fast", 32.0);
+    c->rope.slow = llm_llama_config_number(j, r, "beta_slow", 1.0);
+    c->rope.low_freq = llm_llama_config_number(j, r, "low_freq_factor", 1.0);
+    c->rope.high_freq = llm_llama_config_number(j, r, "high_freq_factor", 4.0);
+    const double share = llm_llama_config_number(j, r, "partial_rotary_factor", 1.0);
+    if (!(theta > 1.0 && c->rope.factor > 0.0 && trained > 0.0) || share != 1.0)
+        return llm_fail(e, "config.json: rotations with rope_theta %g, factor %g, share %g", theta,
+                        c->rope.factor, share);
+    return true;
+}
+
+/* The layers that look through the window are those that the file says. */
+LLM_API bool llm_llama_config_layers(const llm_llama_config *c, const llm_json *j, llm_error *e) {
+    const llm_json_node *types = llm_json_get(j, j->node, "layer_types");
+    size_t l = 0;
+    if (!types || types->kind != LLM_JSON_ARRAY) return true;
+    for (const llm_json_node *v = llm_json_first(j, types); v; v = llm_json_next(j, v), l++) {
+        const char *want = llm_llama_config_windowed(c, l) ? "sliding_attention" : "full_attention";
+        if (v->kind != LLM_JSON_STRING || strcmp(v->text, want) != 0)
+            return llm_fail(e, "config.json: layer %zu is \"%s\", expected %s", l,
+                            v->text ? v->text : "", want);
+    }
+    return true;
+}
+
+/* c <- a parsed config.json. */
+LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2"};
+    if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
+    const llm_json_node *type = llm_json_get(j, j->node, "model_type");
+    const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "";
+    int f = LLM_LLAMA_CONFIG_FAMILIES;
+    while (f-- > 0 && strcmp(family[f], name) != 0) {
+    }
+    if (f < 0)
+        return llm_fail(e,
+                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3 "
+                        "or gemma2",
+                        name);
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    c->family = (llm_llama_config_family)f;
+    c->pairing = LLM_ROPE_HALVES;
+    if (!llm_llama_config_size(&c->vocab, j, "vocab_size", 1 << 24, 0, e) ||
+        !llm_llama_config_size(&c->context, j, "max_position_embeddings", 1 << 24, 0, e) ||
+        !llm_llama_config_size(&c->width, j, "hidden_size", 1 << 16, 0, e) ||
+        !llm_llama_config_size(&c->hidden, j, "intermediate_size", 1 << 20, 0, e) ||
+        !llm_llama_config_size(&c->layers, j, "num_hidden_layers", 1 << 12, 0, e) ||
+        !llm_llama_config_size(&c->heads, j, "num_attention_heads", 1 << 12, 0, e) ||
+        !llm_llama_config_size(&c->kv_heads, j, "num_key_value_heads", 1 << 12, c->heads, e) ||
+        !llm_llama_config_size(&c->head, j, "head_dim", 1 << 12,
+                               c->width / c->heads ? c->width / c->heads : 1, e) ||
+        !llm_llama_config_rope(c, j, e))
+        return false;
+    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0)
+        return llm_fail(e, "config.json: %zu heads of width %zu on %zu", c->heads, c->head,
+                        c->kv_heads);
+    static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window"};
+    for (size_t i = 0; i < 3; i++)
+        if (llm_llama_config_on(j, off[i]) && !(gemma && i == 2))
+            return llm_fail(e, "config.json: %s is on, which is not known here", off[i]);
+    const llm_json_node *act = llm_json_get(j, j->node, gemma ? "hidden_activation" : "hidden_act");
+    const char *want = gemma ? "gelu_pytorch_tanh" : "silu";
+    if (act && act->kind == LLM_JSON_STRING && strcmp(act->text, want) != 0)
+        return llm_fail(e, "config.json: activation \"%s\", expected %s", act->text, want);
+
+    c->window = 0;
+    if ((gemma || f == LLM_LLAMA_CONFIG_MISTRAL) && llm_llama_config_on(j, "sliding_window") &&
+        !llm_llama_config_size(&c->window, j, "sliding_window", 1 << 24, 0, e))
+        return false;
+    const llm_json_node *tied = llm_json_get(j, j->node, "tie_word_embeddings");
+    c->tied = tied ? tied->kind == LLM_JSON_TRUE : gemma;
+    c->eps = (float)llm_llama_config_number(j, j->node, "rms_norm_eps", 1e-6);
+    const double scalar = llm_llama_config_number(j, j->node, "query_pre_attn_scalar", 256.0);
+    c->scale = (float)(1.0 / sqrt(gemma ? scalar : (double)c->head));
+    c->score_cap = c->logit_cap = 0.0f;
+    if (gemma) {
+        c->score_cap = (float)llm_llama_config_number(j, j->node, "attn_logit_softcapping", 0.0);
+        c->logit_cap = (float)llm_llama_config_number(j, j->node, "final_logit_softcapping", 0.0);
+    }
+    return llm_llama_config_layers(c, j, e);
+}
+
+/* @llama_gguf ----------------------------------------------- Settings of a Llama from GGUF
+ *
+ *     "llama.block_count", "llama.attention.head_count", ...        the prefix is the architecture
+ *
+ * A GGUF file says what @llama_config reads from config.json in pairs of its own names. Three
+ * things it does not say: how many tokens there are (the embedding's rows), whether the head is
+ * tied (then there is no output.weight), and how rotations pair their dimensions (neighbours in
+ * llama, which Mistral is too, halves in the others). Gemma 2's scale of scores is 1 / sqrt(D),
+ * except in its 27B model, the one of 46 layers, where it is that of C / H.
+ *
+ * source  ggml, docs/gguf.md; llama.cpp, src/llama-model.cpp (load_hparams)
+ * needs   error rope yarn gguf_values gguf_file llama_config
+ * see     @llama_file
+ * topics  -
+ */
+
+/* Pair architecture.key. */
+LLM_API const llm_gguf_values_pair *llm_llama_gguf_pair(const llm_gguf_file *g, const char *arch,
+                                                        const char *key) {
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", arch, key);
+    return llm_gguf_values_find(&g->values, name);
+}
+
+/* *value <- a size from 1 to most; `absent` if there is none, 0: it must be there. */
+LLM_API bool llm_llama_gguf_size(size_t *value, const llm_gguf_file *g, const char *arch,
+                                 const char *key, size_t most, size_t absent, llm_error *e) {
+    const llm_gguf_values_pair *p = llm_llama_gguf_pair(g, arch, key);
+    *value = absent;
+    if (!p) return absent > 0 || llm_fail(e, "GGUF: no %s.%s", arch, key);
+    const double number = llm_gguf_values_number(&g->values, p, 0, 0.0);
+    if (!(number >= 1.0 && number <= (double)most) || p->array || floor(number) != number)
+        return llm_fail(e, "GGUF: %s.%s is %g, expected 1 to %zu", arch, key, number, most);
+    *value = (size_t)number;
+    return true;
+}
+
+/* A number, `absent` if there is none. */
+LLM_API double llm_llama_gguf_number(const llm_gguf_file *g, const char *arch, const char *key,
+                                     double absent) {
+    return llm_gguf_values_number(&g->values, llm_llama_gguf_pair(g, arch, key), 0, absent);
+}
+
+/* c <- the pairs of an open file. */
+LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, llm_error *e) {
+    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2"};
+    int f = LLM_LLAMA_CONFIG_FAMILIES;
+    while (f-- > 0 &&
+           (!*known[f] || !llm_gguf_values_is(&g->values, "general.architecture", known[f]))) {
+    }
+    if (f < 0)
+        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2");
+    const char *a = known[f];
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    const llm_gguf_file_tensor *embed = llm_gguf_file_find(g, "token_embd.weight");
+    if (!embed || embed->rank != 2) return llm_fail(e, "GGUF: no matrix token_embd.weight");
+    c->family = (llm_llama_config_family)f;
+    c->vocab = embed->shape[0];
+    c->tied = !llm_gguf_file_find(g, "output.weight");
+    c->pairing = f == LLM_LLAMA_CONFIG_LLAMA ? LLM_ROPE_NEIGHBOURS : LLM_ROPE_HALVES;
+    if (c->vocab < 1 || c->vocab > 1 << 24)
+        return llm_fail(e, "GGUF: token_embd.weight has %zu rows", c->vocab);
+    if (!llm_llama_gguf_size(&c->context, g, a, "context_length", 1 << 24, 0, e) ||
+        !llm_llama_gguf_size(&c->width, g, a, "embedding_length", 1 << 16, 0, e) ||
+        !llm_llama_gguf_size(&c->hidden, g, a, "feed_forward_length", 1 << 20, 0, e) ||
+        !llm_llama_gguf_size(&c->layers, g, a, "block_count", 1 << 12, 0, e) ||
+        !llm_llama_gguf_size(&c->heads, g, a, "attention.head_count", 1 << 12, 0, e) ||
+        !llm_llama_gguf_size(&c->kv_heads, g, a, "attention.head_count_kv", 1 << 12, c->heads, e) ||
+        !llm_llama_gguf_size(&c->head, g, a, "attention.key_length", 1 << 12,
+                             c->width / c->heads ? c->width / c->heads : 1, e))
+        return false;
+    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0 ||
+        llm_llama_gguf_number(g, a, "rope.dimension_count", (double)c->head) != (double)c->head ||
+        llm_llama_gguf_number(g, a, "attention.value_length", (double)c->head) != (double)c->head)
+        return llm_fail(e, "GGUF: %zu heads of width %zu on %zu, or parts of them", c->heads,
+                        c->head, c->kv_heads);
+
+    const llm_gguf_values_pair *scaling = llm_llama_gguf_pair(g, a, "rope.scaling.type");
+    llm_yarn_mode mode = LLM_YARN_NONE;
+    if (scaling) {
+        char key[64];
+        snprintf(key, sizeof key, "%s.rope.scaling.type", a);
+        if (llm_gguf_values_is(&g->values, key, "linear"))
+            mode = LLM_YARN_LINEAR;
+        else if (llm_gguf_values_is(&g->values, key, "yarn"))
+            mode = LLM_YARN_YARN;
+        else if (!llm_gguf_values_is(&g->values, key, "none"))
+            return llm_fail(e, "GGUF: %s is none of none, linear, yarn", key);
+    }
+    const double theta = llm_llama_gguf_number(g, a, "rope.freq_base", 10000.0);
+    const double factor = llm_llama_gguf_number(g, a, "rope.scaling.factor", 1.0);
+    const double trained =
+        llm_llama_gguf_number(g, a, "rope.scaling.original_context_length", (double)c->context);
+    if (!(theta > 1.0 && factor > 0.0 && trained > 0.0))
+        return llm_fail(e, "GGUF: rotations with base %g, factor %g", theta, factor);
+    c->rope = llm_yarn_defaults(mode, c->head, theta, factor, trained);
+
+    c->window = 0;
+    if (llm_llama_gguf_pair(g, a, "attention.sliding_window") &&
+        !llm_llama_gguf_size(&c->window, g, a, "attention.sliding_window", 1 << 24, 0, e))
+        return false;
+    c->eps = (float)llm_llama_gguf_number(g, a, "attention.layer_norm_rms_epsilon", 1e-6);
+    const double width =
+        gemma && c->layers == 46 ? (double)c->width / (double)c->heads : (double)c->head;
+    c->scale = (float)(1.0 / sqrt(width));
+    c->score_cap = c->logit_cap = 0.0f;
+    if (gemma) {
+        c->score_cap = (float)llm_llama_gguf_number(g, a, "attn_logit_softcapping", 50.0);
+        c->logit_cap = (float)llm_llama_gguf_number(g, a, "final_logit_softcapping", 30.0);
+    }
+    return true;
+}
+
+/* @llama_names ---------------------------------------------- What a Llama's weights are called
+ *
+ *     model.layers.3.self_attn.q_proj.weight       in a directory of safetensors files
+ *     blk.3.attn_q.weight                          the same in a GGUF file
+ *
+ * The parts of a layer, their shapes from the settings, and their two names. One name means two
+ * things: post_attention_layernorm is the norm in front of the MLP in Llama and behind attention in
+ * Gemma 2, which has a norm on either side of both sublayers. Parts that a family has not have no
+ * rows.
+ *
+ * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, gguf-py/gguf/constants.py
+ * needs   llama_config
+ * see     @llama_file
+ * topics  -
+ */
+typedef enum { /* of a layer: matrices, then vectors */
+               LLM_LLAMA_NAMES_Q,
+               LLM_LLAMA_NAMES_K,
+               LLM_LLAMA_NAMES_V,
+               LLM_LLAMA_NAMES_O,
+               LLM_LLAMA_NAMES_GATE,
+               LLM_LLAMA_NAMES_UP,
+               LLM_LLAMA_NAMES_DOWN,
+               LLM_LLAMA_NAMES_MATRICES,
+               LLM_LLAMA_NAMES_NORM1 =
+                   LLM_LLAMA_NAMES_MATRICES, /* in front of attention, of the MLP */
+               LLM_LLAMA_NAMES_NORM2,
+               LLM_LLAMA_NAMES_OUT1, /* behind them: Gemma 2 */
+               LLM_LLAMA_NAMES_OUT2,
+               LLM_LLAMA_NAMES_Q_NORM, /* of each head: Qwen 3 */
+               LLM_LLAMA_NAMES_K_NORM,
+               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2 */
+               LLM_LLAMA_NAMES_K_BIAS,
+               LLM_LLAMA_NAMES_V_BIAS,
+               LLM_LLAMA_NAMES_PARTS
+} llm_llama_names_part;
+
+/* Rows and columns of a part; 0 columns: a vector. 0 rows: the family has none. */
+LLM_API void llm_llama_names_shape(size_t *rows, size_t *columns, llm_llama_names_part part,
+                                   const llm_llama_config *c) {
+    const size_t C = c->width, F = c->hidden, Q = c->heads * c->head, K = c->kv_heads * c->head;
+    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q, K, K, C,       F,       F, C, C,
+                                             C, C, C, c->head, c->head, Q, K, K};
+    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const llm_llama_config_family f = c->family;
+    const bool out = part == LLM_LLAMA_NAMES_OUT1 || part == LLM_LLAMA_NAMES_OUT2;
+    const bool norm = part == LLM_LLAMA_NAMES_Q_NORM || part == LLM_LLAMA_NAMES_K_NORM;
+    const bool none = (out && f != LLM_LLAMA_CONFIG_GEMMA2) ||
+                      (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
+                      (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2);
+    *rows = none ? 0 : r[part];
+    *columns = k[part];
+}
+
+/* name (80) <- that of a part of layer l in either form. */
+LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_names_part part,
+                                   const llm_llama_config *c) {
+    static const char *const in[2][LLM_LLAMA_NAMES_PARTS] = {
+        {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
+         "self_attn.o_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
+         "mlp.down_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight",
+         "post_attention_layernorm.weight", "post_feedforward_layernorm.weight",
+         "self_attn.q_norm.weight", "self_attn.k_norm.weight", "self_attn.q_proj.bias",
+         "self_attn.k_proj.bias", "self_attn.v_proj.bias"},
+        {"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_gate.weight",
+         "ffn_up.weight", "ffn_down.weight", "attn_norm.weight", "ffn_norm.weight",
+         "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight",
+         "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"}};
+    const char *what = in[gguf][part];
+    if (!gguf && part == LLM_LLAMA_NAMES_NORM2 && c->family == LLM_LLAMA_CONFIG_GEMMA2)
+        what = "pre_feedforward_layernorm.weight";
+    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : "model.layers", l, what);
+}
+
+/* @llama_file ----------------------------------------------- Where a Llama's weights are
+ *
+ * The files are mapped, and matrices stay in them, in the numbers they are stored in
+ * (@stored_matrix); only the vectors, a ten-thousandth of a model, are turned to floats. So a model
+ * of 15 GB is opened in a moment and needs no memory of its own.
+ *
+ * The two forms differ in two traps. In GGUF the rows of a llama's q and k stand in another order,
+ * for rotations of neighbours, while those of Qwen and Gemma stand as they were; and Gemma's norms,
+ * which multiply by 1 + w, have the 1 added already. Llama 3.1's stretched rotations are a tensor
+ * there. Every tensor is held against the settings; one that is missing or has another shape is
+ * named.
+ *
+ * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, convert_hf_to_gguf.py
+ * needs   arena error buffer file json yarn safetensors safetensors_shards gguf_blocks gguf_file
+ *         stored_matrix llama_config llama_gguf llama_names
+ * see     @llama
+ * topics  -
+ */
+typedef struct {
+    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES];
+    float *vector[LLM_LLAMA_NAMES_PARTS]; /* NULL where the family has none */
+} llm_llama_file_layer;
+
+typedef struct {
+    llm_llama_config config;
+    llm_stored_matrix embed, head; /* (V,C) */
+    float *norm, *inv_freq;        /* (C), (D / 2) */
+    llm_llama_file_layer *layer;   /* (L) */
+    llm_safetensors_shards shards; /* one of the two is open */
+    llm_gguf_file gguf;
+    bool is_gguf;
+    llm_arena memory;
+} llm_llama_file;
+
+/* Closes the files and frees the rest. */
+LLM_API void llm_llama_file_close(llm_llama_file *m) {
+    if (m->is_gguf)
+        llm_gguf_file_close(&m->gguf);
+    else
+        llm_safetensors_shards_close(&m->shards);
+    llm_arena_destroy(&m->memory);
+}
+
+/* w <- the tensor of that name and shape; columns = 0: a vector, which comes as one row. */
+LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, const char *name,
+                                 size_t rows, size_t columns, llm_error *e) {
+    size_t found[2] = {0, 0}, rank = 0;
+    w->data = NULL;
+    if (m->is_gguf) {
+        const llm_gguf_file_tensor *t = llm_gguf_file_find(&m->gguf, name);
+        if (!t) return llm_fail(e, "no tensor %s", name);
+        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
+        w->data = t->data, w->type = t->type, rank = t->rank;
+    } else {
+        const llm_safetensors_tensor *t = llm_safetensors_shards_find(&m->shards, name);
+        if (!t) return llm_fail(e, "no tensor %s", name);
+        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
+        w->data = t->data, rank = t->rank;
+        if (t->dtype == LLM_SAFETENSORS_F32)
+            w->type = LLM_GGUF_BLOCKS_F32;
+        else if (t->dtype == LLM_SAFETENSORS_F16)
+            w->type = LLM_GGUF_BLOCKS_F16;
+        else if (t->dtype == LLM_SAFETENSORS_BF16)
+            w->type = LLM_GGUF_BLOCKS_BF16;
+        else
+            return llm_fail(e, "%s is neither F32, F16 nor BF16", name);
+    }
+    if (w->type >= LLM_GGUF_BLOCKS_I8 && w->type <= LLM_GGUF_BLOCKS_F64)
+        return llm_fail(e, "%s does not hold floats", name);
+    if (rank != (columns > 0 ? 2u : 1u) || found[0] != rows || found[1] != columns)
+        return llm_fail(e, "%s is (%zu, %zu) of rank %zu, expected (%zu, %zu)", name, found[0],
+                        found[1], rank, rows, columns);
+    w->rows = columns > 0 ? rows : 1;
+    w->columns = columns > 0 ? columns : rows;
+    return true;
+}
+
+/* A vector of n numbers as floats; more is added to each. NULL, and the error set, if it is not
+ * there. */
+LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t n, float more,
+                                     llm_error *e) {
+    llm_stored_matrix w;
+    if (!llm_llama_file_find(&w, m, name, n, 0, e)) return NULL;
+    float *v = llm_arena_floats(&m->memory, n);
+    llm_stored_matrix_row(v, &w, 0);
+    for (size_t i = 0; i < n; i++) v[i] += more;
+    return v;
+}
+
+/* All weights; m->config and the files are there. */
+LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
+    const llm_llama_config *c = &m->config;
+    const size_t C = c->width, D = c->head, heads = c->heads + 2 * c->kv_heads;
+    const size_t floats = c->layers * (4 * C + 2 * D + heads * D + 9 * 16) + C + D + 64;
+    const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
+    if (!llm_arena_create(&m->memory,
+                          floats * sizeof(float) + c->layers * sizeof(llm_llama_file_layer) + 256))
+        return llm_fail(e, "out of memory");
+    m->inv_freq = llm_arena_floats(&m->memory, D / 2);
+    llm_yarn_inv_freq(m->inv_freq, &c->rope);
+    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
+    const char *embed = m->is_gguf ? "token_embd.weight" : "model.embed_tokens.weight";
+    const char *head = m->is_gguf ? "output.weight" : "lm_head.weight";
+    m->norm = llm_llama_file_vector(m, m->is_gguf ? "output_norm.weight" : "model.norm.weight", C,
+                                    more, e);
+    if (!m->norm || !llm_llama_file_find(&m->embed, m, embed, c->vocab, C, e) ||
+        !llm_llama_file_find(&m->head, m, c->tied ? embed : head, c->vocab, C, e))
+        return false;
+    for (size_t l = 0; l < c->layers; l++) {
+        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
+            char name[80];
+            size_t rows, columns;
+            llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
+            llm_llama_names_write(name, m->is_gguf, l, (llm_llama_names_part)p, c);
+            m->layer[l].vector[p] = NULL;
+            if (rows == 0) continue;
+            if (p < LLM_LLAMA_NAMES_MATRICES) {
+                if (!llm_llama_file_find(&m->layer[l].matrix[p], m, name, rows, columns, e))
+                    return false;
+            } else {
+                const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
+                m->layer[l].vector[p] = llm_llama_file_vector(m, name, rows, bias ? 0.0f : more, e);
+                if (!m->layer[l].vector[p]) return false;
+            }
+        }
+    }
+    if (!m->is_gguf || !llm_gguf_file_find(&m->gguf, "rope_freqs.weight")) return true;
+    const float *by = llm_llama_file_vector(m, "rope_freqs.weight", D / 2, 0.0f, e);
+    for (size_t i = 0; by && i < D / 2; i++) m->inv_freq[i] /= by[i];
+    return by != NULL;
+}
+
+/* A directory with config.json and its safetensors file or files. */
+LLM_API bool llm_llama_file_directory(llm_llama_file *m, const char *dir, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    llm_json json;
+    memset(&file, 0, sizeof file);
+    memset(&json, 0, sizeof json);
+    bool ok = llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_file_read(&file, path.data, e) &&
+         llm_json_parse(&json, (const char *)file.data, file.size, e) &&
+         llm_llama_config_read(&m->config, &json, e) &&
+         llm_safetensors_shards_open(&m->shards, dir, e);
+    llm_json_free(&json);
+    llm_file_free(&file);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* A directory, or a file whose name ends in .gguf. On failure there is nothing to close. */
+LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error *e) {
+    const size_t size = strlen(path);
+    memset(m, 0, sizeof *m);
+    m->is_gguf = size > 5 && strcmp(path + size - 5, ".gguf") == 0;
+    bool ok = m->is_gguf ? llm_gguf_file_open(&m->gguf, path, e) &&
+                               llm_llama_gguf_read(&m->config, &m->gguf, e)
+                         : llm_llama_file_directory(m, path, e);
+    ok = ok && llm_llama_file_bind(m, e);
+    if (!ok) llm_llama_file_close(m);
+    return ok;
+}
+
+/* @llama ---------------------------------------------------- A large language model from its files
+ *
+ *     x = E[token]
+ *     each layer   x <- x + O(attend(rope(Q n(x)), rope(K n(x)), V n(x)))       n: RMSNorm
+ *                  x <- x + W_down (act(W_gate n(x)) * W_up n(x))
+ *     logits = W_head n(x)
+ *
+ * What runs when a released model writes: no gradients, keys and values kept (@kv_cache), weights
+ * read from the mapped file in the numbers they are stored in. A prompt goes through in chunks, so
+ * that each weight is read once for many tokens; a token that is written reads all of them for
+ * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of
+ * Llama differ in a line each, found in its settings (@llama_config).
+ *
+ * What is easily got wrong: the cap comes before the mask and the scale before the cap; Gemma's
+ * embeddings are multiplied by a sqrt(C) that its weights' precision has rounded, and Qwen 3's head
+ * norms stand in front of the rotation.
+ *
+ * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
+ *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
+ *         et al. 2024, 2025, "Qwen2", "Qwen3"
+ * needs   arena error activation rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config
+ *         llama_names llama_file
+ * see     @decoder_only (the same to be trained), @decoding, @sampling
+ * topics  Large Language Model (LLM)
+ */
+typedef struct {
+    llm_llama_file file;
+    float *keys, *values;          /* (L,context,Hkv,D): of the text so far, keys rotated */
+    size_t context, length, chunk; /* room, tokens read, tokens in one pass at most */
+    float *logits;                 /* (V) behind the last token */
+    llm_arena memory;
+} llm_llama;
+
+/* Frees everything and closes the files. */
+LLM_API void llm_llama_close(llm_llama *m) {
+    llm_arena_destroy(&m->memory);
+    llm_llama_file_close(&m->file);
+}
+
+/* The model of m->file, with a cache of `context` tokens and scratch for passes of up to chunk. */
+LLM_API bool llm_llama_create(llm_llama *m, size_t context, size_t chunk, llm_error *e) {
+    const llm_llama_config *c = &m->file.config;
+    const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
+    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head);
+    size_t floats;
+    LLM_ASSERT(chunk > 0);
+    if (!llm_size_mul(&floats, 2 * c->layers * K + c->heads, context) ||
+        !llm_size_add(&floats, floats, scratch + c->vocab + 16 * 16) ||
+        !llm_size_mul(&floats, floats, sizeof(float)) || !llm_arena_create(&m->memory, floats))
+        return llm_fail(e, "no memory for a key-value cache of %zu tokens", context);
+    m->chunk = chunk;
+    m->logits = llm_arena_floats(&m->memory, c->vocab);
+    m->keys = llm_arena_floats(&m->memory, c->layers * context * K);
+    m->values = llm_arena_floats(&m->memory, c->layers * context * K);
+    m->context = context, m->length = 0;
+    return true;
+}
+
+/* Opens a directory with config.json and safetensors files, or a GGUF file. */
+LLM_API bool llm_llama_open(llm_llama *m, const char *path, size_t context, size_t chunk,
+                            llm_error *e) {
+    if (!llm_llama_file_open(&m->file, path, e)) return false;
+    if (llm_llama_create(m, context, chunk, e)) return true;
+    llm_llama_file_close(&m->file);
+    return false;
+}
+
+/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation. */
+LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, const float *sine,
+                            size_t n, size_t H, const llm_llama_config *c) {
+    const size_t D = c->head;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t h = 0; h < H; h++) {
+            float *row = x + (i * H + h) * D;
+            if (norm) llm_rmsnorm_row(row, row, norm, D, c->eps);
+            llm_rope_forward(row, row, cosine + i * (D / 2), sine + i * (D / 2), 1, 1, 1, D, D,
+                             c->pairing);
+        }
+    }
+}
+
+/* out (n,H,D) <- q (n,H,D), the queries of the n newest positions; each sees the keys of layer l up
+ * to its own, or the last of them. Scratch: H context floats, given back. */
+LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l, size_t n) {
+    const llm_llama_config *c = &m->file.config;
+    const size_t H = c->heads, Hkv = c->kv_heads, D = c->head, mark = m->memory.used;
+    float *scratch = llm_arena_floats(&m->memory, H * m->context);
+    LLM_PARALLEL_MANY(H, n * (m->length + n) * D)
+    for (size_t h = 0; h < H; h++) {
+        const size_t first = (l * m->context * Hkv + h / (H / Hkv)) * D;
+        const float *k = m->keys + first, *v = m->values + first;
+        float *p = scratch + h * m->context;
+        for (size_t i = 0; i < n; i++) {
+            const size_t end = m->length + i + 1;
+            const bool cut = llm_llama_config_windowed(c, l) && end > c->window;
+            const size_t from = cut ? end - c->window : 0;
+            const float *qi = q + (i * H + h) * D;
+            float *o = out + (i * H + h) * D, sum = 0.0f;
+            for (size_t j = from; j < end; j++) {
+                p[j] = c->scale * llm_gqa_dot(qi, k + j * Hkv * D, D);
+                if (c->score_cap > 0.0f) p[j] = c->score_cap * tanhf(p[j] / c->score_cap);
+            }
+            const float max = llm_logsumexp_max(p + from, end - from);
+            for (size_t j = from; j < end; j++) sum += p[j] = llm_expf(p[j] - max);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = from; j < end; j++)
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[j * Hkv * D + d];
+        }
+    }
+    m->memory.used = mark;
+}
+
+/* x (n,C) in place: one sublayer's output f (n,C) is added, through its norm if it has one. */
+LLM_API void llm_llama_add(float *x, float *f, const float *norm, size_t n,
+                           const llm_llama_config *c) {
+    const size_t C = c->width;
+    for (size_t i = 0; norm && i < n; i++) llm_rmsnorm_row(f + i * C, f + i * C, norm, C, c->eps);
+    for (size_t i = 0; i < n * C; i++) x[i] += f[i];
+}
+
+/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2). */
+LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosine,
+                             const float *sine, size_t n) {
+    const llm_llama_config *c = &m->file.config;
+    const llm_llama_file_layer *w = &m->file.layer[l];
+    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads, F = c->hidden;
+    llm_arena *a = &m->memory;
+    const size_t mark = a->used;
+    float *in = llm_arena_floats(a, n * C), *q = llm_arena_floats(a, n * H * D);
+    float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
+    float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
+    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM1], n, C, c->eps);
+    llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
+    llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
+    llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
+    llm_llama_turn(q, b[LLM_LLAMA_NAMES_Q_NORM], cosine, sine, n, H, c);
+    llm_llama_turn(k, b[LLM_LLAMA_NAMES_K_NORM], cosine, sine, n, Hkv, c);
+    const size_t end = (l * m->context + m->length) * Hkv * D;
+    memcpy(m->keys + end, k, n * Hkv * D * sizeof(float));
+    memcpy(m->values + end, v, n * Hkv * D * sizeof(float));
+    llm_llama_attend(o, q, m, l, n);
+    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], NULL, n);
+    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
+    a->used = mark;
+
+    in = llm_arena_floats(a, n * C);
+    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
+    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM2], n, C, c->eps);
+    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE], NULL, n);
+    llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
+    llm_activation_forward(gate, gate, n * F,
+                           c->family == LLM_LLAMA_CONFIG_GEMMA2 ? LLM_ACTIVATION_GELU_TANH
+                                                                : LLM_ACTIVATION_SILU);
+    for (size_t i = 0; i < n * F; i++) up[i] *= gate[i];
+    llm_stored_matrix_forward(in, up, &w->matrix[LLM_LLAMA_NAMES_DOWN], NULL, n);
+    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
+    a->used = mark;
+}
+
+/* m->logits <- ids (n), which are appended to what has been read; there must be room. */
+LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
+    const llm_llama_config *c = &m->file.config;
+    const size_t C = c->width, D = c->head, V = c->vocab, mark = m->memory.used;
+    LLM_ASSERT(n > 0 && n <= m->context - m->length);
+    for (; n > m->chunk; ids += m->chunk, n -= m->chunk) llm_llama_forward(m, ids, m->chunk);
+    float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - 1) * C;
+    float *cosine = llm_arena_floats(&m->memory, n * (D / 2));
+    float *sine = llm_arena_floats(&m->memory, n * (D / 2));
+    int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < V);
+        place[i] = (int)(m->length + i);
+        llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
+    }
+    if (c->family == LLM_LLAMA_CONFIG_GEMMA2)
+        for (size_t i = 0; i < n * C; i++) x[i] *= sqrtf((float)C);
+    llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
+    for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
+    m->length += n;
+    llm_rmsnorm_row(row, row, m->file.norm, C, c->eps);
+    llm_stored_matrix_forward(m->logits, row, &m->file.head, NULL, 1);
+    for (size_t i = 0; c->logit_cap > 0.0f && i < V; i++)
+        m->logits[i] = c->logit_cap * tanhf(m->logits[i] / c->logit_cap);
+    m->memory.used = mark;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
@@ -45764,7 +48429,7 @@ LLM_API void llm_logit_bias_guidance(float *out, const float *conditional,
  * source  Vose 1991, "A linear algorithm for generating random numbers with a given distribution";
  *         transformers (generation/logits_process.py), llama.cpp (common/sampling): the orders
  * needs   rng greedy temperature top_k top_p min_p
- * see     @sampling_control @decoding
+ * see     @sampling_control @sampling_text @decoding
  * topics  Sampling (in Language Models)
  */
 
@@ -45976,6 +48641,127 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     arena->used = mark;
 }
 
+/* @sampling_text -------------------------------------------- The chain that knows the text
+ *
+ *     transformers   bias, repetition, n-grams, least length | temperature, top-k, top-p, ..
+ *     llama.cpp      bias, three penalties (last n), DRY | top-n-sigma, .., min-p, XTC, temperature
+ *     API, vLLM     bias, least length, repetition, frequency, presence | temperature, min-p, top-k
+ *                    and top-p
+ *
+ * @sampling's filters see one row of logits. In front of them stand the steps that depend on what
+ * was said: the whole sampler of three libraries, each in its order. They differ in more than that:
+ * transformers counts the prompt, llama.cpp the last tokens of both, and the API charges repetition
+ * for prompt and output, frequency and presence for output only. The same seven numbers therefore
+ * mean three different texts.
+ *
+ * source  transformers 5 (generation/utils.py, _get_logits_processor); llama.cpp (common/sampling);
+ *         vLLM (v1/sample/sampler.py)
+ * needs   arena rng frequency_penalty presence_penalty repetition_penalty dry logit_bias sampling
+ *         sampling_control
+ * see     @decoding (llm_sampling_text_pick is a picker)
+ * topics  -
+ */
+typedef enum {
+    LLM_SAMPLING_TEXT_TRANSFORMERS,
+    LLM_SAMPLING_TEXT_LLAMA_CPP,
+    LLM_SAMPLING_TEXT_API
+} llm_sampling_text_order;
+
+typedef struct {
+    llm_sampling_text_order order;
+    llm_sampling_config filter;
+    float repetition, frequency, presence; /* off: 1, 0, 0; transformers has the first only */
+    size_t last_n;                         /* of llama.cpp; 0: all */
+    size_t no_ngram;                       /* of transformers; 0: off */
+    llm_dry_config dry;                    /* of llama.cpp */
+    float xtc_threshold, xtc_chance;       /* of llama.cpp; chance 0: off */
+    const int *bias_token, *stop;          /* (biases), (stops) */
+    const float *bias;                     /* (biases) */
+    size_t biases, stops, min_new;         /* stop tokens are banned for min_new tokens */
+} llm_sampling_text_config;
+
+/* Everything off but llama.cpp's window of 64. */
+LLM_API llm_sampling_text_config llm_sampling_text_defaults(llm_sampling_text_order order) {
+    llm_sampling_text_config c;
+    memset(&c, 0, sizeof c);
+    c.order = order;
+    c.filter = llm_sampling_defaults();
+    c.repetition = 1.0f;
+    c.last_n = 64;
+    c.dry = llm_dry_defaults();
+    c.dry.multiplier = 0.0f;
+    c.xtc_threshold = 0.1f;
+    return c;
+}
+
+/* The state for texts of up to capacity tokens with a prompt of `prompt`: what counts for the
+ * factor and what for the differences. */
+typedef struct {
+    llm_sampling_text_config config;
+    llm_frequency_penalty_table factor, difference;
+    size_t prompt;
+    llm_arena *arena;
+} llm_sampling_text;
+
+/* Takes twice what llm_frequency_penalty_create does; later scratch comes from the same arena. */
+LLM_API void llm_sampling_text_create(llm_sampling_text *s, const llm_sampling_text_config *c,
+                                      size_t V, size_t capacity, size_t prompt, llm_arena *arena) {
+    const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
+    s->config = *c, s->prompt = prompt, s->arena = arena;
+    llm_frequency_penalty_create(&s->factor, V, capacity, llama ? c->last_n : 0, 0, arena);
+    llm_frequency_penalty_create(&s->difference, V, capacity, llama ? c->last_n : 0,
+                                 llama ? 0 : prompt, arena);
+}
+
+/* logits (V) in place: what the text ids (n) does to them. */
+LLM_API void llm_sampling_text_penalize(float *logits, size_t V, llm_sampling_text *s,
+                                        const int *ids, size_t n) {
+    const llm_sampling_text_config *c = &s->config;
+    llm_logit_bias_apply(logits, V, c->bias_token, c->bias, c->biases);
+    if (n < s->prompt + c->min_new) llm_logit_bias_ban(logits, V, c->stop, c->stops);
+    llm_frequency_penalty_follow(&s->factor, ids, n);
+    llm_repetition_penalty_apply(logits, &s->factor, c->repetition);
+    if (c->order == LLM_SAMPLING_TEXT_TRANSFORMERS && c->no_ngram > 0)
+        llm_dry_no_ngram(logits, ids, n, c->no_ngram, s->arena);
+    if (c->order == LLM_SAMPLING_TEXT_TRANSFORMERS) return;
+    llm_frequency_penalty_follow(&s->difference, ids, n);
+    llm_presence_penalty_combined(logits, &s->difference, c->frequency, c->presence);
+    if (c->order == LLM_SAMPLING_TEXT_LLAMA_CPP)
+        llm_dry_apply(logits, V, ids, n, &c->dry, s->arena);
+}
+
+/* logits (V) in place: the filters in the library's order. XTC draws from rng. */
+LLM_API void llm_sampling_text_filter(float *logits, size_t V, llm_sampling_text *s, llm_rng *rng) {
+    const llm_sampling_text_config *c = &s->config;
+    llm_sampling_step step[8];
+    const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
+    size_t n = llm_sampling_preset(step, &c->filter, llama);
+    for (size_t i = 0; i < n && c->order == LLM_SAMPLING_TEXT_API; i++) {
+        if (step[i].kind != LLM_SAMPLING_MIN_P) continue;
+        const llm_sampling_step min_p = step[i]; /* moves forward, behind the temperature */
+        const size_t to = step[0].kind == LLM_SAMPLING_TEMPERATURE ? 1 : 0;
+        for (; i > to; i--) step[i] = step[i - 1];
+        step[to] = min_p;
+        break;
+    }
+    const bool hot = llama && n > 0 && step[n - 1].kind == LLM_SAMPLING_TEMPERATURE;
+    if (hot) n--;
+    llm_sampling_chain(logits, V, step, n, s->arena);
+    if (llama && c->xtc_chance > 0.0f)
+        llm_sampling_control_xtc(logits, V, c->xtc_threshold, c->xtc_chance, rng, s->arena);
+    if (hot) llm_sampling_chain(logits, V, step + n, 1, s->arena);
+}
+
+/* A picker for @decoding; context is a llm_sampling_text. One state serves one row at a time; shown
+ * another text, it follows. -1 when nothing can be drawn. */
+LLM_API int llm_sampling_text_pick(void *context, float *logits, size_t V, const int *ids, size_t n,
+                                   llm_rng *rng) {
+    llm_sampling_text *s = (llm_sampling_text *)context;
+    llm_sampling_text_penalize(logits, V, s, ids, n);
+    llm_sampling_text_filter(logits, V, s, rng);
+    return llm_sampling_draw(logits, V, rng);
+}
+
 /* @beam_search ---------------------------------------------- Beam search
  *
  *     keep B texts; of their B V continuations keep the B best by sum log p; those that end leave
@@ -45995,7 +48781,7 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14; transformers
  *         (generation/utils.py, _beam_search)
  * needs   arena softmax top_k decoding
- * see     @greedy @beam_search_diverse @stochastic_beam @kv_cache (reorder)
+ * see     @greedy @beam_search_diverse @stochastic_beam @constrained_beam @kv_cache (reorder)
  * topics  Beam Search
  */
 typedef enum { LLM_BEAM_SEARCH_FULL, LLM_BEAM_SEARCH_SOON, LLM_BEAM_SEARCH_NEVER } llm_beam_early;
@@ -46372,6 +49158,162 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
     return p / -expm1(-exp((double)s->logp[b] - kappa));
 }
 
+/* @constrained_beam ----------------------------------------- Beams that must say given words
+ *
+ *     bank c: the texts that have said c of the M constrained tokens
+ *     candidates: the B best of all, each text's best, and each text's next constrained tokens
+ *     the beam is dealt out to the banks, B / (M + 1) each; what a bank does not need others get
+ *
+ * A translation that must contain given names, a caption with given objects. Penalising their
+ * absence does not bring them about; searching one beam for each set of constraints takes 2^M
+ * beams. Dynamic beam allocation keeps one beam, in which texts compete only with texts that have
+ * met as many constraints, so that the less probable ones, which have said a rare word, survive. A
+ * constraint is a phrase; a phrase that is begun and left counts from nothing again. A text may end
+ * only when all of them are met.
+ *
+ * source  Post & Vilar 2018, "Fast Lexically Constrained Decoding with Dynamic Beam Allocation for
+ *         Neural Machine Translation", section 3
+ * needs   arena softmax greedy top_k argsort beam_search
+ * see     @beam_search, @logit_bias (forbidding)
+ * topics  -
+ */
+
+/* phrases: M tokens in all, those of phrase i from start[i] to start[i + 1], `count` of them. */
+typedef struct {
+    const int *token;    /* (M) */
+    const size_t *start; /* (count + 1) */
+    size_t count;
+} llm_constrained_beam_phrases;
+
+/* at (count), how far each phrase is, after one token more; returns how many tokens are met. One
+ * phrase moves on, of those that wait for this token the farthest; what others had begun is lost.
+ * If none waits for it, one that was begun may begin again. */
+LLM_API size_t llm_constrained_beam_next(size_t *at, int token,
+                                         const llm_constrained_beam_phrases *c) {
+    size_t met = 0, moves = c->count, to = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        const size_t length = c->start[i + 1] - c->start[i];
+        if (at[i] == length || c->token[c->start[i] + at[i]] != token) continue;
+        if (moves == c->count || at[i] >= to) moves = i, to = at[i] + 1;
+    }
+    for (size_t i = 0; i < c->count && moves == c->count; i++)
+        if (at[i] < c->start[i + 1] - c->start[i] && c->token[c->start[i]] == token)
+            moves = i, to = 1;
+    for (size_t i = 0; i < c->count; i++) {
+        if (i == moves)
+            at[i] = to;
+        else if (at[i] < c->start[i + 1] - c->start[i])
+            at[i] = 0;
+        met += at[i];
+    }
+    return met;
+}
+
+/* One generation: the texts under way of s, where at (B,count) says how far each is, and their
+ * logits (live,V) -> the next ones. Scratch: live V floats and bools and, for N = B + live (count +
+ * 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 2 sizes and B doubles, given
+ * back. */
+LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const float *logits,
+                                          size_t V, const llm_constrained_beam_phrases *p,
+                                          const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, T = c->max_new, P = p->count, M = p->start[P], mark = arena->used;
+    const size_t all = s->live * V, most = B + s->live * (P + 1), K = B < all ? B : all;
+    float *rank = llm_arena_floats(arena, all), *key = llm_arena_floats(arena, most);
+    bool *is = (bool *)llm_arena_take(arena, all, sizeof(bool));
+    size_t *pick = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), n = K, next = 0;
+    size_t *order = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
+    size_t *met = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
+    size_t *then = (size_t *)llm_arena_take(arena, most * P, sizeof(size_t));
+    size_t *kept = (size_t *)llm_arena_take(arena, B * P, sizeof(size_t));
+    size_t *room = (size_t *)llm_arena_take(arena, M + 2, sizeof(size_t));
+    double *sum = llm_arena_doubles(arena, B);
+    llm_softmax_log_forward(rank, logits, s->live, V);
+    for (size_t b = 0; b < s->live; b++) {
+        size_t done = 0;
+        for (size_t i = 0; i < P; i++) done += at[b * P + i];
+        for (size_t v = 0; v < V; v++) rank[b * V + v] += (float)s->sum[b];
+        for (size_t i = 0; i < c->stops && done < M; i++)
+            rank[b * V + (size_t)c->stop[i]] = -INFINITY;
+    }
+    /* the candidates, each once */
+    for (size_t i = 0; i < all; i++) is[i] = false;
+    llm_top_k_select(pick, rank, all, K);
+    for (size_t i = 0; i < K; i++) is[pick[i]] = true;
+    for (size_t b = 0; b < s->live; b++)
+        for (size_t i = 0; i <= P; i++) {
+            size_t v = (size_t)llm_greedy_pick(rank + b * V, V);
+            if (i < P && at[b * P + i] == p->start[i + 1] - p->start[i]) continue;
+            if (i < P) v = (size_t)p->token[p->start[i] + at[b * P + i]];
+            if (!is[b * V + v]) pick[n++] = b * V + v;
+            is[b * V + v] = true;
+        }
+    for (size_t i = 0; i < n; i++) {
+        key[i] = -rank[pick[i]];
+        for (size_t k = 0; k < P; k++) then[i * P + k] = at[pick[i] / V * P + k];
+        met[i] = llm_constrained_beam_next(then + i * P, (int)(pick[i] % V), p);
+    }
+    llm_argsort(order, key, n);
+    /* two rounds: to each bank its share (the remainder to the last), then to the best of the
+     * rest */
+    s->length++;
+    for (size_t m = 0; m <= M; m++) room[m] = B / (M + 1) + (m == M ? B % (M + 1) : 0);
+    for (size_t round = 0; round < 2; round++)
+        for (size_t r = 0; r < n; r++) {
+            const size_t i = order[r], b = pick[i] / V;
+            const int v = (int)(pick[i] % V);
+            bool ends = s->length == T;
+            for (size_t k = 0; k < c->stops; k++) ends = ends || v == c->stop[k];
+            if (!is[pick[i]] || rank[pick[i]] == -INFINITY) continue;
+            if (ends) {
+                if (met[i] == M) llm_beam_search_finish(s, b, v, (double)rank[pick[i]], c);
+                is[pick[i]] = false;
+                continue;
+            }
+            if (next == B || (round == 0 && room[met[i]] == 0)) continue;
+            if (round == 0) room[met[i]]--;
+            is[pick[i]] = false;
+            memcpy(s->spare + next * T, s->ids + b * T, (s->length - 1) * sizeof(int));
+            s->spare[next * T + s->length - 1] = v;
+            for (size_t k = 0; k < P; k++) kept[next * P + k] = then[i * P + k];
+            s->parent[next] = b;
+            sum[next++] = (double)rank[pick[i]];
+        }
+    int *const old = s->ids;
+    s->ids = s->spare, s->spare = old, s->live = next;
+    memcpy(s->sum, sum, next * sizeof(double));
+    for (size_t i = 0; i < next * P; i++) at[i] = kept[i];
+    s->open = next > 0 && s->length < T;
+    arena->used = mark;
+}
+
+/* The whole search behind prompt (n), as llm_beam_search_run does it, always to c->max_new tokens:
+ * s, created with c, ends with the texts that say all phrases, if T >= M and B > M. Scratch: B V
+ * floats, B ints, 2 B and B count sizes and llm_constrained_beam_advance's, given back. */
+LLM_API void llm_constrained_beam_run(llm_beam_search *s, const int *prompt, size_t n,
+                                      const llm_beam_search_model *m,
+                                      const llm_constrained_beam_phrases *p,
+                                      const llm_beam_search_config *c, llm_arena *arena) {
+    const size_t B = c->beams, V = m->model.V, mark = arena->used;
+    float *logits = llm_arena_floats(arena, B * V);
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *one = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *at = (size_t *)llm_arena_take(arena, B * p->count, sizeof(size_t));
+    for (size_t i = 0; i < p->count; i++) at[i] = 0;
+    for (size_t b = 0; b < B; b++) one[b] = 1, row[b] = b;
+    LLM_ASSERT(n > 0 && n + c->max_new <= m->model.capacity);
+    m->model.step(m->model.context, logits, prompt, &n, row, 1, n);
+    for (;;) {
+        llm_constrained_beam_advance(s, at, logits, V, p, c, arena);
+        if (!s->open) break;
+        for (size_t b = s->live; b < B; b++) s->parent[b] = 0;
+        m->reorder(m->model.context, s->parent, B);
+        for (size_t b = 0; b < s->live; b++) last[b] = s->ids[b * c->max_new + s->length - 1];
+        m->model.step(m->model.context, logits, last, one, row, s->live, 1);
+    }
+    arena->used = mark;
+}
+
 /* @speculative ---------------------------------------------- Speculative decoding
  *
  *     draft x_1 .. x_g from q;  one pass of the target gives p at all g + 1 places
@@ -46694,7 +49636,7 @@ LLM_API size_t llm_speculative_tree_run(int *ids, size_t n, size_t max,
  * source  Cai et al. 2024, "Medusa: Simple LLM Inference Acceleration Framework with Multiple
  *         Decoding Heads", section 2.1.1, eq. 1
  * needs   arena exp matmul activation cross_entropy
- * see     @medusa_tree @speculative_tree, @softmax_head
+ * see     @medusa_tree @eagle @speculative_tree, @softmax_head
  * topics  Medusa & EAGLE Speculative-Decoding Heads
  */
 
@@ -46941,6 +49883,148 @@ LLM_API size_t llm_medusa_tree_run(int *ids, size_t n, size_t max, const llm_med
     }
     arena->used = mark;
     return passes;
+}
+
+/* @eagle ---------------------------------------------------- EAGLE: drafting hidden states
+ *
+ *     g_t = block(W [e(x_{t+1}) ; f_t] + b)      one block over all t, causal;  g_t guesses f_{t+1}
+ *     q(x_{t+2}) = softmax(head g_t)              the model's own embedding e and head, frozen
+ *     loss = mean SmoothL1(g_t, f_{t+1}) + 0.1 mean CE(softmax(head f_{t+1}), q)
+ *
+ * Medusa's heads guess far tokens without knowing the near ones. Here a single block goes on
+ * guessing the model's last hidden states f, which change more smoothly than tokens do, one after
+ * the other: from its own guess and the embedding of the token that was drawn in between. Without
+ * that token the next state would be uncertain, for it depends on which one was drawn. The drafts
+ * come from proper distributions q, so @speculative's rule applies and the text keeps the model's
+ * law.
+ *
+ * source  Li, Wei, Zhang & Zhang 2024, "EAGLE: Speculative Sampling Requires Rethinking Feature
+ *         Uncertainty", section 4.1 and 4.2
+ * needs   arena exp softmax matmul rope llama_block speculative
+ * see     @medusa, @speculative @speculative_tree, @decoder_only
+ * topics  -
+ */
+typedef struct {
+    size_t V;
+    float theta; /* of the rotations */
+    llm_llama_block_config block;
+} llm_eagle_config;
+
+/* Weights, or their gradients: fc (C,2C), b (C). */
+typedef struct {
+    float *fc, *b;
+    llm_llama_block_weights block;
+} llm_eagle_weights;
+
+/* The parts of one vector. Returns its length. */
+LLM_API size_t llm_eagle_bind(llm_eagle_weights *w, float *flat, const llm_eagle_config *c) {
+    const size_t C = c->block.width, F = c->block.hidden, D = c->block.head_size;
+    const size_t heads = (c->block.heads + 2 * c->block.kv_heads) * D;
+    float **const part[8] = {&w->fc,        &w->b,         &w->block.norm1,    &w->block.norm2,
+                             &w->block.qkv, &w->block.out, &w->block.ffn.gate, &w->block.ffn.up};
+    const size_t size[8] = {2 * C * C, C, C, C, heads * C, C * c->block.heads * D, F * C, F * C};
+    size_t at = 0;
+    for (size_t i = 0; i < 8; i++) {
+        *part[i] = flat + at;
+        at += size[i];
+    }
+    w->block.ffn.down = flat + at;
+    w->block.ffn.up_bias = w->block.ffn.down_bias = NULL;
+    return at + C * F;
+}
+
+/* What forward leaves for backward: cat (N,2C), x (N,C), the rotations (T,D/2), the block's. */
+typedef struct {
+    float *cat, *x, *cosine, *sine;
+    llm_llama_block_acts block;
+} llm_eagle_acts;
+
+/* g (B,T,C) <- features f (B,T,C) and the embeddings e (B,T,C) of the tokens behind them. Takes the
+ * activations from the arena, N (3 C) + T D floats and the block's, and D / 2 floats more. */
+LLM_API void llm_eagle_forward(float *g, llm_eagle_acts *a, const float *f, const float *e,
+                               const llm_eagle_weights *w, size_t B, size_t T,
+                               const llm_eagle_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->block.width, D = c->block.head_size;
+    a->cat = llm_arena_floats(arena, N * 2 * C);
+    a->x = llm_arena_floats(arena, N * C);
+    a->cosine = llm_arena_floats(arena, T * D / 2);
+    a->sine = llm_arena_floats(arena, T * D / 2);
+    float *acts = llm_arena_floats(arena, llm_llama_block_acts_size(&c->block, B, T));
+    float *inv_freq = llm_arena_floats(arena, D / 2);
+    llm_rope_inv_freq(inv_freq, D, c->theta);
+    llm_rope_table(a->cosine, a->sine, NULL, inv_freq, T, D);
+    llm_llama_block_bind(&a->block, acts, &c->block, B, T);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(a->cat + n * 2 * C, e + n * C, C * sizeof(float));
+        memcpy(a->cat + n * 2 * C + C, f + n * C, C * sizeof(float));
+    }
+    llm_matmul_forward(a->x, a->cat, w->fc, w->b, N, 2 * C, C);
+    llm_llama_block_forward(g, &a->block, a->x, &w->block, a->cosine, a->sine, B, T, &c->block,
+                            arena);
+}
+
+/* dw +=, df (B,T,C) += or NULL <- dg (B,T,C), which is overwritten. The embedding is frozen.
+ * Scratch: 2 N C floats and the block's, given back. */
+LLM_API void llm_eagle_backward(const llm_eagle_weights *dw, float *df, float *dg,
+                                const llm_eagle_acts *a, const llm_eagle_weights *w, size_t B,
+                                size_t T, const llm_eagle_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->block.width, mark = arena->used;
+    float *dcat = llm_arena_floats(arena, N * 2 * C);
+    memset(dcat, 0, N * 2 * C * sizeof(float));
+    llm_llama_block_backward(dg, &dw->block, &a->block, a->x, &w->block, a->cosine, a->sine, B, T,
+                             &c->block, arena);
+    llm_matmul_backward(dcat, dw->fc, dw->b, dg, a->cat, w->fc, N, 2 * C, C);
+    for (size_t i = 0; df && i < N * C; i++) df[i] += dcat[i / C * 2 * C + C + i % C];
+    arena->used = mark;
+}
+
+/* The loss of guesses g (N,C) of the features f (N,C), and dg (N,C) <- its gradient: smooth L1 (x^2
+ * / 2 up to 1, |x| - 1/2 beyond) over N C numbers, and share (0.1) times the cross-entropy of what
+ * the head (V,C) says of both, over N rows. Scratch: 2 N V floats, given back. */
+LLM_API double llm_eagle_loss(float *dg, const float *g, const float *f, const float *head,
+                              size_t N, size_t C, size_t V, float share, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, N * V), *z = llm_arena_floats(arena, N * V);
+    double feature = 0.0, token = 0.0;
+    for (size_t i = 0; i < N * C; i++) {
+        const double x = (double)g[i] - (double)f[i], size = fabs(x);
+        feature += size < 1.0 ? 0.5 * x * x : size - 0.5;
+        dg[i] = (float)((size < 1.0 ? x : x > 0.0 ? 1.0 : -1.0) / (double)(N * C));
+    }
+    llm_matmul_forward(p, f, head, NULL, N, C, V);
+    llm_matmul_forward(z, g, head, NULL, N, C, V);
+    llm_softmax_forward(p, p, N, V, 1.0f);
+    llm_softmax_log_forward(z, z, N, V);
+    for (size_t i = 0; i < N * V; i++) {
+        token -= (double)p[i] * (double)z[i];
+        z[i] = share * (llm_expf(z[i]) - p[i]) / (float)N;
+    }
+    llm_matmul_backward(dg, NULL, NULL, z, g, head, N, C, V);
+    arena->used = mark;
+    return feature / (double)(N * C) + (double)share * token / (double)N;
+}
+
+/* draft (n) and their distributions q (n,V) <- the text's features f (T + n,C), of which T are the
+ * model's and n are written here, and its tokens ids (T + n + 1), of which T + 1 are given: the
+ * newest has no feature yet. embed, head (V,C). The whole line is read anew for each draft.
+ * Scratch: llm_eagle_forward's for T + n places, 2 (T + n) C floats, given back. */
+LLM_API void llm_eagle_draft(int *ids, float *q, float *f, size_t T, size_t n, const float *embed,
+                             const float *head, const llm_eagle_weights *w,
+                             const llm_eagle_config *c, llm_rng *rng, llm_arena *arena) {
+    const size_t C = c->block.width, V = c->V;
+    for (size_t i = 0; i < n; i++) {
+        const size_t mark = arena->used, now = T + i;
+        float *e = llm_arena_floats(arena, now * C), *g = llm_arena_floats(arena, now * C);
+        llm_eagle_acts a;
+        for (size_t t = 0; t < now; t++)
+            memcpy(e + t * C, embed + (size_t)ids[t + 1] * C, C * sizeof(float));
+        llm_eagle_forward(g, &a, f, e, w, 1, now, c, arena);
+        memcpy(f + now * C, g + (now - 1) * C, C * sizeof(float));
+        llm_matmul_forward(q + i * V, f + now * C, head, NULL, 1, C, V);
+        llm_softmax_forward(q + i * V, q + i * V, 1, V, 1.0f);
+        ids[now + 1] = llm_speculative_draw(q + i * V, V, rng);
+        arena->used = mark;
+    }
 }
 
 /* @lookahead ------------------------------------------------ Lookahead decoding

@@ -13393,6 +13393,263 @@ llm_cuda_linear_attn_backward(T *dq, T *dk, T *dv, const T *g, const T *out, con
     return error;
 }
 
+/* @block_sparse_attn ---------------------------------------- Block-sparse attention
+ *
+ * A block of threads has a row of the pattern: its queries and their sums stay in shared memory,
+ * and the listed blocks of keys and values come by, through one buffer after each other. A warp has
+ * 16 of the 64 queries; a lane scores two keys a query and then, for the values, has every 32nd
+ * dimension. Written for reading, in float arithmetic: @flash is the form on tensor cores.
+ *
+ * Traffic: 2 block D elements a listed block and 2 T D a head for queries and results; dense
+ * attention reads 2 T D elements for each row of blocks. Operations: 4 block^2 D a listed block.
+ * Limit: shared memory, which the scores read 1.06 words a multiply-add from.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     flash
+ * topics  -
+ */
+
+/* rows, start and column are device arrays: (patterns) patterns one after another, each of `rows` +
+ * 1 starts, which count from the beginning of column. */
+typedef struct {
+    size_t B, H, T, D, block, patterns, rows;
+    const size_t *start, *column;
+    bool causal;
+    float scale;
+} llm_cuda_block_sparse_attn_config;
+
+/* to (64,D+1) in shared memory <- rows 0 .. n-1 of from (n,D), zeros behind them. */
+template <typename T>
+LLM_DEVICE void llm_cuda_block_sparse_attn_fetch(float *to, const T *from, size_t n, size_t D) {
+    for (size_t i = threadIdx.x; i < 64 * D; i += 128)
+        to[i / D * (D + 1) + i % D] = i / D < n ? llm_load(from, i) : 0.0f;
+}
+
+template <typename T>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_block_sparse_attn_kernel(T *out, float *lse, const T *q, const T *k, const T *v,
+                                 llm_cuda_block_sparse_attn_config c) {
+    enum { ROWS = 16 };                /* of a warp: ROWS warp .. */
+    LLM_DYNAMIC_SHARED(float, shared); /* q and keys or values (64,D+1), o (64,D) */
+    const size_t D = c.D, lane = threadIdx.x % 32, warp = threadIdx.x / 32,
+                 i = blockIdx.x * c.block;
+    const size_t bh = blockIdx.y, R = c.T - i < c.block ? c.T - i : c.block;
+    const size_t *start = c.start + bh % c.H % c.patterns * (c.rows + 1);
+    float *const rows = shared, *const keys = rows + 64 * (D + 1), *const o = keys + 64 * (D + 1);
+    float m[ROWS], l[ROWS], s[ROWS][2];
+    llm_cuda_block_sparse_attn_fetch(rows, q + (bh * c.T + i) * D, R, D);
+    for (size_t n = threadIdx.x; n < 64 * D; n += 128) o[n] = 0.0f;
+    LLM_UNROLL
+    for (int r = 0; r < ROWS; r++) m[r] = -INFINITY, l[r] = 0.0f;
+    for (size_t x = start[blockIdx.x]; x < start[blockIdx.x + 1]; x++) {
+        const size_t j = c.column[x] * c.block, N = c.T - j < c.block ? c.T - j : c.block;
+        if (c.causal && j > i) break; /* columns ascend */
+        __syncthreads();              /* until the values of the block before were read */
+        llm_cuda_block_sparse_attn_fetch(keys, k + (bh * c.T + j) * D, N, D);
+        __syncthreads();
+        LLM_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            const size_t row = ROWS * warp + r;
+            LLM_UNROLL
+            for (int half = 0; half < 2; half++) {
+                const size_t n = lane + 32 * half;
+                float sum = 0.0f;
+                for (size_t d = 0; d < D; d++)
+                    sum += rows[row * (D + 1) + d] * keys[n * (D + 1) + d];
+                s[r][half] = n < N && (!c.causal || j + n <= i + row) ? c.scale * sum : -INFINITY;
+            }
+            const float max = fmaxf(m[r], llm_warp_max(fmaxf(s[r][0], s[r][1])));
+            const float old = max == -INFINITY ? 1.0f : expf(m[r] - max);
+            LLM_UNROLL
+            for (int half = 0; half < 2; half++)
+                s[r][half] = s[r][half] == -INFINITY ? 0.0f : expf(s[r][half] - max);
+            l[r] = l[r] * old + llm_warp_sum(s[r][0] + s[r][1]), m[r] = max;
+            for (size_t d = lane; d < D; d += 32) o[row * D + d] *= old;
+        }
+        __syncthreads();
+        llm_cuda_block_sparse_attn_fetch(keys, v + (bh * c.T + j) * D, N, D);
+        __syncthreads();
+        LLM_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            float *mine = o + (ROWS * warp + r) * D;
+            for (size_t n = 0; n < N; n++) { /* the weight of key n is in lane n % 32 */
+                const float p = __shfl_sync(0xffffffffu, s[r][n < 32 ? 0 : 1], (int)(n % 32));
+                for (size_t d = lane; d < D; d += 32) mine[d] += p * keys[n * (D + 1) + d];
+            }
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        const size_t row = ROWS * warp + r, at = bh * c.T + i + row;
+        if (row >= R) break;
+        for (size_t d = lane; d < D; d += 32)
+            llm_store(out, at * D + d, l[r] > 0.0f ? o[row * D + d] / l[r] : 0.0f);
+        if (lane == 0) llm_store(lse, at, m[r] + logf(l[r]));
+    }
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q, k, v (B,H,T,D): llm_block_sparse_attn_forward. Blocks of 1 to
+ * 64, D at most 256. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_block_sparse_attn_forward(T *out, float *lse, const T *q, const T *k, const T *v,
+                                   const llm_cuda_block_sparse_attn_config *c,
+                                   cudaStream_t stream) {
+    if (c->block == 0 || c->block > 64 || c->D == 0 || c->D > 256 || c->patterns == 0 ||
+        c->rows != (c->T + c->block - 1) / c->block)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->H == 0 || c->T == 0) return cudaSuccess;
+    const dim3 grid((unsigned)c->rows, (unsigned)(c->B * c->H));
+    LLM_LAUNCH(llm_block_sparse_attn_kernel<T>, grid, 128, (192 * c->D + 128) * sizeof(float),
+               stream, out, lse, q, k, v, *c);
+    return cudaGetLastError();
+}
+
+/* @sinks ---------------------------------------------------- Attention over sinks and a ring
+ *
+ * One new token against a cache whose keys are turned when they are read. A block has up to 8 query
+ * heads of one key head, turned to the newest position and put into shared memory once. Each of
+ * four warps takes every fourth slot: a lane reads pairs of the key, turns them in registers, and
+ * has its part of all the heads' scores; the values follow, every 32nd dimension a lane. The warps'
+ * maxima and sums meet at the end, by @gqa's rule.
+ *
+ * Traffic: 2 (first + last) D elements a key head for 8 query heads, the minimum, and rot floats of
+ * table a key, which stay in the L2 cache. Operations: 4 D a key and query head, 3 rot a key for
+ * the turning. Limit: memory; and, with few key heads, that a head has one block.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce, gqa
+ * see     gqa, csa
+ * topics  -
+ */
+
+/* One key's scores s, in all lanes, and this lane's dimensions of its value join what the warp has
+ * seen: maximum m, sum l, mean's numerator o. */
+template <int HEADS, int DIMS>
+LLM_DEVICE void llm_cuda_sinks_meet(float (&m)[HEADS], float (&l)[HEADS], float (&o)[HEADS][DIMS],
+                                    const float (&s)[HEADS], const float (&v)[DIMS]) {
+    LLM_UNROLL
+    for (int g = 0; g < HEADS; g++) {
+        const float max = fmaxf(m[g], s[g]), old = expf(m[g] - max), p = expf(s[g] - max);
+        m[g] = max, l[g] = l[g] * old + p;
+        LLM_UNROLL
+        for (int i = 0; i < DIMS; i++) o[g][i] = o[g][i] * old + p * v[i];
+    }
+}
+
+/* states (4,HEADS,D+2) in shared memory <- what each warp has seen. */
+template <int HEADS, int DIMS>
+LLM_DEVICE void llm_cuda_sinks_leave(float *states, const float (&m)[HEADS],
+                                     const float (&l)[HEADS], const float (&o)[HEADS][DIMS],
+                                     size_t D) {
+    const size_t lane = threadIdx.x % 32;
+    LLM_UNROLL
+    for (int g = 0; g < HEADS; g++) {
+        float *mine = states + (threadIdx.x / 32 * HEADS + (size_t)g) * (D + 2);
+        if (lane == 0) mine[D] = m[g], mine[D + 1] = l[g];
+        LLM_UNROLL
+        for (int i = 0; i < DIMS; i++)
+            if (lane + 32 * i < D) mine[lane + 32 * i] = o[g][i];
+    }
+}
+
+/* The dimensions of pair i. */
+LLM_DEVICE void llm_cuda_sinks_pair(size_t &a, size_t &b, size_t i, const llm_sinks_config &c) {
+    a = c.pairing == LLM_ROPE_HALVES ? i : 2 * i;
+    b = c.pairing == LLM_ROPE_HALVES ? i + c.rot / 2 : 2 * i + 1;
+}
+
+template <typename T, int HEADS, int DIMS>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_sinks_step_kernel(T *out, const T *q, const T *keys, const T *values, size_t t,
+                          llm_sinks_config c) {
+    LLM_DYNAMIC_SHARED(float, shared); /* turned q (D,HEADS); behind it the states */
+    const size_t D = c.D, half = c.rot / 2, lane = threadIdx.x % 32, size = c.first + c.last;
+    const size_t n = t < size ? t + 1 : size, group = c.H / c.Hkv, skip = blockIdx.y * HEADS;
+    const size_t count = group - skip < HEADS ? group - skip : HEADS;
+    const size_t head = blockIdx.x * group + skip;
+    const size_t oldest = t < size ? c.first : c.first + (t + 1 - c.first) % c.last;
+    float *const states = shared + D * HEADS;
+    keys += blockIdx.x * size * D, values += blockIdx.x * size * D;
+
+    for (size_t i = threadIdx.x; i < (half + D - c.rot) * HEADS; i += 128) {
+        const size_t g = i % HEADS, p = i / HEADS, from = (head + g) * D;
+        if (p >= half) { /* dimensions that are not turned */
+            const size_t d = p - half + c.rot;
+            shared[d * HEADS + g] = g < count ? llm_load(q, from + d) : 0.0f;
+            continue;
+        }
+        size_t a, b;
+        llm_cuda_sinks_pair(a, b, p, c);
+        const float cosine = llm_load(c.cosine, (n - 1) * half + p);
+        const float sine = llm_load(c.sine, (n - 1) * half + p);
+        const float x = g < count ? llm_load(q, from + a) : 0.0f;
+        const float y = g < count ? llm_load(q, from + b) : 0.0f;
+        shared[a * HEADS + g] = x * cosine - y * sine;
+        shared[b * HEADS + g] = x * sine + y * cosine;
+    }
+    __syncthreads();
+
+    float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {};
+    for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
+    for (size_t slot = threadIdx.x / 32; slot < n; slot += 4) {
+        const size_t age = slot >= oldest ? slot - oldest : slot + c.last - oldest;
+        const size_t position = slot < c.first ? slot : c.first + age;
+        float s[HEADS] = {}, v[DIMS];
+        for (size_t i = lane; i < half; i += 32) {
+            size_t a, b;
+            llm_cuda_sinks_pair(a, b, i, c);
+            const float cosine = llm_load(c.cosine, position * half + i);
+            const float sine = llm_load(c.sine, position * half + i);
+            const float x = llm_load(keys, slot * D + a), y = llm_load(keys, slot * D + b);
+            const float ka = x * cosine - y * sine, kb = x * sine + y * cosine;
+            LLM_UNROLL
+            for (int g = 0; g < HEADS; g++)
+                s[g] += shared[a * HEADS + g] * ka + shared[b * HEADS + g] * kb;
+        }
+        for (size_t d = c.rot + lane; d < D; d += 32) {
+            const float x = llm_load(keys, slot * D + d);
+            LLM_UNROLL
+            for (int g = 0; g < HEADS; g++) s[g] += shared[d * HEADS + g] * x;
+        }
+        LLM_UNROLL
+        for (int g = 0; g < HEADS; g++) s[g] = c.scale * llm_warp_sum(s[g]);
+        LLM_UNROLL
+        for (int i = 0; i < DIMS; i++)
+            v[i] = lane + 32 * i < D ? llm_load(values, slot * D + lane + 32 * i) : 0.0f;
+        llm_cuda_sinks_meet(m, l, o, s, v);
+    }
+    llm_cuda_sinks_leave(states, m, l, o, D);
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < count * D; i += 128) {
+        float max, total;
+        const float sum =
+            llm_cuda_gqa_merge(max, total, states + i / D * (D + 2), 4, HEADS * (D + 2), i % D, D);
+        llm_store(out, head * D + i, sum / total);
+    }
+}
+
+/* out (H,D) <- q (H,D), keys, values (Hkv,first + last,D), c's tables on the device:
+ * llm_sinks_step. D at most 256. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sinks_step(T *out, const T *q, const T *keys, const T *values,
+                                              size_t t, const llm_sinks_config *c,
+                                              cudaStream_t stream) {
+    if (c->last == 0 || c->Hkv == 0 || c->H % c->Hkv != 0 || c->D == 0 || c->D > 256 ||
+        c->rot > c->D || c->rot % 2 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (c->H == 0) return cudaSuccess;
+    const size_t group = c->H / c->Hkv, HEADS = c->D > 128 ? 4 : group > 1 ? 8 : 1;
+    const auto step = c->D > 128   ? llm_sinks_step_kernel<T, 4, 8>
+                      : HEADS == 1 ? llm_sinks_step_kernel<T, 1, 4>
+                                   : llm_sinks_step_kernel<T, 8, 4>;
+    const dim3 grid((unsigned)c->Hkv, (unsigned)((group + HEADS - 1) / HEADS));
+    LLM_LAUNCH(step, grid, 128, HEADS * (5 * c->D + 8) * sizeof(float), stream, out, q, keys,
+               values, t, *c);
+    return cudaGetLastError();
+}
+
 /* @flash ---------------------------------------------------- FlashAttention
  *
  * The tiled kernel to read: float arithmetic, 64 queries against 64 keys, 256 threads. Blocks
@@ -13958,6 +14215,27 @@ LLM_DEVICE void llm_cuda_flash23_bf16_send(llm_bf16 *tile, const llm_bf16 *from,
     }
 }
 
+/* o += weights p of 16 rows and 64 columns, as mma leaves them, times b (64,W). */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_gather(float (&o)[W / 8][4], const float (&p)[8][4],
+                                             const llm_bf16 *b) {
+    enum { ROW = W + 8 };
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    LLM_UNROLL
+    for (unsigned e = 0; e < 8; e += 2) {
+        const uint32_t a_v[4] = {llm_pack(p[e][0], p[e][1]), llm_pack(p[e][2], p[e][3]),
+                                 llm_pack(p[e + 1][0], p[e + 1][1]),
+                                 llm_pack(p[e + 1][2], p[e + 1][3])};
+        LLM_UNROLL
+        for (unsigned d = 0; d < W; d += 16) {
+            uint32_t w[4];
+            llm_ldmatrix_x4_trans(w, b + (8 * e + m8 % 2 * 8 + in8) * ROW + d + m8 / 2 * 8);
+            const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+            llm_mma_m16n8k16_bf16(o[d / 8], a_v, low);
+            llm_mma_m16n8k16_bf16(o[d / 8 + 1], a_v, high);
+        }
+    }
+}
 template <int W, typename R>
 LLM_KERNEL void __launch_bounds__(128)
     llm_flash23_bf16_kernel(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
@@ -14040,21 +14318,7 @@ LLM_KERNEL void __launch_bounds__(128)
             LLM_UNROLL
             for (unsigned d = 0; d < W / 8; d++) o[d][2 * r] *= old, o[d][2 * r + 1] *= old;
         }
-        LLM_UNROLL
-        for (unsigned e = 0; e < 8; e += 2) { /* 16 keys */
-            const uint32_t p[4] = {llm_pack(s[e][0], s[e][1]), llm_pack(s[e][2], s[e][3]),
-                                   llm_pack(s[e + 1][0], s[e + 1][1]),
-                                   llm_pack(s[e + 1][2], s[e + 1][3])};
-            LLM_UNROLL
-            for (unsigned d = 0; d < W / 8; d += 2) {
-                uint32_t w[4];
-                llm_ldmatrix_x4_trans(w, v_tile + (8 * e + m8 % 2 * 8 + in8) * ROW + 8 * d +
-                                             m8 / 2 * 8);
-                const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
-                llm_mma_m16n8k16_bf16(o[d], p, low);
-                llm_mma_m16n8k16_bf16(o[d + 1], p, high);
-            }
-        }
+        llm_cuda_flash23_bf16_gather<W>(o, s, v_tile);
     }
     llm_copy_wait<0>();
     LLM_UNROLL
@@ -14104,6 +14368,237 @@ llm_cuda_flash23_bf16_heads(llm_bf16 *out, float *lse, const llm_bf16 *q, const 
                             const llm_bf16 *v, const llm_flash_config *c, cudaStream_t stream) {
     const llm_cuda_flash_rule rule = {*c, 0, 0, 0};
     return llm_cuda_flash23_bf16_run(out, lse, q, k, v, rule, c->T, stream);
+}
+
+/* @flash23_bf16_backward ------------------------------------ The way back on tensor cores
+ *
+ * The two kernels of @flash_backward with the products of @flash23_bf16. A warp of the queries'
+ * kernel has 16 queries, one of the keys' kernel 16 keys, and works on scores turned, K Q^T and V
+ * dO^T: what belongs to its rows is again its own, and weights and dS go from the registers that
+ * one product leaves them in to the left side of the next. Both are rounded to bfloat16 there. Own
+ * rows stay in shared memory and are read from it as fragments, since gradients fill the registers;
+ * keys come by a tile ahead, queries without, where several blocks on a multiprocessor do as well.
+ *
+ * Traffic and operations: as @flash_backward, in elements of 2 bytes. Limit: shared memory, five
+ * ldmatrix for eight mma of the scores and one for two of the rest, and tensor cores. Shared
+ * memory: 55 and 36 KB for D <= 64, 102 and 68 KB for D <= 128.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 2
+ * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash_backward, flash23, flash23_bf16
+ * see     flash_backward, flash23_bf16
+ * topics  -
+ */
+
+/* s <- this warp's 16 rows of a times the 64 rows of b; both W numbers wide. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_scores(float (&s)[8][4], const llm_bf16 *a,
+                                             const llm_bf16 *b) {
+    enum { ROW = W + 8 };
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    a += threadIdx.x / 32 * 16 * ROW;
+    LLM_UNROLL
+    for (unsigned e = 0; e < 32; e++) s[e / 4][e % 4] = 0.0f;
+    LLM_UNROLL
+    for (unsigned d = 0; d < W; d += 16) {
+        uint32_t a_v[4], w[4];
+        llm_ldmatrix_x4(a_v, a + (m8 % 2 * 8 + in8) * ROW + d + m8 / 2 * 8);
+        LLM_UNROLL
+        for (unsigned e = 0; e < 8; e += 2) {
+            llm_ldmatrix_x4(w, b + (8 * e + m8 / 2 * 8 + in8) * ROW + d + m8 % 2 * 8);
+            const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+            llm_mma_m16n8k16_bf16(s[e], a_v, low);
+            llm_mma_m16n8k16_bf16(s[e + 1], a_v, high);
+        }
+    }
+}
+/* p, ds: scores and dO V^T of one pair become the weight after dropout and dS. */
+template <typename R>
+LLM_DEVICE void llm_cuda_flash23_bf16_weight(float &p, float &ds, size_t query, size_t key,
+                                             float lse, float along, bool whole, const R &rule) {
+    float slope;
+    const bool seen = whole || rule.seen(query, key);
+    const float score = rule.score(slope, p, query, key), keep = rule.keep(query, key);
+    const float weight = seen ? expf(score - lse) : 0.0f;
+    ds = seen ? slope * weight * (keep * ds - along) : 0.0f;
+    p = weight * keep;
+}
+/* Rows of y, `apart` entries apart, += this lane's entries of them. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash23_bf16_add(llm_bf16 *y, const float (&v)[W / 8][4], size_t rows,
+                                          size_t D, size_t apart) {
+    LLM_UNROLL
+    for (unsigned e = 0; e < W / 4; e++) {
+        const size_t row = threadIdx.x / 32 * 16 + e % 2 * 8 + threadIdx.x % 32 / 4;
+        const size_t d = e / 2 * 8 + threadIdx.x % 4 * 2;
+        if (row >= rows || d >= D) continue;
+        float old[2];
+        llm_unpack(old, llm_load_words<uint32_t>(y + row * apart + d));
+        llm_store_words(y + row * apart + d,
+                        llm_pack(old[0] + v[e / 2][e % 2 * 2], old[1] + v[e / 2][e % 2 * 2 + 1]));
+    }
+}
+
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash23_bf16_queries_kernel(llm_bf16 *dq, const llm_bf16 *dout, const float *lse,
+                                    const float *along, const llm_bf16 *q, const llm_bf16 *k,
+                                    const llm_bf16 *v, R rule) {
+    enum { TILE = 64 * (W + 8) };
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    llm_bf16 *g_tile = q_tile + TILE, *k_tiles = g_tile + TILE, *v_tiles = k_tiles + 2 * TILE;
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    const size_t lane = threadIdx.x % 32, mine = i + threadIdx.x / 32 * 16 + lane / 4;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return;
+    rule.keys(n, end, i);
+    llm_cuda_flash23_bf16_send<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    llm_cuda_flash23_bf16_send<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+    float sum[W / 8][4] = {}, lse_v[2], along_v[2];
+    LLM_UNROLL
+    for (unsigned r = 0; r < 2; r++) {
+        const bool is = mine + 8 * r < rule.T;
+        lse_v[r] = is ? llm_load(lse, rule.lse_at(mine + 8 * r)) : 0.0f;
+        along_v[r] = is ? llm_load(along, rule.lse_at(mine + 8 * r)) : 0.0f;
+    }
+    size_t sent = n; /* keys and values up to here are on their way */
+    for (unsigned now = 0; n < end; n++, now ^= 1) {
+        for (; sent < end && sent < n + 2; sent++) { /* the first two, then one ahead */
+            const unsigned to = sent == n ? now : now ^ 1u;
+            const size_t j = rule.key_tile(sent), at = rule.k_at(j), rows = rule.S - j;
+            llm_cuda_flash23_bf16_send<W>(k_tiles + to * TILE, k + at, rows, D, rule.k_row());
+            llm_cuda_flash23_bf16_send<W>(v_tiles + to * TILE, v + at, rows, D, rule.k_row());
+            llm_copy_commit();
+        }
+        if (n + 1 < end)
+            llm_copy_wait<1>();
+        else
+            llm_copy_wait<0>();
+        __syncthreads();
+        const size_t j = rule.key_tile(n);
+        const bool whole = rule.whole(i, j, true, n);
+        float p[8][4], ds[8][4];
+        llm_cuda_flash23_bf16_scores<W>(p, q_tile, k_tiles + now * TILE);
+        llm_cuda_flash23_bf16_scores<W>(ds, g_tile, v_tiles + now * TILE);
+        LLM_UNROLL
+        for (unsigned e = 0; e < 32; e++)
+            llm_cuda_flash23_bf16_weight(p[e / 4][e % 4], ds[e / 4][e % 4], mine + e / 2 % 2 * 8,
+                                         j + e / 4 * 8 + lane % 4 * 2 + e % 2, lse_v[e / 2 % 2],
+                                         along_v[e / 2 % 2], whole, rule);
+        llm_cuda_flash23_bf16_gather<W>(sum, ds, k_tiles + now * TILE);
+        __syncthreads(); /* the tile is worked off */
+    }
+    llm_copy_wait<0>();
+    llm_cuda_flash23_bf16_add<W>(dq + rule.q_at(i), sum, rule.T - i, D, rule.q_row());
+}
+
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash23_bf16_keys_kernel(llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout, const float *lse,
+                                 const float *along, const llm_bf16 *q, const llm_bf16 *k,
+                                 const llm_bf16 *v, R rule) {
+    enum { TILE = 64 * (W + 8) };
+    LLM_DYNAMIC_SHARED(llm_bf16, k_tile);
+    __shared__ float lse_tile[64], along_tile[64];
+    llm_bf16 *v_tile = k_tile + TILE, *q_tile = v_tile + TILE, *g_tile = q_tile + TILE;
+    const size_t group = rule.c.H / rule.c.Hkv, j = (size_t)blockIdx.y * 64, D = rule.c.D;
+    const size_t lane = threadIdx.x % 32, mine = j + threadIdx.x / 32 * 16 + lane / 4;
+    rule.enter(blockIdx.x * group);
+    if (j >= rule.S) return;
+    const size_t own = rule.k_at(j), rows = rule.S - j;
+    llm_cuda_flash23_bf16_send<W>(k_tile, k + own, rows, D, rule.k_row());
+    llm_cuda_flash23_bf16_send<W>(v_tile, v + own, rows, D, rule.k_row());
+    float dk_sum[W / 8][4] = {}, dv_sum[W / 8][4] = {};
+    for (size_t head = 0; head < group; head++) {
+        size_t n, end;
+        rule.enter(blockIdx.x * group + head);
+        for (rule.queries(n, end, j); n < end; n++) {
+            const size_t i = rule.query_tile(n), at = rule.q_at(i);
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash23_bf16_send<W>(q_tile, q + at, rule.T - i, D, rule.q_row());
+            llm_cuda_flash23_bf16_send<W>(g_tile, dout + at, rule.T - i, D, rule.q_row());
+            llm_copy_commit();
+            if (threadIdx.x < 64) {
+                const bool is = i + threadIdx.x < rule.T;
+                const size_t row = rule.lse_at(i + threadIdx.x);
+                lse_tile[threadIdx.x] = is ? llm_load(lse, row) : 0.0f;
+                along_tile[threadIdx.x] = is ? llm_load(along, row) : 0.0f;
+            }
+            llm_copy_wait<0>();
+            __syncthreads();
+            const bool whole = rule.whole(i, j, false, n);
+            float p[8][4], ds[8][4];
+            llm_cuda_flash23_bf16_scores<W>(p, k_tile, q_tile);
+            llm_cuda_flash23_bf16_scores<W>(ds, v_tile, g_tile);
+            LLM_UNROLL
+            for (unsigned e = 0; e < 32; e++) {
+                const size_t column = e / 4 * 8 + lane % 4 * 2 + e % 2;
+                llm_cuda_flash23_bf16_weight(p[e / 4][e % 4], ds[e / 4][e % 4], i + column,
+                                             mine + e / 2 % 2 * 8, lse_tile[column],
+                                             along_tile[column], whole, rule);
+            }
+            llm_cuda_flash23_bf16_gather<W>(dv_sum, p, g_tile);
+            llm_cuda_flash23_bf16_gather<W>(dk_sum, ds, q_tile);
+        }
+    }
+    llm_copy_wait<0>();
+    if (dk) llm_cuda_flash23_bf16_add<W>(dk + own, dk_sum, rows, D, rule.k_row());
+    if (dv) llm_cuda_flash23_bf16_add<W>(dv + own, dv_sum, rows, D, rule.k_row());
+}
+
+/* The kernels for any rule: texts of at most Tq queries and Tk keys; conditions as of
+ * llm_cuda_flash23_bf16_run, for gradients and dout too. */
+template <typename R>
+static inline cudaError_t
+llm_cuda_flash23_bf16_run_backward(llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout,
+                                   const llm_bf16 *out, const float *lse, const llm_bf16 *q,
+                                   const llm_bf16 *k, const llm_bf16 *v, const R &rule, size_t Tq,
+                                   size_t Tk, float *scratch, cudaStream_t stream) {
+    const size_t B = rule.c.B, H = rule.c.H, Hkv = rule.c.Hkv, D = rule.c.D;
+    const llm_bf16 *all[8] = {dq, dk, dv, dout, out, q, k, v};
+    if (Hkv == 0 || H % Hkv != 0 || D > 128 || D % 8 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    for (size_t i = 0; i < 8; i++)
+        if (!llm_aligned(all[i], 8)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B * H * Tq * Tk * D == 0) return cudaSuccess;
+    const size_t tile = 64 * (D <= 64 ? 72 : 136) * sizeof(llm_bf16);
+    const dim3 own_q((unsigned)(B * H), (unsigned)((Tq + 63) / 64));
+    const dim3 own_k((unsigned)(B * Hkv), (unsigned)((Tk + 63) / 64));
+    LLM_LAUNCH((llm_flash_backward_along_kernel<llm_bf16, R>), own_q, 256, 0, stream, scratch, dout,
+               out, rule);
+    cudaError_t error = cudaGetLastError();
+    if (dq && error == cudaSuccess) {
+        const auto queries = D <= 64 ? llm_flash23_bf16_queries_kernel<64, R>
+                                     : llm_flash23_bf16_queries_kernel<128, R>;
+        LLM_LAUNCH(queries, own_q, 128, 6 * tile, stream, dq, dout, lse, scratch, q, k, v, rule);
+        error = cudaGetLastError();
+    }
+    if ((dk || dv) && error == cudaSuccess) {
+        const auto keys =
+            D <= 64 ? llm_flash23_bf16_keys_kernel<64, R> : llm_flash23_bf16_keys_kernel<128, R>;
+        LLM_LAUNCH(keys, own_k, 128, 4 * tile, stream, dk, dv, dout, lse, scratch, q, k, v, rule);
+        error = cudaGetLastError();
+    }
+    return error;
+}
+/* Arguments as llm_cuda_flash23_backward. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_flash23_bf16_backward(llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout,
+                               const llm_bf16 *out, const float *lse, const llm_bf16 *q,
+                               const llm_bf16 *k, const llm_bf16 *v, size_t Tq, size_t Tk,
+                               const llm_flash23_config *c, float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash23_bf16_run_backward(dq, dk, dv, dout, out, lse, q, k, v,
+                                              llm_cuda_flash23_make(c, Tq, Tk, false), Tq, Tk,
+                                              scratch, stream);
+}
+/* Arguments as llm_cuda_flash_backward. */
+static inline __attribute__((unused)) cudaError_t llm_cuda_flash23_bf16_heads_backward(
+    llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout, const llm_bf16 *out,
+    const float *lse, const llm_bf16 *q, const llm_bf16 *k, const llm_bf16 *v,
+    const llm_flash_config *c, float *scratch, cudaStream_t stream) {
+    const llm_cuda_flash_rule rule = {*c, 0, 0, 0};
+    return llm_cuda_flash23_bf16_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, c->T, c->S,
+                                              scratch, stream);
 }
 
 /* @flash_mask ----------------------------------------------- FlashAttention under a list of tiles
@@ -14165,6 +14660,144 @@ static inline cudaError_t llm_cuda_flash_mask_backward(T *dq, T *dk, T *dv, cons
                                                        float *scratch, cudaStream_t stream) {
     return llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v, *rule, rule->c.T,
                                        rule->c.S, scratch, stream);
+}
+
+/* @csa_compress --------------------------------------------- Windows of tokens pooled to entries
+ *
+ * A block has a window, a thread a channel: the softmax over its 2 m slots runs along as the slots
+ * come in, neighbours read neighbours, and the mean never leaves the chip before it is normalized
+ * and its last dimensions are turned.
+ *
+ * Traffic: x and gate are read once by each of the two windows that use a row's halves, that is
+ * once in all: 4 m D elements a window, and D written, the minimum. Limit: memory bandwidth.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     csa
+ * topics  -
+ */
+template <typename T>
+LLM_KERNEL void llm_csa_compress_kernel(T *entry, const T *x, const T *gate, const float *bias,
+                                        const float *weight, llm_csa_compress_config c) {
+    __shared__ float row[1024];
+    const size_t D = c.D, m = c.m, d = threadIdx.x, windows = c.T / m, w = blockIdx.x % windows;
+    const size_t text = blockIdx.x / windows * c.T, rest = D - c.rot;
+    float max = -INFINITY, sum = 0.0f, mean = 0.0f;
+    for (size_t s = w == 0 ? m : 0; s < 2 * m && d < D; s++) {
+        const size_t column = s < m ? d : D + d, at = (text + w * m + s - m) * 2 * D + column;
+        const float z = llm_load(gate, at) + llm_load(bias, s % m * 2 * D + column);
+        const float top = fmaxf(max, z), old = expf(max - top), p = expf(z - top);
+        sum = sum * old + p, mean = mean * old + p * llm_load(x, at), max = top;
+    }
+    mean = d < D ? mean / sum : 0.0f;
+    const float rstd = 1.0f / sqrtf(llm_block_sum(mean * mean) / (float)D + c.eps);
+    if (d < D) row[d] = llm_load(weight, d) * (mean * rstd);
+    __syncthreads();
+    if (d >= D) return;
+    float y = row[d];
+    if (d >= rest) {
+        const size_t i = w * (c.rot / 2) + (d - rest) / 2, first = d - (d - rest) % 2;
+        const float cosine = llm_load(c.cosine, i), sine = llm_load(c.sine, i);
+        y = d == first ? row[first] * cosine - row[first + 1] * sine
+                       : row[first] * sine + row[first + 1] * cosine;
+    }
+    llm_store(entry, blockIdx.x * D + d, y);
+}
+
+/* entry (B,T / m,D) <- x, gate (B,T,2D), bias (m,2D), weight (D), c's tables on the device:
+ * llm_csa_compress_forward. D at most 1024. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_csa_compress_forward(T *entry, const T *x, const T *gate,
+                                                        const float *bias, const float *weight,
+                                                        const llm_csa_compress_config *c,
+                                                        cudaStream_t stream) {
+    if (c->m == 0 || c->D > 1024 || c->rot > c->D || c->rot % 2 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B * (c->T / c->m) * c->D == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_csa_compress_kernel<T>, (unsigned)(c->B * (c->T / c->m)), llm_row_threads(c->D),
+               0, stream, entry, x, gate, bias, weight, *c);
+    return cudaGetLastError();
+}
+
+/* @csa ------------------------------------------------------ Compressed sparse attention
+ *
+ * A block has one token and up to four of its heads; each of four warps takes every fourth of the
+ * rows on the token's list, near ones first. A lane holds every 32nd number of a row, which is key
+ * and value at once and so is read once; a score is a sum over the warp, and the row joins the
+ * heads' means as @sinks has it. Each head's sink is added when the warps meet.
+ *
+ * Traffic: (W + k) D elements a token and four heads; the rows of all heads come from L2 after the
+ * first. Operations: 4 D a row and head, and 5 exchanges. Limit: with 64 heads a row is fetched 16
+ * times from L2; FlashMLA's form, 64 heads to a tile on tensor cores, fetches it once.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce, gqa, sinks
+ * see     csa_compress
+ * topics  -
+ */
+template <typename T, int HEADS, int DIMS>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_csa_kernel(T *out, float *lse, const T *q, const T *rows, const T *entries,
+                   const int *index, const float *sink, llm_csa_config c) {
+    LLM_DYNAMIC_SHARED(float, shared); /* q (D,HEADS); behind it the states (4,HEADS,D+2) */
+    const size_t D = c.D, lane = threadIdx.x % 32, bt = blockIdx.x, b = bt / c.T, t = bt % c.T;
+    const size_t near = t + 1 < c.W ? t + 1 : c.W, skip = blockIdx.y * HEADS;
+    const size_t count = c.H - skip < HEADS ? c.H - skip : HEADS, head = bt * c.H + skip;
+    float *const states = shared + D * HEADS;
+    for (size_t i = threadIdx.x; i < D * HEADS; i += 128) {
+        const size_t g = i % HEADS;
+        shared[i] = g < count ? c.scale * llm_load(q, (head + g) * D + i / HEADS) : 0.0f;
+    }
+    __syncthreads();
+
+    float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {};
+    for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
+    for (size_t j = threadIdx.x / 32; j < near + c.k; j += 4) {
+        const int chosen = j < near ? 0 : index[bt * c.k + j - near];
+        if (chosen < 0) break; /* and so are those behind it */
+        const T *row =
+            j < near ? rows + (bt + 1 - near + j) * D : entries + (b * c.S + (size_t)chosen) * D;
+        float s[HEADS] = {}, v[DIMS];
+        LLM_UNROLL
+        for (int i = 0; i < DIMS; i++) {
+            const size_t d = lane + 32 * i;
+            v[i] = d < D ? llm_load(row, d) : 0.0f;
+            LLM_UNROLL
+            for (int g = 0; g < HEADS; g++) s[g] += d < D ? shared[d * HEADS + g] * v[i] : 0.0f;
+        }
+        LLM_UNROLL
+        for (int g = 0; g < HEADS; g++) s[g] = llm_warp_sum(s[g]);
+        llm_cuda_sinks_meet(m, l, o, s, v);
+    }
+    llm_cuda_sinks_leave(states, m, l, o, D);
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < count * D; i += 128) {
+        float max, total;
+        const float sum =
+            llm_cuda_gqa_merge(max, total, states + i / D * (D + 2), 4, HEADS * (D + 2), i % D, D);
+        const float nothing = sink ? llm_load(sink, skip + i / D) : -INFINITY;
+        const float top = fmaxf(max, nothing), keep = expf(max - top);
+        const float all = total * keep + expf(nothing - top);
+        llm_store(out, head * D + i, sum * keep / all);
+        if (i % D == 0) llm_store(lse, head + i / D, top + logf(all));
+    }
+}
+
+/* out (B,T,H,D), lse (B,T,H) <- q (B,T,H,D), rows (B,T,D), entries (B,S,D), index (B,T,k), sink (H)
+ * or NULL: llm_csa_forward. Behind a -1 index has -1 only, as llm_csa_index_select leaves it. D at
+ * most 512. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_csa_forward(T *out, float *lse, const T *q, const T *rows,
+                                               const T *entries, const int *index,
+                                               const float *sink, const llm_csa_config *c,
+                                               cudaStream_t stream) {
+    if (c->W == 0 || c->D == 0 || c->D > 512) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->T == 0 || c->H == 0) return cudaSuccess;
+    const auto kernel = c->D > 128 ? llm_csa_kernel<T, 4, 16> : llm_csa_kernel<T, 4, 4>;
+    const dim3 grid((unsigned)(c->B * c->T), (unsigned)((c->H + 3) / 4));
+    LLM_LAUNCH(kernel, grid, 128, 4 * (5 * c->D + 8) * sizeof(float), stream, out, lse, q, rows,
+               entries, index, sink, *c);
+    return cudaGetLastError();
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */

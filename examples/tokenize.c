@@ -9,9 +9,10 @@
  *     --vocab N       256 and more (1000)     --pattern NAME   gpt2, cl100k, o200k, llama3, qwen2
  *     --special TEXT  adds a control token    --colour         colours, in a file too
  *
- * A tokenizer is a tokenizer.json, a directory with one (or GPT-2's files), a SentencePiece
- * tokenizer.model, a rank file of tiktoken, a GGUF model, a tokenizer.bin. Text comes from a file,
- * or where none is named from the standard input. Errors: code 2. */
+ * A tokenizer is a tokenizer.json (of GPT, BERT, T5, Llama, Qwen and others), a directory with one
+ * (or GPT-2's files), a SentencePiece tokenizer.model, a rank file of tiktoken, a GGUF model, a
+ * tokenizer.bin. Text comes from a file, or where none is named from the standard input. Errors:
+ * code 2. */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
@@ -41,14 +42,20 @@ static llm_file text_of(const char *path) {
     return f;
 }
 
-/* Appends the bytes that the id stands for, a control token's name, spaces as spaces. */
+/* Appends the bytes that the id stands for, a control token's name, spaces as spaces. A token of
+ * parts is shown as it stands in the vocabulary, so that ## is seen. */
 static void piece_of(llm_buffer *out, const llm_tokenizer *t, int id) {
     size_t size;
-    if (!t->pieces) {
+    const llm_vocab_table *table =
+        t->parts ? llm_token_model_table(&t->parts->model) : &t->spm.pieces.text;
+    const llm_token_decoder_step *way =
+        t->parts ? (const llm_token_decoder_step *)(const void *)t->parts->decoder.step.data : NULL;
+    const bool bytes = way ? way->kind == LLM_TOKEN_DECODER_BYTES : !t->pieces && !t->parts;
+    if (bytes || (size_t)id >= table->count) {
         need(llm_tokenizer_decode(t, out, &id, 1, &e));
         return;
     }
-    const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)id, &size);
+    const char *text = llm_vocab_table_bytes(table, (size_t)id, &size);
     expect(llm_pre_words_read(out, text, size, false), "out of memory");
 }
 
@@ -60,8 +67,14 @@ static bool fallen(const llm_tokenizer *t, int id) {
     }
     size_t size = 0;
     const char *text = "";
-    if ((size_t)id < t->bpe.token.count)
-        text = llm_vocab_table_bytes(&t->bpe.token, (size_t)id, &size);
+    const llm_token_model *m = t->parts ? &t->parts->model : NULL;
+    const llm_vocab_table *table = m ? llm_token_model_table(m) : &t->bpe.token;
+    if ((size_t)id < table->count) text = llm_vocab_table_bytes(table, (size_t)id, &size);
+    if (m)
+        return id == (m->kind == LLM_TOKEN_MODEL_UNIGRAM     ? m->pieces.unknown
+                      : m->kind == LLM_TOKEN_MODEL_WORDPIECE ? m->wordpiece.unknown
+                                                             : m->unknown) ||
+               llm_token_decoder_byte(text, size) >= 0;
     return size == 1 && (unsigned char)text[0] >= 0x80;
 }
 

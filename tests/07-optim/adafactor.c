@@ -41,6 +41,11 @@ TEST(adafactor, "the defaults, the size of the state, bad steps") {
     CHECK(llm_adafactor_floats(512, 512, &c) == 1024); /* Adam: 524288 */
     CHECK(llm_adafactor_floats(1, 9, &c) == 9 && llm_adafactor_floats(9, 1, &c) == 9);
     CHECK(llm_adafactor_floats(2, 1, &c) == 2 && llm_adafactor_floats(2, 2, &c) == 4);
+    const float g[2] = {1.0f, 2.0f}; /* a vector's squares, with the least one added */
+    float w[2] = {0.0f, 0.0f}, square[2] = {0.0f, 0.0f};
+    c.eps1 = 0.5f;
+    llm_adafactor_step(w, square, g, 1, 2, &c, 1);
+    CHECK(square[0] == 1.5f && square[1] == 4.5f);
     c.beta1 = 0.9f;
     CHECK(llm_adafactor_floats(3, 5, &c) == 8 + 15 && llm_adafactor_floats(1, 5, &c) == 10);
     float x[1] = {1.0f};
@@ -110,7 +115,7 @@ TEST(adafactor, "the size of the weights: every one counts, wherever the slices 
     const llm_adafactor_config c = llm_adafactor_defaults();
     for (size_t s = 0; s < 7; s++) {
         const size_t n = sizes[s];
-        for (size_t at = 0; at < n; at += n > 2 ? (n - 1) / 2 : 1) {
+        for (size_t at = 0; at<n; at += n> 2 ? (n - 1) / 2 : 1) {
             float *w = zeros(n);
             w[at] = 3.0f;
             CHECK_NEAR(llm_adafactor_rate(w, n, &c, 1), 1e-2 * 3.0 / sqrt((double)n), 1e-9);

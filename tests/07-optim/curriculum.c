@@ -53,8 +53,14 @@ TEST(curriculum, "margins and orders: plain, balanced, ties as they stand, NaN l
     llm_curriculum_order(order, ties, NULL, 5, 0, NULL);
     for (size_t i = 0; i < 5; i++) CHECK(order[i] == want[i]);
     llm_curriculum_order(order, ties, NULL, 0, 0, NULL);
-    const int bad[2] = {3, 3}, minus[1] = {-1};
+    const int bad[2] = {3, 3}, minus[1] = {-1}, mixed[2] = {0, 3}, second[2] = {1, 1};
     CHECK_ASSERTS(llm_curriculum_order(order, ties, bad, 2, 3, &arena));
+    CHECK_ASSERTS(llm_curriculum_order(order, ties, mixed, 2, 3, &arena));
+    CHECK_ASSERTS(llm_curriculum_order(order, ties, minus, 1, 3, &arena));
+    llm_curriculum_order(order, ties, second, 2, 2, &arena); /* nobody of class 0 */
+    CHECK(order[0] == 0 && order[1] == 1);
+    llm_curriculum_order(order, ties, mixed, 1, 1, &arena);
+    CHECK(order[0] == 0);
     CHECK_ASSERTS(llm_curriculum_margin(difficulty, ties, bad, 1, 3));
     CHECK_ASSERTS(llm_curriculum_margin(difficulty, ties, minus, 1, 3));
     CHECK_ASSERTS(llm_curriculum_margin(difficulty, ties, minus + 1, 0, 1));
@@ -102,6 +108,15 @@ TEST(curriculum, "the bandit equals EXP3.S; large weights; rewards scaled betwee
     llm_curriculum_reward(far, q, 2, 0, 1.0, 0.75, 0.25, &arena); /* a quarter comes back */
     CHECK_NEAR(far[0], 5001.0 + log(0.75), 1e-9);
     CHECK_NEAR(far[1], 5001.0 + log(0.25), 1e-9);
+    double late[2] = {-5000.0, 5000.0};
+    llm_curriculum_bandit(q, late, 2, 0.5);
+    CHECK_NEAR(q[1], 0.75, 1e-12);
+    llm_curriculum_reward(late, q, 2, 1, 1.0, 0.75, 0.25, &arena);
+    CHECK_NEAR(late[0], 5001.0 + log(0.25), 1e-9);
+    CHECK_NEAR(late[1], 5001.0 + log(0.75), 1e-9);
+    double calm[2] = {1.0, 2.0};
+    llm_curriculum_reward(calm, q, 2, 1, 0.0, 0.75, 0.0, &arena); /* nothing flows */
+    CHECK_NEAR(calm[0], 1.0, 1e-12);
     llm_curriculum_reward(one, sure, 1, 0, 1.0, 0.25, 1.0, &arena);
     CHECK(one[0] == 0.75);
     CHECK_ASSERTS(llm_curriculum_reward(w, p, K, K, 1.0, 0.1, 0.1, &arena));
@@ -145,6 +160,10 @@ TEST(curriculum, "the choice has the bandit's probabilities, and a bandit finish
     for (size_t i = 0; i < 30000; i++) seen[llm_curriculum_choose(p, 3, &rng)]++;
     for (size_t k = 0; k < 3; k++)
         CHECK_NEAR((double)seen[k] / 30000.0, p[k], 4.0 * 0.5 / sqrt(30000.0));
+    llm_rng again = rng;
+    const double u = (double)llm_rng_uniform(&again), cut[2] = {u, 1.0 - u}, none[2] = {0.0, 0.0};
+    CHECK(llm_curriculum_choose(cut, 2, &rng) == 1);  /* a draw at the border is the next one's */
+    CHECK(llm_curriculum_choose(none, 2, &rng) == 1); /* what rounding leaves is the last one's */
     double sum[2] = {0.0, 0.0};
     for (uint64_t seed = 1; seed <= 20; seed++) {
         sum[0] += cu_course(false, seed);

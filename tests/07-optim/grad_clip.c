@@ -2,6 +2,7 @@
 #include "../test.h"
 
 #include "../../llm.h"
+#include "../arena.h"
 
 TEST(grad_clip,
      "norms and clipped gradients equal torch's for p = 1, 2, 3 and infinity, and by value") {
@@ -95,9 +96,7 @@ TEST(grad_clip, "infinity and NaN reach the norm, leave the rest alone, and can 
 TEST(grad_clip, "AutoClip's quantile equals numpy.percentile") {
     const size_t sizes[4] = {1, 2, 3, 65};
     const int qs[5] = {0, 10, 50, 97, 100};
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 4096, arena.memory = (unsigned char *)test_memory(4096, 1);
+    llm_arena arena = test_arena(4096);
     for (size_t s = 0; s < 4; s++)
         for (size_t k = 0; k < 5; k++) {
             const float *x = golden("%zu/g", sizes[s]);
@@ -159,11 +158,8 @@ TEST(grad_clip, "under noise of infinite variance SGD needs clipping") {
         CHECK(grad_clip_heavy(s, 0.0f) > 5.0 * grad_clip_heavy(s, 1.0f));
 }
 
-TEST(grad_clip, "the bias of clipping: by hand, none, and of normal noise in closed form") {
-    enum { N = 200000 };
-    llm_arena arena;
-    memset(&arena, 0, sizeof arena);
-    arena.size = 128, arena.memory = (unsigned char *)test_memory(128, 1);
+TEST(grad_clip, "the bias of clipping by hand, and none") {
+    llm_arena arena = test_arena(128);
     double variance = 0.0;
     const float one[3] = {1.0f, 2.0f, 6.0f}; /* clipped at 3: mean 3 -> 2, squares 14 -> 2 */
     CHECK_NEAR(llm_grad_clip_bias(&variance, one, 3, 1, 3.0f, &arena), 1.0 / 3.0, 1e-6);
@@ -176,9 +172,20 @@ TEST(grad_clip, "the bias of clipping: by hand, none, and of normal noise in clo
     CHECK(llm_grad_clip_bias(&variance, two, 2, 2, 5.1f, &arena) == 0.0 && variance == 1.0);
     const float same[2] = {7.0f, 7.0f}; /* no noise at all */
     CHECK_NEAR(llm_grad_clip_bias(&variance, same, 2, 1, 3.5f, &arena), 0.5, 1e-6);
-    CHECK(variance == 1.0 && arena.used == 0 && arena.peak == 128);
+    CHECK(variance == 1.0 && arena.used == 0);
     CHECK_ASSERTS(llm_grad_clip_bias(&variance, same, 0, 1, 3.5f, &arena));
+    const float small[2] = {0.125f, 0.375f}; /* clipped at 1/4: deviations 1/8, then 1/16 */
+    CHECK_NEAR(llm_grad_clip_bias(&variance, small, 2, 1, 0.25f, &arena), 0.25, 1e-5);
+    CHECK_NEAR(variance, 0.25, 1e-4);
+    const float tiny[1] = {1e-6f}, none[1] = {0.0f}; /* torch's 1e-6 halves it */
+    CHECK_NEAR(llm_grad_clip_bias(&variance, tiny, 1, 1, 1e-6f, &arena), 0.5, 1e-6);
+    CHECK(llm_grad_clip_bias(&variance, none, 1, 1, 1.0f, &arena) == 0.0);
+}
 
+TEST(grad_clip, "the bias of clipping normal noise in closed form") {
+    enum { N = 200000 };
+    llm_arena arena = test_arena(128);
+    double variance = 0.0;
     /* E clip(m + z, -c, c) = m - integral of P(z > u) over u > c - m, + that over u > c + m */
     float *g = floats(N);
     llm_rng rng = llm_rng_seed(4);

@@ -57,6 +57,14 @@ TEST(grad_noise_scale,
                                s = {4.0, 2.0};
     CHECK(isnan(llm_grad_noise_scale_value(none)));
     CHECK(isinf(llm_grad_noise_scale_value(only)) && isinf(llm_grad_noise_scale_value(below)));
+    const llm_grad_noise_scale odd = {0.0, -2.0}; /* an unbiased estimate, too */
+    CHECK(llm_grad_noise_scale_value(odd) == (double)INFINITY);
+    const llm_grad_noise_scale four = llm_grad_noise_scale_pair(11.0, 5.0, 1, 4);
+    CHECK_NEAR(four.signal, 3.0, 1e-12); /* 3 + 8/1 and 3 + 8/4 */
+    CHECK_NEAR(four.noise, 8.0, 1e-12);
+    llm_grad_noise_scale mixed = {2.0, 6.0};
+    llm_grad_noise_scale_add(&mixed, s, 0.75);
+    CHECK(mixed.signal == 2.5 && mixed.noise == 5.0);
     CHECK(llm_grad_noise_scale_value(s) == 0.5);
     double mean[1];
     const float g[2] = {3.0f, 3.0f};

@@ -149,6 +149,67 @@ TEST(kfac, "factors of drawn labels tend to their expectation; the step with it 
     CHECK_ASSERTS(llm_kfac_factors(state, &mse, w0, x, 5, 0.5, 1, &rng, &arena));
 }
 
+TEST(kfac, "three layers: the factors are those of every label's gradient, by its probability") {
+    static const size_t size[4] = {2, 3, 4, 3};
+    const llm_mlp net = {size, 3, LLM_ACTIVATION_TANH, LLM_OUTPUT_LAYER_SOFTMAX};
+    enum { N = 5, P = 9 + 16 + 15, STATE = 9 + 9 + 16 + 16 + 25 + 9 };
+    llm_rng rng = llm_rng_seed(5);
+    llm_arena arena = test_arena(1 << 20);
+    float w[P], x[2 * N], g[P];
+    double state[STATE] = {0.0}, want[STATE] = {0.0};
+    CHECK(llm_mlp_param_count(&net) == P && llm_kfac_doubles(&net) == STATE);
+    llm_rng_normal_fill(&rng, w, P);
+    llm_rng_normal_fill(&rng, x, 2 * N);
+    for (size_t n = 0; n < N; n++)
+        for (int label = 0; label < 3; label++) { /* the loss is -log p; a bias's gradient is d */
+            memset(g, 0, sizeof g);
+            const double loss = llm_mlp_gradient(g, &net, w, x + 2 * n, &label, NULL, 1, &arena);
+            double *A = want;
+            for (size_t l = 1; l <= 3; l++) {
+                const llm_mlp_view v = llm_mlp_layer(&net, l);
+                const size_t in1 = v.in + 1;
+                double *S = A + in1 * in1, a[5];
+                size_t most = 0;
+                for (size_t o = 1; o < v.out; o++)
+                    if (fabsf(g[v.bias + o]) > fabsf(g[v.bias + most])) most = o;
+                for (size_t i = 0; i < v.in; i++)
+                    a[i] = (double)g[v.weight + most * v.in + i] / (double)g[v.bias + most];
+                a[v.in] = 1.0;
+                for (size_t i = 0; i < in1 * in1 && label == 0; i++)
+                    A[i] += a[i / in1] * a[i % in1] / N;
+                for (size_t i = 0; i < v.out * v.out; i++)
+                    S[i] += exp(-loss) * (double)g[v.bias + i / v.out] *
+                            (double)g[v.bias + i % v.out] / N;
+                A = S + v.out * v.out;
+            }
+        }
+    for (size_t t = 1; t <= 4000; t++) llm_kfac_factors(state, &net, w, x, N, 1.0, t, &rng, &arena);
+    double *A = want;
+    for (size_t l = 1; l <= 3; l++) {
+        const llm_mlp_view v = llm_mlp_layer(&net, l);
+        const size_t inputs = (v.in + 1) * (v.in + 1), outputs = v.out * v.out;
+        const size_t at = (size_t)(A - want);
+        double trace = 0.0;
+        for (size_t o = 0; o < v.out; o++) trace += A[inputs + o * (v.out + 1)];
+        for (size_t i = 0; i < inputs; i++) CHECK_NEAR(state[at + i], A[i], 1e-4);
+        for (size_t i = 0; i < outputs; i++)
+            CHECK_NEAR(state[at + inputs + i], A[inputs + i], 0.06 * trace); /* of 20000 draws */
+        A += inputs + outputs;
+    }
+}
+
+TEST(kfac, "a step needs a double for each weight, and what the largest layer takes") {
+    /* 26 weights, and 2 x 5, 5 x 5, 2 x 2 of the second layer, each up to a multiple of 8 */
+    llm_arena arena = test_arena((32 + 16 + 32 + 8) * sizeof(double));
+    llm_kfac_config c = llm_kfac_defaults();
+    float w[26];
+    double state[KF_STATE];
+    for (size_t i = 0; i < KF_STATE; i++) state[i] = (double)golden("net/state")[i];
+    memcpy(w, golden("net/w"), sizeof w);
+    CHECK(llm_kfac_step(w, state, golden("net/g"), &kf_net, &c, &arena) > 0.0);
+    CHECK(arena.used == 0);
+}
+
 TEST(kfac, "labels are drawn with the probabilities of the net: S is diag(p) - p p'") {
     static const size_t size[2] = {1, 3};
     const llm_mlp net = {size, 1, LLM_ACTIVATION_TANH, LLM_OUTPUT_LAYER_SOFTMAX};

@@ -73,6 +73,8 @@ TEST(lr_schedule, "joints are continuous, ends are reached, and behind them noth
     CHECK(llm_lr_schedule_noam(1.0, 4, 1, 4) == 0.25);
     CHECK(llm_lr_schedule_cyclic(0.1, 1.0, 1, 1, 1) == 1.0);
     CHECK(llm_lr_schedule_wsd(0.5, 60, 100, 40, 60) == 0.5);
+    CHECK(llm_lr_schedule_wsd(0.5, 0, 4, 0, 0) == 0.5 &&
+          llm_lr_schedule_wsd(0.5, 4, 4, 0, 4) == 0.0);
     const size_t boundary[2] = {3, 7};
     const size_t part[9] = {0, 0, 0, 1, 1, 1, 1, 2, 2}, at[9] = {0, 1, 2, 0, 1, 2, 3, 0, 1};
     for (size_t t = 0; t < 9; t++) {

@@ -103,9 +103,11 @@ TEST(maml, "on parabolas: the optimum is the weighted mean, first order too; a h
     for (size_t i = 0; i < P; i++) CHECK((now[i] == start[i]) == (i < head));
 
     float from[2] = {1.0f, 2.0f};
-    const float sum[2] = {6.0f, 9.0f};
-    llm_maml_reptile(from, sum, 2, 3, 0.25f); /* a quarter of the way to (2, 3) */
-    CHECK(from[0] == 1.25f && from[1] == 2.25f);
+    const float sum[2] = {6.0f, 18.0f};
+    llm_maml_reptile(from, sum, 2, 3, 0.25f); /* a quarter of the way to (2, 6) */
+    CHECK(from[0] == 1.25f && from[1] == 3.0f);
+    llm_maml_reptile(from, sum, 2, 1, 1.0f);
+    CHECK(from[0] == 6.0f && from[1] == 18.0f);
 }
 
 TEST(maml, "sine tasks have the stated amplitude, phase and inputs") {

@@ -43,6 +43,9 @@ TEST(natural_gradient, "direct solves and conjugate gradients equal NumPy") {
     CHECK(!llm_natural_gradient_solve(x, flat, g, 2, 0.0, &arena) && arena.used == 0);
     llm_natural_gradient_cg c = llm_natural_gradient_begin(g, 2, 0.0, &arena);
     CHECK(llm_natural_gradient_advance(&c, flat) == 0.0 && c.x[0] == 0.0 && c.x[1] == 0.0);
+    const double two[2] = {2.0, 2.0}, Fp[2] = {2.0, 6.0}; /* F = diag(1, 3): a step of 1/2 */
+    c = llm_natural_gradient_begin(two, 2, 0.0, &arena);
+    CHECK_NEAR(llm_natural_gradient_advance(&c, Fp), 0.5, 1e-15); /* (1, -1) is left */
     c = llm_natural_gradient_begin(g, 2, 0.5, &arena); /* damping alone: a step of 1 / 0.5 */
     CHECK(llm_natural_gradient_advance(&c, flat) == 0.0);
     CHECK(c.x[0] == 6.0 && c.x[1] == 8.0);
@@ -86,6 +89,8 @@ TEST(natural_gradient, "geodesics equal SciPy's boundary values, and their speed
     CHECK_NEAR(s, sqrt(2.0), 1e-12);
     CHECK_NEAR(near_s, s, 1e-8);
     CHECK(near_m > 0.0 && near_m < 1e-5);
+    llm_natural_gradient_geodesic(&m, &s, 1.0, 1.0, 1.0 + 1e-9, 2.0, 0.5); /* nearly on it */
+    CHECK_NEAR(m - 1.0, 0.5e-9, 1e-13);
     llm_natural_gradient_geodesic(&m, &s, 1.5, 0.7, 1.5, 0.7, 0.3);
     CHECK(m == 1.5 && s == 0.7);
     CHECK_ASSERTS(llm_natural_gradient_geodesic(&m, &s, 0.0, 0.0, 1.0, 1.0, 0.5));
@@ -115,6 +120,10 @@ TEST(natural_gradient,
 
     double apart[2][2] = {{1.0, 0.0}, {0.0, 1.0}}, huge[3] = {0.5, 0.0, 0.5};
     const double far[3] = {5000.0, -9000.0, 4999.0};
+    double sure[2] = {0.5, 0.5};
+    const double steep[2] = {-5000.0, 0.0}; /* e^5000 is no double */
+    llm_natural_gradient_simplex(sure, steep, 2, 1.0);
+    CHECK(sure[0] == 1.0 && sure[1] == 0.0);
     CHECK_NEAR(llm_natural_gradient_angle(apart[0], apart[1], 2), 3.14159265358979, 1e-12);
     CHECK(llm_natural_gradient_angle(apart[0], apart[0], 2) == 0.0);
     llm_natural_gradient_simplex(huge, far, 3, 1.0);

@@ -154,7 +154,11 @@ TEST(pcgrad, "CAGrad's weights minimise its dual, by brute force") {
         llm_rng_normal_fill(&rng, g, T * N);
         for (size_t k = 0; k < N; k++) g[trial % T * N + k] *= 4.0f;
         llm_pcgrad_gram(gram, g, T, N);
+        double scaled[T * T], same[T]; /* the length of gradients does not matter */
+        for (size_t i = 0; i < T * T; i++) scaled[i] = 1e-6 * gram[i];
+        llm_pcgrad_cagrad(same, linear, scaled, 0.7, T, 1000);
         llm_pcgrad_cagrad(weight, linear, gram, 0.7, T, 1000);
+        for (size_t i = 0; i < T; i++) CHECK_NEAR(same[i], weight[i], 1e-6);
         for (size_t i = 0; i < T * T; i++) mean_sq += gram[i] / (T * T);
         for (size_t i = 0; i < T; i++) sum += weight[i] - 1.0 / T;
         for (size_t a = 0; a <= GRID; a++)
@@ -193,12 +197,27 @@ TEST(pcgrad,
     for (size_t k = 0; k < 3; k++) g[3 + k] = g[k];
     llm_pcgrad_gram(gram, g, 2, 3);
     CHECK_NEAR(llm_pcgrad_mgda(weight, gram, 2, 10), 14.0, 1e-12);
+    CHECK(weight[0] == 0.5 && weight[1] == 0.5);         /* no reason to prefer one */
     llm_pcgrad_cagrad(weight, linear, gram, 0.5, 2, 10); /* 1.5 times the mean, from either */
     CHECK_NEAR(weight[0] + weight[1], 1.5, 1e-12);
     memset(gram, 0, sizeof gram);
     llm_pcgrad_cagrad(weight, linear, gram, 0.5, 2, 10);
     CHECK(weight[0] == 0.5 && weight[1] == 0.5);
     CHECK_ASSERTS(llm_pcgrad_cagrad(weight, linear, gram, -0.5, 2, 10));
+    const double one_long[4] = {1.0, 0.0, 0.0, 0.0}, slope[2] = {1.0, 0.0};
+    llm_pcgrad_mgda(weight, one_long, 2, 0); /* no round: where it begins */
+    CHECK(weight[0] == 0.5 && weight[1] == 0.5);
+    llm_pcgrad_simplex(weight, one_long, slope, 1.0, 2, 10); /* w_0 + |w_0|: falls all the way */
+    CHECK(weight[0] == 0.0 && weight[1] == 1.0);
+    /* tasks 0 and 3 are kept out by their price: one round gives 1 and 2 what is best for two */
+    const double four[16] = {1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.9,
+                             0.0, 0.0, 3.0, 0.0, 0.0, 0.9, 0.0, 1.0};
+    const double price[4] = {1e3, 0.0, 0.0, 1e3};
+    double w[4] = {0.0, 0.5, 0.5, 0.0};
+    llm_pcgrad_simplex(w, four, price, 1.0, 4, 1);
+    CHECK(w[0] == 0.0 && w[3] == 0.0);
+    CHECK_NEAR(w[1], 0.75, 1e-12);
+    CHECK_NEAR(w[2], 0.25, 1e-12);
 
     llm_rng rng = llm_rng_seed(3);
     size_t seen[6] = {0}, row[9];

@@ -86,6 +86,13 @@ TEST(sam, "rho 0 is the plain gradient to the bit; targets and a batch of none")
     llm_sam_gradient(three, w, &net, x + 9, NULL, target + 6, 2, &c, &arena);
     for (size_t i = 0; i < SA_P; i++) want[i] += 0.6f * two[i] + 0.4f * three[i];
     CHECK_ALL_NEAR(g, want, SA_P, 1e-6f);
+    memset(g, 0, sizeof g), memset(two, 0, sizeof two), memset(three, 0, sizeof three);
+    llm_sam_gradient(two, w, &net, x, NULL, target, 1, &c, &arena);
+    llm_sam_gradient(three, w, &net, x + 3, NULL, target + 2, 1, &c, &arena);
+    c.micro = 1;
+    llm_sam_gradient(g, w, &net, x, NULL, target, 2, &c, &arena);
+    for (size_t i = 0; i < SA_P; i++) want[i] = 0.5f * two[i] + 0.5f * three[i];
+    CHECK_ALL_NEAR(g, want, SA_P, 1e-6f);
     CHECK(llm_sam_gradient(g, w, &net, x, NULL, target, 0, &c, &arena) == 0.0);
 }
 
@@ -123,6 +130,11 @@ TEST(sam, "the perturbation is rho long, rises most of 1000 directions, and stay
         llm_sam_restore(w, saved, N);
         CHECK_ALL_NEAR(w, was, N, 0.0f);
     }
+    float at[1] = {0.0f}; /* of a gradient as small as the 1e-12 that is added, half the length */
+    const float tiny[1] = {1e-12f};
+    c.adaptive = false;
+    llm_sam_perturb(at, saved, tiny, 1, &c);
+    CHECK_NEAR(at[0], 0.125, 1e-6);
     memset(g, 0, sizeof g);
     CHECK(llm_sam_perturb(w, saved, g, N, &c) == 0.0);
     CHECK_ALL_NEAR(w, was, N, 0.0f);
@@ -198,16 +210,16 @@ TEST(sam, "on a parabola the worst point and the trace are known") {
     const llm_mlp net = {size, 1, LLM_ACTIVATION_TANH, LLM_OUTPUT_LAYER_MSE};
     llm_arena arena = test_arena(1 << 21);
     llm_rng rng = llm_rng_seed(6);
-    const float x[1] = {0.0f}, target[1] = {0.0f}; /* the loss is k b^2 */
-    float w[2] = {3.0f, 1.0f};
-    const double k = llm_mlp_gradient(NULL, &net, w, x, NULL, target, 1, &arena);
-    const double want[4] = {0.0, 0.05 * 2.05 * k, 0.1 * 2.1 * k, 0.1 * 2.1 * k};
+    const float x[2] = {1.0f, -1.0f}, target[2] = {0.0f, 0.0f}; /* the loss is k (w^2 + b^2) */
+    float w[2] = {3.0f, 4.0f};
+    const double k = llm_mlp_gradient(NULL, &net, w, x, NULL, target, 2, &arena) / 25.0;
+    const double way[4] = {0.0, 0.05, 0.1, 0.1}; /* straight away from 0, at a distance of 5 */
     for (size_t steps = 0; steps < 4; steps++)
-        CHECK_NEAR(llm_sam_worst(w, &net, x, NULL, target, 1, 0.1f, steps, &arena), want[steps],
-                   1e-6);
+        CHECK_NEAR(llm_sam_worst(w, &net, x, NULL, target, 2, 0.1f, steps, &arena),
+                   way[steps] * (10.0 + way[steps]) * k, 1e-5);
     arena = test_arena(1 << 21);
-    CHECK_NEAR(llm_sam_trace(w, &net, x, NULL, target, 1, 1, &rng, &arena), 2.0 * k, 1e-3);
-    CHECK(w[0] == 3.0f && w[1] == 1.0f);
+    CHECK_NEAR(llm_sam_trace(w, &net, x, NULL, target, 2, 1, &rng, &arena), 4.0 * k, 1e-2);
+    CHECK(w[0] == 3.0f && w[1] == 4.0f);
 }
 
 TEST(sam, "ASAM's rise does not change when layers are rescaled, SAM's does") {

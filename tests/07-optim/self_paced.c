@@ -53,6 +53,9 @@ TEST(self_paced,
     CHECK(llm_self_paced_objective(v, nan, 2, &c) == 0.0); /* nobody: the model stays */
     CHECK(llm_self_paced_weights(v, nan, 0, &c) == 0.0);
     CHECK(llm_self_paced_weight(0.7, &c) == 0.0);
+    const float easy[1] = {0.1f};
+    CHECK(llm_self_paced_weights(v, easy, 1, &c) == 1.0);
+    CHECK(llm_self_paced_implied(HUGE_VAL, &c) == llm_self_paced_implied(0.7, &c));
     const llm_self_paced_config bad[9] = {
         sp_config(0, 0.0, 0.0),  sp_config(1, -1.0, 0.0), sp_config(2, 1.0, 0.0),
         sp_config(2, 0.0, 0.0),  sp_config(3, 1.0, 1.0),  sp_config(3, 1.0, 0.0),
@@ -92,6 +95,7 @@ TEST(self_paced, "the share rises with lam for every form, and a quantile admits
     CHECK(isinf(llm_self_paced_quantile(loss, N, 1.0, &arena)));
     const float four[4] = {4.0f, 1.0f, 2.0f, 3.0f};
     CHECK(llm_self_paced_quantile(four, 4, 0.5, &arena) == 2.5);
+    CHECK(llm_self_paced_quantile(four, 4, 0.25, &arena) == 1.5);
     CHECK_ASSERTS(llm_self_paced_quantile(loss, N, 1.1, &arena));
     CHECK_ASSERTS(llm_self_paced_quantile(loss, N, -0.1, &arena));
 }
@@ -118,12 +122,14 @@ TEST(self_paced, "diversity is the best of all choices; co-teaching exchanges th
     CHECK(llm_self_paced_diverse(v, one, outside, 0, 3, 1.0, 1.0, &arena) == 0.0);
     const int first[1] = {0};
     CHECK(llm_self_paced_diverse(v, one, first, 1, 1, 2.0, 0.0, &arena) == 1.0);
+    CHECK(llm_self_paced_diverse(v, one, first, 1, 1, 1.0, 0.0, &arena) == 0.0); /* not below */
     size_t for_a[4], for_b[4];
     llm_self_paced_coteach(for_a, for_b, a, b, 4, 4, &arena);
     CHECK(for_a[3] == 2 && for_b[3] == 0);
     llm_self_paced_coteach(for_a, for_b, a, b, 4, 3, &arena);
     CHECK(for_a[0] == 3 && for_a[1] == 0 && for_a[2] == 1);
     CHECK(for_b[0] == 1 && for_b[1] == 3 && for_b[2] == 2);
+    CHECK(for_a[3] == 2 && for_b[3] == 0 && arena.used == 0); /* beyond keep: as they were */
     CHECK_ASSERTS(llm_self_paced_coteach(for_a, for_b, a, b, 2, 3, &arena));
 }
 

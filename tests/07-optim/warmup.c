@@ -96,6 +96,7 @@ TEST(warmup, "a batch grows from first to last in whole units") {
     const size_t want[8] = {16, 16, 24, 32,
                             32, 40, 48, 48}; /* 16 + 32 t/6, rounded down to eights */
     for (size_t t = 0; t < 8; t++) CHECK(llm_warmup_batch(t, 6, 16, 48, 8) == want[t]);
+    CHECK(llm_warmup_batch(3, 6, 16, 47, 1) == 31); /* in ones: 31.5 */
     CHECK(llm_warmup_batch(0, 0, 8, 24, 8) == 24 && llm_warmup_batch(5, 10, 7, 7, 7) == 7);
     CHECK_ASSERTS(llm_warmup_batch(0, 6, 16, 48, 0));
     CHECK_ASSERTS(llm_warmup_batch(0, 6, 48, 16, 8));

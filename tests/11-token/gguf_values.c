@@ -26,6 +26,8 @@ TEST(gguf_values, "the gguf package's file: every type, alone and in arrays") {
     const unsigned char *data = gguf_file(&size);
     CHECK(llm_gguf_values_read(&g, data, size, NULL));
     CHECK(g.version == 3 && g.tensors == 0 && g.at == size);
+    CHECK(llm_gguf_values_size(LLM_GGUF_VALUES_STRING) == 0);
+    CHECK(llm_gguf_values_size(LLM_GGUF_VALUES_ARRAY) == 0);
     CHECK(g.pair.size / sizeof(llm_gguf_values_pair) == 25); /* and general.architecture */
     for (size_t k = 0; k < 11; k++) {
         char key[24];
@@ -105,6 +107,7 @@ TEST(gguf_values, "what is wrong is said in one sentence") {
         {"GGUF\1" ZERO3, 8, "GGUF: found version 1, expected 2 or 3"},
         {"GGUF\4" ZERO3, 8, "GGUF: found version 4, expected 2 or 3"},
         {"GGUF" ZERO3 "\3", 8, "GGUF: found version 50331648 (big-endian?), expected 2 or 3"},
+        {"GGUF" ZERO3 "\1", 8, "GGUF: found version 16777216 (big-endian?), expected 2 or 3"},
         {HEAD KEY "\15" ZERO3, 38, "GGUF, \"ab\": found type 13, expected one of 13"},
         {HEAD KEY "\11" ZERO3 "\11" ZERO3 "\0" ZERO7, 50,
          "found type 9, expected one of 13, and no"},
@@ -115,6 +118,10 @@ TEST(gguf_values, "what is wrong is said in one sentence") {
          57, "GGUF, byte 50: 4611686018427387904 items do not fit"},
         {HEAD KEY "\11" ZERO3 "\10" ZERO3 "\1" ZERO7 "\377\377\377\377\377\377\377\377", 58,
          "GGUF, byte 58: a string of 18446744073709551615 bytes, but 0 are left"},
+        {HEAD KEY "\11" ZERO3 "\10" ZERO3 "\1" ZERO7 ZERO7, 57,
+         "GGUF, byte 50: 1 items do not fit into 7 bytes"},
+        {HEAD KEY "\11" ZERO3 "\10" ZERO3 "\2" ZERO7 "\3" ZERO7 "abcdefgh", 66,
+         "GGUF, byte 61: the file ends, expected a length"},
         {HEAD "\377\377\377\377\377\377\377\377", 32, "a string of 18446744073709551615 bytes"},
         {HEAD KEY "\4" ZERO3 "abc", 41, "GGUF, byte 38: 1 items do not fit into 3 bytes"},
     };
@@ -127,9 +134,17 @@ TEST(gguf_values, "what is wrong is said in one sentence") {
                     &error));
     CHECK(g.at == 67); /* tensors' descriptions would follow */
     llm_gguf_values_free(&g);
+    CHECK(gguf_read(&g, HEAD KEY "\0" ZERO3 "\7", 39, &error)); /* a byte at the very end */
+    CHECK(llm_gguf_values_number(&g, llm_gguf_values_find(&g, "ab"), 0, 0.0) == 7.0);
+    llm_gguf_values_free(&g);
     CHECK(gguf_read(&g, "GGUF\2" ZERO3 "\5" ZERO7 "\0" ZERO7, 24, &error));
     CHECK(g.version == 2 && g.tensors == 5 && g.at == 24 && !llm_gguf_values_find(&g, ""));
     llm_gguf_values_free(&g);
+    char file[128] = HEAD "\106"; /* a key of 70 bytes: an error shows 60 of them */
+    memset(file + 32, 'k', 70);
+    file[102] = 13;
+    CHECK_FAILS(gguf_read(&g, file, 106, &error), error, "kkk\": found type 13");
+    CHECK(strspn(strchr(error.message, 'k'), "k") == 60);
     gguf_calls = 0;
     const bool ok = gguf_read(&g, HEAD KEY "\4" ZERO3 "abcd", 42, &error);
     gguf_calls = 1 << 30;

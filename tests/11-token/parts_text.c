@@ -133,6 +133,53 @@ TEST(parts_text, "by hand: places in the original, words that count added tokens
     llm_tokenizer_free(&t);
 }
 
+TEST(parts_text, "byte-level BPE has the same ids the fast way and as parts, whatever the bytes") {
+    static const llm_pre_tokenize_kind pattern[2] = {LLM_PRE_TOKENIZE_GPT2, LLM_PRE_TOKENIZE_QWEN2};
+    char *text = (char *)test_memory(TINY_HOSTILE_MOST, 1);
+    for (size_t k = 0; k < 2; k++) {
+        static const char book[] =
+            "the cat's 12 hats, the cats' 1234 mats caf\xC3\xA9 caf\xC3\xA9 \n\n";
+        llm_bpe bpe;
+        llm_tokenizer fast;
+        llm_file file;
+        llm_error error;
+        CHECK(llm_bpe_train(&bpe, book, sizeof book - 1, pattern[k], 280, &error));
+        llm_tokenizer_from_bpe(&fast, &bpe, pattern[k]);
+        CHECK(llm_tokenizer_add_special(&fast, "the", &error));
+        fast.prefix_space = k == 0;
+        CHECK(llm_tokenizer_save_json(&fast, test_path("t.json"), &error));
+        CHECK(llm_file_read(&file, test_path("t.json"), &error));
+        llm_tokenizer slow = ptext_load((const char *)file.data);
+        for (size_t group = 0; group < TINY_HOSTILE_GROUPS; group++)
+            for (size_t i = 0; i < TINY_HOSTILE_EACH; i += 9) {
+                const size_t size = tiny_hostile(text, group, i);
+                int *want;
+                size_t n;
+                llm_buffer tokens = {NULL, 0, 0}, back = {NULL, 0, 0}, shown = {NULL, 0, 0};
+                CHECK(llm_tokenizer_encode_special(&fast, &want, &n, text, size, &error));
+                CHECK(llm_parts_text_encode(slow.parts, &tokens, text, size, true, &error));
+                const llm_parts_text_token *token =
+                    (const llm_parts_text_token *)(const void *)tokens.data;
+                CHECK(tokens.size == n * sizeof *token);
+                for (size_t j = 0; j < n; j++) CHECK(token[j].id == want[j]);
+                CHECK(llm_parts_text_decode(slow.parts, &back, want, n, &error));
+                CHECK(llm_tokenizer_decode(&fast, &shown, want, n, &error));
+                llm_buffer valid = {NULL, 0, 0}; /* what is no character is shown as U+FFFD */
+                CHECK(llm_token_replace(&valid, shown.data ? shown.data : "", shown.size));
+                CHECK(valid.size == back.size);
+                CHECK(valid.size == 0 || memcmp(valid.data, back.data, back.size) == 0);
+                free(want);
+                llm_buffer_free(&tokens);
+                llm_buffer_free(&back);
+                llm_buffer_free(&shown);
+                llm_buffer_free(&valid);
+            }
+        llm_file_free(&file);
+        llm_tokenizer_free(&slow);
+        llm_tokenizer_free(&fast);
+    }
+}
+
 TEST(parts_text, "of what is dropped the next token takes the place, and a long word finds room") {
     llm_tokenizer t =
         ptext_load("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}");

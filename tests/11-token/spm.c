@@ -179,7 +179,7 @@ TEST(spm, "what is wrong is said in one sentence, and nothing is left") {
     llm_error error;
     for (int i = 0; i < 17; i++) {
         static const char *const want[17] = {
-            "trainer_spec: found model type 3, expected 1, unigram, or 2, BPE",
+            "trainer_spec: found model type 5, expected 1 to 4",
             "trainer_spec: found model type 0",
             "normalizer_spec: escape_whitespaces false is not supported",
             "normalizer_spec: precompiled_charsmap, 3 bytes, is broken",
@@ -203,7 +203,7 @@ TEST(spm, "what is wrong is said in one sentence, and nothing is left") {
                                           {8, 0, 0, 0, 1, 2, 3, 4, 0}};
         static const size_t rules_size[5] = {3, 9, 13, 12, 9};
         spm_message m = spm_small(), part = {{0}, 0};
-        if (i == 0 || i == 1) spm_number(&part, 3, i == 0 ? 3 : 0);
+        if (i == 0 || i == 1) spm_number(&part, 3, i == 0 ? 5 : 0);
         if (i == 2) spm_number(&part, 5, 0);
         if (i >= 3 && i <= 6) spm_put(&part, 2, rules[i - 3], rules_size[i - 3]);
         if (i == 16) spm_put(&part, 2, rules[4], rules_size[4]);

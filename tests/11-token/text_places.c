@@ -128,6 +128,9 @@ TEST(text_places, "changes by hand: replaced, added, swallowed, in front and beh
     llm_text_places_clear(&t);
     CHECK(llm_text_places_take(&t, &in, 3, 2) && llm_text_places_take(&t, &in, 6, 0));
     places_are(&t, "bc", same + 6);
+    llm_text_places_clear(&t);
+    CHECK(llm_text_places_take(&t, &in, 4, 1));
+    places_are(&t, "c", same + 8);
     CHECK_ASSERTS(llm_text_places_take(&t, &in, 5, 2));
     CHECK_ASSERTS(llm_text_places_at(&in, 6));
     uint32_t code;
@@ -140,6 +143,21 @@ TEST(text_places, "changes by hand: replaced, added, swallowed, in front and beh
     places_change(&t, &in, 0, "x", two + 2, 1);
     places_are(&t, "x", none);
     llm_text_places_free(&t);
+}
+
+TEST(text_places, "marks are sorted by class, and take the places in turn") {
+    llm_unicode_normal n;
+    llm_text_places in, t;
+    memset(&in, 0, sizeof in);
+    memset(&t, 0, sizeof t);
+    CHECK(llm_unicode_normal_open(&n)); /* U+0301 has class 230, U+0334 class 1, U+0323 220 */
+    CHECK(llm_text_places_add(&in, "a\xCC\x81\xCC\xB4\xCC\xA3", 7, 0));
+    CHECK(llm_text_places_normal(&t, &in, &n, LLM_UNICODE_NORMAL_NFD));
+    static const unsigned want[14] = {0, 1, 1, 3, 1, 3, 3, 5, 3, 5, 5, 7, 5, 7};
+    places_are(&t, "a\xCC\xB4\xCC\xA3\xCC\x81", want);
+    llm_text_places_free(&in);
+    llm_text_places_free(&t);
+    llm_unicode_normal_free(&n);
 }
 
 TEST(text_places, "when memory is out, or text grows too long, it says so") {

@@ -65,7 +65,10 @@ static void model_is(const llm_token_model *m, const char *text, size_t n, const
                      const size_t *want_end) {
     int *ids;
     size_t *end;
-    const size_t count = model_word(&ids, &end, m, text, strlen(text));
+    const size_t size = strlen(text);
+    char *exact = (char *)test_memory(size, 1); /* without the 0 */
+    memcpy(exact, text, size);
+    const size_t count = model_word(&ids, &end, m, exact, size);
     bool same = count == n;
     for (size_t i = 0; i < n && same; i++) same = ids[i] == want[i] && end[i] == want_end[i];
     if (!same) test_fail(__FILE__, __LINE__, "\"%s\": %zu ids, the first %d", text, count, ids[0]);
@@ -106,6 +109,43 @@ TEST(token_model, "by hand: fused, apart, dropped, whole words; broken bytes are
     CHECK(llm_token_model_table(&m)->count == 5);
     llm_token_model_free(&m);
     CHECK(m.unknown == -1 && m.bpe.token.count == 0 && m.bpe.byte_id[7] == -1);
+}
+
+TEST(token_model, "tokens with the id 0, and what breaks off at the end") {
+    static const char file[] = "{\"model\":{\"type\":\"BPE\",\"unk_token\":\"?\",\"vocab\":{"
+                               "\"a\":0,\"b\":1,\"ab\":2,\"?\":3},\"merges\":[\"a b\"]}}";
+    llm_token_model m = model_of(file);
+    static const int apart[4] = {3, 0, 3, 3};
+    static const size_t apart_end[4] = {1, 2, 3, 4};
+    model_is(&m, "xaz\xC3", 4, apart, apart_end);
+    m.fuse = true;
+    static const int fused[5] = {3, 0, 3, 2, 3};
+    static const size_t fused_end[5] = {2, 3, 4, 6, 7};
+    model_is(&m, "xyazab\xE4", 5, fused, fused_end);
+    m.unknown = -1;
+    static const int dropped[2] = {1, 0};
+    static const size_t dropped_end[2] = {1, 3};
+    model_is(&m, "bxa", 2, dropped, dropped_end);
+    static const int joined[1] = {2}; /* what is left stands side by side, and merges */
+    static const size_t joined_end[1] = {3};
+    model_is(&m, "axb", 1, joined, joined_end);
+    m.ignore_merges = true;
+    static const int whole[1] = {0};
+    static const size_t whole_end[1] = {1};
+    model_is(&m, "a", 1, whole, whole_end);
+    m.kind = LLM_TOKEN_MODEL_WORDS;
+    model_is(&m, "a", 1, whole, whole_end);
+    m.kind = LLM_TOKEN_MODEL_BPE; /* bytes: here tokens without a text of their own */
+    m.ignore_merges = false;
+    m.fallback = true;
+    for (int b = 0; b < 256; b++) m.bpe.byte_id[b] = 3;
+    static const int bytes[4] = {0, 3, 3, 2};
+    static const size_t bytes_end[4] = {1, 2, 3, 5};
+    model_is(&m,
+             "a\xC3\xA9"
+             "ab",
+             4, bytes, bytes_end);
+    llm_token_model_free(&m);
 }
 
 TEST(token_model, "an unknown token that a text spells is a token like others") {

@@ -27,7 +27,9 @@ static bool mjson_read(llm_token_model *m, const char *text, llm_error *error) {
     CHECK(llm_added_tokens_put(&added, 1, "<s>", 3, true, false));
     CHECK(llm_added_tokens_put(&added, 2, "more", 4, false, false));
     *m = llm_token_model_empty();
+    error->message[0] = 0;
     const bool ok = llm_token_model_json_read(m, &j, j.node, &added, error);
+    CHECK(ok == !error->message[0]);
     llm_json_free(&j);
     llm_added_tokens_free(&added);
     return ok;
@@ -90,6 +92,26 @@ TEST(token_model_json, "each kind of model is read") {
     llm_token_model_free(&m);
 }
 
+TEST(token_model_json, "ids of 0 in merges and what they make, no tokens at all, bytes by name") {
+    llm_token_model m;
+    llm_error error;
+    static const char *const file[2] = {"{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,"
+                                        "\"ba\":3},\"merges\":[\"a b\",\"b a\"]}",
+                                        "{\"type\":\"BPE\",\"vocab\":{\"ab\":0,\"a\":1,\"b\":2,"
+                                        "\"ba\":3},\"merges\":[\"a b\",\"b a\"]}"};
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(mjson_read(&m, file[i], &error) && m.bpe.merges == 2);
+        CHECK(m.bpe.merge[0].result == (i == 0 ? 2 : 0) && m.bpe.merge[1].result == 3);
+        llm_token_model_free(&m);
+    }
+    CHECK(mjson_read(&m, "{\"type\":\"WordLevel\",\"vocab\":{}}", &error));
+    CHECK(m.bpe.token.count == 0);
+    llm_token_model_free(&m);
+    CHECK(mjson_read(&m, tiny_parts_with(mjson_uni, "\"byte_fallback\":false,", ""), &error));
+    CHECK(llm_pieces_get(&m.pieces, 4).kind == LLM_PIECES_NORMAL);
+    llm_token_model_free(&m);
+}
+
 TEST(token_model_json, "bytes, in BPE and Unigram") {
     llm_token_model m;
     llm_error error;
@@ -97,10 +119,10 @@ TEST(token_model_json, "bytes, in BPE and Unigram") {
     CHECK(llm_buffer_print(&file,
                            "{\"type\":\"BPE\",\"byte_fallback\":true,\"merges\":[],\"vocab\":{"));
     for (unsigned b = 0; b < 256; b++)
-        CHECK(llm_buffer_print(&file, "%s\"<0x%02X>\":%u", b ? "," : "", b, 300 - b));
+        CHECK(llm_buffer_print(&file, "%s\"<0x%02X>\":%u", b ? "," : "", b, 255 - b));
     CHECK(llm_buffer_print(&file, "}}"));
     CHECK(mjson_read(&m, file.data, &error) && m.fallback);
-    for (int b = 0; b < 256; b++) CHECK(m.bpe.byte_id[b] == 300 - b);
+    for (int b = 0; b < 256; b++) CHECK(m.bpe.byte_id[b] == 255 - b);
     llm_token_model_free(&m);
     CHECK_FAILS(mjson_read(&m, tiny_parts_with(file.data, "<0x7F>", "del"), &error), error,
                 "model: byte_fallback with 255 of 256 bytes is not supported");
@@ -153,6 +175,7 @@ TEST(token_model_json, "what is wrong or not supported is named") {
         {mjson_bpe, "\"a\":1", "\"a\":1.5", "vocab, \"a\": expected a text and an id of its own"},
         {mjson_bpe, "\"a\":1", "\"\":1", "vocab, \"\": expected a text and an id of its own"},
         {mjson_bpe, "\"a\":1", "\"b\":1", "vocab, \"b\": is there twice"},
+        {mjson_bpe, "\"a\":1", "\"?\":1", "vocab, \"?\": is there twice"},
         {mjson_uni, "\"vocab\":", "\"vocab\":{},\"x\":", "vocab: expected an array of pieces"},
         {mjson_uni, "[\"a\",-3.5]", "[\"a\"]", "vocab, 3: expected [\"piece\", score]"},
         {mjson_uni, "[\"a\",-3.5]", "[-3.5,\"a\"]", "vocab, 3: expected [\"piece\", score]"},

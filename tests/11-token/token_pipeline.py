@@ -67,7 +67,7 @@ def main():
             except BaseException:
                 return [0]
         return parts.known(answer)
-    g.save("hash", **hostile.hashes(GROUPS, bert=with_bert(None), bert_pair=with_bert(OTHER)))
+    g.save("hash", **hostile.hashes(6, bert=with_bert(None), bert_pair=with_bert(OTHER)))
     g.write()
 
 

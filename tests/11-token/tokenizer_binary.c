@@ -196,6 +196,9 @@ TEST(tokenizer_binary, "ranks are told by what they are not; broken files of eac
         {"\5\0\0\0\1", 5, "x: tokenizer.bin, piece 0"},
         {"\n\0\0\0\1", 5, "x: tokenizer.bin, piece 0"}, /* 10 is a longest piece too */
         {"\n\5\0\0\0", 5, "x: SentencePiece model, byte 0"},
+        {"\n\0\1\0\0", 5, "x: piece 0: expected a text"}, /* a model with an empty piece */
+        {"GGUF", 4, "x: GGUF, byte 4"},
+        {"\6\0\0\0", 4, "x: pieces: neither an unknown one"},
         {"AA== 0\n", 7, "x: ranks: byte 0x01 has no rank"},
         {"\0", 1, "x: ranks, line 1: expected"},
         {"", 0, "x: JSON"},
@@ -209,6 +212,16 @@ TEST(tokenizer_binary, "ranks are told by what they are not; broken files of eac
         CHECK(llm_file_write(path, row[i].data, row[i].size, &error));
         CHECK_FAILS(llm_tokenizer_load(&t, path, &error), error, row[i].error);
     }
+    llm_bpe none = llm_bpe_empty(); /* without the loader, which takes blank files for JSON */
+    unsigned char *one = (unsigned char *)test_memory(1, 1);
+    one[0] = '\n';
+    for (size_t size = 0; size < 2; size++) {
+        const llm_file f = {size > 0 ? one : NULL, size, false};
+        llm_tokenizer_from_bpe(&t, &none, LLM_PRE_TOKENIZE_GPT2);
+        CHECK_FAILS(llm_tokenizer_binary_read(&t, &f, &error), error,
+                    size > 0 ? "SentencePiece model" : "ranks");
+        llm_tokenizer_free(&t);
+    }
     llm_buffer file = {NULL, 0, 0};
     static const char letter[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (int b = 0; b < 256; b++)
@@ -218,6 +231,32 @@ TEST(tokenizer_binary, "ranks are told by what they are not; broken files of eac
     CHECK(t.pattern == LLM_PRE_TOKENIZE_CL100K && t.vocab == 256 && !t.pieces);
     llm_tokenizer_free(&t);
     llm_buffer_free(&file);
+}
+
+TEST(tokenizer_binary, "id 0 may be a control token (Gemma's <pad>); memory may fail at its name") {
+    llm_tokenizer t;
+    llm_error error;
+    llm_bpe none = llm_bpe_empty();
+    llm_tokenizer_from_bpe(&t, &none, LLM_PRE_TOKENIZE_GPT2);
+    t.spm = llm_spm_empty();
+    CHECK(llm_pieces_put(&t.spm.pieces, "<pad>", 5, 0.0, LLM_PIECES_CONTROL, &error));
+    CHECK(llm_pieces_put(&t.spm.pieces, "<unk>", 5, 0.0, LLM_PIECES_UNKNOWN, &error));
+    CHECK(llm_pieces_put(&t.spm.pieces, "a", 1, 0.0, LLM_PIECES_NORMAL, &error));
+    CHECK(llm_pieces_ready(&t.spm.pieces, &error) && llm_tokenizer_binary_pieces(&t, &error));
+    CHECK(llm_tokenizer_id(&t, "<pad>") == 0 && llm_tokenizer_id(&t, "<unk>") == -1);
+    static const int ids[3] = {0, 2, 0};
+    int calls = 0;
+    for (bool ok = false; !ok; calls++) {
+        llm_buffer out = {NULL, 0, 0};
+        binary_calls = calls;
+        ok = llm_tokenizer_binary_decode(&t, &out, ids, 3, &error);
+        CHECK(ok == (binary_calls >= 0)); /* whatever fails is told */
+        binary_calls = 1 << 30;
+        CHECK(ok ? strcmp(out.data, "<pad>a<pad>") == 0 : strstr(error.message, "memory") != NULL);
+        llm_buffer_free(&out);
+    }
+    CHECK(calls > 1);
+    llm_tokenizer_free(&t);
 }
 
 TEST(tokenizer_binary, "the patterns go with the numbers of ranks of the public files") {

@@ -158,8 +158,8 @@ TEST(tokenizer_gguf, "patterns by name; user-defined tokens keep their text; wro
         llm_tokenizer_free(&t);
     }
     static const char *const want[14] = {
-        "tokenizer.ggml.model: expected gpt2, llama or t5",
-        "tokenizer.ggml.model: expected gpt2, llama or t5",
+        "tokenizer.ggml.model: expected gpt2, llama, t5 or bert",
+        "tokenizer.ggml.model: expected gpt2, llama, t5 or bert",
         "tokenizer.ggml.pre: \"\" is not supported",
         "tokenizer.ggml.pre: \"mine\" is not supported",
         "tokenizer.ggml.tokens: expected an array of strings",
@@ -173,7 +173,7 @@ TEST(tokenizer_gguf, "patterns by name; user-defined tokens keep their text; wro
         "pieces: neither an unknown one nor all 256 bytes",
         "normalizer_spec: precompiled_charsmap, 3 bytes, is broken"};
     for (size_t k = 0; k < 14; k++) {
-        gguf_maker m = gguf_begin(k == 0 ? NULL : k == 1 ? "bert" : k < 9 ? "gpt2" : "llama");
+        gguf_maker m = gguf_begin(k == 0 ? NULL : k == 1 ? "rwkv" : k < 9 ? "gpt2" : "llama");
         const float bad = k == 10 ? INFINITY : -1.0f;
         uint32_t bits;
         memcpy(&bits, &bad, sizeof bits);
@@ -218,6 +218,49 @@ TEST(tokenizer_gguf, "patterns by name; user-defined tokens keep their text; wro
     CHECK(gguf_read(&t, &m, &error));
     CHECK(t.spm.bos == 1 && t.spm.eos == -1 && t.spm.pad == -1 && t.spm.prefix && !t.spm.squeeze);
     llm_tokenizer_free(&t);
+}
+
+TEST(tokenizer_gguf, "names of llama.cpp for patterns, and whether words are taken whole") {
+    static const struct {
+        const char *names;
+        llm_pre_tokenize_kind pattern;
+        bool whole;
+    } row[5] = {{"gpt-2 phi-2 jina-v2-code roberta-bpe modern-bert mpt olmo a.x-4.0 exaone4",
+                 LLM_PRE_TOKENIZE_GPT2, false},
+                {"llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
+                 LLM_PRE_TOKENIZE_LLAMA3, true},
+                {"dbrx smaug-bpe glm4 chatglm-bpe", LLM_PRE_TOKENIZE_LLAMA3, false},
+                {"qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan solar-open grok-2",
+                 LLM_PRE_TOKENIZE_QWEN2, false},
+                {"gpt-4o llama4 kanana2 minimax-m2", LLM_PRE_TOKENIZE_O200K, false}};
+    llm_tokenizer t;
+    llm_error error;
+    llm_gguf_values g;
+    for (size_t i = 0; i < 5; i++)
+        for (const char *s = row[i].names; *s;) {
+            char name[32];
+            const size_t n = strcspn(s, " ");
+            snprintf(name, sizeof name, "%.*s", (int)n, s);
+            gguf_maker m = gguf_begin("gpt2");
+            gguf_string(&m, "tokenizer.ggml.pre", name);
+            memcpy(m.data + 16, &m.pairs, sizeof m.pairs);
+            t = gguf_empty();
+            CHECK(llm_gguf_values_read(&g, m.data, m.size, &error));
+            if (!llm_tokenizer_gguf_pattern(&t, &g, &error))
+                test_fail(__FILE__, __LINE__, "%s: %s", name, error.message);
+            CHECK(t.pattern == row[i].pattern && t.ignore_merges == row[i].whole);
+            llm_gguf_values_free(&g);
+            s += n + (s[n] == ' ');
+        }
+    static const char *const other[6] = {"",          "gpt",    "gpt-2 phi-2",
+                                         "starcoder", " gpt-2", "deepseek-v3"};
+    for (size_t i = 0; i < 6; i++) {
+        gguf_maker m = gguf_begin("gpt2");
+        gguf_string(&m, "tokenizer.ggml.pre", other[i]);
+        CHECK_FAILS(gguf_read(&t, &m, &error), error,
+                    "is not supported: expected one that cuts as gpt-2, llama-bpe, dbrx, qwen2 or");
+        llm_tokenizer_free(&t);
+    }
 }
 
 TEST(tokenizer_gguf, "when memory is out, it says so and nothing leaks") {

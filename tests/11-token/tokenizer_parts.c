@@ -74,6 +74,42 @@ TEST(tokenizer_parts,
     CHECK(!t.parts && t.vocab == 0);
 }
 
+static size_t parts_answer(uint32_t *out, const char *text, size_t size, const void *context) {
+    const llm_tokenizer *t = (const llm_tokenizer *)context;
+    llm_buffer tokens = {NULL, 0, 0}, back = {NULL, 0, 0};
+    if (tiny_parts_old(text, size)) return 0;
+    CHECK(llm_parts_text_encode(t->parts, &tokens, text, size, true, NULL));
+    const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens.data;
+    const size_t count = tokens.size / sizeof *token, *place = tiny_parts_places(text, size);
+    int *ids = (int *)test_memory(count, sizeof *ids);
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = token[i].id;
+        tiny_parts_put(out, &n, (size_t)token[i].id);
+        tiny_parts_put(out, &n, place[token[i].start]);
+        tiny_parts_put(out, &n, place[token[i].end]);
+        tiny_parts_put(out, &n, (size_t)token[i].word);
+    }
+    CHECK(llm_tokenizer_decode(t, &back, ids, count, NULL));
+    for (size_t i = 0; i < back.size; i++) tiny_parts_put(out, &n, (unsigned char)back.data[i]);
+    llm_buffer_free(&tokens);
+    llm_buffer_free(&back);
+    return n;
+}
+
+TEST(tokenizer_parts,
+     "a file of Qwen's kind with flags at added tokens: 1,800 texts as in tokenizers") {
+    llm_tokenizer t;
+    llm_error error;
+    const char *text = tiny_parts_text("qwen");
+    llm_json j = tiny_parts_json(text);
+    CHECK(llm_tokenizer_parts_wanted(&j, j.node));
+    llm_json_free(&j);
+    if (!parts_read(&t, text, &error)) test_fail(__FILE__, __LINE__, "%s", error.message);
+    tiny_hostile_check("hash/qwen", 9, parts_answer, &t);
+    llm_tokenizer_free(&t);
+}
+
 TEST(tokenizer_parts, "which files need parts") {
     static const char plain[] =
         "{\"added_tokens\":[{\"id\":0,\"content\":\"x\",\"single_word\":false,\"lstrip\":false,"

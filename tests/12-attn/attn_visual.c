@@ -1,6 +1,13 @@
 /* @attn_visual */
 #include "../test.h"
 
+/* realloc that fails once, after a number of calls */
+static int visual_calls = 1 << 30;
+static void *visual_realloc(void *p, size_t size) {
+    return visual_calls-- != 0 ? realloc(p, size) : NULL;
+}
+#define realloc visual_realloc
+
 #include "../../llm.h"
 
 TEST(attn_visual, "shares: 0 to 1 between low and high, both ways from 0 when low is negative") {
@@ -108,4 +115,29 @@ TEST(attn_visual, "a whole picture: names escaped and cut off, with and without"
            "<path d='M4.0 4.0h10.0v20.0h-10.0z' fill='#f2f2f2'/>\n"
            "<path d='M4.0 14.0h10.0v10.0h-10.0z' fill='#12508c' fill-opacity='1.00'/>\n"
            "</svg>\n");
+}
+
+TEST(attn_visual, "a failure of memory anywhere in a picture is told, though there is room again") {
+    enum { N = 40 };
+    float a[N * N], *white = zeros(N * N);
+    const char *name[N];
+    for (size_t i = 0; i < N * N; i++) a[i] = 1.0f;
+    for (size_t i = 0; i < N; i++) name[i] = "<<<<<<<<<<<<<<<<";
+    llm_attn_visual_config c = llm_attn_visual_defaults(false);
+    c.cell = 1;
+    for (size_t kind = 0; kind < 3 + N; kind++) { /* the last: names, more and more */
+        int calls = 0;
+        for (bool ok = false; !ok; calls++) {
+            llm_buffer out = {NULL, 0, 0};
+            visual_calls = calls;
+            if (kind == 0) ok = llm_attn_visual_terminal(&out, a, N, 1, &c);
+            if (kind == 1) ok = llm_attn_visual_ppm(&out, a, N, N, &c);
+            if (kind == 2) ok = llm_attn_visual_svg(&out, a, NULL, NULL, N, 2, &c);
+            if (kind > 2) ok = llm_attn_visual_svg(&out, white, name, name, kind - 2, kind - 2, &c);
+            CHECK(ok == (visual_calls >= 0));
+            visual_calls = 1 << 30;
+            llm_buffer_free(&out);
+        }
+        CHECK(calls > 2);
+    }
 }

@@ -117,3 +117,48 @@ TEST(csa_compress,
     const llm_csa_compress_config bad = {1, 4, 2, 0, 0, 0, cosine, sine};
     CHECK_ASSERTS(llm_csa_compress_forward(y, y, y, x, gate, bias, v, &bad, &arena));
 }
+
+static double loss(const float *x, const float *gate, const float *bias, const float *weight,
+                   const float *dentry, const llm_csa_compress_config *c) {
+    const size_t rows = c->B * (c->T / c->m);
+    float *entry = floats(rows * c->D), *pooled = floats(rows * c->D), *rstd = floats(rows);
+    llm_arena arena = test_arena(rounded(2 * c->m));
+    llm_csa_compress_forward(entry, pooled, rstd, x, gate, bias, weight, c, &arena);
+    return dot(entry, dentry, rows * c->D);
+}
+
+TEST(csa_compress, "all dimensions turned, two pairs: finite differences; windows of one token") {
+    enum { T = 16, D = 4, M = 8, N = T * 2 * D };
+    float x[N], gate[N], bias[M * 2 * D], weight[D], dentry[2 * D], entry[2 * D], pooled[2 * D];
+    float rstd[2], dx[N] = {0}, dgate[N] = {0}, dbias[M * 2 * D] = {0}, dweight[D] = {0};
+    float inv_freq[2] = {0.1f, 0.03f}, cosine[4], sine[4];
+    const int position[2] = {0, M};
+    llm_rng rng = llm_rng_seed(5);
+    llm_rng_normal_fill(&rng, x, N);
+    llm_rng_normal_fill(&rng, gate, N);
+    llm_rng_normal_fill(&rng, bias, M * 2 * D);
+    llm_rng_normal_fill(&rng, weight, D);
+    llm_rng_normal_fill(&rng, dentry, 2 * D);
+    llm_rope_table(cosine, sine, position, inv_freq, 2, D);
+    llm_csa_compress_config c = {1, T, D, M, D, 1e-6f, cosine, sine};
+    llm_arena arena = test_arena(2 * rounded(D) + rounded(2 * M));
+    llm_csa_compress_forward(entry, pooled, rstd, x, gate, bias, weight, &c, &arena);
+    float late[D], mean[D];
+    llm_csa_compress_entry(late, mean, x, gate, bias, weight, cosine + 2, sine + 2, 1, &c, &arena);
+    for (size_t d = 0; d < D; d++) CHECK(entry[D + d] == late[d] && pooled[D + d] == mean[d]);
+    llm_csa_compress_backward(dx, dgate, dbias, dweight, dentry, pooled, rstd, x, gate, bias,
+                              weight, &c, &arena);
+    CHECK_GRAD(dx, x, N, 1e-2f, 2e-3f, loss(x, gate, bias, weight, dentry, &c));
+    CHECK_GRAD(dgate, gate, N, 1e-2f, 2e-3f, loss(x, gate, bias, weight, dentry, &c));
+    CHECK_GRAD(dbias, bias, M * 2 * D, 1e-2f, 2e-3f, loss(x, gate, bias, weight, dentry, &c));
+    CHECK_GRAD(dweight, weight, D, 1e-2f, 2e-3f, loss(x, gate, bias, weight, dentry, &c));
+
+    float *plain = floats(3), *copy = floats(3); /* nothing is turned */
+    for (size_t d = 0; d < 3; d++) plain[d] = (float)d;
+    llm_csa_compress_turn(copy, plain, cosine, sine, 3, 0, false);
+    CHECK_ALL_NEAR(copy, plain, 3, 0);
+    c.T = 2, c.D = 1, c.m = 1, c.rot = 0;
+    const float one[4] = {1, 2, 3, 4}, none[4] = {0, 0, 0, 0}, unit = 1;
+    llm_csa_compress_forward(entry, pooled, rstd, one, none, none, &unit, &c, &arena);
+    CHECK(pooled[0] == 2 && pooled[1] == 2.5f); /* b of its own token, a of the one before */
+}

@@ -163,6 +163,22 @@ TEST(longformer, "gradients with dilated heads by finite differences") {
     for (size_t a = 0; a < ARRAYS; a++) CHECK_GRAD(dx[a], x[a], N, 1e-2f, 2e-3f, loss(x, dout, &c));
 }
 
+TEST(longformer, "one token is its own value; a text of padding is 0") {
+    float x[6][2] = {{1, 2}, {3, 4}, {5, 6}, {7, 8}, {9, 10}, {11, 12}}, out[2], lse;
+    float *all[ARRAYS] = {x[0], x[1], x[2], x[3], x[4], x[5]};
+    bool yes = true;
+    llm_longformer_config c = llm_longformer_defaults(1, 1, 1, 2, 3);
+    c.scale = 1.0f;
+    forward(out, &lse, all, &c);
+    CHECK(out[0] == 5 && out[1] == 6 && lse == 11);
+    c.is_global = &yes;
+    forward(out, &lse, all, &c);
+    CHECK(out[0] == 11 && out[1] == 12 && lse == 7 * 9 + 8 * 10);
+    c.hidden = &yes;
+    forward(out, &lse, all, &c);
+    CHECK(out[0] == 0 && out[1] == 0 && lse == -INFINITY);
+}
+
 /* How many steps from token 0 to the farthest one, along who sees whom. */
 static size_t diameter_from_0(const llm_longformer_config *c) {
     const size_t T = c->T;

@@ -39,6 +39,12 @@ TEST(decoder, "values and gradients equal torch.nn.TransformerDecoder, the memor
         CHECK(count == llm_decoder_matrices(&c) + llm_decoder_vectors(&c));
         const llm_decoder_weights w = bound(flat, &c, &arena), dw = bound(g, &c, &arena);
         llm_decoder_acts a;
+        bool causal[T * T]; /* the same mask from outside; it is not one for the memory */
+        llm_sublayer_view masked = v;
+        for (size_t i = 0; i < T * T; i++) causal[i] = i % T > i / T;
+        masked.blocked = causal;
+        const float *same = llm_decoder_forward(&a, golden("in/x"), &masked, &w, &c, &arena);
+        CHECK_GOLDEN(same, N * C, 5e-6f, "%s/y", name[pre]);
         const float *y = llm_decoder_forward(&a, golden("in/x"), &v, &w, &c, &arena);
         CHECK_GOLDEN(y, N * C, 5e-6f, "%s/y", name[pre]);
         float *d = golden("in/dy"), *dmem = zeros(B * S * C);
@@ -81,6 +87,33 @@ TEST(decoder, "one token at a time gives what all at once give, with a memory an
         float y[B * C];
         if (room == T) CHECK_ASSERTS(llm_decoder_step(y, &cache, x, &w, &c, &arena));
     }
+}
+
+static size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+TEST(decoder, "a cache takes what is named: keys and values of tokens and of the memory") {
+    const llm_sublayer_config c = config(true);
+    llm_arena arena = test_arena(1 << 17);
+    const llm_decoder_weights w = bound(golden("pre/weights"), &c, &arena);
+    llm_sublayer_view v = view();
+    for (size_t room = 2; room <= 40; room += 38) { /* less than the memory's S, and more */
+        const size_t used = arena.used;
+        llm_decoder_cache cache;
+        llm_decoder_cache_create(&cache, room, &v, &w, &c, &arena);
+        CHECK(arena.used - used ==
+              rounded(2 * L * sizeof(llm_mha_saved)) + rounded(B * room) +
+                  2 * L * (rounded(B * room * C * 4) + rounded(B * S * C * 4)));
+    }
+    const size_t used = arena.used;
+    llm_decoder_acts a;
+    llm_decoder_forward(&a, golden("in/x"), &v, &w, &c, &arena);
+    const size_t one = rounded(N * C * 4), frame = 3 * one + 4 * rounded(N * 4);
+    const size_t attn = rounded(B * H * T * T * 4) + 5 * one;
+    const size_t cross = rounded(B * H * T * S * 4) + 3 * one + 2 * rounded(B * S * C * 4);
+    const size_t mlp = 2 * rounded(N * F * 4);
+    CHECK(arena.used - used == rounded(T * T) + rounded(3 * L * sizeof(llm_sublayer_acts)) + one +
+                                   2 * rounded(N * 4) +
+                                   L * (3 * frame + attn - one + cross - one + mlp));
 }
 
 TEST(decoder, "a step stays within the scratch that is named") {

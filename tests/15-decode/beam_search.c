@@ -17,10 +17,12 @@ static llm_beam_search beam_run(const int *prompt, size_t n, const llm_beam_sear
     llm_arena arena =
         test_arena(kept + beam_up(B * V * 4) + beam_up(B * 4) + 2 * beam_up(B * 8) + advance);
     llm_beam_search s;
+    llm_beam_search_model exact = *m; /* with room for the texts and not more */
+    if (n + c->max_new <= 64) exact.model.capacity = n + c->max_new;
     memset(&s, 0xff, sizeof s);
     llm_beam_search_create(&s, c, &arena);
     CHECK(arena.used == kept);
-    const size_t rows = llm_beam_search_run(&s, prompt, n, m, c, &arena);
+    const size_t rows = llm_beam_search_run(&s, prompt, n, &exact, c, &arena);
     CHECK(arena.used == kept && !s.open);
     CHECK(rows == ((const tiny_beam *)m->model.context)->rows);
     return s;

@@ -19,7 +19,8 @@ static tiny_beam diverse_run(llm_beam_search *group, size_t G, float lambda, con
                                  diverse_up(G * B * 4) + 3 * diverse_up(G * B * 8) + advance);
     for (size_t g = 0; g < G; g++) llm_beam_search_create(&group[g], c, &room);
     tiny_beam memory;
-    const llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+    llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+    if (c->max_new == T) m.model.capacity = n + T;
     llm_beam_search_diverse(group, G, lambda, prompt, n, &m, c, &arena);
     CHECK(arena.used == 0);
     return memory;

@@ -21,7 +21,9 @@ static size_t lookahead_run(int *ids, size_t n, size_t max, const llm_speculativ
     llm_lookahead s;
     llm_lookahead_create(&s, V, W, N, G, ids, n, &arena);
     CHECK(arena.used == kept && llm_lookahead_size(&s) == M);
-    const size_t passes = llm_lookahead_run(ids, n, max, &s, m, chain, steps, rng, &arena);
+    llm_speculative_model exact = *m;
+    exact.capacity = n + max + N;
+    const size_t passes = llm_lookahead_run(ids, n, max, &s, &exact, chain, steps, rng, &arena);
     CHECK(arena.used == kept);
     return passes;
 }

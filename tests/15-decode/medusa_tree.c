@@ -302,6 +302,7 @@ TEST(medusa_tree, "the text is greedy decoding's; tokens a pass as the chances s
             tree_guesser *g = (tree_guesser *)test_memory(1, sizeof *g);
             llm_medusa_model m;
             m.model = tiny_speculative_model(&g->base, table, W);
+            m.model.capacity = T + 3 + nodes;
             m.K = HEADS, m.S = GUESSES, m.guess = tree_guess;
             g->rng = llm_rng_seed(seed);
             g->hits = hits;
@@ -321,5 +322,13 @@ TEST(medusa_tree, "the text is greedy decoding's; tokens a pass as the chances s
         /* a pass has 1 to 4 tokens, so a deviation below 1.5; the last of a text is cut */
         CHECK_NEAR(20.0 * T / passes, expected, 3.0 * 1.5 / sqrt(passes) + 0.01);
         if (nodes > 1) CHECK(expected > 1.5);
+        tree_guesser *g = (tree_guesser *)test_memory(1, sizeof *g);
+        llm_medusa_model m;
+        m.model = tiny_speculative_model(&g->base, hits, W);
+        m.model.capacity = 4 + nodes;
+        m.K = HEADS, m.S = GUESSES, m.guess = tree_guess;
+        int ids[8] = {0};
+        CHECK_ASSERTS(llm_medusa_tree_run(ids, 0, 1, &m, parent, rank, nodes, &arena));
+        CHECK_ASSERTS(llm_medusa_tree_run(ids, 1, 4, &m, parent, rank, nodes, &arena));
     }
 }

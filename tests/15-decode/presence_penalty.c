@@ -47,6 +47,8 @@ TEST(presence_penalty, "one use costs as much as fifty, and frequency's price gr
     llm_arena arena = test_arena(0);
     llm_presence_penalty_topics(often, &t, none, 0, 9.0f, &arena); /* no groups, no charge */
     CHECK(often[0] == 0.25f && often[1] == 0.0f);
+    const int first[2] = {0, -1};
+    CHECK_ASSERTS(llm_presence_penalty_topics(often, &t, first, 0, 9.0f, &arena));
 }
 
 TEST(presence_penalty, "novelty counts the different tokens of every prefix") {
@@ -88,7 +90,11 @@ TEST(presence_penalty, "expected novelty: closed forms without a penalty and und
         CHECK_NEAR(llm_presence_penalty_expected(z, 8, 60.0f, n, &arena), n < 8 ? (double)n : 8.0,
                    1e-9);
     }
-    CHECK_NEAR(llm_presence_penalty_expected(z, 1, 3.0f, 5, &arena), 1.0, 1e-12);
+    float *one = floats(1), deep[3] = {-2000.0f, 0.0f, -1.0f}; /* nothing overflows */
+    one[0] = 3.0f;
+    CHECK_NEAR(llm_presence_penalty_expected(one, 1, 3.0f, 5, &arena), 1.0, 1e-12);
+    CHECK_NEAR(llm_presence_penalty_expected(deep, 3, 0.0f, 2, &arena),
+               llm_presence_penalty_expected(deep + 1, 2, 0.0f, 2, &arena), 1e-9);
     float shifted[8]; /* a common shift changes nothing, not even a large one */
     for (size_t v = 0; v < 8; v++) shifted[v] = z[v] + 2000.0f;
     CHECK_NEAR(llm_presence_penalty_expected(shifted, 8, 1.0f, 5, &arena),

@@ -104,8 +104,9 @@ TEST(speculative, "greedy speculation says what greedy decoding says, for any dr
             want[t] = llm_greedy_pick(p + ((size_t)want[t - 2] * V + (size_t)want[t - 1]) * V, V);
         for (size_t g = 0; g < 7; g++) {
             tiny_speculative target, draft;
-            const llm_speculative_model m = tiny_speculative_model(&target, p, V);
-            const llm_speculative_model d = tiny_speculative_model(&draft, q, V);
+            llm_speculative_model m = tiny_speculative_model(&target, p, V);
+            llm_speculative_model d = tiny_speculative_model(&draft, q, V);
+            m.capacity = d.capacity = 60;
             llm_speculative_config c = {g, 1 + g % 2, &m, &d, chain, 1};
             if (seed % 2) c.draft = NULL;
             llm_rng rng = llm_rng_seed(seed);
@@ -185,13 +186,27 @@ TEST(speculative, "the residual by hand; nothing left leaves p; drawing at the e
     CHECK(p[0] == 1.0f && p[1] == 0.0f && p[2] == 0.0f);
     llm_speculative_residual(same, same, 0, 3);
     CHECK(same[0] == 0.5f && same[2] == 0.2f);
-    llm_speculative_residual(same, NULL, 0, 3);
-    const float want[3] = {0.0f, 0.6f, 0.4f};
+    llm_speculative_residual(same, NULL, 1, 3);
+    const float want[3] = {5.0f / 7.0f, 0.0f, 2.0f / 7.0f};
     CHECK_ALL_NEAR(same, want, 3, 1e-6f);
     llm_rng rng = llm_rng_seed(7);
     const float only[4] = {0.0f, 0.0f, 3.0f, 0.0f}, none[3] = {0.0f, 0.0f, 0.0f};
     for (size_t i = 0; i < 50; i++) CHECK(llm_speculative_draw(only, 4, &rng) == 2);
     CHECK(llm_speculative_draw(none, 3, &rng) == 2);
+    const float heavy[2] = {6.0f, 2.0f}; /* weights need not sum to 1 */
+    double first = 0.0;
+    for (size_t i = 0; i < 4000; i++) first += llm_speculative_draw(heavy, 2, &rng) == 0;
+    CHECK_NEAR(first / 4000.0, 0.75, 0.03);
+    /* equal models behind a longer prompt, through a chain: all drafts are accepted */
+    const float *law = tiny_speculative_table(12, V, NULL, 1.0f);
+    const llm_sampling_step two[1] = {{LLM_SAMPLING_TOP_K, 2.0f}};
+    tiny_speculative big, small;
+    const llm_speculative_model equal = tiny_speculative_model(&big, law, V);
+    const llm_speculative_model guess = tiny_speculative_model(&small, law, V);
+    const llm_speculative_config all = {4, 0, &equal, &guess, two, 1};
+    int text[53] = {1, 4, 2};
+    llm_arena room = test_arena(4096);
+    CHECK(llm_speculative_run(text, 3, 50, &all, &rng, &room) == 10);
     tiny_speculative target;
     const llm_speculative_model m = tiny_speculative_model(&target, floats(27), 3);
     llm_speculative_config c = {1, 1, &m, NULL, NULL, 0};
@@ -202,5 +217,7 @@ TEST(speculative, "the residual by hand; nothing left leaves p; drawing at the e
     tiny_speculative draft;
     llm_speculative_model d = tiny_speculative_model(&draft, floats(8), 2);
     c.draft = &d;
+    CHECK_ASSERTS(llm_speculative_run(ids, 1, 1, &c, &rng, &arena));
+    d.V = 3, d.capacity = 1;
     CHECK_ASSERTS(llm_speculative_run(ids, 1, 1, &c, &rng, &arena));
 }

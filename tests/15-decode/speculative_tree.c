@@ -137,6 +137,7 @@ TEST(speculative_tree, "greedy trees say what greedy decoding says; states hold 
                     llm_greedy_pick(p + ((size_t)want[t - 2] * V + (size_t)want[t - 1]) * V, V);
             tree_world *w = tree_make(p, q, width, depth, seed % 2, 3, chain, 1);
             llm_rng rng = llm_rng_seed(seed);
+            w->m.capacity = 50 + depth;
             const size_t turns = llm_speculative_tree_run(ids, 3, 47, &w->c, &rng, &w->arena);
             CHECK(memcmp(ids, want, sizeof ids) == 0);
             CHECK(turns + 1 == w->target.passes && turns <= 47 && turns * (depth + 1) >= 47);

@@ -31,6 +31,7 @@ static stochastic_world *stochastic_make(size_t k, const float *table) {
     CHECK(w->arena.used == kept);
     w->kept = kept;
     w->model = tiny_beam_model(&w->memory, table, V);
+    w->model.model.capacity = 1 + T;
     return w;
 }
 static void stochastic_draw(stochastic_world *w, llm_rng *rng) {

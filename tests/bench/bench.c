@@ -369,8 +369,29 @@ static void rows_attention(void) {
                   peak_fma[w]);
         printf("\n");
     }
-    llm_arena_destroy(&arena);
     free(qkv), free(dqkv), free(out), free(att);
+
+    /* a long text: two heads, whose T x T weights @flash does without */
+    enum { T = 4096, D = 64 };
+    const llm_flash_config flash = llm_flash_defaults(1, 2, 2, T, D);
+    float *q = numbers(3 * 2 * T * D), *k = q + 2 * T * D, *v = k + 2 * T * D,
+          *lse = numbers(2 * T);
+    att = numbers((size_t)2 * T * T), out = numbers(2 * T * D);
+    for (size_t w = 0; w < ways && wanted("flash"); w++) {
+        const double work = 2e-9 * (double)(2 * (size_t)T * (T + 1)) * D;
+        double t;
+        use_threads(threads[w]);
+        BEST(t, 1.0, llm_causal_attn_forward(out, att, q, 1, T, 2 * D, 2));
+        print_row("causal_attn forward", "1 x 4096 x 128", threads[w], t, work / t, "GFLOP/s",
+                  peak_fma[w]);
+        printf("\n");
+        BEST(t, 1.0, llm_flash_forward(out, lse, q, k, v, &flash, &arena));
+        print_row("flash forward", "1 x 4096 x 128", threads[w], t, work / t, "GFLOP/s",
+                  peak_fma[w]);
+        printf("\n");
+    }
+    llm_arena_destroy(&arena);
+    free(q), free(lse), free(att), free(out);
 }
 
 /* ---- GPT-2 124M with random weights ---- */

@@ -61,6 +61,23 @@ TEST(tokenize,
     CHECK(tokenize("encode m text") == 0 && strcmp(program_output, "2 2 1 0\n") == 0);
 }
 
+TEST(tokenize, "BERT's kind of file: ## is shown, what is not known counted, and the way back") {
+    file_of("bert.json",
+            "{\"added_tokens\":[{\"id\":5,\"content\":\"[SEP]\",\"special\":true,\"normalized\":"
+            "false}],"
+            "\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":"
+            "\"BertPreTokenizer\"},\"decoder\":{\"type\":\"WordPiece\"},\"model\":{\"type\":"
+            "\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\",\"vocab\":{"
+            "\"[UNK]\":0,\"the\":1,\"caf\":2,\"##e\":3,\".\":4}}}");
+    file_of("text", "The caf\xC3\xA9 x.");
+    CHECK(tokenize("show bert.json text") == 0 && says("the|caf|##e|[UNK]|.|"));
+    CHECK(says("12 bytes, 5 tokens of 6, 2.400") && says("1 tokens are bytes"));
+    CHECK(says("not the same text") && says("longest: '[UNK]' 'the' 'caf' '##e' '.'"));
+    CHECK(tokenize("encode bert.json text") == 0 && strcmp(program_output, "1 2 3 0 4\n") == 0);
+    file_of("ids", "1 2 3 4 5");
+    CHECK(tokenize("decode bert.json ids") == 0 && strcmp(program_output, "the cafe. [SEP]") == 0);
+}
+
 TEST(tokenize, "what is wrong is said in a sentence, with code 2") {
     static const struct {
         const char *arguments, *error;

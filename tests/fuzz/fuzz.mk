@@ -8,10 +8,10 @@ fuzzflags = -std=c99 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $(WARN
 fuzz: export ASAN_OPTIONS = detect_leaks=1:allocator_may_return_null=1
 fuzz-corpus: export ASAN_OPTIONS = detect_leaks=1:allocator_may_return_null=1
 
-build/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h llm.h
+build/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) llm.h
 	@mkdir -p $(@D)
 	@$(FUZZCC) $(fuzzflags) -O1 -DFUZZ_LIBFUZZER -fsanitize=fuzzer,address,undefined $< -o $@ -lm
-build/fuzz/%.corpus: tests/fuzz/%.c tests/fuzz/fuzz.h llm.h
+build/fuzz/%.corpus: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) llm.h
 	@mkdir -p $(@D)
 	@$(CC) $(fuzzflags) -O1 -fsanitize=address,undefined $< -o $@ -lm
 

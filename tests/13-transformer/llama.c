@@ -1,0 +1,173 @@
+/* @llama */
+#include "../test.h"
+
+#include "../../llm.h"
+
+#include "../tiny_llama.h"
+
+static const struct {
+    const char *name;
+    size_t head;
+} families[6] = {{"llama", 4}, {"llama3", 4}, {"mistral", 4},
+                 {"qwen2", 4}, {"qwen3", 8},  {"gemma2", 8}};
+
+static const char *ll_config(const char *family) {
+    static char text[2000];
+    size_t n;
+    const float *x = golden_n(&n, "%s/config", family);
+    CHECK(n < sizeof text);
+    for (size_t i = 0; i < n; i++) text[i] = (char)x[i];
+    text[n] = 0;
+    return text;
+}
+
+static void ll_ids(int *ids, const char *family) {
+    const float *x = golden("%s/ids", family);
+    for (size_t i = 0; i < 62; i++) ids[i] = (int)x[i];
+}
+
+/* Logits behind tokens 0, 5 and 11, in passes of `pass` tokens, and at the end of the 62. */
+static void ll_logits(llm_llama *m, const char *family, size_t pass) {
+    int ids[62];
+    const float *want = golden("%s/logits", family), *last = golden("%s/last", family);
+    ll_ids(ids, family);
+    m->length = 0;
+    for (size_t at = 0, check = 0; at < 12; check++) {
+        const size_t end = check == 0 ? 1 : check == 1 ? 6 : 12;
+        for (size_t n; at < end; at += n) {
+            n = end - at < pass ? end - at : pass;
+            llm_llama_forward(m, ids + at, n);
+        }
+        CHECK_ALL_NEAR(m->logits, want + check * 24, 24, 1e-4);
+    }
+    for (size_t at = 12, n; at < 62; at += n) {
+        n = 62 - at < pass ? 62 - at : pass;
+        llm_llama_forward(m, ids + at, n);
+    }
+    CHECK_ALL_NEAR(m->logits, last, 24, 1e-4);
+    CHECK(m->length == 62);
+}
+
+TEST(llama, "six families from safetensors: transformers' logits, one token at a time and many") {
+    static const llm_safetensors_dtype dtype[3] = {LLM_SAFETENSORS_F32, LLM_SAFETENSORS_BF16,
+                                                   LLM_SAFETENSORS_F16};
+    for (size_t f = 0; f < 6; f++) {
+        tiny_llama tiny;
+        tiny_llama_make(&tiny, families[f].name, families[f].head);
+        for (size_t k = 0; k < 3; k++) {
+            llm_llama m;
+            llm_error e;
+            const char *dir = tiny_llama_directory(&tiny, ll_config(families[f].name), dtype[k]);
+            if (!llm_llama_open(&m, dir, 62, 7, &e)) test_fail(__FILE__, __LINE__, "%s", e.message);
+            const size_t used = m.memory.used;
+            ll_logits(&m, families[f].name, 62); /* in chunks of 7 */
+            ll_logits(&m, families[f].name, 1);
+            CHECK(m.memory.used == used);
+            llm_llama_close(&m);
+        }
+    }
+}
+
+/* The settings of a family as pairs. */
+static void ll_pairs(llm_buffer *b, size_t *pairs, const char *family, size_t head) {
+    const bool gemma = strcmp(family, "gemma2") == 0, mistral = strcmp(family, "mistral") == 0;
+    const char *a = family[0] == 'l' || mistral ? "llama" : family;
+    const struct {
+        const char *key;
+        llm_gguf_values_type type;
+        double value;
+    } all[] = {{"context_length", LLM_GGUF_VALUES_U32, 64},
+               {"embedding_length", LLM_GGUF_VALUES_U32, 16},
+               {"feed_forward_length", LLM_GGUF_VALUES_U32, 24},
+               {"block_count", LLM_GGUF_VALUES_U32, 2},
+               {"attention.head_count", LLM_GGUF_VALUES_U32, 4},
+               {"attention.head_count_kv", LLM_GGUF_VALUES_U32, 2},
+               {"attention.key_length", LLM_GGUF_VALUES_U32, (double)head},
+               {"attention.layer_norm_rms_epsilon", LLM_GGUF_VALUES_F32,
+                *a == 'l' && !mistral ? 1e-5 : 1e-6},
+               {"rope.freq_base", LLM_GGUF_VALUES_F32, strcmp(family, "llama3") ? 10000.0 : 100.0},
+               {mistral || gemma ? "attention.sliding_window" : "unknown", LLM_GGUF_VALUES_U32,
+                mistral ? 5 : 6},
+               {"attn_logit_softcapping", LLM_GGUF_VALUES_F32, 3.0},
+               {"final_logit_softcapping", LLM_GGUF_VALUES_F32, 5.0}};
+    CHECK(llm_gguf_write_string(b, pairs, "general.architecture", a));
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char key[96];
+        snprintf(key, sizeof key, "%s.%s", a, all[i].key);
+        CHECK(llm_gguf_write_value(b, pairs, key, all[i].type, all[i].value));
+    }
+}
+
+TEST(llama,
+     "the same from GGUF: rows in another order, 1 added to Gemma's norms, stretched rotations") {
+    for (size_t f = 0; f < 6; f++) {
+        tiny_llama tiny;
+        llm_llama m;
+        llm_error e;
+        llm_buffer pair = {NULL, 0, 0};
+        size_t pairs = 0;
+        const size_t head = families[f].head;
+        const bool stretched = strcmp(families[f].name, "llama3") == 0;
+        float plain[4], slow[4];
+        tiny_llama_make(&tiny, families[f].name, head);
+        ll_pairs(&pair, &pairs, families[f].name, head);
+        llm_yarn_config rope = llm_yarn_defaults(LLM_YARN_LLAMA3, head, 100.0, 4.0, 32.0);
+        llm_yarn_inv_freq(slow, &rope);
+        llm_rope_inv_freq(plain, head, 100.0f);
+        for (size_t i = 0; i < head / 2; i++) plain[i] /= slow[i];
+        const char *path = tiny_llama_path("m.gguf");
+        tiny_llama_gguf(path, &tiny, families[f].name, head, &pair, pairs,
+                        stretched ? plain : NULL);
+        if (!llm_llama_open(&m, path, 62, 7, &e)) test_fail(__FILE__, __LINE__, "%s", e.message);
+        if (f == 5) m.file.config.scale = (float)(1.0 / sqrt(12.0)); /* no pair says 12 */
+        ll_logits(&m, families[f].name, 62);
+        llm_llama_close(&m);
+        llm_buffer_free(&pair);
+    }
+}
+
+TEST(llama, "50 tokens by greedy choice are transformers'") {
+    for (size_t f = 0; f < 6; f++) {
+        tiny_llama tiny;
+        llm_llama m;
+        llm_error e;
+        int want[62], ids[62];
+        tiny_llama_make(&tiny, families[f].name, families[f].head);
+        const char *dir =
+            tiny_llama_directory(&tiny, ll_config(families[f].name), LLM_SAFETENSORS_BF16);
+        CHECK(llm_llama_open(&m, dir, 62, 62, &e));
+        ll_ids(want, families[f].name);
+        memcpy(ids, want, sizeof ids);
+        llm_llama_forward(&m, ids, 12);
+        for (size_t t = 12; t < 62; t++) {
+            size_t best = 0;
+            for (size_t v = 1; v < 24; v++) best = m.logits[v] > m.logits[best] ? v : best;
+            ids[t] = (int)best;
+            CHECK(ids[t] == want[t]);
+            llm_llama_forward(&m, &ids[t], 1);
+        }
+        CHECK_ASSERTS(llm_llama_forward(&m, ids, 1)); /* no room */
+        m.length = 40;                                /* forgotten tokens can be read again */
+        llm_llama_forward(&m, ids + 40, 22);
+        CHECK_ALL_NEAR(m.logits, golden("%s/last", families[f].name), 24, 1e-4);
+        m.length = 0;
+        ids[0] = 24;
+        CHECK_ASSERTS(llm_llama_forward(&m, ids, 1));
+        ids[0] = -1;
+        CHECK_ASSERTS(llm_llama_forward(&m, ids, 1));
+        CHECK_ASSERTS(llm_llama_forward(&m, ids, 0));
+        llm_llama_close(&m);
+    }
+}
+
+TEST(llama, "what cannot be opened says why") {
+    tiny_llama tiny;
+    llm_llama m;
+    llm_error e;
+    tiny_llama_make(&tiny, "llama", 4);
+    const char *dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
+    CHECK_FAILS(llm_llama_open(&m, dir, SIZE_MAX / 8, 1, &e), e, "no memory for a key-value cache");
+    CHECK_FAILS(llm_llama_open(&m, test_path("no"), 9, 1, &e), e, "config.json: cannot be opened");
+    CHECK_FAILS(llm_llama_open(&m, test_path("no.gguf"), 9, 1, &e), e, "no.gguf: cannot be opened");
+    CHECK_ASSERTS(llm_llama_open(&m, dir, 9, 0, &e));
+}
