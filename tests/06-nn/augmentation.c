@@ -91,6 +91,10 @@ TEST(augmentation, "cutout fills a square cut off at the border; noise has its d
     CHECK_NEAR(dot(z, z, 20000) / 20000.0, 0.25, 4.0 * 0.25 * sqrt(2.0 / 20000.0));
     llm_augmentation_noise(unit, 3, 0.0f, &rng);
     CHECK(unit[0] == 1.0f);
+    llm_rng same = rng; /* on every number, one draw each */
+    llm_augmentation_noise(unit, 3, 2.0f, &rng);
+    for (size_t i = 0; i < 3; i++) CHECK_NEAR(unit[i], 1.0f + 2.0f * llm_rng_normal(&same), 1e-6);
+    for (size_t i = 0; i < 3; i++) unit[i] = 1.0f;
     llm_augmentation_cutout(unit, 1, 1, 3, 0, 9.0f, &rng);
     CHECK(unit[0] == 1.0f && unit[1] == 1.0f && unit[2] == 1.0f);
 }

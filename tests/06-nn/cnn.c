@@ -69,7 +69,9 @@ TEST(cnn, "tensors have torch's names, shapes and places; layers start as their 
     CHECK(!llm_feedforward_tensor_of(&t, &f.node[1], 4) &&
           !llm_feedforward_tensor_of(&t, &f.node[0], 2));
     CHECK(!llm_feedforward_tensor_of(&t, &f.node[3], 0));
-    float *w = floats(f.params), state[8], *z = floats(108);
+    memset(&t, 255, sizeof t);
+    CHECK(llm_cnn_norm()->tensor(&t, 3, &f.node[1]) && t.rank == 1 && t.shape[0] == 4 && t.buffer);
+    float *w = floats(f.params), *state = floats(8), *z = floats(108);
     llm_rng rng = llm_rng_seed(1), same = rng;
     llm_feedforward_init(w, state, &f, &rng);
     llm_he_init_normal(z, 4, 2, 9, LLM_HE_INIT_FAN_IN, 0.0f, &same);
@@ -100,6 +102,38 @@ TEST(cnn, "memory holds the outputs, mean and rstd, and the places of maxima; a 
         const float *want = llm_feedforward_forward(&all);
         CHECK_ALL_NEAR(llm_feedforward_forward(&own), want + 3 * n, 3, 1e-5f);
     }
+}
+
+TEST(cnn, "a network of one layer: nothing beside its numbers is touched, none or one picture") {
+    const llm_feedforward_shape in = {2, 2, 2};
+    const float x[8] = {1, 2, 3, 4, -1, 0, 1, 8};
+    for (size_t k = 0; k < 2; k++) {
+        llm_arena arena = cnn_arena(1 << 14);
+        llm_feedforward f;
+        llm_error error;
+        llm_rng rng = llm_rng_seed(2);
+        llm_feedforward_create(&f, in, 1, &arena);
+        CHECK(llm_feedforward_then(&f, k ? llm_cnn_norm() : llm_cnn_conv(), &cnn_first, &error));
+        float *w = floats(f.params), *state = floats(f.states), *none = floats(0);
+        float *memory = floats(llm_feedforward_memory(&f, 1, 1));
+        llm_feedforward_init(w, state, &f, &rng);
+        for (int train = 0; train < 2; train++) {
+            const llm_feedforward_run nothing = {&f, w, x, state, none, 0, 1, train, &arena};
+            llm_feedforward_forward(&nothing);
+        }
+        const llm_feedforward_run r = {&f, w, x, state, memory, 1, 1, true, &arena};
+        const float *y = llm_feedforward_forward(&r);
+        if (k) /* the mean of the picture's own pixels is taken off */
+            for (size_t c = 0; c < 2; c++)
+                CHECK_NEAR(y[4 * c] + y[4 * c + 1] + y[4 * c + 2] + y[4 * c + 3], 0.0, 1e-5);
+    }
+    const llm_feedforward_shape wide[2] = {{2, 3, 5}, {9, 9, 9}}, high[2] = {{2, 5, 3}, {9, 9, 9}};
+    const llm_cnn_conv_config three = {2, 3, 1, 0, 1}, five = {2, 5, 1, 0, 1};
+    llm_feedforward_shape out;
+    CHECK(llm_cnn_conv()->shape(&out, wide, 1, &three) && out.h == 1 && out.w == 3);
+    CHECK(llm_cnn_conv()->shape(&out, high, 1, &three) && out.h == 3 && out.w == 1);
+    CHECK(!llm_cnn_conv()->shape(&out, wide, 1, &five));
+    CHECK(!llm_cnn_conv()->shape(&out, high, 1, &five));
 }
 
 TEST(cnn, "a pool may stand first, where no one wants dx; norm keeps the shape of its input") {
