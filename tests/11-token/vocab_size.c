@@ -71,6 +71,10 @@ TEST(vocab_size, "the curve through points is that of scipy's curve_fit") {
     }
     const double V[3] = {1, 2, 3}, y[3] = {1, 2, 3};
     CHECK_ASSERTS(llm_vocab_size_fit(V, y, 2));
+    /* three points too steep or too straight for any c: it ends a step of the grid behind 4, 0.01 */
+    const double steep[3] = {1, 0, 0}, straight[3] = {-1, -2, -3};
+    CHECK_NEAR(llm_vocab_size_fit(V, steep, 3).c, 4.0 * pow(400.0, 1.0 / 60.0), 1e-6);
+    CHECK_NEAR(llm_vocab_size_fit(V, straight, 3).c, 0.01 / pow(400.0, 1.0 / 60.0), 1e-6);
     const double flat[3] = {2, 2, 2};
     const llm_vocab_size_curve f = llm_vocab_size_line(V, flat, 3, 1.0);
     CHECK_NEAR(f.a, 2, 1e-15);
@@ -98,9 +102,16 @@ TEST(vocab_size, "the cheapest size is that of a search, inside, and larger for 
     CHECK((double)row[11] > (double)row[8]); /* of equal N, the narrower model has the larger V */
     CHECK_NEAR(llm_vocab_size_best(&f, 1e10, 1024, 1.0, 5000.0), 5000.0, 1e-6); /* the limit */
     CHECK_NEAR(llm_vocab_size_best(&f, 1e6, 4096, 3000.0, 5000.0), 3000.0, 1e-6);
-    llm_vocab_size_curve bad = f;
-    bad.b = 0.0;
-    CHECK_ASSERTS(llm_vocab_size_best(&bad, 1e6, 128, 1.0, 10.0));
+    CHECK(llm_vocab_size_best(&f, 1e6, 128, 7.0, 7.0) == 7.0);
+    const llm_vocab_size_curve small = {0.5, 0.5, 1.0, 0.0}; /* a V^2 = N b c / d */
+    CHECK_NEAR(llm_vocab_size_best(&small, 1e6, 100, 1.0, 1e6), 100.0, 1e-9);
+    for (int k = 0; k < 3; k++) {
+        llm_vocab_size_curve bad = f;
+        *(k == 0 ? &bad.a : k == 1 ? &bad.b : &bad.c) = 0.0;
+        CHECK_ASSERTS(llm_vocab_size_best(&bad, 1e6, 128, 1.0, 10.0));
+    }
+    CHECK_ASSERTS(llm_vocab_size_best(&f, 1e6, 128, 0.0, 10.0));
+    CHECK_ASSERTS(llm_vocab_size_best(&f, 1e6, 128, 11.0, 10.0));
 }
 
 TEST(vocab_size, "costs of GPT-2 by hand") {
@@ -124,6 +135,7 @@ TEST(vocab_size, "padded ids get no gradient, and change loss and gradients by r
     CHECK(llm_vocab_size_pad(50257, 128) == 50304 && llm_vocab_size_pad(50304, 128) == 50304);
     CHECK(llm_vocab_size_pad(0, 8) == 0 && llm_vocab_size_pad(1, 8) == 8);
     CHECK(llm_vocab_size_pad(9, 1) == 9);
+    CHECK(llm_vocab_size_pad(SIZE_MAX - 8, 8) == SIZE_MAX - 7); /* the largest */
     CHECK_ASSERTS(llm_vocab_size_pad(9, 0));
     CHECK_ASSERTS(llm_vocab_size_pad(SIZE_MAX, 2));
     const size_t sizes[4] = {1, 7, 61, 257}, N = 3;
@@ -148,6 +160,8 @@ TEST(vocab_size, "padded ids get no gradient, and change loss and gradients by r
         }
     }
     float one = 0.0f;
+    llm_vocab_size_mask(&one, 1, 1, 1);
+    CHECK(one == 0.0f);
     CHECK_ASSERTS(llm_vocab_size_mask(&one, 1, 2, 1));
 }
 
@@ -164,6 +178,8 @@ TEST(vocab_size, "the power law between models is found back, and noise averaged
     llm_vocab_size_scaling(&k, &gamma, n3, e3, 3); /* the line through (0,0), (1,2), (2,1) */
     CHECK_NEAR(gamma, 0.5, 1e-12);
     CHECK_NEAR(k, exp(0.5), 1e-12);
+    llm_vocab_size_scaling(&k, &gamma, n3, e3, 2); /* through (0,0) and (1,2) */
+    CHECK_NEAR(gamma, 2.0, 1e-12);
     CHECK_ASSERTS(llm_vocab_size_scaling(&k, &gamma, N, E, 1));
 }
 
