@@ -14215,14 +14215,14 @@ LLM_DEVICE void llm_cuda_flash23_bf16_send(llm_bf16 *tile, const llm_bf16 *from,
     }
 }
 
-/* o += weights p of 16 rows and 64 columns, as mma leaves them, times b (64,W). */
-template <int W>
-LLM_DEVICE void llm_cuda_flash23_bf16_gather(float (&o)[W / 8][4], const float (&p)[8][4],
+/* o += weights p of 16 rows and 8 E columns, as mma leaves them, times b (8 E,W). */
+template <int W, int E>
+LLM_DEVICE void llm_cuda_flash23_bf16_gather(float (&o)[W / 8][4], const float (&p)[E][4],
                                              const llm_bf16 *b) {
     enum { ROW = W + 8 };
     const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
     LLM_UNROLL
-    for (unsigned e = 0; e < 8; e += 2) {
+    for (unsigned e = 0; e < E; e += 2) {
         const uint32_t a_v[4] = {llm_pack(p[e][0], p[e][1]), llm_pack(p[e][2], p[e][3]),
                                  llm_pack(p[e + 1][0], p[e + 1][1]),
                                  llm_pack(p[e + 1][2], p[e + 1][3])};
@@ -14381,7 +14381,7 @@ llm_cuda_flash23_bf16_heads(llm_bf16 *out, float *lse, const llm_bf16 *q, const 
  *
  * Traffic and operations: as @flash_backward, in elements of 2 bytes. Limit: shared memory, five
  * ldmatrix for eight mma of the scores and one for two of the rest, and tensor cores. Shared
- * memory: 55 and 36 KB for D <= 64, 102 and 68 KB for D <= 128.
+ * memory: 54 and 36 KB for D <= 64, 102 and 68 KB for D <= 128.
  *
  * source  Dao 2023, "FlashAttention-2", algorithm 2
  * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash_backward, flash23, flash23_bf16
@@ -14389,21 +14389,21 @@ llm_cuda_flash23_bf16_heads(llm_bf16 *out, float *lse, const llm_bf16 *q, const 
  * topics  -
  */
 
-/* s <- this warp's 16 rows of a times the 64 rows of b; both W numbers wide. */
-template <int W>
-LLM_DEVICE void llm_cuda_flash23_bf16_scores(float (&s)[8][4], const llm_bf16 *a,
+/* s <- this warp's 16 rows of a times 8 E rows of b; both W numbers wide. */
+template <int W, int E>
+LLM_DEVICE void llm_cuda_flash23_bf16_scores(float (&s)[E][4], const llm_bf16 *a,
                                              const llm_bf16 *b) {
     enum { ROW = W + 8 };
     const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
     a += threadIdx.x / 32 * 16 * ROW;
     LLM_UNROLL
-    for (unsigned e = 0; e < 32; e++) s[e / 4][e % 4] = 0.0f;
+    for (unsigned e = 0; e < 4 * E; e++) s[e / 4][e % 4] = 0.0f;
     LLM_UNROLL
     for (unsigned d = 0; d < W; d += 16) {
         uint32_t a_v[4], w[4];
         llm_ldmatrix_x4(a_v, a + (m8 % 2 * 8 + in8) * ROW + d + m8 / 2 * 8);
         LLM_UNROLL
-        for (unsigned e = 0; e < 8; e += 2) {
+        for (unsigned e = 0; e < E; e += 2) {
             llm_ldmatrix_x4(w, b + (8 * e + m8 / 2 * 8 + in8) * ROW + d + m8 % 2 * 8);
             const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
             llm_mma_m16n8k16_bf16(s[e], a_v, low);
@@ -14527,18 +14527,23 @@ LLM_KERNEL void __launch_bounds__(128)
             llm_copy_wait<0>();
             __syncthreads();
             const bool whole = rule.whole(i, j, false, n);
-            float p[8][4], ds[8][4];
-            llm_cuda_flash23_bf16_scores<W>(p, k_tile, q_tile);
-            llm_cuda_flash23_bf16_scores<W>(ds, v_tile, g_tile);
             LLM_UNROLL
-            for (unsigned e = 0; e < 32; e++) {
-                const size_t column = e / 4 * 8 + lane % 4 * 2 + e % 2;
-                llm_cuda_flash23_bf16_weight(p[e / 4][e % 4], ds[e / 4][e % 4], i + column,
-                                             mine + e / 2 % 2 * 8, lse_tile[column],
-                                             along_tile[column], whole, rule);
+            for (unsigned half = 0; half < 64;
+                 half += 32) { /* 64 queries would not fit registers */
+                const llm_bf16 *q_half = q_tile + half * (W + 8), *g_half = g_tile + half * (W + 8);
+                float p[4][4], ds[4][4];
+                llm_cuda_flash23_bf16_scores<W>(p, k_tile, q_half);
+                llm_cuda_flash23_bf16_scores<W>(ds, v_tile, g_half);
+                LLM_UNROLL
+                for (unsigned e = 0; e < 16; e++) {
+                    const size_t column = half + e / 4 * 8 + lane % 4 * 2 + e % 2;
+                    llm_cuda_flash23_bf16_weight(p[e / 4][e % 4], ds[e / 4][e % 4], i + column,
+                                                 mine + e / 2 % 2 * 8, lse_tile[column],
+                                                 along_tile[column], whole, rule);
+                }
+                llm_cuda_flash23_bf16_gather<W>(dv_sum, p, g_half);
+                llm_cuda_flash23_bf16_gather<W>(dk_sum, ds, q_half);
             }
-            llm_cuda_flash23_bf16_gather<W>(dv_sum, p, g_tile);
-            llm_cuda_flash23_bf16_gather<W>(dk_sum, ds, q_tile);
         }
     }
     llm_copy_wait<0>();

@@ -71,7 +71,8 @@ TEST(vocab_size, "the curve through points is that of scipy's curve_fit") {
     }
     const double V[3] = {1, 2, 3}, y[3] = {1, 2, 3};
     CHECK_ASSERTS(llm_vocab_size_fit(V, y, 2));
-    /* three points too steep or too straight for any c: it ends a step of the grid behind 4, 0.01 */
+    /* three points too steep or too straight for any c: it ends a step of the grid behind 4 and
+     * 0.01 */
     const double steep[3] = {1, 0, 0}, straight[3] = {-1, -2, -3};
     CHECK_NEAR(llm_vocab_size_fit(V, steep, 3).c, 4.0 * pow(400.0, 1.0 / 60.0), 1e-6);
     CHECK_NEAR(llm_vocab_size_fit(V, straight, 3).c, 0.01 / pow(400.0, 1.0 / 60.0), 1e-6);
