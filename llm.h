@@ -48784,13 +48784,17 @@ LLM_API int llm_sampling_text_pick(void *context, float *logits, size_t V, const
  * see     @greedy @beam_search_diverse @stochastic_beam @constrained_beam @kv_cache (reorder)
  * topics  Beam Search
  */
-typedef enum { LLM_BEAM_SEARCH_FULL, LLM_BEAM_SEARCH_SOON, LLM_BEAM_SEARCH_NEVER } llm_beam_early;
+typedef enum {
+    LLM_BEAM_SEARCH_FULL,
+    LLM_BEAM_SEARCH_SOON,
+    LLM_BEAM_SEARCH_NEVER
+} llm_beam_search_early;
 
 typedef struct {
     size_t beams, max_new; /* B, T: tokens behind the prompt, at most */
     float alpha;
     bool gnmt;
-    llm_beam_early early;
+    llm_beam_search_early early;
     const int *stop; /* (stops) */
     size_t stops;
 } llm_beam_search_config;
