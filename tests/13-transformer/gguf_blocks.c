@@ -48,6 +48,11 @@ TEST(gguf_blocks, "names and sizes are the library's; what is not known here is 
     CHECK(strcmp(llm_gguf_blocks_name(&w, &b, 0), "F32") == 0);
     CHECK(strcmp(llm_gguf_blocks_name(&w, &b, 30), "BF16") == 0);
     CHECK(strcmp(llm_gguf_blocks_name(&w, &b, 28), "F64") == 0);
+    CHECK(strcmp(llm_gguf_blocks_name(&w, &b, LLM_GGUF_BLOCKS_I8), "I8") == 0);
+    CHECK(strcmp(llm_gguf_blocks_name(&w, &b, LLM_GGUF_BLOCKS_I16), "I16") == 0);
+    CHECK(strcmp(llm_gguf_blocks_name(&w, &b, LLM_GGUF_BLOCKS_I32), "I32") == 0);
+    CHECK(strcmp(llm_gguf_blocks_name(&w, &b, LLM_GGUF_BLOCKS_I64), "I64") == 0);
+    CHECK(strcmp(llm_gguf_blocks_name(&w, &b, LLM_GGUF_BLOCKS_F64), "F64") == 0);
 }
 
 TEST(gguf_blocks,
@@ -77,4 +82,22 @@ TEST(gguf_blocks, "by hand: one block of Q4_0, the low halves first") {
         CHECK(x[i] == 0.5f * (float)(i - 8));
         CHECK(x[i + 16] == 0.5f * (float)(7 - i));
     }
+}
+
+TEST(gguf_blocks, "blocks follow each other, and a scale may be infinite") {
+    for (size_t k = 0; k < 8; k++) {
+        size_t bytes, n, weights, block;
+        const float *data = golden_n(&bytes, "%s/data", blocks[k].name);
+        const float *want = golden_n(&n, "%s/values", blocks[k].name);
+        CHECK(llm_gguf_blocks_name(&weights, &block, blocks[k].type));
+        unsigned char *in = (unsigned char *)test_memory(3 * block, 1);
+        float *out = (float *)test_memory(3 * weights, sizeof(float));
+        for (size_t i = 0; i < 3 * block; i++) in[i] = (unsigned char)data[i % block];
+        CHECK(llm_gguf_blocks_floats(out, in, 3 * weights, blocks[k].type));
+        for (size_t i = 0; i < 3 * weights; i++) CHECK(out[i] == want[i % weights]);
+    }
+    const unsigned char block[34] = {0x00, 0x7c, 1, 0xff};
+    float x[32];
+    CHECK(llm_gguf_blocks_floats(x, block, 32, LLM_GGUF_BLOCKS_Q8_0));
+    CHECK(x[0] == INFINITY && x[1] == -INFINITY && isnan(x[2]));
 }
