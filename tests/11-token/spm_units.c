@@ -86,10 +86,24 @@ TEST(spm_units, "by hand: words, characters, pieces of a user, unknown ones in a
               "a\xC3\xA9"
               "b",
               false, bytes, 4);
+    int ids[2]; /* a character that the end cuts in two, though its last byte stands behind */
+    CHECK(llm_spm_units_encode(ids, &p, "a\xC3\xA9", 2, false) == 2);
+    CHECK(ids[0] == 3 && ids[1] == 7 + 0xC3);
     static const int spelt[3] = {7 + 'a', 7 + 'x', 5};
     units_are(&p,
               "ax\xE2\x96\x81"
               "ab",
               true, spelt, 3);
+    llm_pieces_free(&p);
+}
+
+TEST(spm_units, "the first piece may be an ordinary one") {
+    llm_pieces p = llm_pieces_empty();
+    llm_error error;
+    int ids[2];
+    CHECK(llm_pieces_put(&p, "a", 1, 0.0, LLM_PIECES_NORMAL, &error));
+    CHECK(llm_pieces_put(&p, "<unk>", 5, 0.0, LLM_PIECES_UNKNOWN, &error));
+    CHECK(llm_pieces_ready(&p, &error));
+    CHECK(llm_spm_units_encode(ids, &p, "ab", 2, false) == 2 && ids[0] == 0 && ids[1] == 1);
     llm_pieces_free(&p);
 }
