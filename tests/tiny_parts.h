@@ -90,4 +90,22 @@ TEST_UNUSED static size_t tiny_parts_answer(uint32_t *out, const llm_text_places
     return n;
 }
 
+/* out <- for each token of a text its id, first and last character and word; returns the ids, which
+ * the process frees, and their number. */
+TEST_UNUSED static int *tiny_parts_tokens(uint32_t *out, size_t *n, size_t *count,
+                                          const llm_buffer *tokens, const char *text, size_t size) {
+    const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens->data;
+    const size_t *place = tiny_parts_places(text, size);
+    *count = tokens->size / sizeof *token;
+    int *ids = (int *)test_memory(*count, sizeof *ids);
+    for (size_t i = 0; i < *count; i++) {
+        ids[i] = token[i].id;
+        tiny_parts_put(out, n, (size_t)token[i].id);
+        tiny_parts_put(out, n, place[token[i].start]);
+        tiny_parts_put(out, n, place[token[i].end]);
+        tiny_parts_put(out, n, (size_t)token[i].word);
+    }
+    return ids;
+}
+
 #endif

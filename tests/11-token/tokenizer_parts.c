@@ -79,17 +79,8 @@ static size_t parts_answer(uint32_t *out, const char *text, size_t size, const v
     llm_buffer tokens = {NULL, 0, 0}, back = {NULL, 0, 0};
     if (tiny_parts_old(text, size)) return 0;
     CHECK(llm_parts_text_encode(t->parts, &tokens, text, size, true, NULL));
-    const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens.data;
-    const size_t count = tokens.size / sizeof *token, *place = tiny_parts_places(text, size);
-    int *ids = (int *)test_memory(count, sizeof *ids);
-    size_t n = 0;
-    for (size_t i = 0; i < count; i++) {
-        ids[i] = token[i].id;
-        tiny_parts_put(out, &n, (size_t)token[i].id);
-        tiny_parts_put(out, &n, place[token[i].start]);
-        tiny_parts_put(out, &n, place[token[i].end]);
-        tiny_parts_put(out, &n, (size_t)token[i].word);
-    }
+    size_t n = 0, count;
+    const int *ids = tiny_parts_tokens(out, &n, &count, &tokens, text, size);
     CHECK(llm_tokenizer_decode(t, &back, ids, count, NULL));
     for (size_t i = 0; i < back.size; i++) tiny_parts_put(out, &n, (unsigned char)back.data[i]);
     llm_buffer_free(&tokens);

@@ -3,31 +3,20 @@
 
 #include "../../llm_cuda.cuh"
 
-static float *flash23_normal(uint64_t seed, size_t n) {
-    float *x = floats(n);
-    llm_rng rng = llm_rng_seed(seed);
-    llm_rng_normal_fill(&rng, x, n);
-    return x;
-}
+#include "../tiny_flash23_cuda.h"
 
 /* Forward and, with the reference's out and lse, backward, each gradient alone. */
 template <typename T> static void check_flash23(const llm_flash23_config *c) {
     const size_t N = c->start_q[c->B], M = c->start_k[c->B], rows = N * c->H;
     const size_t nq = rows * c->D, nk = M * c->Hkv * c->D;
-    float *q = flash23_normal(N, nq), *k = flash23_normal(M + 1, nk), *v = flash23_normal(3, nk);
-    float *dout = flash23_normal(4, nq), *dq = flash23_normal(5, nq), *dk = flash23_normal(6, nk);
-    float *dv = flash23_normal(7, nk), *out = floats(nq), *lse = floats(rows);
+    float *q = tiny_flash23_normal(N, nq), *k = tiny_flash23_normal(M + 1, nk),
+          *v = tiny_flash23_normal(3, nk);
+    float *dout = tiny_flash23_normal(4, nq), *dq = tiny_flash23_normal(5, nq),
+          *dk = tiny_flash23_normal(6, nk);
+    float *dv = tiny_flash23_normal(7, nk), *out = floats(nq), *lse = floats(rows);
     float *got = floats(nq + nk), *got_lse = floats(rows);
-    llm_flash23_config device = *c;
-    size_t Tq = 0, Tk = 0;
-    for (size_t b = 0; b < c->B; b++) {
-        const size_t q_b = c->start_q[b + 1] - c->start_q[b];
-        const size_t k_b = c->start_k[b + 1] - c->start_k[b];
-        Tq = q_b > Tq ? q_b : Tq, Tk = k_b > Tk ? k_b : Tk;
-    }
-    device.start_q = to_device(c->start_q, c->B + 1);
-    device.start_k = to_device(c->start_k, c->B + 1);
-    if (c->slope) device.slope = to_device(c->slope, c->H);
+    size_t Tq, Tk;
+    const llm_flash23_config device = tiny_flash23_device(&Tq, &Tk, c);
     const T *d_q = to_device_as<T>(q, nq), *d_k = to_device_as<T>(k, nk);
     const T *d_v = to_device_as<T>(v, nk), *d_dout = to_device_as<T>(dout, nq);
     T *d_out = to_device<T>(NULL, nq), *none = NULL;
@@ -109,7 +98,7 @@ TEST(flash23, "tiles outside a window are not read, tiles of a short text not ei
     enum { T = 640, D = 8 };
     if (TEST_SLOW) return;
     const size_t start[3] = {0, T, T + 10};
-    float *x = flash23_normal(1, (T + 10) * D), *d_out = to_device<float>(NULL, (T + 10) * D);
+    float *x = tiny_flash23_normal(1, (T + 10) * D), *d_out = to_device<float>(NULL, (T + 10) * D);
     float *d_lse = to_device<float>(NULL, T + 10);
     llm_flash23_config c = llm_flash23_defaults(start, 2, 1, 1, D);
     const float *d_x = to_device(x, (T + 10) * D);
@@ -175,7 +164,7 @@ TEST(flash23, "bfloat16: no gradient is further from float64 than twice a plain 
         float *x[4], *got = floats(N);
         llm_bf16 *d[4];
         for (uint64_t n = 0; n < 4; n++) {
-            x[n] = flash23_normal(10 * seed + n, N);
+            x[n] = tiny_flash23_normal(10 * seed + n, N);
             d[n] = to_device_as<llm_bf16>(x[n], N);
         }
         double *exact = doubles(4 * N), *plain = doubles(4 * N);

@@ -3,30 +3,18 @@
 
 #include "../../llm_cuda.cuh"
 
-static float *bf16_normal(uint64_t seed, size_t n) {
-    float *x = floats(n);
-    llm_rng rng = llm_rng_seed(seed);
-    llm_rng_normal_fill(&rng, x, n);
-    return x;
-}
+#include "../tiny_flash23_cuda.h"
 
 /* Against llm_flash23_forward. Weights are rounded to 8 bits before they meet values of size 1 to
  * 4: seen up to 0.0024. */
 static void check_bf16(const llm_flash23_config *c) {
     const size_t N = c->start_q[c->B], M = c->start_k[c->B], rows = N * c->H;
     const size_t nq = rows * c->D, nk = M * c->Hkv * c->D;
-    float *q = bf16_normal(N, nq), *k = bf16_normal(M + 1, nk), *v = bf16_normal(3, nk);
+    float *q = tiny_flash23_normal(N, nq), *k = tiny_flash23_normal(M + 1, nk),
+          *v = tiny_flash23_normal(3, nk);
     float *out = floats(nq), *lse = floats(rows), *got = floats(nq), *got_lse = floats(rows);
-    llm_flash23_config device = *c;
-    size_t Tq = 0, Tk = 0;
-    for (size_t b = 0; b < c->B; b++) {
-        const size_t q_b = c->start_q[b + 1] - c->start_q[b];
-        const size_t k_b = c->start_k[b + 1] - c->start_k[b];
-        Tq = q_b > Tq ? q_b : Tq, Tk = k_b > Tk ? k_b : Tk;
-    }
-    device.start_q = to_device(c->start_q, c->B + 1);
-    device.start_k = to_device(c->start_k, c->B + 1);
-    if (c->slope) device.slope = to_device(c->slope, c->H);
+    size_t Tq, Tk;
+    const llm_flash23_config device = tiny_flash23_device(&Tq, &Tk, c);
     const llm_bf16 *d_q = to_device_as<llm_bf16>(q, nq), *d_k = to_device_as<llm_bf16>(k, nk);
     const llm_bf16 *d_v = to_device_as<llm_bf16>(v, nk);
     llm_bf16 *d_out = to_device<llm_bf16>(NULL, nq);
@@ -75,7 +63,8 @@ TEST(flash23_bf16, "under @flash's rule: heads outside, hidden keys, dropout") {
         NK = B * S * D,
         ROWS = B * H * T
     };
-    float *q = bf16_normal(1, NQ), *k = bf16_normal(2, NK), *v = bf16_normal(3, NK);
+    float *q = tiny_flash23_normal(1, NQ), *k = tiny_flash23_normal(2, NK),
+          *v = tiny_flash23_normal(3, NK);
     float *want = floats(NQ), *lse = floats(ROWS), *got = floats(NQ);
     bool *hidden = bools(B * S);
     for (size_t i = 0; i < B * S; i++) hidden[i] = i % 3 == 1;
@@ -124,8 +113,9 @@ TEST(flash23_bf16, "no entry is further from float64 than twice a plain bfloat16
     enum { T = 150, D = 64, N = T * D };
     const size_t start[2] = {0, T}, seeds = TEST_SLOW ? 1 : 4;
     for (uint64_t seed = 1; seed <= seeds; seed++) {
-        float *q = bf16_normal(10 * seed, N), *k = bf16_normal(10 * seed + 1, N), *got = floats(N);
-        float *v = bf16_normal(10 * seed + 2, N);
+        float *q = tiny_flash23_normal(10 * seed, N), *k = tiny_flash23_normal(10 * seed + 1, N),
+              *got = floats(N);
+        float *v = tiny_flash23_normal(10 * seed + 2, N);
         const llm_bf16 *d_q = to_device_as<llm_bf16>(q, N), *d_k = to_device_as<llm_bf16>(k, N);
         const llm_bf16 *d_v = to_device_as<llm_bf16>(v, N);
         llm_bf16 *d_out = to_device<llm_bf16>(NULL, N);
@@ -146,7 +136,7 @@ TEST(flash23_bf16, "no entry is further from float64 than twice a plain bfloat16
 
 TEST(flash23_bf16, "scores of 1e4, no keys, nothing to do, shapes that are refused") {
     enum { T = 66, D = 8 };
-    float *q = bf16_normal(1, T * D), *out = floats(T * D), *lse = floats(T);
+    float *q = tiny_flash23_normal(1, T * D), *out = floats(T * D), *lse = floats(T);
     for (size_t i = 0; i < T * D; i++) q[i] *= 100.0f;
     const llm_bf16 *d_q = to_device_as<llm_bf16>(q, T * D);
     llm_bf16 *d_out = to_device<llm_bf16>(NULL, T * D);

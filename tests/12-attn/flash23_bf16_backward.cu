@@ -3,32 +3,20 @@
 
 #include "../../llm_cuda.cuh"
 
-static float *bf16_back_normal(uint64_t seed, size_t n) {
-    float *x = floats(n);
-    llm_rng rng = llm_rng_seed(seed);
-    llm_rng_normal_fill(&rng, x, n);
-    return x;
-}
+#include "../tiny_flash23_cuda.h"
 
 /* Each gradient alone, with the reference's out and lse. Weights and dS are rounded to 8 bits
  * before they are multiplied and added, up to T of them: seen up to 0.0047, 0.011 and 0.018. */
 static void check_bf16_back(const llm_flash23_config *c) {
     const size_t N = c->start_q[c->B], M = c->start_k[c->B], rows = N * c->H;
     const size_t nq = rows * c->D, nk = M * c->Hkv * c->D;
-    float *q = bf16_back_normal(N, nq), *k = bf16_back_normal(M + 1, nk);
-    float *v = bf16_back_normal(3, nk), *dout = bf16_back_normal(4, nq), *got = floats(nq + nk);
-    float *dq = bf16_back_normal(5, nq), *dk = bf16_back_normal(6, nk);
-    float *dv = bf16_back_normal(7, nk), *out = floats(nq), *lse = floats(rows);
-    llm_flash23_config device = *c;
-    size_t Tq = 0, Tk = 0;
-    for (size_t b = 0; b < c->B; b++) {
-        const size_t q_b = c->start_q[b + 1] - c->start_q[b];
-        const size_t k_b = c->start_k[b + 1] - c->start_k[b];
-        Tq = q_b > Tq ? q_b : Tq, Tk = k_b > Tk ? k_b : Tk;
-    }
-    device.start_q = to_device(c->start_q, c->B + 1);
-    device.start_k = to_device(c->start_k, c->B + 1);
-    if (c->slope) device.slope = to_device(c->slope, c->H);
+    float *q = tiny_flash23_normal(N, nq), *k = tiny_flash23_normal(M + 1, nk);
+    float *v = tiny_flash23_normal(3, nk), *dout = tiny_flash23_normal(4, nq),
+          *got = floats(nq + nk);
+    float *dq = tiny_flash23_normal(5, nq), *dk = tiny_flash23_normal(6, nk);
+    float *dv = tiny_flash23_normal(7, nk), *out = floats(nq), *lse = floats(rows);
+    size_t Tq, Tk;
+    const llm_flash23_config device = tiny_flash23_device(&Tq, &Tk, c);
     const llm_bf16 *d_q = to_device_as<llm_bf16>(q, nq), *d_k = to_device_as<llm_bf16>(k, nk);
     const llm_bf16 *d_v = to_device_as<llm_bf16>(v, nk), *d_g = to_device_as<llm_bf16>(dout, nq);
     llm_bf16 *d_dq = to_device_as<llm_bf16>(dq, nq), *d_dk = to_device_as<llm_bf16>(dk, nk);
@@ -82,8 +70,8 @@ TEST(flash23_bf16_backward, "under @flash's rule: heads outside, hidden keys, dr
         NK = B * S * D,
         ROWS = B * H * T
     };
-    float *q = bf16_back_normal(1, NQ), *k = bf16_back_normal(2, NK), *got = floats(NQ);
-    float *v = bf16_back_normal(3, NK), *dout = bf16_back_normal(4, NQ), *out = floats(NQ);
+    float *q = tiny_flash23_normal(1, NQ), *k = tiny_flash23_normal(2, NK), *got = floats(NQ);
+    float *v = tiny_flash23_normal(3, NK), *dout = tiny_flash23_normal(4, NQ), *out = floats(NQ);
     float *lse = floats(ROWS), *dq = zeros(NQ), *dk = zeros(NK), *dv = zeros(NK);
     bool *hidden = bools(B * S);
     for (size_t i = 0; i < B * S; i++) hidden[i] = i % 3 == 1;
@@ -156,7 +144,7 @@ TEST(flash23_bf16_backward,
         const llm_bf16 *d[4];
         llm_bf16 *res[3], *d_out = to_device<llm_bf16>(NULL, N);
         for (uint64_t n = 0; n < 4; n++) {
-            x[n] = bf16_back_normal(10 * seed + n, N);
+            x[n] = tiny_flash23_normal(10 * seed + n, N);
             d[n] = to_device_as<llm_bf16>(x[n], N);
         }
         for (size_t n = 0; n < 3; n++) res[n] = to_device_as<llm_bf16>(zeros(N), N);

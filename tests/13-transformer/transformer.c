@@ -3,28 +3,15 @@
 
 #include "../../llm.h"
 
-static const char *const name[6] = {"2017", "bert", "gpt2", "t5", "llama", "t5_gated"};
-
-/* What tests/13-transformer/transformer.py builds. */
-static llm_transformer_config tiny(size_t k) {
-    llm_transformer_config c = llm_transformer_preset((llm_transformer_family)(k < 5 ? k : 3));
-    const size_t encoder[6] = {2, 1, 0, 2, 0, 1}, decoder[6] = {1, 0, 2, 1, 2, 2};
-    c.encoder = encoder[k], c.decoder = decoder[k];
-    c.vocab = 11, c.width = 8, c.heads = c.kv_heads = 2, c.head_size = 4, c.hidden = 6;
-    if (c.places) c.places = 7;
-    if (c.buckets) c.buckets = 4, c.head_size = 3;
-    if (k == 4) c.heads = 4;
-    if (k == 5) c.gated = true, c.tied = false;
-    return c;
-}
+#include "../tiny_transformer.h"
 
 TEST(transformer, "numbers of weights and of operations equal those of transformers' models") {
     for (size_t k = 0; k < 6; k++) {
-        const llm_transformer_config c = tiny(k);
-        CHECK(llm_transformer_count(&c) == (size_t)*golden("%s/count", name[k]));
+        const llm_transformer_config c = tiny_transformer(k);
+        CHECK(llm_transformer_count(&c) == (size_t)*golden("%s/count", tiny_transformer_name[k]));
         const double flops = llm_transformer_flops(&c, 2, 5, 3);
-        CHECK(flops == (double)*golden("%s/forward", name[k]));
-        CHECK(2.0 * flops == (double)*golden("%s/backward", name[k]));
+        CHECK(flops == (double)*golden("%s/forward", tiny_transformer_name[k]));
+        CHECK(2.0 * flops == (double)*golden("%s/backward", tiny_transformer_name[k]));
         CHECK(llm_transformer_flops(&c, 6, 5, 3) == 3.0 * flops);
     }
 }

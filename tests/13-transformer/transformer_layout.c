@@ -3,31 +3,18 @@
 
 #include "../../llm.h"
 
-static const char *const name[6] = {"2017", "bert", "gpt2", "t5", "llama", "t5_gated"};
-
-/* What tests/13-transformer/transformer.py builds. */
-static llm_transformer_config tiny(size_t k) {
-    llm_transformer_config c = llm_transformer_preset((llm_transformer_family)(k < 5 ? k : 3));
-    const size_t encoder[6] = {2, 1, 0, 2, 0, 1}, decoder[6] = {1, 0, 2, 1, 2, 2};
-    c.encoder = encoder[k], c.decoder = decoder[k];
-    c.vocab = 11, c.width = 8, c.heads = c.kv_heads = 2, c.head_size = 4, c.hidden = 6;
-    if (c.places) c.places = 7;
-    if (c.buckets) c.buckets = 4, c.head_size = 3;
-    if (k == 4) c.heads = 4;
-    if (k == 5) c.gated = true, c.tied = false;
-    return c;
-}
+#include "../tiny_transformer.h"
 
 TEST(transformer_layout, "names and shapes are those of transformers' models") {
     for (size_t k = 0; k < 6; k++) {
-        const llm_transformer_config c = tiny(k);
+        const llm_transformer_config c = tiny_transformer(k);
         size_t numbers, size, shapes;
         const size_t n = llm_transformer_layout(NULL, &numbers, &c);
         CHECK(numbers == llm_transformer_count(&c));
         llm_transformer_layout_tensor *list =
             (llm_transformer_layout_tensor *)test_memory(n, sizeof *list);
-        const float *text = golden_n(&size, "%s/names", name[k]);
-        const float *shape = golden_n(&shapes, "%s/shapes", name[k]);
+        const float *text = golden_n(&size, "%s/names", tiny_transformer_name[k]);
+        const float *shape = golden_n(&shapes, "%s/shapes", tiny_transformer_name[k]);
         CHECK(llm_transformer_layout(list, &numbers, &c) == n && n == shapes / 2);
         for (size_t i = 0, at = 0; i < n; i++) {
             char want[128];
@@ -38,7 +25,7 @@ TEST(transformer_layout, "names and shapes are those of transformers' models") {
             CHECK(at <= size);
             for (size_t t = 0; t < n; t++)
                 if (strcmp(list[t].name, want) == 0) found = t;
-            if (found == n) printf("%s is missing in %s\n", want, name[k]);
+            if (found == n) printf("%s is missing in %s\n", want, tiny_transformer_name[k]);
             CHECK(found < n);
             CHECK((float)list[found].rows == shape[2 * i]);
             CHECK((float)list[found].cols == shape[2 * i + 1]);
@@ -53,7 +40,7 @@ TEST(transformer_layout, "names and shapes are those of transformers' models") {
 }
 
 TEST(transformer_layout, "the parts stand in the order of the data, with their layers") {
-    const llm_transformer_config c = tiny(5); /* one layer of encoder, two of decoder */
+    const llm_transformer_config c = tiny_transformer(5); /* one layer of encoder, two of decoder */
     llm_transformer_layout_tensor list[64];
     size_t numbers;
     const size_t n = llm_transformer_layout(list, &numbers, &c);
