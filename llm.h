@@ -44809,14 +44809,14 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
  * Writing one token reads every weight once and does two operations with it, so its time is the
  * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
  * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
- * and used at once for all x, then forgotten: memory is read in the small form, and a prompt of
- * many tokens unpacks each weight once.
+ * and used at once for all x, then forgotten: memory is read in the small form. For a prompt of many
+ * tokens a panel of rows is unpacked, each weight once, and multiplied as in @gemm.
  *
  * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
  * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
- * needs   gguf_blocks
+ * needs   gemm gguf_blocks
  * see     @llama @gguf_file @matmul
  * topics  -
  */
@@ -44893,13 +44893,34 @@ LLM_API void llm_stored_matrix_row(float *out, const llm_stored_matrix *w, size_
     llm_gguf_blocks_floats(out, w->data + r * llm_stored_matrix_stride(w), w->columns, w->type);
 }
 
-/* y (N,rows) <- x (N,columns), b (rows) or NULL. Sums are of float within a piece and of double
- * over pieces where N is 1. */
+/* y (N,rows) += x (N,columns) times rows from r on, at most LLM_GEMM_PANEL of them. */
+LLM_API void llm_stored_matrix_panel(float *y, const float *x, const llm_stored_matrix *w, size_t r,
+                                     size_t N) {
+    float part[LLM_GEMM_PANEL * LLM_STORED_MATRIX_PIECE];
+    const size_t PIECE = LLM_STORED_MATRIX_PIECE, C = w->columns, O = w->rows;
+    const size_t stride = llm_stored_matrix_stride(w), rows = llm_gemm_least(LLM_GEMM_PANEL, O - r);
+    for (size_t at = 0; at < C; at += PIECE) {
+        const size_t m = llm_gemm_least(PIECE, C - at);
+        for (size_t i = 0; i < rows; i++)
+            llm_stored_matrix_unpack(part + i * PIECE, w->data + (r + i) * stride + at * stride / C,
+                                     m, w->type);
+        llm_gemm_block(y + r, O, x + at, C, false, part, PIECE, true, N, rows, m);
+    }
+}
+
+/* y (N,rows) <- x (N,columns), b (rows) or NULL. Sums are of float within a piece. From 8 rows of x
+ * on a panel of W is unpacked at a time and multiplied as in @gemm. */
 LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
                                        const float *b, size_t N) {
     const size_t PIECE = LLM_STORED_MATRIX_PIECE;
     const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
     const size_t bytes = C > 0 ? stride * PIECE / C : 0; /* of a whole piece */
+    for (size_t i = 0; i < N * O && N >= 8; i++) y[i] = b ? b[i % O] : 0.0f;
+    if (N >= 8) {
+        LLM_PARALLEL_MANY(O, N * C)
+        for (size_t r = 0; r < O; r += LLM_GEMM_PANEL) llm_stored_matrix_panel(y, x, w, r, N);
+        return;
+    }
     LLM_PARALLEL_MANY(O, N * C)
     for (size_t r = 0; r < O; r++) {
         float part[LLM_STORED_MATRIX_PIECE];
