@@ -42720,6 +42720,177 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
     }
 }
 
+/* @causal_lm ------------------------------------------------ Causal language model
+ *
+ *     p(x_1 .. x_T | x_0) = product over t of p(x_t | x_0 .. x_{t-1})       x_0: a start token
+ *
+ * An autoregressive (causal) language model is one function: tokens in, and for each place the
+ * distribution of what comes behind it, which may depend on that place and those before it, on
+ * nothing else. This one promise is worth three things. A text of T tokens is scored, and trained
+ * on, in a single pass. Texts are drawn from exactly the law that is scored, token by token, with
+ * no search and no correction. And the probabilities of all texts sum to 1, so a model is an
+ * opinion about everything that can be said, and any two continuations can be compared.
+ *
+ * What is easily got wrong: longer answers have more factors below 1, so totals favour short ones;
+ * means over tokens depend on the tokenizer and favour answers that are cut finely; per byte is the
+ * compromise of most evaluations. And one leak from the future, anywhere, gives a wonderful loss
+ * and a model that cannot write.
+ *
+ * source  Bengio et al. 2003, "A Neural Probabilistic Language Model", eq. 1; Gao et al.,
+ *         lm-evaluation-harness (loglikelihood, acc, acc_norm)
+ * needs   arena rng logsumexp categorical_sample
+ * see     @next_token (the loss), @causal_lm_gpt2 (one wired whole), @decoding (with a cache)
+ * topics  Autoregressive language model ; Causal language model
+ */
+
+/* A model of V tokens that reads up to B rows of up to T tokens in a pass: logits (rows,t,V) <- ids
+ * (rows,t), at each place those of the token behind it. */
+typedef struct {
+    size_t V, B, T;
+    void *context;
+    void (*logits)(void *context, float *logits, const int *ids, size_t rows, size_t t);
+} llm_causal_lm;
+
+/* logprob (rows,T) <- ids (rows,T): ln p(ids[t] | those before it in the row), 0 for the first,
+ * which is given. One pass. Scratch: rows T V floats, given back. */
+LLM_API void llm_causal_lm_score(float *logprob, const llm_causal_lm *m, const int *ids,
+                                 size_t rows, size_t T, llm_arena *arena) {
+    LLM_ASSERT(rows <= m->B && T <= m->T);
+    const size_t mark = arena->used;
+    float *logits = llm_arena_floats(arena, rows * T * m->V);
+    m->logits(m->context, logits, ids, rows, T);
+    for (size_t i = 0; i < rows * T; i++) {
+        logprob[i] = 0.0f;
+        if (i % T == 0) continue;
+        const float *z = logits + (i - 1) * m->V;
+        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < m->V);
+        logprob[i] = z[ids[i]] - llm_logsumexp(z, m->V);
+    }
+    arena->used = mark;
+}
+
+/* An answer: its log-probability in nats, its size, and whether each of its tokens is the most
+ * probable one at its place, so that greedy decoding would have written it. */
+typedef struct {
+    double total;
+    size_t tokens, bytes;
+    bool greedy;
+} llm_causal_lm_choice;
+
+/* c (n) <- the answers choice[start[k] .. start[k+1]), of bytes[k] bytes each, behind context (P).
+ * What is too long for the model loses its beginning; answers are never cut: T tokens at most.
+ * Rows are padded on the right, where a causal model does not look. Scratch: B W V floats and B W
+ * ints for a longest row of W <= T tokens, given back. */
+LLM_API void llm_causal_lm_choices(llm_causal_lm_choice *c, const llm_causal_lm *m,
+                                   const int *context, size_t P, const int *choice,
+                                   const size_t *start, const size_t *bytes, size_t n,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used, V = m->V;
+    size_t W = 0;
+    LLM_ASSERT(P > 0);
+    for (size_t k = 0; k < n; k++) {
+        c[k].tokens = start[k + 1] - start[k], c[k].bytes = bytes[k];
+        c[k].total = 0.0, c[k].greedy = true;
+        LLM_ASSERT(c[k].tokens > 0 && c[k].tokens <= m->T && bytes[k] > 0);
+        const size_t read = P + c[k].tokens - 1; /* the last token is asked for, not read */
+        W = read > W ? read : W;
+    }
+    W = W > m->T ? m->T : W;
+    float *logits = llm_arena_floats(arena, m->B * W * V);
+    int *ids = (int *)llm_arena_take(arena, m->B * W, sizeof(int));
+    for (size_t first = 0; first < n; first += m->B) {
+        const size_t rows = n - first < m->B ? n - first : m->B;
+        for (size_t i = 0; i < rows * W; i++) {
+            const size_t k = first + i / W, read = P + c[k].tokens - 1;
+            const size_t at = i % W + (read > W ? read - W : 0); /* in context and answer */
+            ids[i] = at < P ? context[at] : at < read ? choice[start[k] + at - P] : 0;
+        }
+        m->logits(m->context, logits, ids, rows, W);
+        for (size_t r = 0; r < rows; r++) {
+            llm_causal_lm_choice *a = &c[first + r];
+            const size_t read = P + a->tokens - 1, end = read < W ? read : W;
+            for (size_t t = 0; t < a->tokens; t++) {
+                const float *z = logits + (r * W + end - a->tokens + t) * V;
+                const int id = choice[start[first + r] + t];
+                LLM_ASSERT(id >= 0 && (size_t)id < V);
+                a->total += (double)(z[id] - llm_logsumexp(z, V));
+                for (size_t v = 0; v < V; v++) a->greedy = a->greedy && z[v] <= z[id];
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* By what answers of different lengths are compared: acc, its mean over tokens, acc_norm. */
+typedef enum {
+    LLM_CAUSAL_LM_TOTAL,
+    LLM_CAUSAL_LM_PER_TOKEN,
+    LLM_CAUSAL_LM_PER_BYTE
+} llm_causal_lm_measure;
+
+/* The larger the better. */
+LLM_API double llm_causal_lm_measured(const llm_causal_lm_choice *c, llm_causal_lm_measure by) {
+    if (by == LLM_CAUSAL_LM_PER_TOKEN) return c->total / (double)c->tokens;
+    return by == LLM_CAUSAL_LM_PER_BYTE ? c->total / (double)c->bytes : c->total;
+}
+
+/* The best of n answers, the first among equals. */
+LLM_API size_t llm_causal_lm_best(const llm_causal_lm_choice *c, size_t n,
+                                  llm_causal_lm_measure by) {
+    size_t best = 0;
+    for (size_t k = 1; k < n; k++)
+        if (llm_causal_lm_measured(&c[k], by) > llm_causal_lm_measured(&c[best], by)) best = k;
+    return best;
+}
+
+/* Draws ids[n], ids[n+1], .. behind the n > 0 tokens that stand there, until `stop` was written
+ * (-1: never), there are `most` <= T + 1, or all logits are -INFINITY. Returns how many there are.
+ * The whole text is read again for each token. Scratch: most V floats, given back. */
+LLM_API size_t llm_causal_lm_sample(int *ids, size_t n, size_t most, int stop,
+                                    const llm_causal_lm *m, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && most <= m->T + 1);
+    const size_t mark = arena->used;
+    float *logits = llm_arena_floats(arena, most * m->V);
+    for (bool stopped = false; n < most && !stopped;) {
+        size_t token = 0;
+        double score;
+        m->logits(m->context, logits, ids, 1, n);
+        const float *z = logits + (n - 1) * m->V;
+        if (llm_categorical_sample_gumbel(&token, &score, 1, z, m->V, rng) == 0) break;
+        ids[n] = (int)token;
+        stopped = ids[n++] == stop;
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* reach (T,T) <- does place t's answer change, in any bit, when token j of ids (T) is another one?
+ * Returns whether the model keeps its promise: nothing above the diagonal. It needs no gradient, so
+ * it also finds what has none: a statistic over the row, routing that looks ahead, a padding flag.
+ * Scratch: 2 T V floats and T ints, given back. */
+LLM_API bool llm_causal_lm_reach(bool *reach, const llm_causal_lm *m, const int *ids, size_t T,
+                                 llm_arena *arena) {
+    LLM_ASSERT(m->V > 1);
+    const size_t mark = arena->used, V = m->V;
+    float *before = llm_arena_floats(arena, T * V), *after = llm_arena_floats(arena, T * V);
+    int *other = (int *)llm_arena_take(arena, T, sizeof(int));
+    bool causal = true;
+    m->logits(m->context, before, ids, 1, T);
+    memcpy(other, ids, T * sizeof(int));
+    for (size_t j = 0; j < T; j++) {
+        other[j] = (ids[j] + 1) % (int)V;
+        m->logits(m->context, after, other, 1, T);
+        other[j] = ids[j];
+        for (size_t t = 0; t < T; t++) {
+            const bool same = memcmp(before + t * V, after + t * V, V * sizeof(float)) == 0;
+            reach[t * T + j] = !same;
+            causal = causal && (same || j <= t);
+        }
+    }
+    arena->used = mark;
+    return causal;
+}
+
 /* @mlm ------------------------------------------------------ Masked language model
  *
  *     of 15 in 100 tokens:  8 in 10 become [MASK], 1 in 10 another token, 1 in 10 stay
@@ -45448,6 +45619,79 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
     llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
     llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
     memset(g->g, 0, g->count * sizeof(float));
+}
+
+/* @causal_lm_gpt2 ------------------------------------------- A causal language model, wired whole
+ *
+ *     loss -> gradient -> clip -> AdamW                       one step on B rows of T tokens
+ *     reach_tj = | d loss_t / d x_j |                         x_j: what enters the first block
+ *
+ * @causal_lm says what such a model promises; here is one, the form of GPT-2 at any size: what it
+ * takes to train it on rows of tokens, to ask it as that section asks, and to look for a leak by
+ * its gradient. The loss of one place t alone is sent back through all layers; what arrives at the
+ * inputs behind t must be exactly 0, not small: nothing was added there. Unlike the change of a
+ * token in @causal_lm, it also tells how much an earlier place matters.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   arena dense_vector grad_clip adamw next_token causal_lm gpt2_weights gpt2
+ * see     @gpt2_run (a training with a schedule, that can be interrupted), @gpt2_decode
+ * topics  -
+ */
+
+/* For llm_causal_lm: the logits of g, which has room for that many rows. */
+LLM_API void llm_causal_lm_gpt2_logits(void *g, float *logits, const int *ids, size_t rows,
+                                       size_t t) {
+    llm_gpt2 *model = (llm_gpt2 *)g;
+    llm_gpt2_forward(model, ids, NULL, rows, t);
+    memcpy(logits, model->logits, rows * t * model->config.vocab * sizeof(float));
+}
+
+/* g, which was created for batches of B rows of T tokens, as a causal language model. */
+LLM_API llm_causal_lm llm_causal_lm_gpt2(llm_gpt2 *g, size_t B, size_t T) {
+    llm_causal_lm m;
+    LLM_ASSERT(B > 0 && T <= g->config.context);
+    m.V = g->config.vocab, m.B = B, m.T = T;
+    m.context = g;
+    m.logits = llm_causal_lm_gpt2_logits;
+    return m;
+}
+
+/* Step t, from 1, on ids (B,T): each token but the first of its row is predicted, those with mask
+ * (B,T), unless NULL, true. The gradient is clipped to length 1. Returns the mean loss before the
+ * step. Scratch: B T ints, given back. */
+LLM_API float llm_causal_lm_gpt2_step(llm_gpt2 *g, const int *ids, const bool *mask, size_t B,
+                                      size_t T, const llm_adamw_config *adamw, size_t t,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used;
+    int *target = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    llm_next_token_targets(target, ids, mask, B, T);
+    const float loss = llm_gpt2_forward(g, ids, target, B, T);
+    llm_gpt2_backward(g);
+    llm_grad_clip_norm(g->g, g->count, 1.0f);
+    llm_gpt2_step(g, adamw, t);
+    arena->used = mark;
+    return loss;
+}
+
+/* reach (T,T) <- the length of the gradient of -ln p(target[t] | ids[0..t]) with respect to the
+ * vector that enters the first block for token j of ids (T): entry (t, j). The vector of place j is
+ * a sum, and each of its terms has its gradient; in a single row that of the place's own vector is
+ * nobody else's. g->g must be 0, and is again. Scratch: T ints, given back. */
+LLM_API void llm_causal_lm_gpt2_reach(float *reach, llm_gpt2 *g, const int *ids, const int *target,
+                                      size_t T, llm_arena *arena) {
+    const size_t mark = arena->used, C = g->config.width;
+    int *one = (int *)llm_arena_take(arena, T, sizeof(int));
+    for (size_t t = 0; t < T; t++) {
+        for (size_t j = 0; j < T; j++) one[j] = j == t ? target[t] : LLM_CROSS_ENTROPY_IGNORE;
+        llm_gpt2_forward(g, ids, one, 1, T);
+        llm_gpt2_backward(g);
+        for (size_t j = 0; j < T; j++) {
+            const float *d = g->grads.wpe + j * C;
+            reach[t * T + j] = sqrtf(llm_dense_vector_dot(d, d, C));
+        }
+        memset(g->g, 0, g->count * sizeof(float));
+    }
+    arena->used = mark;
 }
 
 /* @gpt2_config ---------------------------------------------- GPT-2's config.json
