@@ -46917,6 +46917,307 @@ LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
     m->memory.used = mark;
 }
 
+/* @chat_template -------------------------------------------- Chat templates: how turns are spelt
+ *
+ *     <|im_start|>user\n@<|im_end|>\n              a turn: @ is what the user says
+ *     <|im_start|>assistant\n                      in front of an answer: a turn up to its @
+ *
+ * A chat model is a language model that was trained on transcripts in one fixed spelling. Asked in
+ * another it still answers, a little worse, and nothing says why. Files bring their spelling along
+ * as a program in Jinja; but what such programs do with turns of text is a row of a table, and here
+ * it is: twelve spellings, recognised by words of the file's program, all others refused.
+ *
+ * What differs besides the marks: where the system's words go (a turn of their own, the user's
+ * first turn, the last one, or nowhere: Gemma), whether white space around a text stays, and what
+ * is said for a system that says nothing. The same family may have several spellings: Llama 3.1
+ * tells its model a date, Mistral moved its spaces in every version.
+ *
+ * source  the templates of the models named below (those of Llama 3, Qwen and Gemma as in trl,
+ *         chat_templates); Touvron et al. 2023, "Llama 2", section 3.3
+ * needs   error
+ * see     @chat_turns (writes them), @special_tokens
+ * topics  -
+ */
+typedef enum {
+    LLM_CHAT_TEMPLATE_SYSTEM,
+    LLM_CHAT_TEMPLATE_USER,
+    LLM_CHAT_TEMPLATE_ASSISTANT
+} llm_chat_template_role;
+
+typedef enum { /* where the system's words go */
+               LLM_CHAT_TEMPLATE_TURN,
+               LLM_CHAT_TEMPLATE_FIRST,
+               LLM_CHAT_TEMPLATE_LAST,
+               LLM_CHAT_TEMPLATE_NOWHERE
+} llm_chat_template_place;
+
+enum { LLM_CHAT_TEMPLATE_THINKS = 8, LLM_CHAT_TEMPLATE_DATED = 16 };
+typedef struct {
+    const char *name, *begin, *end; /* of the text; of an answer */
+    const char *const *turn;        /* (3) by role */
+    llm_chat_template_place system;
+    const char *silent; /* words of a system that says nothing; NULL: it has no turn */
+    unsigned ways; /* bit r: white space around the text of role r goes; THINKS: later turns do not
+                      see an answer's thoughts (Qwen 3); DATED: the model is told a date */
+    const char *date;
+} llm_chat_template;
+
+/* *t <- template k; false behind the last. Its silent and date can be changed. */
+LLM_API bool llm_chat_template_get(llm_chat_template *t, size_t k) {
+    static const char *const llama2[3] = {"<<SYS>>\n@\n<</SYS>>\n\n", "<s>[INST] @ [/INST]",
+                                          " @ </s>"};
+    static const char *const llama3[3] = {
+        "<|start_header_id|>system<|end_header_id|>\n\n@<|eot_id|>",
+        "<|start_header_id|>user<|end_header_id|>\n\n@<|eot_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n@<|eot_id|>"};
+    static const char *const mistral[3] = {"@\n\n", " [INST] @ [/INST]", " @</s>"};
+    static const char *const mistral3[3] = {"@\n\n", "[INST] @[/INST]", " @</s>"};
+    static const char *const ml[3] = {"<|im_start|>system\n@<|im_end|>\n",
+                                      "<|im_start|>user\n@<|im_end|>\n",
+                                      "<|im_start|>assistant\n@<|im_end|>\n"};
+    static const char *const gemma[3] = {"", "<start_of_turn>user\n@<end_of_turn>\n",
+                                         "<start_of_turn>model\n@<end_of_turn>\n"};
+    static const char *const zephyr[3] = {"<|system|>\n@</s>\n", "<|user|>\n@</s>\n",
+                                          "<|assistant|>\n@</s>\n"};
+    static const char bos3[] = "<|begin_of_text|>", eot3[] = "<|eot_id|>", end[] = "<|im_end|>";
+    static const char qwen[] =
+        "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+    static const char smol[] =
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+    enum { QWEN = 40 }; /* where "You are a helpful assistant." begins */
+    static const char day[] = "26 Jul 2024";
+    static const llm_chat_template all[] = {
+        {"llama2", "", "</s>", llama2, LLM_CHAT_TEMPLATE_FIRST, NULL, 6, NULL},
+        {"llama3.1", bos3, eot3, llama3, LLM_CHAT_TEMPLATE_TURN, "", 7 | 16, day},
+        {"llama3", bos3, eot3, llama3, LLM_CHAT_TEMPLATE_TURN, NULL, 7, NULL},
+        {"mistral", "<s>", "</s>", mistral, LLM_CHAT_TEMPLATE_FIRST, NULL, 0, NULL},
+        {"mistral-v3", "<s>", "</s>", mistral3, LLM_CHAT_TEMPLATE_LAST, NULL, 4, NULL},
+        {"qwen3", "", end, ml, LLM_CHAT_TEMPLATE_TURN, NULL, 8, NULL},
+        {"qwen2.5", "", end, ml, LLM_CHAT_TEMPLATE_TURN, qwen, 0, NULL},
+        {"qwen2", "", end, ml, LLM_CHAT_TEMPLATE_TURN, qwen + QWEN, 0, NULL},
+        {"smollm2", "", end, ml, LLM_CHAT_TEMPLATE_TURN, smol, 0, NULL},
+        {"chatml", "", end, ml, LLM_CHAT_TEMPLATE_TURN, NULL, 0, NULL},
+        {"zephyr", "", "</s>", zephyr, LLM_CHAT_TEMPLATE_TURN, NULL, 0, NULL},
+        {"gemma", "<bos>", "<end_of_turn>", gemma, LLM_CHAT_TEMPLATE_NOWHERE, NULL, 7, NULL}};
+    if (k >= sizeof all / sizeof *all) return false;
+    *t = all[k];
+    return true;
+}
+
+/* Whether text (size) has the words; there are none in "". */
+LLM_API bool llm_chat_template_has(const char *text, size_t size, const char *words) {
+    const size_t n = strlen(words);
+    for (size_t i = 0; n > 0 && i + n <= size; i++)
+        if (memcmp(text + i, words, n) == 0) return true;
+    return false;
+}
+
+/* *t <- the template whose program in Jinja this is: it has two words and lacks two others. */
+LLM_API bool llm_chat_template_find(llm_chat_template *t, const char *jinja, size_t size,
+                                    llm_error *e) {
+    static const char *const word[][4] = {
+        {"<<SYS>>", "[INST]", "image", ""},
+        {"<|start_header_id|>", "Cutting Knowledge Date", "", ""},
+        {"<|start_header_id|>", "<|eot_id|>", "Date", "tool"},
+        {"' [INST] '", "' [/INST]'", "<<SYS>>", "tool"},
+        {"\"[INST] \"", "\"[AVAILABLE_TOOLS] [\"", "SYSTEM_PROMPT", ""},
+        {"enable_thinking", "content.lstrip('\\n')", "image", ""},
+        {"<|im_start|>", "You are Qwen, created by Alibaba Cloud. You are a", "", ""},
+        {"<|im_start|>system", "You are a helpful assistant.", "think", "image"},
+        {"<|im_start|>", "named SmolLM, trained by Hugging Face", "", ""},
+        {"'<|im_start|>' + message", "'<|im_end|>'", "You are", "think"},
+        {"'<|user|>", "'<|assistant|>'", "<|end|>", "think"},
+        {"<start_of_turn>", "System role not supported", "", ""}};
+    for (size_t k = 0; llm_chat_template_get(t, k); k++)
+        if (llm_chat_template_has(jinja, size, word[k][0]) &&
+            llm_chat_template_has(jinja, size, word[k][1]) &&
+            !llm_chat_template_has(jinja, size, word[k][2]) &&
+            !llm_chat_template_has(jinja, size, word[k][3]))
+            return true;
+    return llm_fail(e, "chat template: this program is none of those known here");
+}
+
+/* @chat_turns ----------------------------------------------- Chat templates: turns written as text
+ *
+ *     text = begin, turn, turn, ...                                   [ turn(assistant) up to its @ ]
+ *     mark = of each byte: did the template write it? is it part of an answer?
+ *
+ * Two things get lost when a conversation becomes a text, and both are needed later. A user can
+ * type "<|im_end|>": what the template wrote are control tokens, what the user wrote is not, and
+ * once both are one string nobody can tell (@chat_lm can, by the marks). And training looks at
+ * answers only, which must be known byte by byte: an answer begins behind what is written in front
+ * of it, and ends with its end token and what the template puts behind it.
+ *
+ * What is easily got wrong: with the system's words in the user's turn, white space is taken off
+ * the two together; Mistral's third version says the system's words in front of the last message
+ * and forgets them when that is an answer; Qwen 3 drops the thoughts of answers that the user has
+ * replied to, so a conversation is not the beginning of the next one.
+ *
+ * source  transformers 5 (apply_chat_template); the templates of @chat_template
+ * needs   error buffer unicode special_tokens chat_template
+ * see     @chat_lm
+ * topics  -
+ */
+typedef struct {
+    llm_chat_template_role role;
+    const char *text;
+    size_t size;
+} llm_chat_turns_message;
+
+enum { LLM_CHAT_TURNS_OWN = 1, LLM_CHAT_TURNS_ANSWER = 2 };
+
+/* Starts as zeros. */
+typedef struct {
+    llm_buffer text, mark; /* a byte for each: written by the template | part of an answer */
+} llm_chat_turns;
+
+/* Back to zeros. */
+LLM_API void llm_chat_turns_free(llm_chat_turns *out) {
+    llm_buffer_free(&out->text);
+    llm_buffer_free(&out->mark);
+}
+
+/* Appends bytes with their mark; false when memory is out. */
+LLM_API bool llm_chat_turns_put(llm_chat_turns *out, const char *text, size_t size, int mark) {
+    const char byte = (char)mark;
+    bool ok = llm_buffer_put(&out->text, text, size);
+    for (size_t i = 0; i < size && ok; i++) ok = llm_buffer_put(&out->mark, &byte, 1);
+    return ok;
+}
+
+/* Takes white space off the end of a text and off its front. */
+LLM_API void llm_chat_turns_strip(const char **text, size_t *size, bool front) {
+    llm_unicode_kind kind;
+    for (size_t n; front && *size > 0; *text += n, *size -= n) {
+        n = llm_special_tokens_behind(&kind, *text, *size, 0);
+        if (kind != LLM_UNICODE_SPACE) break;
+    }
+    for (size_t n; *size > 0; *size -= n) {
+        n = llm_special_tokens_before(&kind, *text, *size);
+        if (kind != LLM_UNICODE_SPACE) break;
+    }
+}
+
+/* The place of the last "tag" in text, size where there is none. */
+LLM_API size_t llm_chat_turns_last(const char *text, size_t size, const char *tag) {
+    const size_t n = strlen(tag);
+    for (size_t i = size; i-- > 0;)
+        if (n <= size - i && memcmp(text + i, tag, n) == 0) return i;
+    return size;
+}
+
+/* Appends an answer whose thoughts stand between <think> and </think>: without them, or where `all`
+ * with them; the last answer gets empty ones where it has none. */
+LLM_API bool llm_chat_turns_thoughts(llm_chat_turns *out, const char *text, size_t size, bool all,
+                                     bool last) {
+    const int mark = LLM_CHAT_TURNS_ANSWER;
+    size_t start = 0, end = 0, answer = 0; /* of the thoughts; behind the last </think> */
+    const size_t closed = llm_chat_turns_last(text, size, "</think>");
+    if (closed < size) {
+        while (memcmp(text + end, "</think>", 8) != 0) end++;
+        while (end > 0 && text[end - 1] == '\n') end--;
+        start = llm_chat_turns_last(text, end, "<think>");
+        start = start < end ? start + 7 : 0;
+        while (start < end && text[start] == '\n') start++;
+        answer = closed + 8;
+    }
+    all = all && (last || start < end);
+    while ((closed < size || all) && answer < size && text[answer] == '\n') answer++;
+    const bool ok = !all || (llm_chat_turns_put(out, "<think>\n", 8, mark) &&
+                             llm_chat_turns_put(out, text + start, end - start, mark) &&
+                             llm_chat_turns_put(out, "\n</think>\n\n", 11, mark));
+    return ok && llm_chat_turns_put(out, text + answer, size - answer, mark);
+}
+
+/* Appends the part of a role's turn in front of its @, or behind it. A space in front of an answer
+ * is the answer's. */
+LLM_API bool llm_chat_turns_edge(llm_chat_turns *out, const llm_chat_template *t,
+                                 llm_chat_template_role role, bool behind) {
+    const char *turn = t->turn[role], *at = strchr(turn, '@');
+    const bool answer = (behind || *turn == ' ') && role == LLM_CHAT_TEMPLATE_ASSISTANT;
+    const int mark = LLM_CHAT_TURNS_OWN | (answer ? LLM_CHAT_TURNS_ANSWER : 0);
+    return behind ? llm_chat_turns_put(out, at + 1, strlen(at + 1), mark)
+                  : llm_chat_turns_put(out, turn, (size_t)(at - turn), mark);
+}
+
+/* Appends a message, a user's behind the system's words, if there are any. all, last: of an answer
+ * with thoughts, as above. */
+LLM_API bool llm_chat_turns_say(llm_chat_turns *out, const llm_chat_template *t,
+                                const llm_chat_turns_message *m,
+                                const llm_chat_turns_message *system, bool all, bool last) {
+    const bool answer = m->role == LLM_CHAT_TEMPLATE_ASSISTANT, trims = t->ways >> m->role & 1;
+    const char *text = m->text;
+    size_t size = m->size;
+    bool ok = llm_chat_turns_edge(out, t, m->role, false);
+    if (system) {
+        ok = ok && llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_SYSTEM, false) &&
+             llm_chat_turns_put(out, system->text, system->size, 0) &&
+             llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_SYSTEM, true);
+    }
+    if (trims) llm_chat_turns_strip(&text, &size, !system);
+    while (ok && trims && system && size == 0 && out->text.data[out->text.size - 1] == '\n')
+        out->text.size--, out->mark.size--; /* of both together nothing follows <</SYS>> */
+    if ((t->ways & LLM_CHAT_TEMPLATE_DATED) && m->role == LLM_CHAT_TEMPLATE_SYSTEM && all) {
+        static const char *const before[3] = {
+            "Cutting Knowledge Date: December 2023\nToday Date: ", "", "\n\n"};
+        for (int i = 0; i < 3; i++) {
+            const char *part = i == 1 ? t->date : before[i];
+            ok = ok && llm_chat_turns_put(out, part, strlen(part), LLM_CHAT_TURNS_OWN);
+        }
+    }
+    ok = ok && (answer && (t->ways & LLM_CHAT_TEMPLATE_THINKS)
+                    ? llm_chat_turns_thoughts(out, text, size, all, last)
+                    : llm_chat_turns_put(out, text, size, answer ? LLM_CHAT_TURNS_ANSWER : 0));
+    return ok && llm_chat_turns_edge(out, t, m->role, true);
+}
+
+/* Whether the messages m (n) can be said in this template; the error names the first that cannot. */
+LLM_API bool llm_chat_turns_check(const llm_chat_template *t, const llm_chat_turns_message *m,
+                                  size_t n, llm_error *e) {
+    static const char *const name[3] = {"the system", "the user", "the assistant"};
+    const bool first = n > 0 && m[0].role == LLM_CHAT_TEMPLATE_SYSTEM;
+    if (n == 0) return llm_fail(e, "chat: no messages");
+    if (first && t->system == LLM_CHAT_TEMPLATE_NOWHERE)
+        return llm_fail(e, "chat: %s has no place for words of the system", t->name);
+    for (size_t i = first; i < n && t->system != LLM_CHAT_TEMPLATE_TURN; i++) {
+        const int want =
+            (i - first) % 2 == 0 ? LLM_CHAT_TEMPLATE_USER : LLM_CHAT_TEMPLATE_ASSISTANT;
+        if ((int)m[i].role != want)
+            return llm_fail(e, "chat: message %zu is by %s, and in %s it is the turn of %s", i + 1,
+                            name[m[i].role], t->name, name[want]);
+    }
+    return true;
+}
+
+/* Appends the messages m (n), and where prompt is not NULL what stands in front of an answer and
+ * then the prompt, the answer's beginning ("" for none). */
+LLM_API bool llm_chat_turns_write(llm_chat_turns *out, const llm_chat_template *t,
+                                  const llm_chat_turns_message *m, size_t n, const char *prompt,
+                                  llm_error *e) {
+    if (!llm_chat_turns_check(t, m, n, e)) return false;
+    const bool own = t->system == LLM_CHAT_TEMPLATE_TURN;
+    const bool first = m[0].role == LLM_CHAT_TEMPLATE_SYSTEM;
+    const llm_chat_turns_message silent = {LLM_CHAT_TEMPLATE_SYSTEM, t->silent,
+                                           t->silent ? strlen(t->silent) : 0};
+    const size_t place = t->system == LLM_CHAT_TEMPLATE_FIRST ? 1 : n - 1;
+    size_t asked = 0; /* behind the user's last message */
+    for (size_t i = 0; i < n; i++) asked = m[i].role == LLM_CHAT_TEMPLATE_USER ? i + 1 : asked;
+    if (asked == 0) asked = n;
+    bool ok = llm_chat_turns_put(out, t->begin, strlen(t->begin), LLM_CHAT_TURNS_OWN);
+    if (own && !first && t->silent)
+        ok = ok && llm_chat_turns_say(out, t, &silent, NULL, true, false);
+    for (size_t i = !own && first; i < n && ok; i++) {
+        const bool joined = !own && first && i == place && m[i].role == LLM_CHAT_TEMPLATE_USER;
+        const bool system = m[i].role == LLM_CHAT_TEMPLATE_SYSTEM;
+        ok = llm_chat_turns_say(out, t, &m[i], joined ? m : NULL, system ? i == 0 : i >= asked,
+                                i + 1 == n);
+    }
+    if (prompt && *t->turn[LLM_CHAT_TEMPLATE_ASSISTANT] != ' ')
+        ok = ok && llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_ASSISTANT, false);
+    if (prompt) ok = ok && llm_chat_turns_put(out, prompt, strlen(prompt), LLM_CHAT_TURNS_OWN);
+    return ok || llm_fail(e, "chat: out of memory");
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
