@@ -369,6 +369,9 @@
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   autoregression           Autoregression: series
+ *   autoregression_table     Autoregression: symbols, in any order
+ *   made                     MADE: all conditionals in one pass
  *   mlm                      Masked language model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
@@ -399,6 +402,8 @@
  *   llama_names              What a Llama's weights are called
  *   llama_file               Where a Llama's weights are
  *   llama                    A large language model from its files
+ *   chat_template            Chat templates: how turns are spelt
+ *   chat_turns               Chat templates: turns written as text
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
@@ -42917,7 +42922,7 @@ LLM_API void llm_autoregression_sample(float *x, size_t n, const llm_autoregress
 
 /* @autoregression_table ------------------------------------- Autoregression: symbols, in any order
  *
- *     p(x_1, .., x_n) = prod_j p(x_o(j) | x_o(1), .., x_o(j-1))        o: any order of the variables
+ *     p(x_1, .., x_n) = prod_j p(x_o(j) | x_o(1), .., x_o(j-1))       o: any order of the variables
  *
  * No assumption stands in this equation: every distribution is a product of conditionals, in each
  * of n! orders, and drawing one variable after the other draws from it. What a language model adds
@@ -47484,7 +47489,7 @@ LLM_API bool llm_chat_template_find(llm_chat_template *t, const char *jinja, siz
 
 /* @chat_turns ----------------------------------------------- Chat templates: turns written as text
  *
- *     text = begin, turn, turn, ...                                   [ turn(assistant) up to its @ ]
+ *     text = begin, turn, turn, ...                                 [ turn(assistant) up to its @ ]
  *     mark = of each byte: did the template write it? is it part of an answer?
  *
  * Two things get lost when a conversation becomes a text, and both are needed later. A user can
@@ -47616,7 +47621,8 @@ LLM_API bool llm_chat_turns_say(llm_chat_turns *out, const llm_chat_template *t,
     return ok && llm_chat_turns_edge(out, t, m->role, true);
 }
 
-/* Whether the messages m (n) can be said in this template; the error names the first that cannot. */
+/* Whether the messages m (n) can be said in this template; the error names the first that
+ * cannot. */
 LLM_API bool llm_chat_turns_check(const llm_chat_template *t, const llm_chat_turns_message *m,
                                   size_t n, llm_error *e) {
     static const char *const name[3] = {"the system", "the user", "the assistant"};
