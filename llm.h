@@ -369,6 +369,9 @@
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   autoregression           Autoregression: series
+ *   autoregression_table     Autoregression: symbols, in any order
+ *   made                     MADE: all conditionals in one pass
  *   mlm                      Masked language model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
@@ -399,6 +402,8 @@
  *   llama_names              What a Llama's weights are called
  *   llama_file               Where a Llama's weights are
  *   llama                    A large language model from its files
+ *   chat_template            Chat templates: how turns are spelt
+ *   chat_turns               Chat templates: turns written as text
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
@@ -42720,6 +42725,451 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
     }
 }
 
+/* @autoregression ------------------------------------------- Autoregression: series
+ *
+ *     x_t = c + a_1 x_{t-1} + ... + a_p x_{t-p} + e_t          e_t uncorrelated, of variance s^2
+ *     R a = g,   R_ij = g_|i-j|                                Yule-Walker, g: autocovariances
+ *     k_m = 2 sum f_t b_{t-1} / sum (f_t^2 + b_{t-1}^2)        Burg, f, b: errors of order m - 1
+ *
+ * The oldest language model is one of numbers: predict the next value from the last p by a linear
+ * rule. Levinson and Durbin solve the Yule-Walker equations in p^2 steps instead of p^3, and give
+ * the fits of all smaller orders on the way, which is what AIC needs to choose one. k_m is what
+ * x_{t-m} adds to those between; all |k| < 1 means that the model does not explode. Yule-Walker and
+ * Burg are always stable; least squares is not, and is the least biased on short series.
+ *
+ * A forecast of h steps feeds on its own output (free running, as text is generated), where fitting
+ * saw true values only (teacher forcing). Its error grows with h: every e_t stays in the past that
+ * later steps read. Easily got wrong: autocovariances divided by n - k instead of n; R may then
+ * have negative eigenvalues and the model explode.
+ *
+ * source  Yule 1927; Levinson 1947; Durbin 1960; Burg 1967; Akaike 1974; Brockwell & Davis 2002,
+ *         "Introduction to Time Series and Forecasting", sections 2.5 and 5.1
+ * needs   arena rng least_squares
+ * see     @autoregression_table (symbols), @least_squares, @next_token
+ * topics  Autoregression
+ */
+
+/* a (p): a[0] weighs the value just before. variance: s^2. */
+typedef struct {
+    size_t p;
+    double c, variance, *a;
+} llm_autoregression;
+
+/* g (p+1) <- autocovariances of x (n), sums over n - k products divided by n. Returns the mean. */
+LLM_API double llm_autoregression_covariance(double *g, const float *x, size_t n, size_t p) {
+    double mean = 0.0;
+    LLM_ASSERT(n > p);
+    for (size_t t = 0; t < n; t++) mean += (double)x[t];
+    mean /= (double)n;
+    for (size_t k = 0; k <= p; k++) {
+        g[k] = 0.0;
+        for (size_t t = k; t < n; t++) g[k] += ((double)x[t] - mean) * ((double)x[t - k] - mean);
+        g[k] /= (double)n;
+    }
+    return mean;
+}
+
+/* a (m) of order m - 1 becomes that of order m, whose last coefficient is k: a_j - k a_{m-j}. */
+LLM_API void llm_autoregression_raise(double *a, size_t m, double k) {
+    for (size_t i = 0, j = m - 1; i < j--; i++) { /* entries i and j = m-2-i exchange */
+        const double low = a[i], high = a[j];
+        a[i] = low - k * high;
+        a[j] = high - k * low;
+    }
+    a[m - 1] = k;
+}
+
+/* a (p), reflection coefficients k (p), error (p+1): s^2 of each order <- g (p+1). A series without
+ * variance, or whose past says all, has coefficients 0 from there on. */
+LLM_API void llm_autoregression_levinson(double *a, double *k, double *error, const double *g,
+                                         size_t p) {
+    error[0] = g[0];
+    for (size_t m = 1; m <= p; m++) {
+        double miss = g[m];
+        for (size_t j = 1; j < m; j++) miss -= a[j - 1] * g[m - j];
+        k[m - 1] = error[m - 1] > 0.0 ? miss / error[m - 1] : 0.0;
+        llm_autoregression_raise(a, m, k[m - 1]);
+        error[m] = error[m - 1] * (1.0 - k[m - 1] * k[m - 1]);
+    }
+}
+
+/* m->a (m->p), c, variance; k (p), error (p+1) as above <- x (n). Scratch: p + 1 doubles. */
+LLM_API void llm_autoregression_yule_walker(llm_autoregression *m, double *k, double *error,
+                                            const float *x, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *g = llm_arena_doubles(arena, m->p + 1);
+    m->c = llm_autoregression_covariance(g, x, n, m->p);
+    llm_autoregression_levinson(m->a, k, error, g, m->p);
+    m->variance = error[m->p];
+    double rest = 1.0;
+    for (size_t j = 0; j < m->p; j++) rest -= m->a[j];
+    m->c *= rest;
+    arena->used = mark;
+}
+
+/* The same by Burg: k makes the errors of predicting forwards and backwards smallest, and no value
+ * beyond the ends is taken for 0. Scratch: 2 n doubles. */
+LLM_API void llm_autoregression_burg(llm_autoregression *m, double *k, double *error,
+                                     const float *x, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *f = llm_arena_doubles(arena, n), *b = llm_arena_doubles(arena, n), rest = 1.0;
+    const double mean = llm_autoregression_covariance(error, x, n, 0);
+    LLM_ASSERT(n > m->p);
+    for (size_t t = 0; t < n; t++) f[t] = b[t] = (double)x[t] - mean;
+    for (size_t i = 1; i <= m->p; i++) {
+        double both = 0.0, power = 0.0;
+        for (size_t t = i; t < n; t++) {
+            both += 2.0 * f[t] * b[t - 1];
+            power += f[t] * f[t] + b[t - 1] * b[t - 1];
+        }
+        k[i - 1] = power > 0.0 ? both / power : 0.0;
+        for (size_t t = n; t-- > i;) { /* b[t-1] is still the old one */
+            const double forward = f[t];
+            f[t] = forward - k[i - 1] * b[t - 1];
+            b[t] = b[t - 1] - k[i - 1] * forward;
+        }
+        llm_autoregression_raise(m->a, i, k[i - 1]);
+        error[i] = (1.0 - k[i - 1] * k[i - 1]) * power / (2.0 * (double)(n - i));
+    }
+    for (size_t j = 0; j < m->p; j++) rest -= m->a[j];
+    m->c = mean * rest;
+    m->variance = error[m->p];
+    arena->used = mark;
+}
+
+/* By least squares on the n - p values that have a whole past; variance is the mean of their
+ * squared errors. False when the columns depend on each other. Scratch: p floats and p + 1 doubles
+ * a value, and those of @least_squares. */
+LLM_API bool llm_autoregression_ols(llm_autoregression *m, const float *x, size_t n,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, p = m->p;
+    LLM_ASSERT(n > p);
+    float *past = llm_arena_floats(arena, (n - p) * p);
+    double *w = llm_arena_doubles(arena, p + 1);
+    for (size_t i = 0; i < (n - p) * p; i++) past[i] = x[i / p + p - 1 - i % p];
+    const bool full = llm_least_squares_fit(w, past, x + p, NULL, n - p, p, true, arena) == p + 1;
+    memcpy(m->a, w, p * sizeof(double));
+    m->c = w[p];
+    m->variance = 0.0;
+    for (size_t t = p; t < n; t++) {
+        double e = (double)x[t] - m->c;
+        for (size_t j = 0; j < p; j++) e -= m->a[j] * (double)x[t - 1 - j];
+        m->variance += e * e / (double)(n - p);
+    }
+    arena->used = mark;
+    return full;
+}
+
+/* The order 0 .. most that minimises AIC = n log s^2 + 2 p, error (most+1): s^2 of each order. */
+LLM_API size_t llm_autoregression_order(const double *error, size_t n, size_t most) {
+    size_t best = 0;
+    for (size_t p = 1; p <= most; p++) {
+        const double now = (double)n * log(error[p]) + 2.0 * (double)p;
+        if (now < (double)n * log(error[best]) + 2.0 * (double)best) best = p;
+    }
+    return best;
+}
+
+/* mean, variance (h) <- the next h values after x (n), n >= p: each read as if the ones before it
+ * had come true. Their errors are sums of psi_j e, psi_j what remains of an e after j steps.
+ * variance may be NULL. Scratch: h doubles. */
+LLM_API void llm_autoregression_forecast(double *mean, double *variance, size_t h,
+                                         const llm_autoregression *m, const float *x, size_t n,
+                                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *psi = llm_arena_doubles(arena, h), sum = 0.0;
+    LLM_ASSERT(n >= m->p);
+    for (size_t i = 0; i < h; i++) {
+        mean[i] = m->c;
+        psi[i] = i == 0 ? 1.0 : 0.0;
+        for (size_t j = 0; j < m->p; j++) {
+            mean[i] += m->a[j] * (j < i ? mean[i - 1 - j] : (double)x[n + i - 1 - j]);
+            if (j < i) psi[i] += m->a[j] * psi[i - 1 - j];
+        }
+        sum += psi[i] * psi[i];
+        if (variance) variance[i] = m->variance * sum;
+    }
+    arena->used = mark;
+}
+
+/* mse (h) <- the mean squared error of forecasts 1 .. h steps ahead from every place of x (n) with
+ * a past of p and a future of h: mse[0] is teacher-forced, the others run freely. Scratch: 2 h. */
+LLM_API void llm_autoregression_rollout(double *mse, size_t h, const llm_autoregression *m,
+                                        const float *x, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *mean = llm_arena_doubles(arena, h);
+    LLM_ASSERT(n >= m->p + h);
+    for (size_t i = 0; i < h; i++) mse[i] = 0.0;
+    for (size_t t = m->p; t + h <= n; t++) {
+        llm_autoregression_forecast(mean, NULL, h, m, x, t, arena);
+        for (size_t i = 0; i < h; i++) {
+            const double e = (double)x[t + i] - mean[i];
+            mse[i] += e * e / (double)(n - h - m->p + 1);
+        }
+    }
+    arena->used = mark;
+}
+
+/* x (n), of which the first p are given: the others <- drawn one after the other. */
+LLM_API void llm_autoregression_sample(float *x, size_t n, const llm_autoregression *m,
+                                       llm_rng *rng) {
+    for (size_t t = m->p; t < n; t++) {
+        double next = m->c + sqrt(m->variance) * (double)llm_rng_normal(rng);
+        for (size_t j = 0; j < m->p; j++) next += m->a[j] * (double)x[t - 1 - j];
+        x[t] = (float)next;
+    }
+}
+
+/* @autoregression_table ------------------------------------- Autoregression: symbols, in any order
+ *
+ *     p(x_1, .., x_n) = prod_j p(x_o(j) | x_o(1), .., x_o(j-1))       o: any order of the variables
+ *
+ * No assumption stands in this equation: every distribution is a product of conditionals, in each
+ * of n! orders, and drawing one variable after the other draws from it. What a language model adds
+ * is a net in place of the table, which for n variables of K values has K^n entries. Which order is
+ * taken decides only which questions are cheap: the chance of a beginning is a product of the first
+ * factors, that of an end needs a sum over all beginnings.
+ *
+ * source  Bengio & Bengio 2000, "Modeling high-dimensional discrete data with multi-layer neural
+ *         networks"; Larochelle & Murray 2011, "The Neural Autoregressive Distribution Estimator"
+ * needs   distribution_sample
+ * see     @autoregression @made @next_token @conditional
+ * topics  -
+ */
+
+/* n variables, variable i has size[i] values; order (n): the variable that comes j-th, NULL: 0 ..
+ * n-1. Conditionals stand in one vector: first those of the first variable, then for each value of
+ * it those of the second, ... */
+typedef struct {
+    size_t n;
+    const size_t *size, *order;
+} llm_autoregression_table;
+
+/* The variable that comes j-th. */
+LLM_API size_t llm_autoregression_table_at(const llm_autoregression_table *t, size_t j) {
+    return t->order ? t->order[j] : j;
+}
+
+/* How many conditionals there are in the first j factors. */
+LLM_API size_t llm_autoregression_table_count(const llm_autoregression_table *t, size_t j) {
+    size_t count = 0, product = 1;
+    for (size_t i = 0; i < j; i++) {
+        product *= t->size[llm_autoregression_table_at(t, i)];
+        count += product;
+    }
+    return count;
+}
+
+/* Where the conditional of the j-th variable of x (n) stands, given those before it. */
+LLM_API size_t llm_autoregression_table_index(const llm_autoregression_table *t, const size_t *x,
+                                              size_t j) {
+    size_t index = 0;
+    for (size_t i = 0; i <= j; i++) {
+        const size_t v = llm_autoregression_table_at(t, i);
+        LLM_ASSERT(x[v] < t->size[v]);
+        index = index * t->size[v] + x[v];
+    }
+    return llm_autoregression_table_count(t, j) + index;
+}
+
+/* x (n) <- the values of entry i of a joint table, whose last variable runs fastest. */
+LLM_API void llm_autoregression_table_values(size_t *x, size_t i,
+                                             const llm_autoregression_table *t) {
+    for (size_t v = t->n; v-- > 0;) {
+        x[v] = i % t->size[v];
+        i /= t->size[v];
+    }
+}
+
+/* conditional (count) <- joint (product of sizes), weights that need not sum to 1. Behind a
+ * beginning of weight 0 all values are equally likely. x (n) is scratch. */
+LLM_API void llm_autoregression_table_factorize(double *conditional, const double *joint,
+                                                const llm_autoregression_table *t, size_t *x) {
+    size_t entries = 1;
+    for (size_t v = 0; v < t->n; v++) entries *= t->size[v];
+    const size_t count = llm_autoregression_table_count(t, t->n);
+    for (size_t i = 0; i < count; i++) conditional[i] = 0.0;
+    for (size_t i = 0; i < entries; i++) { /* the weights of all beginnings */
+        llm_autoregression_table_values(x, i, t);
+        for (size_t j = 0; j < t->n; j++)
+            conditional[llm_autoregression_table_index(t, x, j)] += joint[i];
+    }
+    for (size_t j = 0; j < t->n; j++) { /* each over the sum of its neighbours */
+        const size_t K = t->size[llm_autoregression_table_at(t, j)];
+        const size_t end = llm_autoregression_table_count(t, j + 1);
+        for (size_t i = llm_autoregression_table_count(t, j); i < end; i += K) {
+            double sum = 0.0;
+            for (size_t k = 0; k < K; k++) sum += conditional[i + k];
+            for (size_t k = 0; k < K; k++)
+                conditional[i + k] = sum > 0.0 ? conditional[i + k] / sum : 1.0 / (double)K;
+        }
+    }
+}
+
+/* log p of the first `known` variables of the order in x (n); n: of all of x. */
+LLM_API double llm_autoregression_table_score(const double *conditional, const size_t *x,
+                                              size_t known, const llm_autoregression_table *t) {
+    double sum = 0.0;
+    for (size_t j = 0; j < known; j++)
+        sum += log(conditional[llm_autoregression_table_index(t, x, j)]);
+    return sum;
+}
+
+/* x (n): the first `known` variables of the order are given, the others <- drawn one after the
+ * other, each from its conditional. */
+LLM_API void llm_autoregression_table_sample(size_t *x, const double *conditional, size_t known,
+                                             const llm_autoregression_table *t, llm_rng *rng) {
+    for (size_t j = known; j < t->n; j++) {
+        const size_t v = llm_autoregression_table_at(t, j), last = t->size[v] - 1;
+        double left = llm_distribution_sample_uniform(rng);
+        for (x[v] = 0; x[v] < last; x[v]++) {
+            left -= conditional[llm_autoregression_table_index(t, x, j)];
+            if (left < 0.0) break;
+        }
+    }
+}
+
+/* @made ----------------------------------------------------- MADE: all conditionals in one pass
+ *
+ *     h = relu((M_1 * W_1) x + b_1), ...          z = (M * W) h + c
+ *     log p(x) = sum_d log sigmoid(+-z_d)         z_d sees only what comes before d
+ *     M_1[k,d] = m_k >= m_d                       M[d,k] = m_d > m_k
+ *
+ * An autoencoder that may not look: every input, hidden and output unit has a number m, and a
+ * weight exists only where information flows from a lower number to one that is not lower, at the
+ * output to a higher one. Then output d is the conditional of x_d given the inputs before it in the
+ * order, for all d at once: D factors for the price of one pass. Masked attention is the same idea
+ * with the weights computed (@causal_mask). Drawing is as slow as ever, one pass for each variable.
+ *
+ * Easily got wrong: > in place of >= inside (a layer loses its highest units) or >= at the output
+ * (x_d then sees itself, and the loss falls to 0).
+ *
+ * source  Germain, Gregor, Murray & Larochelle 2015, "MADE: Masked Autoencoder for Distribution
+ *         Estimation", eq. 12 and 13
+ * needs   arena rng matmul bce weight_init
+ * see     @autoregression_table (what it replaces), @causal_mask
+ * topics  -
+ */
+
+/* D binary inputs, `layers` hidden layers of H units. number: the m of the inputs (D): their
+ * places 1 .. D in the order, and of the hidden units (layers,H): 1 .. D-1. */
+typedef struct {
+    size_t D, H, layers;
+    size_t *number;
+} llm_made;
+
+/* Weights in one vector: of each hidden layer its matrix, then its bias; then of the output. */
+LLM_API size_t llm_made_count(const llm_made *m) {
+    const size_t hidden = m->layers > 0 ? m->layers - 1 : 0;
+    LLM_ASSERT(m->layers > 0);
+    return m->H * (m->D + 1) + hidden * m->H * (m->H + 1) + m->D * (m->H + 1);
+}
+
+/* m->number (D + layers H) <- order (D): the input that comes j-th, NULL: as they stand; the units
+ * of a layer take turns at 1 .. D-1. */
+LLM_API void llm_made_number(llm_made *m, const size_t *order) {
+    for (size_t j = 0; j < m->D; j++) m->number[order ? order[j] : j] = j + 1;
+    for (size_t k = 0; k < m->layers * m->H; k++)
+        m->number[m->D + k] = m->D > 1 ? 1 + k % m->H % (m->D - 1) : 1;
+}
+
+/* Is there a weight from unit `in` to unit `out` of layer l (l = layers: the output)? */
+LLM_API bool llm_made_allowed(const llm_made *m, size_t l, size_t out, size_t in) {
+    const size_t from = m->number[l == 0 ? in : m->D + (l - 1) * m->H + in];
+    return l < m->layers ? m->number[m->D + l * m->H + out] >= from : m->number[out] > from;
+}
+
+/* Inputs and outputs of layer l. */
+LLM_API size_t llm_made_in(const llm_made *m, size_t l) { return l == 0 ? m->D : m->H; }
+LLM_API size_t llm_made_out(const llm_made *m, size_t l) { return l < m->layers ? m->H : m->D; }
+
+/* w (count): N(0, 2 / inputs), biases 0. */
+LLM_API void llm_made_init(float *w, const llm_made *m, llm_rng *rng) {
+    for (size_t l = 0; l <= m->layers; l++) {
+        const size_t in = llm_made_in(m, l), out = llm_made_out(m, l);
+        llm_weight_init_normal(w, out * in, sqrtf(2.0f / (float)in), rng);
+        memset(w + out * in, 0, out * sizeof(float));
+        w += out * (in + 1);
+    }
+}
+
+/* masked (out,in) <- w where there is a weight, else 0. */
+LLM_API void llm_made_mask(float *masked, const float *w, const llm_made *m, size_t l) {
+    const size_t in = llm_made_in(m, l), out = llm_made_out(m, l);
+    for (size_t i = 0; i < out * in; i++)
+        masked[i] = llm_made_allowed(m, l, i / in, i % in) ? w[i] : 0.0f;
+}
+
+/* z (N,D) <- x (N,D): the log-odds of each x_d = 1 given those before it. hidden (layers,N,H) stays
+ * for backward. Scratch: the largest matrix. */
+LLM_API void llm_made_forward(float *z, float *hidden, const float *x, const float *w,
+                              const llm_made *m, size_t N, llm_arena *arena) {
+    for (size_t l = 0; l <= m->layers; l++) {
+        const size_t mark = arena->used, in = llm_made_in(m, l), out = llm_made_out(m, l);
+        float *masked = llm_arena_floats(arena, out * in);
+        float *y = l < m->layers ? hidden + l * N * m->H : z;
+        llm_made_mask(masked, w, m, l);
+        llm_matmul_forward(y, x, masked, w + out * in, N, in, out);
+        for (size_t i = 0; l < m->layers && i < N * out; i++) y[i] = fmaxf(y[i], 0.0f);
+        x = y;
+        w += out * (in + 1);
+        arena->used = mark;
+    }
+}
+
+/* nats (N) <- -log p(x_n) from z, x (N,D). dz (N,D), unless NULL, <- scale times its gradient. */
+LLM_API void llm_made_loss(double *nats, float *dz, const float *z, const float *x, size_t N,
+                           size_t D, float scale) {
+    for (size_t n = 0; n < N; n++) nats[n] = 0.0;
+    for (size_t i = 0; i < N * D; i++) {
+        nats[i / D] += (double)llm_bce_softplus(x[i] > 0.5f ? z[i] : -z[i]);
+        if (dz) dz[i] = scale * (x[i] > 0.5f ? -llm_bce_sigmoid(-z[i]) : llm_bce_sigmoid(z[i]));
+    }
+}
+
+/* dw (count) += , dx (N,D) += unless NULL, <- dz (N,D), forward's hidden and inputs. A weight that
+ * is masked gets no gradient. Scratch: twice the largest matrix, 2 N H floats. */
+LLM_API void llm_made_backward(float *dw, float *dx, const float *dz, const float *hidden,
+                               const float *x, const float *w, const llm_made *m, size_t N,
+                               llm_arena *arena) {
+    const size_t mark = arena->used, H = m->H, most = H * (m->D > H ? m->D : H);
+    float *masked = llm_arena_floats(arena, 2 * most), *dmasked = masked + most;
+    float *d[2] = {llm_arena_floats(arena, N * H), llm_arena_floats(arena, N * H)};
+    const float *dy = dz;
+    size_t at = llm_made_count(m);
+    for (size_t l = m->layers + 1; l-- > 0;) {
+        const size_t in = llm_made_in(m, l), out = llm_made_out(m, l);
+        const float *h = l > 0 ? hidden + (l - 1) * N * H : x;
+        float *dh = l > 0 ? d[l % 2] : dx;
+        at -= out * (in + 1);
+        llm_made_mask(masked, w + at, m, l);
+        memset(dmasked, 0, out * in * sizeof(float));
+        if (l > 0) memset(dh, 0, N * H * sizeof(float));
+        llm_matmul_backward(dh, dmasked, dw + at + out * in, dy, h, masked, N, in, out);
+        for (size_t i = 0; i < out * in; i++)
+            if (llm_made_allowed(m, l, i / in, i % in)) dw[at + i] += dmasked[i];
+        for (size_t i = 0; l > 0 && i < N * H; i++)
+            if (!(h[i] > 0.0f)) dh[i] = 0.0f;
+        dy = dh;
+    }
+    arena->used = mark;
+}
+
+/* x (D) <- drawn one variable after the other, a pass for each. Scratch: forward's, (layers H + D)
+ * floats. */
+LLM_API void llm_made_sample(float *x, const float *w, const llm_made *m, llm_rng *rng,
+                             llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *z = llm_arena_floats(arena, m->D), *hidden = llm_arena_floats(arena, m->layers * m->H);
+    for (size_t d = 0; d < m->D; d++) x[d] = 0.0f;
+    for (size_t j = 1; j <= m->D; j++) {
+        llm_made_forward(z, hidden, x, w, m, 1, arena);
+        for (size_t d = 0; d < m->D; d++)
+            if (m->number[d] == j) x[d] = llm_rng_uniform(rng) < llm_bce_sigmoid(z[d]);
+    }
+    arena->used = mark;
+}
+
 /* @causal_lm ------------------------------------------------ Causal language model
  *
  *     p(x_1 .. x_T | x_0) = product over t of p(x_t | x_0 .. x_{t-1})       x_0: a start token
@@ -47159,6 +47609,308 @@ LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
     for (size_t i = 0; c->logit_cap > 0.0f && i < V; i++)
         m->logits[i] = c->logit_cap * tanhf(m->logits[i] / c->logit_cap);
     m->memory.used = mark;
+}
+
+/* @chat_template -------------------------------------------- Chat templates: how turns are spelt
+ *
+ *     <|im_start|>user\n@<|im_end|>\n              a turn: @ is what the user says
+ *     <|im_start|>assistant\n                      in front of an answer: a turn up to its @
+ *
+ * A chat model is a language model that was trained on transcripts in one fixed spelling. Asked in
+ * another it still answers, a little worse, and nothing says why. Files bring their spelling along
+ * as a program in Jinja; but what such programs do with turns of text is a row of a table, and here
+ * it is: twelve spellings, recognised by words of the file's program, all others refused.
+ *
+ * What differs besides the marks: where the system's words go (a turn of their own, the user's
+ * first turn, the last one, or nowhere: Gemma), whether white space around a text stays, and what
+ * is said for a system that says nothing. The same family may have several spellings: Llama 3.1
+ * tells its model a date, Mistral moved its spaces in every version.
+ *
+ * source  the templates of the models named below (those of Llama 3, Qwen and Gemma as in trl,
+ *         chat_templates); Touvron et al. 2023, "Llama 2", section 3.3
+ * needs   error
+ * see     @chat_turns (writes them), @special_tokens
+ * topics  -
+ */
+typedef enum {
+    LLM_CHAT_TEMPLATE_SYSTEM,
+    LLM_CHAT_TEMPLATE_USER,
+    LLM_CHAT_TEMPLATE_ASSISTANT
+} llm_chat_template_role;
+
+typedef enum { /* where the system's words go */
+               LLM_CHAT_TEMPLATE_TURN,
+               LLM_CHAT_TEMPLATE_FIRST,
+               LLM_CHAT_TEMPLATE_LAST,
+               LLM_CHAT_TEMPLATE_NOWHERE
+} llm_chat_template_place;
+
+enum { LLM_CHAT_TEMPLATE_THINKS = 8, LLM_CHAT_TEMPLATE_DATED = 16 };
+typedef struct {
+    const char *name, *begin, *end; /* of the text; of an answer */
+    const char *const *turn;        /* (3) by role */
+    llm_chat_template_place system;
+    const char *silent; /* words of a system that says nothing; NULL: it has no turn */
+    unsigned ways; /* bit r: white space around the text of role r goes; THINKS: later turns do not
+                      see an answer's thoughts (Qwen 3); DATED: the model is told a date */
+    const char *date;
+} llm_chat_template;
+
+/* *t <- template k; false behind the last. Its silent and date can be changed. */
+LLM_API bool llm_chat_template_get(llm_chat_template *t, size_t k) {
+    static const char *const llama2[3] = {"<<SYS>>\n@\n<</SYS>>\n\n", "<s>[INST] @ [/INST]",
+                                          " @ </s>"};
+    static const char *const llama3[3] = {
+        "<|start_header_id|>system<|end_header_id|>\n\n@<|eot_id|>",
+        "<|start_header_id|>user<|end_header_id|>\n\n@<|eot_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n@<|eot_id|>"};
+    static const char *const mistral[3] = {"@\n\n", " [INST] @ [/INST]", " @</s>"};
+    static const char *const mistral3[3] = {"@\n\n", "[INST] @[/INST]", " @</s>"};
+    static const char *const ml[3] = {"<|im_start|>system\n@<|im_end|>\n",
+                                      "<|im_start|>user\n@<|im_end|>\n",
+                                      "<|im_start|>assistant\n@<|im_end|>\n"};
+    static const char *const gemma[3] = {"", "<start_of_turn>user\n@<end_of_turn>\n",
+                                         "<start_of_turn>model\n@<end_of_turn>\n"};
+    static const char *const zephyr[3] = {"<|system|>\n@</s>\n", "<|user|>\n@</s>\n",
+                                          "<|assistant|>\n@</s>\n"};
+    static const char bos3[] = "<|begin_of_text|>", eot3[] = "<|eot_id|>", end[] = "<|im_end|>";
+    static const char qwen[] =
+        "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+    static const char smol[] =
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+    enum { QWEN = 40 }; /* where "You are a helpful assistant." begins */
+    static const char day[] = "26 Jul 2024";
+    static const llm_chat_template all[] = {
+        {"llama2", "", "</s>", llama2, LLM_CHAT_TEMPLATE_FIRST, NULL, 6, NULL},
+        {"llama3.1", bos3, eot3, llama3, LLM_CHAT_TEMPLATE_TURN, "", 7 | 16, day},
+        {"llama3", bos3, eot3, llama3, LLM_CHAT_TEMPLATE_TURN, NULL, 7, NULL},
+        {"mistral", "<s>", "</s>", mistral, LLM_CHAT_TEMPLATE_FIRST, NULL, 0, NULL},
+        {"mistral-v3", "<s>", "</s>", mistral3, LLM_CHAT_TEMPLATE_LAST, NULL, 4, NULL},
+        {"qwen3", "", end, ml, LLM_CHAT_TEMPLATE_TURN, NULL, 8, NULL},
+        {"qwen2.5", "", end, ml, LLM_CHAT_TEMPLATE_TURN, qwen, 0, NULL},
+        {"qwen2", "", end, ml, LLM_CHAT_TEMPLATE_TURN, qwen + QWEN, 0, NULL},
+        {"smollm2", "", end, ml, LLM_CHAT_TEMPLATE_TURN, smol, 0, NULL},
+        {"chatml", "", end, ml, LLM_CHAT_TEMPLATE_TURN, NULL, 0, NULL},
+        {"zephyr", "", "</s>", zephyr, LLM_CHAT_TEMPLATE_TURN, NULL, 0, NULL},
+        {"gemma", "<bos>", "<end_of_turn>", gemma, LLM_CHAT_TEMPLATE_NOWHERE, NULL, 7, NULL}};
+    if (k >= sizeof all / sizeof *all) return false;
+    *t = all[k];
+    return true;
+}
+
+/* Whether text (size) has the words; there are none in "". */
+LLM_API bool llm_chat_template_has(const char *text, size_t size, const char *words) {
+    const size_t n = strlen(words);
+    for (size_t i = 0; n > 0 && i + n <= size; i++)
+        if (memcmp(text + i, words, n) == 0) return true;
+    return false;
+}
+
+/* *t <- the template whose program in Jinja this is: it has two words and lacks two others. */
+LLM_API bool llm_chat_template_find(llm_chat_template *t, const char *jinja, size_t size,
+                                    llm_error *e) {
+    static const char *const word[][4] = {
+        {"<<SYS>>", "[INST]", "image", ""},
+        {"<|start_header_id|>", "Cutting Knowledge Date", "", ""},
+        {"<|start_header_id|>", "<|eot_id|>", "Date", "tool"},
+        {"' [INST] '", "' [/INST]'", "<<SYS>>", "tool"},
+        {"\"[INST] \"", "\"[AVAILABLE_TOOLS] [\"", "SYSTEM_PROMPT", ""},
+        {"enable_thinking", "content.lstrip('\\n')", "image", ""},
+        {"<|im_start|>", "You are Qwen, created by Alibaba Cloud. You are a", "", ""},
+        {"<|im_start|>system", "You are a helpful assistant.", "think", "image"},
+        {"<|im_start|>", "named SmolLM, trained by Hugging Face", "", ""},
+        {"'<|im_start|>' + message", "'<|im_end|>'", "You are", "think"},
+        {"'<|user|>", "'<|assistant|>'", "<|end|>", "think"},
+        {"<start_of_turn>", "System role not supported", "", ""}};
+    for (size_t k = 0; llm_chat_template_get(t, k); k++)
+        if (llm_chat_template_has(jinja, size, word[k][0]) &&
+            llm_chat_template_has(jinja, size, word[k][1]) &&
+            !llm_chat_template_has(jinja, size, word[k][2]) &&
+            !llm_chat_template_has(jinja, size, word[k][3]))
+            return true;
+    return llm_fail(e, "chat template: this program is none of those known here");
+}
+
+/* @chat_turns ----------------------------------------------- Chat templates: turns written as text
+ *
+ *     text = begin, turn, turn, ...                                 [ turn(assistant) up to its @ ]
+ *     mark = of each byte: did the template write it? is it part of an answer?
+ *
+ * Two things get lost when a conversation becomes a text, and both are needed later. A user can
+ * type "<|im_end|>": what the template wrote are control tokens, what the user wrote is not, and
+ * once both are one string nobody can tell (@chat_lm can, by the marks). And training looks at
+ * answers only, which must be known byte by byte: an answer begins behind what is written in front
+ * of it, and ends with its end token and what the template puts behind it.
+ *
+ * What is easily got wrong: with the system's words in the user's turn, white space is taken off
+ * the two together; Mistral's third version says the system's words in front of the last message
+ * and forgets them when that is an answer; Qwen 3 drops the thoughts of answers that the user has
+ * replied to, so a conversation is not the beginning of the next one.
+ *
+ * source  transformers 5 (apply_chat_template); the templates of @chat_template
+ * needs   error buffer unicode special_tokens chat_template
+ * see     @chat_lm
+ * topics  -
+ */
+typedef struct {
+    llm_chat_template_role role;
+    const char *text;
+    size_t size;
+} llm_chat_turns_message;
+
+enum { LLM_CHAT_TURNS_OWN = 1, LLM_CHAT_TURNS_ANSWER = 2 };
+
+/* Starts as zeros. */
+typedef struct {
+    llm_buffer text, mark; /* a byte for each: written by the template | part of an answer */
+} llm_chat_turns;
+
+/* Back to zeros. */
+LLM_API void llm_chat_turns_free(llm_chat_turns *out) {
+    llm_buffer_free(&out->text);
+    llm_buffer_free(&out->mark);
+}
+
+/* Appends bytes with their mark; false when memory is out. */
+LLM_API bool llm_chat_turns_put(llm_chat_turns *out, const char *text, size_t size, int mark) {
+    const char byte = (char)mark;
+    bool ok = llm_buffer_put(&out->text, text, size);
+    for (size_t i = 0; i < size && ok; i++) ok = llm_buffer_put(&out->mark, &byte, 1);
+    return ok;
+}
+
+/* Takes white space off the end of a text and off its front. */
+LLM_API void llm_chat_turns_strip(const char **text, size_t *size, bool front) {
+    llm_unicode_kind kind;
+    for (size_t n; front && *size > 0; *text += n, *size -= n) {
+        n = llm_special_tokens_behind(&kind, *text, *size, 0);
+        if (kind != LLM_UNICODE_SPACE) break;
+    }
+    for (size_t n; *size > 0; *size -= n) {
+        n = llm_special_tokens_before(&kind, *text, *size);
+        if (kind != LLM_UNICODE_SPACE) break;
+    }
+}
+
+/* The place of the last "tag" in text, size where there is none. */
+LLM_API size_t llm_chat_turns_last(const char *text, size_t size, const char *tag) {
+    const size_t n = strlen(tag);
+    for (size_t i = size; i-- > 0;)
+        if (n <= size - i && memcmp(text + i, tag, n) == 0) return i;
+    return size;
+}
+
+/* Appends an answer whose thoughts stand between <think> and </think>: without them, or where `all`
+ * with them; the last answer gets empty ones where it has none. */
+LLM_API bool llm_chat_turns_thoughts(llm_chat_turns *out, const char *text, size_t size, bool all,
+                                     bool last) {
+    const int mark = LLM_CHAT_TURNS_ANSWER;
+    size_t start = 0, end = 0, answer = 0; /* of the thoughts; behind the last </think> */
+    const size_t closed = llm_chat_turns_last(text, size, "</think>");
+    if (closed < size) {
+        while (memcmp(text + end, "</think>", 8) != 0) end++;
+        while (end > 0 && text[end - 1] == '\n') end--;
+        start = llm_chat_turns_last(text, end, "<think>");
+        start = start < end ? start + 7 : 0;
+        while (start < end && text[start] == '\n') start++;
+        answer = closed + 8;
+    }
+    all = all && (last || start < end);
+    while ((closed < size || all) && answer < size && text[answer] == '\n') answer++;
+    const bool ok = !all || (llm_chat_turns_put(out, "<think>\n", 8, mark) &&
+                             llm_chat_turns_put(out, text + start, end - start, mark) &&
+                             llm_chat_turns_put(out, "\n</think>\n\n", 11, mark));
+    return ok && llm_chat_turns_put(out, text + answer, size - answer, mark);
+}
+
+/* Appends the part of a role's turn in front of its @, or behind it. A space in front of an answer
+ * is the answer's. */
+LLM_API bool llm_chat_turns_edge(llm_chat_turns *out, const llm_chat_template *t,
+                                 llm_chat_template_role role, bool behind) {
+    const char *turn = t->turn[role], *at = strchr(turn, '@');
+    const bool answer = (behind || *turn == ' ') && role == LLM_CHAT_TEMPLATE_ASSISTANT;
+    const int mark = LLM_CHAT_TURNS_OWN | (answer ? LLM_CHAT_TURNS_ANSWER : 0);
+    return behind ? llm_chat_turns_put(out, at + 1, strlen(at + 1), mark)
+                  : llm_chat_turns_put(out, turn, (size_t)(at - turn), mark);
+}
+
+/* Appends a message, a user's behind the system's words, if there are any. all, last: of an answer
+ * with thoughts, as above. */
+LLM_API bool llm_chat_turns_say(llm_chat_turns *out, const llm_chat_template *t,
+                                const llm_chat_turns_message *m,
+                                const llm_chat_turns_message *system, bool all, bool last) {
+    const bool answer = m->role == LLM_CHAT_TEMPLATE_ASSISTANT, trims = t->ways >> m->role & 1;
+    const char *text = m->text;
+    size_t size = m->size;
+    bool ok = llm_chat_turns_edge(out, t, m->role, false);
+    if (system) {
+        ok = ok && llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_SYSTEM, false) &&
+             llm_chat_turns_put(out, system->text, system->size, 0) &&
+             llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_SYSTEM, true);
+    }
+    if (trims) llm_chat_turns_strip(&text, &size, !system);
+    while (ok && trims && system && size == 0 && out->text.data[out->text.size - 1] == '\n')
+        out->text.size--, out->mark.size--; /* of both together nothing follows <</SYS>> */
+    if ((t->ways & LLM_CHAT_TEMPLATE_DATED) && m->role == LLM_CHAT_TEMPLATE_SYSTEM && all) {
+        static const char *const before[3] = {
+            "Cutting Knowledge Date: December 2023\nToday Date: ", "", "\n\n"};
+        for (int i = 0; i < 3; i++) {
+            const char *part = i == 1 ? t->date : before[i];
+            ok = ok && llm_chat_turns_put(out, part, strlen(part), LLM_CHAT_TURNS_OWN);
+        }
+    }
+    ok = ok && (answer && (t->ways & LLM_CHAT_TEMPLATE_THINKS)
+                    ? llm_chat_turns_thoughts(out, text, size, all, last)
+                    : llm_chat_turns_put(out, text, size, answer ? LLM_CHAT_TURNS_ANSWER : 0));
+    return ok && llm_chat_turns_edge(out, t, m->role, true);
+}
+
+/* Whether the messages m (n) can be said in this template; the error names the first that
+ * cannot. */
+LLM_API bool llm_chat_turns_check(const llm_chat_template *t, const llm_chat_turns_message *m,
+                                  size_t n, llm_error *e) {
+    static const char *const name[3] = {"the system", "the user", "the assistant"};
+    const bool first = n > 0 && m[0].role == LLM_CHAT_TEMPLATE_SYSTEM;
+    if (n == 0) return llm_fail(e, "chat: no messages");
+    if (first && t->system == LLM_CHAT_TEMPLATE_NOWHERE)
+        return llm_fail(e, "chat: %s has no place for words of the system", t->name);
+    for (size_t i = first; i < n && t->system != LLM_CHAT_TEMPLATE_TURN; i++) {
+        const int want =
+            (i - first) % 2 == 0 ? LLM_CHAT_TEMPLATE_USER : LLM_CHAT_TEMPLATE_ASSISTANT;
+        if ((int)m[i].role != want)
+            return llm_fail(e, "chat: message %zu is by %s, and in %s it is the turn of %s", i + 1,
+                            name[m[i].role], t->name, name[want]);
+    }
+    return true;
+}
+
+/* Appends the messages m (n), and where prompt is not NULL what stands in front of an answer and
+ * then the prompt, the answer's beginning ("" for none). */
+LLM_API bool llm_chat_turns_write(llm_chat_turns *out, const llm_chat_template *t,
+                                  const llm_chat_turns_message *m, size_t n, const char *prompt,
+                                  llm_error *e) {
+    if (!llm_chat_turns_check(t, m, n, e)) return false;
+    const bool own = t->system == LLM_CHAT_TEMPLATE_TURN;
+    const bool first = m[0].role == LLM_CHAT_TEMPLATE_SYSTEM;
+    const llm_chat_turns_message silent = {LLM_CHAT_TEMPLATE_SYSTEM, t->silent,
+                                           t->silent ? strlen(t->silent) : 0};
+    const size_t place = t->system == LLM_CHAT_TEMPLATE_FIRST ? 1 : n - 1;
+    size_t asked = 0; /* behind the user's last message */
+    for (size_t i = 0; i < n; i++) asked = m[i].role == LLM_CHAT_TEMPLATE_USER ? i + 1 : asked;
+    if (asked == 0) asked = n;
+    bool ok = llm_chat_turns_put(out, t->begin, strlen(t->begin), LLM_CHAT_TURNS_OWN);
+    if (own && !first && t->silent)
+        ok = ok && llm_chat_turns_say(out, t, &silent, NULL, true, false);
+    for (size_t i = !own && first; i < n && ok; i++) {
+        const bool joined = !own && first && i == place && m[i].role == LLM_CHAT_TEMPLATE_USER;
+        const bool system = m[i].role == LLM_CHAT_TEMPLATE_SYSTEM;
+        ok = llm_chat_turns_say(out, t, &m[i], joined ? m : NULL, system ? i == 0 : i >= asked,
+                                i + 1 == n);
+    }
+    if (prompt && *t->turn[LLM_CHAT_TEMPLATE_ASSISTANT] != ' ')
+        ok = ok && llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_ASSISTANT, false);
+    if (prompt) ok = ok && llm_chat_turns_put(out, prompt, strlen(prompt), LLM_CHAT_TURNS_OWN);
+    return ok || llm_fail(e, "chat: out of memory");
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
