@@ -28160,7 +28160,7 @@ LLM_API bool llm_wordpiece_linear_connect(llm_wordpiece_linear *l, const llm_wor
             const llm_wordpiece_linear_link of_z = l->link[z];
             const size_t size = of_z.count * sizeof id;
             if (!llm_buffer_reserve(&l->pops, size)) return false; /* so that data stays in place */
-            if (!llm_buffer_put(&l->pops, l->pops.data + of_z.at * sizeof id, size)) return false;
+            llm_buffer_put(&l->pops, l->pops.data + of_z.at * sizeof id, size);
             z = of_z.fail;
         } while (z != UINT32_MAX && llm_wordpiece_linear_step(w, z, byte) == 0);
         if (z != UINT32_MAX) z = llm_wordpiece_linear_step(w, z, byte);
@@ -28169,7 +28169,7 @@ LLM_API bool llm_wordpiece_linear_connect(llm_wordpiece_linear *l, const llm_wor
     l->link[v].fail = z;
     l->link[v].at = (uint32_t)at;
     l->link[v].count = (uint32_t)(l->pops.size / sizeof id - at);
-    return l->pops.size / sizeof id < UINT32_MAX;
+    return l->pops.size < UINT32_MAX;
 }
 
 /* Makes the links, for w as it is. False, and zeros, when memory is out. */
