@@ -372,6 +372,7 @@
  *   autoregression           Autoregression: series
  *   autoregression_table     Autoregression: symbols, in any order
  *   made                     MADE: all conditionals in one pass
+ *   causal_lm                Causal language model
  *   mlm                      Masked language model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
@@ -392,6 +393,7 @@
  *   open_weights             Open weights: are they the release?
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
+ *   causal_lm_gpt2           A causal language model, wired whole
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
  *   gpt2_run                 A training that can be interrupted
