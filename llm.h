@@ -44604,6 +44604,163 @@ LLM_API void llm_decoder_only_step(llm_decoder_only *g, const llm_adamw_config *
     memset(g->g, 0, g->count * sizeof(float));
 }
 
+/* @context_window ------------------------------------------- Context window
+ *
+ *     prompt + new tokens <= context             what does not fit has to go, or the text has to
+ *     k_{p - drop} = R(-drop) k_p                a cached key moves: its rotation turns back
+ *
+ * A model reads a bounded number of tokens: its cache has a size, its positions were trained to a
+ * length, and the cost of attention grows with the square. Something must decide what it misses.
+ * Before a text: the middle goes, or the oldest turns, never the instructions in front. While it
+ * writes: half of what lies behind the first `keep` tokens is forgotten at once and the rest moves
+ * up, so that the price is paid once in many tokens.
+ *
+ * Moving is exact only for one layer. A cached key of the second layer was computed from tokens
+ * that are gone, and still tells of them: cheaper than reading the rest again, and not the same.
+ *
+ * How long a context is, is one question; how far the model looks is another. The loss by position
+ * answers it in the mean, a changed token and its effect on the end for each distance.
+ *
+ * source  llama.cpp, examples/main (n_keep, n_discard = n_left / 2); Khandelwal et al. 2018,
+ *         "Sharp Nearby, Fuzzy Far Away: How Neural Language Models Use Context"
+ * needs   arena rng softmax rope causal_lm
+ * see     @kv_cache, @sinks (keys turned when they are read), @yarn (longer contexts), @perplexity
+ * topics  Context Window
+ */
+
+typedef enum {
+    LLM_CONTEXT_WINDOW_REFUSE, /* what is too long is an error */
+    LLM_CONTEXT_WINDOW_TAIL,   /* the last tokens */
+    LLM_CONTEXT_WINDOW_MIDDLE  /* the first `keep`, and the last ones */
+} llm_context_window_cut;
+
+/* ids (*n) in place: what is read of it when max_new tokens are to be written within `context`.
+ * False, and nothing is changed: refused, or not a token of the end would fit. */
+LLM_API bool llm_context_window_fit(int *ids, size_t *n, size_t context, size_t max_new,
+                                    llm_context_window_cut cut, size_t keep) {
+    const size_t room = max_new < context ? context - max_new : 0;
+    if (*n <= room) return true;
+    if (cut != LLM_CONTEXT_WINDOW_MIDDLE) keep = 0;
+    if (cut == LLM_CONTEXT_WINDOW_REFUSE || keep >= room) return false;
+    memmove(ids + keep, ids + *n - (room - keep), (room - keep) * sizeof(int));
+    *n = room;
+    return true;
+}
+
+/* ids (*n) in place: turn i is ids[start[i] .. start[i+1]), start[0] = 0. The first `fixed` of them
+ * (the system's) stay, and of the others as many of the latest as fit into `room`, whole. False,
+ * and nothing is changed, when not even the last one does. */
+LLM_API bool llm_context_window_turns(int *ids, size_t *n, const size_t *start, size_t turns,
+                                      size_t fixed, size_t room) {
+    LLM_ASSERT(fixed < turns && start[turns] == *n);
+    const size_t head = start[fixed];
+    size_t first = fixed;
+    while (first < turns && head + *n - start[first] > room) first++;
+    if (first == turns) return false;
+    memmove(ids + head, ids + start[first], (*n - start[first]) * sizeof(int));
+    *n = head + *n - start[first];
+    return true;
+}
+
+/* How many positions a full cache forgets: half of those behind the first keep. */
+LLM_API size_t llm_context_window_drop(size_t length, size_t keep) {
+    return keep < length ? (length - keep) / 2 : 0;
+}
+
+/* k, v (heads,T,D), of which `length` positions are filled, keys turned by @rope: forgets the drop
+ * positions from keep on, moves those behind them up and turns their keys back. inv_freq (rot/2) is
+ * that of the model; NULL: keys are not turned. Returns the new length. Scratch: rot floats, given
+ * back. */
+LLM_API size_t llm_context_window_shift(float *k, float *v, size_t heads, size_t T, size_t D,
+                                        size_t length, size_t keep, size_t drop,
+                                        const float *inv_freq, size_t rot, llm_rope_pairing pairing,
+                                        llm_arena *arena) {
+    LLM_ASSERT(length <= T && keep + drop <= length && drop <= INT_MAX);
+    const size_t mark = arena->used, moved = length - keep - drop, back = (keep + drop) * D;
+    const int turn = -(int)drop;
+    float *cosine = llm_arena_floats(arena, rot / 2), *sine = llm_arena_floats(arena, rot / 2);
+    if (inv_freq) llm_rope_table(cosine, sine, &turn, inv_freq, 1, rot);
+    for (size_t h = 0; h < heads; h++) {
+        float *kh = k + h * T * D, *vh = v + h * T * D;
+        memmove(kh + keep * D, kh + back, moved * D * sizeof(float));
+        memmove(vh + keep * D, vh + back, moved * D * sizeof(float));
+        kh += keep * D;
+        if (inv_freq) llm_rope_forward(kh, kh, cosine, sine, 1, moved, 1, D, rot, pairing);
+    }
+    arena->used = mark;
+    return length - drop;
+}
+
+/* Memory of the cache; attention's operations for a whole text at once, and for its last token. */
+typedef struct {
+    double cache_bytes, prompt_flops, step_flops;
+} llm_context_window_budget;
+
+/* What T tokens cost L layers of H query heads on Hkv of D numbers, besides the weights. */
+LLM_API llm_context_window_budget llm_context_window_cost(size_t L, size_t H, size_t Hkv, size_t D,
+                                                          size_t T, size_t bytes_per_number) {
+    llm_context_window_budget b;
+    const double t = (double)T, query = 4.0 * (double)L * (double)(H * D); /* q.k, then p v */
+    b.cache_bytes = 2.0 * (double)L * (double)(Hkv * D) * t * (double)bytes_per_number;
+    b.step_flops = query * t;
+    b.prompt_flops = query * t * (t + 1.0) / 2.0; /* query t sees t + 1 keys */
+    return b;
+}
+
+/* nats (T) <- the mean over ids (rows,T) of -ln p(ids[t] | those before it), 0 for t = 0. Scratch:
+ * B T floats and that of llm_causal_lm_score, given back. */
+LLM_API void llm_context_window_curve(double *nats, const llm_causal_lm *m, const int *ids,
+                                      size_t rows, size_t T, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *logprob = llm_arena_floats(arena, m->B * T);
+    for (size_t t = 0; t < T; t++) nats[t] = 0.0;
+    for (size_t r = 0; r < rows; r += m->B) {
+        const size_t part = rows - r < m->B ? rows - r : m->B;
+        llm_causal_lm_score(logprob, m, ids + r * T, part, T, arena);
+        for (size_t i = 0; i < part * T; i++) nats[i % T] -= (double)logprob[i] / (double)rows;
+    }
+    arena->used = mark;
+}
+
+/* effect (T) <- how much the distribution behind the last of ids (rows,T) changes when the token d
+ * places before the last becomes another one: half the sum of the differences of probabilities, 0
+ * to 1, a mean over the rows. Scratch: (T + 1) V floats and T ints, given back. */
+LLM_API void llm_context_window_reach(double *effect, const llm_causal_lm *m, const int *ids,
+                                      size_t rows, size_t T, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, V = m->V;
+    LLM_ASSERT(T > 0 && V > 1);
+    float *p = llm_arena_floats(arena, V), *logits = llm_arena_floats(arena, T * V);
+    float *last = logits + (T - 1) * V;
+    int *other = (int *)llm_arena_take(arena, T, sizeof(int));
+    for (size_t d = 0; d < T; d++) effect[d] = 0.0;
+    for (size_t r = 0; r < rows; r++) {
+        memcpy(other, ids + r * T, T * sizeof(int));
+        m->logits(m->context, logits, other, 1, T);
+        llm_softmax_forward(p, last, 1, V, 1.0f);
+        for (size_t d = 0; d < T; d++) {
+            int *changed = &other[T - 1 - d];
+            const int old = *changed;
+            *changed = (old + 1 + (int)llm_rng_below(rng, V - 1)) % (int)V;
+            m->logits(m->context, logits, other, 1, T);
+            *changed = old;
+            llm_softmax_forward(last, last, 1, V, 1.0f);
+            for (size_t v = 0; v < V; v++)
+                effect[d] += 0.5 * fabs((double)last[v] - (double)p[v]) / (double)rows;
+        }
+    }
+    arena->used = mark;
+}
+
+/* The context that matters: the number of nearest places that together have at least that share,
+ * 0 to 1, of all effect (T). */
+LLM_API size_t llm_context_window_effective(const double *effect, size_t T, double share) {
+    double all = 0.0, sum = 0.0;
+    size_t n = 0;
+    for (size_t d = 0; d < T; d++) all += effect[d];
+    while (n < T && sum < share * all) sum += effect[n++];
+    return n;
+}
+
 /* @safetensors ---------------------------------------------- Weight files: safetensors, reading
  *
  *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
