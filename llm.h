@@ -43497,8 +43497,8 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need"; Kaplan et al. 2020, "Scaling Laws for
  *         Neural Language Models", table 1 (operations); transformers (names of tensors)
- * needs   base
- * see     @transformer_layout @encoder @decoder @decoder_block @llama_block
+ * needs   activation
+ * see     @transformer_layout @transformer_model @encoder @decoder @decoder_block @llama_block
  * topics  Transformer
  */
 typedef enum {
@@ -43510,17 +43510,31 @@ typedef enum {
     LLM_TRANSFORMER_FAMILIES
 } llm_transformer_family;
 
+/* How a model knows places. The sines come with embeddings times sqrt(C), as in 2017; the distances
+ * with T5's scales: none of the scores, and 1/sqrt(C) of tied logits. */
+typedef enum {
+    LLM_TRANSFORMER_TABLE,
+    LLM_TRANSFORMER_SINES,
+    LLM_TRANSFORMER_DISTANCES,
+    LLM_TRANSFORMER_ROTATIONS
+} llm_transformer_position;
+
 typedef struct {
     llm_transformer_family family;        /* whose names */
     size_t encoder, decoder;              /* layers; a decoder behind an encoder reads it */
     size_t vocab, places, types, buckets; /* rows of tables, 0: none; T5's distances */
     size_t width, heads, kv_heads, head_size, hidden; /* C, H, Hkv, D, F */
-    bool biases;     /* of matrices; and norms have them (layer norm) */
-    bool gated;      /* three matrices in the MLP */
+    bool biases;                                      /* of matrices */
+    bool gated;                                       /* three matrices in the MLP */
     bool fused;      /* queries, keys, values in one matrix; matrices stand (in,out) */
     bool first_norm; /* behind the embeddings */
     bool last_norm;  /* behind each stack: pre-norm */
     bool pooler, tied;
+    bool rms; /* norms are RMSNorm, without biases */
+    llm_transformer_position position;
+    int act;          /* of the MLP: an LLM_ACTIVATION */
+    float eps, theta; /* of norms, of rotations */
+    size_t far;       /* distances from here on are one */
 } llm_transformer_config;
 
 /* The published models: 2017 base, BERT-base, GPT-2, T5 small (v1.0), Llama 2 7B. */
@@ -43532,17 +43546,26 @@ LLM_API llm_transformer_config llm_transformer_preset(llm_transformer_family fam
         {0, 12, 50257, 1024, 0, 0, 768, 12, 12, 64, 3072},
         {6, 6, 32128, 0, 0, 32, 512, 8, 8, 64, 2048},
         {0, 32, 32000, 0, 0, 0, 4096, 32, 32, 128, 11008}};
-    /* biases, gated, fused, first norm, last norm, pooler, tied */
-    static const bool b[LLM_TRANSFORMER_FAMILIES][7] = {
-        {true, false, false, false, false, false, true},
-        {true, false, false, true, false, true, true},
-        {true, false, true, false, true, false, true},
-        {false, false, false, false, true, false, true},
-        {false, true, false, false, true, false, false}};
+    /* biases, gated, fused, first norm, last norm, pooler, tied, RMSNorm */
+    static const bool b[LLM_TRANSFORMER_FAMILIES][8] = {
+        {true, false, false, false, false, false, true, false},
+        {true, false, false, true, false, true, true, false},
+        {true, false, true, false, true, false, true, false},
+        {false, false, false, false, true, false, true, true},
+        {false, true, false, false, true, false, false, true}};
+    static const llm_transformer_position places[LLM_TRANSFORMER_FAMILIES] = {
+        LLM_TRANSFORMER_SINES, LLM_TRANSFORMER_TABLE, LLM_TRANSFORMER_TABLE,
+        LLM_TRANSFORMER_DISTANCES, LLM_TRANSFORMER_ROTATIONS};
+    static const int act[LLM_TRANSFORMER_FAMILIES] = {LLM_ACTIVATION_RELU, LLM_ACTIVATION_GELU,
+                                                      LLM_ACTIVATION_GELU_TANH, LLM_ACTIVATION_RELU,
+                                                      LLM_ACTIVATION_SILU};
+    static const float eps[LLM_TRANSFORMER_FAMILIES] = {1e-5f, 1e-12f, 1e-5f, 1e-6f, 1e-5f};
     const size_t *s = n[family];
     const bool *t = b[family];
-    const llm_transformer_config c = {family, s[0],  s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8],
-                                      s[9],   s[10], t[0], t[1], t[2], t[3], t[4], t[5], t[6]};
+    const llm_transformer_config c = {
+        family, s[0], s[1],           s[2],        s[3],        s[4], s[5], s[6], s[7],
+        s[8],   s[9], s[10],          t[0],        t[1],        t[2], t[3], t[4], t[5],
+        t[6],   t[7], places[family], act[family], eps[family], 1e4f, 128};
     return c;
 }
 
@@ -43556,7 +43579,7 @@ LLM_API size_t llm_transformer_mlp(const llm_transformer_config *c, bool all) {
     return (in + 1) * c->width * c->hidden + (all && c->biases ? in * c->hidden + c->width : 0);
 }
 LLM_API size_t llm_transformer_norm(const llm_transformer_config *c) {
-    return c->biases ? 2 * c->width : c->width;
+    return c->rms ? c->width : 2 * c->width;
 }
 
 /* All weights. A table of distances belongs to a stack and is shared by its layers. */
@@ -43719,7 +43742,7 @@ LLM_API void llm_transformer_layout_matrix(llm_transformer_layout_state *s, size
 LLM_API void llm_transformer_layout_norm(llm_transformer_layout_state *s,
                                          llm_transformer_layout_part part) {
     llm_transformer_layout_add(s, part, ".weight", s->config->width, 1);
-    if (s->config->biases) llm_transformer_layout_add(s, part, ".bias", s->config->width, 1);
+    if (!s->config->rms) llm_transformer_layout_add(s, part, ".bias", s->config->width, 1);
 }
 
 /* Queries, keys, values and output from part `first` on. */
@@ -43770,6 +43793,733 @@ LLM_API size_t llm_transformer_layout(llm_transformer_layout_tensor *list, size_
         llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_HEAD, ".weight", c->vocab, C);
     *numbers = s->numbers;
     return s->tensors;
+}
+
+/* @transformer_weights -------------------------------------- The weights of any Transformer, bound
+ *
+ *     flat = tokens | places | types | norm | encoder's layers, norm | decoder's layers, norm | ..
+ *     layer = q k v o (matrix, bias) [distances] norm | the same of the memory | MLP norm
+ *
+ * One flat vector and pointers into it by name, in the order of @transformer_layout, with every
+ * matrix (out,in) and queries, keys and values apart: what a file stores as one matrix, or the
+ * other way round, its reader takes apart. What a model has not is NULL, and everything that runs
+ * on the weights asks the pointer and not the family.
+ *
+ * They start as GPT-2's: N(0, 0.02), and what writes to the residual stream divided by the root of
+ * how often a stack is added to, 2 L, or 3 L with a memory.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3; Vaswani
+ *         et al. 2017, "Attention Is All You Need", section 3
+ * needs   arena rng mha ffn encoder transformer
+ * see     @transformer_layout @transformer_model
+ * topics  -
+ */
+
+/* Weights, or their gradients: w and b (C), b NULL with RMSNorm. */
+typedef struct {
+    float *w, *b;
+} llm_transformer_weights_norm;
+typedef struct {
+    llm_mha_params mha; /* wq (H D,C), wk, wv (Hkv D,C), wo (C,H D) */
+    llm_transformer_weights_norm norm;
+} llm_transformer_weights_attn;
+typedef struct {
+    llm_transformer_weights_attn attn, cross; /* cross: of a decoder behind an encoder */
+    llm_ffn_weights ffn;
+    llm_transformer_weights_norm norm; /* the MLP's */
+} llm_transformer_weights_layer;
+typedef struct {
+    llm_transformer_weights_layer *layer;
+    float *distances;                  /* (buckets,H) */
+    llm_transformer_weights_norm norm; /* behind the last layer */
+} llm_transformer_weights_stack;
+typedef struct {
+    float *tokens, *places, *types, *head;  /* (V,C), (places,C), (types,C), (V,C) or tokens */
+    float *pool_w, *pool_b;                 /* (C,C), (C) */
+    llm_transformer_weights_norm first;     /* behind the embeddings */
+    llm_transformer_weights_stack stack[2]; /* encoder, decoder */
+} llm_transformer_weights;
+
+/* The parts of a model <- the next numbers of *p. */
+LLM_API void llm_transformer_weights_bind_norm(llm_transformer_weights_norm *n, float **p,
+                                               const llm_transformer_config *c) {
+    n->w = llm_encoder_next(p, c->width);
+    n->b = c->rms ? NULL : llm_encoder_next(p, c->width);
+}
+LLM_API void llm_transformer_weights_bind_attn(llm_mha_params *m, float **p,
+                                               const llm_transformer_config *c) {
+    const size_t wide = c->heads * c->head_size, narrow = c->kv_heads * c->head_size;
+    m->wq = llm_encoder_next(p, wide * c->width);
+    m->bq = c->biases ? llm_encoder_next(p, wide) : NULL;
+    m->wk = llm_encoder_next(p, narrow * c->width);
+    m->bk = c->biases ? llm_encoder_next(p, narrow) : NULL;
+    m->wv = llm_encoder_next(p, narrow * c->width);
+    m->bv = c->biases ? llm_encoder_next(p, narrow) : NULL;
+    m->wo = llm_encoder_next(p, wide * c->width);
+    m->bo = c->biases ? llm_encoder_next(p, c->width) : NULL;
+}
+LLM_API void llm_transformer_weights_bind_mlp(llm_ffn_weights *f, float **p,
+                                              const llm_transformer_config *c) {
+    const size_t n = c->hidden * c->width;
+    f->gate = c->gated ? llm_encoder_next(p, n) : NULL;
+    f->up = llm_encoder_next(p, n);
+    f->up_bias = c->biases ? llm_encoder_next(p, c->hidden) : NULL;
+    f->down = llm_encoder_next(p, n);
+    f->down_bias = c->biases ? llm_encoder_next(p, c->width) : NULL;
+}
+
+/* w <- the parts of flat, llm_transformer_count(c) numbers. Its lists lie in the arena. A gated MLP
+ * has no biases. */
+LLM_API void llm_transformer_weights_bind(llm_transformer_weights *w, float *flat,
+                                          const llm_transformer_config *c, llm_arena *arena) {
+    const size_t C = c->width;
+    float *p = flat;
+    LLM_ASSERT(!c->gated || !c->biases);
+    LLM_ASSERT(c->kv_heads > 0 && c->heads % c->kv_heads == 0);
+    memset(w, 0, sizeof *w);
+    w->tokens = w->head = llm_encoder_next(&p, c->vocab * C);
+    if (c->places) w->places = llm_encoder_next(&p, c->places * C);
+    if (c->types) w->types = llm_encoder_next(&p, c->types * C);
+    if (c->first_norm) llm_transformer_weights_bind_norm(&w->first, &p, c);
+    for (size_t k = 0; k < 2; k++) {
+        llm_transformer_weights_stack *s = &w->stack[k];
+        const size_t L = k ? c->decoder : c->encoder, size = sizeof *s->layer;
+        s->layer = (llm_transformer_weights_layer *)llm_arena_take(arena, L, size);
+        for (size_t l = 0; l < L; l++) {
+            llm_transformer_weights_layer *layer = &s->layer[l];
+            memset(layer, 0, size);
+            llm_transformer_weights_bind_attn(&layer->attn.mha, &p, c);
+            if (c->buckets && l == 0) s->distances = llm_encoder_next(&p, c->buckets * c->heads);
+            llm_transformer_weights_bind_norm(&layer->attn.norm, &p, c);
+            if (k && c->encoder) {
+                llm_transformer_weights_bind_attn(&layer->cross.mha, &p, c);
+                llm_transformer_weights_bind_norm(&layer->cross.norm, &p, c);
+            }
+            llm_transformer_weights_bind_mlp(&layer->ffn, &p, c);
+            llm_transformer_weights_bind_norm(&layer->norm, &p, c);
+        }
+        if (L && c->last_norm) llm_transformer_weights_bind_norm(&s->norm, &p, c);
+    }
+    if (c->pooler) w->pool_w = llm_encoder_next(&p, C * C), w->pool_b = llm_encoder_next(&p, C);
+    if (!c->tied) w->head = llm_encoder_next(&p, c->vocab * C);
+    LLM_ASSERT(p == flat + llm_transformer_count(c));
+}
+
+/* A matrix of n numbers, or none; gains 1. */
+LLM_API void llm_transformer_weights_fill(float *w, size_t n, float std, llm_rng *rng) {
+    if (!w) return;
+    llm_rng_normal_fill(rng, w, n);
+    for (size_t i = 0; i < n; i++) w[i] *= std;
+}
+LLM_API void llm_transformer_weights_gains(const llm_transformer_weights_norm *n, size_t C) {
+    for (size_t i = 0; n->w && i < C; i++) n->w[i] = 1.0f;
+}
+
+/* All of flat, to which w is bound. */
+LLM_API void llm_transformer_weights_init(const llm_transformer_weights *w, float *flat,
+                                          const llm_transformer_config *c, llm_rng *rng) {
+    const size_t C = c->width, wide = c->heads * c->head_size * C, F = c->hidden * C;
+    const size_t narrow = c->kv_heads * c->head_size * C;
+    memset(flat, 0, llm_transformer_count(c) * sizeof(float));
+    llm_transformer_weights_fill(w->tokens, c->vocab * C, 0.02f, rng);
+    llm_transformer_weights_fill(w->places, c->places * C, 0.02f, rng);
+    llm_transformer_weights_fill(w->types, c->types * C, 0.02f, rng);
+    llm_transformer_weights_fill(w->pool_w, C * C, 0.02f, rng);
+    if (!c->tied) llm_transformer_weights_fill(w->head, c->vocab * C, 0.02f, rng);
+    llm_transformer_weights_gains(&w->first, C);
+    for (size_t k = 0; k < 2; k++) {
+        const size_t L = k ? c->decoder : c->encoder, added = k && c->encoder ? 3 : 2;
+        const float out = 0.02f / sqrtf((float)(added * L));
+        const llm_transformer_weights_stack *s = &w->stack[k];
+        llm_transformer_weights_fill(s->distances, c->buckets * c->heads, 0.02f, rng);
+        for (size_t l = 0; l < L; l++) {
+            const llm_transformer_weights_layer *layer = &s->layer[l];
+            for (size_t i = 0; i + 1 < added; i++) {
+                const llm_transformer_weights_attn *a = i ? &layer->cross : &layer->attn;
+                llm_transformer_weights_fill(a->mha.wq, wide, 0.02f, rng);
+                llm_transformer_weights_fill(a->mha.wk, narrow, 0.02f, rng);
+                llm_transformer_weights_fill(a->mha.wv, narrow, 0.02f, rng);
+                llm_transformer_weights_fill(a->mha.wo, wide, out, rng);
+                llm_transformer_weights_gains(&a->norm, C);
+            }
+            llm_transformer_weights_fill(layer->ffn.gate, F, 0.02f, rng);
+            llm_transformer_weights_fill(layer->ffn.up, F, 0.02f, rng);
+            llm_transformer_weights_fill(layer->ffn.down, F, out, rng);
+            llm_transformer_weights_gains(&layer->norm, C);
+        }
+        llm_transformer_weights_gains(&s->norm, C);
+    }
+}
+
+/* @transformer_sublayer ------------------------------------- Attention and MLP with every switch
+ *
+ *     pre   y = x + f(N(x))          post   y = N(x + f(x))          N: layer norm or RMSNorm
+ *
+ * The frame of @sublayer with one switch more, the kind of norm, and what stands in it told in one
+ * struct: which keys a query may see, where keys come from, what is added to scores and what turns
+ * queries and keys. Attention (@transformer_attention) and the MLP (@transformer_stack) stand
+ * between begin and end, which know nothing of them.
+ *
+ * source  Vaswani et al. 2017, section 3.1; Xiong et al. 2020, figure 1
+ * needs   arena layernorm rmsnorm ffn transformer transformer_weights
+ * see     @sublayer @prenorm @transformer_attention
+ * topics  -
+ */
+
+/* What a sublayer sees: T queries in B texts, S keys. */
+typedef struct {
+    size_t B, T, S;
+    const float *mem;           /* (B,S,C) keys and values come from, or NULL: the text itself */
+    const bool *hidden;         /* (B,S) keys that nobody sees, or NULL */
+    bool causal;                /* nor those ahead */
+    const float *bias;          /* (H,T,S) on the scores, or NULL */
+    const float *cosine, *sine; /* (T,D/2), or NULL: no rotation */
+} llm_transformer_sublayer_view;
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_transformer_sublayer_view view;
+    const float *x, *in, *sum;     /* (B,T,C): input, what f reads, what a norm behind reads */
+    float *mean, *rstd;            /* (B,T) */
+    bool *allowed;                 /* (B,T,S) */
+    float *q, *k, *v, *p, *merged; /* (B,H,T,D), (B,Hkv,S,D) twice, (B,H,T,S), (B,T,H D) */
+    llm_ffn_acts ffn;              /* of an MLP */
+} llm_transformer_sublayer_acts;
+
+/* y, mean, rstd <- x (N,C); dx (N,C), dw += <- dy. RMSNorm has no mean. */
+LLM_API void llm_transformer_sublayer_norm(float *y, float *mean, float *rstd, const float *x,
+                                           const llm_transformer_weights_norm *w, size_t N,
+                                           const llm_transformer_config *c) {
+    if (c->rms)
+        llm_rmsnorm_forward(y, rstd, x, w->w, N, c->width, c->eps);
+    else
+        llm_layernorm_forward(y, mean, rstd, x, w->w, w->b, N, c->width, c->eps);
+}
+LLM_API void llm_transformer_sublayer_norm_backward(float *dx,
+                                                    const llm_transformer_weights_norm *dw,
+                                                    const float *dy, const float *x,
+                                                    const float *mean, const float *rstd,
+                                                    const llm_transformer_weights_norm *w, size_t N,
+                                                    const llm_transformer_config *c) {
+    if (c->rms)
+        llm_rmsnorm_backward(dx, dw->w, dy, x, w->w, rstd, N, c->width);
+    else
+        llm_layernorm_backward(dx, dw->w, dw->b, dy, x, w->w, mean, rstd, N, c->width);
+}
+
+/* The frame: a->in <- x; then y (B,T,C), which is returned, <- x and f (B,T,C), which becomes
+ * x + f. */
+LLM_API void llm_transformer_sublayer_begin(llm_transformer_sublayer_acts *a, const float *x,
+                                            const llm_transformer_sublayer_view *v,
+                                            const llm_transformer_weights_norm *w,
+                                            const llm_transformer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T;
+    a->view = *v, a->x = a->in = x;
+    a->mean = llm_arena_floats(arena, N), a->rstd = llm_arena_floats(arena, N);
+    if (!c->last_norm) return;
+    float *in = llm_arena_floats(arena, N * c->width);
+    llm_transformer_sublayer_norm(in, a->mean, a->rstd, x, w, N, c);
+    a->in = in;
+}
+LLM_API float *llm_transformer_sublayer_end(llm_transformer_sublayer_acts *a, float *f,
+                                            const llm_transformer_weights_norm *w,
+                                            const llm_transformer_config *c, llm_arena *arena) {
+    const size_t N = a->view.B * a->view.T;
+    for (size_t i = 0; i < N * c->width; i++) f[i] += a->x[i];
+    a->sum = f;
+    if (c->last_norm) return f;
+    float *y = llm_arena_floats(arena, N * c->width);
+    llm_transformer_sublayer_norm(y, a->mean, a->rstd, f, w, N, c);
+    return y;
+}
+
+/* Backward of its end, d (B,T,C) in place: the gradient of y becomes that of x + f. Then of its
+ * beginning: d += what din (B,T,C), the gradient of a->in, gives x. Scratch: B T C floats. */
+LLM_API void llm_transformer_sublayer_end_backward(float *d, const llm_transformer_weights_norm *dw,
+                                                   const llm_transformer_sublayer_acts *a,
+                                                   const llm_transformer_weights_norm *w,
+                                                   const llm_transformer_config *c,
+                                                   llm_arena *arena) {
+    const size_t mark = arena->used, N = a->view.B * a->view.T, n = N * c->width;
+    if (c->last_norm) return;
+    float *dsum = llm_arena_floats(arena, n);
+    memset(dsum, 0, n * sizeof(float));
+    llm_transformer_sublayer_norm_backward(dsum, dw, d, a->sum, a->mean, a->rstd, w, N, c);
+    memcpy(d, dsum, n * sizeof(float));
+    arena->used = mark;
+}
+LLM_API void llm_transformer_sublayer_begin_backward(float *d, const float *din,
+                                                     const llm_transformer_weights_norm *dw,
+                                                     const llm_transformer_sublayer_acts *a,
+                                                     const llm_transformer_weights_norm *w,
+                                                     const llm_transformer_config *c) {
+    const size_t N = a->view.B * a->view.T;
+    if (c->last_norm)
+        llm_transformer_sublayer_norm_backward(d, dw, din, a->x, a->mean, a->rstd, w, N, c);
+    for (size_t i = 0; !c->last_norm && i < N * c->width; i++) d[i] += din[i];
+}
+
+/* @transformer_attention ------------------------------------ Attention with every switch
+ *
+ *     f(h) = softmax(s Q K^T + b + mask) V W_o^T + b_o         q, k = R(h W^T + ..)    v = h W_v^T + ..
+ *
+ * What @mha, @t5_attn and @llama_block do, under one roof: as many heads of keys as one likes, R
+ * the rotation of queries and keys or nothing, b a bias by distance or nothing, a memory or the
+ * text itself, biases or none. The switches are independent, so that a new combination is a
+ * configuration and no new code. The weights of attention are kept for backward.
+ *
+ * Query head h reads key head h / (H / Hkv), which is why a key's gradient is a sum over the group.
+ *
+ * source  Vaswani et al. 2017, section 3.2; Ainslie et al. 2023, "GQA"; Su et al. 2021, "RoFormer";
+ *         Raffel et al. 2020, section 2.1
+ * needs   arena matmul masked_score causal_attn qkv mha rope transformer transformer_weights
+ *         transformer_sublayer
+ * see     @mha @t5_attn @llama_block
+ * topics  -
+ */
+
+/* Returns y (B,T,C) <- x (B,T,C); both, the memory and a stay where they are. */
+LLM_API float *llm_transformer_attention_forward(llm_transformer_sublayer_acts *a, const float *x,
+                                                 const llm_transformer_sublayer_view *v,
+                                                 const llm_transformer_weights_attn *w,
+                                                 const llm_transformer_config *c,
+                                                 llm_arena *arena) {
+    const size_t B = v->B, T = v->T, S = v->S, C = c->width, D = c->head_size;
+    const size_t H = c->heads, K = c->kv_heads;
+    const float scale = c->position == LLM_TRANSFORMER_DISTANCES ? 1.0f : 1.0f / sqrtf((float)D);
+    llm_masked_score_shape shape = llm_masked_score_defaults(B, H, T, S);
+    shape.mask_B = B;
+    llm_transformer_sublayer_begin(a, x, v, &w->norm, c, arena);
+    const float *from = v->mem ? v->mem : a->in;
+    a->allowed = (bool *)llm_arena_take(arena, B * T * S, sizeof(bool));
+    for (size_t i = 0; i < B * T * S; i++)
+        a->allowed[i] =
+            !(v->causal && i % S > i / S % T) && !(v->hidden && v->hidden[i / (T * S) * S + i % S]);
+    a->q = llm_arena_floats(arena, B * T * H * D),
+    a->merged = llm_arena_floats(arena, B * T * H * D);
+    a->k = llm_arena_floats(arena, B * S * K * D), a->v = llm_arena_floats(arena, B * S * K * D);
+    a->p = llm_arena_floats(arena, B * H * T * S);
+    float *f = llm_arena_floats(arena, B * T * C);
+    const size_t mark = arena->used;
+    llm_mha_project(a->q, a->in, w->mha.wq, w->mha.bq, B, T, C, H, D, arena);
+    llm_mha_project(a->k, from, w->mha.wk, w->mha.bk, B, S, C, K, D, arena);
+    llm_mha_project(a->v, from, w->mha.wv, w->mha.bv, B, S, C, K, D, arena);
+    if (v->cosine)
+        llm_rope_forward(a->q, a->q, v->cosine, v->sine, 1, B * H, T, D, D, LLM_ROPE_HALVES);
+    if (v->cosine)
+        llm_rope_forward(a->k, a->k, v->cosine, v->sine, 1, B * K, S, D, D, LLM_ROPE_HALVES);
+    float *out = llm_arena_floats(arena, B * H * T * D);
+    memset(out, 0, B * H * T * D * sizeof(float));
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(a->p + bh * T * S, S, a->q + bh * T * D, D,
+                               a->k + bh / (H / K) * S * D, D, scale, S, T, S, D);
+    llm_masked_score_softmax_forward(a->p, NULL, a->p, a->allowed, v->bias, &shape);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_gather(out + bh * T * D, D, a->p + bh * T * S, S,
+                               a->v + bh / (H / K) * S * D, D, S, T, S, D);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(a->merged + b * T * H * D, out + b * T * H * D, H, T, D);
+    llm_matmul_forward(f, a->merged, w->mha.wo, w->mha.bo, B * T, H * D, C);
+    arena->used = mark;
+    return llm_transformer_sublayer_end(a, f, &w->norm, c, arena);
+}
+
+/* x (B,n,T,D) turned back. Scratch: as much. */
+LLM_API void llm_transformer_attention_unturn(float *d, size_t n, size_t T,
+                                              const llm_transformer_sublayer_view *v,
+                                              const llm_transformer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, D = c->head_size, size = n * T * D;
+    if (!v->cosine) return;
+    float *turned = llm_arena_floats(arena, size);
+    memcpy(turned, d, size * sizeof(float));
+    memset(d, 0, size * sizeof(float));
+    llm_rope_backward(d, turned, v->cosine, v->sine, 1, n, T, D, D, LLM_ROPE_HALVES);
+    arena->used = mark;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw +=, dmem (B,S,C) += where there is a
+ * memory, dbias (H,T,S) += or NULL. Scratch: B (3 T H D + 2 S Hkv D + 2 H T S + T C) floats and
+ * what the largest of its parts needs. */
+LLM_API void llm_transformer_attention_backward(float *d, float *dmem, float *dbias,
+                                                const llm_transformer_weights_attn *dw,
+                                                const llm_transformer_sublayer_acts *a,
+                                                const llm_transformer_weights_attn *w,
+                                                const llm_transformer_config *c, llm_arena *arena) {
+    const llm_transformer_sublayer_view *v = &a->view;
+    const size_t mark = arena->used, B = v->B, T = v->T, S = v->S, C = c->width, D = c->head_size;
+    const size_t H = c->heads, K = c->kv_heads;
+    const size_t nq = B * H * T * D, nk = B * K * S * D, ns = B * H * T * S;
+    const float scale = c->position == LLM_TRANSFORMER_DISTANCES ? 1.0f : 1.0f / sqrtf((float)D);
+    llm_masked_score_shape shape = llm_masked_score_defaults(B, H, T, S);
+    shape.mask_B = B;
+    llm_transformer_sublayer_end_backward(d, &dw->norm, a, &w->norm, c, arena);
+    float *dmerged = llm_arena_floats(arena, 3 * nq + 2 * nk), *dout = dmerged + nq;
+    float *dq = dout + nq, *dk = dq + nq, *dv = dk + nk;
+    float *dp = llm_arena_floats(arena, 2 * ns), *ds = dp + ns;
+    float *din = llm_arena_floats(arena, B * T * C);
+    memset(dmerged, 0, (3 * nq + 2 * nk) * sizeof(float));
+    memset(dp, 0, 2 * ns * sizeof(float));
+    memset(din, 0, B * T * C * sizeof(float));
+    llm_matmul_backward(dmerged, dw->mha.wo, dw->mha.bo, d, a->merged, w->mha.wo, B * T, H * D, C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(dp + bh * T * S, S, dout + bh * T * D, D,
+                               a->v + bh / (H / K) * S * D, D, 1.0f, S, T, S, D);
+    llm_masked_score_softmax_backward(ds, dbias, dp, a->p, a->allowed, &shape);
+    for (size_t i = 0; i < ns; i++) ds[i] *= scale;
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *dsh = ds + bh * T * S;
+        const size_t kv = bh / (H / K) * S * D, at = bh * T * D;
+        llm_causal_attn_gather(dq + at, D, dsh, S, a->k + kv, D, S, T, S, D);
+        llm_causal_attn_scatter(dk + kv, D, dsh, S, a->q + at, D, S, T, S, D);
+        llm_causal_attn_scatter(dv + kv, D, a->p + bh * T * S, S, dout + at, D, S, T, S, D);
+    }
+    llm_transformer_attention_unturn(dq, B * H, T, v, c, arena);
+    llm_transformer_attention_unturn(dk, B * K, S, v, c, arena);
+    llm_mha_config wide = llm_mha_defaults(B, T, H * D, H),
+                   narrow = llm_mha_defaults(B, S, K * D, K);
+    const float *from = v->mem ? v->mem : a->in;
+    float *dfrom = v->mem ? dmem : din;
+    llm_mha_project_backward(din, dw->mha.wq, dw->mha.bq, dq, a->in, w->mha.wq, &wide, T, C, arena);
+    llm_mha_project_backward(dfrom, dw->mha.wk, dw->mha.bk, dk, from, w->mha.wk, &narrow, S, C,
+                             arena);
+    llm_mha_project_backward(dfrom, dw->mha.wv, dw->mha.bv, dv, from, w->mha.wv, &narrow, S, C,
+                             arena);
+    llm_transformer_sublayer_begin_backward(d, din, &dw->norm, a, &w->norm, c);
+    arena->used = mark;
+}
+
+/* @transformer_stack ---------------------------------------- A stack of layers with every switch
+ *
+ *     encoder    x <- Attn(x)    x <- FFN(x)
+ *     decoder    x <- CausalAttn(x)    x <- Attn(x, m)    x <- FFN(x)            then N, with pre-norm
+ *
+ * The sublayers in their order, with what all layers share: the table of
+ * rotations, or the bias by distance, which is made once for a stack and whose gradient is the sum
+ * over its layers. Attention to a memory has neither: the memory's places are not this text's.
+ *
+ * source  Vaswani et al. 2017, section 3.1; Raffel et al. 2020, section 2.1 (one table for a stack)
+ * needs   arena rope relative_position_t5 ffn transformer transformer_weights transformer_sublayer
+ *         transformer_attention
+ * see     @encoder @decoder @t5_stack @transformer_model
+ * topics  -
+ */
+typedef struct {
+    llm_transformer_sublayer_acts attn, cross, mlp;
+} llm_transformer_stack_layer;
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t B, T, S;
+    bool causal;
+    llm_transformer_stack_layer *layer;
+    const float *x;     /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd; /* (B,T) */
+} llm_transformer_stack_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C) through an MLP; then d in place as in the attention's backward. */
+LLM_API float *llm_transformer_stack_mlp(llm_transformer_sublayer_acts *a, const float *x,
+                                         const llm_transformer_sublayer_view *v,
+                                         const llm_transformer_weights_layer *w,
+                                         const llm_transformer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, F = c->hidden;
+    llm_transformer_sublayer_begin(a, x, v, &w->norm, c, arena);
+    a->ffn.gate = c->gated ? llm_arena_floats(arena, N * F) : NULL;
+    a->ffn.up = llm_arena_floats(arena, N * F), a->ffn.hidden = llm_arena_floats(arena, N * F);
+    float *f = llm_arena_floats(arena, N * c->width);
+    llm_ffn_forward(f, &a->ffn, a->in, &w->ffn, N, c->width, F, c->act);
+    return llm_transformer_sublayer_end(a, f, &w->norm, c, arena);
+}
+LLM_API void llm_transformer_stack_mlp_backward(float *d, const llm_transformer_weights_layer *dw,
+                                                const llm_transformer_sublayer_acts *a,
+                                                const llm_transformer_weights_layer *w,
+                                                const llm_transformer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->view.B * a->view.T, C = c->width;
+    llm_transformer_sublayer_end_backward(d, &dw->norm, a, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C);
+    memset(din, 0, N * C * sizeof(float));
+    llm_ffn_backward(din, &dw->ffn, d, &a->ffn, a->in, &w->ffn, N, C, c->hidden, c->act, false,
+                     arena);
+    llm_transformer_sublayer_begin_backward(d, din, &dw->norm, a, &w->norm, c);
+    arena->used = mark;
+}
+
+/* The distances of T queries and as many keys. */
+LLM_API llm_relative_position_t5_config
+llm_transformer_stack_distances(const llm_transformer_config *c, size_t T, bool causal) {
+    const llm_relative_position_t5_config r = {c->heads, T, T, 0, c->buckets, c->far, !causal};
+    return r;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). hidden (B,T) is an encoder's padding; with mem (B,S,C) hidden
+ * (B,S) is the memory's. All is left in the arena; x and mem stay where they are. */
+LLM_API const float *llm_transformer_stack_forward(llm_transformer_stack_acts *a, const float *x,
+                                                   const float *mem, const bool *hidden,
+                                                   bool causal, size_t B, size_t T, size_t S,
+                                                   const llm_transformer_weights_stack *w,
+                                                   size_t layers, const llm_transformer_config *c,
+                                                   llm_arena *arena) {
+    const size_t N = B * T, D = c->head_size;
+    llm_transformer_sublayer_view own, memory;
+    memset(&own, 0, sizeof own);
+    own.B = B, own.T = own.S = T, own.causal = causal, own.hidden = causal ? NULL : hidden;
+    memory = own;
+    memory.S = S, memory.mem = mem, memory.hidden = hidden, memory.causal = false;
+    if (w->distances) {
+        const llm_relative_position_t5_config r = llm_transformer_stack_distances(c, T, causal);
+        float *bias = llm_arena_floats(arena, c->heads * T * T);
+        memset(bias, 0, c->heads * T * T * sizeof(float));
+        llm_relative_position_t5_forward(bias, w->distances, 1, &r, arena);
+        own.bias = bias;
+    }
+    if (c->position == LLM_TRANSFORMER_ROTATIONS) {
+        float *cosine = llm_arena_floats(arena, T * D), *sine = cosine + T * D / 2;
+        float *inv_freq = llm_arena_floats(arena, D / 2);
+        llm_rope_inv_freq(inv_freq, D, c->theta);
+        llm_rope_table(cosine, sine, NULL, inv_freq, T, D);
+        own.cosine = cosine, own.sine = sine;
+    }
+    a->B = B, a->T = T, a->S = S, a->causal = causal;
+    a->layer = (llm_transformer_stack_layer *)llm_arena_take(arena, layers, sizeof *a->layer);
+    for (size_t l = 0; l < layers; l++) {
+        llm_transformer_stack_layer *s = &a->layer[l];
+        x = llm_transformer_attention_forward(&s->attn, x, &own, &w->layer[l].attn, c, arena);
+        if (mem)
+            x = llm_transformer_attention_forward(&s->cross, x, &memory, &w->layer[l].cross, c,
+                                                  arena);
+        x = llm_transformer_stack_mlp(&s->mlp, x, &own, &w->layer[l], c, arena);
+    }
+    a->x = x;
+    if (!w->norm.w) return x;
+    float *y = llm_arena_floats(arena, N * c->width);
+    a->mean = llm_arena_floats(arena, N), a->rstd = llm_arena_floats(arena, N);
+    llm_transformer_sublayer_norm(y, a->mean, a->rstd, x, &w->norm, N, c);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw +=, dmem (B,S,C) += in a decoder with
+ * a memory, else NULL. Scratch: B T C + H T T floats and that of the sublayers. */
+LLM_API void llm_transformer_stack_backward(float *d, float *dmem,
+                                            const llm_transformer_weights_stack *dw,
+                                            const llm_transformer_stack_acts *a,
+                                            const llm_transformer_weights_stack *w, size_t layers,
+                                            const llm_transformer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->B * a->T, n = c->heads * a->T * a->T;
+    float *dbias = w->distances ? llm_arena_floats(arena, n) : NULL;
+    if (dbias) memset(dbias, 0, n * sizeof(float));
+    if (w->norm.w) {
+        float *dx = llm_arena_floats(arena, N * c->width);
+        memset(dx, 0, N * c->width * sizeof(float));
+        llm_transformer_sublayer_norm_backward(dx, &dw->norm, d, a->x, a->mean, a->rstd, &w->norm,
+                                               N, c);
+        memcpy(d, dx, N * c->width * sizeof(float));
+    }
+    for (size_t l = layers; l-- > 0;) {
+        const llm_transformer_stack_layer *s = &a->layer[l];
+        const llm_transformer_weights_layer *p = &w->layer[l], *g = &dw->layer[l];
+        llm_transformer_stack_mlp_backward(d, g, &s->mlp, p, c, arena);
+        if (dmem)
+            llm_transformer_attention_backward(d, dmem, NULL, &g->cross, &s->cross, &p->cross, c,
+                                               arena);
+        llm_transformer_attention_backward(d, NULL, dbias, &g->attn, &s->attn, &p->attn, c, arena);
+    }
+    if (dbias) {
+        const llm_relative_position_t5_config r =
+            llm_transformer_stack_distances(c, a->T, a->causal);
+        llm_relative_position_t5_backward(dw->distances, dbias, 1, &r, arena);
+    }
+    arena->used = mark;
+}
+
+/* @transformer_model ---------------------------------------- Any Transformer, forward and backward
+ *
+ *     x = N(s E[id] + place + type)      h = Encoder(x), or Decoder(x), or Decoder(x, Encoder(x'))
+ *     logits = r h E^T    or    h W_head^T            loss = mean over labels of -log p(label)
+ *
+ * The whole family in two functions: an encoder alone gives vectors for a head to read (@mlm, a
+ * classifier), a decoder alone is a language model, both are a translator. The configuration says
+ * which norm stands where, how places come in, which MLP, how many heads of keys, and what is tied;
+ * the weights are one flat vector and so are their gradients. GPT-2, BERT, T5, Llama and the model
+ * of 2017 are five settings of it, and so are all those that nobody has published.
+ *
+ * The sections that hold one of them each are shorter to read and tuned for it; this one is for
+ * asking what a switch is worth.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need"; transformers, modeling_gpt2,
+ *         modeling_bert, modeling_t5, modeling_llama, modeling_marian
+ * needs   arena cross_entropy embedding matmul sinusoidal transformer transformer_weights
+ *         transformer_sublayer transformer_stack
+ * see     @transformer @gpt2 @bert @t5 @decoder_only @encoder_decoder
+ * topics  -
+ */
+
+/* What a model reads. Without an encoder S is 0, without a decoder T. */
+typedef struct {
+    size_t B, S, T;
+    const int *source, *types; /* (B,S); types may be NULL: all 0 */
+    const bool *hidden;        /* (B,S): the source's padding, or NULL */
+    const int *ids;            /* (B,T): for a decoder, shifted where it is behind an encoder */
+} llm_transformer_model_text;
+
+/* What forward leaves in the arena for backward. The text's arrays stay where they are. */
+typedef struct {
+    llm_transformer_model_text text;
+    float *sum[2], *mean[2], *rstd[2]; /* of the first norm, for each stack */
+    llm_transformer_stack_acts stack[2];
+    const float *h; /* (B,T,C), or (B,S,C) of an encoder alone: what the head reads */
+    size_t N, kept; /* rows of h; labels that count */
+    const int *labels;
+    float *scaled, *logits, *loss, *lse; /* (N,C), (N,V), (N), (N) */
+} llm_transformer_model_acts;
+
+/* What embeddings are multiplied by, and what the head reads. */
+LLM_API float llm_transformer_model_scale_in(const llm_transformer_config *c) {
+    return c->position == LLM_TRANSFORMER_SINES ? sqrtf((float)c->width) : 1.0f;
+}
+LLM_API float llm_transformer_model_scale_out(const llm_transformer_config *c) {
+    const bool scaled = c->tied && c->position == LLM_TRANSFORMER_DISTANCES;
+    return scaled ? 1.0f / sqrtf((float)c->width) : 1.0f;
+}
+
+/* Returns x (B,T,C) of stack k for ids (B,T). */
+LLM_API const float *llm_transformer_model_embed(llm_transformer_model_acts *a, size_t k,
+                                                 const int *ids, size_t T,
+                                                 const llm_transformer_weights *w,
+                                                 const llm_transformer_config *c,
+                                                 llm_arena *arena) {
+    const size_t N = a->text.B * T, C = c->width;
+    const float scale = llm_transformer_model_scale_in(c);
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(x, ids, w->tokens, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) x[i] *= scale;
+    const float *place = w->places;
+    LLM_ASSERT(!place || T <= c->places);
+    if (c->position == LLM_TRANSFORMER_SINES) {
+        float *sines = llm_arena_floats(arena, T * C);
+        llm_sinusoidal_table(sines, NULL, T, C, 0, LLM_SINUSOIDAL_NEIGHBOURS);
+        place = sines;
+    }
+    for (size_t i = 0; place && i < N * C; i++) x[i] += place[i % (T * C)];
+    for (size_t i = 0; w->types && k == 0 && i < N * C; i++) {
+        const size_t type = a->text.types ? (size_t)a->text.types[i / C] : 0;
+        LLM_ASSERT(type < c->types);
+        x[i] += w->types[type * C + i % C];
+    }
+    if (!w->first.w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->sum[k] = x;
+    a->mean[k] = llm_arena_floats(arena, N), a->rstd[k] = llm_arena_floats(arena, N);
+    llm_transformer_sublayer_norm(y, a->mean[k], a->rstd[k], x, &w->first, N, c);
+    return y;
+}
+
+/* dw += <- d (B,T,C), which is overwritten. Scratch: B T C floats. */
+LLM_API void llm_transformer_model_embed_backward(const llm_transformer_weights *dw, float *d,
+                                                  const llm_transformer_model_acts *a, size_t k,
+                                                  const llm_transformer_weights *w,
+                                                  const llm_transformer_config *c,
+                                                  llm_arena *arena) {
+    const size_t mark = arena->used, T = k ? a->text.T : a->text.S, N = a->text.B * T;
+    const size_t C = c->width;
+    if (w->first.w) {
+        float *dsum = llm_arena_floats(arena, N * C);
+        memset(dsum, 0, N * C * sizeof(float));
+        llm_transformer_sublayer_norm_backward(dsum, &dw->first, d, a->sum[k], a->mean[k],
+                                               a->rstd[k], &w->first, N, c);
+        memcpy(d, dsum, N * C * sizeof(float));
+    }
+    for (size_t i = 0; dw->types && k == 0 && i < N * C; i++) {
+        const size_t type = a->text.types ? (size_t)a->text.types[i / C] : 0;
+        dw->types[type * C + i % C] += d[i];
+    }
+    for (size_t i = 0; dw->places && i < N * C; i++) dw->places[i % (T * C)] += d[i];
+    for (size_t i = 0; i < N * C; i++) d[i] *= llm_transformer_model_scale_in(c);
+    llm_embedding_backward(dw->tokens, d, k ? a->text.ids : a->text.source, N, c->vocab, C);
+    arena->used = mark;
+}
+
+/* Returns h (N,C), what the last stack makes of the text. */
+LLM_API const float *llm_transformer_model_forward(llm_transformer_model_acts *a,
+                                                   const llm_transformer_model_text *text,
+                                                   const llm_transformer_weights *w,
+                                                   const llm_transformer_config *c,
+                                                   llm_arena *arena) {
+    const size_t B = text->B, S = text->S, T = text->T;
+    LLM_ASSERT((S > 0) == (c->encoder > 0) && (T > 0) == (c->decoder > 0));
+    a->text = *text;
+    a->N = B * (T ? T : S), a->kept = 0;
+    const float *mem = NULL;
+    if (S) {
+        const float *x = llm_transformer_model_embed(a, 0, text->source, S, w, c, arena);
+        a->h = mem = llm_transformer_stack_forward(&a->stack[0], x, NULL, text->hidden, false, B, S,
+                                                   0, &w->stack[0], c->encoder, c, arena);
+    }
+    if (T) {
+        const float *x = llm_transformer_model_embed(a, 1, text->ids, T, w, c, arena);
+        a->h = llm_transformer_stack_forward(&a->stack[1], x, mem, text->hidden, true, B, T, S,
+                                             &w->stack[1], c->decoder, c, arena);
+    }
+    return a->h;
+}
+
+/* dw += <- d (N,C), the gradient of h, which is overwritten. Scratch: B S C floats and that of the
+ * stacks. */
+LLM_API void llm_transformer_model_backward(const llm_transformer_weights *dw, float *d,
+                                            const llm_transformer_model_acts *a,
+                                            const llm_transformer_weights *w,
+                                            const llm_transformer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = a->text.B * a->text.S * c->width;
+    float *dmem = d;
+    if (a->text.T) {
+        dmem = n ? llm_arena_floats(arena, n) : NULL;
+        if (n) memset(dmem, 0, n * sizeof(float));
+        llm_transformer_stack_backward(d, dmem, &dw->stack[1], &a->stack[1], &w->stack[1],
+                                       c->decoder, c, arena);
+        llm_transformer_model_embed_backward(dw, d, a, 1, w, c, arena);
+    }
+    if (dmem) {
+        llm_transformer_stack_backward(dmem, NULL, &dw->stack[0], &a->stack[0], &w->stack[0],
+                                       c->encoder, c, arena);
+        llm_transformer_model_embed_backward(dw, dmem, a, 0, w, c, arena);
+    }
+    arena->used = mark;
+}
+
+/* Returns the mean loss of the labels (N), LLM_CROSS_ENTROPY_IGNORE where none is; a->logits (N,V)
+ * for all rows of h. */
+LLM_API float llm_transformer_model_loss(llm_transformer_model_acts *a, const int *labels,
+                                         const llm_transformer_weights *w,
+                                         const llm_transformer_config *c, llm_arena *arena) {
+    const size_t N = a->N, C = c->width, V = c->vocab;
+    const float scale = llm_transformer_model_scale_out(c);
+    double sum = 0.0;
+    a->labels = labels;
+    a->scaled = llm_arena_floats(arena, N * C), a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    for (size_t i = 0; i < N * C; i++) a->scaled[i] = scale * a->h[i];
+    llm_matmul_forward(a->logits, a->scaled, w->head, NULL, N, C, V);
+    a->kept = llm_cross_entropy_forward(a->loss, a->lse, a->logits, labels, N, V);
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* d (N,C), the gradient of h, is overwritten; dw's head +=. Then llm_transformer_model_backward.
+ * Scratch: N V floats. */
+LLM_API void llm_transformer_model_loss_backward(const llm_transformer_weights *dw, float *d,
+                                                 const llm_transformer_model_acts *a,
+                                                 const llm_transformer_weights *w,
+                                                 const llm_transformer_config *c,
+                                                 llm_arena *arena) {
+    const size_t mark = arena->used, N = a->N, C = c->width, V = c->vocab;
+    memset(d, 0, N * C * sizeof(float));
+    if (!a->kept) return;
+    float *dlogits = llm_arena_floats(arena, N * V);
+    memset(dlogits, 0, N * V * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->labels, N, V, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->scaled, w->head, N, C, V);
+    for (size_t i = 0; i < N * C; i++) d[i] *= llm_transformer_model_scale_out(c);
+    arena->used = mark;
 }
 
 /* @safetensors_dtype ---------------------------------------- Weight files: element types
