@@ -15905,6 +15905,389 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
     return llm_cuda_first_error(done);
 }
 
+/* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
+ *
+ * Weights as they stand in the file, taken apart in registers. A warp takes 256 weights of a row at
+ * a time, a lane 8 of them: four that lie together in the row, and four more. In the forms with
+ * half a byte a weight those are the two halves of the lane's four bytes, so that nothing is
+ * loaded twice and nothing passes between lanes. Blocks of 34, 18 or 210 bytes begin at even
+ * addresses only, and are read two bytes at a time.
+ *
+ * rows writes chosen rows as float or bfloat16: the embedding of tokens, or a whole matrix for the
+ * tensor cores. Moves each weight once in the small form and once in the large one, the minimum.
+ * Limit: memory bandwidth.
+ *
+ * source  Gerganov and others, ggml (the formats)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, gguf_blocks
+ * see     stored_matrix_product
+ * topics  -
+ */
+LLM_DEVICE uint32_t llm_cuda_stored_matrix_word(const unsigned char *p) { /* 2 bytes */
+    return llm_load_words<uint16_t>(p);
+}
+LLM_DEVICE uint32_t llm_cuda_stored_matrix_four(const unsigned char *p) { /* 4 bytes */
+    return llm_cuda_stored_matrix_word(p) | llm_cuda_stored_matrix_word(p + 2) << 16;
+}
+/* A half-precision number: its exponent moved into a float's place is 112 too small, also where it
+ * is 0, and one product mends both. */
+LLM_DEVICE float llm_cuda_stored_matrix_half(uint32_t word) {
+    const uint32_t size = word & 0x7fffu, sign = (word & 0x8000u) << 16;
+    const float value = __uint_as_float(size << 13) * 5192296858534827628530496329220096.0f;
+    const uint32_t special = size << 13 | 0x7f800000u; /* infinity, NaN */
+    return __uint_as_float((size >= 0x7c00u ? special : __float_as_uint(value)) | sign);
+}
+/* byte i of a word, as it is and with its sign */
+LLM_DEVICE float llm_cuda_stored_matrix_byte(uint32_t word, int i) {
+    return (float)(int)(word >> 8 * i & 255u);
+}
+LLM_DEVICE float llm_cuda_stored_matrix_signed(uint32_t word, int i) {
+    return (float)(int)(signed char)(word >> 8 * i & 255u);
+}
+
+/* Bytes of 256 weights. */
+template <int type> LLM_HOST_DEVICE constexpr size_t llm_cuda_stored_matrix_piece(void) {
+    return type == LLM_GGUF_BLOCKS_F32    ? 1024
+           : type == LLM_GGUF_BLOCKS_Q8_0 ? 8 * 34
+           : type == LLM_GGUF_BLOCKS_Q4_0 ? 8 * 18
+           : type == LLM_GGUF_BLOCKS_Q4_K ? 144
+           : type == LLM_GGUF_BLOCKS_Q6_K ? 210
+                                          : 512;
+}
+/* Where a lane's first four of 256 weights stand; the other four stand `apart` further on. */
+template <int type> LLM_DEVICE unsigned llm_cuda_stored_matrix_first(unsigned lane) {
+    return type == LLM_GGUF_BLOCKS_Q4_0   ? lane / 4 * 32 + lane % 4 * 4
+           : type == LLM_GGUF_BLOCKS_Q4_K ? lane / 8 * 64 + lane % 8 * 4
+           : type == LLM_GGUF_BLOCKS_Q6_K ? lane / 16 * 128 + lane % 16 * 4
+                                          : lane * 8;
+}
+template <int type> LLM_HOST_DEVICE constexpr unsigned llm_cuda_stored_matrix_apart(void) {
+    return type == LLM_GGUF_BLOCKS_Q4_0   ? 16
+           : type == LLM_GGUF_BLOCKS_Q4_K ? 32
+           : type == LLM_GGUF_BLOCKS_Q6_K ? 64
+                                          : 4;
+}
+/* w <- the lane's weights of the 256 at p. What lies behind the end of a row is not asked for. */
+template <int type>
+LLM_DEVICE void llm_cuda_stored_matrix_take(float (&w)[8], const unsigned char *p, unsigned lane) {
+    if (type == LLM_GGUF_BLOCKS_F32) {
+        llm_load_vector(w, (const float *)(const void *)p, lane * 8);
+    } else if (type == LLM_GGUF_BLOCKS_BF16) {
+        llm_load_vector(w, (const llm_bf16 *)(const void *)p, lane * 8);
+    } else if (type == LLM_GGUF_BLOCKS_F16) {
+        const uint4 q = llm_load_words<uint4>(p + lane * 16);
+        const uint32_t word[4] = {q.x, q.y, q.z, q.w};
+        LLM_UNROLL
+        for (int k = 0; k < 8; k++)
+            w[k] = llm_cuda_stored_matrix_half(word[k / 2] >> k % 2 * 16 & 0xffffu);
+    } else if (type == LLM_GGUF_BLOCKS_Q8_0) {
+        p += lane / 4 * 34;
+        const float d = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p));
+        const uint32_t low = llm_cuda_stored_matrix_four(p + 2 + lane % 4 * 8);
+        const uint32_t high = llm_cuda_stored_matrix_four(p + 6 + lane % 4 * 8);
+        LLM_UNROLL
+        for (int k = 0; k < 8; k++)
+            w[k] = d * llm_cuda_stored_matrix_signed(k < 4 ? low : high, k % 4);
+    } else if (type == LLM_GGUF_BLOCKS_Q4_0) {
+        p += lane / 4 * 18;
+        const float d = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p));
+        const uint32_t q = llm_cuda_stored_matrix_four(p + 2 + lane % 4 * 4);
+        LLM_UNROLL
+        for (int k = 0; k < 8; k++)
+            w[k] =
+                d * (llm_cuda_stored_matrix_byte((k < 4 ? q : q >> 4) & 0x0f0f0f0fu, k % 4) - 8.0f);
+    } else if (type == LLM_GGUF_BLOCKS_Q4_K) { /* groups g and g + 1 of 32, g even */
+        const unsigned g = lane / 8 * 2;
+        const float d = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p));
+        const float e = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p + 2));
+        const uint32_t q = llm_cuda_stored_matrix_four(p + 16 + lane * 4);
+        uint32_t s = llm_cuda_stored_matrix_word(p + 4 + g % 4); /* of both groups, a byte each */
+        uint32_t m = llm_cuda_stored_matrix_word(p + 8 + g % 4);
+        if (g >= 4) {
+            const uint32_t low = llm_cuda_stored_matrix_word(p + 8 + g);
+            s = (low & 0x0f0fu) | (s >> 6 & 0x0303u) << 4;
+            m = (low >> 4 & 0x0f0fu) | (m >> 6 & 0x0303u) << 4;
+        }
+        LLM_UNROLL
+        for (int k = 0; k < 8; k++)
+            w[k] = d * llm_cuda_stored_matrix_byte(s & 0x3f3fu, k / 4) *
+                       llm_cuda_stored_matrix_byte((k < 4 ? q : q >> 4) & 0x0f0f0f0fu, k % 4) -
+                   e * llm_cuda_stored_matrix_byte(m & 0x3f3fu, k / 4);
+    } else { /* Q6_K: runs r and r + 2 of 32 in a half of 128 */
+        const unsigned half = lane / 16, r = lane % 16 / 8, at = lane % 8 * 4;
+        const float d = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p + 208));
+        const uint32_t low = llm_cuda_stored_matrix_four(p + half * 64 + r * 32 + at);
+        const uint32_t high = llm_cuda_stored_matrix_four(p + 128 + half * 32 + at);
+        const unsigned char *scale = p + 192 + half * 8 + r * 2; /* one for 16 weights */
+        const uint32_t s[2] = {llm_cuda_stored_matrix_word(scale),
+                               llm_cuda_stored_matrix_word(scale + 4)};
+        LLM_UNROLL
+        for (unsigned k = 0; k < 8; k++) {
+            const unsigned run = r + k / 4 * 2;
+            const uint32_t q = (low >> k / 4 * 4 & 0x0f0f0f0fu) | (high >> run * 2 & 0x03030303u)
+                                                                      << 4;
+            w[k] = d * llm_cuda_stored_matrix_signed(s[k / 4], (int)at / 16) *
+                   (llm_cuda_stored_matrix_byte(q, (int)k % 4) - 32.0f);
+        }
+    }
+}
+
+/* Is this a matrix the kernels can read: a form they know, whole blocks, columns by eights, data
+ * and rows that begin at the addresses their loads want? */
+static inline __attribute__((unused)) bool llm_cuda_stored_matrix_fits(const llm_stored_matrix &w) {
+    size_t weights = 1, bytes = 1;
+    switch (w.type) {
+    case LLM_GGUF_BLOCKS_F32:
+    case LLM_GGUF_BLOCKS_F16:
+    case LLM_GGUF_BLOCKS_BF16:
+    case LLM_GGUF_BLOCKS_Q8_0:
+    case LLM_GGUF_BLOCKS_Q4_0:
+    case LLM_GGUF_BLOCKS_Q4_K:
+    case LLM_GGUF_BLOCKS_Q6_K:
+        llm_gguf_blocks_name(&weights, &bytes, (uint32_t)w.type);
+        return w.columns % weights == 0 && w.columns % 8 == 0 &&
+               (uintptr_t)w.data % (weights == 1 ? 16 : 2) == 0;
+    default:
+        return false;
+    }
+}
+/* launch.run<type>() for the type of w: kernels are compiled for each form. */
+template <typename L> static inline cudaError_t llm_cuda_stored_matrix_each(int type, const L &l) {
+    switch (type) {
+    case LLM_GGUF_BLOCKS_F32:
+        return l.template run<LLM_GGUF_BLOCKS_F32>();
+    case LLM_GGUF_BLOCKS_F16:
+        return l.template run<LLM_GGUF_BLOCKS_F16>();
+    case LLM_GGUF_BLOCKS_BF16:
+        return l.template run<LLM_GGUF_BLOCKS_BF16>();
+    case LLM_GGUF_BLOCKS_Q8_0:
+        return l.template run<LLM_GGUF_BLOCKS_Q8_0>();
+    case LLM_GGUF_BLOCKS_Q4_0:
+        return l.template run<LLM_GGUF_BLOCKS_Q4_0>();
+    case LLM_GGUF_BLOCKS_Q4_K:
+        return l.template run<LLM_GGUF_BLOCKS_Q4_K>();
+    default:
+        return l.template run<LLM_GGUF_BLOCKS_Q6_K>();
+    }
+}
+
+/* A warp a row. Row n is that of id ids[n apart + place[n]], or number n where ids is NULL. */
+template <int type, typename T>
+LLM_KERNEL void llm_stored_matrix_rows_kernel(T *y, const unsigned char *data, size_t stride,
+                                              size_t rows, size_t C, const int *ids, size_t apart,
+                                              const size_t *place, size_t N) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= N) return;
+    const size_t n = p.row;
+    const int id = ids ? ids[n * apart + (place ? place[n] : 0)] : 0;
+    const size_t row = ids ? (size_t)id : n;
+    const bool known = id >= 0 && row < rows;
+    const unsigned first = llm_cuda_stored_matrix_first<type>(p.lane);
+    const unsigned second = first + llm_cuda_stored_matrix_apart<type>();
+    data += known ? row * stride : 0;
+    for (size_t i = first; i < C; i += 256, data += llm_cuda_stored_matrix_piece<type>()) {
+        float w[8] = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
+        if (known) llm_cuda_stored_matrix_take<type>(w, data, p.lane);
+        const float a[4] = {w[0], w[1], w[2], w[3]}, b[4] = {w[4], w[5], w[6], w[7]};
+        llm_store_vector(y, n * C + i, a);
+        llm_store_vector(y, n * C + i + second - first, b);
+    }
+}
+template <typename T> struct llm_cuda_stored_matrix_rows_launch {
+    T *y;
+    const llm_stored_matrix &w;
+    const int *ids;
+    size_t apart;
+    const size_t *place;
+    size_t N;
+    cudaStream_t stream;
+    /* With the kernel of one form. */
+    template <int type> cudaError_t run(void) const {
+        LLM_LAUNCH((llm_stored_matrix_rows_kernel<type, T>), llm_row_blocks(N, true), 128, 0,
+                   stream, y, w.data, llm_stored_matrix_stride(&w), w.rows, w.columns, ids, apart,
+                   place, N);
+        return cudaGetLastError();
+    }
+};
+/* y (N,columns) <- row ids[n apart + place[n]] of w for each n; place may be NULL, and ids too: row
+ * n then. NaN where w has no such row. w.data, which llm_cuda_stored_matrix_fits, is on the device;
+ * y begins at a multiple of 16 bytes. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_stored_matrix_rows(T *y, const llm_stored_matrix &w, const int *ids, size_t apart,
+                            const size_t *place, size_t N, cudaStream_t stream) {
+    if (!llm_cuda_stored_matrix_fits(w) || !llm_aligned(y, 8)) return cudaErrorInvalidValue;
+    if (N == 0 || w.columns == 0) return cudaSuccess;
+    const llm_cuda_stored_matrix_rows_launch<T> launch = {y, w, ids, apart, place, N, stream};
+    return llm_cuda_stored_matrix_each((int)w.type, launch);
+}
+
+/* @stored_matrix_product ------------------------------------ A few rows times a stored matrix
+ *
+ * One token reads every weight and does two operations with it: the time is the weights' bytes over
+ * the memory's speed, and what else a layer does should not cost a trip or a launch of its own. A
+ * warp takes two rows of W at a time; what two rows make is the epilogue's affair:
+ *
+ *     end(pair, n, a, b)      a, b: what the pair's first and second row gave for token n
+ *
+ * so that gate and up meet in registers, and the two halves of a rotation (@decoding_step). The
+ * RMSNorm in front is done on the way: each block finds the root mean square of x itself, from L2,
+ * the gains go into the product and the root to its end. Sums of 8 tokens share what is read.
+ *
+ * Moves the weights once for up to 8 tokens, the minimum; x and the gains come from L1 and L2, 8
+ * bytes for each pair of weights. Limit: memory bandwidth; for 8 tokens also multiply-adds.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, stored_matrix
+ * see     dense, decoding_step
+ * topics  -
+ */
+enum { LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS = 8 };
+
+/* y (N,rows) <- , or += with add, the products and bias (rows) or NULL. Rows 2 pair, 2 pair + 1. */
+struct llm_cuda_stored_matrix_product_end {
+    float *y;
+    const float *bias;
+    size_t rows;
+    bool add;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t which) const { return 2 * pair + which; }
+    LLM_DEVICE_METHOD void put(size_t row, size_t n, float v) const {
+        if (row >= rows) return;
+        if (bias) v += llm_load(bias, row);
+        llm_store(y, n * rows + row, add ? llm_load(y, n * rows + row) + v : v);
+    }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        put(2 * pair, n, a);
+        put(2 * pair + 1, n, b);
+    }
+};
+/* y (N,rows) <- act(gate) up: a and b are the same row of two matrices. */
+struct llm_cuda_stored_matrix_product_gated {
+    float *y;
+    size_t rows;
+    int kind;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t) const { return pair; }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        llm_store(y, n * rows + pair, llm_cuda_activation_value(a, kind) * b);
+    }
+};
+
+/* first, second: the matrices of a pair's two rows, `rows` of C weights each; x (tokens,C) of at
+ * most N tokens; gain (C) or NULL. Eight warps a block. */
+template <int type, int N, typename X, typename E>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_stored_matrix_product_kernel(E end, const unsigned char *first, const unsigned char *second,
+                                     size_t stride, size_t rows, size_t pairs, const X *x,
+                                     const float *gain, float eps, size_t tokens, size_t C) {
+    const unsigned lane = threadIdx.x % 32;
+    const unsigned at = llm_cuda_stored_matrix_first<type>(lane);
+    const unsigned apart = llm_cuda_stored_matrix_apart<type>();
+    float root[N];
+    LLM_UNROLL
+    for (size_t n = 0; n < N; n++) {
+        root[n] = 1.0f;
+        if (!gain || n >= tokens) continue;
+        float square = 0.0f, v[4];
+        for (size_t i = 4 * threadIdx.x; i < C; i += 4 * blockDim.x) {
+            llm_load_vector(v, x, n * C + i);
+            square += v[0] * v[0] + v[1] * v[1] + v[2] * v[2] + v[3] * v[3];
+        }
+        root[n] = rsqrtf(llm_block_sum(square) / (float)C + eps);
+    }
+    for (size_t pair = blockIdx.x * 8 + threadIdx.x / 32; pair < pairs; pair += gridDim.x * 8) {
+        const size_t row[2] = {end.row(pair, 0), end.row(pair, 1)};
+        const unsigned char *w[2] = {first + row[0] * stride, second + row[1] * stride};
+        float sum[2][N] = {};
+        for (size_t i = at; i < C; i += 256) {
+            float w_v[2][8] = {}, g[8], v[8];
+            LLM_UNROLL
+            for (int r = 0; r < 2; r++) {
+                if (row[r] < rows) llm_cuda_stored_matrix_take<type>(w_v[r], w[r], lane);
+                w[r] += llm_cuda_stored_matrix_piece<type>();
+            }
+            float part[4];
+            LLM_UNROLL
+            for (int k = 0; k < 8 && gain; k++) {
+                if (k % 4 == 0) llm_load_vector(part, gain, i + (size_t)(k / 4) * apart);
+                g[k] = part[k % 4];
+                w_v[0][k] *= g[k], w_v[1][k] *= g[k];
+            }
+            LLM_UNROLL
+            for (size_t n = 0; n < N; n++) {
+                if (n >= tokens) continue;
+                LLM_UNROLL
+                for (int k = 0; k < 8; k++) {
+                    if (k % 4 == 0) llm_load_vector(part, x, n * C + i + (size_t)(k / 4) * apart);
+                    v[k] = part[k % 4];
+                    sum[0][n] += w_v[0][k] * v[k], sum[1][n] += w_v[1][k] * v[k];
+                }
+            }
+        }
+        LLM_UNROLL
+        for (size_t n = 0; n < N; n++) { /* lane n writes token n */
+            if (n >= tokens) continue;
+            const float a = root[n] * llm_warp_sum(sum[0][n]);
+            const float b = root[n] * llm_warp_sum(sum[1][n]);
+            if (lane == n) end(pair, n, a, b);
+        }
+    }
+}
+template <typename X, typename E> struct llm_cuda_stored_matrix_product_launch {
+    E end;
+    const llm_stored_matrix &first, &second;
+    size_t pairs;
+    const X *x;
+    const float *gain;
+    float eps;
+    size_t N;
+    cudaStream_t stream;
+    /* With the kernel of one form: as many blocks as there are pairs for, 16 a multiprocessor. */
+    template <int type> cudaError_t run(void) const {
+        enum { most = LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS };
+        const size_t blocks = (pairs + 7) / 8, fill = 16 * (size_t)llm_multiprocessors();
+        const auto product = N == 1 ? llm_stored_matrix_product_kernel<type, 1, X, E>
+                                    : llm_stored_matrix_product_kernel<type, most, X, E>;
+        LLM_LAUNCH(product, (unsigned)(blocks < fill ? blocks : fill), 256, 0, stream, end,
+                   first.data, second.data, llm_stored_matrix_stride(&first), first.rows, pairs, x,
+                   gain, eps, N, first.columns);
+        return cudaGetLastError();
+    }
+};
+/* end <- the products of x (N,columns) with pairs of rows of two matrices of one form and shape
+ * (they may be the same), data on the device; N <= 8. gain (columns), not NULL: x goes through
+ * RMSNorm first. X is float or llm_bf16. */
+template <typename X, typename E>
+static inline cudaError_t
+llm_cuda_stored_matrix_product_run(const E &end, const llm_stored_matrix &first,
+                                   const llm_stored_matrix &second, size_t pairs, const X *x,
+                                   const float *gain, float eps, size_t N, cudaStream_t stream) {
+    if (!llm_cuda_stored_matrix_fits(first) || !llm_cuda_stored_matrix_fits(second) ||
+        first.type != second.type || first.rows != second.rows || first.columns != second.columns ||
+        !llm_aligned(x, 8) || !llm_aligned(gain, 8) || N > LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS)
+        return cudaErrorInvalidValue;
+    if (N == 0 || pairs == 0) return cudaSuccess;
+    const llm_cuda_stored_matrix_product_launch<X, E> launch = {end,  first, second, pairs, x,
+                                                                gain, eps,   N,      stream};
+    return llm_cuda_stored_matrix_each((int)first.type, launch);
+}
+/* y (N,rows) <- , or += with add, N(x) (N,columns) W^T + bias (rows), which may be NULL; N is
+ * RMSNorm with gain, or nothing where that is NULL. */
+template <typename X>
+static inline cudaError_t
+llm_cuda_stored_matrix_product(float *y, const X *x, const llm_stored_matrix &w, const float *bias,
+                               const float *gain, float eps, size_t N, bool add,
+                               cudaStream_t stream) {
+    const llm_cuda_stored_matrix_product_end end = {y, bias, w.rows, add};
+    return llm_cuda_stored_matrix_product_run(end, w, w, (w.rows + 1) / 2, x, gain, eps, N, stream);
+}
+/* y (N,rows) <- act(N(x) gate^T) (N(x) up^T), kind of @activation: the first half of SwiGLU. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_stored_matrix_product_glu(float *y, const float *x, const llm_stored_matrix &gate,
+                                   const llm_stored_matrix &up, const float *gain, float eps,
+                                   int kind, size_t N, cudaStream_t stream) {
+    const llm_cuda_stored_matrix_product_gated end = {y, gate.rows, kind};
+    return llm_cuda_stored_matrix_product_run(end, gate, up, gate.rows, x, gain, eps, N, stream);
+}
+
 /* @gpt2 ----------------------------------------------------- GPT-2: a training step
  *
  * The step of @decoder_only with GPT-2's settings: LayerNorm, biases, GELU, no rotations but a
