@@ -17239,6 +17239,231 @@ llm_cuda_sampling_chain(int *token, float *logits, int *count, const uint64_t *s
     return cudaGetLastError();
 }
 
+/* @beam_search ---------------------------------------------- Beam search
+ *
+ * A generation of many searches at once, without the host, in two launches. A block a row takes
+ * log-softmax and keeps the K best of its V continuations: each thread remembers the two best it
+ * met, a round gives the best of the block away, and only a thread that has given both looks
+ * through its entries again. Then a block a search puts the B K candidates in order by counting who
+ * is better, one thread does the bookkeeping of the reference on indices, and all of them move the
+ * texts. Rank and index share an integer of 64 bits, so that ties go to the lower continuation.
+ *
+ * What a generation leaves is what the next one and the model need: the last token of each text,
+ * and whose cache its row takes (llm_cuda_kv_cache_reorder). Searches that are done change nothing.
+ *
+ * Moves each logit once from memory and once from L2, where reading it once would do, and 24 bytes
+ * a candidate; texts cost T ints a row and generation. Limit: memory bandwidth; for few rows the K
+ * rounds, each two barriers.
+ *
+ * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14
+ * needs   cuda_launch, cuda_memory, cuda_select, logsumexp
+ * see     kv_cache, top_k
+ * topics  -
+ */
+enum { LLM_CUDA_BEAM_SEARCH_BEAMS = 32, LLM_CUDA_BEAM_SEARCH_CANDIDATES = 128 };
+
+/* A continuation: log p of the whole text, its rank as in the reference, the token. */
+typedef struct {
+    double total;
+    float rank;
+    int token;
+} llm_cuda_beam_search_candidate;
+
+/* One search. order: the places of the ended texts, best score first. */
+typedef struct {
+    size_t live, length, ended, open;
+    int order[LLM_CUDA_BEAM_SEARCH_BEAMS];
+} llm_cuda_beam_search_state;
+
+/* S searches on the device: state (S); ids, spare, end_ids (S,B,T); sum, end_sum, end_score,
+ * end_length (S,B); candidate (S,B,K). For the model: token, parent (S B), rows counted through
+ * all searches; a row that is not used takes the first one's state. config.stop is on the device. */
+typedef struct {
+    llm_beam_search_config config;
+    size_t searches, K;
+    llm_cuda_beam_search_state *state;
+    llm_cuda_beam_search_candidate *candidate;
+    int *ids, *spare, *end_ids, *token;
+    double *sum, *end_sum, *end_score;
+    size_t *end_length, *parent;
+} llm_cuda_beam_search;
+
+/* How many candidates a search with these settings wants of each row. */
+static inline __attribute__((unused)) size_t
+llm_cuda_beam_search_wanted(const llm_beam_search_config *c) {
+    return (c->stops > 1 ? 1 + c->stops : 2) * c->beams;
+}
+
+LLM_KERNEL void llm_beam_search_begin_kernel(llm_cuda_beam_search s) {
+    if (threadIdx.x != 0) return;
+    llm_cuda_beam_search_state &now = s.state[blockIdx.x];
+    now.live = 1, now.length = now.ended = 0, now.open = 1;
+    s.sum[blockIdx.x * s.config.beams] = 0.0;
+}
+/* One empty text for each search, whose model has seen the prompt in the first of its rows. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_beam_search_begin(const llm_cuda_beam_search *s, cudaStream_t stream) {
+    if (s->searches == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_beam_search_begin_kernel, (unsigned)s->searches, 32, 0, stream, *s);
+    return cudaGetLastError();
+}
+
+/* Larger for a larger rank, and for the lower of equal ones; never 0. */
+LLM_DEVICE unsigned long long llm_cuda_beam_search_key(float rank, size_t i) {
+    return llm_select_pair(rank, 0xffffffffu - i);
+}
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_beam_search_rows_kernel(llm_cuda_beam_search s, const T *logits, size_t V) {
+    const size_t row = blockIdx.x, b = row % s.config.beams;
+    const llm_cuda_beam_search_state &now = s.state[row / s.config.beams];
+    if (!now.open || b >= now.live) return;
+    const T *x = logits + row * V;
+    llm_logsumexp_pair all = {-INFINITY, 0.0f};
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float one[1] = {llm_load(x, v)};
+        llm_cuda_logsumexp_add(all, one, 1.0f);
+    }
+    all = llm_cuda_logsumexp_row<false>(all, 1.0f);
+    const float shift = all.max == -INFINITY ? 0.0f : all.max, log_sum = logf(all.sum);
+    const double sum = s.sum[row];
+
+    unsigned long long best[2] = {0, 0}, below = ~0ull; /* this thread's, below what it gave away */
+    for (size_t r = 0; r < s.K; r++) {
+        if (best[0] == 0 && below != 0) {
+            for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+                const float logp = (llm_load(x, v) - shift) - log_sum;
+                const unsigned long long key =
+                    llm_cuda_beam_search_key((float)(sum + (double)logp), v);
+                if (key >= below || key <= best[1]) continue;
+                best[1] = key > best[0] ? best[0] : key;
+                best[0] = key > best[0] ? key : best[0];
+            }
+            if (best[0] == 0) below = 0; /* nothing is left */
+        }
+        const unsigned long long first = llm_select_block_max(best[0]);
+        llm_cuda_beam_search_candidate &to = s.candidate[row * s.K + r];
+        if (first == 0) {
+            if (threadIdx.x == 0) to.token = -1; /* fewer continuations than candidates */
+        } else if (best[0] == first) {
+            const size_t v = 0xffffffffu - (first & 0xffffffffu);
+            to.token = (int)v;
+            to.total = sum + (double)((llm_load(x, v) - shift) - log_sum);
+            to.rank = (float)to.total;
+            below = first, best[0] = best[1], best[1] = 0;
+        }
+    }
+}
+
+/* The bookkeeping of llm_beam_search_advance: rank r has candidate best[r], n in all. Writes for
+ * each new text its row and token, and for each ended one that is kept the candidate. */
+LLM_DEVICE void llm_cuda_beam_search_book(const llm_cuda_beam_search &s, size_t search,
+                                          const int *best, size_t n, int *ended) {
+    const llm_beam_search_config &c = s.config;
+    const size_t B = c.beams, first = search * B;
+    llm_cuda_beam_search_state &now = s.state[search];
+    size_t next = 0;
+    double ahead = (double)-INFINITY;
+    now.length++;
+    const double power =
+        pow(c.gnmt ? (5.0 + (double)now.length) / 6.0 : (double)now.length, (double)c.alpha);
+    for (size_t r = 0; r < n; r++) {
+        const llm_cuda_beam_search_candidate &got = s.candidate[first * s.K + (size_t)best[r]];
+        bool ends = now.length == c.max_new;
+        for (size_t i = 0; i < c.stops; i++) ends = ends || got.token == c.stop[i];
+        if (!(got.total > (double)-INFINITY)) continue; /* banned */
+        if (ends && r < B) {
+            const double score = got.total / power;
+            size_t at = now.ended;
+            while (at > 0 && score > s.end_score[first + (size_t)now.order[at - 1]]) at--;
+            if (at == B) continue;
+            const int slot = now.ended < B ? (int)now.ended++ : now.order[B - 1];
+            for (size_t i = now.ended - 1; i > at; i--) now.order[i] = now.order[i - 1];
+            now.order[at] = slot;
+            s.end_score[first + (size_t)slot] = score;
+            s.end_sum[first + (size_t)slot] = got.total;
+            s.end_length[first + (size_t)slot] = now.length;
+            ended[slot] = best[r];
+        }
+        if (ends || next == B) continue;
+        s.parent[first + next] = first + (size_t)best[r] / s.K;
+        s.token[first + next] = got.token;
+        s.sum[first + next] = got.total; /* the candidates hold what their parents had */
+        ahead = got.total > ahead ? got.total : ahead;
+        next++;
+    }
+    now.live = next;
+    for (; next < B; next++) s.parent[first + next] = first, s.token[first + next] = 0;
+    const bool full = now.ended == B;
+    const double l =
+        (double)(c.early == LLM_BEAM_SEARCH_NEVER && c.alpha > 0.0f ? c.max_new : now.length);
+    const double hope = ahead / pow(c.gnmt ? (5.0 + l) / 6.0 : l, (double)c.alpha);
+    now.open = now.live > 0 && !(full && c.early == LLM_BEAM_SEARCH_FULL) &&
+               !(full && !(hope > s.end_score[first + (size_t)now.order[B - 1]]));
+}
+LLM_KERNEL void __launch_bounds__(256) llm_beam_search_merge_kernel(llm_cuda_beam_search s) {
+    __shared__ int best[LLM_CUDA_BEAM_SEARCH_CANDIDATES], ended[LLM_CUDA_BEAM_SEARCH_BEAMS];
+    const size_t B = s.config.beams, T = s.config.max_new, K = s.K, first = blockIdx.x * B;
+    const llm_cuda_beam_search_state &now = s.state[blockIdx.x];
+    const size_t all = now.live * K;
+    const llm_cuda_beam_search_candidate *of = s.candidate + first * K;
+    if (!now.open) { /* rows stay where they are */
+        for (size_t b = threadIdx.x; b < B; b += blockDim.x) s.parent[first + b] = first + b;
+        return;
+    }
+    if (threadIdx.x < B) ended[threadIdx.x] = -1;
+    int count = 0; /* candidates that exist */
+    for (size_t from = 0; from < all; from += blockDim.x)
+        count += __syncthreads_count(from + threadIdx.x < all && of[from + threadIdx.x].token >= 0);
+    const size_t n = (size_t)count < K ? (size_t)count : K;
+    for (size_t i = threadIdx.x; i < all; i += blockDim.x) {
+        size_t place = 0; /* a row's candidates are in order, and lower rows come first */
+        for (size_t j = 0; j < all; j++)
+            place += of[j].token >= 0 && llm_cuda_beam_search_key(of[j].rank, j) >
+                                             llm_cuda_beam_search_key(of[i].rank, i);
+        if (of[i].token >= 0 && place < n) best[place] = (int)i;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) llm_cuda_beam_search_book(s, blockIdx.x, best, n, ended);
+    __syncthreads();
+    const size_t old = now.length - 1; /* tokens of the texts as they lie */
+    for (size_t i = threadIdx.x; i < B * now.length; i += blockDim.x) {
+        const size_t b = i / now.length, t = i % now.length;
+        if (ended[b] >= 0) {
+            const size_t from = (first + (size_t)ended[b] / K) * T + t;
+            s.end_ids[(first + b) * T + t] = t < old ? s.ids[from] : of[ended[b]].token;
+        }
+        if (b < now.live)
+            s.spare[(first + b) * T + t] =
+                t < old ? s.ids[s.parent[first + b] * T + t] : s.token[first + b];
+    }
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < now.live * now.length; i += blockDim.x) {
+        const size_t at = (first + i / now.length) * T + i % now.length;
+        s.ids[at] = s.spare[at];
+    }
+}
+
+/* One generation of every search that is open: logits (S B,V), in the order of the rows, of the
+ * texts under way. As llm_beam_search_advance without a charge, but that log p is a float's
+ * rounding off. At most 32 beams and 128 candidates. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_beam_search_advance(const llm_cuda_beam_search *s,
+                                                       const T *logits, size_t V,
+                                                       cudaStream_t stream) {
+    const size_t rows = s->searches * s->config.beams;
+    if (s->config.beams > LLM_CUDA_BEAM_SEARCH_BEAMS || V == 0 || V > 0x7fffffff ||
+        s->K > LLM_CUDA_BEAM_SEARCH_CANDIDATES || s->K != llm_cuda_beam_search_wanted(&s->config))
+        return cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_beam_search_rows_kernel<T>, (unsigned)rows, llm_row_threads(V), 0, stream, *s,
+               logits, V);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_beam_search_merge_kernel, (unsigned)s->searches, 256, 0, stream, *s);
+    return cudaGetLastError();
+}
+
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
 /* @17-compress ============================================== COMPRESSION */
