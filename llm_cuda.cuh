@@ -17464,6 +17464,90 @@ static inline cudaError_t llm_cuda_beam_search_advance(const llm_cuda_beam_searc
     return cudaGetLastError();
 }
 
+/* @speculative ---------------------------------------------- Speculative decoding
+ *
+ * The verdict on a turn's drafts for all rows of a batch, a block a row, without the host: how many
+ * are accepted, the token behind them, and the length of the cache taken back. The question at each
+ * draft is two numbers and a draw, so every warp asks it for all drafts at once, a lane a draft,
+ * and the first refusal is the lowest bit of a ballot: no shared memory and no barrier. Then what
+ * is left of p at that place is written as a logarithm over it, which is what the block that draws
+ * an entry (@cuda_draw) reads. The draws are the reference's, number for number.
+ *
+ * Moves one row of p and of q in, one out, and reads that twice more, from L2: of g + 1 rows the
+ * others are touched at one place. Limit: latency; the passes of the models are what costs.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, cuda_select, cuda_draw
+ * see     kv_cache, decoding
+ * topics  -
+ */
+
+/* Number i of the generator of a seed, as llm_rng_uniform. */
+LLM_DEVICE float llm_cuda_speculative_uniform(uint64_t seed, unsigned i) {
+    uint32_t word[4];
+    llm_cuda_philox(word, i / 4, seed);
+    const uint32_t low = i & 1 ? word[1] : word[0], high = i & 1 ? word[3] : word[2];
+    return llm_cuda_uniform(i & 2 ? high : low);
+}
+
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_speculative_verify_kernel(int *next, int *taken, size_t *length, const int *draft,
+                                  const float *q, float *p, const uint64_t *seed, size_t g,
+                                  size_t V) {
+    const size_t b = blockIdx.x, lane = threadIdx.x % 32;
+    bool refused = lane == g; /* the place behind the last draft */
+    if (lane < g) {
+        const size_t x = (size_t)draft[b * g + lane];
+        const float u = llm_cuda_speculative_uniform(seed[b], (unsigned)lane);
+        const float drafted = q ? llm_load(q, (b * g + lane) * V + x) : 1.0f;
+        refused = !(u * drafted < llm_load(p, (b * (g + 1) + lane) * V + x));
+    }
+    const size_t i = (size_t)__ffs((int)__ballot_sync(0xffffffffu, refused)) - 1;
+    float *const mine = p + (b * (g + 1) + i) * V;
+    const float *const other = q && i < g ? q + (b * g + i) * V : NULL;
+    const size_t without = i < g && !q ? (size_t)draft[b * g + i] : V;
+
+    double left = 0.0; /* the mass of max(0, p - q); where there is none, p stays */
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float over = llm_load(mine, v) - (other ? llm_load(other, v) : 0.0f);
+        left += v == without ? 0.0 : (double)fmaxf(over, 0.0f);
+    }
+    const bool residual = llm_block_sum(left) > 0.0;
+    __syncthreads(); /* everybody has read what is written now */
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        float over = llm_load(mine, v);
+        if (residual) over = v == without ? 0.0f : over - (other ? llm_load(other, v) : 0.0f);
+        llm_store(mine, v, over > 0.0f ? logf(over) : -INFINITY);
+    }
+    __syncthreads();
+    const unsigned long long largest = llm_select_max<float, 1>(mine, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) next[b] = -1;
+    } else {
+        const float u = llm_cuda_speculative_uniform(seed[b], (unsigned)(i < g ? i + 1 : g));
+        llm_draw_entry<float, 1>(next + b, mine, V, 0, llm_select_value(largest), u);
+    }
+    if (threadIdx.x != 0) return;
+    taken[b] = (int)i;
+    if (length) length[b] -= g - i;
+}
+
+/* taken (B) <- how many of draft (B,g) are accepted, next (B) <- the token behind them: for each
+ * row as llm_speculative_verify with a generator of llm_rng_seed(seed[b]). q (B,g,V) or NULL, p
+ * (B,g+1,V), of which a row is overwritten. length (B) or NULL: of a cache that holds the g drafts,
+ * less those refused. Drafts are ids; -1 where p has no mass. g <= 31. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_speculative_verify(int *next, int *taken, size_t *length, const int *draft, const float *q,
+                            float *p, const uint64_t *seed, size_t B, size_t g, size_t V,
+                            cudaStream_t stream) {
+    if (g > 31 || V == 0 || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_speculative_verify_kernel, (unsigned)B, llm_row_threads(V), 0, stream, next,
+               taken, length, draft, q, p, seed, g, V);
+    return cudaGetLastError();
+}
+
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
 /* @17-compress ============================================== COMPRESSION */
