@@ -18379,9 +18379,9 @@ LLM_API void llm_layernorm_columns_backward(float *dw, float *db, const float *d
 LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
                                     const float *x, const float *w, const float *mean,
                                     const float *rstd, size_t N, size_t C) {
-    enum { ROWS = 128 };
-    for (size_t n0 = 0; n0 < N; n0 += ROWS) {
-        const size_t left = N - n0, rows = left < ROWS ? left : (size_t)ROWS;
+    const size_t most = 128;
+    for (size_t n0 = 0; n0 < N; n0 += most) {
+        const size_t left = N - n0, rows = left < most ? left : most;
         const size_t last = dx ? n0 + rows : n0, columns = dw || db ? C : 0;
         LLM_PARALLEL_MANY(rows, C)
         for (size_t n = n0; n < last; n++)
@@ -18774,7 +18774,6 @@ LLM_API void llm_augmentation_rand(float *y, const float *x, size_t C, size_t H,
 /* Beta(a,a), a > 0: mostly near 0 and 1 for a < 1. From two gammas by their logarithms, which do
  * not vanish for small a. */
 LLM_API float llm_augmentation_mix_share(float a, llm_rng *rng) {
-    LLM_ASSERT(a > 0.0f);
     const double one = llm_distribution_sample_log_gamma((double)a, rng);
     const double other = llm_distribution_sample_log_gamma((double)a, rng);
     return (float)(1.0 / (1.0 + exp(other - one)));
@@ -18834,11 +18833,10 @@ LLM_API void llm_augmentation_smote(float *y, size_t m, const float *x, size_t n
             }
         }
         distance[a] = INFINITY; /* not its own neighbour, though another may lie on it */
-        size_t b = 0;
-        for (size_t turn = 0; turn <= rank; turn++) { /* the nearest, crossed out, rank times */
-            b = a == 0 ? 1 : 0;
+        size_t b = a;
+        for (size_t turn = 0; turn <= rank; turn++) { /* the nearest, the first of equal ones */
             for (size_t j = 0; j < n; j++) b = distance[j] < distance[b] ? j : b;
-            if (turn < rank) distance[b] = INFINITY;
+            distance[b] = INFINITY; /* crossed out for the next turn */
         }
         for (size_t i = 0; i < D; i++)
             y[s * D + i] = x[a * D + i] + u * (x[b * D + i] - x[a * D + i]);
@@ -18849,11 +18847,12 @@ LLM_API void llm_augmentation_smote(float *y, size_t m, const float *x, size_t n
 /* token (n) in place: each is left out with probability p, but one always stays. Returns how many
  * there are now. */
 LLM_API size_t llm_augmentation_delete(int *token, size_t n, float p, llm_rng *rng) {
+    if (n == 0) return 0;
+    const int spare = token[llm_rng_below(rng, n)];
     size_t kept = 0;
-    const int spare = n ? token[llm_rng_below(rng, n)] : 0;
     for (size_t i = 0; i < n; i++)
         if (llm_rng_uniform(rng) >= p) token[kept++] = token[i];
-    if (n > 0 && kept == 0) token[kept++] = spare;
+    if (kept == 0) token[kept++] = spare;
     return kept;
 }
 
@@ -19063,9 +19062,11 @@ LLM_API void llm_conv2d_im2col(float *col, const float *x, size_t K, const llm_c
             const llm_conv2d_span span = llm_conv2d_meet(c, k, q / J, begin, end);
             float *out = col + k * wide + (q - p);
             for (size_t j = begin; j < span.from; j++) *out++ = 0.0f;
-            if (s == 1) memcpy(out, x + span.at, (span.to - span.from) * sizeof(float));
-            for (size_t j = span.from; s > 1 && j < span.to; j++)
-                out[j - span.from] = x[span.at + (j - span.from) * s];
+            if (s == 1)
+                memcpy(out, x + span.at, (span.to - span.from) * sizeof(float));
+            else
+                for (size_t j = span.from; j < span.to; j++)
+                    out[j - span.from] = x[span.at + (j - span.from) * s];
             out += span.to - span.from;
             for (size_t j = span.to; j < end; j++) *out++ = 0.0f;
         }
@@ -19140,7 +19141,7 @@ LLM_API void llm_conv2d_backward(float *dx, float *dw, float *db, const float *d
     const size_t P = llm_conv2d_chunk(&wide, c), O = c->O / c->groups, in = c->C / c->groups;
     const size_t T = llm_gemm_least(LLM_GEMM_THREADS, in), pixels = c->H * c->W;
     float *columns = llm_arena_floats(arena, T * llm_gemm_parts(in, T) * area * wide);
-    float *w_t = llm_arena_floats(arena, dx ? llm_conv2d_weights(c) : 0); /* (groups,K,O) */
+    float *w_t = llm_arena_floats(arena, llm_conv2d_weights(c)); /* (groups,K,O), for dx */
     for (size_t g = 0; dx && g < c->groups; g++)
         llm_transpose(w_t + g * O * K, O, w + g * O * K, K, O, K);
     LLM_GEMM_PARALLEL_IF(N * c->O * K * P > LLM_GEMM_SMALL)
@@ -19208,7 +19209,7 @@ LLM_API void llm_conv2d_transposed_backward(float *dx, float *dw, float *db, con
                                             const float *x, const float *w, size_t N,
                                             const llm_conv2d *c, llm_arena *arena) {
     const size_t mark = arena->used, n = N * c->O * llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
-    float *more = llm_arena_floats(arena, dx ? n : 0);
+    float *more = llm_arena_floats(arena, n);
     if (dx) llm_conv2d_forward(more, dy, w, NULL, N, c, arena);
     for (size_t i = 0; dx && i < n; i++) dx[i] += more[i];
     if (dw) llm_conv2d_backward(NULL, dw, NULL, x, dy, w, N, c, arena);
@@ -19737,7 +19738,6 @@ LLM_API const llm_feedforward_kind *llm_cnn_pool(void) {
  * and their configs. */
 LLM_API void llm_cnn_train_lenet(llm_feedforward *f, size_t side, size_t channels, size_t classes,
                                  bool norm, llm_arena *arena) {
-    LLM_ASSERT(side >= 4);
     static const int relu = LLM_ACTIVATION_RELU;
     static const size_t two = 2;
     const llm_feedforward_shape in = {1, side, side};
