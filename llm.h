@@ -376,12 +376,18 @@
  *   mlm                      Masked language model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
+ *   transformer_weights      The weights of any Transformer, bound
+ *   transformer_sublayer     Attention and MLP with every switch
+ *   transformer_attention    Attention with every switch
+ *   transformer_stack        A stack of layers with every switch
+ *   transformer_model        Any Transformer, forward and backward
  *   safetensors_dtype        Weight files: element types
  *   t5_attn                  T5's attention
  *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
  *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
+ *   context_window           Context window
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
  *   safetensors_shards       Weight files: a model in several files
@@ -44061,7 +44067,7 @@ LLM_API void llm_transformer_sublayer_begin_backward(float *d, const float *din,
 
 /* @transformer_attention ------------------------------------ Attention with every switch
  *
- *     f(h) = softmax(s Q K^T + b + mask) V W_o^T + b_o         q, k = R(h W^T + ..)    v = h W_v^T + ..
+ *     f(h) = softmax(s Q K^T + b + mask) V W_o^T + b_o     q, k = R(h W^T + ..)    v = h W_v^T + ..
  *
  * What @mha, @t5_attn and @llama_block do, under one roof: as many heads of keys as one likes, R
  * the rotation of queries and keys or nothing, b a bias by distance or nothing, a memory or the
@@ -44193,7 +44199,7 @@ LLM_API void llm_transformer_attention_backward(float *d, float *dmem, float *db
 /* @transformer_stack ---------------------------------------- A stack of layers with every switch
  *
  *     encoder    x <- Attn(x)    x <- FFN(x)
- *     decoder    x <- CausalAttn(x)    x <- Attn(x, m)    x <- FFN(x)            then N, with pre-norm
+ *     decoder    x <- CausalAttn(x)    x <- Attn(x, m)    x <- FFN(x)         then N, with pre-norm
  *
  * The sublayers in their order, with what all layers share: the table of
  * rotations, or the bias by distance, which is made once for a stack and whose gradient is the sum
