@@ -20497,13 +20497,11 @@ LLM_API size_t llm_sparse_coding_omp(float *c, const float *x, const float *d, s
         size_t best = K;
         for (size_t i = 0; i < D; i++) left += rest[i] * rest[i];
         for (size_t k = 0; k < K && left > tol * tol; k++) {
-            double along = 0.0;
-            bool free = true;
+            double along = 0.0; /* nothing, for those chosen already */
             for (size_t i = 0; i < D; i++) along += rest[i] * (double)d[k * D + i];
-            for (size_t j = 0; j < count; j++) free = free && chosen[j] != k;
-            if (free && fabs(along) > most) most = fabs(along), best = k;
+            if (fabs(along) > most) most = fabs(along), best = k;
         }
-        if (best == K || most <= 1e-6 * sqrt(left)) break;
+        if (!(most > 1e-6 * sqrt(left))) break; /* also where nothing is left */
         chosen[count] = best; /* L L' = Gram matrix of the chosen, a row more; L b = D x */
         double *row = l + count * atoms;
         double sum = llm_sparse_coding_dot(d + best * D, x, D), pivot = 1.0;
@@ -20589,9 +20587,9 @@ LLM_API double llm_sparse_coding_dictionary(float *d, float *c, const float *x, 
                                             llm_arena *arena) {
     const size_t mark = arena->used;
     double *gram = llm_arena_doubles(arena, K * K), *to = llm_arena_doubles(arena, K * D);
-    double left = 0.0;
+    double left;
     for (size_t round = 0;; round++) {
-        double most = -1.0;
+        double most = 0.0;
         size_t worst = 0;
         left = 0.0;
         for (size_t n = 0; n < N; n++) {
