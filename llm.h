@@ -26107,19 +26107,19 @@ LLM_API bool llm_unicode_normal_text(const llm_unicode_normal *n, llm_buffer *ou
             ok = llm_buffer_put(&codes, &code, sizeof code);
         }
     }
-    if (ok && llm_buffer_reserve(&scratch, codes.size) && codes.size > 0) {
+    ok = ok && llm_buffer_reserve(&scratch, codes.size);
+    if (ok) {
         uint32_t *c = (uint32_t *)(void *)codes.data;
         size_t count = codes.size / sizeof *c;
         llm_unicode_normal_order(n, c, count, (uint32_t *)(void *)scratch.data);
         if (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC)
             count = llm_unicode_normal_compose(n, c, count);
         for (size_t i = 0; i < count && ok; i++) {
-            char character[4] = {(char)(unsigned char)(c[i] - LLM_UNICODE_BROKEN), 0, 0, 0};
-            const bool byte = c[i] >= LLM_UNICODE_BROKEN;
+            const bool byte = c[i] > LLM_UNICODE_BROKEN; /* in its low eight bits; byte 0 is a code */
+            char character[4] = {(char)(unsigned char)c[i]};
             ok = llm_buffer_put(out, character, byte ? 1 : llm_unicode_encode(character, c[i]));
         }
-    } else
-        ok = ok && codes.size == 0;
+    }
     llm_buffer_free(&codes);
     llm_buffer_free(&scratch);
     return ok;
@@ -26481,16 +26481,15 @@ LLM_API size_t llm_pre_words_bert(const char *text, size_t size, bool chinese, b
     return end;
 }
 
-/* The length of a space or of U+2581 at `at`, or 0. */
+/* The length of a space or of U+2581 at `at` (at most size), or 0. */
 LLM_API size_t llm_pre_words_mark(const char *text, size_t size, size_t at) {
     if (at < size && text[at] == ' ') return 1;
-    return at < size && size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+    return size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
 }
 
 /* By the rule of Metaspace: up to before the next space or U+2581. 0 only for empty text. */
 LLM_API size_t llm_pre_words_metaspace(const char *text, size_t size) {
-    const size_t first = llm_pre_words_mark(text, size, 0);
-    size_t end = size > 0 && first == 0 ? 1 : first;
+    size_t end = llm_pre_words_mark(text, size, 0);
     while (end < size && llm_pre_words_mark(text, size, end) == 0) end++;
     return end;
 }
@@ -26511,9 +26510,9 @@ LLM_API bool llm_pre_words_spell(llm_buffer *out, const char *text, size_t size,
 LLM_API bool llm_pre_words_read(llm_buffer *out, const char *text, size_t size, bool prepended) {
     size_t at = prepended && llm_pre_words_mark(text, size, 0) == 3 ? 3 : 0;
     while (at < size) {
-        const size_t mark = llm_pre_words_mark(text, size, at);
-        if (!llm_buffer_put(out, mark > 0 ? " " : text + at, 1)) return false;
-        at += mark > 0 ? mark : 1;
+        const bool sign = llm_pre_words_mark(text, size, at) == 3;
+        if (!llm_buffer_put(out, sign ? " " : text + at, 1)) return false;
+        at += sign ? 3 : 1;
     }
     return true;
 }
@@ -26973,7 +26972,7 @@ LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text,
  * topics  Token ID
  */
 
-/* The string of an id that may come from outside. */
+/* The string of an id that may come from outside; after an error the empty one. */
 LLM_API bool llm_token_id_bytes(const char **bytes, size_t *size, const llm_vocab_table *v, int id,
                                 llm_error *error) {
     *bytes = "";
