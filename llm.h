@@ -27149,32 +27149,34 @@ LLM_API int llm_token_shard_id(const llm_token_shard *s, size_t i) {
     return (int)llm_token_shard_number(ids + s->bytes * i, s->bytes);
 }
 
+/* Checks the header of the mapped file, and its size against it. */
+LLM_API bool llm_token_shard_header(llm_token_shard *s, const char *path, llm_error *error) {
+    const unsigned char *header = s->file.data;
+    const size_t size = s->file.size;
+    if (size < LLM_TOKEN_SHARD_HEADER)
+        return llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
+    const uint32_t magic = llm_token_shard_number(header, 4);
+    const uint32_t version = llm_token_shard_number(header + 4, 4);
+    const uint32_t count = llm_token_shard_number(header + 8, 4);
+    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
+    if (!wide && magic != LLM_TOKEN_SHARD_NARROW)
+        return llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
+    if (version != (wide ? 7u : 1u))
+        return llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
+    s->bytes = wide ? 4 : 2;
+    s->count = (size - LLM_TOKEN_SHARD_HEADER) / s->bytes;
+    return (count == s->count && size == LLM_TOKEN_SHARD_HEADER + s->bytes * s->count) ||
+           llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
+                    s->bytes, count);
+}
+
 /* Maps a file and checks it; V > 0: every id too, which reads it once (an id of 2^31 and more, let
  * through by V = 0, would come out negative). On failure it is closed. */
 LLM_API bool llm_token_shard_open(llm_token_shard *s, const char *path, size_t V,
                                   llm_error *error) {
-    s->count = s->bytes = 0;
-    if (!llm_file_map(&s->file, path, error)) return false;
-    const size_t size = s->file.size;
-    bool ok = size >= LLM_TOKEN_SHARD_HEADER;
-    if (!ok) llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
-    const uint32_t magic = ok ? llm_token_shard_number(s->file.data, 4) : 0;
-    const uint32_t version = ok ? llm_token_shard_number(s->file.data + 4, 4) : 0;
-    const uint32_t count = ok ? llm_token_shard_number(s->file.data + 8, 4) : 0;
-    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
-    if (ok && !wide && magic != LLM_TOKEN_SHARD_NARROW)
-        ok = llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
-    if (ok && version != (wide ? 7u : 1u))
-        ok = llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
-    const size_t bytes = wide ? 4 : 2, most = ok ? (size - LLM_TOKEN_SHARD_HEADER) / bytes : 0;
-    if (ok && (count != most || size != LLM_TOKEN_SHARD_HEADER + bytes * most))
-        ok = llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
-                      bytes, count);
-    s->count = ok ? count : 0;
-    s->bytes = bytes;
-    for (size_t i = 0; V > 0 && i < s->count && ok; i++) {
-        const uint32_t id =
-            llm_token_shard_number(s->file.data + LLM_TOKEN_SHARD_HEADER + bytes * i, bytes);
+    bool ok = llm_file_map(&s->file, path, error) && llm_token_shard_header(s, path, error);
+    for (size_t i = 0; ok && V > 0 && i < s->count; i++) {
+        const uint32_t id = (uint32_t)llm_token_shard_id(s, i);
         if (id >= V)
             ok = llm_fail(error, "%s: token %zu is %u, the vocabulary has %zu", path, i, id, V);
     }
