@@ -26118,19 +26118,19 @@ LLM_API bool llm_unicode_normal_text(const llm_unicode_normal *n, llm_buffer *ou
             ok = llm_buffer_put(&codes, &code, sizeof code);
         }
     }
-    if (ok && llm_buffer_reserve(&scratch, codes.size) && codes.size > 0) {
+    ok = ok && llm_buffer_reserve(&scratch, codes.size);
+    if (ok) {
         uint32_t *c = (uint32_t *)(void *)codes.data;
         size_t count = codes.size / sizeof *c;
         llm_unicode_normal_order(n, c, count, (uint32_t *)(void *)scratch.data);
         if (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC)
             count = llm_unicode_normal_compose(n, c, count);
         for (size_t i = 0; i < count && ok; i++) {
-            char character[4] = {(char)(unsigned char)(c[i] - LLM_UNICODE_BROKEN), 0, 0, 0};
-            const bool byte = c[i] >= LLM_UNICODE_BROKEN;
+            const bool byte = c[i] > LLM_UNICODE_BROKEN; /* in its low eight bits; byte 0 is a code */
+            char character[4] = {(char)(unsigned char)c[i]};
             ok = llm_buffer_put(out, character, byte ? 1 : llm_unicode_encode(character, c[i]));
         }
-    } else
-        ok = ok && codes.size == 0;
+    }
     llm_buffer_free(&codes);
     llm_buffer_free(&scratch);
     return ok;
@@ -26492,16 +26492,15 @@ LLM_API size_t llm_pre_words_bert(const char *text, size_t size, bool chinese, b
     return end;
 }
 
-/* The length of a space or of U+2581 at `at`, or 0. */
+/* The length of a space or of U+2581 at `at` (at most size), or 0. */
 LLM_API size_t llm_pre_words_mark(const char *text, size_t size, size_t at) {
     if (at < size && text[at] == ' ') return 1;
-    return at < size && size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+    return size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
 }
 
 /* By the rule of Metaspace: up to before the next space or U+2581. 0 only for empty text. */
 LLM_API size_t llm_pre_words_metaspace(const char *text, size_t size) {
-    const size_t first = llm_pre_words_mark(text, size, 0);
-    size_t end = size > 0 && first == 0 ? 1 : first;
+    size_t end = llm_pre_words_mark(text, size, 0);
     while (end < size && llm_pre_words_mark(text, size, end) == 0) end++;
     return end;
 }
@@ -26522,9 +26521,9 @@ LLM_API bool llm_pre_words_spell(llm_buffer *out, const char *text, size_t size,
 LLM_API bool llm_pre_words_read(llm_buffer *out, const char *text, size_t size, bool prepended) {
     size_t at = prepended && llm_pre_words_mark(text, size, 0) == 3 ? 3 : 0;
     while (at < size) {
-        const size_t mark = llm_pre_words_mark(text, size, at);
-        if (!llm_buffer_put(out, mark > 0 ? " " : text + at, 1)) return false;
-        at += mark > 0 ? mark : 1;
+        const bool sign = llm_pre_words_mark(text, size, at) == 3;
+        if (!llm_buffer_put(out, sign ? " " : text + at, 1)) return false;
+        at += sign ? 3 : 1;
     }
     return true;
 }
@@ -26984,7 +26983,7 @@ LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text,
  * topics  Token ID
  */
 
-/* The string of an id that may come from outside. */
+/* The string of an id that may come from outside; after an error the empty one. */
 LLM_API bool llm_token_id_bytes(const char **bytes, size_t *size, const llm_vocab_table *v, int id,
                                 llm_error *error) {
     *bytes = "";
@@ -27161,32 +27160,34 @@ LLM_API int llm_token_shard_id(const llm_token_shard *s, size_t i) {
     return (int)llm_token_shard_number(ids + s->bytes * i, s->bytes);
 }
 
+/* Checks the header of the mapped file, and its size against it. */
+LLM_API bool llm_token_shard_header(llm_token_shard *s, const char *path, llm_error *error) {
+    const unsigned char *header = s->file.data;
+    const size_t size = s->file.size;
+    if (size < LLM_TOKEN_SHARD_HEADER)
+        return llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
+    const uint32_t magic = llm_token_shard_number(header, 4);
+    const uint32_t version = llm_token_shard_number(header + 4, 4);
+    const uint32_t count = llm_token_shard_number(header + 8, 4);
+    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
+    if (!wide && magic != LLM_TOKEN_SHARD_NARROW)
+        return llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
+    if (version != (wide ? 7u : 1u))
+        return llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
+    s->bytes = wide ? 4 : 2;
+    s->count = (size - LLM_TOKEN_SHARD_HEADER) / s->bytes;
+    return (count == s->count && size == LLM_TOKEN_SHARD_HEADER + s->bytes * s->count) ||
+           llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
+                    s->bytes, count);
+}
+
 /* Maps a file and checks it; V > 0: every id too, which reads it once (an id of 2^31 and more, let
  * through by V = 0, would come out negative). On failure it is closed. */
 LLM_API bool llm_token_shard_open(llm_token_shard *s, const char *path, size_t V,
                                   llm_error *error) {
-    s->count = s->bytes = 0;
-    if (!llm_file_map(&s->file, path, error)) return false;
-    const size_t size = s->file.size;
-    bool ok = size >= LLM_TOKEN_SHARD_HEADER;
-    if (!ok) llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
-    const uint32_t magic = ok ? llm_token_shard_number(s->file.data, 4) : 0;
-    const uint32_t version = ok ? llm_token_shard_number(s->file.data + 4, 4) : 0;
-    const uint32_t count = ok ? llm_token_shard_number(s->file.data + 8, 4) : 0;
-    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
-    if (ok && !wide && magic != LLM_TOKEN_SHARD_NARROW)
-        ok = llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
-    if (ok && version != (wide ? 7u : 1u))
-        ok = llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
-    const size_t bytes = wide ? 4 : 2, most = ok ? (size - LLM_TOKEN_SHARD_HEADER) / bytes : 0;
-    if (ok && (count != most || size != LLM_TOKEN_SHARD_HEADER + bytes * most))
-        ok = llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
-                      bytes, count);
-    s->count = ok ? count : 0;
-    s->bytes = bytes;
-    for (size_t i = 0; V > 0 && i < s->count && ok; i++) {
-        const uint32_t id =
-            llm_token_shard_number(s->file.data + LLM_TOKEN_SHARD_HEADER + bytes * i, bytes);
+    bool ok = llm_file_map(&s->file, path, error) && llm_token_shard_header(s, path, error);
+    for (size_t i = 0; ok && V > 0 && i < s->count; i++) {
+        const uint32_t id = (uint32_t)llm_token_shard_id(s, i);
         if (id >= V)
             ok = llm_fail(error, "%s: token %zu is %u, the vocabulary has %zu", path, i, id, V);
     }
