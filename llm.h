@@ -26126,7 +26126,8 @@ LLM_API bool llm_unicode_normal_text(const llm_unicode_normal *n, llm_buffer *ou
         if (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC)
             count = llm_unicode_normal_compose(n, c, count);
         for (size_t i = 0; i < count && ok; i++) {
-            const bool byte = c[i] > LLM_UNICODE_BROKEN; /* in its low eight bits; byte 0 is a code */
+            const bool byte =
+                c[i] > LLM_UNICODE_BROKEN; /* in its low eight bits; byte 0 is a code */
             char character[4] = {(char)(unsigned char)c[i]};
             ok = llm_buffer_put(out, character, byte ? 1 : llm_unicode_encode(character, c[i]));
         }
