@@ -10331,6 +10331,7 @@ LLM_KERNEL void llm_embedding_backward_kernel(float *dw, const T *dy, const int 
     const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const size_t column = ((size_t)blockIdx.y * 32 + lane) * V;
     const int begin = segment[blockIdx.x], end = segment[blockIdx.x + 1];
+    if (begin == end) return; /* lists of a fixed length end in places without an id */
     float sum[V], v[V];
     LLM_UNROLL
     for (int k = 0; k < V; k++) sum[k] = 0.0f;
@@ -15086,6 +15087,48 @@ llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, c
     return llm_cuda_first_error(done);
 }
 
+/* @decoder_block_attend ------------------------------------- Attention of a block, by its storage
+ *
+ * bfloat16 heads take the tensor cores of @flash23_bf16 where their rows are multiples of 16 bytes
+ * and at most 128 numbers, else the registers of @flash, as float does. The arguments are those of
+ * @flash both ways.
+ *
+ * source  -
+ * needs   flash, flash_backward, flash23_bf16, flash23_bf16_backward
+ * see     decoder_block
+ * topics  -
+ */
+
+/* Arguments of llm_cuda_flash_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_block_attend(T *out, float *lse, const T *q, const T *k,
+                                                        const T *v, const llm_flash_config *c,
+                                                        cudaStream_t stream) {
+    return llm_cuda_flash_forward(out, lse, q, k, v, c, stream);
+}
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoder_block_attend(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                              const llm_bf16 *v, const llm_flash_config *c, cudaStream_t stream) {
+    return c->D % 8 == 0 && c->D <= 128 ? llm_cuda_flash23_bf16_heads(out, lse, q, k, v, c, stream)
+                                        : llm_cuda_flash_forward(out, lse, q, k, v, c, stream);
+}
+/* Arguments of llm_cuda_flash_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_block_attend_backward(
+    T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse, const T *q, const T *k,
+    const T *v, const llm_flash_config *c, float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash_backward(dq, dk, dv, dout, out, lse, q, k, v, c, scratch, stream);
+}
+static inline __attribute__((unused)) cudaError_t llm_cuda_decoder_block_attend_backward(
+    llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout, const llm_bf16 *out,
+    const float *lse, const llm_bf16 *q, const llm_bf16 *k, const llm_bf16 *v,
+    const llm_flash_config *c, float *scratch, cudaStream_t stream) {
+    return c->D % 8 == 0 && c->D <= 128
+               ? llm_cuda_flash23_bf16_heads_backward(dq, dk, dv, dout, out, lse, q, k, v, c,
+                                                      scratch, stream)
+               : llm_cuda_flash_backward(dq, dk, dv, dout, out, lse, q, k, v, c, scratch, stream);
+}
+
 /* @decoder_block -------------------------------------------- Decoder block
  *
  * A block of GPT-2 or of Llama put together from the kernels above; what stands here is their order
@@ -15103,7 +15146,8 @@ llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, c
  * products, at long T attention.
  *
  * source  -
- * needs   cuda_launch, activation, residual, dense, rope, flash, flash_backward, ffn, prenorm
+ * needs   cuda_launch, activation, residual, dense, rope, flash, ffn, prenorm,
+ *         decoder_block_attend
  * see     llama_block, gpt2
  * topics  -
  */
@@ -15230,7 +15274,7 @@ llm_cuda_decoder_block_forward(T *y, const llm_cuda_decoder_block_next<T> *next,
     const cudaError_t done[] = {
         llm_cuda_dense_forward(s.rows, none, a.norm1, w.qkv_w, w.qkv_b, N, C, O, linear, stream),
         llm_cuda_rope_split(a.q, a.k, a.v, s.rows, c.cosine, c.sine, &all, stream),
-        llm_cuda_flash_forward(a.heads, a.lse, a.q, a.k, a.v, &f, stream),
+        llm_cuda_decoder_block_attend(a.heads, a.lse, a.q, a.k, a.v, &f, stream),
         llm_cuda_rope_merge(a.mixed, a.heads, none, none, NULL, NULL, &one, stream),
         llm_cuda_dense_forward(s.out, none, a.mixed, w.out_w, w.out_b, N, Q, C, linear, stream),
         c.parallel ? llm_cuda_residual_forward(a.mid, x, s.out, N * C, 1.0f, stream)
@@ -15272,8 +15316,8 @@ llm_cuda_decoder_block_backward(T *d, const llm_cuda_decoder_block_weights<float
         llm_cuda_dense_backward(s.rows, dw.out_w, dw.out_b, d, a.mixed, w.out_w, N, Q, C, s.part,
                                 stream),
         llm_cuda_rope_split(s.dheads, none, none, s.rows, NULL, NULL, &one, stream),
-        llm_cuda_flash_backward(dq, dk, dv, s.dheads, a.heads, a.lse, a.q, a.k, a.v, &f, s.along,
-                                stream),
+        llm_cuda_decoder_block_attend_backward(dq, dk, dv, s.dheads, a.heads, a.lse, a.q, a.k, a.v,
+                                               &f, s.along, stream),
         llm_cuda_rope_merge(s.rows, dq, dk, dv, c.cosine, c.sine, &all, stream),
         llm_cuda_dense_backward(s.dnorm, dw.qkv_w, dw.qkv_b, s.rows, a.norm1, w.qkv_w, N, C, O,
                                 s.part, stream),
