@@ -15949,6 +15949,206 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
     return llm_cuda_first_error(done);
 }
 
+/* @decoder_only_graph --------------------------------------- A training step without the host
+ *
+ * The launches of @decoder_only know their step: rate and Adam's corrections are arguments, so is
+ * the number of targets that divides the loss, and the grid of the embedding's gradient has as many
+ * blocks as the batch has different ids. Captured as a graph they would repeat one step for ever.
+ * Here all of it stands on the device, and every step is the same launches with the same arguments:
+ *
+ *     feed    add    ... feed    add    update        or, captured once:   feed    graph
+ *
+ * add is forward and backward of a micro-batch, for the sum of its losses; nats and targets are
+ * added up beside it. update divides by the targets of all of them: one thread works out loss,
+ * norm, rate and corrections, and the division goes into the factor that clips, which AdamW reads
+ * anyway, so that the mean costs no launch and no pass. bfloat16 does not mind sums: it rounds in
+ * proportion. The loss is written behind those of the steps before, for a host that looks once in a
+ * thousand steps. Places without an id at the end of a batch's list make the grid's size constant.
+ *
+ * One piece of memory holds everything; nothing is allocated and nothing waits. feed, the only copy
+ * from the host, stays outside of the graph, so that the host can write the next batch elsewhere.
+ *
+ * Moves what @decoder_only moves, and 16 bytes a token of the batch. Limit: the same; a graph's
+ * launches take about a microsecond each instead of several.
+ *
+ * source  NVIDIA, CUDA C++ Programming Guide, "CUDA Graphs"
+ * needs   cuda_launch, gradient_descent, adamw, grad_clip, embedding, decoder_block, decoder_only
+ * see     gpt2, lr_schedule, warmup, decoding_step
+ * topics  -
+ */
+
+/* adamw.lr is the highest rate: it is reached at step `warmup` in a straight line, and falls along
+ * half a cosine to `least` at step `steps`, where it stays. */
+typedef struct {
+    llm_adamw_config adamw;
+    float max_norm, least;
+    size_t warmup, steps;
+} llm_cuda_decoder_only_graph_config;
+
+/* What one step leaves for the next and for whoever looks; loss, norm (before clipping) and rate
+ * are the last step's. */
+typedef struct {
+    double nats, targets; /* of the micro-batches since the last update */
+    size_t step, skipped; /* steps so far; those that changed no weight */
+    float loss, norm, rate;
+    float factor, keep, gain, v_scale; /* what AdamW reads */
+} llm_cuda_decoder_only_graph_state;
+
+/* Given: model.config, config. llm_cuda_decoder_only_graph_bind sets the rest. */
+template <typename T> struct llm_cuda_decoder_only_graph {
+    llm_cuda_decoder_only<T> model;
+    llm_cuda_decoder_only_graph_config config;
+    llm_cuda_decoder_only_graph_state *state;
+    float *log; /* (config.steps): the losses */
+    int *batch; /* ids, targets, order (N each), segment (segments + 1) */
+    size_t B, length, segments;
+};
+
+/* Points g into memory for micro-batches of B rows of T tokens, weights and all; returns the bytes
+ * that takes. memory may be NULL to count only. */
+template <typename T>
+static inline size_t llm_cuda_decoder_only_graph_bind(llm_cuda_decoder_only_graph<T> &g,
+                                                      unsigned char *memory, size_t B,
+                                                      size_t length) {
+    llm_cuda_decoder_only<T> &m = g.model;
+    const size_t N = B * length, V = m.config.vocab;
+    size_t used = 0;
+    llm_cuda_decoder_only_bind(m, NULL, B, length); /* counts the weights */
+    g.B = B, g.length = length, g.segments = N < V ? N : V;
+    m.w = llm_cuda_decoder_block_take<T>(memory, used, m.count);
+    m.master = llm_cuda_decoder_block_take<float>(memory, used, sizeof(T) == 4 ? 0 : m.count);
+    float **const each[3] = {&m.g, &m.m, &m.v};
+    for (float **p : each) *p = llm_cuda_decoder_block_take<float>(memory, used, m.count);
+    g.state = llm_cuda_decoder_block_take<llm_cuda_decoder_only_graph_state>(memory, used, 1);
+    g.log = llm_cuda_decoder_block_take<float>(memory, used, g.config.steps);
+    g.batch = llm_cuda_decoder_block_take<int>(memory, used, 3 * N + g.segments + 1);
+    unsigned char *const rest = memory ? memory + used : NULL;
+    return used + llm_cuda_decoder_only_bind(m, rest, B, length);
+}
+
+/* Weights <- w (model.count) on the host, which may be written again when the stream has come by;
+ * gradients, moments and state are cleared. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_graph_begin(const llm_cuda_decoder_only_graph<T> &g,
+                                                            const float *w, cudaStream_t stream) {
+    const llm_cuda_decoder_only<T> &m = g.model;
+    const size_t bytes = m.count * sizeof(float);
+    void *const to = m.master ? (void *)m.master : (void *)m.w;
+    const llm_cuda_gradient_descent_tensor<T> all = {m.w, m.master, NULL, NULL,
+                                                     m.g, m.count,  false};
+    const cudaError_t done[] = {
+        cudaMemcpyAsync(to, w, bytes, cudaMemcpyHostToDevice, stream),
+        cudaMemsetAsync(m.g, 0, bytes, stream),
+        cudaMemsetAsync(m.m, 0, bytes, stream),
+        cudaMemsetAsync(m.v, 0, bytes, stream),
+        cudaMemsetAsync(g.state, 0, sizeof *g.state, stream),
+        m.master ? llm_cuda_gradient_descent_step(&all, 1, 0.0f, 0, (const float *)NULL, 0, stream)
+                 : cudaSuccess}; /* a step of length 0 rounds the master */
+    return llm_cuda_first_error(done);
+}
+
+/* Ints of a micro-batch on the host. */
+template <typename T>
+static inline size_t llm_cuda_decoder_only_graph_ints(const llm_cuda_decoder_only_graph<T> &g) {
+    return 3 * g.B * g.length + g.segments + 1;
+}
+/* On the host: batch (llm_cuda_decoder_only_graph_ints) <- ids, targets (B,T) and the places of
+ * each id. scratch: V + 1 ints. */
+template <typename T>
+static inline void
+llm_cuda_decoder_only_graph_batch(int *batch, const llm_cuda_decoder_only_graph<T> &g,
+                                  const int *ids, const int *targets, int *scratch) {
+    const size_t N = g.B * g.length;
+    int *const order = batch + 2 * N, *const segment = order + N;
+    memcpy(batch, ids, N * sizeof *ids);
+    memcpy(batch + N, targets, N * sizeof *targets);
+    memset(order, 0, N * sizeof *order); /* ids outside the table have no place */
+    size_t found = llm_cuda_embedding_sort(order, segment, ids, N, g.model.config.vocab, scratch);
+    for (; found < g.segments; found++) segment[found + 1] = segment[found];
+}
+/* The device's batch <- one on the host, pinned if the host is not to wait. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_graph_feed(const llm_cuda_decoder_only_graph<T> &g,
+                                                           const int *batch, cudaStream_t stream) {
+    return cudaMemcpyAsync(g.batch, batch, llm_cuda_decoder_only_graph_ints(g) * sizeof(int),
+                           cudaMemcpyHostToDevice, stream);
+}
+
+LLM_KERNEL void llm_decoder_only_graph_add_kernel(llm_cuda_decoder_only_graph_state *s,
+                                                  const double *total) {
+    if (threadIdx.x == 0) s->nats += total[0], s->targets += total[1];
+}
+/* Gradients += those of the summed losses of the batch, nats and targets too. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_graph_add(const llm_cuda_decoder_only_graph<T> &g,
+                                                          cudaStream_t stream) {
+    const int *const ids = g.batch, *const order = ids + 2 * g.B * g.length;
+    const llm_cuda_decoder_only_batch b = {
+        ids, ids + g.B * g.length, order, order + g.B * g.length, g.B, g.length, g.segments, 1.0f};
+    const cudaError_t done[] = {llm_cuda_decoder_only_forward(g.model, b, stream),
+                                llm_cuda_decoder_only_backward(g.model, b, stream)};
+    LLM_LAUNCH(llm_decoder_only_graph_add_kernel, 1, 32, 0, stream, g.state, g.model.total);
+    const cudaError_t error = llm_cuda_first_error(done);
+    return error == cudaSuccess ? cudaGetLastError() : error;
+}
+
+/* norm (1): of the summed gradient. No targets make a factor that is not finite. */
+LLM_KERNEL void llm_decoder_only_graph_turn_kernel(llm_cuda_decoder_only_graph_state *s, float *log,
+                                                   const float *norm,
+                                                   llm_cuda_decoder_only_graph_config c) {
+    if (threadIdx.x != 0) return;
+    const size_t step = ++s->step;
+    const double t = (double)step, peak = (double)c.adamw.lr, least = (double)c.least;
+    const double way = ((double)step - (double)c.warmup) / ((double)c.steps - (double)c.warmup);
+    double rate = least;
+    if (step <= c.warmup)
+        rate = peak * t / (double)c.warmup;
+    else if (step < c.steps)
+        rate = least + 0.5 * (peak - least) * (1.0 + cos(3.14159265358979323846 * way));
+    s->loss = (float)(s->nats / s->targets);
+    s->norm = (float)((double)norm[0] / s->targets);
+    s->rate = (float)rate;
+    const float clip = c.max_norm / (s->norm + 1e-6f);
+    const bool finite = s->norm < INFINITY && s->loss < INFINITY; /* NaN is not */
+    s->factor = finite ? (float)((clip < 1.0f ? (double)clip : 1.0) / s->targets) : NAN;
+    s->skipped += !finite;
+    s->keep = 1.0f - s->rate * c.adamw.weight_decay;
+    s->gain = (float)(rate / (1.0 - pow((double)c.adamw.beta1, t)));
+    s->v_scale = (float)(1.0 / sqrt(1.0 - pow((double)c.adamw.beta2, t)));
+    if (step <= c.steps) log[step - 1] = s->loss;
+    s->nats = s->targets = 0.0;
+}
+struct llm_cuda_decoder_only_graph_rule {
+    llm_adamw_config c;
+    const llm_cuda_decoder_only_graph_state *s;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &v, float g, bool decay) const {
+        const llm_cuda_adamw_rule now = {c, s->keep, s->gain, s->v_scale};
+        now(w, m, v, g, decay);
+    }
+};
+/* Takes AdamW's step with the mean gradient of the batches added, clipped; matrices decay. Clears
+ * gradients, nats and targets. A loss or gradient that is not finite changes no weight. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_only_graph_update(const llm_cuda_decoder_only_graph<T> &g, cudaStream_t stream) {
+    const llm_cuda_decoder_only<T> &m = g.model;
+    const size_t n = m.matrices;
+    const llm_cuda_adamw_tensor<T> tensor[2] = {
+        {m.w, m.master, m.m, m.v, m.g, n, true},
+        {m.w + n, m.master ? m.master + n : NULL, m.m + n, m.v + n, m.g + n, m.count - n, false}};
+    const llm_cuda_decoder_only_graph_rule rule = {g.config.adamw, g.state};
+    const float *const all[1] = {m.g};
+    cudaError_t error =
+        llm_cuda_grad_clip_norm(m.norm_factor, all, &m.count, 1, INFINITY, m.squares, stream);
+    LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 32, 0, stream, g.state, g.log, m.norm_factor,
+               g.config);
+    if (error == cudaSuccess) error = cudaGetLastError();
+    const cudaError_t done[] = {
+        error, llm_cuda_gradient_descent_each(tensor, 2, rule, 0, &g.state->factor, 0, stream),
+        cudaMemsetAsync(m.g, 0, m.count * sizeof(float), stream)};
+    return llm_cuda_first_error(done);
+}
+
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
  *
  * Weights as they stand in the file, taken apart in registers. A warp takes 256 weights of a row at
