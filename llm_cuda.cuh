@@ -17708,6 +17708,176 @@ static inline cudaError_t llm_cuda_beam_search_advance(const llm_cuda_beam_searc
     return cudaGetLastError();
 }
 
+/* @decoding_step -------------------------------------------- A token of a Llama without the host
+ *
+ * From the ids on the device to the next id on the device, five launches a layer and a few around
+ * them (attend takes two where the keys of a row are split):
+ *
+ *     embed    norm + QKV + rope + cache    attend    out + add    norm + gate, up    down + add
+ *     ...      norm + head    forbid    sample    take    follow
+ *
+ * The products are those of @stored_matrix_product: weights stay in their file's form, the norms
+ * and additions ride along. In the QKV product a warp makes the two rows that a rotation mixes, so
+ * it turns them in registers and puts queries where attend reads them, keys and values into the
+ * cache. Lengths, ids, ends, seeds and penalties' counts stand on the device and no argument
+ * depends on them: a token is the same launches as the one before, to be queued by the hundred or
+ * captured as a graph.
+ *
+ * Which token a row feeds follows from the cache: behind L positions comes ids[L]. So prompts of
+ * different lengths go through the same layers without padding, and without head and sampler; a row
+ * that is further than the others repeats its last token, which writes the same numbers again.
+ *
+ * Moves each weight once for up to 8 rows, and the keys and values: the minimum. Limit: memory
+ * bandwidth; for small models the launches, 5 L + 6.
+ *
+ * source  Pope et al. 2022, "Efficiently Scaling Transformer Inference"
+ * needs   cuda_launch, cuda_memory, decoder_block, stored_matrix, stored_matrix_product, kv_cache,
+ *         decoding, sampling, gqa
+ * see     decoder_only_graph, llama
+ * topics  -
+ */
+
+/* A layer: matrices in their form, data on the device; gains (C), and qkv's bias or NULL. */
+struct llm_cuda_decoding_step_layer {
+    llm_stored_matrix qkv, out, gate, up, down;
+    const float *norm1, *norm2, *bias;
+};
+
+/* Given: everything up to logits; layer (layers) is an array of the host. rows: of @decoding, their
+ * cache has as much room as they have capacity. count (B,V) or NULL: for the sampler's penalties.
+ * llm_cuda_decoding_step_bind sets the rest. Up to 8 rows. */
+template <typename T> struct llm_cuda_decoding_step {
+    size_t width, heads, head_size, hidden, layers; /* C, H, D, F, L */
+    float eps;
+    llm_rope_pairing pairing;
+    const float *cosine, *sine; /* (room,D/2) */
+    const llm_cuda_decoding_step_layer *layer;
+    llm_stored_matrix embed, head; /* (V,C) */
+    const float *norm;             /* (C) */
+    llm_cuda_kv_cache<T> cache;
+    llm_cuda_decoding_rows rows;
+    llm_cuda_sampling_config sampling;
+    int *count;
+
+    float *x, *wide, *logits, *part; /* (B,C), (B,F), (B,V); attend's scratch */
+    T *q, *mixed;                    /* (B,H,D) */
+    int *token;                      /* (B) */
+};
+
+/* Points s into memory; returns the bytes that takes. memory may be NULL to count only. */
+template <typename T>
+static inline size_t llm_cuda_decoding_step_bind(llm_cuda_decoding_step<T> &s,
+                                                 unsigned char *memory) {
+    const llm_cuda_gqa_config g = llm_cuda_kv_cache_config(&s.cache, s.heads);
+    const size_t B = s.rows.B, Q = s.heads * s.head_size;
+    float **const number[4] = {&s.x, &s.wide, &s.logits, &s.part};
+    const size_t size[4] = {B * s.width, B * s.hidden, B * s.head.rows, llm_cuda_gqa_scratch(&g)};
+    size_t used = 0;
+    for (size_t i = 0; i < 4; i++)
+        *number[i] = llm_cuda_decoder_block_take<float>(memory, used, size[i]);
+    s.q = llm_cuda_decoder_block_take<T>(memory, used, B * Q);
+    s.mixed = llm_cuda_decoder_block_take<T>(memory, used, B * Q);
+    s.token = llm_cuda_decoder_block_take<int>(memory, used, B);
+    return used;
+}
+
+/* What becomes of two rows of the QKV product: dimensions that turn together, of one head. */
+template <typename T> struct llm_cuda_decoding_step_end {
+    T *q;
+    llm_cuda_kv_cache<T> cache;
+    const float *cosine, *sine, *bias;
+    size_t l, heads, half;
+    bool neighbours;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t which) const {
+        const size_t d = pair % half;
+        return pair / half * 2 * half + (neighbours ? 2 * d + which : d + which * half);
+    }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        const size_t h = pair / half, d = pair % half, D = 2 * half, position = cache.length[n];
+        const size_t first = neighbours ? 2 * d : d, second = neighbours ? 2 * d + 1 : d + half;
+        const bool query = h < heads, value = h >= heads + cache.H;
+        if (position >= cache.room) return;
+        if (bias) a += llm_load(bias, row(pair, 0)), b += llm_load(bias, row(pair, 1));
+        T *to = q + (n * heads + h) * D;
+        if (!query) {
+            const size_t head = n * cache.H + (h - heads) % cache.H;
+            to = llm_cuda_kv_cache_keys(cache, l) + (head * cache.room + position) * D;
+            if (value) to += cache.B * cache.H * cache.room * D;
+        }
+        const float cos_t = value ? 1.0f : llm_load(cosine, position * half + d);
+        const float sin_t = value ? 0.0f : llm_load(sine, position * half + d);
+        llm_store(to, first, a * cos_t - b * sin_t);
+        llm_store(to, second, a * sin_t + b * cos_t);
+    }
+};
+
+/* Each row's next token through all layers: keys and values behind those of the cache, x (B,C) of
+ * the last layer. The cache does not grow yet. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_layers(const llm_cuda_decoding_step<T> &s,
+                                                        cudaStream_t stream) {
+    const size_t B = s.rows.B, half = s.head_size / 2, H = s.heads + 2 * s.cache.H;
+    const float *const none = NULL;
+    if (s.head_size % 2 != 0 || s.cache.room < s.rows.capacity || s.cache.B != B)
+        return cudaErrorInvalidValue;
+    cudaError_t error = llm_cuda_stored_matrix_rows(s.x, s.embed, s.rows.ids, s.rows.capacity,
+                                                    s.cache.length, B, stream);
+    for (size_t l = 0; l < s.layers && error == cudaSuccess; l++) {
+        const llm_cuda_decoding_step_layer &w = s.layer[l];
+        const llm_cuda_decoding_step_end<T> end = {
+            s.q,     s.cache, s.cosine,
+            s.sine,  w.bias,  l,
+            s.heads, half,    s.pairing == LLM_ROPE_NEIGHBOURS};
+        const cudaError_t done[] = {
+            llm_cuda_stored_matrix_product_run(end, w.qkv, w.qkv, H * half, s.x, w.norm1, s.eps, B,
+                                               stream),
+            llm_cuda_kv_cache_attend(s.mixed, &s.cache, l, s.q, s.heads, s.part, stream),
+            llm_cuda_stored_matrix_product(s.x, s.mixed, w.out, none, none, 0.0f, B, true, stream),
+            llm_cuda_stored_matrix_product_glu(s.wide, s.x, w.gate, w.up, w.norm2, s.eps,
+                                               LLM_ACTIVATION_SILU, B, stream),
+            llm_cuda_stored_matrix_product(s.x, s.wide, w.down, none, none, 0.0f, B, true, stream)};
+        error = llm_cuda_first_error(done);
+    }
+    return error;
+}
+LLM_KERNEL void llm_decoding_step_follow_kernel(size_t *length, const size_t *text, size_t B) {
+    if (threadIdx.x < B && length[threadIdx.x] + 1 < text[threadIdx.x]) length[threadIdx.x]++;
+}
+/* The cache grows by the token fed, in rows that have another one to feed. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_follow(const llm_cuda_decoding_step<T> &s,
+                                                        cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_step_follow_kernel, 1, 32, 0, stream, s.cache.length, s.rows.length,
+               s.rows.B);
+    return cudaGetLastError();
+}
+/* A token of every row's prompt but its last one: to be queued until the longest prompt, less one,
+ * is in the cache. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_prompt(const llm_cuda_decoding_step<T> &s,
+                                                        cudaStream_t stream) {
+    const cudaError_t done[] = {llm_cuda_decoding_step_layers(s, stream),
+                                llm_cuda_decoding_step_follow(s, stream)};
+    return llm_cuda_first_error(done);
+}
+/* A new token for every row that goes on, by the chain s.sampling; prompts are in the cache but for
+ * their last tokens. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_token(const llm_cuda_decoding_step<T> &s,
+                                                       cudaStream_t stream) {
+    const size_t B = s.rows.B, V = s.head.rows;
+    const float *const none = NULL;
+    const cudaError_t done[] = {
+        llm_cuda_decoding_step_layers(s, stream),
+        llm_cuda_stored_matrix_product(s.logits, s.x, s.head, none, s.norm, s.eps, B, false,
+                                       stream),
+        llm_cuda_decoding_forbid(&s.rows, s.logits, V, stream),
+        llm_cuda_sampling_chain(s.token, s.logits, s.count, s.rows.seed, B, V, &s.sampling, stream),
+        llm_cuda_decoding_take(&s.rows, s.token, none, stream),
+        llm_cuda_decoding_step_follow(s, stream)};
+    return llm_cuda_first_error(done);
+}
+
 /* @speculative ---------------------------------------------- Speculative decoding
  *
  * The verdict on a turn's drafts for all rows of a batch, a block a row, without the host: how many
