@@ -17520,8 +17520,8 @@ typedef struct {
 } llm_cuda_beam_search_state;
 
 /* S searches on the device: state (S); ids, spare, end_ids (S,B,T); sum, end_sum, end_score,
- * end_length (S,B); candidate (S,B,K). For the model: token, parent (S B), rows counted through
- * all searches; a row that is not used takes the first one's state. config.stop is on the device. */
+ * end_length (S,B); candidate (S,B,K). For the model: token, parent (S B), rows counted through all
+ * searches; a row that is not used takes the first one's state. config.stop is on the device. */
 typedef struct {
     llm_beam_search_config config;
     size_t searches, K;
