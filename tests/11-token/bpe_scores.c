@@ -176,6 +176,12 @@ TEST(bpe_scores, "the first id is a piece like any other; two joins at one place
     CHECK(scores_encode(ids, &p, "aaaaaaaa", 8) == 1 && ids[0] == 2); /* longer than any piece */
     llm_pieces_free(&p);
 
+    CHECK(llm_pieces_put(&p, "a", 1, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "?", 1, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_ready(&p, NULL)); /* what two make is longer than any piece: no piece */
+    CHECK(scores_encode(ids, &p, "aa\xC3\xA9", 4) == 3 && ids[0] == 0 && ids[1] == 0 && ids[2] == 1);
+    llm_pieces_free(&p);
+
     CHECK(llm_pieces_put(&p, "a", 1, -1.0, LLM_PIECES_USER, NULL)); /* of one byte, with id 0 */
     CHECK(llm_pieces_put(&p, "ab", 2, -1.0, LLM_PIECES_NORMAL, NULL));
     CHECK(llm_pieces_put(&p, "ba", 2, -1.0, LLM_PIECES_NORMAL, NULL));
