@@ -45518,6 +45518,308 @@ LLM_API size_t llm_context_window_effective(const double *effect, size_t T, doub
     return n;
 }
 
+/* @transformer_xl_attn -------------------------------------- Attention with a memory, by distances
+ *
+ *     s_ij = ((q_i + u).k_j + (q_i + v).r_{i-j}) / sqrt(D)         j <= i, over [memory ; segment]
+ *     k, v from [memory ; x]    q from x    r_d = W_r R_d          R_d: the sinusoids of distance d
+ *
+ * A text is read in segments, and each attends to what the layers below left of the one before. An
+ * absolute position would now be wrong: place 3 of this segment and place 3 of the last one are not
+ * the same. So the product of (E + P) with (E + P) is taken apart: content with content, content
+ * with distance, and two terms without a query, where a trained u and v stand for "any query". A
+ * sinusoid of a distance is known for every distance, also those longer than in training.
+ *
+ * Written with matrix products, (q + v) R^T has distances for columns, and a shift of each row
+ * turns them into keys (@relative_position). A loop needs neither the shift nor the distances that
+ * no key has: it reads row i - j. No gradient enters the memory; but its keys and values are
+ * computed anew, by weights that learn from them.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.3
+ * needs   arena matmul dense_vector logsumexp exp
+ * see     @relative_position @sinusoidal @transformer_xl
+ * topics  -
+ */
+
+/* B texts of T places behind M of memory, C channels in H heads. */
+typedef struct {
+    size_t B, T, M, C, H;
+} llm_transformer_xl_attn_config;
+
+/* Weights, or their gradients; no biases but u and v. */
+typedef struct {
+    float *q, *kv, *r, *out; /* (C,C), (2C,C): keys then values, (C,C), (C,C) */
+    float *u, *v;            /* (H,D), D = C / H */
+} llm_transformer_xl_attn_weights;
+
+/* What forward leaves for backward, S = M + T. */
+typedef struct {
+    float *all;          /* (B,S,C): memory and segment */
+    float *q, *kv, *r;   /* (B,T,C), (B,S,2C), (S,C): r_d in row d */
+    float *att, *mixed;  /* (B,H,T,S), (B,T,C) */
+    const float *waves;  /* (S,C): R */
+} llm_transformer_xl_attn_saved;
+
+/* From the arena: 3 B S C + 2 B T C + S C + B H T S floats. waves must outlive backward. */
+LLM_API llm_transformer_xl_attn_saved
+llm_transformer_xl_attn_take(const float *waves, const llm_transformer_xl_attn_config *c,
+                             llm_arena *arena) {
+    const size_t S = c->M + c->T;
+    llm_transformer_xl_attn_saved s;
+    s.all = llm_arena_floats(arena, c->B * S * c->C);
+    s.q = llm_arena_floats(arena, c->B * c->T * c->C);
+    s.kv = llm_arena_floats(arena, c->B * S * 2 * c->C);
+    s.r = llm_arena_floats(arena, S * c->C);
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * S);
+    s.mixed = llm_arena_floats(arena, c->B * c->T * c->C);
+    s.waves = waves;
+    return s;
+}
+
+/* y (B,T,C), s <- x (B,T,C), memory (B,M,C), or NULL with M = 0. Row d of s->waves (S,C) is the
+ * sinusoid of distance d (@sinusoidal). */
+LLM_API void llm_transformer_xl_attn_forward(float *y, const llm_transformer_xl_attn_saved *s,
+                                             const float *x, const float *memory,
+                                             const llm_transformer_xl_attn_weights *w,
+                                             const llm_transformer_xl_attn_config *c) {
+    LLM_ASSERT(c->H > 0 && c->C % c->H == 0);
+    const size_t T = c->T, M = c->M, C = c->C, H = c->H, S = M + T, D = C / H;
+    const float scale = 1.0f / sqrtf((float)D);
+    for (size_t b = 0; b < c->B; b++) {
+        if (M > 0) memcpy(s->all + b * S * C, memory + b * M * C, M * C * sizeof(float));
+        memcpy(s->all + (b * S + M) * C, x + b * T * C, T * C * sizeof(float));
+    }
+    llm_matmul_forward(s->q, x, w->q, NULL, c->B * T, C, C);
+    llm_matmul_forward(s->kv, s->all, w->kv, NULL, c->B * S, C, 2 * C);
+    llm_matmul_forward(s->r, s->waves, w->r, NULL, S, C, C);
+    LLM_PARALLEL_MANY(c->B * H * T, S * D)
+    for (size_t row = 0; row < c->B * H * T; row++) {
+        const size_t i = row % T, h = row / T % H, b = row / T / H, seen = M + i + 1;
+        const float *q = s->q + (b * T + i) * C + h * D, *u = w->u + h * D, *v = w->v + h * D;
+        const float *kv = s->kv + b * S * 2 * C + h * D;
+        float *p = s->att + row * S, *o = s->mixed + (b * T + i) * C + h * D;
+        for (size_t j = 0; j < seen; j++) {
+            const float *k = kv + j * 2 * C, *r = s->r + (M + i - j) * C + h * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += (q[d] + u[d]) * k[d] + (q[d] + v[d]) * r[d];
+            p[j] = scale * sum;
+        }
+        const float lse = llm_logsumexp(p, seen);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j < S; j++) p[j] = j < seen ? llm_expf(p[j] - lse) : 0.0f;
+        for (size_t j = 0; j < seen; j++) llm_dense_vector_axpy(o, p[j], kv + j * 2 * C + C, D);
+    }
+    llm_matmul_forward(y, s->mixed, w->out, NULL, c->B * T, C, C);
+}
+
+/* dx (B,T,C) and dw += <- dy (B,T,C). None for the memory. Scratch: 2 B T C + 2 B S C + S C + S floats,
+ * given back. */
+LLM_API void llm_transformer_xl_attn_backward(float *dx, const llm_transformer_xl_attn_weights *dw,
+                                              const float *dy,
+                                              const llm_transformer_xl_attn_saved *s,
+                                              const llm_transformer_xl_attn_weights *w,
+                                              const llm_transformer_xl_attn_config *c,
+                                              llm_arena *arena) {
+    const size_t T = c->T, M = c->M, C = c->C, H = c->H, S = M + T, D = C / H, N = c->B * T;
+    const size_t mark = arena->used, many = 2 * N * C + 2 * c->B * S * C + S * C;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *dmixed = llm_arena_floats(arena, many), *ds = llm_arena_floats(arena, S);
+    float *dq = dmixed + N * C, *dkv = dq + N * C, *dr = dkv + c->B * S * 2 * C;
+    memset(dmixed, 0, many * sizeof(float));
+    llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, C, C);
+    for (size_t row = 0; row < c->B * H * T; row++) { /* in order: rows add to the same keys */
+        const size_t i = row % T, h = row / T % H, b = row / T / H, seen = M + i + 1;
+        const size_t at = (b * T + i) * C + h * D, keys = b * S * 2 * C + h * D;
+        const float *q = s->q + at, *go = dmixed + at, *p = s->att + row * S;
+        float along = 0.0f;
+        for (size_t j = 0; j < seen; j++) {
+            ds[j] = llm_dense_vector_dot(go, s->kv + keys + j * 2 * C + C, D);
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j < seen; j++) {
+            const float g = scale * p[j] * (ds[j] - along);
+            const float *k = s->kv + keys + j * 2 * C, *r = s->r + (M + i - j) * C + h * D;
+            float *dk = dkv + keys + j * 2 * C, *dr_d = dr + (M + i - j) * C + h * D;
+            for (size_t d = 0; d < D; d++) {
+                const float content = g * k[d], distance = g * r[d];
+                dq[at + d] += content + distance;
+                dw->u[h * D + d] += content;
+                dw->v[h * D + d] += distance;
+                dk[d] += g * (q[d] + w->u[h * D + d]);
+                dr_d[d] += g * (q[d] + w->v[h * D + d]);
+                dk[C + d] += p[j] * go[d];
+            }
+        }
+    }
+    for (size_t b = 0; b < c->B; b++) { /* the last T rows of each text: x */
+        const float *x = s->all + (b * S + M) * C;
+        float *dxb = dx + b * T * C;
+        llm_matmul_backward(dxb, dw->q, NULL, dq + b * T * C, x, w->q, T, C, C);
+        llm_matmul_backward(dxb, NULL, NULL, dkv + (b * S + M) * 2 * C, x, w->kv, T, C, 2 * C);
+    }
+    llm_matmul_backward(NULL, dw->kv, NULL, dkv, s->all, w->kv, c->B * S, C, 2 * C);
+    llm_matmul_backward(NULL, dw->r, NULL, dr, s->waves, w->r, S, C, C);
+    arena->used = mark;
+}
+
+/* @transformer_xl ------------------------------------------- Transformer-XL
+ *
+ *     h^{l+1} = layer_l(h^l ; memory^l)         memory^l <- the last M places of [memory^l ; h^l]
+ *
+ * A plain language model cuts a long text into segments and forgets everything at each cut: the
+ * first token of a segment is guessed from nothing. Here every layer keeps its inputs at the last M
+ * places and reads them again beside the next segment. Nothing is computed twice, and what a layer
+ * reads was made with a memory itself, so L layers look L M places back, while a gradient only ever
+ * sees one segment. M may grow after training, because positions are distances; a model that was
+ * trained with 100 places of memory can be asked with 1000.
+ *
+ * The memory belongs to a stream of text: row b of a batch has to go on where row b of the last one
+ * ended. With shuffled segments, or a memory kept from one text to the next, the training runs
+ * without an error and learns to ignore it.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.2
+ * needs   arena rng sinusoidal sublayer transformer_xl_attn
+ * see     @context_window @kv_cache (keys are kept, not inputs) @causal_lm
+ * topics  Transformer-XL / Segment-Level Recurrence
+ */
+
+/* Weights of a layer, or their gradients. */
+typedef struct {
+    llm_transformer_xl_attn_weights attn;
+    llm_prenorm_weights norm; /* of attention */
+    llm_sublayer_mlp mlp;
+} llm_transformer_xl_layer;
+
+/* How many weights all layers have. */
+LLM_API size_t llm_transformer_xl_count(const llm_sublayer_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    return c->layers * (5 * C * C + 2 * C * F + 7 * C + F);
+}
+
+/* Points layer (L) into flat, of that many floats. */
+LLM_API void llm_transformer_xl_bind(llm_transformer_xl_layer *layer, float *flat,
+                                     const llm_sublayer_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    float *p = flat;
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_transformer_xl_layer *w = &layer[l];
+        w->attn.q = p, p += C * C;
+        w->attn.kv = p, p += 2 * C * C;
+        w->attn.r = p, p += C * C;
+        w->attn.out = p, p += C * C;
+        w->attn.u = p, p += C;
+        w->attn.v = p, p += C;
+        w->norm.in_w = w->norm.in_b = w->mlp.norm.in_w = w->mlp.norm.in_b = NULL;
+        w->norm.out_w = p, p += C;
+        w->norm.out_b = p, p += C;
+        w->mlp.ffn.gate = NULL;
+        w->mlp.ffn.up = p, p += F * C;
+        w->mlp.ffn.up_bias = p, p += F;
+        w->mlp.ffn.down = p, p += C * F;
+        w->mlp.ffn.down_bias = p, p += C;
+        w->mlp.norm.out_w = p, p += C;
+        w->mlp.norm.out_b = p, p += C;
+    }
+}
+
+/* Matrices, u and v N(0, 0.02), biases 0, gains 1. */
+LLM_API void llm_transformer_xl_init(const llm_transformer_xl_layer *w,
+                                     const llm_sublayer_config *c, llm_rng *rng) {
+    const size_t C = c->width, F = c->hidden, n = llm_transformer_xl_count(c);
+    float *flat = w->attn.q;
+    llm_rng_normal_fill(rng, flat, n);
+    for (size_t i = 0; i < n; i++) flat[i] *= 0.02f;
+    for (size_t l = 0; l < c->layers; l++) {
+        for (size_t i = 0; i < F; i++) w[l].mlp.ffn.up_bias[i] = 0.0f;
+        for (size_t i = 0; i < C; i++) {
+            w[l].norm.out_w[i] = w[l].mlp.norm.out_w[i] = 1.0f;
+            w[l].norm.out_b[i] = w[l].mlp.norm.out_b[i] = w[l].mlp.ffn.down_bias[i] = 0.0f;
+        }
+    }
+}
+
+/* The inputs x (L,B,held,C) of all layers at the last `held` places of B streams, M at most. */
+typedef struct {
+    float *x;
+    size_t L, B, C, M, held;
+} llm_transformer_xl_memory;
+
+/* Of nothing; held = 0 forgets again. Takes L B M C floats of the arena. */
+LLM_API llm_transformer_xl_memory llm_transformer_xl_remember(size_t B, size_t M,
+                                                              const llm_sublayer_config *c,
+                                                              llm_arena *arena) {
+    llm_transformer_xl_memory m;
+    m.L = c->layers, m.B = B, m.C = c->width, m.M = M, m.held = 0;
+    m.x = llm_arena_floats(arena, m.L * B * M * m.C);
+    return m;
+}
+
+/* What forward leaves of a layer. */
+typedef struct {
+    llm_sublayer_acts attn, mlp;
+    llm_transformer_xl_attn_config shape;
+    llm_transformer_xl_attn_saved saved;
+} llm_transformer_xl_acts;
+
+/* Returns h (B,T,C) of the last layer <- x (B,T,C) and the memory of B streams. It and acts (L)
+ * stay in the arena: S C floats and for each layer 10 N C + 8 N + 2 N F, N = B T, and those of
+ * @transformer_xl_attn. x must outlive backward; the memory need not. */
+LLM_API const float *llm_transformer_xl_forward(llm_transformer_xl_acts *acts, const float *x,
+                                                const llm_transformer_xl_memory *m,
+                                                const llm_transformer_xl_layer *w, size_t T,
+                                                const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t C = c->width, S = m->held + T;
+    const llm_sublayer_view view = llm_sublayer_look(m->B, T);
+    LLM_ASSERT(c->norm == LLM_PRENORM_POST && c->dropout == 0.0f);
+    LLM_ASSERT(m->L == c->layers && m->C == C && m->held <= m->M);
+    float *waves = llm_arena_floats(arena, S * C);
+    llm_sinusoidal_table(waves, NULL, S, C, 0, LLM_SINUSOIDAL_HALVES);
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_transformer_xl_acts *a = &acts[l];
+        a->shape.B = m->B, a->shape.T = T, a->shape.M = m->held;
+        a->shape.C = C, a->shape.H = c->heads;
+        a->saved = llm_transformer_xl_attn_take(waves, &a->shape, arena);
+        float *mid = llm_sublayer_begin(&a->attn, x, &view, &w[l].norm, c, arena);
+        const size_t mark = arena->used;
+        float *f = llm_arena_floats(arena, m->B * T * C);
+        llm_transformer_xl_attn_forward(f, &a->saved, a->attn.in, m->x + l * m->B * m->held * C,
+                                        &w[l].attn, &a->shape);
+        llm_sublayer_end(mid, f, &a->attn, &w[l].norm, c);
+        arena->used = mark;
+        x = llm_sublayer_mlp_forward(&a->mlp, mid, &view, &w[l].mlp, c, arena);
+    }
+    return x;
+}
+
+/* d (B,T,C) in place: the gradient of h becomes that of x; dw (L) += . Scratch: that of a layer,
+ * given back. */
+LLM_API void llm_transformer_xl_backward(float *d, const llm_transformer_xl_layer *dw,
+                                         const llm_transformer_xl_acts *acts,
+                                         const llm_transformer_xl_layer *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    for (size_t l = c->layers; l-- > 0;) {
+        const llm_transformer_xl_acts *a = &acts[l];
+        const size_t mark = arena->used;
+        llm_sublayer_mlp_backward(d, &dw[l].mlp, &a->mlp, &w[l].mlp, c, arena);
+        const float *df = llm_sublayer_end_backward(d, &dw[l].norm, &a->attn, &w[l].norm, c, arena);
+        llm_transformer_xl_attn_backward(d, &dw[l].attn, df, &a->saved, &w[l].attn, &a->shape,
+                                         arena);
+        arena->used = mark;
+    }
+}
+
+/* m <- the last M places of what the layers have just read: memory, then segment. */
+LLM_API void llm_transformer_xl_update(llm_transformer_xl_memory *m,
+                                       const llm_transformer_xl_acts *acts) {
+    const size_t S = acts[0].shape.M + acts[0].shape.T, n = S < m->M ? S : m->M;
+    for (size_t lb = 0; lb < m->L * m->B; lb++)
+        memcpy(m->x + lb * n * m->C,
+               acts[lb / m->B].saved.all + (lb % m->B * S + S - n) * m->C,
+               n * m->C * sizeof(float));
+    m->held = n;
+}
+
 /* @safetensors ---------------------------------------------- Weight files: safetensors, reading
  *
  *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
