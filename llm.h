@@ -46992,6 +46992,277 @@ LLM_API bool llm_open_weights_diff(llm_buffer *out, const llm_safetensors_shards
     return true;
 }
 
+/* @gpt1 ----------------------------------------------------- GPT-1: a decoder, pretrained
+ *
+ *     h_0 = wte[id] + wpe[t]
+ *     a = N(h + Attention(h))    h = N(a + FFN(a))      L post-norm layers, no norm behind them
+ *     L_lm = mean over t of -log softmax(h_t wte^T)[id_{t+1}]
+ *
+ * The first of its line: the decoder of 2017 without its cross-attention, that is an encoder with a
+ * causal mask, trained to predict the next token of 7000 books. Three things differ from GPT-2: the
+ * norm stands behind each sublayer, there is none at the end, and weights that write to the stream
+ * start as all others do. Places have a learned table, GELU is the one with tanh, and the table of
+ * tokens is the head. What the model is for is @gpt1_finetune: its last rows of wte are tokens that
+ * no book contains, and its head, if it has one, reads the last of them.
+ *
+ * source  Radford, Narasimhan, Salimans & Sutskever 2018, "Improving Language Understanding by
+ *         Generative Pre-Training", sections 3.1 and 4.1; transformers, models/openai
+ * needs   arena rng dropout embedding softmax_head sublayer encoder
+ * see     @gpt2 (pre-norm), @prenorm, @next_token
+ * topics  GPT-1 (Generative Pre-Training)
+ */
+typedef struct {
+    size_t vocab, context, classes; /* V with the special tokens; Tmax; rows of the task's head */
+    llm_sublayer_config stack;
+} llm_gpt1_config;
+
+/* The model of 2018: 116,534,784 weights. In training its dropout is 0.1. */
+LLM_API llm_gpt1_config llm_gpt1_defaults(void) {
+    llm_gpt1_config c;
+    c.vocab = 40478, c.context = 512, c.classes = 0;
+    c.stack = llm_sublayer_defaults(12, 768, 12);
+    c.stack.act = LLM_ACTIVATION_GELU_TANH;
+    return c;
+}
+
+/* Weights, or their gradients: wte (V,C), wpe (Tmax,C), head (classes,C), in one vector: these and
+ * the matrices of the layers, which decay, then biases and norms. */
+typedef struct {
+    float *wte, *wpe, *head;
+    llm_encoder_weights stack;
+} llm_gpt1_weights;
+
+/* Numbers in the matrices; all. */
+LLM_API size_t llm_gpt1_matrices(const llm_gpt1_config *c) {
+    return (c->vocab + c->context + c->classes) * c->stack.width + llm_encoder_matrices(&c->stack);
+}
+LLM_API size_t llm_gpt1_count(const llm_gpt1_config *c) {
+    return llm_gpt1_matrices(c) + llm_encoder_vectors(&c->stack);
+}
+
+/* Points w into flat (count). Its lists lie in the arena. */
+LLM_API void llm_gpt1_bind(llm_gpt1_weights *w, float *flat, const llm_gpt1_config *c,
+                           llm_arena *arena) {
+    float *matrix = flat, *vector = flat + llm_gpt1_matrices(c);
+    w->wte = llm_encoder_next(&matrix, c->vocab * c->stack.width);
+    w->wpe = llm_encoder_next(&matrix, c->context * c->stack.width);
+    w->head = llm_encoder_next(&matrix, c->classes * c->stack.width);
+    llm_encoder_bind(&w->stack, &matrix, &vector, &c->stack, arena);
+}
+
+/* Matrices, which are one block from wte on, N(0, std), 0.02 in 2018; biases 0, gains 1. */
+LLM_API void llm_gpt1_init(const llm_gpt1_weights *w, float std, const llm_gpt1_config *c,
+                           llm_rng *rng) {
+    llm_encoder_init(&w->stack, &c->stack, rng); /* for biases and gains */
+    llm_rng_normal_fill(rng, w->wte, llm_gpt1_matrices(c));
+    for (size_t i = 0; i < llm_gpt1_matrices(c); i++) w->wte[i] *= std;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    size_t B, T;
+    const int *ids;
+    bool *blocked;  /* (T,T): true where the key stands behind the query */
+    const float *h; /* (B,T,C) */
+    llm_encoder_acts stack;
+} llm_gpt1_acts;
+
+/* The embeddings are dropped with the numbers behind those of the 2 L sublayers. */
+LLM_API void llm_gpt1_drop(float *x, size_t n, const llm_sublayer_config *c) {
+    if (c->dropout > 0.0f) llm_dropout_forward(x, x, n, c->dropout, c->seed, 2 * c->layers * n);
+}
+
+/* Returns h (B,T,C) <- ids (B,T), which stay where they are until backward is done. */
+LLM_API const float *llm_gpt1_forward(llm_gpt1_acts *a, const int *ids, size_t B, size_t T,
+                                      const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                                      llm_arena *arena) {
+    const size_t N = B * T, C = c->stack.width;
+    LLM_ASSERT(T <= c->context);
+    a->B = B, a->T = T, a->ids = ids;
+    a->blocked = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) a->blocked[i] = i % T > i / T;
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(x, ids, w->wte, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) x[i] += w->wpe[i % (T * C)];
+    llm_gpt1_drop(x, N * C, &c->stack);
+    llm_sublayer_view view = llm_sublayer_look(B, T);
+    view.blocked = a->blocked;
+    a->h = llm_encoder_forward(&a->stack, x, &view, &w->stack, &c->stack, arena);
+    return a->h;
+}
+
+/* d (B,T,C), the gradient of h, is used up; dw += . Scratch: that of llm_encoder_backward. */
+LLM_API void llm_gpt1_backward(float *d, const llm_gpt1_weights *dw, const llm_gpt1_acts *a,
+                               const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                               llm_arena *arena) {
+    const size_t N = a->B * a->T, C = c->stack.width;
+    llm_encoder_backward(d, &dw->stack, &a->stack, a->B, a->T, &w->stack, &c->stack, arena);
+    llm_gpt1_drop(d, N * C, &c->stack);
+    llm_embedding_backward(dw->wte, d, a->ids, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) dw->wpe[i % (a->T * C)] += d[i];
+}
+
+/* Returns L_lm of h (N,C) over the targets (N) that count, 0 if none does. dh (N,C), dwte (V,C) +=
+ * scale times its gradient; both NULL: the loss only. Scratch: N (V + 5) floats. */
+LLM_API float llm_gpt1_lm(float *dh, float *dwte, const float *h, const int *target, size_t N,
+                          float scale, const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                          llm_arena *arena) {
+    const size_t mark = arena->used, kept = llm_softmax_head_kept(target, N);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(h, w->wte, target, N, c->stack.width, c->vocab);
+    double sum = 0.0;
+    if (kept == 0) return 0.0f;
+    float *loss = llm_arena_floats(arena, N);
+    llm_softmax_head_chunked(loss, dh, dwte, &head, scale / (float)kept, c->vocab, arena);
+    for (size_t n = 0; n < N; n++) sum += (double)loss[n];
+    arena->used = mark;
+    return (float)(sum / (double)kept);
+}
+
+/* @gpt1_finetune -------------------------------------------- GPT-1: one model, many tasks
+ *
+ *     classify    [start] text [extract]
+ *     entail      [start] premise [delim] hypothesis [extract]
+ *     similar     [start] a [delim] b [extract]  and  [start] b [delim] a [extract], h summed
+ *     choose      [start] question [delim] answer_k [extract]   a row for each k, softmax over k
+ *     L = -log softmax(h_extract W^T)[label] + lambda L_lm                       lambda = 0.5
+ *
+ * What came before had a new network for each task on top of pretrained word vectors. Here the task
+ * is written as text, and all that is new is one matrix and the vectors of three tokens: the last
+ * token of a row, whose h has seen all of it, is what the head reads. The language model's loss
+ * goes on beside the task's: it keeps what was learnt, and helps where there are many examples. Two
+ * texts whose order means nothing are read in both, which makes the score symmetric, exactly.
+ *
+ * Easily got wrong: reading h where the padding ends and not where the text does; counting padding
+ * in L_lm.
+ *
+ * source  Radford et al. 2018, sections 3.2 and 3.3, eq. 3 to 5, figure 1
+ * needs   arena matmul adamw warmup cross_entropy gpt1
+ * see     @gpt1 @bert @classification_head @gpt3 (tasks without training)
+ * topics  -
+ */
+typedef enum {
+    LLM_GPT1_FINETUNE_CLASSIFY, /* and entail: a row an example */
+    LLM_GPT1_FINETUNE_SIMILAR,  /* two rows an example */
+    LLM_GPT1_FINETUNE_CHOOSE    /* a row an answer; the head has one row */
+} llm_gpt1_finetune_kind;
+
+typedef struct {
+    int start, delim, extract;
+} llm_gpt1_finetune_marks;
+
+/* row (T) <- a (na) and, unless NULL, b (nb), between marks; a text that is longer than its share
+ * of the row is cut at its end. What is left is filled with extract, which no token before it sees.
+ * Returns the place of the first extract. */
+LLM_API size_t llm_gpt1_finetune_format(int *row, size_t T, const int *a, size_t na, const int *b,
+                                        size_t nb, const llm_gpt1_finetune_marks *m) {
+    LLM_ASSERT(T >= 3);
+    const size_t share = b ? (T - 3) / 2 : T - 2;
+    size_t n = 0;
+    row[n++] = m->start;
+    for (size_t i = 0; i < na && i < share; i++) row[n++] = a[i];
+    if (b) row[n++] = m->delim;
+    for (size_t i = 0; b && i < nb && i < share; i++) row[n++] = b[i];
+    for (size_t i = n; i < T; i++) row[i] = m->extract;
+    return n;
+}
+
+/* E examples of K classes or answers in rows (R,T), as formatted; at (R): the places of extract;
+ * label (E). lambda: the weight of L_lm. */
+typedef struct {
+    llm_gpt1_finetune_kind kind;
+    size_t E, K, T;
+    const int *rows, *label;
+    const size_t *at;
+    float lambda;
+} llm_gpt1_finetune_batch;
+
+/* R, the rows of all examples. */
+LLM_API size_t llm_gpt1_finetune_rows(const llm_gpt1_finetune_batch *b) {
+    const size_t each = b->kind == LLM_GPT1_FINETUNE_CHOOSE    ? b->K
+                        : b->kind == LLM_GPT1_FINETUNE_SIMILAR ? 2
+                                                               : 1;
+    return b->E * each;
+}
+
+/* score (E,K) <- h (R,T,C), head; f (rows of the head's input, C) gets what it reads: h at extract,
+ * summed over both orders where there are two. */
+LLM_API void llm_gpt1_finetune_score(float *score, float *f, const float *h, const float *head,
+                                     const llm_gpt1_finetune_batch *b, size_t C) {
+    const bool twice = b->kind == LLM_GPT1_FINETUNE_SIMILAR;
+    const bool choose = b->kind == LLM_GPT1_FINETUNE_CHOOSE;
+    const size_t R = llm_gpt1_finetune_rows(b), M = twice ? R / 2 : R;
+    for (size_t i = 0; i < M * C; i++) f[i] = 0.0f;
+    for (size_t r = 0; r < R; r++) {
+        const float *x = h + (r * b->T + b->at[r]) * C;
+        float *to = f + (twice ? r / 2 : r) * C;
+        for (size_t i = 0; i < C; i++) to[i] += x[i];
+    }
+    llm_matmul_forward(score, f, head, NULL, M, C, choose ? 1 : b->K);
+}
+
+/* Returns the task's loss, *lm <- L_lm, score (E,K), all of the mean of the examples <- b, w. dw +=
+ * the gradient of loss + lambda L_lm; NULL: none. Scratch: that of llm_gpt1_forward, _backward and
+ * _lm, 3 R T C floats and more. */
+LLM_API float llm_gpt1_finetune_loss(float *lm, float *score, const llm_gpt1_weights *dw,
+                                     const llm_gpt1_finetune_batch *b, const llm_gpt1_weights *w,
+                                     const llm_gpt1_config *c, llm_arena *arena) {
+    const bool choose = b->kind == LLM_GPT1_FINETUNE_CHOOSE;
+    const bool twice = b->kind == LLM_GPT1_FINETUNE_SIMILAR;
+    const size_t mark = arena->used, C = c->stack.width, T = b->T, E = b->E, K = b->K;
+    const size_t R = llm_gpt1_finetune_rows(b), M = twice ? E : R;
+    llm_gpt1_acts acts;
+    LLM_ASSERT(c->classes == (choose ? 1 : K));
+    const float *h = llm_gpt1_forward(&acts, b->rows, R, T, w, c, arena);
+    float *f = llm_arena_floats(arena, M * C), *df = llm_arena_floats(arena, M * C);
+    float *dscore = llm_arena_floats(arena, E * K), *dh = llm_arena_floats(arena, R * T * C);
+    float *loss = llm_arena_floats(arena, E), *lse = llm_arena_floats(arena, E);
+    int *target = (int *)llm_arena_take(arena, R * T, sizeof(int));
+    memset(df, 0, M * C * sizeof(float));
+    memset(dscore, 0, E * K * sizeof(float));
+    memset(dh, 0, R * T * C * sizeof(float));
+
+    double sum = 0.0;
+    llm_gpt1_finetune_score(score, f, h, w->head, b, C);
+    llm_cross_entropy_forward(loss, lse, score, b->label, E, K);
+    for (size_t e = 0; e < E; e++) sum += (double)loss[e];
+    for (size_t i = 0; i < R * T; i++) /* the extract token is the last one asked for */
+        target[i] = i % T < b->at[i / T] ? b->rows[i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+    *lm =
+        llm_gpt1_lm(dw ? dh : NULL, dw ? dw->wte : NULL, h, target, R * T, b->lambda, w, c, arena);
+    if (dw) {
+        llm_cross_entropy_backward(dscore, score, lse, b->label, E, K, 1.0f / (float)E);
+        llm_matmul_backward(df, dw->head, NULL, dscore, f, w->head, M, C, choose ? 1 : K);
+        for (size_t r = 0; r < R; r++) {
+            float *to = dh + (r * T + b->at[r]) * C;
+            for (size_t i = 0; i < C; i++) to[i] += df[(twice ? r / 2 : r) * C + i];
+        }
+        llm_gpt1_backward(dh, dw, &acts, w, c, arena);
+    }
+    arena->used = mark;
+    return (float)(sum / (double)E);
+}
+
+/* The rate at step t = 0 .. steps - 1: up to peak over warmup steps (0.2% of them in 2018), then
+ * linearly down to 0 at `steps`. */
+LLM_API float llm_gpt1_finetune_rate(float peak, size_t t, size_t warmup, size_t steps) {
+    const double left = 1.0 - (double)t / (double)steps;
+    const double factor = llm_warmup_factor(LLM_WARMUP_LINEAR, t, warmup, 0.0);
+    return peak * (float)(t < warmup ? factor : left);
+}
+
+/* One step t = 1, 2, .. of AdamW on flat vectors (count): biases and gains do not decay. Clears g. */
+LLM_API void llm_gpt1_finetune_step(float *w, float *g, float *m, float *v,
+                                    const llm_gpt1_config *c, const llm_adamw_config *adamw,
+                                    size_t t) {
+    const size_t n = llm_gpt1_matrices(c), count = llm_gpt1_count(c);
+    llm_adamw_config rest = *adamw;
+    rest.weight_decay = 0.0f;
+    llm_adamw_step(w, m, v, g, n, adamw, t);
+    llm_adamw_step(w + n, m + n, v + n, g + n, count - n, &rest, t);
+    memset(g, 0, count * sizeof(float));
+}
+
 /* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
  *
  *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C      124,439,808 for the 124M model
