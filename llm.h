@@ -20512,13 +20512,11 @@ LLM_API size_t llm_sparse_coding_omp(float *c, const float *x, const float *d, s
         size_t best = K;
         for (size_t i = 0; i < D; i++) left += rest[i] * rest[i];
         for (size_t k = 0; k < K && left > tol * tol; k++) {
-            double along = 0.0;
-            bool free = true;
+            double along = 0.0; /* nothing, for those chosen already */
             for (size_t i = 0; i < D; i++) along += rest[i] * (double)d[k * D + i];
-            for (size_t j = 0; j < count; j++) free = free && chosen[j] != k;
-            if (free && fabs(along) > most) most = fabs(along), best = k;
+            if (fabs(along) > most) most = fabs(along), best = k;
         }
-        if (best == K || most <= 1e-6 * sqrt(left)) break;
+        if (!(most > 1e-6 * sqrt(left))) break; /* also where nothing is left */
         chosen[count] = best; /* L L' = Gram matrix of the chosen, a row more; L b = D x */
         double *row = l + count * atoms;
         double sum = llm_sparse_coding_dot(d + best * D, x, D), pivot = 1.0;
@@ -20604,9 +20602,9 @@ LLM_API double llm_sparse_coding_dictionary(float *d, float *c, const float *x, 
                                             llm_arena *arena) {
     const size_t mark = arena->used;
     double *gram = llm_arena_doubles(arena, K * K), *to = llm_arena_doubles(arena, K * D);
-    double left = 0.0;
+    double left;
     for (size_t round = 0;; round++) {
-        double most = -1.0;
+        double most = 0.0;
         size_t worst = 0;
         left = 0.0;
         for (size_t n = 0; n < N; n++) {
@@ -26135,19 +26133,20 @@ LLM_API bool llm_unicode_normal_text(const llm_unicode_normal *n, llm_buffer *ou
             ok = llm_buffer_put(&codes, &code, sizeof code);
         }
     }
-    if (ok && llm_buffer_reserve(&scratch, codes.size) && codes.size > 0) {
+    ok = ok && llm_buffer_reserve(&scratch, codes.size);
+    if (ok) {
         uint32_t *c = (uint32_t *)(void *)codes.data;
         size_t count = codes.size / sizeof *c;
         llm_unicode_normal_order(n, c, count, (uint32_t *)(void *)scratch.data);
         if (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC)
             count = llm_unicode_normal_compose(n, c, count);
         for (size_t i = 0; i < count && ok; i++) {
-            char character[4] = {(char)(unsigned char)(c[i] - LLM_UNICODE_BROKEN), 0, 0, 0};
-            const bool byte = c[i] >= LLM_UNICODE_BROKEN;
+            const bool byte =
+                c[i] > LLM_UNICODE_BROKEN; /* in its low eight bits; byte 0 is a code */
+            char character[4] = {(char)(unsigned char)c[i]};
             ok = llm_buffer_put(out, character, byte ? 1 : llm_unicode_encode(character, c[i]));
         }
-    } else
-        ok = ok && codes.size == 0;
+    }
     llm_buffer_free(&codes);
     llm_buffer_free(&scratch);
     return ok;
@@ -26509,16 +26508,15 @@ LLM_API size_t llm_pre_words_bert(const char *text, size_t size, bool chinese, b
     return end;
 }
 
-/* The length of a space or of U+2581 at `at`, or 0. */
+/* The length of a space or of U+2581 at `at` (at most size), or 0. */
 LLM_API size_t llm_pre_words_mark(const char *text, size_t size, size_t at) {
     if (at < size && text[at] == ' ') return 1;
-    return at < size && size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+    return size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
 }
 
 /* By the rule of Metaspace: up to before the next space or U+2581. 0 only for empty text. */
 LLM_API size_t llm_pre_words_metaspace(const char *text, size_t size) {
-    const size_t first = llm_pre_words_mark(text, size, 0);
-    size_t end = size > 0 && first == 0 ? 1 : first;
+    size_t end = llm_pre_words_mark(text, size, 0);
     while (end < size && llm_pre_words_mark(text, size, end) == 0) end++;
     return end;
 }
@@ -26539,9 +26537,9 @@ LLM_API bool llm_pre_words_spell(llm_buffer *out, const char *text, size_t size,
 LLM_API bool llm_pre_words_read(llm_buffer *out, const char *text, size_t size, bool prepended) {
     size_t at = prepended && llm_pre_words_mark(text, size, 0) == 3 ? 3 : 0;
     while (at < size) {
-        const size_t mark = llm_pre_words_mark(text, size, at);
-        if (!llm_buffer_put(out, mark > 0 ? " " : text + at, 1)) return false;
-        at += mark > 0 ? mark : 1;
+        const bool sign = llm_pre_words_mark(text, size, at) == 3;
+        if (!llm_buffer_put(out, sign ? " " : text + at, 1)) return false;
+        at += sign ? 3 : 1;
     }
     return true;
 }
@@ -27001,7 +26999,7 @@ LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text,
  * topics  Token ID
  */
 
-/* The string of an id that may come from outside. */
+/* The string of an id that may come from outside; after an error the empty one. */
 LLM_API bool llm_token_id_bytes(const char **bytes, size_t *size, const llm_vocab_table *v, int id,
                                 llm_error *error) {
     *bytes = "";
@@ -27178,32 +27176,34 @@ LLM_API int llm_token_shard_id(const llm_token_shard *s, size_t i) {
     return (int)llm_token_shard_number(ids + s->bytes * i, s->bytes);
 }
 
+/* Checks the header of the mapped file, and its size against it. */
+LLM_API bool llm_token_shard_header(llm_token_shard *s, const char *path, llm_error *error) {
+    const unsigned char *header = s->file.data;
+    const size_t size = s->file.size;
+    if (size < LLM_TOKEN_SHARD_HEADER)
+        return llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
+    const uint32_t magic = llm_token_shard_number(header, 4);
+    const uint32_t version = llm_token_shard_number(header + 4, 4);
+    const uint32_t count = llm_token_shard_number(header + 8, 4);
+    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
+    if (!wide && magic != LLM_TOKEN_SHARD_NARROW)
+        return llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
+    if (version != (wide ? 7u : 1u))
+        return llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
+    s->bytes = wide ? 4 : 2;
+    s->count = (size - LLM_TOKEN_SHARD_HEADER) / s->bytes;
+    return (count == s->count && size == LLM_TOKEN_SHARD_HEADER + s->bytes * s->count) ||
+           llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
+                    s->bytes, count);
+}
+
 /* Maps a file and checks it; V > 0: every id too, which reads it once (an id of 2^31 and more, let
  * through by V = 0, would come out negative). On failure it is closed. */
 LLM_API bool llm_token_shard_open(llm_token_shard *s, const char *path, size_t V,
                                   llm_error *error) {
-    s->count = s->bytes = 0;
-    if (!llm_file_map(&s->file, path, error)) return false;
-    const size_t size = s->file.size;
-    bool ok = size >= LLM_TOKEN_SHARD_HEADER;
-    if (!ok) llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
-    const uint32_t magic = ok ? llm_token_shard_number(s->file.data, 4) : 0;
-    const uint32_t version = ok ? llm_token_shard_number(s->file.data + 4, 4) : 0;
-    const uint32_t count = ok ? llm_token_shard_number(s->file.data + 8, 4) : 0;
-    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
-    if (ok && !wide && magic != LLM_TOKEN_SHARD_NARROW)
-        ok = llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
-    if (ok && version != (wide ? 7u : 1u))
-        ok = llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
-    const size_t bytes = wide ? 4 : 2, most = ok ? (size - LLM_TOKEN_SHARD_HEADER) / bytes : 0;
-    if (ok && (count != most || size != LLM_TOKEN_SHARD_HEADER + bytes * most))
-        ok = llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
-                      bytes, count);
-    s->count = ok ? count : 0;
-    s->bytes = bytes;
-    for (size_t i = 0; V > 0 && i < s->count && ok; i++) {
-        const uint32_t id =
-            llm_token_shard_number(s->file.data + LLM_TOKEN_SHARD_HEADER + bytes * i, bytes);
+    bool ok = llm_file_map(&s->file, path, error) && llm_token_shard_header(s, path, error);
+    for (size_t i = 0; ok && V > 0 && i < s->count; i++) {
+        const uint32_t id = (uint32_t)llm_token_shard_id(s, i);
         if (id >= V)
             ok = llm_fail(error, "%s: token %zu is %u, the vocabulary has %zu", path, i, id, V);
     }
@@ -48855,6 +48855,189 @@ LLM_API bool llm_chat_turns_write(llm_chat_turns *out, const llm_chat_template *
         ok = ok && llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_ASSISTANT, false);
     if (prompt) ok = ok && llm_chat_turns_put(out, prompt, strlen(prompt), LLM_CHAT_TURNS_OWN);
     return ok || llm_fail(e, "chat: out of memory");
+}
+
+/* @chat_lm -------------------------------------------------- Chat model: ids, loss, turns
+ *
+ *     ids = encode(text between control tokens), control token, encode(...), ...
+ *     loss = mean over answers' tokens of -log p(id_t | id_1 .. id_(t-1))
+ *     next turn: only what is behind the part that both ids share is read
+ *
+ * A chat model is a base model that was trained on conversations in one spelling, with a loss on
+ * what the assistant says and no loss on what it is told. The network does not change; what makes
+ * it a conversation partner is the spelling, the masks, and that it ends its turn.
+ *
+ * What is easily got wrong: a user's text is never read for control tokens, or whoever types
+ * "<|im_end|>" writes the next turns himself; the end token is part of what is learned, or answers
+ * do not end; and the tokens of a conversation are not its turns' tokens one behind the other, as a
+ * word of an answer can begin inside a token of what is in front of it. So a text between two
+ * control tokens is encoded whole, and the answer begins with the token that reaches into it.
+ *
+ * source  Ouyang et al. 2022, "Training language models to follow instructions with human
+ *         feedback", section 3; Touvron et al. 2023, "Llama 2", section 3.1 (loss on answers only);
+ *         transformers 5 (return_assistant_tokens_mask)
+ * needs   error buffer file json added_tokens tokenizer_json tokenizer gguf_values next_token gpt2
+ *         llama chat_template chat_turns
+ * see     @sampling_text (chooses words) @special_tokens @eos
+ * topics  Chat language model
+ */
+
+/* Whether the tokenizer has the template's control tokens. */
+LLM_API bool llm_chat_lm_fits(const llm_tokenizer *t, const llm_chat_template *c, llm_error *e) {
+    const char *const token[2] = {c->begin, c->end};
+    for (int i = 0; i < 2; i++)
+        if (*token[i] && llm_tokenizer_id(t, token[i]) < 0)
+            return llm_fail(e, "chat: the tokenizer has no %s, which template %s wants", token[i],
+                            c->name);
+    return true;
+}
+
+/* The token that the template wrote at place `at` of the text, or NULL. */
+LLM_API const llm_added_tokens_one *llm_chat_lm_token(const llm_tokenizer *t,
+                                                      const llm_chat_turns *text, size_t at) {
+    const char *mark = text->mark.data;
+    size_t own = 0;
+    while (at + own < text->text.size && mark[at + own] & LLM_CHAT_TURNS_OWN) own++;
+    if (own == 0) return NULL;
+    const llm_added_tokens_one *one =
+        llm_added_tokens_match(&t->added, text->text.data + at, own, false);
+    return one ? one : llm_added_tokens_match(&t->added, text->text.data + at, own, true);
+}
+
+/* Appends the ids of a part of the text without control tokens, `front` bytes of which stand in
+ * front of an answer: the answer's first token is the first that reaches beyond them. */
+LLM_API bool llm_chat_lm_part(llm_buffer *ids, llm_buffer *answer, const llm_tokenizer *t,
+                              const char *text, size_t size, size_t front, llm_error *e) {
+    llm_buffer told = {NULL, 0, 0};
+    int *all = NULL;
+    size_t n = 0, low = 0;
+    bool ok = llm_tokenizer_encode(t, &all, &n, text, size, e);
+    for (size_t high = n; ok && low < high;) { /* how many tokens are within the front? */
+        const size_t middle = (low + high + 1) / 2;
+        told.size = 0;
+        ok = llm_tokenizer_decode(t, &told, all, middle, e);
+        if (told.size <= front)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    for (size_t i = 0; i < n && ok; i++) {
+        const bool said = i >= low;
+        ok = (llm_buffer_put(ids, &all[i], sizeof *all) &&
+              llm_buffer_put(answer, &said, sizeof said)) ||
+             llm_fail(e, "chat: out of memory");
+    }
+    llm_buffer_free(&told);
+    free(all);
+    return ok;
+}
+
+/* Appends the ids (of int) of a written conversation, and for each (of bool) whether it belongs to
+ * an answer. */
+LLM_API bool llm_chat_lm_encode(llm_buffer *ids, llm_buffer *answer, const llm_tokenizer *t,
+                                const llm_chat_turns *text, llm_error *e) {
+    const char *mark = text->mark.data;
+    const size_t size = text->text.size;
+    for (size_t at = 0, end; at < size; at = end) {
+        const llm_added_tokens_one *one = llm_chat_lm_token(t, text, at);
+        size_t front = 0; /* the bytes in front of an answer */
+        end = at + (one ? one->size : 0);
+        while (!one && end < size && !llm_chat_lm_token(t, text, end)) {
+            if (!(mark[end] & LLM_CHAT_TURNS_ANSWER)) front = end + 1 - at;
+            end++;
+        }
+        const bool said = (mark[at] & LLM_CHAT_TURNS_ANSWER) != 0;
+        if (one && !(llm_buffer_put(ids, &one->id, sizeof one->id) &&
+                     llm_buffer_put(answer, &said, sizeof said)))
+            return llm_fail(e, "chat: out of memory");
+        if (!one && !llm_chat_lm_part(ids, answer, t, text->text.data + at, end - at, front, e))
+            return false;
+    }
+    return true;
+}
+
+/* A step of training on conversations ids (B,T), their answers (B,T) as above, padding not among
+ * them: step t of AdamW counts from 1. Returns the mean loss of the answers' tokens before it.
+ * target (B,T): scratch. */
+LLM_API float llm_chat_lm_step(llm_gpt2 *g, int *target, const int *ids, const bool *answer,
+                               size_t B, size_t T, const llm_adamw_config *adamw, size_t t) {
+    llm_next_token_targets(target, ids, answer, B, T);
+    const float loss = llm_gpt2_forward(g, ids, target, B, T);
+    llm_gpt2_backward(g);
+    llm_gpt2_step(g, adamw, t);
+    return loss;
+}
+
+/* Reads ids (n > 0) with a model that has read seen (of int, m->length of them), of which the
+ * common beginning is not read again: m->logits are those behind the last id, seen becomes ids.
+ * *fresh, or NULL, gets how many were read. */
+LLM_API bool llm_chat_lm_read(llm_llama *m, llm_buffer *seen, const int *ids, size_t n,
+                              size_t *fresh, llm_error *e) {
+    const int *old = (const int *)(const void *)seen->data;
+    size_t same = 0;
+    LLM_ASSERT(n > 0 && seen->size == m->length * sizeof *ids);
+    if (n > m->context)
+        return llm_fail(e, "chat: the conversation has %zu tokens, the context %zu", n, m->context);
+    while (same < seen->size / sizeof *ids && same + 1 < n && old[same] == ids[same]) same++;
+    seen->size = 0;
+    if (!llm_buffer_put(seen, ids, n * sizeof *ids)) {
+        m->length = 0;
+        return llm_fail(e, "chat: out of memory");
+    }
+    m->length = same;
+    llm_llama_forward(m, ids + same, n - same);
+    if (fresh) *fresh = n - same;
+    return true;
+}
+
+/* *t <- the template of a parsed tokenizer_config.json: chat_template is a program, or a list of
+ * named ones, of which "default" counts. */
+LLM_API bool llm_chat_lm_config(llm_chat_template *t, const llm_json *j, llm_error *e) {
+    const llm_json_node *v = llm_json_get(j, j->node, "chat_template"), *found = v;
+    if (v && v->kind == LLM_JSON_ARRAY) {
+        found = NULL;
+        for (v = llm_json_first(j, v); v; v = llm_json_next(j, v))
+            if (strcmp(llm_tokenizer_json_text(j, v, "name"), "default") == 0)
+                found = llm_json_get(j, v, "template");
+    }
+    if (!found || found->kind != LLM_JSON_STRING)
+        return llm_fail(e, "tokenizer_config.json: no chat_template");
+    return llm_chat_template_find(t, found->text, found->text_size, e);
+}
+
+/* *t <- the template of a GGUF file, or of a directory: chat_template.jinja, or if there is none
+ * what tokenizer_config.json says. */
+LLM_API bool llm_chat_lm_template(llm_chat_template *t, const llm_llama_file *m, const char *dir,
+                                  llm_error *e) {
+    llm_file f;
+    llm_json j;
+    llm_buffer path = {NULL, 0, 0};
+    if (m->is_gguf) {
+        const llm_gguf_values_pair *p =
+            llm_gguf_values_find(&m->gguf.values, "tokenizer.chat_template");
+        if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING)
+            return llm_fail(e, "GGUF: no tokenizer.chat_template");
+        size_t at = p->at, size;
+        const char *text = llm_gguf_values_string(&m->gguf.values, &at, &size);
+        return llm_chat_template_find(t, text, size, e);
+    }
+    memset(&f, 0, sizeof f);
+    memset(&j, 0, sizeof j);
+    bool ok =
+        llm_buffer_print(&path, "%s/chat_template.jinja", dir) || llm_fail(e, "out of memory");
+    if (ok && llm_file_read(&f, path.data, NULL)) {
+        ok = llm_chat_template_find(t, (const char *)f.data, f.size, e);
+    } else if (ok) {
+        path.size = 0;
+        ok = llm_buffer_print(&path, "%s/tokenizer_config.json", dir) ||
+             llm_fail(e, "out of memory");
+        ok = ok && llm_file_read(&f, path.data, e) &&
+             llm_json_parse(&j, (const char *)f.data, f.size, e) && llm_chat_lm_config(t, &j, e);
+    }
+    llm_json_free(&j);
+    llm_file_free(&f);
+    llm_buffer_free(&path);
+    return ok;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */

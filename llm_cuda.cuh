@@ -10331,6 +10331,7 @@ LLM_KERNEL void llm_embedding_backward_kernel(float *dw, const T *dy, const int 
     const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const size_t column = ((size_t)blockIdx.y * 32 + lane) * V;
     const int begin = segment[blockIdx.x], end = segment[blockIdx.x + 1];
+    if (begin == end) return; /* lists of a fixed length end in places without an id */
     float sum[V], v[V];
     LLM_UNROLL
     for (int k = 0; k < V; k++) sum[k] = 0.0f;
@@ -15086,6 +15087,48 @@ llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, c
     return llm_cuda_first_error(done);
 }
 
+/* @decoder_block_attend ------------------------------------- Attention of a block, by its storage
+ *
+ * bfloat16 heads take the tensor cores of @flash23_bf16 where their rows are multiples of 16 bytes
+ * and at most 128 numbers, else the registers of @flash, as float does. The arguments are those of
+ * @flash both ways.
+ *
+ * source  -
+ * needs   flash, flash_backward, flash23_bf16, flash23_bf16_backward
+ * see     decoder_block
+ * topics  -
+ */
+
+/* Arguments of llm_cuda_flash_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_block_attend(T *out, float *lse, const T *q, const T *k,
+                                                        const T *v, const llm_flash_config *c,
+                                                        cudaStream_t stream) {
+    return llm_cuda_flash_forward(out, lse, q, k, v, c, stream);
+}
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoder_block_attend(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                              const llm_bf16 *v, const llm_flash_config *c, cudaStream_t stream) {
+    return c->D % 8 == 0 && c->D <= 128 ? llm_cuda_flash23_bf16_heads(out, lse, q, k, v, c, stream)
+                                        : llm_cuda_flash_forward(out, lse, q, k, v, c, stream);
+}
+/* Arguments of llm_cuda_flash_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_block_attend_backward(
+    T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse, const T *q, const T *k,
+    const T *v, const llm_flash_config *c, float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash_backward(dq, dk, dv, dout, out, lse, q, k, v, c, scratch, stream);
+}
+static inline __attribute__((unused)) cudaError_t llm_cuda_decoder_block_attend_backward(
+    llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout, const llm_bf16 *out,
+    const float *lse, const llm_bf16 *q, const llm_bf16 *k, const llm_bf16 *v,
+    const llm_flash_config *c, float *scratch, cudaStream_t stream) {
+    return c->D % 8 == 0 && c->D <= 128
+               ? llm_cuda_flash23_bf16_heads_backward(dq, dk, dv, dout, out, lse, q, k, v, c,
+                                                      scratch, stream)
+               : llm_cuda_flash_backward(dq, dk, dv, dout, out, lse, q, k, v, c, scratch, stream);
+}
+
 /* @decoder_block -------------------------------------------- Decoder block
  *
  * A block of GPT-2 or of Llama put together from the kernels above; what stands here is their order
@@ -15103,7 +15146,8 @@ llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, c
  * products, at long T attention.
  *
  * source  -
- * needs   cuda_launch, activation, residual, dense, rope, flash, flash_backward, ffn, prenorm
+ * needs   cuda_launch, activation, residual, dense, rope, flash, ffn, prenorm,
+ *         decoder_block_attend
  * see     llama_block, gpt2
  * topics  -
  */
@@ -15230,7 +15274,7 @@ llm_cuda_decoder_block_forward(T *y, const llm_cuda_decoder_block_next<T> *next,
     const cudaError_t done[] = {
         llm_cuda_dense_forward(s.rows, none, a.norm1, w.qkv_w, w.qkv_b, N, C, O, linear, stream),
         llm_cuda_rope_split(a.q, a.k, a.v, s.rows, c.cosine, c.sine, &all, stream),
-        llm_cuda_flash_forward(a.heads, a.lse, a.q, a.k, a.v, &f, stream),
+        llm_cuda_decoder_block_attend(a.heads, a.lse, a.q, a.k, a.v, &f, stream),
         llm_cuda_rope_merge(a.mixed, a.heads, none, none, NULL, NULL, &one, stream),
         llm_cuda_dense_forward(s.out, none, a.mixed, w.out_w, w.out_b, N, Q, C, linear, stream),
         c.parallel ? llm_cuda_residual_forward(a.mid, x, s.out, N * C, 1.0f, stream)
@@ -15272,8 +15316,8 @@ llm_cuda_decoder_block_backward(T *d, const llm_cuda_decoder_block_weights<float
         llm_cuda_dense_backward(s.rows, dw.out_w, dw.out_b, d, a.mixed, w.out_w, N, Q, C, s.part,
                                 stream),
         llm_cuda_rope_split(s.dheads, none, none, s.rows, NULL, NULL, &one, stream),
-        llm_cuda_flash_backward(dq, dk, dv, s.dheads, a.heads, a.lse, a.q, a.k, a.v, &f, s.along,
-                                stream),
+        llm_cuda_decoder_block_attend_backward(dq, dk, dv, s.dheads, a.heads, a.lse, a.q, a.k, a.v,
+                                               &f, s.along, stream),
         llm_cuda_rope_merge(s.rows, dq, dk, dv, c.cosine, c.sine, &all, stream),
         llm_cuda_dense_backward(s.dnorm, dw.qkv_w, dw.qkv_b, s.rows, a.norm1, w.qkv_w, N, C, O,
                                 s.part, stream),
@@ -15902,6 +15946,206 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
         llm_cuda_grad_clip_norm(g.norm_factor, all, &g.count, 1, max_norm, g.squares, stream),
         llm_cuda_adamw_step(tensor, 2, adamw, t, g.norm_factor + 1, seed, stream),
         cudaMemsetAsync(g.g, 0, g.count * sizeof(float), stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @decoder_only_graph --------------------------------------- A training step without the host
+ *
+ * The launches of @decoder_only know their step: rate and Adam's corrections are arguments, so is
+ * the number of targets that divides the loss, and the grid of the embedding's gradient has as many
+ * blocks as the batch has different ids. Captured as a graph they would repeat one step for ever.
+ * Here all of it stands on the device, and every step is the same launches with the same arguments:
+ *
+ *     feed    add    ... feed    add    update        or, captured once:   feed    graph
+ *
+ * add is forward and backward of a micro-batch, for the sum of its losses; nats and targets are
+ * added up beside it. update divides by the targets of all of them: one thread works out loss,
+ * norm, rate and corrections, and the division goes into the factor that clips, which AdamW reads
+ * anyway, so that the mean costs no launch and no pass. bfloat16 does not mind sums: it rounds in
+ * proportion. The loss is written behind those of the steps before, for a host that looks once in a
+ * thousand steps. Places without an id at the end of a batch's list make the grid's size constant.
+ *
+ * One piece of memory holds everything; nothing is allocated and nothing waits. feed, the only copy
+ * from the host, stays outside of the graph, so that the host can write the next batch elsewhere.
+ *
+ * Moves what @decoder_only moves, and 16 bytes a token of the batch. Limit: the same; a graph's
+ * launches take about a microsecond each instead of several.
+ *
+ * source  NVIDIA, CUDA C++ Programming Guide, "CUDA Graphs"
+ * needs   cuda_launch, gradient_descent, adamw, grad_clip, embedding, decoder_block, decoder_only
+ * see     gpt2, lr_schedule, warmup, decoding_step
+ * topics  -
+ */
+
+/* adamw.lr is the highest rate: it is reached at step `warmup` in a straight line, and falls along
+ * half a cosine to `least` at step `steps`, where it stays. */
+typedef struct {
+    llm_adamw_config adamw;
+    float max_norm, least;
+    size_t warmup, steps;
+} llm_cuda_decoder_only_graph_config;
+
+/* What one step leaves for the next and for whoever looks; loss, norm (before clipping) and rate
+ * are the last step's. */
+typedef struct {
+    double nats, targets; /* of the micro-batches since the last update */
+    size_t step, skipped; /* steps so far; those that changed no weight */
+    float loss, norm, rate;
+    float factor, keep, gain, v_scale; /* what AdamW reads */
+} llm_cuda_decoder_only_graph_state;
+
+/* Given: model.config, config. llm_cuda_decoder_only_graph_bind sets the rest. */
+template <typename T> struct llm_cuda_decoder_only_graph {
+    llm_cuda_decoder_only<T> model;
+    llm_cuda_decoder_only_graph_config config;
+    llm_cuda_decoder_only_graph_state *state;
+    float *log; /* (config.steps): the losses */
+    int *batch; /* ids, targets, order (N each), segment (segments + 1) */
+    size_t B, length, segments;
+};
+
+/* Points g into memory for micro-batches of B rows of T tokens, weights and all; returns the bytes
+ * that takes. memory may be NULL to count only. */
+template <typename T>
+static inline size_t llm_cuda_decoder_only_graph_bind(llm_cuda_decoder_only_graph<T> &g,
+                                                      unsigned char *memory, size_t B,
+                                                      size_t length) {
+    llm_cuda_decoder_only<T> &m = g.model;
+    const size_t N = B * length, V = m.config.vocab;
+    size_t used = 0;
+    llm_cuda_decoder_only_bind(m, NULL, B, length); /* counts the weights */
+    g.B = B, g.length = length, g.segments = N < V ? N : V;
+    m.w = llm_cuda_decoder_block_take<T>(memory, used, m.count);
+    m.master = llm_cuda_decoder_block_take<float>(memory, used, sizeof(T) == 4 ? 0 : m.count);
+    float **const each[3] = {&m.g, &m.m, &m.v};
+    for (float **p : each) *p = llm_cuda_decoder_block_take<float>(memory, used, m.count);
+    g.state = llm_cuda_decoder_block_take<llm_cuda_decoder_only_graph_state>(memory, used, 1);
+    g.log = llm_cuda_decoder_block_take<float>(memory, used, g.config.steps);
+    g.batch = llm_cuda_decoder_block_take<int>(memory, used, 3 * N + g.segments + 1);
+    unsigned char *const rest = memory ? memory + used : NULL;
+    return used + llm_cuda_decoder_only_bind(m, rest, B, length);
+}
+
+/* Weights <- w (model.count) on the host, which may be written again when the stream has come by;
+ * gradients, moments and state are cleared. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_graph_begin(const llm_cuda_decoder_only_graph<T> &g,
+                                                            const float *w, cudaStream_t stream) {
+    const llm_cuda_decoder_only<T> &m = g.model;
+    const size_t bytes = m.count * sizeof(float);
+    void *const to = m.master ? (void *)m.master : (void *)m.w;
+    const llm_cuda_gradient_descent_tensor<T> all = {m.w, m.master, NULL, NULL,
+                                                     m.g, m.count,  false};
+    const cudaError_t done[] = {
+        cudaMemcpyAsync(to, w, bytes, cudaMemcpyHostToDevice, stream),
+        cudaMemsetAsync(m.g, 0, bytes, stream),
+        cudaMemsetAsync(m.m, 0, bytes, stream),
+        cudaMemsetAsync(m.v, 0, bytes, stream),
+        cudaMemsetAsync(g.state, 0, sizeof *g.state, stream),
+        m.master ? llm_cuda_gradient_descent_step(&all, 1, 0.0f, 0, (const float *)NULL, 0, stream)
+                 : cudaSuccess}; /* a step of length 0 rounds the master */
+    return llm_cuda_first_error(done);
+}
+
+/* Ints of a micro-batch on the host. */
+template <typename T>
+static inline size_t llm_cuda_decoder_only_graph_ints(const llm_cuda_decoder_only_graph<T> &g) {
+    return 3 * g.B * g.length + g.segments + 1;
+}
+/* On the host: batch (llm_cuda_decoder_only_graph_ints) <- ids, targets (B,T) and the places of
+ * each id. scratch: V + 1 ints. */
+template <typename T>
+static inline void
+llm_cuda_decoder_only_graph_batch(int *batch, const llm_cuda_decoder_only_graph<T> &g,
+                                  const int *ids, const int *targets, int *scratch) {
+    const size_t N = g.B * g.length;
+    int *const order = batch + 2 * N, *const segment = order + N;
+    memcpy(batch, ids, N * sizeof *ids);
+    memcpy(batch + N, targets, N * sizeof *targets);
+    memset(order, 0, N * sizeof *order); /* ids outside the table have no place */
+    size_t found = llm_cuda_embedding_sort(order, segment, ids, N, g.model.config.vocab, scratch);
+    for (; found < g.segments; found++) segment[found + 1] = segment[found];
+}
+/* The device's batch <- one on the host, pinned if the host is not to wait. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_graph_feed(const llm_cuda_decoder_only_graph<T> &g,
+                                                           const int *batch, cudaStream_t stream) {
+    return cudaMemcpyAsync(g.batch, batch, llm_cuda_decoder_only_graph_ints(g) * sizeof(int),
+                           cudaMemcpyHostToDevice, stream);
+}
+
+LLM_KERNEL void llm_decoder_only_graph_add_kernel(llm_cuda_decoder_only_graph_state *s,
+                                                  const double *total) {
+    if (threadIdx.x == 0) s->nats += total[0], s->targets += total[1];
+}
+/* Gradients += those of the summed losses of the batch, nats and targets too. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_graph_add(const llm_cuda_decoder_only_graph<T> &g,
+                                                          cudaStream_t stream) {
+    const int *const ids = g.batch, *const order = ids + 2 * g.B * g.length;
+    const llm_cuda_decoder_only_batch b = {
+        ids, ids + g.B * g.length, order, order + g.B * g.length, g.B, g.length, g.segments, 1.0f};
+    const cudaError_t done[] = {llm_cuda_decoder_only_forward(g.model, b, stream),
+                                llm_cuda_decoder_only_backward(g.model, b, stream)};
+    LLM_LAUNCH(llm_decoder_only_graph_add_kernel, 1, 32, 0, stream, g.state, g.model.total);
+    const cudaError_t error = llm_cuda_first_error(done);
+    return error == cudaSuccess ? cudaGetLastError() : error;
+}
+
+/* norm (1): of the summed gradient. No targets make a factor that is not finite. */
+LLM_KERNEL void llm_decoder_only_graph_turn_kernel(llm_cuda_decoder_only_graph_state *s, float *log,
+                                                   const float *norm,
+                                                   llm_cuda_decoder_only_graph_config c) {
+    if (threadIdx.x != 0) return;
+    const size_t step = ++s->step;
+    const double t = (double)step, peak = (double)c.adamw.lr, least = (double)c.least;
+    const double way = ((double)step - (double)c.warmup) / ((double)c.steps - (double)c.warmup);
+    double rate = least;
+    if (step <= c.warmup)
+        rate = peak * t / (double)c.warmup;
+    else if (step < c.steps)
+        rate = least + 0.5 * (peak - least) * (1.0 + cos(3.14159265358979323846 * way));
+    s->loss = (float)(s->nats / s->targets);
+    s->norm = (float)((double)norm[0] / s->targets);
+    s->rate = (float)rate;
+    const float clip = c.max_norm / (s->norm + 1e-6f);
+    const bool finite = s->norm < INFINITY && s->loss < INFINITY; /* NaN is not */
+    s->factor = finite ? (float)((clip < 1.0f ? (double)clip : 1.0) / s->targets) : NAN;
+    s->skipped += !finite;
+    s->keep = 1.0f - s->rate * c.adamw.weight_decay;
+    s->gain = (float)(rate / (1.0 - pow((double)c.adamw.beta1, t)));
+    s->v_scale = (float)(1.0 / sqrt(1.0 - pow((double)c.adamw.beta2, t)));
+    if (step <= c.steps) log[step - 1] = s->loss;
+    s->nats = s->targets = 0.0;
+}
+struct llm_cuda_decoder_only_graph_rule {
+    llm_adamw_config c;
+    const llm_cuda_decoder_only_graph_state *s;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &v, float g, bool decay) const {
+        const llm_cuda_adamw_rule now = {c, s->keep, s->gain, s->v_scale};
+        now(w, m, v, g, decay);
+    }
+};
+/* Takes AdamW's step with the mean gradient of the batches added, clipped; matrices decay. Clears
+ * gradients, nats and targets. A loss or gradient that is not finite changes no weight. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_only_graph_update(const llm_cuda_decoder_only_graph<T> &g, cudaStream_t stream) {
+    const llm_cuda_decoder_only<T> &m = g.model;
+    const size_t n = m.matrices;
+    const llm_cuda_adamw_tensor<T> tensor[2] = {
+        {m.w, m.master, m.m, m.v, m.g, n, true},
+        {m.w + n, m.master ? m.master + n : NULL, m.m + n, m.v + n, m.g + n, m.count - n, false}};
+    const llm_cuda_decoder_only_graph_rule rule = {g.config.adamw, g.state};
+    const float *const all[1] = {m.g};
+    cudaError_t error =
+        llm_cuda_grad_clip_norm(m.norm_factor, all, &m.count, 1, INFINITY, m.squares, stream);
+    LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 32, 0, stream, g.state, g.log, m.norm_factor,
+               g.config);
+    if (error == cudaSuccess) error = cudaGetLastError();
+    const cudaError_t done[] = {
+        error, llm_cuda_gradient_descent_each(tensor, 2, rule, 0, &g.state->factor, 0, stream),
+        cudaMemsetAsync(m.g, 0, m.count * sizeof(float), stream)};
     return llm_cuda_first_error(done);
 }
 
@@ -17462,6 +17706,176 @@ static inline cudaError_t llm_cuda_beam_search_advance(const llm_cuda_beam_searc
     if (error != cudaSuccess) return error;
     LLM_LAUNCH(llm_beam_search_merge_kernel, (unsigned)s->searches, 256, 0, stream, *s);
     return cudaGetLastError();
+}
+
+/* @decoding_step -------------------------------------------- A token of a Llama without the host
+ *
+ * From the ids on the device to the next id on the device, five launches a layer and a few around
+ * them (attend takes two where the keys of a row are split):
+ *
+ *     embed    norm + QKV + rope + cache    attend    out + add    norm + gate, up    down + add
+ *     ...      norm + head    forbid    sample    take    follow
+ *
+ * The products are those of @stored_matrix_product: weights stay in their file's form, the norms
+ * and additions ride along. In the QKV product a warp makes the two rows that a rotation mixes, so
+ * it turns them in registers and puts queries where attend reads them, keys and values into the
+ * cache. Lengths, ids, ends, seeds and penalties' counts stand on the device and no argument
+ * depends on them: a token is the same launches as the one before, to be queued by the hundred or
+ * captured as a graph.
+ *
+ * Which token a row feeds follows from the cache: behind L positions comes ids[L]. So prompts of
+ * different lengths go through the same layers without padding, and without head and sampler; a row
+ * that is further than the others repeats its last token, which writes the same numbers again.
+ *
+ * Moves each weight once for up to 8 rows, and the keys and values: the minimum. Limit: memory
+ * bandwidth; for small models the launches, 5 L + 6.
+ *
+ * source  Pope et al. 2022, "Efficiently Scaling Transformer Inference"
+ * needs   cuda_launch, cuda_memory, decoder_block, stored_matrix, stored_matrix_product, kv_cache,
+ *         decoding, sampling, gqa
+ * see     decoder_only_graph, llama
+ * topics  -
+ */
+
+/* A layer: matrices in their form, data on the device; gains (C), and qkv's bias or NULL. */
+struct llm_cuda_decoding_step_layer {
+    llm_stored_matrix qkv, out, gate, up, down;
+    const float *norm1, *norm2, *bias;
+};
+
+/* Given: everything up to logits; layer (layers) is an array of the host. rows: of @decoding, their
+ * cache has as much room as they have capacity. count (B,V) or NULL: for the sampler's penalties.
+ * llm_cuda_decoding_step_bind sets the rest. Up to 8 rows. */
+template <typename T> struct llm_cuda_decoding_step {
+    size_t width, heads, head_size, hidden, layers; /* C, H, D, F, L */
+    float eps;
+    llm_rope_pairing pairing;
+    const float *cosine, *sine; /* (room,D/2) */
+    const llm_cuda_decoding_step_layer *layer;
+    llm_stored_matrix embed, head; /* (V,C) */
+    const float *norm;             /* (C) */
+    llm_cuda_kv_cache<T> cache;
+    llm_cuda_decoding_rows rows;
+    llm_cuda_sampling_config sampling;
+    int *count;
+
+    float *x, *wide, *logits, *part; /* (B,C), (B,F), (B,V); attend's scratch */
+    T *q, *mixed;                    /* (B,H,D) */
+    int *token;                      /* (B) */
+};
+
+/* Points s into memory; returns the bytes that takes. memory may be NULL to count only. */
+template <typename T>
+static inline size_t llm_cuda_decoding_step_bind(llm_cuda_decoding_step<T> &s,
+                                                 unsigned char *memory) {
+    const llm_cuda_gqa_config g = llm_cuda_kv_cache_config(&s.cache, s.heads);
+    const size_t B = s.rows.B, Q = s.heads * s.head_size;
+    float **const number[4] = {&s.x, &s.wide, &s.logits, &s.part};
+    const size_t size[4] = {B * s.width, B * s.hidden, B * s.head.rows, llm_cuda_gqa_scratch(&g)};
+    size_t used = 0;
+    for (size_t i = 0; i < 4; i++)
+        *number[i] = llm_cuda_decoder_block_take<float>(memory, used, size[i]);
+    s.q = llm_cuda_decoder_block_take<T>(memory, used, B * Q);
+    s.mixed = llm_cuda_decoder_block_take<T>(memory, used, B * Q);
+    s.token = llm_cuda_decoder_block_take<int>(memory, used, B);
+    return used;
+}
+
+/* What becomes of two rows of the QKV product: dimensions that turn together, of one head. */
+template <typename T> struct llm_cuda_decoding_step_end {
+    T *q;
+    llm_cuda_kv_cache<T> cache;
+    const float *cosine, *sine, *bias;
+    size_t l, heads, half;
+    bool neighbours;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t which) const {
+        const size_t d = pair % half;
+        return pair / half * 2 * half + (neighbours ? 2 * d + which : d + which * half);
+    }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        const size_t h = pair / half, d = pair % half, D = 2 * half, position = cache.length[n];
+        const size_t first = neighbours ? 2 * d : d, second = neighbours ? 2 * d + 1 : d + half;
+        const bool query = h < heads, value = h >= heads + cache.H;
+        if (position >= cache.room) return;
+        if (bias) a += llm_load(bias, row(pair, 0)), b += llm_load(bias, row(pair, 1));
+        T *to = q + (n * heads + h) * D;
+        if (!query) {
+            const size_t head = n * cache.H + (h - heads) % cache.H;
+            to = llm_cuda_kv_cache_keys(cache, l) + (head * cache.room + position) * D;
+            if (value) to += cache.B * cache.H * cache.room * D;
+        }
+        const float cos_t = value ? 1.0f : llm_load(cosine, position * half + d);
+        const float sin_t = value ? 0.0f : llm_load(sine, position * half + d);
+        llm_store(to, first, a * cos_t - b * sin_t);
+        llm_store(to, second, a * sin_t + b * cos_t);
+    }
+};
+
+/* Each row's next token through all layers: keys and values behind those of the cache, x (B,C) of
+ * the last layer. The cache does not grow yet. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_layers(const llm_cuda_decoding_step<T> &s,
+                                                        cudaStream_t stream) {
+    const size_t B = s.rows.B, half = s.head_size / 2, H = s.heads + 2 * s.cache.H;
+    const float *const none = NULL;
+    if (s.head_size % 2 != 0 || s.cache.room < s.rows.capacity || s.cache.B != B)
+        return cudaErrorInvalidValue;
+    cudaError_t error = llm_cuda_stored_matrix_rows(s.x, s.embed, s.rows.ids, s.rows.capacity,
+                                                    s.cache.length, B, stream);
+    for (size_t l = 0; l < s.layers && error == cudaSuccess; l++) {
+        const llm_cuda_decoding_step_layer &w = s.layer[l];
+        const llm_cuda_decoding_step_end<T> end = {
+            s.q,     s.cache, s.cosine,
+            s.sine,  w.bias,  l,
+            s.heads, half,    s.pairing == LLM_ROPE_NEIGHBOURS};
+        const cudaError_t done[] = {
+            llm_cuda_stored_matrix_product_run(end, w.qkv, w.qkv, H * half, s.x, w.norm1, s.eps, B,
+                                               stream),
+            llm_cuda_kv_cache_attend(s.mixed, &s.cache, l, s.q, s.heads, s.part, stream),
+            llm_cuda_stored_matrix_product(s.x, s.mixed, w.out, none, none, 0.0f, B, true, stream),
+            llm_cuda_stored_matrix_product_glu(s.wide, s.x, w.gate, w.up, w.norm2, s.eps,
+                                               LLM_ACTIVATION_SILU, B, stream),
+            llm_cuda_stored_matrix_product(s.x, s.wide, w.down, none, none, 0.0f, B, true, stream)};
+        error = llm_cuda_first_error(done);
+    }
+    return error;
+}
+LLM_KERNEL void llm_decoding_step_follow_kernel(size_t *length, const size_t *text, size_t B) {
+    if (threadIdx.x < B && length[threadIdx.x] + 1 < text[threadIdx.x]) length[threadIdx.x]++;
+}
+/* The cache grows by the token fed, in rows that have another one to feed. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_follow(const llm_cuda_decoding_step<T> &s,
+                                                        cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_step_follow_kernel, 1, 32, 0, stream, s.cache.length, s.rows.length,
+               s.rows.B);
+    return cudaGetLastError();
+}
+/* A token of every row's prompt but its last one: to be queued until the longest prompt, less one,
+ * is in the cache. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_prompt(const llm_cuda_decoding_step<T> &s,
+                                                        cudaStream_t stream) {
+    const cudaError_t done[] = {llm_cuda_decoding_step_layers(s, stream),
+                                llm_cuda_decoding_step_follow(s, stream)};
+    return llm_cuda_first_error(done);
+}
+/* A new token for every row that goes on, by the chain s.sampling; prompts are in the cache but for
+ * their last tokens. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_token(const llm_cuda_decoding_step<T> &s,
+                                                       cudaStream_t stream) {
+    const size_t B = s.rows.B, V = s.head.rows;
+    const float *const none = NULL;
+    const cudaError_t done[] = {
+        llm_cuda_decoding_step_layers(s, stream),
+        llm_cuda_stored_matrix_product(s.logits, s.x, s.head, none, s.norm, s.eps, B, false,
+                                       stream),
+        llm_cuda_decoding_forbid(&s.rows, s.logits, V, stream),
+        llm_cuda_sampling_chain(s.token, s.logits, s.count, s.rows.seed, B, V, &s.sampling, stream),
+        llm_cuda_decoding_take(&s.rows, s.token, none, stream),
+        llm_cuda_decoding_step_follow(s, stream)};
+    return llm_cuda_first_error(done);
 }
 
 /* @speculative ---------------------------------------------- Speculative decoding

@@ -173,7 +173,7 @@ TEST(augmentation, "RandAugment's operations on an oblong picture, each as stron
     size_t seen[9] = {0}, widest = 0;
     llm_arena arena;
     CHECK(llm_arena_create(&arena, (n * sizeof(float) + 63) / 64 * 64));
-    for (size_t i = 0; i < n; i++) x[i] = (float)(7 * i % n) / n; /* 0 to 53 / 54 */
+    for (size_t i = 0; i < n; i++) x[i] = (float)((7 * i + 20) % n) / n; /* 0 to 53 / 54 */
     for (size_t draw = 0; draw < 300; draw++) {
         llm_rng a = llm_rng_seed(2000 + draw), b = a;
         const size_t which = llm_rng_below(&b, 9);
