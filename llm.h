@@ -39656,7 +39656,7 @@ LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithms 1 and 2; its flash_attn_varlen_func (windows, alignment)
- * needs   exp gemm logsumexp causal_attn gqa
+ * needs   exp gemm logsumexp causal_attn
  * see     @flash, @flash_split (few queries, many keys), @sliding_window, @alibi
  * topics  FlashAttention-2 and FlashAttention-3
  */
@@ -39812,7 +39812,7 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
  * Through the cap c goes 1 - (s/c)^2, s the capped score before ALiBi's fine was taken off.
  *
  * source  Dao 2023, "FlashAttention-2", algorithm 2
- * needs   exp causal_attn gqa flash23
+ * needs   exp gemm causal_attn gqa flash23
  * see     @flash (the same with the loops the other way)
  * topics  -
  */
