@@ -412,6 +412,7 @@
  *   llama                    A large language model from its files
  *   chat_template            Chat templates: how turns are spelt
  *   chat_turns               Chat templates: turns written as text
+ *   chat_lm                  Chat model: ids, loss, turns
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
