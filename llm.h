@@ -1964,6 +1964,18 @@ LLM_API float llm_lanes_sum(llm_lanes x) {
     return sum;
 }
 
+/* In each lane a where a > b, else b, so that a NaN of a is passed over. A comparison of vectors
+ * gives all bits or none. */
+LLM_API llm_lanes llm_lanes_max(llm_lanes a, llm_lanes b) {
+#if !defined(__GNUC__) || defined(__CUDACC__)
+    return a > b ? a : b;
+#else
+    typedef int32_t bits __attribute__((vector_size(sizeof(llm_lanes))));
+    const bits first = a > b;
+    return (llm_lanes)(((bits)a & first) | ((bits)b & ~first));
+#endif
+}
+
 /* @transpose ------------------------------------------------ Rows become columns
  *
  *     to[j][i] = from[i][j]
@@ -4958,23 +4970,26 @@ LLM_API float llm_curse_of_dim_twonn(const float *dist, size_t N, double discard
  *
  * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
  *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
- * needs   exp
+ * needs   exp lanes
  * see     @softmax (its gradient), @cross_entropy, @flash (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
-/* The largest of x (n), -inf when n is 0; NaN is skipped. Eight maxima run side by side, because a
- * single one would have to wait for itself at every step. */
+/* The largest of x (n), -inf when n is 0; NaN is skipped. Vectors of maxima run side by side, because
+ * a single number would have to wait for itself at every step. */
 LLM_API float llm_logsumexp_max(const float *x, size_t n) {
-    float lane[8];
-    for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
-    const size_t whole = n - n % 8;
-    for (size_t i = 0; i < whole; i += 8)
-        for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
-    for (size_t i = whole; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
-
-    float max = lane[0];
-    for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
+    enum { LANES = LLM_LANES };
+    float lane[2 * LANES], max = -INFINITY;
+    for (size_t k = 0; k < 2 * LANES; k++) lane[k] = max;
+    const size_t whole = n - n % (2 * LANES);
+    llm_lanes even = llm_lanes_load(lane), odd = even;
+    for (size_t i = 0; i < whole; i += 2 * LANES) {
+        even = llm_lanes_max(llm_lanes_load(x + i), even);
+        odd = llm_lanes_max(llm_lanes_load(x + i + LANES), odd);
+    }
+    llm_lanes_store(lane, llm_lanes_max(even, odd));
+    for (size_t k = 0; k < LANES; k++) max = lane[k] > max ? lane[k] : max;
+    for (size_t i = whole; i < n; i++) max = x[i] > max ? x[i] : max;
     return max;
 }
 
@@ -35950,7 +35965,7 @@ LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t
 LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
                                      size_t C, size_t H) {
     LLM_ASSERT(H > 0 && C % H == 0);
-    enum { QUERIES = 2 * LLM_CAUSAL_ATTN_TILE }; /* at a time: their weights stay in the cache */
+    enum { QUERIES = 4 * LLM_CAUSAL_ATTN_TILE }; /* keys are packed once for so many */
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
     LLM_PARALLEL_MANY(B * H, T * T * D)
@@ -39446,7 +39461,8 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * easily got wrong is the row that has seen nothing yet: m = m' = -inf, and -inf - -inf is NaN.
  *
  * This is the first algorithm, K/V outside and O rescaled and normalised at every visit. @flash23
- * turns the loops around and divides once.
+ * turns the loops around and divides once. Tiles are higher than wide: @gemm packs a tile's keys
+ * and values for each visit, which should pay for many queries.
  *
  * source  Dao, Fu, Ermon, Rudra & Re 2022, "FlashAttention: Fast and Memory-Efficient Exact
  *         Attention with IO-Awareness", algorithms 1, 2 and 4, theorem 2
@@ -39455,9 +39471,12 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * topics  FlashAttention
  */
 
+enum { LLM_FLASH_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH_ROWS = 4 * LLM_FLASH_KEYS };
+
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
- * and Bc keys, 1 to 64. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S
+ * and Bc keys, 1 to ROWS and to KEYS: @gemm packs the keys and values of a tile at every visit, so
+ * a tile is higher than wide. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S
  * + j of seed's stream, as in @mha, whatever the tiles. */
 typedef struct {
     size_t B, H, Hkv, T, S, D, Br, Bc;
@@ -39470,7 +39489,8 @@ typedef struct {
 /* The settings that change nothing. */
 LLM_API llm_flash_config llm_flash_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
     llm_flash_config c;
-    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D, c.Br = c.Bc = LLM_CAUSAL_ATTN_TILE;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D;
+    c.Br = LLM_FLASH_ROWS, c.Bc = LLM_FLASH_KEYS;
     c.causal = true;
     c.scale = 1.0f / sqrtf((float)D), c.dropout = 0.0f;
     c.hidden = NULL;
@@ -39504,13 +39524,13 @@ LLM_API void llm_flash_hide(float *s, size_t bh, size_t j, size_t n, const llm_f
 LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const float *k,
                                const float *v, const llm_flash_config *c, llm_arena *arena) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
-    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    LLM_ASSERT(c->Br <= LLM_FLASH_ROWS && c->Bc <= LLM_FLASH_KEYS);
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     float *m = llm_arena_floats(arena, c->B * c->H * T), *l = lse;
     LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * S * D;
-        float *o = out + bh * T * D, s[LLM_CAUSAL_ATTN_TILE * LLM_CAUSAL_ATTN_TILE];
+        float *o = out + bh * T * D, s[LLM_FLASH_ROWS * LLM_FLASH_KEYS];
         for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
         for (size_t i = bh * T; i < (bh + 1) * T; i++) m[i] = -INFINITY, l[i] = 0.0f;
         for (size_t j = 0; j < S; j += c->Bc) {
@@ -39556,12 +39576,11 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                                 const float *out, const float *lse, const float *q, const float *k,
                                 const float *v, const llm_flash_config *c) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
-    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    LLM_ASSERT(c->Br <= LLM_FLASH_ROWS && c->Bc <= LLM_FLASH_KEYS);
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
     LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
-        enum { TILE = LLM_CAUSAL_ATTN_TILE };
-        float p[TILE * TILE], ds[TILE * TILE];
+        float p[LLM_FLASH_ROWS * LLM_FLASH_KEYS], ds[LLM_FLASH_ROWS * LLM_FLASH_KEYS];
         for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
             for (size_t j = 0; j < S; j += c->Bc) {
                 const size_t N = S - j < c->Bc ? S - j : c->Bc;
@@ -39638,7 +39657,7 @@ LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithms 1 and 2; its flash_attn_varlen_func (windows, alignment)
- * needs   exp gemm logsumexp causal_attn gqa
+ * needs   exp gemm logsumexp causal_attn
  * see     @flash, @flash_split (few queries, many keys), @sliding_window, @alibi
  * topics  FlashAttention-2 and FlashAttention-3
  */
@@ -39672,46 +39691,58 @@ LLM_API void llm_flash23_range(size_t *first, size_t *end, size_t i, size_t Tq, 
 }
 
 /* A pair of tiles of one head: R queries from i on, N keys from j on, of one text. Row r sees the
- * keys first[r] .. end[r]-1 of the tile. */
+ * keys first[r] .. end[r]-1 of the tile: up to row skip none of them, then up to row left those
+ * before end[r], one more in every row until it is all. */
+enum { LLM_FLASH23_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH23_ROWS = 4 * LLM_FLASH23_KEYS };
 typedef struct {
     size_t h, i, j, R, N, Tq, Tk;
     const float *q, *k, *v; /* first rows; H D and Hkv D numbers apart */
-    size_t first[LLM_CAUSAL_ATTN_TILE], end[LLM_CAUSAL_ATTN_TILE];
-    bool whole;
+    size_t first[LLM_FLASH23_ROWS], end[LLM_FLASH23_ROWS], skip, left;
 } llm_flash23_tile;
 
-/* s (R,N) <- final scores where they are seen; the rest is not written. False: nothing is seen. */
+/* w (R,N) <- scale times the products of x's rows with z's, from row skip on: also where nothing is
+ * seen, which nobody reads. */
+LLM_API void llm_flash23_products(float *w, const float *x, size_t xs, const float *z, size_t zs,
+                                  float scale, const llm_flash23_tile *t, size_t D) {
+    llm_causal_attn_scores(w + t->skip * t->N, t->N, x + t->skip * xs, xs, z, zs, scale, t->N,
+                           t->R - t->skip, t->N, D);
+}
+
+/* s (R,N) <- final scores where they are seen; elsewhere anything. False: nothing is seen. */
 LLM_API bool llm_flash23_scores(float *s, llm_flash23_tile *t, const llm_flash23_config *c) {
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, N = t->N;
     bool some = false;
-    t->whole = true;
+    t->skip = t->left = 0;
     for (size_t r = 0; r < t->R; r++) {
         size_t first, end;
         llm_flash23_range(&first, &end, t->i + r, t->Tq, t->Tk, c);
         t->first[r] = first > t->j ? llm_gemm_least(first - t->j, N) : 0;
         t->end[r] = end > t->j ? llm_gemm_least(end - t->j, N) : 0;
-        t->whole = t->whole && t->first[r] == 0 && t->end[r] == N;
+        t->skip += t->end[r] == 0;
+        t->left += t->first[r] == 0;
         some = some || t->first[r] < t->end[r];
     }
-    if (t->whole) llm_causal_attn_scores(s, N, t->q, qs, t->k, ks, c->scale, N, t->R, N, D);
+    if (!some) return false;
+    llm_flash23_products(s, t->q, qs, t->k, ks, c->scale, t, D);
     for (size_t r = 0; r < t->R; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++) {
             float *at = s + r * N + n;
-            if (!t->whole) *at = c->scale * llm_gqa_dot(t->q + r * qs, t->k + n * ks, D);
             if (c->cap > 0.0f) *at = c->cap * tanhf(*at / c->cap);
             if (c->slope) {
                 const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
                 *at -= c->slope[t->h] * (float)(query > key ? query - key : key - query);
             }
         }
-    return some;
+    return true;
 }
 
 /* y_r += sum_n w_rn x_n over what row r sees; ys, xs numbers between rows. */
 LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float *x, size_t xs,
                                 const llm_flash23_tile *t, size_t D) {
-    if (t->whole) llm_causal_attn_gather(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
-    for (size_t r = 0; r < t->R && !t->whole; r++)
+    if (t->skip < t->left)
+        llm_causal_attn_gather(y + t->skip * ys, ys, w + t->skip * t->N, t->N, x, xs,
+                               t->end[t->skip] - 1, t->left - t->skip, t->N, D);
+    for (size_t r = t->left; r < t->R; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++)
             for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * t->N + n] * x[n * xs + d];
 }
@@ -39720,18 +39751,18 @@ LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float
 LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const float *k,
                                  const float *v, const llm_flash23_config *c) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    enum { ROWS = LLM_FLASH23_ROWS, KEYS = LLM_FLASH23_KEYS };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
     LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
-        float s[TILE * TILE], m[TILE], l[TILE];
+        float s[ROWS * KEYS], m[ROWS], l[ROWS];
         llm_flash23_tile t;
         t.h = h, t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
-        for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+        for (t.i = 0; t.i < t.Tq; t.i += ROWS) {
             float *o = out + (q0 + t.i) * qs + h * D;
             size_t least, most, unused;
-            t.R = llm_causal_attn_tile(t.Tq - t.i);
+            t.R = llm_gemm_least(t.Tq - t.i, ROWS);
             t.q = q + (q0 + t.i) * qs + h * D;
             for (size_t r = 0; r < t.R; r++) {
                 m[r] = -INFINITY, l[r] = 0.0f;
@@ -39739,9 +39770,9 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
             }
             llm_flash23_range(&least, &unused, t.i, t.Tq, t.Tk, c);
             llm_flash23_range(&unused, &most, t.i + t.R - 1, t.Tq, t.Tk, c);
-            for (t.j = least / TILE * TILE; t.j < most; t.j += TILE) {
+            for (t.j = least / KEYS * KEYS; t.j < most; t.j += KEYS) {
                 const size_t at = (k0 + t.j) * ks + h / group * D;
-                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.N = llm_gemm_least(t.Tk - t.j, KEYS);
                 t.k = k + at, t.v = v + at;
                 if (!llm_flash23_scores(s, &t, c)) continue;
                 for (size_t r = 0; r < t.R; r++) {
@@ -39782,7 +39813,7 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
  * Through the cap c goes 1 - (s/c)^2, s the capped score before ALiBi's fine was taken off.
  *
  * source  Dao 2023, "FlashAttention-2", algorithm 2
- * needs   exp causal_attn gqa flash23
+ * needs   exp gemm causal_attn gqa flash23
  * see     @flash (the same with the loops the other way)
  * topics  -
  */
@@ -39790,8 +39821,10 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
 /* y_n += sum_r w_rn x_r over the rows r that see key n. */
 LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
                                  const llm_flash23_tile *t, size_t D) {
-    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
-    for (size_t r = 0; r < t->R && !t->whole; r++)
+    if (t->skip < t->left)
+        llm_causal_attn_scatter(y, ys, w + t->skip * t->N, t->N, x + t->skip * xs, xs,
+                                t->end[t->skip] - 1, t->left - t->skip, t->N, D);
+    for (size_t r = t->left; r < t->R; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++)
             for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
 }
@@ -39821,32 +39854,28 @@ LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *
                                   const float *out, const float *lse, const float *q,
                                   const float *k, const float *v, const llm_flash23_config *c) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    enum { ROWS = LLM_FLASH23_ROWS, KEYS = LLM_FLASH23_KEYS };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
     LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
-        float s[TILE * TILE], ds[TILE * TILE], along[TILE];
+        float s[ROWS * KEYS], ds[ROWS * KEYS], along[ROWS];
         llm_flash23_tile t;
         t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
         for (t.h = bg % c->Hkv * group; t.h < (bg % c->Hkv + 1) * group; t.h++)
-            for (t.j = 0; t.j < t.Tk; t.j += TILE) {
+            for (t.j = 0; t.j < t.Tk; t.j += KEYS) {
                 const size_t at = (k0 + t.j) * ks + bg % c->Hkv * D;
-                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.N = llm_gemm_least(t.Tk - t.j, KEYS);
                 t.k = k + at, t.v = v + at;
-                for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+                for (t.i = 0; t.i < t.Tq; t.i += ROWS) {
                     const size_t row = (q0 + t.i) * c->H + t.h;
                     const float *g = dout + row * D;
-                    t.R = llm_causal_attn_tile(t.Tq - t.i);
+                    t.R = llm_gemm_least(t.Tq - t.i, ROWS);
                     t.q = q + row * D;
                     if (!llm_flash23_scores(s, &t, c)) continue;
-                    if (t.whole)
-                        llm_causal_attn_scores(ds, t.N, g, qs, t.v, ks, 1.0f, t.N, t.R, t.N, D);
-                    for (size_t r = 0; r < t.R; r++) {
+                    llm_flash23_products(ds, g, qs, t.v, ks, 1.0f, &t, D);
+                    for (size_t r = 0; r < t.R; r++)
                         along[r] = llm_gqa_dot(g + r * qs, out + row * D + r * qs, D);
-                        for (size_t n = t.first[r]; n < t.end[r] && !t.whole; n++)
-                            ds[r * t.N + n] = llm_gqa_dot(g + r * qs, t.v + n * ks, D);
-                    }
                     llm_flash23_weights(s, ds, lse + row, along, &t, c);
                     if (dq) llm_flash23_gather(dq + row * D, qs, ds, t.k, ks, &t, D);
                     if (dk) llm_flash23_scatter(dk + at, ks, ds, t.q, qs, &t, D);
