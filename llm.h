@@ -20771,9 +20771,9 @@ LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t g
     for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0;
     if (!(x >= t[0] && x < t[last])) return 0;
     while (x >= t[at + 1]) at++;
-    double u[8], square[5] = {0.0, 0.0, 0.0, 0.0, 0.0}; /* knots around x: u_3 <= x < u_4 */
-    for (int r = 0; r < 8; r++) {
-        const int k = at - 3 + r; /* beyond the ends any ascending knots will do */
+    double u[6]; /* knots around x: u_2 <= x < u_3 */
+    for (int r = 0; r < 6; r++) {
+        const int k = at - 2 + r; /* beyond the ends any ascending knots will do */
         u[r] = k < 0      ? (double)t[0] + k * ((double)t[1] - (double)t[0])
                : k > last ? (double)t[last] + (k - last) * ((double)t[last] - (double)t[last - 1])
                           : (double)t[k];
@@ -20781,19 +20781,20 @@ LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t g
     b[0] = 1.0;
     for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
         double from_left = 0.0;
-        if (d == 3) memcpy(square + 1, b, 3 * sizeof *b);
+        for (int a = 0; d == 3 && a < 3; a++) { /* b is Q: B_k' = 3 (Q_k / .. - Q_k+1 / ..) */
+            const double steep = 3.0 * b[a] / (u[a + 3] - u[a]);
+            slope[a] -= steep, slope[a + 1] += steep;
+        }
         for (int r = 0; r < d; r++) {
-            const double left = (double)x - u[4 - d + r], right = u[4 + r] - (double)x;
+            const double left = (double)x - u[3 - d + r], right = u[3 + r] - (double)x;
             const double share = b[r] / (left + right);
             b[r] = from_left + right * share;
             from_left = left * share;
         }
         b[d] = from_left;
     }
-    for (int a = 0; a < 4; a++) { /* B_k' = 3 (Q_k / (t_k+3 - t_k) - Q_k+1 / (t_k+4 - t_k+1)) */
-        slope[a] = 3.0 * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+    for (int a = 0; a < 4; a++)
         if (at - 3 + a < 0 || at - 3 + a > (int)grid + 2) b[a] = slope[a] = 0.0;
-    }
     return at - 3;
 }
 
