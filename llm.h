@@ -31991,9 +31991,11 @@ LLM_API bool llm_token_decoder_one(llm_buffer *out, const llm_token_decoder *d,
         ok = (first || joins || llm_buffer_put(&line, " ", 1)) && llm_buffer_put(&line, text, size);
         ok = ok && (s->flag ? llm_token_decoder_clean(out, line.data, line.size)
                             : llm_buffer_put(out, line.data, line.size));
-    } else if (s->kind == LLM_TOKEN_DECODER_BYTES && llm_byte_level_read(&line, &bad, text, size))
-        ok = line.size == 0 || llm_buffer_put(out, line.data, line.size);
-    else /* Fuse, and what spells no bytes */
+    } else if (s->kind == LLM_TOKEN_DECODER_BYTES) {
+        const bool spelt = llm_byte_level_read(&line, &bad, text, size);
+        ok = spelt ? llm_buffer_put(out, line.data, line.size)
+                   : bad < size && llm_buffer_put(out, text, size); /* else memory is out */
+    } else
         ok = llm_buffer_put(out, text, size);
     llm_buffer_free(&line);
     return ok;
