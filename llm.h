@@ -388,6 +388,8 @@
  *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
  *   context_window           Context window
+ *   transformer_xl_attn      Attention with a memory, by distances
+ *   transformer_xl           Transformer-XL
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
  *   safetensors_shards       Weight files: a model in several files
@@ -397,6 +399,8 @@
  *   stored_matrix            Matrices in their file's own numbers
  *   sha256                   SHA-256
  *   open_weights             Open weights: are they the release?
+ *   gpt1                     GPT-1: a decoder, pretrained
+ *   gpt1_finetune            GPT-1: one model, many tasks
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
  *   causal_lm_gpt2           A causal language model, wired whole
@@ -4975,8 +4979,8 @@ LLM_API float llm_curse_of_dim_twonn(const float *dist, size_t N, double discard
  * topics  Log-Sum-Exp Trick
  */
 
-/* The largest of x (n), -inf when n is 0; NaN is skipped. Vectors of maxima run side by side, because
- * a single number would have to wait for itself at every step. */
+/* The largest of x (n), -inf when n is 0; NaN is skipped. Vectors of maxima run side by side,
+ * because a single number would have to wait for itself at every step. */
 LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     enum { LANES = LLM_LANES };
     float lane[2 * LANES], max = -INFINITY;
@@ -39479,8 +39483,8 @@ enum { LLM_FLASH_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH_ROWS = 4 * LLM_FLASH_KEY
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
  * and Bc keys, 1 to ROWS and to KEYS: @gemm packs the keys and values of a tile at every visit, so
- * a tile is higher than wide. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S
- * + j of seed's stream, as in @mha, whatever the tiles. */
+ * a tile is higher than wide. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T +
+ * i) S + j of seed's stream, as in @mha, whatever the tiles. */
 typedef struct {
     size_t B, H, Hkv, T, S, D, Br, Bc;
     bool causal;
@@ -45586,16 +45590,15 @@ typedef struct {
 
 /* What forward leaves for backward, S = M + T. */
 typedef struct {
-    float *all;          /* (B,S,C): memory and segment */
-    float *q, *kv, *r;   /* (B,T,C), (B,S,2C), (S,C): r_d in row d */
-    float *att, *mixed;  /* (B,H,T,S), (B,T,C) */
-    const float *waves;  /* (S,C): R */
+    float *all;         /* (B,S,C): memory and segment */
+    float *q, *kv, *r;  /* (B,T,C), (B,S,2C), (S,C): r_d in row d */
+    float *att, *mixed; /* (B,H,T,S), (B,T,C) */
+    const float *waves; /* (S,C): R */
 } llm_transformer_xl_attn_saved;
 
 /* From the arena: 3 B S C + 2 B T C + S C + B H T S floats. waves must outlive backward. */
-LLM_API llm_transformer_xl_attn_saved
-llm_transformer_xl_attn_take(const float *waves, const llm_transformer_xl_attn_config *c,
-                             llm_arena *arena) {
+LLM_API llm_transformer_xl_attn_saved llm_transformer_xl_attn_take(
+    const float *waves, const llm_transformer_xl_attn_config *c, llm_arena *arena) {
     const size_t S = c->M + c->T;
     llm_transformer_xl_attn_saved s;
     s.all = llm_arena_floats(arena, c->B * S * c->C);
@@ -45644,8 +45647,8 @@ LLM_API void llm_transformer_xl_attn_forward(float *y, const llm_transformer_xl_
     llm_matmul_forward(y, s->mixed, w->out, NULL, c->B * T, C, C);
 }
 
-/* dx (B,T,C) and dw += <- dy (B,T,C). None for the memory. Scratch: 2 B T C + 2 B S C + S C + S floats,
- * given back. */
+/* dx (B,T,C) and dw += <- dy (B,T,C). None for the memory. Scratch: 2 B T C + 2 B S C + S C + S
+ * floats, given back. */
 LLM_API void llm_transformer_xl_attn_backward(float *dx, const llm_transformer_xl_attn_weights *dw,
                                               const float *dy,
                                               const llm_transformer_xl_attn_saved *s,
@@ -45846,8 +45849,7 @@ LLM_API void llm_transformer_xl_update(llm_transformer_xl_memory *m,
                                        const llm_transformer_xl_acts *acts) {
     const size_t S = acts[0].shape.M + acts[0].shape.T, n = S < m->M ? S : m->M;
     for (size_t lb = 0; lb < m->L * m->B; lb++)
-        memcpy(m->x + lb * n * m->C,
-               acts[lb / m->B].saved.all + (lb % m->B * S + S - n) * m->C,
+        memcpy(m->x + lb * n * m->C, acts[lb / m->B].saved.all + (lb % m->B * S + S - n) * m->C,
                n * m->C * sizeof(float));
     m->held = n;
 }
@@ -47283,7 +47285,8 @@ LLM_API float llm_gpt1_finetune_rate(float peak, size_t t, size_t warmup, size_t
     return peak * (float)(t < warmup ? factor : left);
 }
 
-/* One step t = 1, 2, .. of AdamW on flat vectors (count): biases and gains do not decay. Clears g. */
+/* One step t = 1, 2, .. of AdamW on flat vectors (count): biases and gains do not decay. Clears
+ * g. */
 LLM_API void llm_gpt1_finetune_step(float *w, float *g, float *m, float *v,
                                     const llm_gpt1_config *c, const llm_adamw_config *adamw,
                                     size_t t) {
