@@ -80,6 +80,7 @@ static llm_decoder_only rotating(size_t layers, llm_rope_pairing pairing) {
     c.vocab = 11, c.context = CONTEXT, c.layers = layers, c.tied = true, c.theta = 50.0f;
     c.block.width = 8, c.block.heads = H, c.block.kv_heads = HKV, c.block.head_size = D;
     c.block.hidden = 12, c.block.eps = 1e-5f, c.block.pairing = pairing;
+    memset(&g, 0, sizeof g);
     CHECK(llm_decoder_only_create(&g, &c, 1, CONTEXT, &e));
     llm_decoder_only_init(&g, &rng);
     for (size_t i = 0; i < g.matrices; i++) g.w[i] *= 20.0f;
