@@ -49641,6 +49641,126 @@ LLM_API bool llm_chat_lm_template(llm_chat_template *t, const llm_llama_file *m,
     return ok;
 }
 
+/* @foundation ----------------------------------------------- Foundation model: a trunk, many tasks
+ *
+ *     probe     softmax regression on a(x), the mean of the frozen trunk's last vectors
+ *     tune      all weights, by -ln p(label's token | x)
+ *     prompt    the most probable of the labels' tokens behind x; no weight changes
+ *
+ * One network is trained at great cost on text that nobody labelled, then serves many tasks at
+ * little cost each: what predicts the next word has to know what a text is about, who acts in it
+ * and how many they are. The three routes differ in what they ask of the trunk: that a fact can be
+ * read off by a line, that it is near, or that it is already what the model would say. The measure
+ * of a trunk is the number of labels it saves, against the same network from random weights.
+ *
+ * What is easily got wrong: the probe's accuracy is a lower bound of what the features hold; and
+ * fine-tuning on few labels forgets, so one trunk serves several tasks only by probes and prompts.
+ *
+ * source  Bommasani et al. 2021, "On the Opportunities and Risks of Foundation Models"; Radford et
+ *         al. 2018, section 4; Alain & Bengio 2016, "Understanding intermediate layers using linear
+ *         classifier probes"
+ * needs   arena rng dense_vector adamw classification_head_probe gpt2_weights gpt2 causal_lm_gpt2
+ * see     @gpt1 @classification_head_probe @causal_lm (answers of several tokens)
+ * topics  Foundation Model
+ */
+
+/* a (N,C) <- ids (N,T): what stands behind the last norm, a mean over the places of each text. The
+ * last place alone has seen all of it, but was only ever asked for the next token. Passes of up to
+ * B texts. */
+LLM_API void llm_foundation_features(float *a, llm_gpt2 *g, const int *ids, size_t N, size_t T,
+                                     size_t B) {
+    const size_t C = g->config.width;
+    LLM_ASSERT(B > 0 && T > 0);
+    memset(a, 0, N * C * sizeof(float));
+    for (size_t n = 0; n < N; n += B) {
+        const size_t rows = N - n < B ? N - n : B;
+        llm_gpt2_forward(g, ids + n * T, NULL, rows, T);
+        for (size_t i = 0; i < rows * T; i++)
+            llm_dense_vector_axpy(a + (n + i / T) * C, 1.0f / (float)T, g->norm + i * C, C);
+    }
+}
+
+/* The share of right answers on held (M,C) with labels wanted (M), of the softmax regression that
+ * is fitted to a (n,C) with label (n), both of 0 .. K-1; l2 > 0 keeps it finite where the classes
+ * can be parted. Scratch: K C + K floats and that of llm_classification_head_probe_fit. */
+LLM_API double llm_foundation_probe(const float *a, const int *label, size_t n, const float *held,
+                                    const int *wanted, size_t M, size_t C, size_t K, double l2,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *w = llm_arena_floats(arena, K * C), *b = llm_arena_floats(arena, K);
+    size_t right = 0;
+    memset(w, 0, K * C * sizeof(float));
+    memset(b, 0, K * sizeof(float));
+    llm_classification_head_probe_fit(w, b, a, label, n, C, K, l2, 1e-4, 500, arena);
+    for (size_t i = 0; i < M; i++) {
+        size_t best = 0;
+        float most = -INFINITY;
+        for (size_t k = 0; k < K; k++) {
+            const float z = b[k] + llm_dense_vector_dot(w + k * C, held + i * C, C);
+            if (z > most) most = z, best = k;
+        }
+        right += (int)best == wanted[i];
+    }
+    arena->used = mark;
+    return (double)right / (double)M;
+}
+
+/* `steps` steps of AdamW on all weights: batches of B of the n texts ids (n,T), drawn with
+ * replacement, each followed by the token word[label]; only that token counts. The model reads T +
+ * 1 places or more. Scratch: B (T + 1) ints and bools and that of llm_causal_lm_gpt2_step. */
+LLM_API void llm_foundation_tune(llm_gpt2 *g, const int *ids, const int *label, const int *word,
+                                 size_t n, size_t T, size_t B, size_t steps,
+                                 const llm_adamw_config *adamw, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, R = T + 1;
+    int *rows = (int *)llm_arena_take(arena, B * R, sizeof(int));
+    bool *asked = (bool *)llm_arena_take(arena, B * R, sizeof(bool));
+    for (size_t i = 0; i < B * R; i++) asked[i] = i % R == T;
+    for (size_t step = 1; step <= steps; step++) {
+        for (size_t b = 0; b < B; b++) {
+            const size_t pick = llm_rng_below(rng, n);
+            memcpy(rows + b * R, ids + pick * T, T * sizeof(int));
+            rows[b * R + T] = word[label[pick]];
+        }
+        llm_causal_lm_gpt2_step(g, rows, asked, B, R, adamw, step, arena);
+    }
+    arena->used = mark;
+}
+
+/* The share of texts ids (N,T), in passes of up to B, behind which word[label] is the most probable
+ * of the K tokens word, the first among equals. Before any tuning this is prompting. */
+LLM_API double llm_foundation_answer(llm_gpt2 *g, const int *ids, const int *label, const int *word,
+                                     size_t N, size_t T, size_t K, size_t B) {
+    const size_t V = g->config.vocab;
+    size_t right = 0;
+    LLM_ASSERT(B > 0 && T > 0);
+    for (size_t n = 0; n < N; n += B) {
+        const size_t rows = N - n < B ? N - n : B;
+        llm_gpt2_forward(g, ids + n * T, NULL, rows, T);
+        for (size_t r = 0; r < rows; r++) {
+            const float *z = g->logits + (r * T + T - 1) * V;
+            size_t best = 0;
+            for (size_t k = 1; k < K; k++) best = z[word[k]] > z[word[best]] ? k : best;
+            right += (int)best == label[n + r];
+        }
+    }
+    return (double)right / (double)N;
+}
+
+/* How many times fewer labels the trunk needs for what training from scratch reaches with the most:
+ * accuracies with count (n) labels, ascending, of both. Between two counts accuracy is a line over
+ * ln count. 0 where the trunk never gets there; at most count[n-1] / count[0]. */
+LLM_API double llm_foundation_label_saving(const double *trunk, const double *scratch,
+                                           const double *count, size_t n) {
+    const double goal = scratch[n - 1], most = count[n - 1];
+    if (trunk[0] >= goal) return most / count[0];
+    for (size_t i = 1; i < n; i++) {
+        if (trunk[i] < goal) continue;
+        const double part = (goal - trunk[i - 1]) / (trunk[i] - trunk[i - 1]);
+        return most / (count[i - 1] * pow(count[i] / count[i - 1], part));
+    }
+    return 0.0;
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
