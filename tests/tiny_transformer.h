@@ -1,5 +1,5 @@
-/* The six small models of tests/13-transformer/transformer.py, the five of transformer_model.py, and
- * their weights. Behind test.h and llm.h. */
+/* The six small models of tests/13-transformer/transformer.py, the five of transformer_model.py,
+ * and their weights. Behind test.h and llm.h. */
 #ifndef TINY_TRANSFORMER_H
 #define TINY_TRANSFORMER_H
 
