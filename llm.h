@@ -388,6 +388,8 @@
  *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
  *   context_window           Context window
+ *   transformer_xl_attn      Attention with a memory, by distances
+ *   transformer_xl           Transformer-XL
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
  *   safetensors_shards       Weight files: a model in several files
@@ -397,6 +399,8 @@
  *   stored_matrix            Matrices in their file's own numbers
  *   sha256                   SHA-256
  *   open_weights             Open weights: are they the release?
+ *   gpt1                     GPT-1: a decoder, pretrained
+ *   gpt1_finetune            GPT-1: one model, many tasks
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
  *   causal_lm_gpt2           A causal language model, wired whole
@@ -412,6 +416,7 @@
  *   llama                    A large language model from its files
  *   chat_template            Chat templates: how turns are spelt
  *   chat_turns               Chat templates: turns written as text
+ *   chat_lm                  Chat model: ids, loss, turns
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
@@ -1961,6 +1966,18 @@ LLM_API float llm_lanes_sum(llm_lanes x) {
     memcpy(lane, &x, sizeof lane);
     for (size_t l = 0; l < LLM_LANES; l++) sum += lane[l];
     return sum;
+}
+
+/* In each lane a where a > b, else b, so that a NaN of a is passed over. A comparison of vectors
+ * gives all bits or none. */
+LLM_API llm_lanes llm_lanes_max(llm_lanes a, llm_lanes b) {
+#if !defined(__GNUC__) || defined(__CUDACC__)
+    return a > b ? a : b;
+#else
+    typedef int32_t bits __attribute__((vector_size(sizeof(llm_lanes))));
+    const bits first = a > b;
+    return (llm_lanes)(((bits)a & first) | ((bits)b & ~first));
+#endif
 }
 
 /* @transpose ------------------------------------------------ Rows become columns
@@ -4957,23 +4974,26 @@ LLM_API float llm_curse_of_dim_twonn(const float *dist, size_t N, double discard
  *
  * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
  *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
- * needs   exp
+ * needs   exp lanes
  * see     @softmax (its gradient), @cross_entropy, @flash (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
-/* The largest of x (n), -inf when n is 0; NaN is skipped. Eight maxima run side by side, because a
- * single one would have to wait for itself at every step. */
+/* The largest of x (n), -inf when n is 0; NaN is skipped. Vectors of maxima run side by side,
+ * because a single number would have to wait for itself at every step. */
 LLM_API float llm_logsumexp_max(const float *x, size_t n) {
-    float lane[8];
-    for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
-    const size_t whole = n - n % 8;
-    for (size_t i = 0; i < whole; i += 8)
-        for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
-    for (size_t i = whole; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
-
-    float max = lane[0];
-    for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
+    enum { LANES = LLM_LANES };
+    float lane[2 * LANES], max = -INFINITY;
+    for (size_t k = 0; k < 2 * LANES; k++) lane[k] = max;
+    const size_t whole = n - n % (2 * LANES);
+    llm_lanes even = llm_lanes_load(lane), odd = even;
+    for (size_t i = 0; i < whole; i += 2 * LANES) {
+        even = llm_lanes_max(llm_lanes_load(x + i), even);
+        odd = llm_lanes_max(llm_lanes_load(x + i + LANES), odd);
+    }
+    llm_lanes_store(lane, llm_lanes_max(even, odd));
+    for (size_t k = 0; k < LANES; k++) max = lane[k] > max ? lane[k] : max;
+    for (size_t i = whole; i < n; i++) max = x[i] > max ? x[i] : max;
     return max;
 }
 
@@ -20755,9 +20775,9 @@ LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t g
     for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0;
     if (!(x >= t[0] && x < t[last])) return 0;
     while (x >= t[at + 1]) at++;
-    double u[8], square[5] = {0.0, 0.0, 0.0, 0.0, 0.0}; /* knots around x: u_3 <= x < u_4 */
-    for (int r = 0; r < 8; r++) {
-        const int k = at - 3 + r; /* beyond the ends any ascending knots will do */
+    double u[6]; /* knots around x: u_2 <= x < u_3 */
+    for (int r = 0; r < 6; r++) {
+        const int k = at - 2 + r; /* beyond the ends any ascending knots will do */
         u[r] = k < 0      ? (double)t[0] + k * ((double)t[1] - (double)t[0])
                : k > last ? (double)t[last] + (k - last) * ((double)t[last] - (double)t[last - 1])
                           : (double)t[k];
@@ -20765,19 +20785,20 @@ LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t g
     b[0] = 1.0;
     for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
         double from_left = 0.0;
-        if (d == 3) memcpy(square + 1, b, 3 * sizeof *b);
+        for (int a = 0; d == 3 && a < 3; a++) { /* b is Q: B_k' = 3 (Q_k / .. - Q_k+1 / ..) */
+            const double steep = 3.0 * b[a] / (u[a + 3] - u[a]);
+            slope[a] -= steep, slope[a + 1] += steep;
+        }
         for (int r = 0; r < d; r++) {
-            const double left = (double)x - u[4 - d + r], right = u[4 + r] - (double)x;
+            const double left = (double)x - u[3 - d + r], right = u[3 + r] - (double)x;
             const double share = b[r] / (left + right);
             b[r] = from_left + right * share;
             from_left = left * share;
         }
         b[d] = from_left;
     }
-    for (int a = 0; a < 4; a++) { /* B_k' = 3 (Q_k / (t_k+3 - t_k) - Q_k+1 / (t_k+4 - t_k+1)) */
-        slope[a] = 3.0 * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+    for (int a = 0; a < 4; a++)
         if (at - 3 + a < 0 || at - 3 + a > (int)grid + 2) b[a] = slope[a] = 0.0;
-    }
     return at - 3;
 }
 
@@ -31974,9 +31995,11 @@ LLM_API bool llm_token_decoder_one(llm_buffer *out, const llm_token_decoder *d,
         ok = (first || joins || llm_buffer_put(&line, " ", 1)) && llm_buffer_put(&line, text, size);
         ok = ok && (s->flag ? llm_token_decoder_clean(out, line.data, line.size)
                             : llm_buffer_put(out, line.data, line.size));
-    } else if (s->kind == LLM_TOKEN_DECODER_BYTES && llm_byte_level_read(&line, &bad, text, size))
-        ok = line.size == 0 || llm_buffer_put(out, line.data, line.size);
-    else /* Fuse, and what spells no bytes */
+    } else if (s->kind == LLM_TOKEN_DECODER_BYTES) {
+        const bool spelt = llm_byte_level_read(&line, &bad, text, size);
+        ok = spelt ? llm_buffer_put(out, line.data, line.size)
+                   : bad < size && llm_buffer_put(out, text, size); /* else memory is out */
+    } else
         ok = llm_buffer_put(out, text, size);
     llm_buffer_free(&line);
     return ok;
@@ -35949,7 +35972,7 @@ LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t
 LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
                                      size_t C, size_t H) {
     LLM_ASSERT(H > 0 && C % H == 0);
-    enum { QUERIES = 2 * LLM_CAUSAL_ATTN_TILE }; /* at a time: their weights stay in the cache */
+    enum { QUERIES = 4 * LLM_CAUSAL_ATTN_TILE }; /* keys are packed once for so many */
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
     LLM_PARALLEL_MANY(B * H, T * T * D)
@@ -39445,7 +39468,8 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * easily got wrong is the row that has seen nothing yet: m = m' = -inf, and -inf - -inf is NaN.
  *
  * This is the first algorithm, K/V outside and O rescaled and normalised at every visit. @flash23
- * turns the loops around and divides once.
+ * turns the loops around and divides once. Tiles are higher than wide: @gemm packs a tile's keys
+ * and values for each visit, which should pay for many queries.
  *
  * source  Dao, Fu, Ermon, Rudra & Re 2022, "FlashAttention: Fast and Memory-Efficient Exact
  *         Attention with IO-Awareness", algorithms 1, 2 and 4, theorem 2
@@ -39454,10 +39478,13 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * topics  FlashAttention
  */
 
+enum { LLM_FLASH_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH_ROWS = 4 * LLM_FLASH_KEYS };
+
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
- * and Bc keys, 1 to 64. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S
- * + j of seed's stream, as in @mha, whatever the tiles. */
+ * and Bc keys, 1 to ROWS and to KEYS: @gemm packs the keys and values of a tile at every visit, so
+ * a tile is higher than wide. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T +
+ * i) S + j of seed's stream, as in @mha, whatever the tiles. */
 typedef struct {
     size_t B, H, Hkv, T, S, D, Br, Bc;
     bool causal;
@@ -39469,7 +39496,8 @@ typedef struct {
 /* The settings that change nothing. */
 LLM_API llm_flash_config llm_flash_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
     llm_flash_config c;
-    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D, c.Br = c.Bc = LLM_CAUSAL_ATTN_TILE;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D;
+    c.Br = LLM_FLASH_ROWS, c.Bc = LLM_FLASH_KEYS;
     c.causal = true;
     c.scale = 1.0f / sqrtf((float)D), c.dropout = 0.0f;
     c.hidden = NULL;
@@ -39503,13 +39531,13 @@ LLM_API void llm_flash_hide(float *s, size_t bh, size_t j, size_t n, const llm_f
 LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const float *k,
                                const float *v, const llm_flash_config *c, llm_arena *arena) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
-    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    LLM_ASSERT(c->Br <= LLM_FLASH_ROWS && c->Bc <= LLM_FLASH_KEYS);
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     float *m = llm_arena_floats(arena, c->B * c->H * T), *l = lse;
     LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * S * D;
-        float *o = out + bh * T * D, s[LLM_CAUSAL_ATTN_TILE * LLM_CAUSAL_ATTN_TILE];
+        float *o = out + bh * T * D, s[LLM_FLASH_ROWS * LLM_FLASH_KEYS];
         for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
         for (size_t i = bh * T; i < (bh + 1) * T; i++) m[i] = -INFINITY, l[i] = 0.0f;
         for (size_t j = 0; j < S; j += c->Bc) {
@@ -39555,12 +39583,11 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                                 const float *out, const float *lse, const float *q, const float *k,
                                 const float *v, const llm_flash_config *c) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
-    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    LLM_ASSERT(c->Br <= LLM_FLASH_ROWS && c->Bc <= LLM_FLASH_KEYS);
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
     LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
-        enum { TILE = LLM_CAUSAL_ATTN_TILE };
-        float p[TILE * TILE], ds[TILE * TILE];
+        float p[LLM_FLASH_ROWS * LLM_FLASH_KEYS], ds[LLM_FLASH_ROWS * LLM_FLASH_KEYS];
         for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
             for (size_t j = 0; j < S; j += c->Bc) {
                 const size_t N = S - j < c->Bc ? S - j : c->Bc;
@@ -39637,7 +39664,7 @@ LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithms 1 and 2; its flash_attn_varlen_func (windows, alignment)
- * needs   exp gemm logsumexp causal_attn gqa
+ * needs   exp gemm logsumexp causal_attn
  * see     @flash, @flash_split (few queries, many keys), @sliding_window, @alibi
  * topics  FlashAttention-2 and FlashAttention-3
  */
@@ -39671,46 +39698,58 @@ LLM_API void llm_flash23_range(size_t *first, size_t *end, size_t i, size_t Tq, 
 }
 
 /* A pair of tiles of one head: R queries from i on, N keys from j on, of one text. Row r sees the
- * keys first[r] .. end[r]-1 of the tile. */
+ * keys first[r] .. end[r]-1 of the tile: up to row skip none of them, then up to row left those
+ * before end[r], one more in every row until it is all. */
+enum { LLM_FLASH23_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH23_ROWS = 4 * LLM_FLASH23_KEYS };
 typedef struct {
     size_t h, i, j, R, N, Tq, Tk;
     const float *q, *k, *v; /* first rows; H D and Hkv D numbers apart */
-    size_t first[LLM_CAUSAL_ATTN_TILE], end[LLM_CAUSAL_ATTN_TILE];
-    bool whole;
+    size_t first[LLM_FLASH23_ROWS], end[LLM_FLASH23_ROWS], skip, left;
 } llm_flash23_tile;
 
-/* s (R,N) <- final scores where they are seen; the rest is not written. False: nothing is seen. */
+/* w (R,N) <- scale times the products of x's rows with z's, from row skip on: also where nothing is
+ * seen, which nobody reads. */
+LLM_API void llm_flash23_products(float *w, const float *x, size_t xs, const float *z, size_t zs,
+                                  float scale, const llm_flash23_tile *t, size_t D) {
+    llm_causal_attn_scores(w + t->skip * t->N, t->N, x + t->skip * xs, xs, z, zs, scale, t->N,
+                           t->R - t->skip, t->N, D);
+}
+
+/* s (R,N) <- final scores where they are seen; elsewhere anything. False: nothing is seen. */
 LLM_API bool llm_flash23_scores(float *s, llm_flash23_tile *t, const llm_flash23_config *c) {
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, N = t->N;
     bool some = false;
-    t->whole = true;
+    t->skip = t->left = 0;
     for (size_t r = 0; r < t->R; r++) {
         size_t first, end;
         llm_flash23_range(&first, &end, t->i + r, t->Tq, t->Tk, c);
         t->first[r] = first > t->j ? llm_gemm_least(first - t->j, N) : 0;
         t->end[r] = end > t->j ? llm_gemm_least(end - t->j, N) : 0;
-        t->whole = t->whole && t->first[r] == 0 && t->end[r] == N;
+        t->skip += t->end[r] == 0;
+        t->left += t->first[r] == 0;
         some = some || t->first[r] < t->end[r];
     }
-    if (t->whole) llm_causal_attn_scores(s, N, t->q, qs, t->k, ks, c->scale, N, t->R, N, D);
+    if (!some) return false;
+    llm_flash23_products(s, t->q, qs, t->k, ks, c->scale, t, D);
     for (size_t r = 0; r < t->R; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++) {
             float *at = s + r * N + n;
-            if (!t->whole) *at = c->scale * llm_gqa_dot(t->q + r * qs, t->k + n * ks, D);
             if (c->cap > 0.0f) *at = c->cap * tanhf(*at / c->cap);
             if (c->slope) {
                 const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
                 *at -= c->slope[t->h] * (float)(query > key ? query - key : key - query);
             }
         }
-    return some;
+    return true;
 }
 
 /* y_r += sum_n w_rn x_n over what row r sees; ys, xs numbers between rows. */
 LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float *x, size_t xs,
                                 const llm_flash23_tile *t, size_t D) {
-    if (t->whole) llm_causal_attn_gather(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
-    for (size_t r = 0; r < t->R && !t->whole; r++)
+    if (t->skip < t->left)
+        llm_causal_attn_gather(y + t->skip * ys, ys, w + t->skip * t->N, t->N, x, xs,
+                               t->end[t->skip] - 1, t->left - t->skip, t->N, D);
+    for (size_t r = t->left; r < t->R; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++)
             for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * t->N + n] * x[n * xs + d];
 }
@@ -39719,18 +39758,18 @@ LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float
 LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const float *k,
                                  const float *v, const llm_flash23_config *c) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    enum { ROWS = LLM_FLASH23_ROWS, KEYS = LLM_FLASH23_KEYS };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
     LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
-        float s[TILE * TILE], m[TILE], l[TILE];
+        float s[ROWS * KEYS], m[ROWS], l[ROWS];
         llm_flash23_tile t;
         t.h = h, t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
-        for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+        for (t.i = 0; t.i < t.Tq; t.i += ROWS) {
             float *o = out + (q0 + t.i) * qs + h * D;
             size_t least, most, unused;
-            t.R = llm_causal_attn_tile(t.Tq - t.i);
+            t.R = llm_gemm_least(t.Tq - t.i, ROWS);
             t.q = q + (q0 + t.i) * qs + h * D;
             for (size_t r = 0; r < t.R; r++) {
                 m[r] = -INFINITY, l[r] = 0.0f;
@@ -39738,9 +39777,9 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
             }
             llm_flash23_range(&least, &unused, t.i, t.Tq, t.Tk, c);
             llm_flash23_range(&unused, &most, t.i + t.R - 1, t.Tq, t.Tk, c);
-            for (t.j = least / TILE * TILE; t.j < most; t.j += TILE) {
+            for (t.j = least / KEYS * KEYS; t.j < most; t.j += KEYS) {
                 const size_t at = (k0 + t.j) * ks + h / group * D;
-                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.N = llm_gemm_least(t.Tk - t.j, KEYS);
                 t.k = k + at, t.v = v + at;
                 if (!llm_flash23_scores(s, &t, c)) continue;
                 for (size_t r = 0; r < t.R; r++) {
@@ -39781,7 +39820,7 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
  * Through the cap c goes 1 - (s/c)^2, s the capped score before ALiBi's fine was taken off.
  *
  * source  Dao 2023, "FlashAttention-2", algorithm 2
- * needs   exp causal_attn gqa flash23
+ * needs   exp gemm causal_attn gqa flash23
  * see     @flash (the same with the loops the other way)
  * topics  -
  */
@@ -39789,8 +39828,10 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
 /* y_n += sum_r w_rn x_r over the rows r that see key n. */
 LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
                                  const llm_flash23_tile *t, size_t D) {
-    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
-    for (size_t r = 0; r < t->R && !t->whole; r++)
+    if (t->skip < t->left)
+        llm_causal_attn_scatter(y, ys, w + t->skip * t->N, t->N, x + t->skip * xs, xs,
+                                t->end[t->skip] - 1, t->left - t->skip, t->N, D);
+    for (size_t r = t->left; r < t->R; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++)
             for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
 }
@@ -39820,32 +39861,28 @@ LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *
                                   const float *out, const float *lse, const float *q,
                                   const float *k, const float *v, const llm_flash23_config *c) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    enum { ROWS = LLM_FLASH23_ROWS, KEYS = LLM_FLASH23_KEYS };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
     LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
-        float s[TILE * TILE], ds[TILE * TILE], along[TILE];
+        float s[ROWS * KEYS], ds[ROWS * KEYS], along[ROWS];
         llm_flash23_tile t;
         t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
         for (t.h = bg % c->Hkv * group; t.h < (bg % c->Hkv + 1) * group; t.h++)
-            for (t.j = 0; t.j < t.Tk; t.j += TILE) {
+            for (t.j = 0; t.j < t.Tk; t.j += KEYS) {
                 const size_t at = (k0 + t.j) * ks + bg % c->Hkv * D;
-                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.N = llm_gemm_least(t.Tk - t.j, KEYS);
                 t.k = k + at, t.v = v + at;
-                for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+                for (t.i = 0; t.i < t.Tq; t.i += ROWS) {
                     const size_t row = (q0 + t.i) * c->H + t.h;
                     const float *g = dout + row * D;
-                    t.R = llm_causal_attn_tile(t.Tq - t.i);
+                    t.R = llm_gemm_least(t.Tq - t.i, ROWS);
                     t.q = q + row * D;
                     if (!llm_flash23_scores(s, &t, c)) continue;
-                    if (t.whole)
-                        llm_causal_attn_scores(ds, t.N, g, qs, t.v, ks, 1.0f, t.N, t.R, t.N, D);
-                    for (size_t r = 0; r < t.R; r++) {
+                    llm_flash23_products(ds, g, qs, t.v, ks, 1.0f, &t, D);
+                    for (size_t r = 0; r < t.R; r++)
                         along[r] = llm_gqa_dot(g + r * qs, out + row * D + r * qs, D);
-                        for (size_t n = t.first[r]; n < t.end[r] && !t.whole; n++)
-                            ds[r * t.N + n] = llm_gqa_dot(g + r * qs, t.v + n * ks, D);
-                    }
                     llm_flash23_weights(s, ds, lse + row, along, &t, c);
                     if (dq) llm_flash23_gather(dq + row * D, qs, ds, t.k, ks, &t, D);
                     if (dk) llm_flash23_scatter(dk + at, ks, ds, t.q, qs, &t, D);
@@ -45517,6 +45554,306 @@ LLM_API size_t llm_context_window_effective(const double *effect, size_t T, doub
     return n;
 }
 
+/* @transformer_xl_attn -------------------------------------- Attention with a memory, by distances
+ *
+ *     s_ij = ((q_i + u).k_j + (q_i + v).r_{i-j}) / sqrt(D)         j <= i, over [memory ; segment]
+ *     k, v from [memory ; x]    q from x    r_d = W_r R_d          R_d: the sinusoids of distance d
+ *
+ * A text is read in segments, and each attends to what the layers below left of the one before. An
+ * absolute position would now be wrong: place 3 of this segment and place 3 of the last one are not
+ * the same. So the product of (E + P) with (E + P) is taken apart: content with content, content
+ * with distance, and two terms without a query, where a trained u and v stand for "any query". A
+ * sinusoid of a distance is known for every distance, also those longer than in training.
+ *
+ * Written with matrix products, (q + v) R^T has distances for columns, and a shift of each row
+ * turns them into keys (@relative_position). A loop needs neither the shift nor the distances that
+ * no key has: it reads row i - j. No gradient enters the memory; but its keys and values are
+ * computed anew, by weights that learn from them.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.3
+ * needs   arena matmul dense_vector logsumexp exp
+ * see     @relative_position @sinusoidal @transformer_xl
+ * topics  -
+ */
+
+/* B texts of T places behind M of memory, C channels in H heads. */
+typedef struct {
+    size_t B, T, M, C, H;
+} llm_transformer_xl_attn_config;
+
+/* Weights, or their gradients; no biases but u and v. */
+typedef struct {
+    float *q, *kv, *r, *out; /* (C,C), (2C,C): keys then values, (C,C), (C,C) */
+    float *u, *v;            /* (H,D), D = C / H */
+} llm_transformer_xl_attn_weights;
+
+/* What forward leaves for backward, S = M + T. */
+typedef struct {
+    float *all;         /* (B,S,C): memory and segment */
+    float *q, *kv, *r;  /* (B,T,C), (B,S,2C), (S,C): r_d in row d */
+    float *att, *mixed; /* (B,H,T,S), (B,T,C) */
+    const float *waves; /* (S,C): R */
+} llm_transformer_xl_attn_saved;
+
+/* From the arena: 3 B S C + 2 B T C + S C + B H T S floats. waves must outlive backward. */
+LLM_API llm_transformer_xl_attn_saved llm_transformer_xl_attn_take(
+    const float *waves, const llm_transformer_xl_attn_config *c, llm_arena *arena) {
+    const size_t S = c->M + c->T;
+    llm_transformer_xl_attn_saved s;
+    s.all = llm_arena_floats(arena, c->B * S * c->C);
+    s.q = llm_arena_floats(arena, c->B * c->T * c->C);
+    s.kv = llm_arena_floats(arena, c->B * S * 2 * c->C);
+    s.r = llm_arena_floats(arena, S * c->C);
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * S);
+    s.mixed = llm_arena_floats(arena, c->B * c->T * c->C);
+    s.waves = waves;
+    return s;
+}
+
+/* y (B,T,C), s <- x (B,T,C), memory (B,M,C), or NULL with M = 0. Row d of s->waves (S,C) is the
+ * sinusoid of distance d (@sinusoidal). */
+LLM_API void llm_transformer_xl_attn_forward(float *y, const llm_transformer_xl_attn_saved *s,
+                                             const float *x, const float *memory,
+                                             const llm_transformer_xl_attn_weights *w,
+                                             const llm_transformer_xl_attn_config *c) {
+    LLM_ASSERT(c->H > 0 && c->C % c->H == 0);
+    const size_t T = c->T, M = c->M, C = c->C, H = c->H, S = M + T, D = C / H;
+    const float scale = 1.0f / sqrtf((float)D);
+    for (size_t b = 0; b < c->B; b++) {
+        if (M > 0) memcpy(s->all + b * S * C, memory + b * M * C, M * C * sizeof(float));
+        memcpy(s->all + (b * S + M) * C, x + b * T * C, T * C * sizeof(float));
+    }
+    llm_matmul_forward(s->q, x, w->q, NULL, c->B * T, C, C);
+    llm_matmul_forward(s->kv, s->all, w->kv, NULL, c->B * S, C, 2 * C);
+    llm_matmul_forward(s->r, s->waves, w->r, NULL, S, C, C);
+    LLM_PARALLEL_MANY(c->B * H * T, S * D)
+    for (size_t row = 0; row < c->B * H * T; row++) {
+        const size_t i = row % T, h = row / T % H, b = row / T / H, seen = M + i + 1;
+        const float *q = s->q + (b * T + i) * C + h * D, *u = w->u + h * D, *v = w->v + h * D;
+        const float *kv = s->kv + b * S * 2 * C + h * D;
+        float *p = s->att + row * S, *o = s->mixed + (b * T + i) * C + h * D;
+        for (size_t j = 0; j < seen; j++) {
+            const float *k = kv + j * 2 * C, *r = s->r + (M + i - j) * C + h * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += (q[d] + u[d]) * k[d] + (q[d] + v[d]) * r[d];
+            p[j] = scale * sum;
+        }
+        const float lse = llm_logsumexp(p, seen);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j < S; j++) p[j] = j < seen ? llm_expf(p[j] - lse) : 0.0f;
+        for (size_t j = 0; j < seen; j++) llm_dense_vector_axpy(o, p[j], kv + j * 2 * C + C, D);
+    }
+    llm_matmul_forward(y, s->mixed, w->out, NULL, c->B * T, C, C);
+}
+
+/* dx (B,T,C) and dw += <- dy (B,T,C). None for the memory. Scratch: 2 B T C + 2 B S C + S C + S
+ * floats, given back. */
+LLM_API void llm_transformer_xl_attn_backward(float *dx, const llm_transformer_xl_attn_weights *dw,
+                                              const float *dy,
+                                              const llm_transformer_xl_attn_saved *s,
+                                              const llm_transformer_xl_attn_weights *w,
+                                              const llm_transformer_xl_attn_config *c,
+                                              llm_arena *arena) {
+    const size_t T = c->T, M = c->M, C = c->C, H = c->H, S = M + T, D = C / H, N = c->B * T;
+    const size_t mark = arena->used, many = 2 * N * C + 2 * c->B * S * C + S * C;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *dmixed = llm_arena_floats(arena, many), *ds = llm_arena_floats(arena, S);
+    float *dq = dmixed + N * C, *dkv = dq + N * C, *dr = dkv + c->B * S * 2 * C;
+    memset(dmixed, 0, many * sizeof(float));
+    llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, C, C);
+    for (size_t row = 0; row < c->B * H * T; row++) { /* in order: rows add to the same keys */
+        const size_t i = row % T, h = row / T % H, b = row / T / H, seen = M + i + 1;
+        const size_t at = (b * T + i) * C + h * D, keys = b * S * 2 * C + h * D;
+        const float *q = s->q + at, *go = dmixed + at, *p = s->att + row * S;
+        float along = 0.0f;
+        for (size_t j = 0; j < seen; j++) {
+            ds[j] = llm_dense_vector_dot(go, s->kv + keys + j * 2 * C + C, D);
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j < seen; j++) {
+            const float g = scale * p[j] * (ds[j] - along);
+            const float *k = s->kv + keys + j * 2 * C, *r = s->r + (M + i - j) * C + h * D;
+            float *dk = dkv + keys + j * 2 * C, *dr_d = dr + (M + i - j) * C + h * D;
+            for (size_t d = 0; d < D; d++) {
+                const float content = g * k[d], distance = g * r[d];
+                dq[at + d] += content + distance;
+                dw->u[h * D + d] += content;
+                dw->v[h * D + d] += distance;
+                dk[d] += g * (q[d] + w->u[h * D + d]);
+                dr_d[d] += g * (q[d] + w->v[h * D + d]);
+                dk[C + d] += p[j] * go[d];
+            }
+        }
+    }
+    for (size_t b = 0; b < c->B; b++) { /* the last T rows of each text: x */
+        const float *x = s->all + (b * S + M) * C;
+        float *dxb = dx + b * T * C;
+        llm_matmul_backward(dxb, dw->q, NULL, dq + b * T * C, x, w->q, T, C, C);
+        llm_matmul_backward(dxb, NULL, NULL, dkv + (b * S + M) * 2 * C, x, w->kv, T, C, 2 * C);
+    }
+    llm_matmul_backward(NULL, dw->kv, NULL, dkv, s->all, w->kv, c->B * S, C, 2 * C);
+    llm_matmul_backward(NULL, dw->r, NULL, dr, s->waves, w->r, S, C, C);
+    arena->used = mark;
+}
+
+/* @transformer_xl ------------------------------------------- Transformer-XL
+ *
+ *     h^{l+1} = layer_l(h^l ; memory^l)         memory^l <- the last M places of [memory^l ; h^l]
+ *
+ * A plain language model cuts a long text into segments and forgets everything at each cut: the
+ * first token of a segment is guessed from nothing. Here every layer keeps its inputs at the last M
+ * places and reads them again beside the next segment. Nothing is computed twice, and what a layer
+ * reads was made with a memory itself, so L layers look L M places back, while a gradient only ever
+ * sees one segment. M may grow after training, because positions are distances; a model that was
+ * trained with 100 places of memory can be asked with 1000.
+ *
+ * The memory belongs to a stream of text: row b of a batch has to go on where row b of the last one
+ * ended. With shuffled segments, or a memory kept from one text to the next, the training runs
+ * without an error and learns to ignore it.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.2
+ * needs   arena rng sinusoidal sublayer transformer_xl_attn
+ * see     @context_window @kv_cache (keys are kept, not inputs) @causal_lm
+ * topics  Transformer-XL / Segment-Level Recurrence
+ */
+
+/* Weights of a layer, or their gradients. */
+typedef struct {
+    llm_transformer_xl_attn_weights attn;
+    llm_prenorm_weights norm; /* of attention */
+    llm_sublayer_mlp mlp;
+} llm_transformer_xl_layer;
+
+/* How many weights all layers have. */
+LLM_API size_t llm_transformer_xl_count(const llm_sublayer_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    return c->layers * (5 * C * C + 2 * C * F + 7 * C + F);
+}
+
+/* Points layer (L) into flat, of that many floats. */
+LLM_API void llm_transformer_xl_bind(llm_transformer_xl_layer *layer, float *flat,
+                                     const llm_sublayer_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    float *p = flat;
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_transformer_xl_layer *w = &layer[l];
+        w->attn.q = p, p += C * C;
+        w->attn.kv = p, p += 2 * C * C;
+        w->attn.r = p, p += C * C;
+        w->attn.out = p, p += C * C;
+        w->attn.u = p, p += C;
+        w->attn.v = p, p += C;
+        w->norm.in_w = w->norm.in_b = w->mlp.norm.in_w = w->mlp.norm.in_b = NULL;
+        w->norm.out_w = p, p += C;
+        w->norm.out_b = p, p += C;
+        w->mlp.ffn.gate = NULL;
+        w->mlp.ffn.up = p, p += F * C;
+        w->mlp.ffn.up_bias = p, p += F;
+        w->mlp.ffn.down = p, p += C * F;
+        w->mlp.ffn.down_bias = p, p += C;
+        w->mlp.norm.out_w = p, p += C;
+        w->mlp.norm.out_b = p, p += C;
+    }
+}
+
+/* Matrices, u and v N(0, 0.02), biases 0, gains 1. */
+LLM_API void llm_transformer_xl_init(const llm_transformer_xl_layer *w,
+                                     const llm_sublayer_config *c, llm_rng *rng) {
+    const size_t C = c->width, F = c->hidden, n = llm_transformer_xl_count(c);
+    float *flat = w->attn.q;
+    llm_rng_normal_fill(rng, flat, n);
+    for (size_t i = 0; i < n; i++) flat[i] *= 0.02f;
+    for (size_t l = 0; l < c->layers; l++) {
+        for (size_t i = 0; i < F; i++) w[l].mlp.ffn.up_bias[i] = 0.0f;
+        for (size_t i = 0; i < C; i++) {
+            w[l].norm.out_w[i] = w[l].mlp.norm.out_w[i] = 1.0f;
+            w[l].norm.out_b[i] = w[l].mlp.norm.out_b[i] = w[l].mlp.ffn.down_bias[i] = 0.0f;
+        }
+    }
+}
+
+/* The inputs x (L,B,held,C) of all layers at the last `held` places of B streams, M at most. */
+typedef struct {
+    float *x;
+    size_t L, B, C, M, held;
+} llm_transformer_xl_memory;
+
+/* Of nothing; held = 0 forgets again. Takes L B M C floats of the arena. */
+LLM_API llm_transformer_xl_memory llm_transformer_xl_remember(size_t B, size_t M,
+                                                              const llm_sublayer_config *c,
+                                                              llm_arena *arena) {
+    llm_transformer_xl_memory m;
+    m.L = c->layers, m.B = B, m.C = c->width, m.M = M, m.held = 0;
+    m.x = llm_arena_floats(arena, m.L * B * M * m.C);
+    return m;
+}
+
+/* What forward leaves of a layer. */
+typedef struct {
+    llm_sublayer_acts attn, mlp;
+    llm_transformer_xl_attn_config shape;
+    llm_transformer_xl_attn_saved saved;
+} llm_transformer_xl_acts;
+
+/* Returns h (B,T,C) of the last layer <- x (B,T,C) and the memory of B streams. It and acts (L)
+ * stay in the arena: S C floats and for each layer 10 N C + 8 N + 2 N F, N = B T, and those of
+ * @transformer_xl_attn. x must outlive backward; the memory need not. */
+LLM_API const float *llm_transformer_xl_forward(llm_transformer_xl_acts *acts, const float *x,
+                                                const llm_transformer_xl_memory *m,
+                                                const llm_transformer_xl_layer *w, size_t T,
+                                                const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t C = c->width, S = m->held + T;
+    const llm_sublayer_view view = llm_sublayer_look(m->B, T);
+    LLM_ASSERT(c->norm == LLM_PRENORM_POST && c->dropout == 0.0f);
+    LLM_ASSERT(m->L == c->layers && m->C == C && m->held <= m->M);
+    float *waves = llm_arena_floats(arena, S * C);
+    llm_sinusoidal_table(waves, NULL, S, C, 0, LLM_SINUSOIDAL_HALVES);
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_transformer_xl_acts *a = &acts[l];
+        a->shape.B = m->B, a->shape.T = T, a->shape.M = m->held;
+        a->shape.C = C, a->shape.H = c->heads;
+        a->saved = llm_transformer_xl_attn_take(waves, &a->shape, arena);
+        float *mid = llm_sublayer_begin(&a->attn, x, &view, &w[l].norm, c, arena);
+        const size_t mark = arena->used;
+        float *f = llm_arena_floats(arena, m->B * T * C);
+        llm_transformer_xl_attn_forward(f, &a->saved, a->attn.in, m->x + l * m->B * m->held * C,
+                                        &w[l].attn, &a->shape);
+        llm_sublayer_end(mid, f, &a->attn, &w[l].norm, c);
+        arena->used = mark;
+        x = llm_sublayer_mlp_forward(&a->mlp, mid, &view, &w[l].mlp, c, arena);
+    }
+    return x;
+}
+
+/* d (B,T,C) in place: the gradient of h becomes that of x; dw (L) += . Scratch: that of a layer,
+ * given back. */
+LLM_API void llm_transformer_xl_backward(float *d, const llm_transformer_xl_layer *dw,
+                                         const llm_transformer_xl_acts *acts,
+                                         const llm_transformer_xl_layer *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    for (size_t l = c->layers; l-- > 0;) {
+        const llm_transformer_xl_acts *a = &acts[l];
+        const size_t mark = arena->used;
+        llm_sublayer_mlp_backward(d, &dw[l].mlp, &a->mlp, &w[l].mlp, c, arena);
+        const float *df = llm_sublayer_end_backward(d, &dw[l].norm, &a->attn, &w[l].norm, c, arena);
+        llm_transformer_xl_attn_backward(d, &dw[l].attn, df, &a->saved, &w[l].attn, &a->shape,
+                                         arena);
+        arena->used = mark;
+    }
+}
+
+/* m <- the last M places of what the layers have just read: memory, then segment. */
+LLM_API void llm_transformer_xl_update(llm_transformer_xl_memory *m,
+                                       const llm_transformer_xl_acts *acts) {
+    const size_t S = acts[0].shape.M + acts[0].shape.T, n = S < m->M ? S : m->M;
+    for (size_t lb = 0; lb < m->L * m->B; lb++)
+        memcpy(m->x + lb * n * m->C, acts[lb / m->B].saved.all + (lb % m->B * S + S - n) * m->C,
+               n * m->C * sizeof(float));
+    m->held = n;
+}
+
 /* @safetensors ---------------------------------------------- Weight files: safetensors, reading
  *
  *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
@@ -46687,6 +47024,278 @@ LLM_API bool llm_open_weights_diff(llm_buffer *out, const llm_safetensors_shards
         }
     }
     return true;
+}
+
+/* @gpt1 ----------------------------------------------------- GPT-1: a decoder, pretrained
+ *
+ *     h_0 = wte[id] + wpe[t]
+ *     a = N(h + Attention(h))    h = N(a + FFN(a))      L post-norm layers, no norm behind them
+ *     L_lm = mean over t of -log softmax(h_t wte^T)[id_{t+1}]
+ *
+ * The first of its line: the decoder of 2017 without its cross-attention, that is an encoder with a
+ * causal mask, trained to predict the next token of 7000 books. Three things differ from GPT-2: the
+ * norm stands behind each sublayer, there is none at the end, and weights that write to the stream
+ * start as all others do. Places have a learned table, GELU is the one with tanh, and the table of
+ * tokens is the head. What the model is for is @gpt1_finetune: its last rows of wte are tokens that
+ * no book contains, and its head, if it has one, reads the last of them.
+ *
+ * source  Radford, Narasimhan, Salimans & Sutskever 2018, "Improving Language Understanding by
+ *         Generative Pre-Training", sections 3.1 and 4.1; transformers, models/openai
+ * needs   arena rng dropout embedding softmax_head sublayer encoder
+ * see     @gpt2 (pre-norm), @prenorm, @next_token
+ * topics  GPT-1 (Generative Pre-Training)
+ */
+typedef struct {
+    size_t vocab, context, classes; /* V with the special tokens; Tmax; rows of the task's head */
+    llm_sublayer_config stack;
+} llm_gpt1_config;
+
+/* The model of 2018: 116,534,784 weights. In training its dropout is 0.1. */
+LLM_API llm_gpt1_config llm_gpt1_defaults(void) {
+    llm_gpt1_config c;
+    c.vocab = 40478, c.context = 512, c.classes = 0;
+    c.stack = llm_sublayer_defaults(12, 768, 12);
+    c.stack.act = LLM_ACTIVATION_GELU_TANH;
+    return c;
+}
+
+/* Weights, or their gradients: wte (V,C), wpe (Tmax,C), head (classes,C), in one vector: these and
+ * the matrices of the layers, which decay, then biases and norms. */
+typedef struct {
+    float *wte, *wpe, *head;
+    llm_encoder_weights stack;
+} llm_gpt1_weights;
+
+/* Numbers in the matrices; all. */
+LLM_API size_t llm_gpt1_matrices(const llm_gpt1_config *c) {
+    return (c->vocab + c->context + c->classes) * c->stack.width + llm_encoder_matrices(&c->stack);
+}
+LLM_API size_t llm_gpt1_count(const llm_gpt1_config *c) {
+    return llm_gpt1_matrices(c) + llm_encoder_vectors(&c->stack);
+}
+
+/* Points w into flat (count). Its lists lie in the arena. */
+LLM_API void llm_gpt1_bind(llm_gpt1_weights *w, float *flat, const llm_gpt1_config *c,
+                           llm_arena *arena) {
+    float *matrix = flat, *vector = flat + llm_gpt1_matrices(c);
+    w->wte = llm_encoder_next(&matrix, c->vocab * c->stack.width);
+    w->wpe = llm_encoder_next(&matrix, c->context * c->stack.width);
+    w->head = llm_encoder_next(&matrix, c->classes * c->stack.width);
+    llm_encoder_bind(&w->stack, &matrix, &vector, &c->stack, arena);
+}
+
+/* Matrices, which are one block from wte on, N(0, std), 0.02 in 2018; biases 0, gains 1. */
+LLM_API void llm_gpt1_init(const llm_gpt1_weights *w, float std, const llm_gpt1_config *c,
+                           llm_rng *rng) {
+    llm_encoder_init(&w->stack, &c->stack, rng); /* for biases and gains */
+    llm_rng_normal_fill(rng, w->wte, llm_gpt1_matrices(c));
+    for (size_t i = 0; i < llm_gpt1_matrices(c); i++) w->wte[i] *= std;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    size_t B, T;
+    const int *ids;
+    bool *blocked;  /* (T,T): true where the key stands behind the query */
+    const float *h; /* (B,T,C) */
+    llm_encoder_acts stack;
+} llm_gpt1_acts;
+
+/* The embeddings are dropped with the numbers behind those of the 2 L sublayers. */
+LLM_API void llm_gpt1_drop(float *x, size_t n, const llm_sublayer_config *c) {
+    if (c->dropout > 0.0f) llm_dropout_forward(x, x, n, c->dropout, c->seed, 2 * c->layers * n);
+}
+
+/* Returns h (B,T,C) <- ids (B,T), which stay where they are until backward is done. */
+LLM_API const float *llm_gpt1_forward(llm_gpt1_acts *a, const int *ids, size_t B, size_t T,
+                                      const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                                      llm_arena *arena) {
+    const size_t N = B * T, C = c->stack.width;
+    LLM_ASSERT(T <= c->context);
+    a->B = B, a->T = T, a->ids = ids;
+    a->blocked = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) a->blocked[i] = i % T > i / T;
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(x, ids, w->wte, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) x[i] += w->wpe[i % (T * C)];
+    llm_gpt1_drop(x, N * C, &c->stack);
+    llm_sublayer_view view = llm_sublayer_look(B, T);
+    view.blocked = a->blocked;
+    a->h = llm_encoder_forward(&a->stack, x, &view, &w->stack, &c->stack, arena);
+    return a->h;
+}
+
+/* d (B,T,C), the gradient of h, is used up; dw += . Scratch: that of llm_encoder_backward. */
+LLM_API void llm_gpt1_backward(float *d, const llm_gpt1_weights *dw, const llm_gpt1_acts *a,
+                               const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                               llm_arena *arena) {
+    const size_t N = a->B * a->T, C = c->stack.width;
+    llm_encoder_backward(d, &dw->stack, &a->stack, a->B, a->T, &w->stack, &c->stack, arena);
+    llm_gpt1_drop(d, N * C, &c->stack);
+    llm_embedding_backward(dw->wte, d, a->ids, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) dw->wpe[i % (a->T * C)] += d[i];
+}
+
+/* Returns L_lm of h (N,C) over the targets (N) that count, 0 if none does. dh (N,C), dwte (V,C) +=
+ * scale times its gradient; both NULL: the loss only. Scratch: N (V + 5) floats. */
+LLM_API float llm_gpt1_lm(float *dh, float *dwte, const float *h, const int *target, size_t N,
+                          float scale, const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                          llm_arena *arena) {
+    const size_t mark = arena->used, kept = llm_softmax_head_kept(target, N);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(h, w->wte, target, N, c->stack.width, c->vocab);
+    double sum = 0.0;
+    if (kept == 0) return 0.0f;
+    float *loss = llm_arena_floats(arena, N);
+    llm_softmax_head_chunked(loss, dh, dwte, &head, scale / (float)kept, c->vocab, arena);
+    for (size_t n = 0; n < N; n++) sum += (double)loss[n];
+    arena->used = mark;
+    return (float)(sum / (double)kept);
+}
+
+/* @gpt1_finetune -------------------------------------------- GPT-1: one model, many tasks
+ *
+ *     classify    [start] text [extract]
+ *     entail      [start] premise [delim] hypothesis [extract]
+ *     similar     [start] a [delim] b [extract]  and  [start] b [delim] a [extract], h summed
+ *     choose      [start] question [delim] answer_k [extract]   a row for each k, softmax over k
+ *     L = -log softmax(h_extract W^T)[label] + lambda L_lm                       lambda = 0.5
+ *
+ * What came before had a new network for each task on top of pretrained word vectors. Here the task
+ * is written as text, and all that is new is one matrix and the vectors of three tokens: the last
+ * token of a row, whose h has seen all of it, is what the head reads. The language model's loss
+ * goes on beside the task's: it keeps what was learnt, and helps where there are many examples. Two
+ * texts whose order means nothing are read in both, which makes the score symmetric, exactly.
+ *
+ * Easily got wrong: reading h where the padding ends and not where the text does; counting padding
+ * in L_lm.
+ *
+ * source  Radford et al. 2018, sections 3.2 and 3.3, eq. 3 to 5, figure 1
+ * needs   arena matmul adamw warmup cross_entropy gpt1
+ * see     @gpt1 @bert @classification_head @gpt3 (tasks without training)
+ * topics  -
+ */
+typedef enum {
+    LLM_GPT1_FINETUNE_CLASSIFY, /* and entail: a row an example */
+    LLM_GPT1_FINETUNE_SIMILAR,  /* two rows an example */
+    LLM_GPT1_FINETUNE_CHOOSE    /* a row an answer; the head has one row */
+} llm_gpt1_finetune_kind;
+
+typedef struct {
+    int start, delim, extract;
+} llm_gpt1_finetune_marks;
+
+/* row (T) <- a (na) and, unless NULL, b (nb), between marks; a text that is longer than its share
+ * of the row is cut at its end. What is left is filled with extract, which no token before it sees.
+ * Returns the place of the first extract. */
+LLM_API size_t llm_gpt1_finetune_format(int *row, size_t T, const int *a, size_t na, const int *b,
+                                        size_t nb, const llm_gpt1_finetune_marks *m) {
+    LLM_ASSERT(T >= 3);
+    const size_t share = b ? (T - 3) / 2 : T - 2;
+    size_t n = 0;
+    row[n++] = m->start;
+    for (size_t i = 0; i < na && i < share; i++) row[n++] = a[i];
+    if (b) row[n++] = m->delim;
+    for (size_t i = 0; b && i < nb && i < share; i++) row[n++] = b[i];
+    for (size_t i = n; i < T; i++) row[i] = m->extract;
+    return n;
+}
+
+/* E examples of K classes or answers in rows (R,T), as formatted; at (R): the places of extract;
+ * label (E). lambda: the weight of L_lm. */
+typedef struct {
+    llm_gpt1_finetune_kind kind;
+    size_t E, K, T;
+    const int *rows, *label;
+    const size_t *at;
+    float lambda;
+} llm_gpt1_finetune_batch;
+
+/* R, the rows of all examples. */
+LLM_API size_t llm_gpt1_finetune_rows(const llm_gpt1_finetune_batch *b) {
+    const size_t each = b->kind == LLM_GPT1_FINETUNE_CHOOSE    ? b->K
+                        : b->kind == LLM_GPT1_FINETUNE_SIMILAR ? 2
+                                                               : 1;
+    return b->E * each;
+}
+
+/* score (E,K) <- h (R,T,C), head; f (rows of the head's input, C) gets what it reads: h at extract,
+ * summed over both orders where there are two. */
+LLM_API void llm_gpt1_finetune_score(float *score, float *f, const float *h, const float *head,
+                                     const llm_gpt1_finetune_batch *b, size_t C) {
+    const bool twice = b->kind == LLM_GPT1_FINETUNE_SIMILAR;
+    const bool choose = b->kind == LLM_GPT1_FINETUNE_CHOOSE;
+    const size_t R = llm_gpt1_finetune_rows(b), M = twice ? R / 2 : R;
+    for (size_t i = 0; i < M * C; i++) f[i] = 0.0f;
+    for (size_t r = 0; r < R; r++) {
+        const float *x = h + (r * b->T + b->at[r]) * C;
+        float *to = f + (twice ? r / 2 : r) * C;
+        for (size_t i = 0; i < C; i++) to[i] += x[i];
+    }
+    llm_matmul_forward(score, f, head, NULL, M, C, choose ? 1 : b->K);
+}
+
+/* Returns the task's loss, *lm <- L_lm, score (E,K), all of the mean of the examples <- b, w. dw +=
+ * the gradient of loss + lambda L_lm; NULL: none. Scratch: that of llm_gpt1_forward, _backward and
+ * _lm, 3 R T C floats and more. */
+LLM_API float llm_gpt1_finetune_loss(float *lm, float *score, const llm_gpt1_weights *dw,
+                                     const llm_gpt1_finetune_batch *b, const llm_gpt1_weights *w,
+                                     const llm_gpt1_config *c, llm_arena *arena) {
+    const bool choose = b->kind == LLM_GPT1_FINETUNE_CHOOSE;
+    const bool twice = b->kind == LLM_GPT1_FINETUNE_SIMILAR;
+    const size_t mark = arena->used, C = c->stack.width, T = b->T, E = b->E, K = b->K;
+    const size_t R = llm_gpt1_finetune_rows(b), M = twice ? E : R;
+    llm_gpt1_acts acts;
+    LLM_ASSERT(c->classes == (choose ? 1 : K));
+    const float *h = llm_gpt1_forward(&acts, b->rows, R, T, w, c, arena);
+    float *f = llm_arena_floats(arena, M * C), *df = llm_arena_floats(arena, M * C);
+    float *dscore = llm_arena_floats(arena, E * K), *dh = llm_arena_floats(arena, R * T * C);
+    float *loss = llm_arena_floats(arena, E), *lse = llm_arena_floats(arena, E);
+    int *target = (int *)llm_arena_take(arena, R * T, sizeof(int));
+    memset(df, 0, M * C * sizeof(float));
+    memset(dscore, 0, E * K * sizeof(float));
+    memset(dh, 0, R * T * C * sizeof(float));
+
+    double sum = 0.0;
+    llm_gpt1_finetune_score(score, f, h, w->head, b, C);
+    llm_cross_entropy_forward(loss, lse, score, b->label, E, K);
+    for (size_t e = 0; e < E; e++) sum += (double)loss[e];
+    for (size_t i = 0; i < R * T; i++) /* the extract token is the last one asked for */
+        target[i] = i % T < b->at[i / T] ? b->rows[i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+    *lm =
+        llm_gpt1_lm(dw ? dh : NULL, dw ? dw->wte : NULL, h, target, R * T, b->lambda, w, c, arena);
+    if (dw) {
+        llm_cross_entropy_backward(dscore, score, lse, b->label, E, K, 1.0f / (float)E);
+        llm_matmul_backward(df, dw->head, NULL, dscore, f, w->head, M, C, choose ? 1 : K);
+        for (size_t r = 0; r < R; r++) {
+            float *to = dh + (r * T + b->at[r]) * C;
+            for (size_t i = 0; i < C; i++) to[i] += df[(twice ? r / 2 : r) * C + i];
+        }
+        llm_gpt1_backward(dh, dw, &acts, w, c, arena);
+    }
+    arena->used = mark;
+    return (float)(sum / (double)E);
+}
+
+/* The rate at step t = 0 .. steps - 1: up to peak over warmup steps (0.2% of them in 2018), then
+ * linearly down to 0 at `steps`. */
+LLM_API float llm_gpt1_finetune_rate(float peak, size_t t, size_t warmup, size_t steps) {
+    const double left = 1.0 - (double)t / (double)steps;
+    const double factor = llm_warmup_factor(LLM_WARMUP_LINEAR, t, warmup, 0.0);
+    return peak * (float)(t < warmup ? factor : left);
+}
+
+/* One step t = 1, 2, .. of AdamW on flat vectors (count): biases and gains do not decay. Clears
+ * g. */
+LLM_API void llm_gpt1_finetune_step(float *w, float *g, float *m, float *v,
+                                    const llm_gpt1_config *c, const llm_adamw_config *adamw,
+                                    size_t t) {
+    const size_t n = llm_gpt1_matrices(c), count = llm_gpt1_count(c);
+    llm_adamw_config rest = *adamw;
+    rest.weight_decay = 0.0f;
+    llm_adamw_step(w, m, v, g, n, adamw, t);
+    llm_adamw_step(w + n, m + n, v + n, g + n, count - n, &rest, t);
+    memset(g, 0, count * sizeof(float));
 }
 
 /* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
@@ -48826,6 +49435,189 @@ LLM_API bool llm_chat_turns_write(llm_chat_turns *out, const llm_chat_template *
         ok = ok && llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_ASSISTANT, false);
     if (prompt) ok = ok && llm_chat_turns_put(out, prompt, strlen(prompt), LLM_CHAT_TURNS_OWN);
     return ok || llm_fail(e, "chat: out of memory");
+}
+
+/* @chat_lm -------------------------------------------------- Chat model: ids, loss, turns
+ *
+ *     ids = encode(text between control tokens), control token, encode(...), ...
+ *     loss = mean over answers' tokens of -log p(id_t | id_1 .. id_(t-1))
+ *     next turn: only what is behind the part that both ids share is read
+ *
+ * A chat model is a base model that was trained on conversations in one spelling, with a loss on
+ * what the assistant says and no loss on what it is told. The network does not change; what makes
+ * it a conversation partner is the spelling, the masks, and that it ends its turn.
+ *
+ * What is easily got wrong: a user's text is never read for control tokens, or whoever types
+ * "<|im_end|>" writes the next turns himself; the end token is part of what is learned, or answers
+ * do not end; and the tokens of a conversation are not its turns' tokens one behind the other, as a
+ * word of an answer can begin inside a token of what is in front of it. So a text between two
+ * control tokens is encoded whole, and the answer begins with the token that reaches into it.
+ *
+ * source  Ouyang et al. 2022, "Training language models to follow instructions with human
+ *         feedback", section 3; Touvron et al. 2023, "Llama 2", section 3.1 (loss on answers only);
+ *         transformers 5 (return_assistant_tokens_mask)
+ * needs   error buffer file json added_tokens tokenizer_json tokenizer gguf_values next_token gpt2
+ *         llama chat_template chat_turns
+ * see     @sampling_text (chooses words) @special_tokens @eos
+ * topics  Chat language model
+ */
+
+/* Whether the tokenizer has the template's control tokens. */
+LLM_API bool llm_chat_lm_fits(const llm_tokenizer *t, const llm_chat_template *c, llm_error *e) {
+    const char *const token[2] = {c->begin, c->end};
+    for (int i = 0; i < 2; i++)
+        if (*token[i] && llm_tokenizer_id(t, token[i]) < 0)
+            return llm_fail(e, "chat: the tokenizer has no %s, which template %s wants", token[i],
+                            c->name);
+    return true;
+}
+
+/* The token that the template wrote at place `at` of the text, or NULL. */
+LLM_API const llm_added_tokens_one *llm_chat_lm_token(const llm_tokenizer *t,
+                                                      const llm_chat_turns *text, size_t at) {
+    const char *mark = text->mark.data;
+    size_t own = 0;
+    while (at + own < text->text.size && mark[at + own] & LLM_CHAT_TURNS_OWN) own++;
+    if (own == 0) return NULL;
+    const llm_added_tokens_one *one =
+        llm_added_tokens_match(&t->added, text->text.data + at, own, false);
+    return one ? one : llm_added_tokens_match(&t->added, text->text.data + at, own, true);
+}
+
+/* Appends the ids of a part of the text without control tokens, `front` bytes of which stand in
+ * front of an answer: the answer's first token is the first that reaches beyond them. */
+LLM_API bool llm_chat_lm_part(llm_buffer *ids, llm_buffer *answer, const llm_tokenizer *t,
+                              const char *text, size_t size, size_t front, llm_error *e) {
+    llm_buffer told = {NULL, 0, 0};
+    int *all = NULL;
+    size_t n = 0, low = 0;
+    bool ok = llm_tokenizer_encode(t, &all, &n, text, size, e);
+    for (size_t high = n; ok && low < high;) { /* how many tokens are within the front? */
+        const size_t middle = (low + high + 1) / 2;
+        told.size = 0;
+        ok = llm_tokenizer_decode(t, &told, all, middle, e);
+        if (told.size <= front)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    for (size_t i = 0; i < n && ok; i++) {
+        const bool said = i >= low;
+        ok = (llm_buffer_put(ids, &all[i], sizeof *all) &&
+              llm_buffer_put(answer, &said, sizeof said)) ||
+             llm_fail(e, "chat: out of memory");
+    }
+    llm_buffer_free(&told);
+    free(all);
+    return ok;
+}
+
+/* Appends the ids (of int) of a written conversation, and for each (of bool) whether it belongs to
+ * an answer. */
+LLM_API bool llm_chat_lm_encode(llm_buffer *ids, llm_buffer *answer, const llm_tokenizer *t,
+                                const llm_chat_turns *text, llm_error *e) {
+    const char *mark = text->mark.data;
+    const size_t size = text->text.size;
+    for (size_t at = 0, end; at < size; at = end) {
+        const llm_added_tokens_one *one = llm_chat_lm_token(t, text, at);
+        size_t front = 0; /* the bytes in front of an answer */
+        end = at + (one ? one->size : 0);
+        while (!one && end < size && !llm_chat_lm_token(t, text, end)) {
+            if (!(mark[end] & LLM_CHAT_TURNS_ANSWER)) front = end + 1 - at;
+            end++;
+        }
+        const bool said = (mark[at] & LLM_CHAT_TURNS_ANSWER) != 0;
+        if (one && !(llm_buffer_put(ids, &one->id, sizeof one->id) &&
+                     llm_buffer_put(answer, &said, sizeof said)))
+            return llm_fail(e, "chat: out of memory");
+        if (!one && !llm_chat_lm_part(ids, answer, t, text->text.data + at, end - at, front, e))
+            return false;
+    }
+    return true;
+}
+
+/* A step of training on conversations ids (B,T), their answers (B,T) as above, padding not among
+ * them: step t of AdamW counts from 1. Returns the mean loss of the answers' tokens before it.
+ * target (B,T): scratch. */
+LLM_API float llm_chat_lm_step(llm_gpt2 *g, int *target, const int *ids, const bool *answer,
+                               size_t B, size_t T, const llm_adamw_config *adamw, size_t t) {
+    llm_next_token_targets(target, ids, answer, B, T);
+    const float loss = llm_gpt2_forward(g, ids, target, B, T);
+    llm_gpt2_backward(g);
+    llm_gpt2_step(g, adamw, t);
+    return loss;
+}
+
+/* Reads ids (n > 0) with a model that has read seen (of int, m->length of them), of which the
+ * common beginning is not read again: m->logits are those behind the last id, seen becomes ids.
+ * *fresh, or NULL, gets how many were read. */
+LLM_API bool llm_chat_lm_read(llm_llama *m, llm_buffer *seen, const int *ids, size_t n,
+                              size_t *fresh, llm_error *e) {
+    const int *old = (const int *)(const void *)seen->data;
+    size_t same = 0;
+    LLM_ASSERT(n > 0 && seen->size == m->length * sizeof *ids);
+    if (n > m->context)
+        return llm_fail(e, "chat: the conversation has %zu tokens, the context %zu", n, m->context);
+    while (same < seen->size / sizeof *ids && same + 1 < n && old[same] == ids[same]) same++;
+    seen->size = 0;
+    if (!llm_buffer_put(seen, ids, n * sizeof *ids)) {
+        m->length = 0;
+        return llm_fail(e, "chat: out of memory");
+    }
+    m->length = same;
+    llm_llama_forward(m, ids + same, n - same);
+    if (fresh) *fresh = n - same;
+    return true;
+}
+
+/* *t <- the template of a parsed tokenizer_config.json: chat_template is a program, or a list of
+ * named ones, of which "default" counts. */
+LLM_API bool llm_chat_lm_config(llm_chat_template *t, const llm_json *j, llm_error *e) {
+    const llm_json_node *v = llm_json_get(j, j->node, "chat_template"), *found = v;
+    if (v && v->kind == LLM_JSON_ARRAY) {
+        found = NULL;
+        for (v = llm_json_first(j, v); v; v = llm_json_next(j, v))
+            if (strcmp(llm_tokenizer_json_text(j, v, "name"), "default") == 0)
+                found = llm_json_get(j, v, "template");
+    }
+    if (!found || found->kind != LLM_JSON_STRING)
+        return llm_fail(e, "tokenizer_config.json: no chat_template");
+    return llm_chat_template_find(t, found->text, found->text_size, e);
+}
+
+/* *t <- the template of a GGUF file, or of a directory: chat_template.jinja, or if there is none
+ * what tokenizer_config.json says. */
+LLM_API bool llm_chat_lm_template(llm_chat_template *t, const llm_llama_file *m, const char *dir,
+                                  llm_error *e) {
+    llm_file f;
+    llm_json j;
+    llm_buffer path = {NULL, 0, 0};
+    if (m->is_gguf) {
+        const llm_gguf_values_pair *p =
+            llm_gguf_values_find(&m->gguf.values, "tokenizer.chat_template");
+        if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING)
+            return llm_fail(e, "GGUF: no tokenizer.chat_template");
+        size_t at = p->at, size;
+        const char *text = llm_gguf_values_string(&m->gguf.values, &at, &size);
+        return llm_chat_template_find(t, text, size, e);
+    }
+    memset(&f, 0, sizeof f);
+    memset(&j, 0, sizeof j);
+    bool ok =
+        llm_buffer_print(&path, "%s/chat_template.jinja", dir) || llm_fail(e, "out of memory");
+    if (ok && llm_file_read(&f, path.data, NULL)) {
+        ok = llm_chat_template_find(t, (const char *)f.data, f.size, e);
+    } else if (ok) {
+        path.size = 0;
+        ok = llm_buffer_print(&path, "%s/tokenizer_config.json", dir) ||
+             llm_fail(e, "out of memory");
+        ok = ok && llm_file_read(&f, path.data, e) &&
+             llm_json_parse(&j, (const char *)f.data, f.size, e) && llm_chat_lm_config(t, &j, e);
+    }
+    llm_json_free(&j);
+    llm_file_free(&f);
+    llm_buffer_free(&path);
+    return ok;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
