@@ -388,6 +388,8 @@
  *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
  *   context_window           Context window
+ *   transformer_xl_attn      Attention with a memory, by distances
+ *   transformer_xl           Transformer-XL
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
  *   safetensors_shards       Weight files: a model in several files
@@ -397,6 +399,8 @@
  *   stored_matrix            Matrices in their file's own numbers
  *   sha256                   SHA-256
  *   open_weights             Open weights: are they the release?
+ *   gpt1                     GPT-1: a decoder, pretrained
+ *   gpt1_finetune            GPT-1: one model, many tasks
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
  *   causal_lm_gpt2           A causal language model, wired whole
@@ -4975,8 +4979,8 @@ LLM_API float llm_curse_of_dim_twonn(const float *dist, size_t N, double discard
  * topics  Log-Sum-Exp Trick
  */
 
-/* The largest of x (n), -inf when n is 0; NaN is skipped. Vectors of maxima run side by side, because
- * a single number would have to wait for itself at every step. */
+/* The largest of x (n), -inf when n is 0; NaN is skipped. Vectors of maxima run side by side,
+ * because a single number would have to wait for itself at every step. */
 LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     enum { LANES = LLM_LANES };
     float lane[2 * LANES], max = -INFINITY;
@@ -20771,9 +20775,9 @@ LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t g
     for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0;
     if (!(x >= t[0] && x < t[last])) return 0;
     while (x >= t[at + 1]) at++;
-    double u[8], square[5] = {0.0, 0.0, 0.0, 0.0, 0.0}; /* knots around x: u_3 <= x < u_4 */
-    for (int r = 0; r < 8; r++) {
-        const int k = at - 3 + r; /* beyond the ends any ascending knots will do */
+    double u[6]; /* knots around x: u_2 <= x < u_3 */
+    for (int r = 0; r < 6; r++) {
+        const int k = at - 2 + r; /* beyond the ends any ascending knots will do */
         u[r] = k < 0      ? (double)t[0] + k * ((double)t[1] - (double)t[0])
                : k > last ? (double)t[last] + (k - last) * ((double)t[last] - (double)t[last - 1])
                           : (double)t[k];
@@ -20781,19 +20785,20 @@ LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t g
     b[0] = 1.0;
     for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
         double from_left = 0.0;
-        if (d == 3) memcpy(square + 1, b, 3 * sizeof *b);
+        for (int a = 0; d == 3 && a < 3; a++) { /* b is Q: B_k' = 3 (Q_k / .. - Q_k+1 / ..) */
+            const double steep = 3.0 * b[a] / (u[a + 3] - u[a]);
+            slope[a] -= steep, slope[a + 1] += steep;
+        }
         for (int r = 0; r < d; r++) {
-            const double left = (double)x - u[4 - d + r], right = u[4 + r] - (double)x;
+            const double left = (double)x - u[3 - d + r], right = u[3 + r] - (double)x;
             const double share = b[r] / (left + right);
             b[r] = from_left + right * share;
             from_left = left * share;
         }
         b[d] = from_left;
     }
-    for (int a = 0; a < 4; a++) { /* B_k' = 3 (Q_k / (t_k+3 - t_k) - Q_k+1 / (t_k+4 - t_k+1)) */
-        slope[a] = 3.0 * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+    for (int a = 0; a < 4; a++)
         if (at - 3 + a < 0 || at - 3 + a > (int)grid + 2) b[a] = slope[a] = 0.0;
-    }
     return at - 3;
 }
 
@@ -31990,9 +31995,11 @@ LLM_API bool llm_token_decoder_one(llm_buffer *out, const llm_token_decoder *d,
         ok = (first || joins || llm_buffer_put(&line, " ", 1)) && llm_buffer_put(&line, text, size);
         ok = ok && (s->flag ? llm_token_decoder_clean(out, line.data, line.size)
                             : llm_buffer_put(out, line.data, line.size));
-    } else if (s->kind == LLM_TOKEN_DECODER_BYTES && llm_byte_level_read(&line, &bad, text, size))
-        ok = line.size == 0 || llm_buffer_put(out, line.data, line.size);
-    else /* Fuse, and what spells no bytes */
+    } else if (s->kind == LLM_TOKEN_DECODER_BYTES) {
+        const bool spelt = llm_byte_level_read(&line, &bad, text, size);
+        ok = spelt ? llm_buffer_put(out, line.data, line.size)
+                   : bad < size && llm_buffer_put(out, text, size); /* else memory is out */
+    } else
         ok = llm_buffer_put(out, text, size);
     llm_buffer_free(&line);
     return ok;
@@ -39476,8 +39483,8 @@ enum { LLM_FLASH_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH_ROWS = 4 * LLM_FLASH_KEY
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
  * and Bc keys, 1 to ROWS and to KEYS: @gemm packs the keys and values of a tile at every visit, so
- * a tile is higher than wide. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S
- * + j of seed's stream, as in @mha, whatever the tiles. */
+ * a tile is higher than wide. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T +
+ * i) S + j of seed's stream, as in @mha, whatever the tiles. */
 typedef struct {
     size_t B, H, Hkv, T, S, D, Br, Bc;
     bool causal;
@@ -45547,6 +45554,306 @@ LLM_API size_t llm_context_window_effective(const double *effect, size_t T, doub
     return n;
 }
 
+/* @transformer_xl_attn -------------------------------------- Attention with a memory, by distances
+ *
+ *     s_ij = ((q_i + u).k_j + (q_i + v).r_{i-j}) / sqrt(D)         j <= i, over [memory ; segment]
+ *     k, v from [memory ; x]    q from x    r_d = W_r R_d          R_d: the sinusoids of distance d
+ *
+ * A text is read in segments, and each attends to what the layers below left of the one before. An
+ * absolute position would now be wrong: place 3 of this segment and place 3 of the last one are not
+ * the same. So the product of (E + P) with (E + P) is taken apart: content with content, content
+ * with distance, and two terms without a query, where a trained u and v stand for "any query". A
+ * sinusoid of a distance is known for every distance, also those longer than in training.
+ *
+ * Written with matrix products, (q + v) R^T has distances for columns, and a shift of each row
+ * turns them into keys (@relative_position). A loop needs neither the shift nor the distances that
+ * no key has: it reads row i - j. No gradient enters the memory; but its keys and values are
+ * computed anew, by weights that learn from them.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.3
+ * needs   arena matmul dense_vector logsumexp exp
+ * see     @relative_position @sinusoidal @transformer_xl
+ * topics  -
+ */
+
+/* B texts of T places behind M of memory, C channels in H heads. */
+typedef struct {
+    size_t B, T, M, C, H;
+} llm_transformer_xl_attn_config;
+
+/* Weights, or their gradients; no biases but u and v. */
+typedef struct {
+    float *q, *kv, *r, *out; /* (C,C), (2C,C): keys then values, (C,C), (C,C) */
+    float *u, *v;            /* (H,D), D = C / H */
+} llm_transformer_xl_attn_weights;
+
+/* What forward leaves for backward, S = M + T. */
+typedef struct {
+    float *all;         /* (B,S,C): memory and segment */
+    float *q, *kv, *r;  /* (B,T,C), (B,S,2C), (S,C): r_d in row d */
+    float *att, *mixed; /* (B,H,T,S), (B,T,C) */
+    const float *waves; /* (S,C): R */
+} llm_transformer_xl_attn_saved;
+
+/* From the arena: 3 B S C + 2 B T C + S C + B H T S floats. waves must outlive backward. */
+LLM_API llm_transformer_xl_attn_saved llm_transformer_xl_attn_take(
+    const float *waves, const llm_transformer_xl_attn_config *c, llm_arena *arena) {
+    const size_t S = c->M + c->T;
+    llm_transformer_xl_attn_saved s;
+    s.all = llm_arena_floats(arena, c->B * S * c->C);
+    s.q = llm_arena_floats(arena, c->B * c->T * c->C);
+    s.kv = llm_arena_floats(arena, c->B * S * 2 * c->C);
+    s.r = llm_arena_floats(arena, S * c->C);
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * S);
+    s.mixed = llm_arena_floats(arena, c->B * c->T * c->C);
+    s.waves = waves;
+    return s;
+}
+
+/* y (B,T,C), s <- x (B,T,C), memory (B,M,C), or NULL with M = 0. Row d of s->waves (S,C) is the
+ * sinusoid of distance d (@sinusoidal). */
+LLM_API void llm_transformer_xl_attn_forward(float *y, const llm_transformer_xl_attn_saved *s,
+                                             const float *x, const float *memory,
+                                             const llm_transformer_xl_attn_weights *w,
+                                             const llm_transformer_xl_attn_config *c) {
+    LLM_ASSERT(c->H > 0 && c->C % c->H == 0);
+    const size_t T = c->T, M = c->M, C = c->C, H = c->H, S = M + T, D = C / H;
+    const float scale = 1.0f / sqrtf((float)D);
+    for (size_t b = 0; b < c->B; b++) {
+        if (M > 0) memcpy(s->all + b * S * C, memory + b * M * C, M * C * sizeof(float));
+        memcpy(s->all + (b * S + M) * C, x + b * T * C, T * C * sizeof(float));
+    }
+    llm_matmul_forward(s->q, x, w->q, NULL, c->B * T, C, C);
+    llm_matmul_forward(s->kv, s->all, w->kv, NULL, c->B * S, C, 2 * C);
+    llm_matmul_forward(s->r, s->waves, w->r, NULL, S, C, C);
+    LLM_PARALLEL_MANY(c->B * H * T, S * D)
+    for (size_t row = 0; row < c->B * H * T; row++) {
+        const size_t i = row % T, h = row / T % H, b = row / T / H, seen = M + i + 1;
+        const float *q = s->q + (b * T + i) * C + h * D, *u = w->u + h * D, *v = w->v + h * D;
+        const float *kv = s->kv + b * S * 2 * C + h * D;
+        float *p = s->att + row * S, *o = s->mixed + (b * T + i) * C + h * D;
+        for (size_t j = 0; j < seen; j++) {
+            const float *k = kv + j * 2 * C, *r = s->r + (M + i - j) * C + h * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += (q[d] + u[d]) * k[d] + (q[d] + v[d]) * r[d];
+            p[j] = scale * sum;
+        }
+        const float lse = llm_logsumexp(p, seen);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j < S; j++) p[j] = j < seen ? llm_expf(p[j] - lse) : 0.0f;
+        for (size_t j = 0; j < seen; j++) llm_dense_vector_axpy(o, p[j], kv + j * 2 * C + C, D);
+    }
+    llm_matmul_forward(y, s->mixed, w->out, NULL, c->B * T, C, C);
+}
+
+/* dx (B,T,C) and dw += <- dy (B,T,C). None for the memory. Scratch: 2 B T C + 2 B S C + S C + S
+ * floats, given back. */
+LLM_API void llm_transformer_xl_attn_backward(float *dx, const llm_transformer_xl_attn_weights *dw,
+                                              const float *dy,
+                                              const llm_transformer_xl_attn_saved *s,
+                                              const llm_transformer_xl_attn_weights *w,
+                                              const llm_transformer_xl_attn_config *c,
+                                              llm_arena *arena) {
+    const size_t T = c->T, M = c->M, C = c->C, H = c->H, S = M + T, D = C / H, N = c->B * T;
+    const size_t mark = arena->used, many = 2 * N * C + 2 * c->B * S * C + S * C;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *dmixed = llm_arena_floats(arena, many), *ds = llm_arena_floats(arena, S);
+    float *dq = dmixed + N * C, *dkv = dq + N * C, *dr = dkv + c->B * S * 2 * C;
+    memset(dmixed, 0, many * sizeof(float));
+    llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, C, C);
+    for (size_t row = 0; row < c->B * H * T; row++) { /* in order: rows add to the same keys */
+        const size_t i = row % T, h = row / T % H, b = row / T / H, seen = M + i + 1;
+        const size_t at = (b * T + i) * C + h * D, keys = b * S * 2 * C + h * D;
+        const float *q = s->q + at, *go = dmixed + at, *p = s->att + row * S;
+        float along = 0.0f;
+        for (size_t j = 0; j < seen; j++) {
+            ds[j] = llm_dense_vector_dot(go, s->kv + keys + j * 2 * C + C, D);
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j < seen; j++) {
+            const float g = scale * p[j] * (ds[j] - along);
+            const float *k = s->kv + keys + j * 2 * C, *r = s->r + (M + i - j) * C + h * D;
+            float *dk = dkv + keys + j * 2 * C, *dr_d = dr + (M + i - j) * C + h * D;
+            for (size_t d = 0; d < D; d++) {
+                const float content = g * k[d], distance = g * r[d];
+                dq[at + d] += content + distance;
+                dw->u[h * D + d] += content;
+                dw->v[h * D + d] += distance;
+                dk[d] += g * (q[d] + w->u[h * D + d]);
+                dr_d[d] += g * (q[d] + w->v[h * D + d]);
+                dk[C + d] += p[j] * go[d];
+            }
+        }
+    }
+    for (size_t b = 0; b < c->B; b++) { /* the last T rows of each text: x */
+        const float *x = s->all + (b * S + M) * C;
+        float *dxb = dx + b * T * C;
+        llm_matmul_backward(dxb, dw->q, NULL, dq + b * T * C, x, w->q, T, C, C);
+        llm_matmul_backward(dxb, NULL, NULL, dkv + (b * S + M) * 2 * C, x, w->kv, T, C, 2 * C);
+    }
+    llm_matmul_backward(NULL, dw->kv, NULL, dkv, s->all, w->kv, c->B * S, C, 2 * C);
+    llm_matmul_backward(NULL, dw->r, NULL, dr, s->waves, w->r, S, C, C);
+    arena->used = mark;
+}
+
+/* @transformer_xl ------------------------------------------- Transformer-XL
+ *
+ *     h^{l+1} = layer_l(h^l ; memory^l)         memory^l <- the last M places of [memory^l ; h^l]
+ *
+ * A plain language model cuts a long text into segments and forgets everything at each cut: the
+ * first token of a segment is guessed from nothing. Here every layer keeps its inputs at the last M
+ * places and reads them again beside the next segment. Nothing is computed twice, and what a layer
+ * reads was made with a memory itself, so L layers look L M places back, while a gradient only ever
+ * sees one segment. M may grow after training, because positions are distances; a model that was
+ * trained with 100 places of memory can be asked with 1000.
+ *
+ * The memory belongs to a stream of text: row b of a batch has to go on where row b of the last one
+ * ended. With shuffled segments, or a memory kept from one text to the next, the training runs
+ * without an error and learns to ignore it.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.2
+ * needs   arena rng sinusoidal sublayer transformer_xl_attn
+ * see     @context_window @kv_cache (keys are kept, not inputs) @causal_lm
+ * topics  Transformer-XL / Segment-Level Recurrence
+ */
+
+/* Weights of a layer, or their gradients. */
+typedef struct {
+    llm_transformer_xl_attn_weights attn;
+    llm_prenorm_weights norm; /* of attention */
+    llm_sublayer_mlp mlp;
+} llm_transformer_xl_layer;
+
+/* How many weights all layers have. */
+LLM_API size_t llm_transformer_xl_count(const llm_sublayer_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    return c->layers * (5 * C * C + 2 * C * F + 7 * C + F);
+}
+
+/* Points layer (L) into flat, of that many floats. */
+LLM_API void llm_transformer_xl_bind(llm_transformer_xl_layer *layer, float *flat,
+                                     const llm_sublayer_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    float *p = flat;
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_transformer_xl_layer *w = &layer[l];
+        w->attn.q = p, p += C * C;
+        w->attn.kv = p, p += 2 * C * C;
+        w->attn.r = p, p += C * C;
+        w->attn.out = p, p += C * C;
+        w->attn.u = p, p += C;
+        w->attn.v = p, p += C;
+        w->norm.in_w = w->norm.in_b = w->mlp.norm.in_w = w->mlp.norm.in_b = NULL;
+        w->norm.out_w = p, p += C;
+        w->norm.out_b = p, p += C;
+        w->mlp.ffn.gate = NULL;
+        w->mlp.ffn.up = p, p += F * C;
+        w->mlp.ffn.up_bias = p, p += F;
+        w->mlp.ffn.down = p, p += C * F;
+        w->mlp.ffn.down_bias = p, p += C;
+        w->mlp.norm.out_w = p, p += C;
+        w->mlp.norm.out_b = p, p += C;
+    }
+}
+
+/* Matrices, u and v N(0, 0.02), biases 0, gains 1. */
+LLM_API void llm_transformer_xl_init(const llm_transformer_xl_layer *w,
+                                     const llm_sublayer_config *c, llm_rng *rng) {
+    const size_t C = c->width, F = c->hidden, n = llm_transformer_xl_count(c);
+    float *flat = w->attn.q;
+    llm_rng_normal_fill(rng, flat, n);
+    for (size_t i = 0; i < n; i++) flat[i] *= 0.02f;
+    for (size_t l = 0; l < c->layers; l++) {
+        for (size_t i = 0; i < F; i++) w[l].mlp.ffn.up_bias[i] = 0.0f;
+        for (size_t i = 0; i < C; i++) {
+            w[l].norm.out_w[i] = w[l].mlp.norm.out_w[i] = 1.0f;
+            w[l].norm.out_b[i] = w[l].mlp.norm.out_b[i] = w[l].mlp.ffn.down_bias[i] = 0.0f;
+        }
+    }
+}
+
+/* The inputs x (L,B,held,C) of all layers at the last `held` places of B streams, M at most. */
+typedef struct {
+    float *x;
+    size_t L, B, C, M, held;
+} llm_transformer_xl_memory;
+
+/* Of nothing; held = 0 forgets again. Takes L B M C floats of the arena. */
+LLM_API llm_transformer_xl_memory llm_transformer_xl_remember(size_t B, size_t M,
+                                                              const llm_sublayer_config *c,
+                                                              llm_arena *arena) {
+    llm_transformer_xl_memory m;
+    m.L = c->layers, m.B = B, m.C = c->width, m.M = M, m.held = 0;
+    m.x = llm_arena_floats(arena, m.L * B * M * m.C);
+    return m;
+}
+
+/* What forward leaves of a layer. */
+typedef struct {
+    llm_sublayer_acts attn, mlp;
+    llm_transformer_xl_attn_config shape;
+    llm_transformer_xl_attn_saved saved;
+} llm_transformer_xl_acts;
+
+/* Returns h (B,T,C) of the last layer <- x (B,T,C) and the memory of B streams. It and acts (L)
+ * stay in the arena: S C floats and for each layer 10 N C + 8 N + 2 N F, N = B T, and those of
+ * @transformer_xl_attn. x must outlive backward; the memory need not. */
+LLM_API const float *llm_transformer_xl_forward(llm_transformer_xl_acts *acts, const float *x,
+                                                const llm_transformer_xl_memory *m,
+                                                const llm_transformer_xl_layer *w, size_t T,
+                                                const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t C = c->width, S = m->held + T;
+    const llm_sublayer_view view = llm_sublayer_look(m->B, T);
+    LLM_ASSERT(c->norm == LLM_PRENORM_POST && c->dropout == 0.0f);
+    LLM_ASSERT(m->L == c->layers && m->C == C && m->held <= m->M);
+    float *waves = llm_arena_floats(arena, S * C);
+    llm_sinusoidal_table(waves, NULL, S, C, 0, LLM_SINUSOIDAL_HALVES);
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_transformer_xl_acts *a = &acts[l];
+        a->shape.B = m->B, a->shape.T = T, a->shape.M = m->held;
+        a->shape.C = C, a->shape.H = c->heads;
+        a->saved = llm_transformer_xl_attn_take(waves, &a->shape, arena);
+        float *mid = llm_sublayer_begin(&a->attn, x, &view, &w[l].norm, c, arena);
+        const size_t mark = arena->used;
+        float *f = llm_arena_floats(arena, m->B * T * C);
+        llm_transformer_xl_attn_forward(f, &a->saved, a->attn.in, m->x + l * m->B * m->held * C,
+                                        &w[l].attn, &a->shape);
+        llm_sublayer_end(mid, f, &a->attn, &w[l].norm, c);
+        arena->used = mark;
+        x = llm_sublayer_mlp_forward(&a->mlp, mid, &view, &w[l].mlp, c, arena);
+    }
+    return x;
+}
+
+/* d (B,T,C) in place: the gradient of h becomes that of x; dw (L) += . Scratch: that of a layer,
+ * given back. */
+LLM_API void llm_transformer_xl_backward(float *d, const llm_transformer_xl_layer *dw,
+                                         const llm_transformer_xl_acts *acts,
+                                         const llm_transformer_xl_layer *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    for (size_t l = c->layers; l-- > 0;) {
+        const llm_transformer_xl_acts *a = &acts[l];
+        const size_t mark = arena->used;
+        llm_sublayer_mlp_backward(d, &dw[l].mlp, &a->mlp, &w[l].mlp, c, arena);
+        const float *df = llm_sublayer_end_backward(d, &dw[l].norm, &a->attn, &w[l].norm, c, arena);
+        llm_transformer_xl_attn_backward(d, &dw[l].attn, df, &a->saved, &w[l].attn, &a->shape,
+                                         arena);
+        arena->used = mark;
+    }
+}
+
+/* m <- the last M places of what the layers have just read: memory, then segment. */
+LLM_API void llm_transformer_xl_update(llm_transformer_xl_memory *m,
+                                       const llm_transformer_xl_acts *acts) {
+    const size_t S = acts[0].shape.M + acts[0].shape.T, n = S < m->M ? S : m->M;
+    for (size_t lb = 0; lb < m->L * m->B; lb++)
+        memcpy(m->x + lb * n * m->C, acts[lb / m->B].saved.all + (lb % m->B * S + S - n) * m->C,
+               n * m->C * sizeof(float));
+    m->held = n;
+}
+
 /* @safetensors ---------------------------------------------- Weight files: safetensors, reading
  *
  *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
@@ -46717,6 +47024,278 @@ LLM_API bool llm_open_weights_diff(llm_buffer *out, const llm_safetensors_shards
         }
     }
     return true;
+}
+
+/* @gpt1 ----------------------------------------------------- GPT-1: a decoder, pretrained
+ *
+ *     h_0 = wte[id] + wpe[t]
+ *     a = N(h + Attention(h))    h = N(a + FFN(a))      L post-norm layers, no norm behind them
+ *     L_lm = mean over t of -log softmax(h_t wte^T)[id_{t+1}]
+ *
+ * The first of its line: the decoder of 2017 without its cross-attention, that is an encoder with a
+ * causal mask, trained to predict the next token of 7000 books. Three things differ from GPT-2: the
+ * norm stands behind each sublayer, there is none at the end, and weights that write to the stream
+ * start as all others do. Places have a learned table, GELU is the one with tanh, and the table of
+ * tokens is the head. What the model is for is @gpt1_finetune: its last rows of wte are tokens that
+ * no book contains, and its head, if it has one, reads the last of them.
+ *
+ * source  Radford, Narasimhan, Salimans & Sutskever 2018, "Improving Language Understanding by
+ *         Generative Pre-Training", sections 3.1 and 4.1; transformers, models/openai
+ * needs   arena rng dropout embedding softmax_head sublayer encoder
+ * see     @gpt2 (pre-norm), @prenorm, @next_token
+ * topics  GPT-1 (Generative Pre-Training)
+ */
+typedef struct {
+    size_t vocab, context, classes; /* V with the special tokens; Tmax; rows of the task's head */
+    llm_sublayer_config stack;
+} llm_gpt1_config;
+
+/* The model of 2018: 116,534,784 weights. In training its dropout is 0.1. */
+LLM_API llm_gpt1_config llm_gpt1_defaults(void) {
+    llm_gpt1_config c;
+    c.vocab = 40478, c.context = 512, c.classes = 0;
+    c.stack = llm_sublayer_defaults(12, 768, 12);
+    c.stack.act = LLM_ACTIVATION_GELU_TANH;
+    return c;
+}
+
+/* Weights, or their gradients: wte (V,C), wpe (Tmax,C), head (classes,C), in one vector: these and
+ * the matrices of the layers, which decay, then biases and norms. */
+typedef struct {
+    float *wte, *wpe, *head;
+    llm_encoder_weights stack;
+} llm_gpt1_weights;
+
+/* Numbers in the matrices; all. */
+LLM_API size_t llm_gpt1_matrices(const llm_gpt1_config *c) {
+    return (c->vocab + c->context + c->classes) * c->stack.width + llm_encoder_matrices(&c->stack);
+}
+LLM_API size_t llm_gpt1_count(const llm_gpt1_config *c) {
+    return llm_gpt1_matrices(c) + llm_encoder_vectors(&c->stack);
+}
+
+/* Points w into flat (count). Its lists lie in the arena. */
+LLM_API void llm_gpt1_bind(llm_gpt1_weights *w, float *flat, const llm_gpt1_config *c,
+                           llm_arena *arena) {
+    float *matrix = flat, *vector = flat + llm_gpt1_matrices(c);
+    w->wte = llm_encoder_next(&matrix, c->vocab * c->stack.width);
+    w->wpe = llm_encoder_next(&matrix, c->context * c->stack.width);
+    w->head = llm_encoder_next(&matrix, c->classes * c->stack.width);
+    llm_encoder_bind(&w->stack, &matrix, &vector, &c->stack, arena);
+}
+
+/* Matrices, which are one block from wte on, N(0, std), 0.02 in 2018; biases 0, gains 1. */
+LLM_API void llm_gpt1_init(const llm_gpt1_weights *w, float std, const llm_gpt1_config *c,
+                           llm_rng *rng) {
+    llm_encoder_init(&w->stack, &c->stack, rng); /* for biases and gains */
+    llm_rng_normal_fill(rng, w->wte, llm_gpt1_matrices(c));
+    for (size_t i = 0; i < llm_gpt1_matrices(c); i++) w->wte[i] *= std;
+}
+
+/* What forward leaves for backward, in the arena. */
+typedef struct {
+    size_t B, T;
+    const int *ids;
+    bool *blocked;  /* (T,T): true where the key stands behind the query */
+    const float *h; /* (B,T,C) */
+    llm_encoder_acts stack;
+} llm_gpt1_acts;
+
+/* The embeddings are dropped with the numbers behind those of the 2 L sublayers. */
+LLM_API void llm_gpt1_drop(float *x, size_t n, const llm_sublayer_config *c) {
+    if (c->dropout > 0.0f) llm_dropout_forward(x, x, n, c->dropout, c->seed, 2 * c->layers * n);
+}
+
+/* Returns h (B,T,C) <- ids (B,T), which stay where they are until backward is done. */
+LLM_API const float *llm_gpt1_forward(llm_gpt1_acts *a, const int *ids, size_t B, size_t T,
+                                      const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                                      llm_arena *arena) {
+    const size_t N = B * T, C = c->stack.width;
+    LLM_ASSERT(T <= c->context);
+    a->B = B, a->T = T, a->ids = ids;
+    a->blocked = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) a->blocked[i] = i % T > i / T;
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(x, ids, w->wte, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) x[i] += w->wpe[i % (T * C)];
+    llm_gpt1_drop(x, N * C, &c->stack);
+    llm_sublayer_view view = llm_sublayer_look(B, T);
+    view.blocked = a->blocked;
+    a->h = llm_encoder_forward(&a->stack, x, &view, &w->stack, &c->stack, arena);
+    return a->h;
+}
+
+/* d (B,T,C), the gradient of h, is used up; dw += . Scratch: that of llm_encoder_backward. */
+LLM_API void llm_gpt1_backward(float *d, const llm_gpt1_weights *dw, const llm_gpt1_acts *a,
+                               const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                               llm_arena *arena) {
+    const size_t N = a->B * a->T, C = c->stack.width;
+    llm_encoder_backward(d, &dw->stack, &a->stack, a->B, a->T, &w->stack, &c->stack, arena);
+    llm_gpt1_drop(d, N * C, &c->stack);
+    llm_embedding_backward(dw->wte, d, a->ids, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) dw->wpe[i % (a->T * C)] += d[i];
+}
+
+/* Returns L_lm of h (N,C) over the targets (N) that count, 0 if none does. dh (N,C), dwte (V,C) +=
+ * scale times its gradient; both NULL: the loss only. Scratch: N (V + 5) floats. */
+LLM_API float llm_gpt1_lm(float *dh, float *dwte, const float *h, const int *target, size_t N,
+                          float scale, const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                          llm_arena *arena) {
+    const size_t mark = arena->used, kept = llm_softmax_head_kept(target, N);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(h, w->wte, target, N, c->stack.width, c->vocab);
+    double sum = 0.0;
+    if (kept == 0) return 0.0f;
+    float *loss = llm_arena_floats(arena, N);
+    llm_softmax_head_chunked(loss, dh, dwte, &head, scale / (float)kept, c->vocab, arena);
+    for (size_t n = 0; n < N; n++) sum += (double)loss[n];
+    arena->used = mark;
+    return (float)(sum / (double)kept);
+}
+
+/* @gpt1_finetune -------------------------------------------- GPT-1: one model, many tasks
+ *
+ *     classify    [start] text [extract]
+ *     entail      [start] premise [delim] hypothesis [extract]
+ *     similar     [start] a [delim] b [extract]  and  [start] b [delim] a [extract], h summed
+ *     choose      [start] question [delim] answer_k [extract]   a row for each k, softmax over k
+ *     L = -log softmax(h_extract W^T)[label] + lambda L_lm                       lambda = 0.5
+ *
+ * What came before had a new network for each task on top of pretrained word vectors. Here the task
+ * is written as text, and all that is new is one matrix and the vectors of three tokens: the last
+ * token of a row, whose h has seen all of it, is what the head reads. The language model's loss
+ * goes on beside the task's: it keeps what was learnt, and helps where there are many examples. Two
+ * texts whose order means nothing are read in both, which makes the score symmetric, exactly.
+ *
+ * Easily got wrong: reading h where the padding ends and not where the text does; counting padding
+ * in L_lm.
+ *
+ * source  Radford et al. 2018, sections 3.2 and 3.3, eq. 3 to 5, figure 1
+ * needs   arena matmul adamw warmup cross_entropy gpt1
+ * see     @gpt1 @bert @classification_head @gpt3 (tasks without training)
+ * topics  -
+ */
+typedef enum {
+    LLM_GPT1_FINETUNE_CLASSIFY, /* and entail: a row an example */
+    LLM_GPT1_FINETUNE_SIMILAR,  /* two rows an example */
+    LLM_GPT1_FINETUNE_CHOOSE    /* a row an answer; the head has one row */
+} llm_gpt1_finetune_kind;
+
+typedef struct {
+    int start, delim, extract;
+} llm_gpt1_finetune_marks;
+
+/* row (T) <- a (na) and, unless NULL, b (nb), between marks; a text that is longer than its share
+ * of the row is cut at its end. What is left is filled with extract, which no token before it sees.
+ * Returns the place of the first extract. */
+LLM_API size_t llm_gpt1_finetune_format(int *row, size_t T, const int *a, size_t na, const int *b,
+                                        size_t nb, const llm_gpt1_finetune_marks *m) {
+    LLM_ASSERT(T >= 3);
+    const size_t share = b ? (T - 3) / 2 : T - 2;
+    size_t n = 0;
+    row[n++] = m->start;
+    for (size_t i = 0; i < na && i < share; i++) row[n++] = a[i];
+    if (b) row[n++] = m->delim;
+    for (size_t i = 0; b && i < nb && i < share; i++) row[n++] = b[i];
+    for (size_t i = n; i < T; i++) row[i] = m->extract;
+    return n;
+}
+
+/* E examples of K classes or answers in rows (R,T), as formatted; at (R): the places of extract;
+ * label (E). lambda: the weight of L_lm. */
+typedef struct {
+    llm_gpt1_finetune_kind kind;
+    size_t E, K, T;
+    const int *rows, *label;
+    const size_t *at;
+    float lambda;
+} llm_gpt1_finetune_batch;
+
+/* R, the rows of all examples. */
+LLM_API size_t llm_gpt1_finetune_rows(const llm_gpt1_finetune_batch *b) {
+    const size_t each = b->kind == LLM_GPT1_FINETUNE_CHOOSE    ? b->K
+                        : b->kind == LLM_GPT1_FINETUNE_SIMILAR ? 2
+                                                               : 1;
+    return b->E * each;
+}
+
+/* score (E,K) <- h (R,T,C), head; f (rows of the head's input, C) gets what it reads: h at extract,
+ * summed over both orders where there are two. */
+LLM_API void llm_gpt1_finetune_score(float *score, float *f, const float *h, const float *head,
+                                     const llm_gpt1_finetune_batch *b, size_t C) {
+    const bool twice = b->kind == LLM_GPT1_FINETUNE_SIMILAR;
+    const bool choose = b->kind == LLM_GPT1_FINETUNE_CHOOSE;
+    const size_t R = llm_gpt1_finetune_rows(b), M = twice ? R / 2 : R;
+    for (size_t i = 0; i < M * C; i++) f[i] = 0.0f;
+    for (size_t r = 0; r < R; r++) {
+        const float *x = h + (r * b->T + b->at[r]) * C;
+        float *to = f + (twice ? r / 2 : r) * C;
+        for (size_t i = 0; i < C; i++) to[i] += x[i];
+    }
+    llm_matmul_forward(score, f, head, NULL, M, C, choose ? 1 : b->K);
+}
+
+/* Returns the task's loss, *lm <- L_lm, score (E,K), all of the mean of the examples <- b, w. dw +=
+ * the gradient of loss + lambda L_lm; NULL: none. Scratch: that of llm_gpt1_forward, _backward and
+ * _lm, 3 R T C floats and more. */
+LLM_API float llm_gpt1_finetune_loss(float *lm, float *score, const llm_gpt1_weights *dw,
+                                     const llm_gpt1_finetune_batch *b, const llm_gpt1_weights *w,
+                                     const llm_gpt1_config *c, llm_arena *arena) {
+    const bool choose = b->kind == LLM_GPT1_FINETUNE_CHOOSE;
+    const bool twice = b->kind == LLM_GPT1_FINETUNE_SIMILAR;
+    const size_t mark = arena->used, C = c->stack.width, T = b->T, E = b->E, K = b->K;
+    const size_t R = llm_gpt1_finetune_rows(b), M = twice ? E : R;
+    llm_gpt1_acts acts;
+    LLM_ASSERT(c->classes == (choose ? 1 : K));
+    const float *h = llm_gpt1_forward(&acts, b->rows, R, T, w, c, arena);
+    float *f = llm_arena_floats(arena, M * C), *df = llm_arena_floats(arena, M * C);
+    float *dscore = llm_arena_floats(arena, E * K), *dh = llm_arena_floats(arena, R * T * C);
+    float *loss = llm_arena_floats(arena, E), *lse = llm_arena_floats(arena, E);
+    int *target = (int *)llm_arena_take(arena, R * T, sizeof(int));
+    memset(df, 0, M * C * sizeof(float));
+    memset(dscore, 0, E * K * sizeof(float));
+    memset(dh, 0, R * T * C * sizeof(float));
+
+    double sum = 0.0;
+    llm_gpt1_finetune_score(score, f, h, w->head, b, C);
+    llm_cross_entropy_forward(loss, lse, score, b->label, E, K);
+    for (size_t e = 0; e < E; e++) sum += (double)loss[e];
+    for (size_t i = 0; i < R * T; i++) /* the extract token is the last one asked for */
+        target[i] = i % T < b->at[i / T] ? b->rows[i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+    *lm =
+        llm_gpt1_lm(dw ? dh : NULL, dw ? dw->wte : NULL, h, target, R * T, b->lambda, w, c, arena);
+    if (dw) {
+        llm_cross_entropy_backward(dscore, score, lse, b->label, E, K, 1.0f / (float)E);
+        llm_matmul_backward(df, dw->head, NULL, dscore, f, w->head, M, C, choose ? 1 : K);
+        for (size_t r = 0; r < R; r++) {
+            float *to = dh + (r * T + b->at[r]) * C;
+            for (size_t i = 0; i < C; i++) to[i] += df[(twice ? r / 2 : r) * C + i];
+        }
+        llm_gpt1_backward(dh, dw, &acts, w, c, arena);
+    }
+    arena->used = mark;
+    return (float)(sum / (double)E);
+}
+
+/* The rate at step t = 0 .. steps - 1: up to peak over warmup steps (0.2% of them in 2018), then
+ * linearly down to 0 at `steps`. */
+LLM_API float llm_gpt1_finetune_rate(float peak, size_t t, size_t warmup, size_t steps) {
+    const double left = 1.0 - (double)t / (double)steps;
+    const double factor = llm_warmup_factor(LLM_WARMUP_LINEAR, t, warmup, 0.0);
+    return peak * (float)(t < warmup ? factor : left);
+}
+
+/* One step t = 1, 2, .. of AdamW on flat vectors (count): biases and gains do not decay. Clears
+ * g. */
+LLM_API void llm_gpt1_finetune_step(float *w, float *g, float *m, float *v,
+                                    const llm_gpt1_config *c, const llm_adamw_config *adamw,
+                                    size_t t) {
+    const size_t n = llm_gpt1_matrices(c), count = llm_gpt1_count(c);
+    llm_adamw_config rest = *adamw;
+    rest.weight_decay = 0.0f;
+    llm_adamw_step(w, m, v, g, n, adamw, t);
+    llm_adamw_step(w + n, m + n, v + n, g + n, count - n, &rest, t);
+    memset(g, 0, count * sizeof(float));
 }
 
 /* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
