@@ -141,3 +141,10 @@ TEST(spm_text, "when memory is out, it says so and nothing leaks") {
     CHECK(failed >= 8);
     llm_spm_free(&s);
 }
+
+TEST(spm_text, "without rules nothing is replaced") {
+    const llm_buffer none = {NULL, 0, 0};
+    const char *to = NULL;
+    size_t to_size = 0;
+    CHECK(llm_spm_rule(&none, "a", 1, &to, &to_size) == 0);
+}
