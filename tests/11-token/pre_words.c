@@ -95,7 +95,7 @@ TEST(pre_words, "each rule by hand") {
     words_check(WORDS_CHINESE, "x\xE4\xB8\xAD\xE6\x96\x87 y", "x|\xE4\xB8\xAD|\xE6\x96\x87|y|");
     words_check(WORDS_BERT, "5\xE2\x82\xAC~", "5\xE2\x82\xAC|~|"); /* the euro sign is inside */
     words_check(WORDS_BERT, "ab\xE2\x82", "ab\xE2\x82|");
-    words_check(WORDS_BERT, "\x80(\xC3", "\x80|(|\xC3|");          /* broken parts are inside too */
+    words_check(WORDS_BERT, "\x80(\xC3", "\x80|(|\xC3|"); /* broken parts are inside too */
     words_check(WORDS_ALWAYS, "Hey  you", "\xE2\x96\x81Hey|\xE2\x96\x81|\xE2\x96\x81you|");
     words_check(WORDS_ALWAYS, " a",
                 "\xE2\x96\x81"

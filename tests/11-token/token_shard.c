@@ -91,7 +91,7 @@ TEST(token_shard, "every id is checked, the first and the last too, and none beh
         CHECK(llm_token_shard_write(path, ids, n, false, &e));
         CHECK(llm_token_shard_open(&s, path, 1, &e) && s.count == n);
         llm_token_shard_close(&s);
-        for (size_t i = 0; i < n; i += n > 1 ? n - 1 : 1) {
+        for (size_t i = 0; i<n; i += n> 1 ? n - 1 : 1) {
             ids[i] = 1;
             CHECK(llm_token_shard_write(path, ids, n, false, &e));
             CHECK_FAILS(llm_token_shard_open(&s, path, 1, &e), e, "the vocabulary has 1");
@@ -116,9 +116,9 @@ TEST(token_shard, "wrong files are refused with a sentence") {
         size_t at;
         unsigned char byte;
         const char *text;
-    } wrong[6] = {{0, 0x11, "magic number"}, {3, 0x02, "magic number"},
-                  {4, 2, "version 2, expected 1"},       {7, 1, "version 16777217"},
-                  {8, 3, "of 3 ids"},        {11, 0x80, "2147483652 ids"}};
+    } wrong[6] = {
+        {0, 0x11, "magic number"},  {3, 0x02, "magic number"}, {4, 2, "version 2, expected 1"},
+        {7, 1, "version 16777217"}, {8, 3, "of 3 ids"},        {11, 0x80, "2147483652 ids"}};
     for (size_t i = 0; i < 6; i++) {
         const unsigned char kept = f.data[wrong[i].at];
         f.data[wrong[i].at] = wrong[i].byte;
