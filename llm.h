@@ -401,14 +401,20 @@
  *   open_weights             Open weights: are they the release?
  *   gpt1                     GPT-1: a decoder, pretrained
  *   gpt1_finetune            GPT-1: one model, many tasks
+ *   decoder_only_file        Llama's weights from llama2.c
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
  *   causal_lm_gpt2           A causal language model, wired whole
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
+ *   gpt2_bin                 GPT-2's weights from llm.c
  *   gpt2_run                 A training that can be interrupted
  *   t5                       T5
+ *   t5_step                  T5, one token at a time
  *   t5_span                  T5's training: corrupted spans
+ *   transformer_file         T5 and BERT from transformers' files
+ *   t5_file                  T5's weight files
+ *   bert_file                BERT's weight files
  *   llama_config             Settings of Llama and its relatives
  *   llama_gguf               Settings of a Llama from GGUF
  *   llama_names              What a Llama's weights are called
@@ -417,6 +423,7 @@
  *   chat_template            Chat templates: how turns are spelt
  *   chat_turns               Chat templates: turns written as text
  *   chat_lm                  Chat model: ids, loss, turns
+ *   foundation               Foundation model: a trunk, many tasks
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
@@ -46682,8 +46689,8 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
  * Writing one token reads every weight once and does two operations with it, so its time is the
  * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
  * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
- * and used at once for all x, then forgotten: memory is read in the small form. For a prompt of many
- * tokens a panel of rows is unpacked, each weight once, and multiplied as in @gemm.
+ * and used at once for all x, then forgotten: memory is read in the small form. For a prompt of
+ * many tokens a panel of rows is unpacked, each weight once, and multiplied as in @gemm.
  *
  * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
  * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.

@@ -56,8 +56,8 @@ TEST_UNUSED static llm_transformer_config tiny_transformer_of(size_t k) {
     return c;
 }
 
-/* A directory of that name with config.json = text and, of a model with weights flat, its tensors as
- * the layout names them behind `prefix`, then `more` others. */
+/* A directory of that name with config.json = text and, of a model with weights flat, its tensors
+ * as the layout names them behind `prefix`, then `more` others. */
 TEST_UNUSED static const char *tiny_transformer_save(const char *name, const char *text,
                                                      const llm_transformer_config *c,
                                                      const float *flat, const char *prefix,

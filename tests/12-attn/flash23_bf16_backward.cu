@@ -5,8 +5,9 @@
 
 #include "../tiny_flash23_cuda.h"
 
-/* Each gradient alone, or all at once, with the reference's out and lse. Weights and dS are rounded to 8 bits
- * before they are multiplied and added, up to T of them: seen up to 0.0047, 0.011 and 0.018. */
+/* Each gradient alone, or all at once, with the reference's out and lse. Weights and dS are rounded
+ * to 8 bits before they are multiplied and added, up to T of them: seen up to 0.0047, 0.011 and
+ * 0.018. */
 static void check_bf16_back(const llm_flash23_config *c, bool alone) {
     const size_t N = c->start_q[c->B], M = c->start_k[c->B], rows = N * c->H;
     const size_t nq = rows * c->D, nk = M * c->Hkv * c->D;
