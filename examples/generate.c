@@ -194,7 +194,7 @@ static size_t show(const llm_buffer *text, size_t at, bool all) {
     return at;
 }
 
-/* Reads ids (n) and writes on to an end; answer gets the text. whole: with the prompt's in front. */
+/* Reads ids (n) and writes on to an end; answer gets the text, behind the prompt's where whole. */
 static void write_on(llm_buffer *answer, const int *ids, size_t n, bool whole) {
     const size_t V = m.file.config.vocab, first = whole ? 0 : n;
     size_t fresh = 0, count = 0, at = 0;

@@ -173,7 +173,8 @@ for name, m in models.items():
 g.write()
 
 # ---- files ----
-files = {k: Golden(os.path.join(os.path.dirname(__file__), k + "_file.py"), seed=1) for k in ("t5", "bert")}
+files = {k: Golden(os.path.join(os.path.dirname(__file__), name), seed=1)
+         for k, name in [("t5", "t5_file.py"), ("bert", "bert_file.py")]}
 gated = tf.T5ForConditionalGeneration(tf.T5Config(
     vocab_size=V, d_model=C, d_kv=3, d_ff=F, num_layers=2, num_decoder_layers=1, num_heads=2, dropout_rate=0.0,
     relative_attention_num_buckets=8, relative_attention_max_distance=5, decoder_start_token_id=0,
