@@ -369,15 +369,27 @@
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   autoregression           Autoregression: series
+ *   autoregression_table     Autoregression: symbols, in any order
+ *   made                     MADE: all conditionals in one pass
+ *   causal_lm                Causal language model
  *   mlm                      Masked language model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
+ *   transformer_weights      The weights of any Transformer, bound
+ *   transformer_sublayer     Attention and MLP with every switch
+ *   transformer_attention    Attention with every switch
+ *   transformer_stack        A stack of layers with every switch
+ *   transformer_model        Any Transformer, forward and backward
  *   safetensors_dtype        Weight files: element types
  *   t5_attn                  T5's attention
  *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
  *   transformer_2017         Attention Is All You Need: the recipe
  *   decoder_only             Decoder-only Transformer, Llama style
+ *   context_window           Context window
+ *   transformer_xl_attn      Attention with a memory, by distances
+ *   transformer_xl           Transformer-XL
  *   safetensors              Weight files: safetensors, reading
  *   safetensors_write        Weight files: safetensors, writing
  *   safetensors_shards       Weight files: a model in several files
@@ -387,8 +399,11 @@
  *   stored_matrix            Matrices in their file's own numbers
  *   sha256                   SHA-256
  *   open_weights             Open weights: are they the release?
+ *   gpt1                     GPT-1: a decoder, pretrained
+ *   gpt1_finetune            GPT-1: one model, many tasks
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
+ *   causal_lm_gpt2           A causal language model, wired whole
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
  *   gpt2_run                 A training that can be interrupted
@@ -399,6 +414,9 @@
  *   llama_names              What a Llama's weights are called
  *   llama_file               Where a Llama's weights are
  *   llama                    A large language model from its files
+ *   chat_template            Chat templates: how turns are spelt
+ *   chat_turns               Chat templates: turns written as text
+ *   chat_lm                  Chat model: ids, loss, turns
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
@@ -1948,6 +1966,18 @@ LLM_API float llm_lanes_sum(llm_lanes x) {
     memcpy(lane, &x, sizeof lane);
     for (size_t l = 0; l < LLM_LANES; l++) sum += lane[l];
     return sum;
+}
+
+/* In each lane a where a > b, else b, so that a NaN of a is passed over. A comparison of vectors
+ * gives all bits or none. */
+LLM_API llm_lanes llm_lanes_max(llm_lanes a, llm_lanes b) {
+#if !defined(__GNUC__) || defined(__CUDACC__)
+    return a > b ? a : b;
+#else
+    typedef int32_t bits __attribute__((vector_size(sizeof(llm_lanes))));
+    const bits first = a > b;
+    return (llm_lanes)(((bits)a & first) | ((bits)b & ~first));
+#endif
 }
 
 /* @transpose ------------------------------------------------ Rows become columns
@@ -4944,23 +4974,26 @@ LLM_API float llm_curse_of_dim_twonn(const float *dist, size_t N, double discard
  *
  * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
  *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
- * needs   exp
+ * needs   exp lanes
  * see     @softmax (its gradient), @cross_entropy, @flash (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
-/* The largest of x (n), -inf when n is 0; NaN is skipped. Eight maxima run side by side, because a
- * single one would have to wait for itself at every step. */
+/* The largest of x (n), -inf when n is 0; NaN is skipped. Vectors of maxima run side by side,
+ * because a single number would have to wait for itself at every step. */
 LLM_API float llm_logsumexp_max(const float *x, size_t n) {
-    float lane[8];
-    for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
-    const size_t whole = n - n % 8;
-    for (size_t i = 0; i < whole; i += 8)
-        for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
-    for (size_t i = whole; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
-
-    float max = lane[0];
-    for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
+    enum { LANES = LLM_LANES };
+    float lane[2 * LANES], max = -INFINITY;
+    for (size_t k = 0; k < 2 * LANES; k++) lane[k] = max;
+    const size_t whole = n - n % (2 * LANES);
+    llm_lanes even = llm_lanes_load(lane), odd = even;
+    for (size_t i = 0; i < whole; i += 2 * LANES) {
+        even = llm_lanes_max(llm_lanes_load(x + i), even);
+        odd = llm_lanes_max(llm_lanes_load(x + i + LANES), odd);
+    }
+    llm_lanes_store(lane, llm_lanes_max(even, odd));
+    for (size_t k = 0; k < LANES; k++) max = lane[k] > max ? lane[k] : max;
+    for (size_t i = whole; i < n; i++) max = x[i] > max ? x[i] : max;
     return max;
 }
 
@@ -18372,9 +18405,9 @@ LLM_API void llm_layernorm_columns_backward(float *dw, float *db, const float *d
 LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
                                     const float *x, const float *w, const float *mean,
                                     const float *rstd, size_t N, size_t C) {
-    enum { ROWS = 128 };
-    for (size_t n0 = 0; n0 < N; n0 += ROWS) {
-        const size_t left = N - n0, rows = left < ROWS ? left : (size_t)ROWS;
+    const size_t most = 128;
+    for (size_t n0 = 0; n0 < N; n0 += most) {
+        const size_t left = N - n0, rows = left < most ? left : most;
         const size_t last = dx ? n0 + rows : n0, columns = dw || db ? C : 0;
         LLM_PARALLEL_MANY(rows, C)
         for (size_t n = n0; n < last; n++)
@@ -18767,7 +18800,6 @@ LLM_API void llm_augmentation_rand(float *y, const float *x, size_t C, size_t H,
 /* Beta(a,a), a > 0: mostly near 0 and 1 for a < 1. From two gammas by their logarithms, which do
  * not vanish for small a. */
 LLM_API float llm_augmentation_mix_share(float a, llm_rng *rng) {
-    LLM_ASSERT(a > 0.0f);
     const double one = llm_distribution_sample_log_gamma((double)a, rng);
     const double other = llm_distribution_sample_log_gamma((double)a, rng);
     return (float)(1.0 / (1.0 + exp(other - one)));
@@ -18827,11 +18859,10 @@ LLM_API void llm_augmentation_smote(float *y, size_t m, const float *x, size_t n
             }
         }
         distance[a] = INFINITY; /* not its own neighbour, though another may lie on it */
-        size_t b = 0;
-        for (size_t turn = 0; turn <= rank; turn++) { /* the nearest, crossed out, rank times */
-            b = a == 0 ? 1 : 0;
+        size_t b = a;
+        for (size_t turn = 0; turn <= rank; turn++) { /* the nearest, the first of equal ones */
             for (size_t j = 0; j < n; j++) b = distance[j] < distance[b] ? j : b;
-            if (turn < rank) distance[b] = INFINITY;
+            distance[b] = INFINITY; /* crossed out for the next turn */
         }
         for (size_t i = 0; i < D; i++)
             y[s * D + i] = x[a * D + i] + u * (x[b * D + i] - x[a * D + i]);
@@ -18842,11 +18873,12 @@ LLM_API void llm_augmentation_smote(float *y, size_t m, const float *x, size_t n
 /* token (n) in place: each is left out with probability p, but one always stays. Returns how many
  * there are now. */
 LLM_API size_t llm_augmentation_delete(int *token, size_t n, float p, llm_rng *rng) {
+    if (n == 0) return 0;
+    const int spare = token[llm_rng_below(rng, n)];
     size_t kept = 0;
-    const int spare = n ? token[llm_rng_below(rng, n)] : 0;
     for (size_t i = 0; i < n; i++)
         if (llm_rng_uniform(rng) >= p) token[kept++] = token[i];
-    if (n > 0 && kept == 0) token[kept++] = spare;
+    if (kept == 0) token[kept++] = spare;
     return kept;
 }
 
@@ -19056,9 +19088,11 @@ LLM_API void llm_conv2d_im2col(float *col, const float *x, size_t K, const llm_c
             const llm_conv2d_span span = llm_conv2d_meet(c, k, q / J, begin, end);
             float *out = col + k * wide + (q - p);
             for (size_t j = begin; j < span.from; j++) *out++ = 0.0f;
-            if (s == 1) memcpy(out, x + span.at, (span.to - span.from) * sizeof(float));
-            for (size_t j = span.from; s > 1 && j < span.to; j++)
-                out[j - span.from] = x[span.at + (j - span.from) * s];
+            if (s == 1)
+                memcpy(out, x + span.at, (span.to - span.from) * sizeof(float));
+            else
+                for (size_t j = span.from; j < span.to; j++)
+                    out[j - span.from] = x[span.at + (j - span.from) * s];
             out += span.to - span.from;
             for (size_t j = span.to; j < end; j++) *out++ = 0.0f;
         }
@@ -19133,7 +19167,7 @@ LLM_API void llm_conv2d_backward(float *dx, float *dw, float *db, const float *d
     const size_t P = llm_conv2d_chunk(&wide, c), O = c->O / c->groups, in = c->C / c->groups;
     const size_t T = llm_gemm_least(LLM_GEMM_THREADS, in), pixels = c->H * c->W;
     float *columns = llm_arena_floats(arena, T * llm_gemm_parts(in, T) * area * wide);
-    float *w_t = llm_arena_floats(arena, dx ? llm_conv2d_weights(c) : 0); /* (groups,K,O) */
+    float *w_t = llm_arena_floats(arena, llm_conv2d_weights(c)); /* (groups,K,O), for dx */
     for (size_t g = 0; dx && g < c->groups; g++)
         llm_transpose(w_t + g * O * K, O, w + g * O * K, K, O, K);
     LLM_GEMM_PARALLEL_IF(N * c->O * K * P > LLM_GEMM_SMALL)
@@ -19201,7 +19235,7 @@ LLM_API void llm_conv2d_transposed_backward(float *dx, float *dw, float *db, con
                                             const float *x, const float *w, size_t N,
                                             const llm_conv2d *c, llm_arena *arena) {
     const size_t mark = arena->used, n = N * c->O * llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
-    float *more = llm_arena_floats(arena, dx ? n : 0);
+    float *more = llm_arena_floats(arena, n);
     if (dx) llm_conv2d_forward(more, dy, w, NULL, N, c, arena);
     for (size_t i = 0; dx && i < n; i++) dx[i] += more[i];
     if (dw) llm_conv2d_backward(NULL, dw, NULL, x, dy, w, N, c, arena);
@@ -19730,7 +19764,6 @@ LLM_API const llm_feedforward_kind *llm_cnn_pool(void) {
  * and their configs. */
 LLM_API void llm_cnn_train_lenet(llm_feedforward *f, size_t side, size_t channels, size_t classes,
                                  bool norm, llm_arena *arena) {
-    LLM_ASSERT(side >= 4);
     static const int relu = LLM_ACTIVATION_RELU;
     static const size_t two = 2;
     const llm_feedforward_shape in = {1, side, side};
@@ -20484,13 +20517,11 @@ LLM_API size_t llm_sparse_coding_omp(float *c, const float *x, const float *d, s
         size_t best = K;
         for (size_t i = 0; i < D; i++) left += rest[i] * rest[i];
         for (size_t k = 0; k < K && left > tol * tol; k++) {
-            double along = 0.0;
-            bool free = true;
+            double along = 0.0; /* nothing, for those chosen already */
             for (size_t i = 0; i < D; i++) along += rest[i] * (double)d[k * D + i];
-            for (size_t j = 0; j < count; j++) free = free && chosen[j] != k;
-            if (free && fabs(along) > most) most = fabs(along), best = k;
+            if (fabs(along) > most) most = fabs(along), best = k;
         }
-        if (best == K || most <= 1e-6 * sqrt(left)) break;
+        if (!(most > 1e-6 * sqrt(left))) break; /* also where nothing is left */
         chosen[count] = best; /* L L' = Gram matrix of the chosen, a row more; L b = D x */
         double *row = l + count * atoms;
         double sum = llm_sparse_coding_dot(d + best * D, x, D), pivot = 1.0;
@@ -20576,9 +20607,9 @@ LLM_API double llm_sparse_coding_dictionary(float *d, float *c, const float *x, 
                                             llm_arena *arena) {
     const size_t mark = arena->used;
     double *gram = llm_arena_doubles(arena, K * K), *to = llm_arena_doubles(arena, K * D);
-    double left = 0.0;
+    double left;
     for (size_t round = 0;; round++) {
-        double most = -1.0;
+        double most = 0.0;
         size_t worst = 0;
         left = 0.0;
         for (size_t n = 0; n < N; n++) {
@@ -20744,9 +20775,9 @@ LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t g
     for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0;
     if (!(x >= t[0] && x < t[last])) return 0;
     while (x >= t[at + 1]) at++;
-    double u[8], square[5] = {0.0, 0.0, 0.0, 0.0, 0.0}; /* knots around x: u_3 <= x < u_4 */
-    for (int r = 0; r < 8; r++) {
-        const int k = at - 3 + r; /* beyond the ends any ascending knots will do */
+    double u[6]; /* knots around x: u_2 <= x < u_3 */
+    for (int r = 0; r < 6; r++) {
+        const int k = at - 2 + r; /* beyond the ends any ascending knots will do */
         u[r] = k < 0      ? (double)t[0] + k * ((double)t[1] - (double)t[0])
                : k > last ? (double)t[last] + (k - last) * ((double)t[last] - (double)t[last - 1])
                           : (double)t[k];
@@ -20754,19 +20785,20 @@ LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t g
     b[0] = 1.0;
     for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
         double from_left = 0.0;
-        if (d == 3) memcpy(square + 1, b, 3 * sizeof *b);
+        for (int a = 0; d == 3 && a < 3; a++) { /* b is Q: B_k' = 3 (Q_k / .. - Q_k+1 / ..) */
+            const double steep = 3.0 * b[a] / (u[a + 3] - u[a]);
+            slope[a] -= steep, slope[a + 1] += steep;
+        }
         for (int r = 0; r < d; r++) {
-            const double left = (double)x - u[4 - d + r], right = u[4 + r] - (double)x;
+            const double left = (double)x - u[3 - d + r], right = u[3 + r] - (double)x;
             const double share = b[r] / (left + right);
             b[r] = from_left + right * share;
             from_left = left * share;
         }
         b[d] = from_left;
     }
-    for (int a = 0; a < 4; a++) { /* B_k' = 3 (Q_k / (t_k+3 - t_k) - Q_k+1 / (t_k+4 - t_k+1)) */
-        slope[a] = 3.0 * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+    for (int a = 0; a < 4; a++)
         if (at - 3 + a < 0 || at - 3 + a > (int)grid + 2) b[a] = slope[a] = 0.0;
-    }
     return at - 3;
 }
 
@@ -26107,19 +26139,20 @@ LLM_API bool llm_unicode_normal_text(const llm_unicode_normal *n, llm_buffer *ou
             ok = llm_buffer_put(&codes, &code, sizeof code);
         }
     }
-    if (ok && llm_buffer_reserve(&scratch, codes.size) && codes.size > 0) {
+    ok = ok && llm_buffer_reserve(&scratch, codes.size);
+    if (ok) {
         uint32_t *c = (uint32_t *)(void *)codes.data;
         size_t count = codes.size / sizeof *c;
         llm_unicode_normal_order(n, c, count, (uint32_t *)(void *)scratch.data);
         if (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC)
             count = llm_unicode_normal_compose(n, c, count);
         for (size_t i = 0; i < count && ok; i++) {
-            char character[4] = {(char)(unsigned char)(c[i] - LLM_UNICODE_BROKEN), 0, 0, 0};
-            const bool byte = c[i] >= LLM_UNICODE_BROKEN;
+            const bool byte =
+                c[i] > LLM_UNICODE_BROKEN; /* in its low eight bits; byte 0 is a code */
+            char character[4] = {(char)(unsigned char)c[i]};
             ok = llm_buffer_put(out, character, byte ? 1 : llm_unicode_encode(character, c[i]));
         }
-    } else
-        ok = ok && codes.size == 0;
+    }
     llm_buffer_free(&codes);
     llm_buffer_free(&scratch);
     return ok;
@@ -26481,16 +26514,15 @@ LLM_API size_t llm_pre_words_bert(const char *text, size_t size, bool chinese, b
     return end;
 }
 
-/* The length of a space or of U+2581 at `at`, or 0. */
+/* The length of a space or of U+2581 at `at` (at most size), or 0. */
 LLM_API size_t llm_pre_words_mark(const char *text, size_t size, size_t at) {
     if (at < size && text[at] == ' ') return 1;
-    return at < size && size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+    return size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
 }
 
 /* By the rule of Metaspace: up to before the next space or U+2581. 0 only for empty text. */
 LLM_API size_t llm_pre_words_metaspace(const char *text, size_t size) {
-    const size_t first = llm_pre_words_mark(text, size, 0);
-    size_t end = size > 0 && first == 0 ? 1 : first;
+    size_t end = llm_pre_words_mark(text, size, 0);
     while (end < size && llm_pre_words_mark(text, size, end) == 0) end++;
     return end;
 }
@@ -26511,9 +26543,9 @@ LLM_API bool llm_pre_words_spell(llm_buffer *out, const char *text, size_t size,
 LLM_API bool llm_pre_words_read(llm_buffer *out, const char *text, size_t size, bool prepended) {
     size_t at = prepended && llm_pre_words_mark(text, size, 0) == 3 ? 3 : 0;
     while (at < size) {
-        const size_t mark = llm_pre_words_mark(text, size, at);
-        if (!llm_buffer_put(out, mark > 0 ? " " : text + at, 1)) return false;
-        at += mark > 0 ? mark : 1;
+        const bool sign = llm_pre_words_mark(text, size, at) == 3;
+        if (!llm_buffer_put(out, sign ? " " : text + at, 1)) return false;
+        at += sign ? 3 : 1;
     }
     return true;
 }
@@ -26973,7 +27005,7 @@ LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text,
  * topics  Token ID
  */
 
-/* The string of an id that may come from outside. */
+/* The string of an id that may come from outside; after an error the empty one. */
 LLM_API bool llm_token_id_bytes(const char **bytes, size_t *size, const llm_vocab_table *v, int id,
                                 llm_error *error) {
     *bytes = "";
@@ -27150,32 +27182,34 @@ LLM_API int llm_token_shard_id(const llm_token_shard *s, size_t i) {
     return (int)llm_token_shard_number(ids + s->bytes * i, s->bytes);
 }
 
+/* Checks the header of the mapped file, and its size against it. */
+LLM_API bool llm_token_shard_header(llm_token_shard *s, const char *path, llm_error *error) {
+    const unsigned char *header = s->file.data;
+    const size_t size = s->file.size;
+    if (size < LLM_TOKEN_SHARD_HEADER)
+        return llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
+    const uint32_t magic = llm_token_shard_number(header, 4);
+    const uint32_t version = llm_token_shard_number(header + 4, 4);
+    const uint32_t count = llm_token_shard_number(header + 8, 4);
+    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
+    if (!wide && magic != LLM_TOKEN_SHARD_NARROW)
+        return llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
+    if (version != (wide ? 7u : 1u))
+        return llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
+    s->bytes = wide ? 4 : 2;
+    s->count = (size - LLM_TOKEN_SHARD_HEADER) / s->bytes;
+    return (count == s->count && size == LLM_TOKEN_SHARD_HEADER + s->bytes * s->count) ||
+           llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
+                    s->bytes, count);
+}
+
 /* Maps a file and checks it; V > 0: every id too, which reads it once (an id of 2^31 and more, let
  * through by V = 0, would come out negative). On failure it is closed. */
 LLM_API bool llm_token_shard_open(llm_token_shard *s, const char *path, size_t V,
                                   llm_error *error) {
-    s->count = s->bytes = 0;
-    if (!llm_file_map(&s->file, path, error)) return false;
-    const size_t size = s->file.size;
-    bool ok = size >= LLM_TOKEN_SHARD_HEADER;
-    if (!ok) llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
-    const uint32_t magic = ok ? llm_token_shard_number(s->file.data, 4) : 0;
-    const uint32_t version = ok ? llm_token_shard_number(s->file.data + 4, 4) : 0;
-    const uint32_t count = ok ? llm_token_shard_number(s->file.data + 8, 4) : 0;
-    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
-    if (ok && !wide && magic != LLM_TOKEN_SHARD_NARROW)
-        ok = llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
-    if (ok && version != (wide ? 7u : 1u))
-        ok = llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
-    const size_t bytes = wide ? 4 : 2, most = ok ? (size - LLM_TOKEN_SHARD_HEADER) / bytes : 0;
-    if (ok && (count != most || size != LLM_TOKEN_SHARD_HEADER + bytes * most))
-        ok = llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
-                      bytes, count);
-    s->count = ok ? count : 0;
-    s->bytes = bytes;
-    for (size_t i = 0; V > 0 && i < s->count && ok; i++) {
-        const uint32_t id =
-            llm_token_shard_number(s->file.data + LLM_TOKEN_SHARD_HEADER + bytes * i, bytes);
+    bool ok = llm_file_map(&s->file, path, error) && llm_token_shard_header(s, path, error);
+    for (size_t i = 0; ok && V > 0 && i < s->count; i++) {
+        const uint32_t id = (uint32_t)llm_token_shard_id(s, i);
         if (id >= V)
             ok = llm_fail(error, "%s: token %zu is %u, the vocabulary has %zu", path, i, id, V);
     }
@@ -28155,7 +28189,7 @@ LLM_API bool llm_wordpiece_linear_connect(llm_wordpiece_linear *l, const llm_wor
             const llm_wordpiece_linear_link of_z = l->link[z];
             const size_t size = of_z.count * sizeof id;
             if (!llm_buffer_reserve(&l->pops, size)) return false; /* so that data stays in place */
-            if (!llm_buffer_put(&l->pops, l->pops.data + of_z.at * sizeof id, size)) return false;
+            llm_buffer_put(&l->pops, l->pops.data + of_z.at * sizeof id, size);
             z = of_z.fail;
         } while (z != UINT32_MAX && llm_wordpiece_linear_step(w, z, byte) == 0);
         if (z != UINT32_MAX) z = llm_wordpiece_linear_step(w, z, byte);
@@ -28164,7 +28198,7 @@ LLM_API bool llm_wordpiece_linear_connect(llm_wordpiece_linear *l, const llm_wor
     l->link[v].fail = z;
     l->link[v].at = (uint32_t)at;
     l->link[v].count = (uint32_t)(l->pops.size / sizeof id - at);
-    return l->pops.size / sizeof id < UINT32_MAX;
+    return l->pops.size < UINT32_MAX;
 }
 
 /* Makes the links, for w as it is. False, and zeros, when memory is out. */
@@ -31961,9 +31995,11 @@ LLM_API bool llm_token_decoder_one(llm_buffer *out, const llm_token_decoder *d,
         ok = (first || joins || llm_buffer_put(&line, " ", 1)) && llm_buffer_put(&line, text, size);
         ok = ok && (s->flag ? llm_token_decoder_clean(out, line.data, line.size)
                             : llm_buffer_put(out, line.data, line.size));
-    } else if (s->kind == LLM_TOKEN_DECODER_BYTES && llm_byte_level_read(&line, &bad, text, size))
-        ok = line.size == 0 || llm_buffer_put(out, line.data, line.size);
-    else /* Fuse, and what spells no bytes */
+    } else if (s->kind == LLM_TOKEN_DECODER_BYTES) {
+        const bool spelt = llm_byte_level_read(&line, &bad, text, size);
+        ok = spelt ? llm_buffer_put(out, line.data, line.size)
+                   : bad < size && llm_buffer_put(out, text, size); /* else memory is out */
+    } else
         ok = llm_buffer_put(out, text, size);
     llm_buffer_free(&line);
     return ok;
@@ -35936,7 +35972,7 @@ LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t
 LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
                                      size_t C, size_t H) {
     LLM_ASSERT(H > 0 && C % H == 0);
-    enum { QUERIES = 2 * LLM_CAUSAL_ATTN_TILE }; /* at a time: their weights stay in the cache */
+    enum { QUERIES = 4 * LLM_CAUSAL_ATTN_TILE }; /* keys are packed once for so many */
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
     LLM_PARALLEL_MANY(B * H, T * T * D)
@@ -39432,7 +39468,8 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * easily got wrong is the row that has seen nothing yet: m = m' = -inf, and -inf - -inf is NaN.
  *
  * This is the first algorithm, K/V outside and O rescaled and normalised at every visit. @flash23
- * turns the loops around and divides once.
+ * turns the loops around and divides once. Tiles are higher than wide: @gemm packs a tile's keys
+ * and values for each visit, which should pay for many queries.
  *
  * source  Dao, Fu, Ermon, Rudra & Re 2022, "FlashAttention: Fast and Memory-Efficient Exact
  *         Attention with IO-Awareness", algorithms 1, 2 and 4, theorem 2
@@ -39441,10 +39478,13 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * topics  FlashAttention
  */
 
+enum { LLM_FLASH_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH_ROWS = 4 * LLM_FLASH_KEYS };
+
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
- * and Bc keys, 1 to 64. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S
- * + j of seed's stream, as in @mha, whatever the tiles. */
+ * and Bc keys, 1 to ROWS and to KEYS: @gemm packs the keys and values of a tile at every visit, so
+ * a tile is higher than wide. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T +
+ * i) S + j of seed's stream, as in @mha, whatever the tiles. */
 typedef struct {
     size_t B, H, Hkv, T, S, D, Br, Bc;
     bool causal;
@@ -39456,7 +39496,8 @@ typedef struct {
 /* The settings that change nothing. */
 LLM_API llm_flash_config llm_flash_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
     llm_flash_config c;
-    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D, c.Br = c.Bc = LLM_CAUSAL_ATTN_TILE;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D;
+    c.Br = LLM_FLASH_ROWS, c.Bc = LLM_FLASH_KEYS;
     c.causal = true;
     c.scale = 1.0f / sqrtf((float)D), c.dropout = 0.0f;
     c.hidden = NULL;
@@ -39490,13 +39531,13 @@ LLM_API void llm_flash_hide(float *s, size_t bh, size_t j, size_t n, const llm_f
 LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const float *k,
                                const float *v, const llm_flash_config *c, llm_arena *arena) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
-    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    LLM_ASSERT(c->Br <= LLM_FLASH_ROWS && c->Bc <= LLM_FLASH_KEYS);
     const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
     float *m = llm_arena_floats(arena, c->B * c->H * T), *l = lse;
     LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t kv = bh / (c->H / c->Hkv) * S * D;
-        float *o = out + bh * T * D, s[LLM_CAUSAL_ATTN_TILE * LLM_CAUSAL_ATTN_TILE];
+        float *o = out + bh * T * D, s[LLM_FLASH_ROWS * LLM_FLASH_KEYS];
         for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
         for (size_t i = bh * T; i < (bh + 1) * T; i++) m[i] = -INFINITY, l[i] = 0.0f;
         for (size_t j = 0; j < S; j += c->Bc) {
@@ -39542,12 +39583,11 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                                 const float *out, const float *lse, const float *q, const float *k,
                                 const float *v, const llm_flash_config *c) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
-    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    LLM_ASSERT(c->Br <= LLM_FLASH_ROWS && c->Bc <= LLM_FLASH_KEYS);
     const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
     LLM_PARALLEL_MANY(c->B * c->H, T * S * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
-        enum { TILE = LLM_CAUSAL_ATTN_TILE };
-        float p[TILE * TILE], ds[TILE * TILE];
+        float p[LLM_FLASH_ROWS * LLM_FLASH_KEYS], ds[LLM_FLASH_ROWS * LLM_FLASH_KEYS];
         for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
             for (size_t j = 0; j < S; j += c->Bc) {
                 const size_t N = S - j < c->Bc ? S - j : c->Bc;
@@ -39624,7 +39664,7 @@ LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithms 1 and 2; its flash_attn_varlen_func (windows, alignment)
- * needs   exp gemm logsumexp causal_attn gqa
+ * needs   exp gemm logsumexp causal_attn
  * see     @flash, @flash_split (few queries, many keys), @sliding_window, @alibi
  * topics  FlashAttention-2 and FlashAttention-3
  */
@@ -39658,46 +39698,58 @@ LLM_API void llm_flash23_range(size_t *first, size_t *end, size_t i, size_t Tq, 
 }
 
 /* A pair of tiles of one head: R queries from i on, N keys from j on, of one text. Row r sees the
- * keys first[r] .. end[r]-1 of the tile. */
+ * keys first[r] .. end[r]-1 of the tile: up to row skip none of them, then up to row left those
+ * before end[r], one more in every row until it is all. */
+enum { LLM_FLASH23_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH23_ROWS = 4 * LLM_FLASH23_KEYS };
 typedef struct {
     size_t h, i, j, R, N, Tq, Tk;
     const float *q, *k, *v; /* first rows; H D and Hkv D numbers apart */
-    size_t first[LLM_CAUSAL_ATTN_TILE], end[LLM_CAUSAL_ATTN_TILE];
-    bool whole;
+    size_t first[LLM_FLASH23_ROWS], end[LLM_FLASH23_ROWS], skip, left;
 } llm_flash23_tile;
 
-/* s (R,N) <- final scores where they are seen; the rest is not written. False: nothing is seen. */
+/* w (R,N) <- scale times the products of x's rows with z's, from row skip on: also where nothing is
+ * seen, which nobody reads. */
+LLM_API void llm_flash23_products(float *w, const float *x, size_t xs, const float *z, size_t zs,
+                                  float scale, const llm_flash23_tile *t, size_t D) {
+    llm_causal_attn_scores(w + t->skip * t->N, t->N, x + t->skip * xs, xs, z, zs, scale, t->N,
+                           t->R - t->skip, t->N, D);
+}
+
+/* s (R,N) <- final scores where they are seen; elsewhere anything. False: nothing is seen. */
 LLM_API bool llm_flash23_scores(float *s, llm_flash23_tile *t, const llm_flash23_config *c) {
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, N = t->N;
     bool some = false;
-    t->whole = true;
+    t->skip = t->left = 0;
     for (size_t r = 0; r < t->R; r++) {
         size_t first, end;
         llm_flash23_range(&first, &end, t->i + r, t->Tq, t->Tk, c);
         t->first[r] = first > t->j ? llm_gemm_least(first - t->j, N) : 0;
         t->end[r] = end > t->j ? llm_gemm_least(end - t->j, N) : 0;
-        t->whole = t->whole && t->first[r] == 0 && t->end[r] == N;
+        t->skip += t->end[r] == 0;
+        t->left += t->first[r] == 0;
         some = some || t->first[r] < t->end[r];
     }
-    if (t->whole) llm_causal_attn_scores(s, N, t->q, qs, t->k, ks, c->scale, N, t->R, N, D);
+    if (!some) return false;
+    llm_flash23_products(s, t->q, qs, t->k, ks, c->scale, t, D);
     for (size_t r = 0; r < t->R; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++) {
             float *at = s + r * N + n;
-            if (!t->whole) *at = c->scale * llm_gqa_dot(t->q + r * qs, t->k + n * ks, D);
             if (c->cap > 0.0f) *at = c->cap * tanhf(*at / c->cap);
             if (c->slope) {
                 const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
                 *at -= c->slope[t->h] * (float)(query > key ? query - key : key - query);
             }
         }
-    return some;
+    return true;
 }
 
 /* y_r += sum_n w_rn x_n over what row r sees; ys, xs numbers between rows. */
 LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float *x, size_t xs,
                                 const llm_flash23_tile *t, size_t D) {
-    if (t->whole) llm_causal_attn_gather(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
-    for (size_t r = 0; r < t->R && !t->whole; r++)
+    if (t->skip < t->left)
+        llm_causal_attn_gather(y + t->skip * ys, ys, w + t->skip * t->N, t->N, x, xs,
+                               t->end[t->skip] - 1, t->left - t->skip, t->N, D);
+    for (size_t r = t->left; r < t->R; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++)
             for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * t->N + n] * x[n * xs + d];
 }
@@ -39706,18 +39758,18 @@ LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float
 LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const float *k,
                                  const float *v, const llm_flash23_config *c) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    enum { ROWS = LLM_FLASH23_ROWS, KEYS = LLM_FLASH23_KEYS };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
     LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
         const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
-        float s[TILE * TILE], m[TILE], l[TILE];
+        float s[ROWS * KEYS], m[ROWS], l[ROWS];
         llm_flash23_tile t;
         t.h = h, t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
-        for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+        for (t.i = 0; t.i < t.Tq; t.i += ROWS) {
             float *o = out + (q0 + t.i) * qs + h * D;
             size_t least, most, unused;
-            t.R = llm_causal_attn_tile(t.Tq - t.i);
+            t.R = llm_gemm_least(t.Tq - t.i, ROWS);
             t.q = q + (q0 + t.i) * qs + h * D;
             for (size_t r = 0; r < t.R; r++) {
                 m[r] = -INFINITY, l[r] = 0.0f;
@@ -39725,9 +39777,9 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
             }
             llm_flash23_range(&least, &unused, t.i, t.Tq, t.Tk, c);
             llm_flash23_range(&unused, &most, t.i + t.R - 1, t.Tq, t.Tk, c);
-            for (t.j = least / TILE * TILE; t.j < most; t.j += TILE) {
+            for (t.j = least / KEYS * KEYS; t.j < most; t.j += KEYS) {
                 const size_t at = (k0 + t.j) * ks + h / group * D;
-                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.N = llm_gemm_least(t.Tk - t.j, KEYS);
                 t.k = k + at, t.v = v + at;
                 if (!llm_flash23_scores(s, &t, c)) continue;
                 for (size_t r = 0; r < t.R; r++) {
@@ -39768,7 +39820,7 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
  * Through the cap c goes 1 - (s/c)^2, s the capped score before ALiBi's fine was taken off.
  *
  * source  Dao 2023, "FlashAttention-2", algorithm 2
- * needs   exp causal_attn gqa flash23
+ * needs   exp gemm causal_attn gqa flash23
  * see     @flash (the same with the loops the other way)
  * topics  -
  */
@@ -39776,8 +39828,10 @@ LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const f
 /* y_n += sum_r w_rn x_r over the rows r that see key n. */
 LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
                                  const llm_flash23_tile *t, size_t D) {
-    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
-    for (size_t r = 0; r < t->R && !t->whole; r++)
+    if (t->skip < t->left)
+        llm_causal_attn_scatter(y, ys, w + t->skip * t->N, t->N, x + t->skip * xs, xs,
+                                t->end[t->skip] - 1, t->left - t->skip, t->N, D);
+    for (size_t r = t->left; r < t->R; r++)
         for (size_t n = t->first[r]; n < t->end[r]; n++)
             for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
 }
@@ -39807,32 +39861,28 @@ LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *
                                   const float *out, const float *lse, const float *q,
                                   const float *k, const float *v, const llm_flash23_config *c) {
     LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    enum { ROWS = LLM_FLASH23_ROWS, KEYS = LLM_FLASH23_KEYS };
     const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
     LLM_PARALLEL_MANY(c->H, c->start_q[c->B] * D)
     for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
         const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
-        float s[TILE * TILE], ds[TILE * TILE], along[TILE];
+        float s[ROWS * KEYS], ds[ROWS * KEYS], along[ROWS];
         llm_flash23_tile t;
         t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
         for (t.h = bg % c->Hkv * group; t.h < (bg % c->Hkv + 1) * group; t.h++)
-            for (t.j = 0; t.j < t.Tk; t.j += TILE) {
+            for (t.j = 0; t.j < t.Tk; t.j += KEYS) {
                 const size_t at = (k0 + t.j) * ks + bg % c->Hkv * D;
-                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.N = llm_gemm_least(t.Tk - t.j, KEYS);
                 t.k = k + at, t.v = v + at;
-                for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+                for (t.i = 0; t.i < t.Tq; t.i += ROWS) {
                     const size_t row = (q0 + t.i) * c->H + t.h;
                     const float *g = dout + row * D;
-                    t.R = llm_causal_attn_tile(t.Tq - t.i);
+                    t.R = llm_gemm_least(t.Tq - t.i, ROWS);
                     t.q = q + row * D;
                     if (!llm_flash23_scores(s, &t, c)) continue;
-                    if (t.whole)
-                        llm_causal_attn_scores(ds, t.N, g, qs, t.v, ks, 1.0f, t.N, t.R, t.N, D);
-                    for (size_t r = 0; r < t.R; r++) {
+                    llm_flash23_products(ds, g, qs, t.v, ks, 1.0f, &t, D);
+                    for (size_t r = 0; r < t.R; r++)
                         along[r] = llm_gqa_dot(g + r * qs, out + row * D + r * qs, D);
-                        for (size_t n = t.first[r]; n < t.end[r] && !t.whole; n++)
-                            ds[r * t.N + n] = llm_gqa_dot(g + r * qs, t.v + n * ks, D);
-                    }
                     llm_flash23_weights(s, ds, lse + row, along, &t, c);
                     if (dq) llm_flash23_gather(dq + row * D, qs, ds, t.k, ks, &t, D);
                     if (dk) llm_flash23_scatter(dk + at, ks, ds, t.q, qs, &t, D);
@@ -42917,7 +42967,7 @@ LLM_API void llm_autoregression_sample(float *x, size_t n, const llm_autoregress
 
 /* @autoregression_table ------------------------------------- Autoregression: symbols, in any order
  *
- *     p(x_1, .., x_n) = prod_j p(x_o(j) | x_o(1), .., x_o(j-1))        o: any order of the variables
+ *     p(x_1, .., x_n) = prod_j p(x_o(j) | x_o(1), .., x_o(j-1))       o: any order of the variables
  *
  * No assumption stands in this equation: every distribution is a product of conditionals, in each
  * of n! orders, and drawing one variable after the other draws from it. What a language model adds
@@ -43165,6 +43215,177 @@ LLM_API void llm_made_sample(float *x, const float *w, const llm_made *m, llm_rn
     arena->used = mark;
 }
 
+/* @causal_lm ------------------------------------------------ Causal language model
+ *
+ *     p(x_1 .. x_T | x_0) = product over t of p(x_t | x_0 .. x_{t-1})       x_0: a start token
+ *
+ * An autoregressive (causal) language model is one function: tokens in, and for each place the
+ * distribution of what comes behind it, which may depend on that place and those before it, on
+ * nothing else. This one promise is worth three things. A text of T tokens is scored, and trained
+ * on, in a single pass. Texts are drawn from exactly the law that is scored, token by token, with
+ * no search and no correction. And the probabilities of all texts sum to 1, so a model is an
+ * opinion about everything that can be said, and any two continuations can be compared.
+ *
+ * What is easily got wrong: longer answers have more factors below 1, so totals favour short ones;
+ * means over tokens depend on the tokenizer and favour answers that are cut finely; per byte is the
+ * compromise of most evaluations. And one leak from the future, anywhere, gives a wonderful loss
+ * and a model that cannot write.
+ *
+ * source  Bengio et al. 2003, "A Neural Probabilistic Language Model", eq. 1; Gao et al.,
+ *         lm-evaluation-harness (loglikelihood, acc, acc_norm)
+ * needs   arena rng logsumexp categorical_sample
+ * see     @next_token (the loss), @causal_lm_gpt2 (one wired whole), @decoding (with a cache)
+ * topics  Autoregressive language model ; Causal language model
+ */
+
+/* A model of V tokens that reads up to B rows of up to T tokens in a pass: logits (rows,t,V) <- ids
+ * (rows,t), at each place those of the token behind it. */
+typedef struct {
+    size_t V, B, T;
+    void *context;
+    void (*logits)(void *context, float *logits, const int *ids, size_t rows, size_t t);
+} llm_causal_lm;
+
+/* logprob (rows,T) <- ids (rows,T): ln p(ids[t] | those before it in the row), 0 for the first,
+ * which is given. One pass. Scratch: rows T V floats, given back. */
+LLM_API void llm_causal_lm_score(float *logprob, const llm_causal_lm *m, const int *ids,
+                                 size_t rows, size_t T, llm_arena *arena) {
+    LLM_ASSERT(rows <= m->B && T <= m->T);
+    const size_t mark = arena->used;
+    float *logits = llm_arena_floats(arena, rows * T * m->V);
+    m->logits(m->context, logits, ids, rows, T);
+    for (size_t i = 0; i < rows * T; i++) {
+        logprob[i] = 0.0f;
+        if (i % T == 0) continue;
+        const float *z = logits + (i - 1) * m->V;
+        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < m->V);
+        logprob[i] = z[ids[i]] - llm_logsumexp(z, m->V);
+    }
+    arena->used = mark;
+}
+
+/* An answer: its log-probability in nats, its size, and whether each of its tokens is the most
+ * probable one at its place, so that greedy decoding would have written it. */
+typedef struct {
+    double total;
+    size_t tokens, bytes;
+    bool greedy;
+} llm_causal_lm_choice;
+
+/* c (n) <- the answers choice[start[k] .. start[k+1]), of bytes[k] bytes each, behind context (P).
+ * What is too long for the model loses its beginning; answers are never cut: T tokens at most.
+ * Rows are padded on the right, where a causal model does not look. Scratch: B W V floats and B W
+ * ints for a longest row of W <= T tokens, given back. */
+LLM_API void llm_causal_lm_choices(llm_causal_lm_choice *c, const llm_causal_lm *m,
+                                   const int *context, size_t P, const int *choice,
+                                   const size_t *start, const size_t *bytes, size_t n,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used, V = m->V;
+    size_t W = 0;
+    LLM_ASSERT(P > 0);
+    for (size_t k = 0; k < n; k++) {
+        c[k].tokens = start[k + 1] - start[k], c[k].bytes = bytes[k];
+        c[k].total = 0.0, c[k].greedy = true;
+        LLM_ASSERT(c[k].tokens > 0 && c[k].tokens <= m->T && bytes[k] > 0);
+        const size_t read = P + c[k].tokens - 1; /* the last token is asked for, not read */
+        W = read > W ? read : W;
+    }
+    W = W > m->T ? m->T : W;
+    float *logits = llm_arena_floats(arena, m->B * W * V);
+    int *ids = (int *)llm_arena_take(arena, m->B * W, sizeof(int));
+    for (size_t first = 0; first < n; first += m->B) {
+        const size_t rows = n - first < m->B ? n - first : m->B;
+        for (size_t i = 0; i < rows * W; i++) {
+            const size_t k = first + i / W, read = P + c[k].tokens - 1;
+            const size_t at = i % W + (read > W ? read - W : 0); /* in context and answer */
+            ids[i] = at < P ? context[at] : at < read ? choice[start[k] + at - P] : 0;
+        }
+        m->logits(m->context, logits, ids, rows, W);
+        for (size_t r = 0; r < rows; r++) {
+            llm_causal_lm_choice *a = &c[first + r];
+            const size_t read = P + a->tokens - 1, end = read < W ? read : W;
+            for (size_t t = 0; t < a->tokens; t++) {
+                const float *z = logits + (r * W + end - a->tokens + t) * V;
+                const int id = choice[start[first + r] + t];
+                LLM_ASSERT(id >= 0 && (size_t)id < V);
+                a->total += (double)(z[id] - llm_logsumexp(z, V));
+                for (size_t v = 0; v < V; v++) a->greedy = a->greedy && z[v] <= z[id];
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* By what answers of different lengths are compared: acc, its mean over tokens, acc_norm. */
+typedef enum {
+    LLM_CAUSAL_LM_TOTAL,
+    LLM_CAUSAL_LM_PER_TOKEN,
+    LLM_CAUSAL_LM_PER_BYTE
+} llm_causal_lm_measure;
+
+/* The larger the better. */
+LLM_API double llm_causal_lm_measured(const llm_causal_lm_choice *c, llm_causal_lm_measure by) {
+    if (by == LLM_CAUSAL_LM_PER_TOKEN) return c->total / (double)c->tokens;
+    return by == LLM_CAUSAL_LM_PER_BYTE ? c->total / (double)c->bytes : c->total;
+}
+
+/* The best of n answers, the first among equals. */
+LLM_API size_t llm_causal_lm_best(const llm_causal_lm_choice *c, size_t n,
+                                  llm_causal_lm_measure by) {
+    size_t best = 0;
+    for (size_t k = 1; k < n; k++)
+        if (llm_causal_lm_measured(&c[k], by) > llm_causal_lm_measured(&c[best], by)) best = k;
+    return best;
+}
+
+/* Draws ids[n], ids[n+1], .. behind the n > 0 tokens that stand there, until `stop` was written
+ * (-1: never), there are `most` <= T + 1, or all logits are -INFINITY. Returns how many there are.
+ * The whole text is read again for each token. Scratch: most V floats, given back. */
+LLM_API size_t llm_causal_lm_sample(int *ids, size_t n, size_t most, int stop,
+                                    const llm_causal_lm *m, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && most <= m->T + 1);
+    const size_t mark = arena->used;
+    float *logits = llm_arena_floats(arena, most * m->V);
+    for (bool stopped = false; n < most && !stopped;) {
+        size_t token = 0;
+        double score;
+        m->logits(m->context, logits, ids, 1, n);
+        const float *z = logits + (n - 1) * m->V;
+        if (llm_categorical_sample_gumbel(&token, &score, 1, z, m->V, rng) == 0) break;
+        ids[n] = (int)token;
+        stopped = ids[n++] == stop;
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* reach (T,T) <- does place t's answer change, in any bit, when token j of ids (T) is another one?
+ * Returns whether the model keeps its promise: nothing above the diagonal. It needs no gradient, so
+ * it also finds what has none: a statistic over the row, routing that looks ahead, a padding flag.
+ * Scratch: 2 T V floats and T ints, given back. */
+LLM_API bool llm_causal_lm_reach(bool *reach, const llm_causal_lm *m, const int *ids, size_t T,
+                                 llm_arena *arena) {
+    LLM_ASSERT(m->V > 1);
+    const size_t mark = arena->used, V = m->V;
+    float *before = llm_arena_floats(arena, T * V), *after = llm_arena_floats(arena, T * V);
+    int *other = (int *)llm_arena_take(arena, T, sizeof(int));
+    bool causal = true;
+    m->logits(m->context, before, ids, 1, T);
+    memcpy(other, ids, T * sizeof(int));
+    for (size_t j = 0; j < T; j++) {
+        other[j] = (ids[j] + 1) % (int)V;
+        m->logits(m->context, after, other, 1, T);
+        other[j] = ids[j];
+        for (size_t t = 0; t < T; t++) {
+            const bool same = memcmp(before + t * V, after + t * V, V * sizeof(float)) == 0;
+            reach[t * T + j] = !same;
+            causal = causal && (same || j <= t);
+        }
+    }
+    arena->used = mark;
+    return causal;
+}
+
 /* @mlm ------------------------------------------------------ Masked language model
  *
  *     of 15 in 100 tokens:  8 in 10 become [MASK], 1 in 10 another token, 1 in 10 stay
@@ -43319,8 +43540,8 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need"; Kaplan et al. 2020, "Scaling Laws for
  *         Neural Language Models", table 1 (operations); transformers (names of tensors)
- * needs   base
- * see     @transformer_layout @encoder @decoder @decoder_block @llama_block
+ * needs   activation
+ * see     @transformer_layout @transformer_model @encoder @decoder @decoder_block @llama_block
  * topics  Transformer
  */
 typedef enum {
@@ -43332,17 +43553,31 @@ typedef enum {
     LLM_TRANSFORMER_FAMILIES
 } llm_transformer_family;
 
+/* How a model knows places. The sines come with embeddings times sqrt(C), as in 2017; the distances
+ * with T5's scales: none of the scores, and 1/sqrt(C) of tied logits. */
+typedef enum {
+    LLM_TRANSFORMER_TABLE,
+    LLM_TRANSFORMER_SINES,
+    LLM_TRANSFORMER_DISTANCES,
+    LLM_TRANSFORMER_ROTATIONS
+} llm_transformer_position;
+
 typedef struct {
     llm_transformer_family family;        /* whose names */
     size_t encoder, decoder;              /* layers; a decoder behind an encoder reads it */
     size_t vocab, places, types, buckets; /* rows of tables, 0: none; T5's distances */
     size_t width, heads, kv_heads, head_size, hidden; /* C, H, Hkv, D, F */
-    bool biases;     /* of matrices; and norms have them (layer norm) */
-    bool gated;      /* three matrices in the MLP */
+    bool biases;                                      /* of matrices */
+    bool gated;                                       /* three matrices in the MLP */
     bool fused;      /* queries, keys, values in one matrix; matrices stand (in,out) */
     bool first_norm; /* behind the embeddings */
     bool last_norm;  /* behind each stack: pre-norm */
     bool pooler, tied;
+    bool rms; /* norms are RMSNorm, without biases */
+    llm_transformer_position position;
+    int act;          /* of the MLP: an LLM_ACTIVATION */
+    float eps, theta; /* of norms, of rotations */
+    size_t far;       /* distances from here on are one */
 } llm_transformer_config;
 
 /* The published models: 2017 base, BERT-base, GPT-2, T5 small (v1.0), Llama 2 7B. */
@@ -43354,17 +43589,26 @@ LLM_API llm_transformer_config llm_transformer_preset(llm_transformer_family fam
         {0, 12, 50257, 1024, 0, 0, 768, 12, 12, 64, 3072},
         {6, 6, 32128, 0, 0, 32, 512, 8, 8, 64, 2048},
         {0, 32, 32000, 0, 0, 0, 4096, 32, 32, 128, 11008}};
-    /* biases, gated, fused, first norm, last norm, pooler, tied */
-    static const bool b[LLM_TRANSFORMER_FAMILIES][7] = {
-        {true, false, false, false, false, false, true},
-        {true, false, false, true, false, true, true},
-        {true, false, true, false, true, false, true},
-        {false, false, false, false, true, false, true},
-        {false, true, false, false, true, false, false}};
+    /* biases, gated, fused, first norm, last norm, pooler, tied, RMSNorm */
+    static const bool b[LLM_TRANSFORMER_FAMILIES][8] = {
+        {true, false, false, false, false, false, true, false},
+        {true, false, false, true, false, true, true, false},
+        {true, false, true, false, true, false, true, false},
+        {false, false, false, false, true, false, true, true},
+        {false, true, false, false, true, false, false, true}};
+    static const llm_transformer_position places[LLM_TRANSFORMER_FAMILIES] = {
+        LLM_TRANSFORMER_SINES, LLM_TRANSFORMER_TABLE, LLM_TRANSFORMER_TABLE,
+        LLM_TRANSFORMER_DISTANCES, LLM_TRANSFORMER_ROTATIONS};
+    static const int act[LLM_TRANSFORMER_FAMILIES] = {LLM_ACTIVATION_RELU, LLM_ACTIVATION_GELU,
+                                                      LLM_ACTIVATION_GELU_TANH, LLM_ACTIVATION_RELU,
+                                                      LLM_ACTIVATION_SILU};
+    static const float eps[LLM_TRANSFORMER_FAMILIES] = {1e-5f, 1e-12f, 1e-5f, 1e-6f, 1e-5f};
     const size_t *s = n[family];
     const bool *t = b[family];
-    const llm_transformer_config c = {family, s[0],  s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8],
-                                      s[9],   s[10], t[0], t[1], t[2], t[3], t[4], t[5], t[6]};
+    const llm_transformer_config c = {
+        family, s[0], s[1],           s[2],        s[3],        s[4], s[5], s[6], s[7],
+        s[8],   s[9], s[10],          t[0],        t[1],        t[2], t[3], t[4], t[5],
+        t[6],   t[7], places[family], act[family], eps[family], 1e4f, 128};
     return c;
 }
 
@@ -43378,7 +43622,7 @@ LLM_API size_t llm_transformer_mlp(const llm_transformer_config *c, bool all) {
     return (in + 1) * c->width * c->hidden + (all && c->biases ? in * c->hidden + c->width : 0);
 }
 LLM_API size_t llm_transformer_norm(const llm_transformer_config *c) {
-    return c->biases ? 2 * c->width : c->width;
+    return c->rms ? c->width : 2 * c->width;
 }
 
 /* All weights. A table of distances belongs to a stack and is shared by its layers. */
@@ -43541,7 +43785,7 @@ LLM_API void llm_transformer_layout_matrix(llm_transformer_layout_state *s, size
 LLM_API void llm_transformer_layout_norm(llm_transformer_layout_state *s,
                                          llm_transformer_layout_part part) {
     llm_transformer_layout_add(s, part, ".weight", s->config->width, 1);
-    if (s->config->biases) llm_transformer_layout_add(s, part, ".bias", s->config->width, 1);
+    if (!s->config->rms) llm_transformer_layout_add(s, part, ".bias", s->config->width, 1);
 }
 
 /* Queries, keys, values and output from part `first` on. */
@@ -43592,6 +43836,733 @@ LLM_API size_t llm_transformer_layout(llm_transformer_layout_tensor *list, size_
         llm_transformer_layout_add(s, LLM_TRANSFORMER_LAYOUT_HEAD, ".weight", c->vocab, C);
     *numbers = s->numbers;
     return s->tensors;
+}
+
+/* @transformer_weights -------------------------------------- The weights of any Transformer, bound
+ *
+ *     flat = tokens | places | types | norm | encoder's layers, norm | decoder's layers, norm | ..
+ *     layer = q k v o (matrix, bias) [distances] norm | the same of the memory | MLP norm
+ *
+ * One flat vector and pointers into it by name, in the order of @transformer_layout, with every
+ * matrix (out,in) and queries, keys and values apart: what a file stores as one matrix, or the
+ * other way round, its reader takes apart. What a model has not is NULL, and everything that runs
+ * on the weights asks the pointer and not the family.
+ *
+ * They start as GPT-2's: N(0, 0.02), and what writes to the residual stream divided by the root of
+ * how often a stack is added to, 2 L, or 3 L with a memory.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3; Vaswani
+ *         et al. 2017, "Attention Is All You Need", section 3
+ * needs   arena rng mha ffn encoder transformer
+ * see     @transformer_layout @transformer_model
+ * topics  -
+ */
+
+/* Weights, or their gradients: w and b (C), b NULL with RMSNorm. */
+typedef struct {
+    float *w, *b;
+} llm_transformer_weights_norm;
+typedef struct {
+    llm_mha_params mha; /* wq (H D,C), wk, wv (Hkv D,C), wo (C,H D) */
+    llm_transformer_weights_norm norm;
+} llm_transformer_weights_attn;
+typedef struct {
+    llm_transformer_weights_attn attn, cross; /* cross: of a decoder behind an encoder */
+    llm_ffn_weights ffn;
+    llm_transformer_weights_norm norm; /* the MLP's */
+} llm_transformer_weights_layer;
+typedef struct {
+    llm_transformer_weights_layer *layer;
+    float *distances;                  /* (buckets,H) */
+    llm_transformer_weights_norm norm; /* behind the last layer */
+} llm_transformer_weights_stack;
+typedef struct {
+    float *tokens, *places, *types, *head;  /* (V,C), (places,C), (types,C), (V,C) or tokens */
+    float *pool_w, *pool_b;                 /* (C,C), (C) */
+    llm_transformer_weights_norm first;     /* behind the embeddings */
+    llm_transformer_weights_stack stack[2]; /* encoder, decoder */
+} llm_transformer_weights;
+
+/* The parts of a model <- the next numbers of *p. */
+LLM_API void llm_transformer_weights_bind_norm(llm_transformer_weights_norm *n, float **p,
+                                               const llm_transformer_config *c) {
+    n->w = llm_encoder_next(p, c->width);
+    n->b = c->rms ? NULL : llm_encoder_next(p, c->width);
+}
+LLM_API void llm_transformer_weights_bind_attn(llm_mha_params *m, float **p,
+                                               const llm_transformer_config *c) {
+    const size_t wide = c->heads * c->head_size, narrow = c->kv_heads * c->head_size;
+    m->wq = llm_encoder_next(p, wide * c->width);
+    m->bq = c->biases ? llm_encoder_next(p, wide) : NULL;
+    m->wk = llm_encoder_next(p, narrow * c->width);
+    m->bk = c->biases ? llm_encoder_next(p, narrow) : NULL;
+    m->wv = llm_encoder_next(p, narrow * c->width);
+    m->bv = c->biases ? llm_encoder_next(p, narrow) : NULL;
+    m->wo = llm_encoder_next(p, wide * c->width);
+    m->bo = c->biases ? llm_encoder_next(p, c->width) : NULL;
+}
+LLM_API void llm_transformer_weights_bind_mlp(llm_ffn_weights *f, float **p,
+                                              const llm_transformer_config *c) {
+    const size_t n = c->hidden * c->width;
+    f->gate = c->gated ? llm_encoder_next(p, n) : NULL;
+    f->up = llm_encoder_next(p, n);
+    f->up_bias = c->biases ? llm_encoder_next(p, c->hidden) : NULL;
+    f->down = llm_encoder_next(p, n);
+    f->down_bias = c->biases ? llm_encoder_next(p, c->width) : NULL;
+}
+
+/* w <- the parts of flat, llm_transformer_count(c) numbers. Its lists lie in the arena. A gated MLP
+ * has no biases. */
+LLM_API void llm_transformer_weights_bind(llm_transformer_weights *w, float *flat,
+                                          const llm_transformer_config *c, llm_arena *arena) {
+    const size_t C = c->width;
+    float *p = flat;
+    LLM_ASSERT(!c->gated || !c->biases);
+    LLM_ASSERT(c->kv_heads > 0 && c->heads % c->kv_heads == 0);
+    memset(w, 0, sizeof *w);
+    w->tokens = w->head = llm_encoder_next(&p, c->vocab * C);
+    if (c->places) w->places = llm_encoder_next(&p, c->places * C);
+    if (c->types) w->types = llm_encoder_next(&p, c->types * C);
+    if (c->first_norm) llm_transformer_weights_bind_norm(&w->first, &p, c);
+    for (size_t k = 0; k < 2; k++) {
+        llm_transformer_weights_stack *s = &w->stack[k];
+        const size_t L = k ? c->decoder : c->encoder, size = sizeof *s->layer;
+        s->layer = (llm_transformer_weights_layer *)llm_arena_take(arena, L, size);
+        for (size_t l = 0; l < L; l++) {
+            llm_transformer_weights_layer *layer = &s->layer[l];
+            memset(layer, 0, size);
+            llm_transformer_weights_bind_attn(&layer->attn.mha, &p, c);
+            if (c->buckets && l == 0) s->distances = llm_encoder_next(&p, c->buckets * c->heads);
+            llm_transformer_weights_bind_norm(&layer->attn.norm, &p, c);
+            if (k && c->encoder) {
+                llm_transformer_weights_bind_attn(&layer->cross.mha, &p, c);
+                llm_transformer_weights_bind_norm(&layer->cross.norm, &p, c);
+            }
+            llm_transformer_weights_bind_mlp(&layer->ffn, &p, c);
+            llm_transformer_weights_bind_norm(&layer->norm, &p, c);
+        }
+        if (L && c->last_norm) llm_transformer_weights_bind_norm(&s->norm, &p, c);
+    }
+    if (c->pooler) w->pool_w = llm_encoder_next(&p, C * C), w->pool_b = llm_encoder_next(&p, C);
+    if (!c->tied) w->head = llm_encoder_next(&p, c->vocab * C);
+    LLM_ASSERT(p == flat + llm_transformer_count(c));
+}
+
+/* A matrix of n numbers, or none; gains 1. */
+LLM_API void llm_transformer_weights_fill(float *w, size_t n, float std, llm_rng *rng) {
+    if (!w) return;
+    llm_rng_normal_fill(rng, w, n);
+    for (size_t i = 0; i < n; i++) w[i] *= std;
+}
+LLM_API void llm_transformer_weights_gains(const llm_transformer_weights_norm *n, size_t C) {
+    for (size_t i = 0; n->w && i < C; i++) n->w[i] = 1.0f;
+}
+
+/* All of flat, to which w is bound. */
+LLM_API void llm_transformer_weights_init(const llm_transformer_weights *w, float *flat,
+                                          const llm_transformer_config *c, llm_rng *rng) {
+    const size_t C = c->width, wide = c->heads * c->head_size * C, F = c->hidden * C;
+    const size_t narrow = c->kv_heads * c->head_size * C;
+    memset(flat, 0, llm_transformer_count(c) * sizeof(float));
+    llm_transformer_weights_fill(w->tokens, c->vocab * C, 0.02f, rng);
+    llm_transformer_weights_fill(w->places, c->places * C, 0.02f, rng);
+    llm_transformer_weights_fill(w->types, c->types * C, 0.02f, rng);
+    llm_transformer_weights_fill(w->pool_w, C * C, 0.02f, rng);
+    if (!c->tied) llm_transformer_weights_fill(w->head, c->vocab * C, 0.02f, rng);
+    llm_transformer_weights_gains(&w->first, C);
+    for (size_t k = 0; k < 2; k++) {
+        const size_t L = k ? c->decoder : c->encoder, added = k && c->encoder ? 3 : 2;
+        const float out = 0.02f / sqrtf((float)(added * L));
+        const llm_transformer_weights_stack *s = &w->stack[k];
+        llm_transformer_weights_fill(s->distances, c->buckets * c->heads, 0.02f, rng);
+        for (size_t l = 0; l < L; l++) {
+            const llm_transformer_weights_layer *layer = &s->layer[l];
+            for (size_t i = 0; i + 1 < added; i++) {
+                const llm_transformer_weights_attn *a = i ? &layer->cross : &layer->attn;
+                llm_transformer_weights_fill(a->mha.wq, wide, 0.02f, rng);
+                llm_transformer_weights_fill(a->mha.wk, narrow, 0.02f, rng);
+                llm_transformer_weights_fill(a->mha.wv, narrow, 0.02f, rng);
+                llm_transformer_weights_fill(a->mha.wo, wide, out, rng);
+                llm_transformer_weights_gains(&a->norm, C);
+            }
+            llm_transformer_weights_fill(layer->ffn.gate, F, 0.02f, rng);
+            llm_transformer_weights_fill(layer->ffn.up, F, 0.02f, rng);
+            llm_transformer_weights_fill(layer->ffn.down, F, out, rng);
+            llm_transformer_weights_gains(&layer->norm, C);
+        }
+        llm_transformer_weights_gains(&s->norm, C);
+    }
+}
+
+/* @transformer_sublayer ------------------------------------- Attention and MLP with every switch
+ *
+ *     pre   y = x + f(N(x))          post   y = N(x + f(x))          N: layer norm or RMSNorm
+ *
+ * The frame of @sublayer with one switch more, the kind of norm, and what stands in it told in one
+ * struct: which keys a query may see, where keys come from, what is added to scores and what turns
+ * queries and keys. Attention (@transformer_attention) and the MLP (@transformer_stack) stand
+ * between begin and end, which know nothing of them.
+ *
+ * source  Vaswani et al. 2017, section 3.1; Xiong et al. 2020, figure 1
+ * needs   arena layernorm rmsnorm ffn transformer transformer_weights
+ * see     @sublayer @prenorm @transformer_attention
+ * topics  -
+ */
+
+/* What a sublayer sees: T queries in B texts, S keys. */
+typedef struct {
+    size_t B, T, S;
+    const float *mem;           /* (B,S,C) keys and values come from, or NULL: the text itself */
+    const bool *hidden;         /* (B,S) keys that nobody sees, or NULL */
+    bool causal;                /* nor those ahead */
+    const float *bias;          /* (H,T,S) on the scores, or NULL */
+    const float *cosine, *sine; /* (T,D/2), or NULL: no rotation */
+} llm_transformer_sublayer_view;
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    llm_transformer_sublayer_view view;
+    const float *x, *in, *sum;     /* (B,T,C): input, what f reads, what a norm behind reads */
+    float *mean, *rstd;            /* (B,T) */
+    bool *allowed;                 /* (B,T,S) */
+    float *q, *k, *v, *p, *merged; /* (B,H,T,D), (B,Hkv,S,D) twice, (B,H,T,S), (B,T,H D) */
+    llm_ffn_acts ffn;              /* of an MLP */
+} llm_transformer_sublayer_acts;
+
+/* y, mean, rstd <- x (N,C); dx (N,C), dw += <- dy. RMSNorm has no mean. */
+LLM_API void llm_transformer_sublayer_norm(float *y, float *mean, float *rstd, const float *x,
+                                           const llm_transformer_weights_norm *w, size_t N,
+                                           const llm_transformer_config *c) {
+    if (c->rms)
+        llm_rmsnorm_forward(y, rstd, x, w->w, N, c->width, c->eps);
+    else
+        llm_layernorm_forward(y, mean, rstd, x, w->w, w->b, N, c->width, c->eps);
+}
+LLM_API void llm_transformer_sublayer_norm_backward(float *dx,
+                                                    const llm_transformer_weights_norm *dw,
+                                                    const float *dy, const float *x,
+                                                    const float *mean, const float *rstd,
+                                                    const llm_transformer_weights_norm *w, size_t N,
+                                                    const llm_transformer_config *c) {
+    if (c->rms)
+        llm_rmsnorm_backward(dx, dw->w, dy, x, w->w, rstd, N, c->width);
+    else
+        llm_layernorm_backward(dx, dw->w, dw->b, dy, x, w->w, mean, rstd, N, c->width);
+}
+
+/* The frame: a->in <- x; then y (B,T,C), which is returned, <- x and f (B,T,C), which becomes
+ * x + f. */
+LLM_API void llm_transformer_sublayer_begin(llm_transformer_sublayer_acts *a, const float *x,
+                                            const llm_transformer_sublayer_view *v,
+                                            const llm_transformer_weights_norm *w,
+                                            const llm_transformer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T;
+    a->view = *v, a->x = a->in = x;
+    a->mean = llm_arena_floats(arena, N), a->rstd = llm_arena_floats(arena, N);
+    if (!c->last_norm) return;
+    float *in = llm_arena_floats(arena, N * c->width);
+    llm_transformer_sublayer_norm(in, a->mean, a->rstd, x, w, N, c);
+    a->in = in;
+}
+LLM_API float *llm_transformer_sublayer_end(llm_transformer_sublayer_acts *a, float *f,
+                                            const llm_transformer_weights_norm *w,
+                                            const llm_transformer_config *c, llm_arena *arena) {
+    const size_t N = a->view.B * a->view.T;
+    for (size_t i = 0; i < N * c->width; i++) f[i] += a->x[i];
+    a->sum = f;
+    if (c->last_norm) return f;
+    float *y = llm_arena_floats(arena, N * c->width);
+    llm_transformer_sublayer_norm(y, a->mean, a->rstd, f, w, N, c);
+    return y;
+}
+
+/* Backward of its end, d (B,T,C) in place: the gradient of y becomes that of x + f. Then of its
+ * beginning: d += what din (B,T,C), the gradient of a->in, gives x. Scratch: B T C floats. */
+LLM_API void llm_transformer_sublayer_end_backward(float *d, const llm_transformer_weights_norm *dw,
+                                                   const llm_transformer_sublayer_acts *a,
+                                                   const llm_transformer_weights_norm *w,
+                                                   const llm_transformer_config *c,
+                                                   llm_arena *arena) {
+    const size_t mark = arena->used, N = a->view.B * a->view.T, n = N * c->width;
+    if (c->last_norm) return;
+    float *dsum = llm_arena_floats(arena, n);
+    memset(dsum, 0, n * sizeof(float));
+    llm_transformer_sublayer_norm_backward(dsum, dw, d, a->sum, a->mean, a->rstd, w, N, c);
+    memcpy(d, dsum, n * sizeof(float));
+    arena->used = mark;
+}
+LLM_API void llm_transformer_sublayer_begin_backward(float *d, const float *din,
+                                                     const llm_transformer_weights_norm *dw,
+                                                     const llm_transformer_sublayer_acts *a,
+                                                     const llm_transformer_weights_norm *w,
+                                                     const llm_transformer_config *c) {
+    const size_t N = a->view.B * a->view.T;
+    if (c->last_norm)
+        llm_transformer_sublayer_norm_backward(d, dw, din, a->x, a->mean, a->rstd, w, N, c);
+    for (size_t i = 0; !c->last_norm && i < N * c->width; i++) d[i] += din[i];
+}
+
+/* @transformer_attention ------------------------------------ Attention with every switch
+ *
+ *     f(h) = softmax(s Q K^T + b + mask) V W_o^T + b_o     q, k = R(h W^T + ..)    v = h W_v^T + ..
+ *
+ * What @mha, @t5_attn and @llama_block do, under one roof: as many heads of keys as one likes, R
+ * the rotation of queries and keys or nothing, b a bias by distance or nothing, a memory or the
+ * text itself, biases or none. The switches are independent, so that a new combination is a
+ * configuration and no new code. The weights of attention are kept for backward.
+ *
+ * Query head h reads key head h / (H / Hkv), which is why a key's gradient is a sum over the group.
+ *
+ * source  Vaswani et al. 2017, section 3.2; Ainslie et al. 2023, "GQA"; Su et al. 2021, "RoFormer";
+ *         Raffel et al. 2020, section 2.1
+ * needs   arena matmul masked_score causal_attn qkv mha rope transformer transformer_weights
+ *         transformer_sublayer
+ * see     @mha @t5_attn @llama_block
+ * topics  -
+ */
+
+/* Returns y (B,T,C) <- x (B,T,C); both, the memory and a stay where they are. */
+LLM_API float *llm_transformer_attention_forward(llm_transformer_sublayer_acts *a, const float *x,
+                                                 const llm_transformer_sublayer_view *v,
+                                                 const llm_transformer_weights_attn *w,
+                                                 const llm_transformer_config *c,
+                                                 llm_arena *arena) {
+    const size_t B = v->B, T = v->T, S = v->S, C = c->width, D = c->head_size;
+    const size_t H = c->heads, K = c->kv_heads;
+    const float scale = c->position == LLM_TRANSFORMER_DISTANCES ? 1.0f : 1.0f / sqrtf((float)D);
+    llm_masked_score_shape shape = llm_masked_score_defaults(B, H, T, S);
+    shape.mask_B = B;
+    llm_transformer_sublayer_begin(a, x, v, &w->norm, c, arena);
+    const float *from = v->mem ? v->mem : a->in;
+    a->allowed = (bool *)llm_arena_take(arena, B * T * S, sizeof(bool));
+    for (size_t i = 0; i < B * T * S; i++)
+        a->allowed[i] =
+            !(v->causal && i % S > i / S % T) && !(v->hidden && v->hidden[i / (T * S) * S + i % S]);
+    a->q = llm_arena_floats(arena, B * T * H * D),
+    a->merged = llm_arena_floats(arena, B * T * H * D);
+    a->k = llm_arena_floats(arena, B * S * K * D), a->v = llm_arena_floats(arena, B * S * K * D);
+    a->p = llm_arena_floats(arena, B * H * T * S);
+    float *f = llm_arena_floats(arena, B * T * C);
+    const size_t mark = arena->used;
+    llm_mha_project(a->q, a->in, w->mha.wq, w->mha.bq, B, T, C, H, D, arena);
+    llm_mha_project(a->k, from, w->mha.wk, w->mha.bk, B, S, C, K, D, arena);
+    llm_mha_project(a->v, from, w->mha.wv, w->mha.bv, B, S, C, K, D, arena);
+    if (v->cosine)
+        llm_rope_forward(a->q, a->q, v->cosine, v->sine, 1, B * H, T, D, D, LLM_ROPE_HALVES);
+    if (v->cosine)
+        llm_rope_forward(a->k, a->k, v->cosine, v->sine, 1, B * K, S, D, D, LLM_ROPE_HALVES);
+    float *out = llm_arena_floats(arena, B * H * T * D);
+    memset(out, 0, B * H * T * D * sizeof(float));
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(a->p + bh * T * S, S, a->q + bh * T * D, D,
+                               a->k + bh / (H / K) * S * D, D, scale, S, T, S, D);
+    llm_masked_score_softmax_forward(a->p, NULL, a->p, a->allowed, v->bias, &shape);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_gather(out + bh * T * D, D, a->p + bh * T * S, S,
+                               a->v + bh / (H / K) * S * D, D, S, T, S, D);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(a->merged + b * T * H * D, out + b * T * H * D, H, T, D);
+    llm_matmul_forward(f, a->merged, w->mha.wo, w->mha.bo, B * T, H * D, C);
+    arena->used = mark;
+    return llm_transformer_sublayer_end(a, f, &w->norm, c, arena);
+}
+
+/* x (B,n,T,D) turned back. Scratch: as much. */
+LLM_API void llm_transformer_attention_unturn(float *d, size_t n, size_t T,
+                                              const llm_transformer_sublayer_view *v,
+                                              const llm_transformer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, D = c->head_size, size = n * T * D;
+    if (!v->cosine) return;
+    float *turned = llm_arena_floats(arena, size);
+    memcpy(turned, d, size * sizeof(float));
+    memset(d, 0, size * sizeof(float));
+    llm_rope_backward(d, turned, v->cosine, v->sine, 1, n, T, D, D, LLM_ROPE_HALVES);
+    arena->used = mark;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw +=, dmem (B,S,C) += where there is a
+ * memory, dbias (H,T,S) += or NULL. Scratch: B (3 T H D + 2 S Hkv D + 2 H T S + T C) floats and
+ * what the largest of its parts needs. */
+LLM_API void llm_transformer_attention_backward(float *d, float *dmem, float *dbias,
+                                                const llm_transformer_weights_attn *dw,
+                                                const llm_transformer_sublayer_acts *a,
+                                                const llm_transformer_weights_attn *w,
+                                                const llm_transformer_config *c, llm_arena *arena) {
+    const llm_transformer_sublayer_view *v = &a->view;
+    const size_t mark = arena->used, B = v->B, T = v->T, S = v->S, C = c->width, D = c->head_size;
+    const size_t H = c->heads, K = c->kv_heads;
+    const size_t nq = B * H * T * D, nk = B * K * S * D, ns = B * H * T * S;
+    const float scale = c->position == LLM_TRANSFORMER_DISTANCES ? 1.0f : 1.0f / sqrtf((float)D);
+    llm_masked_score_shape shape = llm_masked_score_defaults(B, H, T, S);
+    shape.mask_B = B;
+    llm_transformer_sublayer_end_backward(d, &dw->norm, a, &w->norm, c, arena);
+    float *dmerged = llm_arena_floats(arena, 3 * nq + 2 * nk), *dout = dmerged + nq;
+    float *dq = dout + nq, *dk = dq + nq, *dv = dk + nk;
+    float *dp = llm_arena_floats(arena, 2 * ns), *ds = dp + ns;
+    float *din = llm_arena_floats(arena, B * T * C);
+    memset(dmerged, 0, (3 * nq + 2 * nk) * sizeof(float));
+    memset(dp, 0, 2 * ns * sizeof(float));
+    memset(din, 0, B * T * C * sizeof(float));
+    llm_matmul_backward(dmerged, dw->mha.wo, dw->mha.bo, d, a->merged, w->mha.wo, B * T, H * D, C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(dp + bh * T * S, S, dout + bh * T * D, D,
+                               a->v + bh / (H / K) * S * D, D, 1.0f, S, T, S, D);
+    llm_masked_score_softmax_backward(ds, dbias, dp, a->p, a->allowed, &shape);
+    for (size_t i = 0; i < ns; i++) ds[i] *= scale;
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *dsh = ds + bh * T * S;
+        const size_t kv = bh / (H / K) * S * D, at = bh * T * D;
+        llm_causal_attn_gather(dq + at, D, dsh, S, a->k + kv, D, S, T, S, D);
+        llm_causal_attn_scatter(dk + kv, D, dsh, S, a->q + at, D, S, T, S, D);
+        llm_causal_attn_scatter(dv + kv, D, a->p + bh * T * S, S, dout + at, D, S, T, S, D);
+    }
+    llm_transformer_attention_unturn(dq, B * H, T, v, c, arena);
+    llm_transformer_attention_unturn(dk, B * K, S, v, c, arena);
+    llm_mha_config wide = llm_mha_defaults(B, T, H * D, H),
+                   narrow = llm_mha_defaults(B, S, K * D, K);
+    const float *from = v->mem ? v->mem : a->in;
+    float *dfrom = v->mem ? dmem : din;
+    llm_mha_project_backward(din, dw->mha.wq, dw->mha.bq, dq, a->in, w->mha.wq, &wide, T, C, arena);
+    llm_mha_project_backward(dfrom, dw->mha.wk, dw->mha.bk, dk, from, w->mha.wk, &narrow, S, C,
+                             arena);
+    llm_mha_project_backward(dfrom, dw->mha.wv, dw->mha.bv, dv, from, w->mha.wv, &narrow, S, C,
+                             arena);
+    llm_transformer_sublayer_begin_backward(d, din, &dw->norm, a, &w->norm, c);
+    arena->used = mark;
+}
+
+/* @transformer_stack ---------------------------------------- A stack of layers with every switch
+ *
+ *     encoder    x <- Attn(x)    x <- FFN(x)
+ *     decoder    x <- CausalAttn(x)    x <- Attn(x, m)    x <- FFN(x)         then N, with pre-norm
+ *
+ * The sublayers in their order, with what all layers share: the table of
+ * rotations, or the bias by distance, which is made once for a stack and whose gradient is the sum
+ * over its layers. Attention to a memory has neither: the memory's places are not this text's.
+ *
+ * source  Vaswani et al. 2017, section 3.1; Raffel et al. 2020, section 2.1 (one table for a stack)
+ * needs   arena rope relative_position_t5 ffn transformer transformer_weights transformer_sublayer
+ *         transformer_attention
+ * see     @encoder @decoder @t5_stack @transformer_model
+ * topics  -
+ */
+typedef struct {
+    llm_transformer_sublayer_acts attn, cross, mlp;
+} llm_transformer_stack_layer;
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t B, T, S;
+    bool causal;
+    llm_transformer_stack_layer *layer;
+    const float *x;     /* (B,T,C): what the last norm reads, or the output */
+    float *mean, *rstd; /* (B,T) */
+} llm_transformer_stack_acts;
+
+/* Returns y (B,T,C) <- x (B,T,C) through an MLP; then d in place as in the attention's backward. */
+LLM_API float *llm_transformer_stack_mlp(llm_transformer_sublayer_acts *a, const float *x,
+                                         const llm_transformer_sublayer_view *v,
+                                         const llm_transformer_weights_layer *w,
+                                         const llm_transformer_config *c, llm_arena *arena) {
+    const size_t N = v->B * v->T, F = c->hidden;
+    llm_transformer_sublayer_begin(a, x, v, &w->norm, c, arena);
+    a->ffn.gate = c->gated ? llm_arena_floats(arena, N * F) : NULL;
+    a->ffn.up = llm_arena_floats(arena, N * F), a->ffn.hidden = llm_arena_floats(arena, N * F);
+    float *f = llm_arena_floats(arena, N * c->width);
+    llm_ffn_forward(f, &a->ffn, a->in, &w->ffn, N, c->width, F, c->act);
+    return llm_transformer_sublayer_end(a, f, &w->norm, c, arena);
+}
+LLM_API void llm_transformer_stack_mlp_backward(float *d, const llm_transformer_weights_layer *dw,
+                                                const llm_transformer_sublayer_acts *a,
+                                                const llm_transformer_weights_layer *w,
+                                                const llm_transformer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->view.B * a->view.T, C = c->width;
+    llm_transformer_sublayer_end_backward(d, &dw->norm, a, &w->norm, c, arena);
+    float *din = llm_arena_floats(arena, N * C);
+    memset(din, 0, N * C * sizeof(float));
+    llm_ffn_backward(din, &dw->ffn, d, &a->ffn, a->in, &w->ffn, N, C, c->hidden, c->act, false,
+                     arena);
+    llm_transformer_sublayer_begin_backward(d, din, &dw->norm, a, &w->norm, c);
+    arena->used = mark;
+}
+
+/* The distances of T queries and as many keys. */
+LLM_API llm_relative_position_t5_config
+llm_transformer_stack_distances(const llm_transformer_config *c, size_t T, bool causal) {
+    const llm_relative_position_t5_config r = {c->heads, T, T, 0, c->buckets, c->far, !causal};
+    return r;
+}
+
+/* Returns y (B,T,C) <- x (B,T,C). hidden (B,T) is an encoder's padding; with mem (B,S,C) hidden
+ * (B,S) is the memory's. All is left in the arena; x and mem stay where they are. */
+LLM_API const float *llm_transformer_stack_forward(llm_transformer_stack_acts *a, const float *x,
+                                                   const float *mem, const bool *hidden,
+                                                   bool causal, size_t B, size_t T, size_t S,
+                                                   const llm_transformer_weights_stack *w,
+                                                   size_t layers, const llm_transformer_config *c,
+                                                   llm_arena *arena) {
+    const size_t N = B * T, D = c->head_size;
+    llm_transformer_sublayer_view own, memory;
+    memset(&own, 0, sizeof own);
+    own.B = B, own.T = own.S = T, own.causal = causal, own.hidden = causal ? NULL : hidden;
+    memory = own;
+    memory.S = S, memory.mem = mem, memory.hidden = hidden, memory.causal = false;
+    if (w->distances) {
+        const llm_relative_position_t5_config r = llm_transformer_stack_distances(c, T, causal);
+        float *bias = llm_arena_floats(arena, c->heads * T * T);
+        memset(bias, 0, c->heads * T * T * sizeof(float));
+        llm_relative_position_t5_forward(bias, w->distances, 1, &r, arena);
+        own.bias = bias;
+    }
+    if (c->position == LLM_TRANSFORMER_ROTATIONS) {
+        float *cosine = llm_arena_floats(arena, T * D), *sine = cosine + T * D / 2;
+        float *inv_freq = llm_arena_floats(arena, D / 2);
+        llm_rope_inv_freq(inv_freq, D, c->theta);
+        llm_rope_table(cosine, sine, NULL, inv_freq, T, D);
+        own.cosine = cosine, own.sine = sine;
+    }
+    a->B = B, a->T = T, a->S = S, a->causal = causal;
+    a->layer = (llm_transformer_stack_layer *)llm_arena_take(arena, layers, sizeof *a->layer);
+    for (size_t l = 0; l < layers; l++) {
+        llm_transformer_stack_layer *s = &a->layer[l];
+        x = llm_transformer_attention_forward(&s->attn, x, &own, &w->layer[l].attn, c, arena);
+        if (mem)
+            x = llm_transformer_attention_forward(&s->cross, x, &memory, &w->layer[l].cross, c,
+                                                  arena);
+        x = llm_transformer_stack_mlp(&s->mlp, x, &own, &w->layer[l], c, arena);
+    }
+    a->x = x;
+    if (!w->norm.w) return x;
+    float *y = llm_arena_floats(arena, N * c->width);
+    a->mean = llm_arena_floats(arena, N), a->rstd = llm_arena_floats(arena, N);
+    llm_transformer_sublayer_norm(y, a->mean, a->rstd, x, &w->norm, N, c);
+    return y;
+}
+
+/* d (B,T,C) in place: the gradient of y becomes that of x; dw +=, dmem (B,S,C) += in a decoder with
+ * a memory, else NULL. Scratch: B T C + H T T floats and that of the sublayers. */
+LLM_API void llm_transformer_stack_backward(float *d, float *dmem,
+                                            const llm_transformer_weights_stack *dw,
+                                            const llm_transformer_stack_acts *a,
+                                            const llm_transformer_weights_stack *w, size_t layers,
+                                            const llm_transformer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = a->B * a->T, n = c->heads * a->T * a->T;
+    float *dbias = w->distances ? llm_arena_floats(arena, n) : NULL;
+    if (dbias) memset(dbias, 0, n * sizeof(float));
+    if (w->norm.w) {
+        float *dx = llm_arena_floats(arena, N * c->width);
+        memset(dx, 0, N * c->width * sizeof(float));
+        llm_transformer_sublayer_norm_backward(dx, &dw->norm, d, a->x, a->mean, a->rstd, &w->norm,
+                                               N, c);
+        memcpy(d, dx, N * c->width * sizeof(float));
+    }
+    for (size_t l = layers; l-- > 0;) {
+        const llm_transformer_stack_layer *s = &a->layer[l];
+        const llm_transformer_weights_layer *p = &w->layer[l], *g = &dw->layer[l];
+        llm_transformer_stack_mlp_backward(d, g, &s->mlp, p, c, arena);
+        if (dmem)
+            llm_transformer_attention_backward(d, dmem, NULL, &g->cross, &s->cross, &p->cross, c,
+                                               arena);
+        llm_transformer_attention_backward(d, NULL, dbias, &g->attn, &s->attn, &p->attn, c, arena);
+    }
+    if (dbias) {
+        const llm_relative_position_t5_config r =
+            llm_transformer_stack_distances(c, a->T, a->causal);
+        llm_relative_position_t5_backward(dw->distances, dbias, 1, &r, arena);
+    }
+    arena->used = mark;
+}
+
+/* @transformer_model ---------------------------------------- Any Transformer, forward and backward
+ *
+ *     x = N(s E[id] + place + type)      h = Encoder(x), or Decoder(x), or Decoder(x, Encoder(x'))
+ *     logits = r h E^T    or    h W_head^T            loss = mean over labels of -log p(label)
+ *
+ * The whole family in two functions: an encoder alone gives vectors for a head to read (@mlm, a
+ * classifier), a decoder alone is a language model, both are a translator. The configuration says
+ * which norm stands where, how places come in, which MLP, how many heads of keys, and what is tied;
+ * the weights are one flat vector and so are their gradients. GPT-2, BERT, T5, Llama and the model
+ * of 2017 are five settings of it, and so are all those that nobody has published.
+ *
+ * The sections that hold one of them each are shorter to read and tuned for it; this one is for
+ * asking what a switch is worth.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need"; transformers, modeling_gpt2,
+ *         modeling_bert, modeling_t5, modeling_llama, modeling_marian
+ * needs   arena cross_entropy embedding matmul sinusoidal transformer transformer_weights
+ *         transformer_sublayer transformer_stack
+ * see     @transformer @gpt2 @bert @t5 @decoder_only @encoder_decoder
+ * topics  -
+ */
+
+/* What a model reads. Without an encoder S is 0, without a decoder T. */
+typedef struct {
+    size_t B, S, T;
+    const int *source, *types; /* (B,S); types may be NULL: all 0 */
+    const bool *hidden;        /* (B,S): the source's padding, or NULL */
+    const int *ids;            /* (B,T): for a decoder, shifted where it is behind an encoder */
+} llm_transformer_model_text;
+
+/* What forward leaves in the arena for backward. The text's arrays stay where they are. */
+typedef struct {
+    llm_transformer_model_text text;
+    float *sum[2], *mean[2], *rstd[2]; /* of the first norm, for each stack */
+    llm_transformer_stack_acts stack[2];
+    const float *h; /* (B,T,C), or (B,S,C) of an encoder alone: what the head reads */
+    size_t N, kept; /* rows of h; labels that count */
+    const int *labels;
+    float *scaled, *logits, *loss, *lse; /* (N,C), (N,V), (N), (N) */
+} llm_transformer_model_acts;
+
+/* What embeddings are multiplied by, and what the head reads. */
+LLM_API float llm_transformer_model_scale_in(const llm_transformer_config *c) {
+    return c->position == LLM_TRANSFORMER_SINES ? sqrtf((float)c->width) : 1.0f;
+}
+LLM_API float llm_transformer_model_scale_out(const llm_transformer_config *c) {
+    const bool scaled = c->tied && c->position == LLM_TRANSFORMER_DISTANCES;
+    return scaled ? 1.0f / sqrtf((float)c->width) : 1.0f;
+}
+
+/* Returns x (B,T,C) of stack k for ids (B,T). */
+LLM_API const float *llm_transformer_model_embed(llm_transformer_model_acts *a, size_t k,
+                                                 const int *ids, size_t T,
+                                                 const llm_transformer_weights *w,
+                                                 const llm_transformer_config *c,
+                                                 llm_arena *arena) {
+    const size_t N = a->text.B * T, C = c->width;
+    const float scale = llm_transformer_model_scale_in(c);
+    float *x = llm_arena_floats(arena, N * C);
+    llm_embedding_forward(x, ids, w->tokens, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) x[i] *= scale;
+    const float *place = w->places;
+    LLM_ASSERT(!place || T <= c->places);
+    if (c->position == LLM_TRANSFORMER_SINES) {
+        float *sines = llm_arena_floats(arena, T * C);
+        llm_sinusoidal_table(sines, NULL, T, C, 0, LLM_SINUSOIDAL_NEIGHBOURS);
+        place = sines;
+    }
+    for (size_t i = 0; place && i < N * C; i++) x[i] += place[i % (T * C)];
+    for (size_t i = 0; w->types && k == 0 && i < N * C; i++) {
+        const size_t type = a->text.types ? (size_t)a->text.types[i / C] : 0;
+        LLM_ASSERT(type < c->types);
+        x[i] += w->types[type * C + i % C];
+    }
+    if (!w->first.w) return x;
+    float *y = llm_arena_floats(arena, N * C);
+    a->sum[k] = x;
+    a->mean[k] = llm_arena_floats(arena, N), a->rstd[k] = llm_arena_floats(arena, N);
+    llm_transformer_sublayer_norm(y, a->mean[k], a->rstd[k], x, &w->first, N, c);
+    return y;
+}
+
+/* dw += <- d (B,T,C), which is overwritten. Scratch: B T C floats. */
+LLM_API void llm_transformer_model_embed_backward(const llm_transformer_weights *dw, float *d,
+                                                  const llm_transformer_model_acts *a, size_t k,
+                                                  const llm_transformer_weights *w,
+                                                  const llm_transformer_config *c,
+                                                  llm_arena *arena) {
+    const size_t mark = arena->used, T = k ? a->text.T : a->text.S, N = a->text.B * T;
+    const size_t C = c->width;
+    if (w->first.w) {
+        float *dsum = llm_arena_floats(arena, N * C);
+        memset(dsum, 0, N * C * sizeof(float));
+        llm_transformer_sublayer_norm_backward(dsum, &dw->first, d, a->sum[k], a->mean[k],
+                                               a->rstd[k], &w->first, N, c);
+        memcpy(d, dsum, N * C * sizeof(float));
+    }
+    for (size_t i = 0; dw->types && k == 0 && i < N * C; i++) {
+        const size_t type = a->text.types ? (size_t)a->text.types[i / C] : 0;
+        dw->types[type * C + i % C] += d[i];
+    }
+    for (size_t i = 0; dw->places && i < N * C; i++) dw->places[i % (T * C)] += d[i];
+    for (size_t i = 0; i < N * C; i++) d[i] *= llm_transformer_model_scale_in(c);
+    llm_embedding_backward(dw->tokens, d, k ? a->text.ids : a->text.source, N, c->vocab, C);
+    arena->used = mark;
+}
+
+/* Returns h (N,C), what the last stack makes of the text. */
+LLM_API const float *llm_transformer_model_forward(llm_transformer_model_acts *a,
+                                                   const llm_transformer_model_text *text,
+                                                   const llm_transformer_weights *w,
+                                                   const llm_transformer_config *c,
+                                                   llm_arena *arena) {
+    const size_t B = text->B, S = text->S, T = text->T;
+    LLM_ASSERT((S > 0) == (c->encoder > 0) && (T > 0) == (c->decoder > 0));
+    a->text = *text;
+    a->N = B * (T ? T : S), a->kept = 0;
+    const float *mem = NULL;
+    if (S) {
+        const float *x = llm_transformer_model_embed(a, 0, text->source, S, w, c, arena);
+        a->h = mem = llm_transformer_stack_forward(&a->stack[0], x, NULL, text->hidden, false, B, S,
+                                                   0, &w->stack[0], c->encoder, c, arena);
+    }
+    if (T) {
+        const float *x = llm_transformer_model_embed(a, 1, text->ids, T, w, c, arena);
+        a->h = llm_transformer_stack_forward(&a->stack[1], x, mem, text->hidden, true, B, T, S,
+                                             &w->stack[1], c->decoder, c, arena);
+    }
+    return a->h;
+}
+
+/* dw += <- d (N,C), the gradient of h, which is overwritten. Scratch: B S C floats and that of the
+ * stacks. */
+LLM_API void llm_transformer_model_backward(const llm_transformer_weights *dw, float *d,
+                                            const llm_transformer_model_acts *a,
+                                            const llm_transformer_weights *w,
+                                            const llm_transformer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = a->text.B * a->text.S * c->width;
+    float *dmem = d;
+    if (a->text.T) {
+        dmem = n ? llm_arena_floats(arena, n) : NULL;
+        if (n) memset(dmem, 0, n * sizeof(float));
+        llm_transformer_stack_backward(d, dmem, &dw->stack[1], &a->stack[1], &w->stack[1],
+                                       c->decoder, c, arena);
+        llm_transformer_model_embed_backward(dw, d, a, 1, w, c, arena);
+    }
+    if (dmem) {
+        llm_transformer_stack_backward(dmem, NULL, &dw->stack[0], &a->stack[0], &w->stack[0],
+                                       c->encoder, c, arena);
+        llm_transformer_model_embed_backward(dw, dmem, a, 0, w, c, arena);
+    }
+    arena->used = mark;
+}
+
+/* Returns the mean loss of the labels (N), LLM_CROSS_ENTROPY_IGNORE where none is; a->logits (N,V)
+ * for all rows of h. */
+LLM_API float llm_transformer_model_loss(llm_transformer_model_acts *a, const int *labels,
+                                         const llm_transformer_weights *w,
+                                         const llm_transformer_config *c, llm_arena *arena) {
+    const size_t N = a->N, C = c->width, V = c->vocab;
+    const float scale = llm_transformer_model_scale_out(c);
+    double sum = 0.0;
+    a->labels = labels;
+    a->scaled = llm_arena_floats(arena, N * C), a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    for (size_t i = 0; i < N * C; i++) a->scaled[i] = scale * a->h[i];
+    llm_matmul_forward(a->logits, a->scaled, w->head, NULL, N, C, V);
+    a->kept = llm_cross_entropy_forward(a->loss, a->lse, a->logits, labels, N, V);
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* d (N,C), the gradient of h, is overwritten; dw's head +=. Then llm_transformer_model_backward.
+ * Scratch: N V floats. */
+LLM_API void llm_transformer_model_loss_backward(const llm_transformer_weights *dw, float *d,
+                                                 const llm_transformer_model_acts *a,
+                                                 const llm_transformer_weights *w,
+                                                 const llm_transformer_config *c,
+                                                 llm_arena *arena) {
+    const size_t mark = arena->used, N = a->N, C = c->width, V = c->vocab;
+    memset(d, 0, N * C * sizeof(float));
+    if (!a->kept) return;
+    float *dlogits = llm_arena_floats(arena, N * V);
+    memset(dlogits, 0, N * V * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->labels, N, V, 1.0f / (float)a->kept);
+    llm_matmul_backward(d, dw->head, NULL, dlogits, a->scaled, w->head, N, C, V);
+    for (size_t i = 0; i < N * C; i++) d[i] *= llm_transformer_model_scale_out(c);
+    arena->used = mark;
 }
 
 /* @safetensors_dtype ---------------------------------------- Weight files: element types
@@ -44424,6 +45395,463 @@ LLM_API void llm_decoder_only_step(llm_decoder_only *g, const llm_adamw_config *
     llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
     llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
     memset(g->g, 0, g->count * sizeof(float));
+}
+
+/* @context_window ------------------------------------------- Context window
+ *
+ *     prompt + new tokens <= context             what does not fit has to go, or the text has to
+ *     k_{p - drop} = R(-drop) k_p                a cached key moves: its rotation turns back
+ *
+ * A model reads a bounded number of tokens: its cache has a size, its positions were trained to a
+ * length, and the cost of attention grows with the square. Something must decide what it misses.
+ * Before a text: the middle goes, or the oldest turns, never the instructions in front. While it
+ * writes: half of what lies behind the first `keep` tokens is forgotten at once and the rest moves
+ * up, so that the price is paid once in many tokens.
+ *
+ * Moving is exact only for one layer. A cached key of the second layer was computed from tokens
+ * that are gone, and still tells of them: cheaper than reading the rest again, and not the same.
+ *
+ * How long a context is, is one question; how far the model looks is another. The loss by position
+ * answers it in the mean, a changed token and its effect on the end for each distance.
+ *
+ * source  llama.cpp, examples/main (n_keep, n_discard = n_left / 2); Khandelwal et al. 2018,
+ *         "Sharp Nearby, Fuzzy Far Away: How Neural Language Models Use Context"
+ * needs   arena rng softmax rope causal_lm
+ * see     @kv_cache, @sinks (keys turned when they are read), @yarn (longer contexts), @perplexity
+ * topics  Context Window
+ */
+
+typedef enum {
+    LLM_CONTEXT_WINDOW_REFUSE, /* what is too long is an error */
+    LLM_CONTEXT_WINDOW_TAIL,   /* the last tokens */
+    LLM_CONTEXT_WINDOW_MIDDLE  /* the first `keep`, and the last ones */
+} llm_context_window_cut;
+
+/* ids (*n) in place: what is read of it when max_new tokens are to be written within `context`.
+ * False, and nothing is changed: refused, or not a token of the end would fit. */
+LLM_API bool llm_context_window_fit(int *ids, size_t *n, size_t context, size_t max_new,
+                                    llm_context_window_cut cut, size_t keep) {
+    const size_t room = max_new < context ? context - max_new : 0;
+    if (*n <= room) return true;
+    if (cut != LLM_CONTEXT_WINDOW_MIDDLE) keep = 0;
+    if (cut == LLM_CONTEXT_WINDOW_REFUSE || keep >= room) return false;
+    memmove(ids + keep, ids + *n - (room - keep), (room - keep) * sizeof(int));
+    *n = room;
+    return true;
+}
+
+/* ids (*n) in place: turn i is ids[start[i] .. start[i+1]), start[0] = 0. The first `fixed` of them
+ * (the system's) stay, and of the others as many of the latest as fit into `room`, whole. False,
+ * and nothing is changed, when not even the last one does. */
+LLM_API bool llm_context_window_turns(int *ids, size_t *n, const size_t *start, size_t turns,
+                                      size_t fixed, size_t room) {
+    LLM_ASSERT(fixed < turns && start[turns] == *n);
+    const size_t head = start[fixed];
+    size_t first = fixed;
+    while (first < turns && head + *n - start[first] > room) first++;
+    if (first == turns) return false;
+    memmove(ids + head, ids + start[first], (*n - start[first]) * sizeof(int));
+    *n = head + *n - start[first];
+    return true;
+}
+
+/* How many positions a full cache forgets: half of those behind the first keep. */
+LLM_API size_t llm_context_window_drop(size_t length, size_t keep) {
+    return keep < length ? (length - keep) / 2 : 0;
+}
+
+/* k, v (heads,T,D), of which `length` positions are filled, keys turned by @rope: forgets the drop
+ * positions from keep on, moves those behind them up and turns their keys back. inv_freq (rot/2) is
+ * that of the model; NULL: keys are not turned. Returns the new length. Scratch: rot floats, given
+ * back. */
+LLM_API size_t llm_context_window_shift(float *k, float *v, size_t heads, size_t T, size_t D,
+                                        size_t length, size_t keep, size_t drop,
+                                        const float *inv_freq, size_t rot, llm_rope_pairing pairing,
+                                        llm_arena *arena) {
+    LLM_ASSERT(length <= T && keep + drop <= length && drop <= INT_MAX);
+    const size_t mark = arena->used, moved = length - keep - drop, back = (keep + drop) * D;
+    const int turn = -(int)drop;
+    float *cosine = llm_arena_floats(arena, rot / 2), *sine = llm_arena_floats(arena, rot / 2);
+    if (inv_freq) llm_rope_table(cosine, sine, &turn, inv_freq, 1, rot);
+    for (size_t h = 0; h < heads; h++) {
+        float *kh = k + h * T * D, *vh = v + h * T * D;
+        memmove(kh + keep * D, kh + back, moved * D * sizeof(float));
+        memmove(vh + keep * D, vh + back, moved * D * sizeof(float));
+        kh += keep * D;
+        if (inv_freq) llm_rope_forward(kh, kh, cosine, sine, 1, moved, 1, D, rot, pairing);
+    }
+    arena->used = mark;
+    return length - drop;
+}
+
+/* Memory of the cache; attention's operations for a whole text at once, and for its last token. */
+typedef struct {
+    double cache_bytes, prompt_flops, step_flops;
+} llm_context_window_budget;
+
+/* What T tokens cost L layers of H query heads on Hkv of D numbers, besides the weights. */
+LLM_API llm_context_window_budget llm_context_window_cost(size_t L, size_t H, size_t Hkv, size_t D,
+                                                          size_t T, size_t bytes_per_number) {
+    llm_context_window_budget b;
+    const double t = (double)T, query = 4.0 * (double)L * (double)(H * D); /* q.k, then p v */
+    b.cache_bytes = 2.0 * (double)L * (double)(Hkv * D) * t * (double)bytes_per_number;
+    b.step_flops = query * t;
+    b.prompt_flops = query * t * (t + 1.0) / 2.0; /* query t sees t + 1 keys */
+    return b;
+}
+
+/* nats (T) <- the mean over ids (rows,T) of -ln p(ids[t] | those before it), 0 for t = 0. Scratch:
+ * B T floats and that of llm_causal_lm_score, given back. */
+LLM_API void llm_context_window_curve(double *nats, const llm_causal_lm *m, const int *ids,
+                                      size_t rows, size_t T, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *logprob = llm_arena_floats(arena, m->B * T);
+    for (size_t t = 0; t < T; t++) nats[t] = 0.0;
+    for (size_t r = 0; r < rows; r += m->B) {
+        const size_t part = rows - r < m->B ? rows - r : m->B;
+        llm_causal_lm_score(logprob, m, ids + r * T, part, T, arena);
+        for (size_t i = 0; i < part * T; i++) nats[i % T] -= (double)logprob[i] / (double)rows;
+    }
+    arena->used = mark;
+}
+
+/* effect (T) <- how much the distribution behind the last of ids (rows,T) changes when the token d
+ * places before the last becomes another one: half the sum of the differences of probabilities, 0
+ * to 1, a mean over the rows. Scratch: (T + 1) V floats and T ints, given back. */
+LLM_API void llm_context_window_reach(double *effect, const llm_causal_lm *m, const int *ids,
+                                      size_t rows, size_t T, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, V = m->V;
+    LLM_ASSERT(T > 0 && V > 1);
+    float *p = llm_arena_floats(arena, V), *logits = llm_arena_floats(arena, T * V);
+    float *last = logits + (T - 1) * V;
+    int *other = (int *)llm_arena_take(arena, T, sizeof(int));
+    for (size_t d = 0; d < T; d++) effect[d] = 0.0;
+    for (size_t r = 0; r < rows; r++) {
+        memcpy(other, ids + r * T, T * sizeof(int));
+        m->logits(m->context, logits, other, 1, T);
+        llm_softmax_forward(p, last, 1, V, 1.0f);
+        for (size_t d = 0; d < T; d++) {
+            int *changed = &other[T - 1 - d];
+            const int old = *changed;
+            *changed = (old + 1 + (int)llm_rng_below(rng, V - 1)) % (int)V;
+            m->logits(m->context, logits, other, 1, T);
+            *changed = old;
+            llm_softmax_forward(last, last, 1, V, 1.0f);
+            for (size_t v = 0; v < V; v++)
+                effect[d] += 0.5 * fabs((double)last[v] - (double)p[v]) / (double)rows;
+        }
+    }
+    arena->used = mark;
+}
+
+/* The context that matters: the number of nearest places that together have at least that share,
+ * 0 to 1, of all effect (T). */
+LLM_API size_t llm_context_window_effective(const double *effect, size_t T, double share) {
+    double all = 0.0, sum = 0.0;
+    size_t n = 0;
+    for (size_t d = 0; d < T; d++) all += effect[d];
+    while (n < T && sum < share * all) sum += effect[n++];
+    return n;
+}
+
+/* @transformer_xl_attn -------------------------------------- Attention with a memory, by distances
+ *
+ *     s_ij = ((q_i + u).k_j + (q_i + v).r_{i-j}) / sqrt(D)         j <= i, over [memory ; segment]
+ *     k, v from [memory ; x]    q from x    r_d = W_r R_d          R_d: the sinusoids of distance d
+ *
+ * A text is read in segments, and each attends to what the layers below left of the one before. An
+ * absolute position would now be wrong: place 3 of this segment and place 3 of the last one are not
+ * the same. So the product of (E + P) with (E + P) is taken apart: content with content, content
+ * with distance, and two terms without a query, where a trained u and v stand for "any query". A
+ * sinusoid of a distance is known for every distance, also those longer than in training.
+ *
+ * Written with matrix products, (q + v) R^T has distances for columns, and a shift of each row
+ * turns them into keys (@relative_position). A loop needs neither the shift nor the distances that
+ * no key has: it reads row i - j. No gradient enters the memory; but its keys and values are
+ * computed anew, by weights that learn from them.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.3
+ * needs   arena matmul dense_vector logsumexp exp
+ * see     @relative_position @sinusoidal @transformer_xl
+ * topics  -
+ */
+
+/* B texts of T places behind M of memory, C channels in H heads. */
+typedef struct {
+    size_t B, T, M, C, H;
+} llm_transformer_xl_attn_config;
+
+/* Weights, or their gradients; no biases but u and v. */
+typedef struct {
+    float *q, *kv, *r, *out; /* (C,C), (2C,C): keys then values, (C,C), (C,C) */
+    float *u, *v;            /* (H,D), D = C / H */
+} llm_transformer_xl_attn_weights;
+
+/* What forward leaves for backward, S = M + T. */
+typedef struct {
+    float *all;         /* (B,S,C): memory and segment */
+    float *q, *kv, *r;  /* (B,T,C), (B,S,2C), (S,C): r_d in row d */
+    float *att, *mixed; /* (B,H,T,S), (B,T,C) */
+    const float *waves; /* (S,C): R */
+} llm_transformer_xl_attn_saved;
+
+/* From the arena: 3 B S C + 2 B T C + S C + B H T S floats. waves must outlive backward. */
+LLM_API llm_transformer_xl_attn_saved llm_transformer_xl_attn_take(
+    const float *waves, const llm_transformer_xl_attn_config *c, llm_arena *arena) {
+    const size_t S = c->M + c->T;
+    llm_transformer_xl_attn_saved s;
+    s.all = llm_arena_floats(arena, c->B * S * c->C);
+    s.q = llm_arena_floats(arena, c->B * c->T * c->C);
+    s.kv = llm_arena_floats(arena, c->B * S * 2 * c->C);
+    s.r = llm_arena_floats(arena, S * c->C);
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * S);
+    s.mixed = llm_arena_floats(arena, c->B * c->T * c->C);
+    s.waves = waves;
+    return s;
+}
+
+/* y (B,T,C), s <- x (B,T,C), memory (B,M,C), or NULL with M = 0. Row d of s->waves (S,C) is the
+ * sinusoid of distance d (@sinusoidal). */
+LLM_API void llm_transformer_xl_attn_forward(float *y, const llm_transformer_xl_attn_saved *s,
+                                             const float *x, const float *memory,
+                                             const llm_transformer_xl_attn_weights *w,
+                                             const llm_transformer_xl_attn_config *c) {
+    LLM_ASSERT(c->H > 0 && c->C % c->H == 0);
+    const size_t T = c->T, M = c->M, C = c->C, H = c->H, S = M + T, D = C / H;
+    const float scale = 1.0f / sqrtf((float)D);
+    for (size_t b = 0; b < c->B; b++) {
+        if (M > 0) memcpy(s->all + b * S * C, memory + b * M * C, M * C * sizeof(float));
+        memcpy(s->all + (b * S + M) * C, x + b * T * C, T * C * sizeof(float));
+    }
+    llm_matmul_forward(s->q, x, w->q, NULL, c->B * T, C, C);
+    llm_matmul_forward(s->kv, s->all, w->kv, NULL, c->B * S, C, 2 * C);
+    llm_matmul_forward(s->r, s->waves, w->r, NULL, S, C, C);
+    LLM_PARALLEL_MANY(c->B * H * T, S * D)
+    for (size_t row = 0; row < c->B * H * T; row++) {
+        const size_t i = row % T, h = row / T % H, b = row / T / H, seen = M + i + 1;
+        const float *q = s->q + (b * T + i) * C + h * D, *u = w->u + h * D, *v = w->v + h * D;
+        const float *kv = s->kv + b * S * 2 * C + h * D;
+        float *p = s->att + row * S, *o = s->mixed + (b * T + i) * C + h * D;
+        for (size_t j = 0; j < seen; j++) {
+            const float *k = kv + j * 2 * C, *r = s->r + (M + i - j) * C + h * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += (q[d] + u[d]) * k[d] + (q[d] + v[d]) * r[d];
+            p[j] = scale * sum;
+        }
+        const float lse = llm_logsumexp(p, seen);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j < S; j++) p[j] = j < seen ? llm_expf(p[j] - lse) : 0.0f;
+        for (size_t j = 0; j < seen; j++) llm_dense_vector_axpy(o, p[j], kv + j * 2 * C + C, D);
+    }
+    llm_matmul_forward(y, s->mixed, w->out, NULL, c->B * T, C, C);
+}
+
+/* dx (B,T,C) and dw += <- dy (B,T,C). None for the memory. Scratch: 2 B T C + 2 B S C + S C + S
+ * floats, given back. */
+LLM_API void llm_transformer_xl_attn_backward(float *dx, const llm_transformer_xl_attn_weights *dw,
+                                              const float *dy,
+                                              const llm_transformer_xl_attn_saved *s,
+                                              const llm_transformer_xl_attn_weights *w,
+                                              const llm_transformer_xl_attn_config *c,
+                                              llm_arena *arena) {
+    const size_t T = c->T, M = c->M, C = c->C, H = c->H, S = M + T, D = C / H, N = c->B * T;
+    const size_t mark = arena->used, many = 2 * N * C + 2 * c->B * S * C + S * C;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *dmixed = llm_arena_floats(arena, many), *ds = llm_arena_floats(arena, S);
+    float *dq = dmixed + N * C, *dkv = dq + N * C, *dr = dkv + c->B * S * 2 * C;
+    memset(dmixed, 0, many * sizeof(float));
+    llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, C, C);
+    for (size_t row = 0; row < c->B * H * T; row++) { /* in order: rows add to the same keys */
+        const size_t i = row % T, h = row / T % H, b = row / T / H, seen = M + i + 1;
+        const size_t at = (b * T + i) * C + h * D, keys = b * S * 2 * C + h * D;
+        const float *q = s->q + at, *go = dmixed + at, *p = s->att + row * S;
+        float along = 0.0f;
+        for (size_t j = 0; j < seen; j++) {
+            ds[j] = llm_dense_vector_dot(go, s->kv + keys + j * 2 * C + C, D);
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j < seen; j++) {
+            const float g = scale * p[j] * (ds[j] - along);
+            const float *k = s->kv + keys + j * 2 * C, *r = s->r + (M + i - j) * C + h * D;
+            float *dk = dkv + keys + j * 2 * C, *dr_d = dr + (M + i - j) * C + h * D;
+            for (size_t d = 0; d < D; d++) {
+                const float content = g * k[d], distance = g * r[d];
+                dq[at + d] += content + distance;
+                dw->u[h * D + d] += content;
+                dw->v[h * D + d] += distance;
+                dk[d] += g * (q[d] + w->u[h * D + d]);
+                dr_d[d] += g * (q[d] + w->v[h * D + d]);
+                dk[C + d] += p[j] * go[d];
+            }
+        }
+    }
+    for (size_t b = 0; b < c->B; b++) { /* the last T rows of each text: x */
+        const float *x = s->all + (b * S + M) * C;
+        float *dxb = dx + b * T * C;
+        llm_matmul_backward(dxb, dw->q, NULL, dq + b * T * C, x, w->q, T, C, C);
+        llm_matmul_backward(dxb, NULL, NULL, dkv + (b * S + M) * 2 * C, x, w->kv, T, C, 2 * C);
+    }
+    llm_matmul_backward(NULL, dw->kv, NULL, dkv, s->all, w->kv, c->B * S, C, 2 * C);
+    llm_matmul_backward(NULL, dw->r, NULL, dr, s->waves, w->r, S, C, C);
+    arena->used = mark;
+}
+
+/* @transformer_xl ------------------------------------------- Transformer-XL
+ *
+ *     h^{l+1} = layer_l(h^l ; memory^l)         memory^l <- the last M places of [memory^l ; h^l]
+ *
+ * A plain language model cuts a long text into segments and forgets everything at each cut: the
+ * first token of a segment is guessed from nothing. Here every layer keeps its inputs at the last M
+ * places and reads them again beside the next segment. Nothing is computed twice, and what a layer
+ * reads was made with a memory itself, so L layers look L M places back, while a gradient only ever
+ * sees one segment. M may grow after training, because positions are distances; a model that was
+ * trained with 100 places of memory can be asked with 1000.
+ *
+ * The memory belongs to a stream of text: row b of a batch has to go on where row b of the last one
+ * ended. With shuffled segments, or a memory kept from one text to the next, the training runs
+ * without an error and learns to ignore it.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.2
+ * needs   arena rng sinusoidal sublayer transformer_xl_attn
+ * see     @context_window @kv_cache (keys are kept, not inputs) @causal_lm
+ * topics  Transformer-XL / Segment-Level Recurrence
+ */
+
+/* Weights of a layer, or their gradients. */
+typedef struct {
+    llm_transformer_xl_attn_weights attn;
+    llm_prenorm_weights norm; /* of attention */
+    llm_sublayer_mlp mlp;
+} llm_transformer_xl_layer;
+
+/* How many weights all layers have. */
+LLM_API size_t llm_transformer_xl_count(const llm_sublayer_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    return c->layers * (5 * C * C + 2 * C * F + 7 * C + F);
+}
+
+/* Points layer (L) into flat, of that many floats. */
+LLM_API void llm_transformer_xl_bind(llm_transformer_xl_layer *layer, float *flat,
+                                     const llm_sublayer_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    float *p = flat;
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_transformer_xl_layer *w = &layer[l];
+        w->attn.q = p, p += C * C;
+        w->attn.kv = p, p += 2 * C * C;
+        w->attn.r = p, p += C * C;
+        w->attn.out = p, p += C * C;
+        w->attn.u = p, p += C;
+        w->attn.v = p, p += C;
+        w->norm.in_w = w->norm.in_b = w->mlp.norm.in_w = w->mlp.norm.in_b = NULL;
+        w->norm.out_w = p, p += C;
+        w->norm.out_b = p, p += C;
+        w->mlp.ffn.gate = NULL;
+        w->mlp.ffn.up = p, p += F * C;
+        w->mlp.ffn.up_bias = p, p += F;
+        w->mlp.ffn.down = p, p += C * F;
+        w->mlp.ffn.down_bias = p, p += C;
+        w->mlp.norm.out_w = p, p += C;
+        w->mlp.norm.out_b = p, p += C;
+    }
+}
+
+/* Matrices, u and v N(0, 0.02), biases 0, gains 1. */
+LLM_API void llm_transformer_xl_init(const llm_transformer_xl_layer *w,
+                                     const llm_sublayer_config *c, llm_rng *rng) {
+    const size_t C = c->width, F = c->hidden, n = llm_transformer_xl_count(c);
+    float *flat = w->attn.q;
+    llm_rng_normal_fill(rng, flat, n);
+    for (size_t i = 0; i < n; i++) flat[i] *= 0.02f;
+    for (size_t l = 0; l < c->layers; l++) {
+        for (size_t i = 0; i < F; i++) w[l].mlp.ffn.up_bias[i] = 0.0f;
+        for (size_t i = 0; i < C; i++) {
+            w[l].norm.out_w[i] = w[l].mlp.norm.out_w[i] = 1.0f;
+            w[l].norm.out_b[i] = w[l].mlp.norm.out_b[i] = w[l].mlp.ffn.down_bias[i] = 0.0f;
+        }
+    }
+}
+
+/* The inputs x (L,B,held,C) of all layers at the last `held` places of B streams, M at most. */
+typedef struct {
+    float *x;
+    size_t L, B, C, M, held;
+} llm_transformer_xl_memory;
+
+/* Of nothing; held = 0 forgets again. Takes L B M C floats of the arena. */
+LLM_API llm_transformer_xl_memory llm_transformer_xl_remember(size_t B, size_t M,
+                                                              const llm_sublayer_config *c,
+                                                              llm_arena *arena) {
+    llm_transformer_xl_memory m;
+    m.L = c->layers, m.B = B, m.C = c->width, m.M = M, m.held = 0;
+    m.x = llm_arena_floats(arena, m.L * B * M * m.C);
+    return m;
+}
+
+/* What forward leaves of a layer. */
+typedef struct {
+    llm_sublayer_acts attn, mlp;
+    llm_transformer_xl_attn_config shape;
+    llm_transformer_xl_attn_saved saved;
+} llm_transformer_xl_acts;
+
+/* Returns h (B,T,C) of the last layer <- x (B,T,C) and the memory of B streams. It and acts (L)
+ * stay in the arena: S C floats and for each layer 10 N C + 8 N + 2 N F, N = B T, and those of
+ * @transformer_xl_attn. x must outlive backward; the memory need not. */
+LLM_API const float *llm_transformer_xl_forward(llm_transformer_xl_acts *acts, const float *x,
+                                                const llm_transformer_xl_memory *m,
+                                                const llm_transformer_xl_layer *w, size_t T,
+                                                const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t C = c->width, S = m->held + T;
+    const llm_sublayer_view view = llm_sublayer_look(m->B, T);
+    LLM_ASSERT(c->norm == LLM_PRENORM_POST && c->dropout == 0.0f);
+    LLM_ASSERT(m->L == c->layers && m->C == C && m->held <= m->M);
+    float *waves = llm_arena_floats(arena, S * C);
+    llm_sinusoidal_table(waves, NULL, S, C, 0, LLM_SINUSOIDAL_HALVES);
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_transformer_xl_acts *a = &acts[l];
+        a->shape.B = m->B, a->shape.T = T, a->shape.M = m->held;
+        a->shape.C = C, a->shape.H = c->heads;
+        a->saved = llm_transformer_xl_attn_take(waves, &a->shape, arena);
+        float *mid = llm_sublayer_begin(&a->attn, x, &view, &w[l].norm, c, arena);
+        const size_t mark = arena->used;
+        float *f = llm_arena_floats(arena, m->B * T * C);
+        llm_transformer_xl_attn_forward(f, &a->saved, a->attn.in, m->x + l * m->B * m->held * C,
+                                        &w[l].attn, &a->shape);
+        llm_sublayer_end(mid, f, &a->attn, &w[l].norm, c);
+        arena->used = mark;
+        x = llm_sublayer_mlp_forward(&a->mlp, mid, &view, &w[l].mlp, c, arena);
+    }
+    return x;
+}
+
+/* d (B,T,C) in place: the gradient of h becomes that of x; dw (L) += . Scratch: that of a layer,
+ * given back. */
+LLM_API void llm_transformer_xl_backward(float *d, const llm_transformer_xl_layer *dw,
+                                         const llm_transformer_xl_acts *acts,
+                                         const llm_transformer_xl_layer *w,
+                                         const llm_sublayer_config *c, llm_arena *arena) {
+    for (size_t l = c->layers; l-- > 0;) {
+        const llm_transformer_xl_acts *a = &acts[l];
+        const size_t mark = arena->used;
+        llm_sublayer_mlp_backward(d, &dw[l].mlp, &a->mlp, &w[l].mlp, c, arena);
+        const float *df = llm_sublayer_end_backward(d, &dw[l].norm, &a->attn, &w[l].norm, c, arena);
+        llm_transformer_xl_attn_backward(d, &dw[l].attn, df, &a->saved, &w[l].attn, &a->shape,
+                                         arena);
+        arena->used = mark;
+    }
+}
+
+/* m <- the last M places of what the layers have just read: memory, then segment. */
+LLM_API void llm_transformer_xl_update(llm_transformer_xl_memory *m,
+                                       const llm_transformer_xl_acts *acts) {
+    const size_t S = acts[0].shape.M + acts[0].shape.T, n = S < m->M ? S : m->M;
+    for (size_t lb = 0; lb < m->L * m->B; lb++)
+        memcpy(m->x + lb * n * m->C, acts[lb / m->B].saved.all + (lb % m->B * S + S - n) * m->C,
+               n * m->C * sizeof(float));
+    m->held = n;
 }
 
 /* @safetensors ---------------------------------------------- Weight files: safetensors, reading
@@ -45857,7 +47285,8 @@ LLM_API float llm_gpt1_finetune_rate(float peak, size_t t, size_t warmup, size_t
     return peak * (float)(t < warmup ? factor : left);
 }
 
-/* One step t = 1, 2, .. of AdamW on flat vectors (count): biases and gains do not decay. Clears g. */
+/* One step t = 1, 2, .. of AdamW on flat vectors (count): biases and gains do not decay. Clears
+ * g. */
 LLM_API void llm_gpt1_finetune_step(float *w, float *g, float *m, float *v,
                                     const llm_gpt1_config *c, const llm_adamw_config *adamw,
                                     size_t t) {
@@ -46164,6 +47593,79 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
     llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
     llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
     memset(g->g, 0, g->count * sizeof(float));
+}
+
+/* @causal_lm_gpt2 ------------------------------------------- A causal language model, wired whole
+ *
+ *     loss -> gradient -> clip -> AdamW                       one step on B rows of T tokens
+ *     reach_tj = | d loss_t / d x_j |                         x_j: what enters the first block
+ *
+ * @causal_lm says what such a model promises; here is one, the form of GPT-2 at any size: what it
+ * takes to train it on rows of tokens, to ask it as that section asks, and to look for a leak by
+ * its gradient. The loss of one place t alone is sent back through all layers; what arrives at the
+ * inputs behind t must be exactly 0, not small: nothing was added there. Unlike the change of a
+ * token in @causal_lm, it also tells how much an earlier place matters.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   arena dense_vector grad_clip adamw next_token causal_lm gpt2_weights gpt2
+ * see     @gpt2_run (a training with a schedule, that can be interrupted), @gpt2_decode
+ * topics  -
+ */
+
+/* For llm_causal_lm: the logits of g, which has room for that many rows. */
+LLM_API void llm_causal_lm_gpt2_logits(void *g, float *logits, const int *ids, size_t rows,
+                                       size_t t) {
+    llm_gpt2 *model = (llm_gpt2 *)g;
+    llm_gpt2_forward(model, ids, NULL, rows, t);
+    memcpy(logits, model->logits, rows * t * model->config.vocab * sizeof(float));
+}
+
+/* g, which was created for batches of B rows of T tokens, as a causal language model. */
+LLM_API llm_causal_lm llm_causal_lm_gpt2(llm_gpt2 *g, size_t B, size_t T) {
+    llm_causal_lm m;
+    LLM_ASSERT(B > 0 && T <= g->config.context);
+    m.V = g->config.vocab, m.B = B, m.T = T;
+    m.context = g;
+    m.logits = llm_causal_lm_gpt2_logits;
+    return m;
+}
+
+/* Step t, from 1, on ids (B,T): each token but the first of its row is predicted, those with mask
+ * (B,T), unless NULL, true. The gradient is clipped to length 1. Returns the mean loss before the
+ * step. Scratch: B T ints, given back. */
+LLM_API float llm_causal_lm_gpt2_step(llm_gpt2 *g, const int *ids, const bool *mask, size_t B,
+                                      size_t T, const llm_adamw_config *adamw, size_t t,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used;
+    int *target = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    llm_next_token_targets(target, ids, mask, B, T);
+    const float loss = llm_gpt2_forward(g, ids, target, B, T);
+    llm_gpt2_backward(g);
+    llm_grad_clip_norm(g->g, g->count, 1.0f);
+    llm_gpt2_step(g, adamw, t);
+    arena->used = mark;
+    return loss;
+}
+
+/* reach (T,T) <- the length of the gradient of -ln p(target[t] | ids[0..t]) with respect to the
+ * vector that enters the first block for token j of ids (T): entry (t, j). The vector of place j is
+ * a sum, and each of its terms has its gradient; in a single row that of the place's own vector is
+ * nobody else's. g->g must be 0, and is again. Scratch: T ints, given back. */
+LLM_API void llm_causal_lm_gpt2_reach(float *reach, llm_gpt2 *g, const int *ids, const int *target,
+                                      size_t T, llm_arena *arena) {
+    const size_t mark = arena->used, C = g->config.width;
+    int *one = (int *)llm_arena_take(arena, T, sizeof(int));
+    for (size_t t = 0; t < T; t++) {
+        for (size_t j = 0; j < T; j++) one[j] = j == t ? target[t] : LLM_CROSS_ENTROPY_IGNORE;
+        llm_gpt2_forward(g, ids, one, 1, T);
+        llm_gpt2_backward(g);
+        for (size_t j = 0; j < T; j++) {
+            const float *d = g->grads.wpe + j * C;
+            reach[t * T + j] = sqrtf(llm_dense_vector_dot(d, d, C));
+        }
+        memset(g->g, 0, g->count * sizeof(float));
+    }
+    arena->used = mark;
 }
 
 /* @gpt2_config ---------------------------------------------- GPT-2's config.json
@@ -47794,6 +49296,491 @@ LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
     for (size_t i = 0; c->logit_cap > 0.0f && i < V; i++)
         m->logits[i] = c->logit_cap * tanhf(m->logits[i] / c->logit_cap);
     m->memory.used = mark;
+}
+
+/* @chat_template -------------------------------------------- Chat templates: how turns are spelt
+ *
+ *     <|im_start|>user\n@<|im_end|>\n              a turn: @ is what the user says
+ *     <|im_start|>assistant\n                      in front of an answer: a turn up to its @
+ *
+ * A chat model is a language model that was trained on transcripts in one fixed spelling. Asked in
+ * another it still answers, a little worse, and nothing says why. Files bring their spelling along
+ * as a program in Jinja; but what such programs do with turns of text is a row of a table, and here
+ * it is: twelve spellings, recognised by words of the file's program, all others refused.
+ *
+ * What differs besides the marks: where the system's words go (a turn of their own, the user's
+ * first turn, the last one, or nowhere: Gemma), whether white space around a text stays, and what
+ * is said for a system that says nothing. The same family may have several spellings: Llama 3.1
+ * tells its model a date, Mistral moved its spaces in every version.
+ *
+ * source  the templates of the models named below (those of Llama 3, Qwen and Gemma as in trl,
+ *         chat_templates); Touvron et al. 2023, "Llama 2", section 3.3
+ * needs   error
+ * see     @chat_turns (writes them), @special_tokens
+ * topics  -
+ */
+typedef enum {
+    LLM_CHAT_TEMPLATE_SYSTEM,
+    LLM_CHAT_TEMPLATE_USER,
+    LLM_CHAT_TEMPLATE_ASSISTANT
+} llm_chat_template_role;
+
+typedef enum { /* where the system's words go */
+               LLM_CHAT_TEMPLATE_TURN,
+               LLM_CHAT_TEMPLATE_FIRST,
+               LLM_CHAT_TEMPLATE_LAST,
+               LLM_CHAT_TEMPLATE_NOWHERE
+} llm_chat_template_place;
+
+enum { LLM_CHAT_TEMPLATE_THINKS = 8, LLM_CHAT_TEMPLATE_DATED = 16 };
+typedef struct {
+    const char *name, *begin, *end; /* of the text; of an answer */
+    const char *const *turn;        /* (3) by role */
+    llm_chat_template_place system;
+    const char *silent; /* words of a system that says nothing; NULL: it has no turn */
+    unsigned ways; /* bit r: white space around the text of role r goes; THINKS: later turns do not
+                      see an answer's thoughts (Qwen 3); DATED: the model is told a date */
+    const char *date;
+} llm_chat_template;
+
+/* *t <- template k; false behind the last. Its silent and date can be changed. */
+LLM_API bool llm_chat_template_get(llm_chat_template *t, size_t k) {
+    static const char *const llama2[3] = {"<<SYS>>\n@\n<</SYS>>\n\n", "<s>[INST] @ [/INST]",
+                                          " @ </s>"};
+    static const char *const llama3[3] = {
+        "<|start_header_id|>system<|end_header_id|>\n\n@<|eot_id|>",
+        "<|start_header_id|>user<|end_header_id|>\n\n@<|eot_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n@<|eot_id|>"};
+    static const char *const mistral[3] = {"@\n\n", " [INST] @ [/INST]", " @</s>"};
+    static const char *const mistral3[3] = {"@\n\n", "[INST] @[/INST]", " @</s>"};
+    static const char *const ml[3] = {"<|im_start|>system\n@<|im_end|>\n",
+                                      "<|im_start|>user\n@<|im_end|>\n",
+                                      "<|im_start|>assistant\n@<|im_end|>\n"};
+    static const char *const gemma[3] = {"", "<start_of_turn>user\n@<end_of_turn>\n",
+                                         "<start_of_turn>model\n@<end_of_turn>\n"};
+    static const char *const zephyr[3] = {"<|system|>\n@</s>\n", "<|user|>\n@</s>\n",
+                                          "<|assistant|>\n@</s>\n"};
+    static const char bos3[] = "<|begin_of_text|>", eot3[] = "<|eot_id|>", end[] = "<|im_end|>";
+    static const char qwen[] =
+        "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+    static const char smol[] =
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+    enum { QWEN = 40 }; /* where "You are a helpful assistant." begins */
+    static const char day[] = "26 Jul 2024";
+    static const llm_chat_template all[] = {
+        {"llama2", "", "</s>", llama2, LLM_CHAT_TEMPLATE_FIRST, NULL, 6, NULL},
+        {"llama3.1", bos3, eot3, llama3, LLM_CHAT_TEMPLATE_TURN, "", 7 | 16, day},
+        {"llama3", bos3, eot3, llama3, LLM_CHAT_TEMPLATE_TURN, NULL, 7, NULL},
+        {"mistral", "<s>", "</s>", mistral, LLM_CHAT_TEMPLATE_FIRST, NULL, 0, NULL},
+        {"mistral-v3", "<s>", "</s>", mistral3, LLM_CHAT_TEMPLATE_LAST, NULL, 4, NULL},
+        {"qwen3", "", end, ml, LLM_CHAT_TEMPLATE_TURN, NULL, 8, NULL},
+        {"qwen2.5", "", end, ml, LLM_CHAT_TEMPLATE_TURN, qwen, 0, NULL},
+        {"qwen2", "", end, ml, LLM_CHAT_TEMPLATE_TURN, qwen + QWEN, 0, NULL},
+        {"smollm2", "", end, ml, LLM_CHAT_TEMPLATE_TURN, smol, 0, NULL},
+        {"chatml", "", end, ml, LLM_CHAT_TEMPLATE_TURN, NULL, 0, NULL},
+        {"zephyr", "", "</s>", zephyr, LLM_CHAT_TEMPLATE_TURN, NULL, 0, NULL},
+        {"gemma", "<bos>", "<end_of_turn>", gemma, LLM_CHAT_TEMPLATE_NOWHERE, NULL, 7, NULL}};
+    if (k >= sizeof all / sizeof *all) return false;
+    *t = all[k];
+    return true;
+}
+
+/* Whether text (size) has the words; there are none in "". */
+LLM_API bool llm_chat_template_has(const char *text, size_t size, const char *words) {
+    const size_t n = strlen(words);
+    for (size_t i = 0; n > 0 && i + n <= size; i++)
+        if (memcmp(text + i, words, n) == 0) return true;
+    return false;
+}
+
+/* *t <- the template whose program in Jinja this is: it has two words and lacks two others. */
+LLM_API bool llm_chat_template_find(llm_chat_template *t, const char *jinja, size_t size,
+                                    llm_error *e) {
+    static const char *const word[][4] = {
+        {"<<SYS>>", "[INST]", "image", ""},
+        {"<|start_header_id|>", "Cutting Knowledge Date", "", ""},
+        {"<|start_header_id|>", "<|eot_id|>", "Date", "tool"},
+        {"' [INST] '", "' [/INST]'", "<<SYS>>", "tool"},
+        {"\"[INST] \"", "\"[AVAILABLE_TOOLS] [\"", "SYSTEM_PROMPT", ""},
+        {"enable_thinking", "content.lstrip('\\n')", "image", ""},
+        {"<|im_start|>", "You are Qwen, created by Alibaba Cloud. You are a", "", ""},
+        {"<|im_start|>system", "You are a helpful assistant.", "think", "image"},
+        {"<|im_start|>", "named SmolLM, trained by Hugging Face", "", ""},
+        {"'<|im_start|>' + message", "'<|im_end|>'", "You are", "think"},
+        {"'<|user|>", "'<|assistant|>'", "<|end|>", "think"},
+        {"<start_of_turn>", "System role not supported", "", ""}};
+    for (size_t k = 0; llm_chat_template_get(t, k); k++)
+        if (llm_chat_template_has(jinja, size, word[k][0]) &&
+            llm_chat_template_has(jinja, size, word[k][1]) &&
+            !llm_chat_template_has(jinja, size, word[k][2]) &&
+            !llm_chat_template_has(jinja, size, word[k][3]))
+            return true;
+    return llm_fail(e, "chat template: this program is none of those known here");
+}
+
+/* @chat_turns ----------------------------------------------- Chat templates: turns written as text
+ *
+ *     text = begin, turn, turn, ...                                 [ turn(assistant) up to its @ ]
+ *     mark = of each byte: did the template write it? is it part of an answer?
+ *
+ * Two things get lost when a conversation becomes a text, and both are needed later. A user can
+ * type "<|im_end|>": what the template wrote are control tokens, what the user wrote is not, and
+ * once both are one string nobody can tell (@chat_lm can, by the marks). And training looks at
+ * answers only, which must be known byte by byte: an answer begins behind what is written in front
+ * of it, and ends with its end token and what the template puts behind it.
+ *
+ * What is easily got wrong: with the system's words in the user's turn, white space is taken off
+ * the two together; Mistral's third version says the system's words in front of the last message
+ * and forgets them when that is an answer; Qwen 3 drops the thoughts of answers that the user has
+ * replied to, so a conversation is not the beginning of the next one.
+ *
+ * source  transformers 5 (apply_chat_template); the templates of @chat_template
+ * needs   error buffer unicode special_tokens chat_template
+ * see     @chat_lm
+ * topics  -
+ */
+typedef struct {
+    llm_chat_template_role role;
+    const char *text;
+    size_t size;
+} llm_chat_turns_message;
+
+enum { LLM_CHAT_TURNS_OWN = 1, LLM_CHAT_TURNS_ANSWER = 2 };
+
+/* Starts as zeros. */
+typedef struct {
+    llm_buffer text, mark; /* a byte for each: written by the template | part of an answer */
+} llm_chat_turns;
+
+/* Back to zeros. */
+LLM_API void llm_chat_turns_free(llm_chat_turns *out) {
+    llm_buffer_free(&out->text);
+    llm_buffer_free(&out->mark);
+}
+
+/* Appends bytes with their mark; false when memory is out. */
+LLM_API bool llm_chat_turns_put(llm_chat_turns *out, const char *text, size_t size, int mark) {
+    const char byte = (char)mark;
+    bool ok = llm_buffer_put(&out->text, text, size);
+    for (size_t i = 0; i < size && ok; i++) ok = llm_buffer_put(&out->mark, &byte, 1);
+    return ok;
+}
+
+/* Takes white space off the end of a text and off its front. */
+LLM_API void llm_chat_turns_strip(const char **text, size_t *size, bool front) {
+    llm_unicode_kind kind;
+    for (size_t n; front && *size > 0; *text += n, *size -= n) {
+        n = llm_special_tokens_behind(&kind, *text, *size, 0);
+        if (kind != LLM_UNICODE_SPACE) break;
+    }
+    for (size_t n; *size > 0; *size -= n) {
+        n = llm_special_tokens_before(&kind, *text, *size);
+        if (kind != LLM_UNICODE_SPACE) break;
+    }
+}
+
+/* The place of the last "tag" in text, size where there is none. */
+LLM_API size_t llm_chat_turns_last(const char *text, size_t size, const char *tag) {
+    const size_t n = strlen(tag);
+    for (size_t i = size; i-- > 0;)
+        if (n <= size - i && memcmp(text + i, tag, n) == 0) return i;
+    return size;
+}
+
+/* Appends an answer whose thoughts stand between <think> and </think>: without them, or where `all`
+ * with them; the last answer gets empty ones where it has none. */
+LLM_API bool llm_chat_turns_thoughts(llm_chat_turns *out, const char *text, size_t size, bool all,
+                                     bool last) {
+    const int mark = LLM_CHAT_TURNS_ANSWER;
+    size_t start = 0, end = 0, answer = 0; /* of the thoughts; behind the last </think> */
+    const size_t closed = llm_chat_turns_last(text, size, "</think>");
+    if (closed < size) {
+        while (memcmp(text + end, "</think>", 8) != 0) end++;
+        while (end > 0 && text[end - 1] == '\n') end--;
+        start = llm_chat_turns_last(text, end, "<think>");
+        start = start < end ? start + 7 : 0;
+        while (start < end && text[start] == '\n') start++;
+        answer = closed + 8;
+    }
+    all = all && (last || start < end);
+    while ((closed < size || all) && answer < size && text[answer] == '\n') answer++;
+    const bool ok = !all || (llm_chat_turns_put(out, "<think>\n", 8, mark) &&
+                             llm_chat_turns_put(out, text + start, end - start, mark) &&
+                             llm_chat_turns_put(out, "\n</think>\n\n", 11, mark));
+    return ok && llm_chat_turns_put(out, text + answer, size - answer, mark);
+}
+
+/* Appends the part of a role's turn in front of its @, or behind it. A space in front of an answer
+ * is the answer's. */
+LLM_API bool llm_chat_turns_edge(llm_chat_turns *out, const llm_chat_template *t,
+                                 llm_chat_template_role role, bool behind) {
+    const char *turn = t->turn[role], *at = strchr(turn, '@');
+    const bool answer = (behind || *turn == ' ') && role == LLM_CHAT_TEMPLATE_ASSISTANT;
+    const int mark = LLM_CHAT_TURNS_OWN | (answer ? LLM_CHAT_TURNS_ANSWER : 0);
+    return behind ? llm_chat_turns_put(out, at + 1, strlen(at + 1), mark)
+                  : llm_chat_turns_put(out, turn, (size_t)(at - turn), mark);
+}
+
+/* Appends a message, a user's behind the system's words, if there are any. all, last: of an answer
+ * with thoughts, as above. */
+LLM_API bool llm_chat_turns_say(llm_chat_turns *out, const llm_chat_template *t,
+                                const llm_chat_turns_message *m,
+                                const llm_chat_turns_message *system, bool all, bool last) {
+    const bool answer = m->role == LLM_CHAT_TEMPLATE_ASSISTANT, trims = t->ways >> m->role & 1;
+    const char *text = m->text;
+    size_t size = m->size;
+    bool ok = llm_chat_turns_edge(out, t, m->role, false);
+    if (system) {
+        ok = ok && llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_SYSTEM, false) &&
+             llm_chat_turns_put(out, system->text, system->size, 0) &&
+             llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_SYSTEM, true);
+    }
+    if (trims) llm_chat_turns_strip(&text, &size, !system);
+    while (ok && trims && system && size == 0 && out->text.data[out->text.size - 1] == '\n')
+        out->text.size--, out->mark.size--; /* of both together nothing follows <</SYS>> */
+    if ((t->ways & LLM_CHAT_TEMPLATE_DATED) && m->role == LLM_CHAT_TEMPLATE_SYSTEM && all) {
+        static const char *const before[3] = {
+            "Cutting Knowledge Date: December 2023\nToday Date: ", "", "\n\n"};
+        for (int i = 0; i < 3; i++) {
+            const char *part = i == 1 ? t->date : before[i];
+            ok = ok && llm_chat_turns_put(out, part, strlen(part), LLM_CHAT_TURNS_OWN);
+        }
+    }
+    ok = ok && (answer && (t->ways & LLM_CHAT_TEMPLATE_THINKS)
+                    ? llm_chat_turns_thoughts(out, text, size, all, last)
+                    : llm_chat_turns_put(out, text, size, answer ? LLM_CHAT_TURNS_ANSWER : 0));
+    return ok && llm_chat_turns_edge(out, t, m->role, true);
+}
+
+/* Whether the messages m (n) can be said in this template; the error names the first that
+ * cannot. */
+LLM_API bool llm_chat_turns_check(const llm_chat_template *t, const llm_chat_turns_message *m,
+                                  size_t n, llm_error *e) {
+    static const char *const name[3] = {"the system", "the user", "the assistant"};
+    const bool first = n > 0 && m[0].role == LLM_CHAT_TEMPLATE_SYSTEM;
+    if (n == 0) return llm_fail(e, "chat: no messages");
+    if (first && t->system == LLM_CHAT_TEMPLATE_NOWHERE)
+        return llm_fail(e, "chat: %s has no place for words of the system", t->name);
+    for (size_t i = first; i < n && t->system != LLM_CHAT_TEMPLATE_TURN; i++) {
+        const int want =
+            (i - first) % 2 == 0 ? LLM_CHAT_TEMPLATE_USER : LLM_CHAT_TEMPLATE_ASSISTANT;
+        if ((int)m[i].role != want)
+            return llm_fail(e, "chat: message %zu is by %s, and in %s it is the turn of %s", i + 1,
+                            name[m[i].role], t->name, name[want]);
+    }
+    return true;
+}
+
+/* Appends the messages m (n), and where prompt is not NULL what stands in front of an answer and
+ * then the prompt, the answer's beginning ("" for none). */
+LLM_API bool llm_chat_turns_write(llm_chat_turns *out, const llm_chat_template *t,
+                                  const llm_chat_turns_message *m, size_t n, const char *prompt,
+                                  llm_error *e) {
+    if (!llm_chat_turns_check(t, m, n, e)) return false;
+    const bool own = t->system == LLM_CHAT_TEMPLATE_TURN;
+    const bool first = m[0].role == LLM_CHAT_TEMPLATE_SYSTEM;
+    const llm_chat_turns_message silent = {LLM_CHAT_TEMPLATE_SYSTEM, t->silent,
+                                           t->silent ? strlen(t->silent) : 0};
+    const size_t place = t->system == LLM_CHAT_TEMPLATE_FIRST ? 1 : n - 1;
+    size_t asked = 0; /* behind the user's last message */
+    for (size_t i = 0; i < n; i++) asked = m[i].role == LLM_CHAT_TEMPLATE_USER ? i + 1 : asked;
+    if (asked == 0) asked = n;
+    bool ok = llm_chat_turns_put(out, t->begin, strlen(t->begin), LLM_CHAT_TURNS_OWN);
+    if (own && !first && t->silent)
+        ok = ok && llm_chat_turns_say(out, t, &silent, NULL, true, false);
+    for (size_t i = !own && first; i < n && ok; i++) {
+        const bool joined = !own && first && i == place && m[i].role == LLM_CHAT_TEMPLATE_USER;
+        const bool system = m[i].role == LLM_CHAT_TEMPLATE_SYSTEM;
+        ok = llm_chat_turns_say(out, t, &m[i], joined ? m : NULL, system ? i == 0 : i >= asked,
+                                i + 1 == n);
+    }
+    if (prompt && *t->turn[LLM_CHAT_TEMPLATE_ASSISTANT] != ' ')
+        ok = ok && llm_chat_turns_edge(out, t, LLM_CHAT_TEMPLATE_ASSISTANT, false);
+    if (prompt) ok = ok && llm_chat_turns_put(out, prompt, strlen(prompt), LLM_CHAT_TURNS_OWN);
+    return ok || llm_fail(e, "chat: out of memory");
+}
+
+/* @chat_lm -------------------------------------------------- Chat model: ids, loss, turns
+ *
+ *     ids = encode(text between control tokens), control token, encode(...), ...
+ *     loss = mean over answers' tokens of -log p(id_t | id_1 .. id_(t-1))
+ *     next turn: only what is behind the part that both ids share is read
+ *
+ * A chat model is a base model that was trained on conversations in one spelling, with a loss on
+ * what the assistant says and no loss on what it is told. The network does not change; what makes
+ * it a conversation partner is the spelling, the masks, and that it ends its turn.
+ *
+ * What is easily got wrong: a user's text is never read for control tokens, or whoever types
+ * "<|im_end|>" writes the next turns himself; the end token is part of what is learned, or answers
+ * do not end; and the tokens of a conversation are not its turns' tokens one behind the other, as a
+ * word of an answer can begin inside a token of what is in front of it. So a text between two
+ * control tokens is encoded whole, and the answer begins with the token that reaches into it.
+ *
+ * source  Ouyang et al. 2022, "Training language models to follow instructions with human
+ *         feedback", section 3; Touvron et al. 2023, "Llama 2", section 3.1 (loss on answers only);
+ *         transformers 5 (return_assistant_tokens_mask)
+ * needs   error buffer file json added_tokens tokenizer_json tokenizer gguf_values next_token gpt2
+ *         llama chat_template chat_turns
+ * see     @sampling_text (chooses words) @special_tokens @eos
+ * topics  Chat language model
+ */
+
+/* Whether the tokenizer has the template's control tokens. */
+LLM_API bool llm_chat_lm_fits(const llm_tokenizer *t, const llm_chat_template *c, llm_error *e) {
+    const char *const token[2] = {c->begin, c->end};
+    for (int i = 0; i < 2; i++)
+        if (*token[i] && llm_tokenizer_id(t, token[i]) < 0)
+            return llm_fail(e, "chat: the tokenizer has no %s, which template %s wants", token[i],
+                            c->name);
+    return true;
+}
+
+/* The token that the template wrote at place `at` of the text, or NULL. */
+LLM_API const llm_added_tokens_one *llm_chat_lm_token(const llm_tokenizer *t,
+                                                      const llm_chat_turns *text, size_t at) {
+    const char *mark = text->mark.data;
+    size_t own = 0;
+    while (at + own < text->text.size && mark[at + own] & LLM_CHAT_TURNS_OWN) own++;
+    if (own == 0) return NULL;
+    const llm_added_tokens_one *one =
+        llm_added_tokens_match(&t->added, text->text.data + at, own, false);
+    return one ? one : llm_added_tokens_match(&t->added, text->text.data + at, own, true);
+}
+
+/* Appends the ids of a part of the text without control tokens, `front` bytes of which stand in
+ * front of an answer: the answer's first token is the first that reaches beyond them. */
+LLM_API bool llm_chat_lm_part(llm_buffer *ids, llm_buffer *answer, const llm_tokenizer *t,
+                              const char *text, size_t size, size_t front, llm_error *e) {
+    llm_buffer told = {NULL, 0, 0};
+    int *all = NULL;
+    size_t n = 0, low = 0;
+    bool ok = llm_tokenizer_encode(t, &all, &n, text, size, e);
+    for (size_t high = n; ok && low < high;) { /* how many tokens are within the front? */
+        const size_t middle = (low + high + 1) / 2;
+        told.size = 0;
+        ok = llm_tokenizer_decode(t, &told, all, middle, e);
+        if (told.size <= front)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    for (size_t i = 0; i < n && ok; i++) {
+        const bool said = i >= low;
+        ok = (llm_buffer_put(ids, &all[i], sizeof *all) &&
+              llm_buffer_put(answer, &said, sizeof said)) ||
+             llm_fail(e, "chat: out of memory");
+    }
+    llm_buffer_free(&told);
+    free(all);
+    return ok;
+}
+
+/* Appends the ids (of int) of a written conversation, and for each (of bool) whether it belongs to
+ * an answer. */
+LLM_API bool llm_chat_lm_encode(llm_buffer *ids, llm_buffer *answer, const llm_tokenizer *t,
+                                const llm_chat_turns *text, llm_error *e) {
+    const char *mark = text->mark.data;
+    const size_t size = text->text.size;
+    for (size_t at = 0, end; at < size; at = end) {
+        const llm_added_tokens_one *one = llm_chat_lm_token(t, text, at);
+        size_t front = 0; /* the bytes in front of an answer */
+        end = at + (one ? one->size : 0);
+        while (!one && end < size && !llm_chat_lm_token(t, text, end)) {
+            if (!(mark[end] & LLM_CHAT_TURNS_ANSWER)) front = end + 1 - at;
+            end++;
+        }
+        const bool said = (mark[at] & LLM_CHAT_TURNS_ANSWER) != 0;
+        if (one && !(llm_buffer_put(ids, &one->id, sizeof one->id) &&
+                     llm_buffer_put(answer, &said, sizeof said)))
+            return llm_fail(e, "chat: out of memory");
+        if (!one && !llm_chat_lm_part(ids, answer, t, text->text.data + at, end - at, front, e))
+            return false;
+    }
+    return true;
+}
+
+/* A step of training on conversations ids (B,T), their answers (B,T) as above, padding not among
+ * them: step t of AdamW counts from 1. Returns the mean loss of the answers' tokens before it.
+ * target (B,T): scratch. */
+LLM_API float llm_chat_lm_step(llm_gpt2 *g, int *target, const int *ids, const bool *answer,
+                               size_t B, size_t T, const llm_adamw_config *adamw, size_t t) {
+    llm_next_token_targets(target, ids, answer, B, T);
+    const float loss = llm_gpt2_forward(g, ids, target, B, T);
+    llm_gpt2_backward(g);
+    llm_gpt2_step(g, adamw, t);
+    return loss;
+}
+
+/* Reads ids (n > 0) with a model that has read seen (of int, m->length of them), of which the
+ * common beginning is not read again: m->logits are those behind the last id, seen becomes ids.
+ * *fresh, or NULL, gets how many were read. */
+LLM_API bool llm_chat_lm_read(llm_llama *m, llm_buffer *seen, const int *ids, size_t n,
+                              size_t *fresh, llm_error *e) {
+    const int *old = (const int *)(const void *)seen->data;
+    size_t same = 0;
+    LLM_ASSERT(n > 0 && seen->size == m->length * sizeof *ids);
+    if (n > m->context)
+        return llm_fail(e, "chat: the conversation has %zu tokens, the context %zu", n, m->context);
+    while (same < seen->size / sizeof *ids && same + 1 < n && old[same] == ids[same]) same++;
+    seen->size = 0;
+    if (!llm_buffer_put(seen, ids, n * sizeof *ids)) {
+        m->length = 0;
+        return llm_fail(e, "chat: out of memory");
+    }
+    m->length = same;
+    llm_llama_forward(m, ids + same, n - same);
+    if (fresh) *fresh = n - same;
+    return true;
+}
+
+/* *t <- the template of a parsed tokenizer_config.json: chat_template is a program, or a list of
+ * named ones, of which "default" counts. */
+LLM_API bool llm_chat_lm_config(llm_chat_template *t, const llm_json *j, llm_error *e) {
+    const llm_json_node *v = llm_json_get(j, j->node, "chat_template"), *found = v;
+    if (v && v->kind == LLM_JSON_ARRAY) {
+        found = NULL;
+        for (v = llm_json_first(j, v); v; v = llm_json_next(j, v))
+            if (strcmp(llm_tokenizer_json_text(j, v, "name"), "default") == 0)
+                found = llm_json_get(j, v, "template");
+    }
+    if (!found || found->kind != LLM_JSON_STRING)
+        return llm_fail(e, "tokenizer_config.json: no chat_template");
+    return llm_chat_template_find(t, found->text, found->text_size, e);
+}
+
+/* *t <- the template of a GGUF file, or of a directory: chat_template.jinja, or if there is none
+ * what tokenizer_config.json says. */
+LLM_API bool llm_chat_lm_template(llm_chat_template *t, const llm_llama_file *m, const char *dir,
+                                  llm_error *e) {
+    llm_file f;
+    llm_json j;
+    llm_buffer path = {NULL, 0, 0};
+    if (m->is_gguf) {
+        const llm_gguf_values_pair *p =
+            llm_gguf_values_find(&m->gguf.values, "tokenizer.chat_template");
+        if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING)
+            return llm_fail(e, "GGUF: no tokenizer.chat_template");
+        size_t at = p->at, size;
+        const char *text = llm_gguf_values_string(&m->gguf.values, &at, &size);
+        return llm_chat_template_find(t, text, size, e);
+    }
+    memset(&f, 0, sizeof f);
+    memset(&j, 0, sizeof j);
+    bool ok =
+        llm_buffer_print(&path, "%s/chat_template.jinja", dir) || llm_fail(e, "out of memory");
+    if (ok && llm_file_read(&f, path.data, NULL)) {
+        ok = llm_chat_template_find(t, (const char *)f.data, f.size, e);
+    } else if (ok) {
+        path.size = 0;
+        ok = llm_buffer_print(&path, "%s/tokenizer_config.json", dir) ||
+             llm_fail(e, "out of memory");
+        ok = ok && llm_file_read(&f, path.data, e) &&
+             llm_json_parse(&j, (const char *)f.data, f.size, e) && llm_chat_lm_config(t, &j, e);
+    }
+    llm_json_free(&j);
+    llm_file_free(&f);
+    llm_buffer_free(&path);
+    return ok;
 }
 
 /* @base_model ----------------------------------------------- Base model: it continues text

@@ -10331,6 +10331,7 @@ LLM_KERNEL void llm_embedding_backward_kernel(float *dw, const T *dy, const int 
     const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const size_t column = ((size_t)blockIdx.y * 32 + lane) * V;
     const int begin = segment[blockIdx.x], end = segment[blockIdx.x + 1];
+    if (begin == end) return; /* lists of a fixed length end in places without an id */
     float sum[V], v[V];
     LLM_UNROLL
     for (int k = 0; k < V; k++) sum[k] = 0.0f;
@@ -15086,6 +15087,48 @@ llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, c
     return llm_cuda_first_error(done);
 }
 
+/* @decoder_block_attend ------------------------------------- Attention of a block, by its storage
+ *
+ * bfloat16 heads take the tensor cores of @flash23_bf16 where their rows are multiples of 16 bytes
+ * and at most 128 numbers, else the registers of @flash, as float does. The arguments are those of
+ * @flash both ways.
+ *
+ * source  -
+ * needs   flash, flash_backward, flash23_bf16, flash23_bf16_backward
+ * see     decoder_block
+ * topics  -
+ */
+
+/* Arguments of llm_cuda_flash_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_block_attend(T *out, float *lse, const T *q, const T *k,
+                                                        const T *v, const llm_flash_config *c,
+                                                        cudaStream_t stream) {
+    return llm_cuda_flash_forward(out, lse, q, k, v, c, stream);
+}
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoder_block_attend(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                              const llm_bf16 *v, const llm_flash_config *c, cudaStream_t stream) {
+    return c->D % 8 == 0 && c->D <= 128 ? llm_cuda_flash23_bf16_heads(out, lse, q, k, v, c, stream)
+                                        : llm_cuda_flash_forward(out, lse, q, k, v, c, stream);
+}
+/* Arguments of llm_cuda_flash_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_block_attend_backward(
+    T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse, const T *q, const T *k,
+    const T *v, const llm_flash_config *c, float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash_backward(dq, dk, dv, dout, out, lse, q, k, v, c, scratch, stream);
+}
+static inline __attribute__((unused)) cudaError_t llm_cuda_decoder_block_attend_backward(
+    llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout, const llm_bf16 *out,
+    const float *lse, const llm_bf16 *q, const llm_bf16 *k, const llm_bf16 *v,
+    const llm_flash_config *c, float *scratch, cudaStream_t stream) {
+    return c->D % 8 == 0 && c->D <= 128
+               ? llm_cuda_flash23_bf16_heads_backward(dq, dk, dv, dout, out, lse, q, k, v, c,
+                                                      scratch, stream)
+               : llm_cuda_flash_backward(dq, dk, dv, dout, out, lse, q, k, v, c, scratch, stream);
+}
+
 /* @decoder_block -------------------------------------------- Decoder block
  *
  * A block of GPT-2 or of Llama put together from the kernels above; what stands here is their order
@@ -15103,7 +15146,8 @@ llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, c
  * products, at long T attention.
  *
  * source  -
- * needs   cuda_launch, activation, residual, dense, rope, flash, flash_backward, ffn, prenorm
+ * needs   cuda_launch, activation, residual, dense, rope, flash, ffn, prenorm,
+ *         decoder_block_attend
  * see     llama_block, gpt2
  * topics  -
  */
@@ -15230,7 +15274,7 @@ llm_cuda_decoder_block_forward(T *y, const llm_cuda_decoder_block_next<T> *next,
     const cudaError_t done[] = {
         llm_cuda_dense_forward(s.rows, none, a.norm1, w.qkv_w, w.qkv_b, N, C, O, linear, stream),
         llm_cuda_rope_split(a.q, a.k, a.v, s.rows, c.cosine, c.sine, &all, stream),
-        llm_cuda_flash_forward(a.heads, a.lse, a.q, a.k, a.v, &f, stream),
+        llm_cuda_decoder_block_attend(a.heads, a.lse, a.q, a.k, a.v, &f, stream),
         llm_cuda_rope_merge(a.mixed, a.heads, none, none, NULL, NULL, &one, stream),
         llm_cuda_dense_forward(s.out, none, a.mixed, w.out_w, w.out_b, N, Q, C, linear, stream),
         c.parallel ? llm_cuda_residual_forward(a.mid, x, s.out, N * C, 1.0f, stream)
@@ -15272,8 +15316,8 @@ llm_cuda_decoder_block_backward(T *d, const llm_cuda_decoder_block_weights<float
         llm_cuda_dense_backward(s.rows, dw.out_w, dw.out_b, d, a.mixed, w.out_w, N, Q, C, s.part,
                                 stream),
         llm_cuda_rope_split(s.dheads, none, none, s.rows, NULL, NULL, &one, stream),
-        llm_cuda_flash_backward(dq, dk, dv, s.dheads, a.heads, a.lse, a.q, a.k, a.v, &f, s.along,
-                                stream),
+        llm_cuda_decoder_block_attend_backward(dq, dk, dv, s.dheads, a.heads, a.lse, a.q, a.k, a.v,
+                                               &f, s.along, stream),
         llm_cuda_rope_merge(s.rows, dq, dk, dv, c.cosine, c.sine, &all, stream),
         llm_cuda_dense_backward(s.dnorm, dw.qkv_w, dw.qkv_b, s.rows, a.norm1, w.qkv_w, N, C, O,
                                 s.part, stream),
@@ -15903,6 +15947,589 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
         llm_cuda_adamw_step(tensor, 2, adamw, t, g.norm_factor + 1, seed, stream),
         cudaMemsetAsync(g.g, 0, g.count * sizeof(float), stream)};
     return llm_cuda_first_error(done);
+}
+
+/* @decoder_only_graph --------------------------------------- A training step without the host
+ *
+ * The launches of @decoder_only know their step: rate and Adam's corrections are arguments, so is
+ * the number of targets that divides the loss, and the grid of the embedding's gradient has as many
+ * blocks as the batch has different ids. Captured as a graph they would repeat one step for ever.
+ * Here all of it stands on the device, and every step is the same launches with the same arguments:
+ *
+ *     feed    add    ... feed    add    update        or, captured once:   feed    graph
+ *
+ * add is forward and backward of a micro-batch, for the sum of its losses; nats and targets are
+ * added up beside it. update divides by the targets of all of them: one thread works out loss,
+ * norm, rate and corrections, and the division goes into the factor that clips, which AdamW reads
+ * anyway, so that the mean costs no launch and no pass. bfloat16 does not mind sums: it rounds in
+ * proportion. The loss is written behind those of the steps before, for a host that looks once in a
+ * thousand steps. Places without an id at the end of a batch's list make the grid's size constant.
+ *
+ * One piece of memory holds everything; nothing is allocated and nothing waits. feed, the only copy
+ * from the host, stays outside of the graph, so that the host can write the next batch elsewhere.
+ *
+ * Moves what @decoder_only moves, and 16 bytes a token of the batch. Limit: the same; a graph's
+ * launches take about a microsecond each instead of several.
+ *
+ * source  NVIDIA, CUDA C++ Programming Guide, "CUDA Graphs"
+ * needs   cuda_launch, gradient_descent, adamw, grad_clip, embedding, decoder_block, decoder_only
+ * see     gpt2, lr_schedule, warmup, decoding_step
+ * topics  -
+ */
+
+/* adamw.lr is the highest rate: it is reached at step `warmup` in a straight line, and falls along
+ * half a cosine to `least` at step `steps`, where it stays. */
+typedef struct {
+    llm_adamw_config adamw;
+    float max_norm, least;
+    size_t warmup, steps;
+} llm_cuda_decoder_only_graph_config;
+
+/* What one step leaves for the next and for whoever looks; loss, norm (before clipping) and rate
+ * are the last step's. */
+typedef struct {
+    double nats, targets; /* of the micro-batches since the last update */
+    size_t step, skipped; /* steps so far; those that changed no weight */
+    float loss, norm, rate;
+    float factor, keep, gain, v_scale; /* what AdamW reads */
+} llm_cuda_decoder_only_graph_state;
+
+/* Given: model.config, config. llm_cuda_decoder_only_graph_bind sets the rest. */
+template <typename T> struct llm_cuda_decoder_only_graph {
+    llm_cuda_decoder_only<T> model;
+    llm_cuda_decoder_only_graph_config config;
+    llm_cuda_decoder_only_graph_state *state;
+    float *log; /* (config.steps): the losses */
+    int *batch; /* ids, targets, order (N each), segment (segments + 1) */
+    size_t B, length, segments;
+};
+
+/* Points g into memory for micro-batches of B rows of T tokens, weights and all; returns the bytes
+ * that takes. memory may be NULL to count only. */
+template <typename T>
+static inline size_t llm_cuda_decoder_only_graph_bind(llm_cuda_decoder_only_graph<T> &g,
+                                                      unsigned char *memory, size_t B,
+                                                      size_t length) {
+    llm_cuda_decoder_only<T> &m = g.model;
+    const size_t N = B * length, V = m.config.vocab;
+    size_t used = 0;
+    llm_cuda_decoder_only_bind(m, NULL, B, length); /* counts the weights */
+    g.B = B, g.length = length, g.segments = N < V ? N : V;
+    m.w = llm_cuda_decoder_block_take<T>(memory, used, m.count);
+    m.master = llm_cuda_decoder_block_take<float>(memory, used, sizeof(T) == 4 ? 0 : m.count);
+    float **const each[3] = {&m.g, &m.m, &m.v};
+    for (float **p : each) *p = llm_cuda_decoder_block_take<float>(memory, used, m.count);
+    g.state = llm_cuda_decoder_block_take<llm_cuda_decoder_only_graph_state>(memory, used, 1);
+    g.log = llm_cuda_decoder_block_take<float>(memory, used, g.config.steps);
+    g.batch = llm_cuda_decoder_block_take<int>(memory, used, 3 * N + g.segments + 1);
+    unsigned char *const rest = memory ? memory + used : NULL;
+    return used + llm_cuda_decoder_only_bind(m, rest, B, length);
+}
+
+/* Weights <- w (model.count) on the host, which may be written again when the stream has come by;
+ * gradients, moments and state are cleared. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_graph_begin(const llm_cuda_decoder_only_graph<T> &g,
+                                                            const float *w, cudaStream_t stream) {
+    const llm_cuda_decoder_only<T> &m = g.model;
+    const size_t bytes = m.count * sizeof(float);
+    void *const to = m.master ? (void *)m.master : (void *)m.w;
+    const llm_cuda_gradient_descent_tensor<T> all = {m.w, m.master, NULL, NULL,
+                                                     m.g, m.count,  false};
+    const cudaError_t done[] = {
+        cudaMemcpyAsync(to, w, bytes, cudaMemcpyHostToDevice, stream),
+        cudaMemsetAsync(m.g, 0, bytes, stream),
+        cudaMemsetAsync(m.m, 0, bytes, stream),
+        cudaMemsetAsync(m.v, 0, bytes, stream),
+        cudaMemsetAsync(g.state, 0, sizeof *g.state, stream),
+        m.master ? llm_cuda_gradient_descent_step(&all, 1, 0.0f, 0, (const float *)NULL, 0, stream)
+                 : cudaSuccess}; /* a step of length 0 rounds the master */
+    return llm_cuda_first_error(done);
+}
+
+/* Ints of a micro-batch on the host. */
+template <typename T>
+static inline size_t llm_cuda_decoder_only_graph_ints(const llm_cuda_decoder_only_graph<T> &g) {
+    return 3 * g.B * g.length + g.segments + 1;
+}
+/* On the host: batch (llm_cuda_decoder_only_graph_ints) <- ids, targets (B,T) and the places of
+ * each id. scratch: V + 1 ints. */
+template <typename T>
+static inline void
+llm_cuda_decoder_only_graph_batch(int *batch, const llm_cuda_decoder_only_graph<T> &g,
+                                  const int *ids, const int *targets, int *scratch) {
+    const size_t N = g.B * g.length;
+    int *const order = batch + 2 * N, *const segment = order + N;
+    memcpy(batch, ids, N * sizeof *ids);
+    memcpy(batch + N, targets, N * sizeof *targets);
+    memset(order, 0, N * sizeof *order); /* ids outside the table have no place */
+    size_t found = llm_cuda_embedding_sort(order, segment, ids, N, g.model.config.vocab, scratch);
+    for (; found < g.segments; found++) segment[found + 1] = segment[found];
+}
+/* The device's batch <- one on the host, pinned if the host is not to wait. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_graph_feed(const llm_cuda_decoder_only_graph<T> &g,
+                                                           const int *batch, cudaStream_t stream) {
+    return cudaMemcpyAsync(g.batch, batch, llm_cuda_decoder_only_graph_ints(g) * sizeof(int),
+                           cudaMemcpyHostToDevice, stream);
+}
+
+LLM_KERNEL void llm_decoder_only_graph_add_kernel(llm_cuda_decoder_only_graph_state *s,
+                                                  const double *total) {
+    if (threadIdx.x == 0) s->nats += total[0], s->targets += total[1];
+}
+/* Gradients += those of the summed losses of the batch, nats and targets too. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_graph_add(const llm_cuda_decoder_only_graph<T> &g,
+                                                          cudaStream_t stream) {
+    const int *const ids = g.batch, *const order = ids + 2 * g.B * g.length;
+    const llm_cuda_decoder_only_batch b = {
+        ids, ids + g.B * g.length, order, order + g.B * g.length, g.B, g.length, g.segments, 1.0f};
+    const cudaError_t done[] = {llm_cuda_decoder_only_forward(g.model, b, stream),
+                                llm_cuda_decoder_only_backward(g.model, b, stream)};
+    LLM_LAUNCH(llm_decoder_only_graph_add_kernel, 1, 32, 0, stream, g.state, g.model.total);
+    const cudaError_t error = llm_cuda_first_error(done);
+    return error == cudaSuccess ? cudaGetLastError() : error;
+}
+
+/* norm (1): of the summed gradient. No targets make a factor that is not finite. */
+LLM_KERNEL void llm_decoder_only_graph_turn_kernel(llm_cuda_decoder_only_graph_state *s, float *log,
+                                                   const float *norm,
+                                                   llm_cuda_decoder_only_graph_config c) {
+    if (threadIdx.x != 0) return;
+    const size_t step = ++s->step;
+    const double t = (double)step, peak = (double)c.adamw.lr, least = (double)c.least;
+    const double way = ((double)step - (double)c.warmup) / ((double)c.steps - (double)c.warmup);
+    double rate = least;
+    if (step <= c.warmup)
+        rate = peak * t / (double)c.warmup;
+    else if (step < c.steps)
+        rate = least + 0.5 * (peak - least) * (1.0 + cos(3.14159265358979323846 * way));
+    s->loss = (float)(s->nats / s->targets);
+    s->norm = (float)((double)norm[0] / s->targets);
+    s->rate = (float)rate;
+    const float clip = c.max_norm / (s->norm + 1e-6f);
+    const bool finite = s->norm < INFINITY && s->loss < INFINITY; /* NaN is not */
+    s->factor = finite ? (float)((clip < 1.0f ? (double)clip : 1.0) / s->targets) : NAN;
+    s->skipped += !finite;
+    s->keep = 1.0f - s->rate * c.adamw.weight_decay;
+    s->gain = (float)(rate / (1.0 - pow((double)c.adamw.beta1, t)));
+    s->v_scale = (float)(1.0 / sqrt(1.0 - pow((double)c.adamw.beta2, t)));
+    if (step <= c.steps) log[step - 1] = s->loss;
+    s->nats = s->targets = 0.0;
+}
+struct llm_cuda_decoder_only_graph_rule {
+    llm_adamw_config c;
+    const llm_cuda_decoder_only_graph_state *s;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &v, float g, bool decay) const {
+        const llm_cuda_adamw_rule now = {c, s->keep, s->gain, s->v_scale};
+        now(w, m, v, g, decay);
+    }
+};
+/* Takes AdamW's step with the mean gradient of the batches added, clipped; matrices decay. Clears
+ * gradients, nats and targets. A loss or gradient that is not finite changes no weight. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_only_graph_update(const llm_cuda_decoder_only_graph<T> &g, cudaStream_t stream) {
+    const llm_cuda_decoder_only<T> &m = g.model;
+    const size_t n = m.matrices;
+    const llm_cuda_adamw_tensor<T> tensor[2] = {
+        {m.w, m.master, m.m, m.v, m.g, n, true},
+        {m.w + n, m.master ? m.master + n : NULL, m.m + n, m.v + n, m.g + n, m.count - n, false}};
+    const llm_cuda_decoder_only_graph_rule rule = {g.config.adamw, g.state};
+    const float *const all[1] = {m.g};
+    cudaError_t error =
+        llm_cuda_grad_clip_norm(m.norm_factor, all, &m.count, 1, INFINITY, m.squares, stream);
+    LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 32, 0, stream, g.state, g.log, m.norm_factor,
+               g.config);
+    if (error == cudaSuccess) error = cudaGetLastError();
+    const cudaError_t done[] = {
+        error, llm_cuda_gradient_descent_each(tensor, 2, rule, 0, &g.state->factor, 0, stream),
+        cudaMemsetAsync(m.g, 0, m.count * sizeof(float), stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
+ *
+ * Weights as they stand in the file, taken apart in registers. A warp takes 256 weights of a row at
+ * a time, a lane 8 of them: four that lie together in the row, and four more. In the forms with
+ * half a byte a weight those are the two halves of the lane's four bytes, so that nothing is
+ * loaded twice and nothing passes between lanes. Blocks of 34, 18 or 210 bytes begin at even
+ * addresses only, and are read two bytes at a time.
+ *
+ * rows writes chosen rows as float or bfloat16: the embedding of tokens, or a whole matrix for the
+ * tensor cores. Moves each weight once in the small form and once in the large one, the minimum.
+ * Limit: memory bandwidth.
+ *
+ * source  Gerganov and others, ggml (the formats)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, gguf_blocks
+ * see     stored_matrix_product
+ * topics  -
+ */
+LLM_DEVICE uint32_t llm_cuda_stored_matrix_word(const unsigned char *p) { /* 2 bytes */
+    return llm_load_words<uint16_t>(p);
+}
+LLM_DEVICE uint32_t llm_cuda_stored_matrix_four(const unsigned char *p) { /* 4 bytes */
+    return llm_cuda_stored_matrix_word(p) | llm_cuda_stored_matrix_word(p + 2) << 16;
+}
+/* A half-precision number: its exponent moved into a float's place is 112 too small, also where it
+ * is 0, and one product mends both. */
+LLM_DEVICE float llm_cuda_stored_matrix_half(uint32_t word) {
+    const uint32_t size = word & 0x7fffu, sign = (word & 0x8000u) << 16;
+    const float value = __uint_as_float(size << 13) * 5192296858534827628530496329220096.0f;
+    const uint32_t special = size << 13 | 0x7f800000u; /* infinity, NaN */
+    return __uint_as_float((size >= 0x7c00u ? special : __float_as_uint(value)) | sign);
+}
+/* byte i of a word, as it is and with its sign */
+LLM_DEVICE float llm_cuda_stored_matrix_byte(uint32_t word, int i) {
+    return (float)(int)(word >> 8 * i & 255u);
+}
+LLM_DEVICE float llm_cuda_stored_matrix_signed(uint32_t word, int i) {
+    return (float)(int)(signed char)(word >> 8 * i & 255u);
+}
+
+/* Bytes of 256 weights. */
+template <int type> LLM_HOST_DEVICE constexpr size_t llm_cuda_stored_matrix_piece(void) {
+    return type == LLM_GGUF_BLOCKS_F32    ? 1024
+           : type == LLM_GGUF_BLOCKS_Q8_0 ? 8 * 34
+           : type == LLM_GGUF_BLOCKS_Q4_0 ? 8 * 18
+           : type == LLM_GGUF_BLOCKS_Q4_K ? 144
+           : type == LLM_GGUF_BLOCKS_Q6_K ? 210
+                                          : 512;
+}
+/* Where a lane's first four of 256 weights stand; the other four stand `apart` further on. */
+template <int type> LLM_DEVICE unsigned llm_cuda_stored_matrix_first(unsigned lane) {
+    return type == LLM_GGUF_BLOCKS_Q4_0   ? lane / 4 * 32 + lane % 4 * 4
+           : type == LLM_GGUF_BLOCKS_Q4_K ? lane / 8 * 64 + lane % 8 * 4
+           : type == LLM_GGUF_BLOCKS_Q6_K ? lane / 16 * 128 + lane % 16 * 4
+                                          : lane * 8;
+}
+template <int type> LLM_HOST_DEVICE constexpr unsigned llm_cuda_stored_matrix_apart(void) {
+    return type == LLM_GGUF_BLOCKS_Q4_0   ? 16
+           : type == LLM_GGUF_BLOCKS_Q4_K ? 32
+           : type == LLM_GGUF_BLOCKS_Q6_K ? 64
+                                          : 4;
+}
+/* w <- the lane's weights of the 256 at p. What lies behind the end of a row is not asked for. */
+template <int type>
+LLM_DEVICE void llm_cuda_stored_matrix_take(float (&w)[8], const unsigned char *p, unsigned lane) {
+    if (type == LLM_GGUF_BLOCKS_F32) {
+        llm_load_vector(w, (const float *)(const void *)p, lane * 8);
+    } else if (type == LLM_GGUF_BLOCKS_BF16) {
+        llm_load_vector(w, (const llm_bf16 *)(const void *)p, lane * 8);
+    } else if (type == LLM_GGUF_BLOCKS_F16) {
+        const uint4 q = llm_load_words<uint4>(p + lane * 16);
+        const uint32_t word[4] = {q.x, q.y, q.z, q.w};
+        LLM_UNROLL
+        for (int k = 0; k < 8; k++)
+            w[k] = llm_cuda_stored_matrix_half(word[k / 2] >> k % 2 * 16 & 0xffffu);
+    } else if (type == LLM_GGUF_BLOCKS_Q8_0) {
+        p += lane / 4 * 34;
+        const float d = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p));
+        const uint32_t low = llm_cuda_stored_matrix_four(p + 2 + lane % 4 * 8);
+        const uint32_t high = llm_cuda_stored_matrix_four(p + 6 + lane % 4 * 8);
+        LLM_UNROLL
+        for (int k = 0; k < 8; k++)
+            w[k] = d * llm_cuda_stored_matrix_signed(k < 4 ? low : high, k % 4);
+    } else if (type == LLM_GGUF_BLOCKS_Q4_0) {
+        p += lane / 4 * 18;
+        const float d = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p));
+        const uint32_t q = llm_cuda_stored_matrix_four(p + 2 + lane % 4 * 4);
+        LLM_UNROLL
+        for (int k = 0; k < 8; k++)
+            w[k] =
+                d * (llm_cuda_stored_matrix_byte((k < 4 ? q : q >> 4) & 0x0f0f0f0fu, k % 4) - 8.0f);
+    } else if (type == LLM_GGUF_BLOCKS_Q4_K) { /* groups g and g + 1 of 32, g even */
+        const unsigned g = lane / 8 * 2;
+        const float d = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p));
+        const float e = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p + 2));
+        const uint32_t q = llm_cuda_stored_matrix_four(p + 16 + lane * 4);
+        uint32_t s = llm_cuda_stored_matrix_word(p + 4 + g % 4); /* of both groups, a byte each */
+        uint32_t m = llm_cuda_stored_matrix_word(p + 8 + g % 4);
+        if (g >= 4) {
+            const uint32_t low = llm_cuda_stored_matrix_word(p + 8 + g);
+            s = (low & 0x0f0fu) | (s >> 6 & 0x0303u) << 4;
+            m = (low >> 4 & 0x0f0fu) | (m >> 6 & 0x0303u) << 4;
+        }
+        LLM_UNROLL
+        for (int k = 0; k < 8; k++)
+            w[k] = d * llm_cuda_stored_matrix_byte(s & 0x3f3fu, k / 4) *
+                       llm_cuda_stored_matrix_byte((k < 4 ? q : q >> 4) & 0x0f0f0f0fu, k % 4) -
+                   e * llm_cuda_stored_matrix_byte(m & 0x3f3fu, k / 4);
+    } else { /* Q6_K: runs r and r + 2 of 32 in a half of 128 */
+        const unsigned half = lane / 16, r = lane % 16 / 8, at = lane % 8 * 4;
+        const float d = llm_cuda_stored_matrix_half(llm_cuda_stored_matrix_word(p + 208));
+        const uint32_t low = llm_cuda_stored_matrix_four(p + half * 64 + r * 32 + at);
+        const uint32_t high = llm_cuda_stored_matrix_four(p + 128 + half * 32 + at);
+        const unsigned char *scale = p + 192 + half * 8 + r * 2; /* one for 16 weights */
+        const uint32_t s[2] = {llm_cuda_stored_matrix_word(scale),
+                               llm_cuda_stored_matrix_word(scale + 4)};
+        LLM_UNROLL
+        for (unsigned k = 0; k < 8; k++) {
+            const unsigned run = r + k / 4 * 2;
+            const uint32_t q = (low >> k / 4 * 4 & 0x0f0f0f0fu) | (high >> run * 2 & 0x03030303u)
+                                                                      << 4;
+            w[k] = d * llm_cuda_stored_matrix_signed(s[k / 4], (int)at / 16) *
+                   (llm_cuda_stored_matrix_byte(q, (int)k % 4) - 32.0f);
+        }
+    }
+}
+
+/* Is this a matrix the kernels can read: a form they know, whole blocks, columns by eights, data
+ * and rows that begin at the addresses their loads want? */
+static inline __attribute__((unused)) bool llm_cuda_stored_matrix_fits(const llm_stored_matrix &w) {
+    size_t weights = 1, bytes = 1;
+    switch (w.type) {
+    case LLM_GGUF_BLOCKS_F32:
+    case LLM_GGUF_BLOCKS_F16:
+    case LLM_GGUF_BLOCKS_BF16:
+    case LLM_GGUF_BLOCKS_Q8_0:
+    case LLM_GGUF_BLOCKS_Q4_0:
+    case LLM_GGUF_BLOCKS_Q4_K:
+    case LLM_GGUF_BLOCKS_Q6_K:
+        llm_gguf_blocks_name(&weights, &bytes, (uint32_t)w.type);
+        return w.columns % weights == 0 && w.columns % 8 == 0 &&
+               (uintptr_t)w.data % (weights == 1 ? 16 : 2) == 0;
+    default:
+        return false;
+    }
+}
+/* launch.run<type>() for the type of w: kernels are compiled for each form. */
+template <typename L> static inline cudaError_t llm_cuda_stored_matrix_each(int type, const L &l) {
+    switch (type) {
+    case LLM_GGUF_BLOCKS_F32:
+        return l.template run<LLM_GGUF_BLOCKS_F32>();
+    case LLM_GGUF_BLOCKS_F16:
+        return l.template run<LLM_GGUF_BLOCKS_F16>();
+    case LLM_GGUF_BLOCKS_BF16:
+        return l.template run<LLM_GGUF_BLOCKS_BF16>();
+    case LLM_GGUF_BLOCKS_Q8_0:
+        return l.template run<LLM_GGUF_BLOCKS_Q8_0>();
+    case LLM_GGUF_BLOCKS_Q4_0:
+        return l.template run<LLM_GGUF_BLOCKS_Q4_0>();
+    case LLM_GGUF_BLOCKS_Q4_K:
+        return l.template run<LLM_GGUF_BLOCKS_Q4_K>();
+    default:
+        return l.template run<LLM_GGUF_BLOCKS_Q6_K>();
+    }
+}
+
+/* A warp a row. Row n is that of id ids[n apart + place[n]], or number n where ids is NULL. */
+template <int type, typename T>
+LLM_KERNEL void llm_stored_matrix_rows_kernel(T *y, const unsigned char *data, size_t stride,
+                                              size_t rows, size_t C, const int *ids, size_t apart,
+                                              const size_t *place, size_t N) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= N) return;
+    const size_t n = p.row;
+    const int id = ids ? ids[n * apart + (place ? place[n] : 0)] : 0;
+    const size_t row = ids ? (size_t)id : n;
+    const bool known = id >= 0 && row < rows;
+    const unsigned first = llm_cuda_stored_matrix_first<type>(p.lane);
+    const unsigned second = first + llm_cuda_stored_matrix_apart<type>();
+    data += known ? row * stride : 0;
+    for (size_t i = first; i < C; i += 256, data += llm_cuda_stored_matrix_piece<type>()) {
+        float w[8] = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
+        if (known) llm_cuda_stored_matrix_take<type>(w, data, p.lane);
+        const float a[4] = {w[0], w[1], w[2], w[3]}, b[4] = {w[4], w[5], w[6], w[7]};
+        llm_store_vector(y, n * C + i, a);
+        llm_store_vector(y, n * C + i + second - first, b);
+    }
+}
+template <typename T> struct llm_cuda_stored_matrix_rows_launch {
+    T *y;
+    const llm_stored_matrix &w;
+    const int *ids;
+    size_t apart;
+    const size_t *place;
+    size_t N;
+    cudaStream_t stream;
+    /* With the kernel of one form. */
+    template <int type> cudaError_t run(void) const {
+        LLM_LAUNCH((llm_stored_matrix_rows_kernel<type, T>), llm_row_blocks(N, true), 128, 0,
+                   stream, y, w.data, llm_stored_matrix_stride(&w), w.rows, w.columns, ids, apart,
+                   place, N);
+        return cudaGetLastError();
+    }
+};
+/* y (N,columns) <- row ids[n apart + place[n]] of w for each n; place may be NULL, and ids too: row
+ * n then. NaN where w has no such row. w.data, which llm_cuda_stored_matrix_fits, is on the device;
+ * y begins at a multiple of 16 bytes. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_stored_matrix_rows(T *y, const llm_stored_matrix &w, const int *ids, size_t apart,
+                            const size_t *place, size_t N, cudaStream_t stream) {
+    if (!llm_cuda_stored_matrix_fits(w) || !llm_aligned(y, 8)) return cudaErrorInvalidValue;
+    if (N == 0 || w.columns == 0) return cudaSuccess;
+    const llm_cuda_stored_matrix_rows_launch<T> launch = {y, w, ids, apart, place, N, stream};
+    return llm_cuda_stored_matrix_each((int)w.type, launch);
+}
+
+/* @stored_matrix_product ------------------------------------ A few rows times a stored matrix
+ *
+ * One token reads every weight and does two operations with it: the time is the weights' bytes over
+ * the memory's speed, and what else a layer does should not cost a trip or a launch of its own. A
+ * warp takes two rows of W at a time; what two rows make is the epilogue's affair:
+ *
+ *     end(pair, n, a, b)      a, b: what the pair's first and second row gave for token n
+ *
+ * so that gate and up meet in registers, and the two halves of a rotation (@decoding_step). The
+ * RMSNorm in front is done on the way: each block finds the root mean square of x itself, from L2,
+ * the gains go into the product and the root to its end. Sums of 8 tokens share what is read.
+ *
+ * Moves the weights once for up to 8 tokens, the minimum; x and the gains come from L1 and L2, 8
+ * bytes for each pair of weights. Limit: memory bandwidth; for 8 tokens also multiply-adds.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, stored_matrix
+ * see     dense, decoding_step
+ * topics  -
+ */
+enum { LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS = 8 };
+
+/* y (N,rows) <- , or += with add, the products and bias (rows) or NULL. Rows 2 pair, 2 pair + 1. */
+struct llm_cuda_stored_matrix_product_end {
+    float *y;
+    const float *bias;
+    size_t rows;
+    bool add;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t which) const { return 2 * pair + which; }
+    LLM_DEVICE_METHOD void put(size_t row, size_t n, float v) const {
+        if (row >= rows) return;
+        if (bias) v += llm_load(bias, row);
+        llm_store(y, n * rows + row, add ? llm_load(y, n * rows + row) + v : v);
+    }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        put(2 * pair, n, a);
+        put(2 * pair + 1, n, b);
+    }
+};
+/* y (N,rows) <- act(gate) up: a and b are the same row of two matrices. */
+struct llm_cuda_stored_matrix_product_gated {
+    float *y;
+    size_t rows;
+    int kind;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t) const { return pair; }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        llm_store(y, n * rows + pair, llm_cuda_activation_value(a, kind) * b);
+    }
+};
+
+/* first, second: the matrices of a pair's two rows, `rows` of C weights each; x (tokens,C) of at
+ * most N tokens; gain (C) or NULL. Eight warps a block. */
+template <int type, int N, typename X, typename E>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_stored_matrix_product_kernel(E end, const unsigned char *first, const unsigned char *second,
+                                     size_t stride, size_t rows, size_t pairs, const X *x,
+                                     const float *gain, float eps, size_t tokens, size_t C) {
+    const unsigned lane = threadIdx.x % 32;
+    const unsigned at = llm_cuda_stored_matrix_first<type>(lane);
+    const unsigned apart = llm_cuda_stored_matrix_apart<type>();
+    float root[N];
+    LLM_UNROLL
+    for (size_t n = 0; n < N; n++) {
+        root[n] = 1.0f;
+        if (!gain || n >= tokens) continue;
+        float square = 0.0f, v[4];
+        for (size_t i = 4 * threadIdx.x; i < C; i += 4 * blockDim.x) {
+            llm_load_vector(v, x, n * C + i);
+            square += v[0] * v[0] + v[1] * v[1] + v[2] * v[2] + v[3] * v[3];
+        }
+        root[n] = rsqrtf(llm_block_sum(square) / (float)C + eps);
+    }
+    for (size_t pair = blockIdx.x * 8 + threadIdx.x / 32; pair < pairs; pair += gridDim.x * 8) {
+        const size_t row[2] = {end.row(pair, 0), end.row(pair, 1)};
+        const unsigned char *w[2] = {first + row[0] * stride, second + row[1] * stride};
+        float sum[2][N] = {};
+        for (size_t i = at; i < C; i += 256) {
+            float w_v[2][8] = {}, g[8], v[8];
+            LLM_UNROLL
+            for (int r = 0; r < 2; r++) {
+                if (row[r] < rows) llm_cuda_stored_matrix_take<type>(w_v[r], w[r], lane);
+                w[r] += llm_cuda_stored_matrix_piece<type>();
+            }
+            float part[4];
+            LLM_UNROLL
+            for (int k = 0; k < 8 && gain; k++) {
+                if (k % 4 == 0) llm_load_vector(part, gain, i + (size_t)(k / 4) * apart);
+                g[k] = part[k % 4];
+                w_v[0][k] *= g[k], w_v[1][k] *= g[k];
+            }
+            LLM_UNROLL
+            for (size_t n = 0; n < N; n++) {
+                if (n >= tokens) continue;
+                LLM_UNROLL
+                for (int k = 0; k < 8; k++) {
+                    if (k % 4 == 0) llm_load_vector(part, x, n * C + i + (size_t)(k / 4) * apart);
+                    v[k] = part[k % 4];
+                    sum[0][n] += w_v[0][k] * v[k], sum[1][n] += w_v[1][k] * v[k];
+                }
+            }
+        }
+        LLM_UNROLL
+        for (size_t n = 0; n < N; n++) { /* lane n writes token n */
+            if (n >= tokens) continue;
+            const float a = root[n] * llm_warp_sum(sum[0][n]);
+            const float b = root[n] * llm_warp_sum(sum[1][n]);
+            if (lane == n) end(pair, n, a, b);
+        }
+    }
+}
+template <typename X, typename E> struct llm_cuda_stored_matrix_product_launch {
+    E end;
+    const llm_stored_matrix &first, &second;
+    size_t pairs;
+    const X *x;
+    const float *gain;
+    float eps;
+    size_t N;
+    cudaStream_t stream;
+    /* With the kernel of one form: as many blocks as there are pairs for, 16 a multiprocessor. */
+    template <int type> cudaError_t run(void) const {
+        enum { most = LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS };
+        const size_t blocks = (pairs + 7) / 8, fill = 16 * (size_t)llm_multiprocessors();
+        const auto product = N == 1 ? llm_stored_matrix_product_kernel<type, 1, X, E>
+                                    : llm_stored_matrix_product_kernel<type, most, X, E>;
+        LLM_LAUNCH(product, (unsigned)(blocks < fill ? blocks : fill), 256, 0, stream, end,
+                   first.data, second.data, llm_stored_matrix_stride(&first), first.rows, pairs, x,
+                   gain, eps, N, first.columns);
+        return cudaGetLastError();
+    }
+};
+/* end <- the products of x (N,columns) with pairs of rows of two matrices of one form and shape
+ * (they may be the same), data on the device; N <= 8. gain (columns), not NULL: x goes through
+ * RMSNorm first. X is float or llm_bf16. */
+template <typename X, typename E>
+static inline cudaError_t
+llm_cuda_stored_matrix_product_run(const E &end, const llm_stored_matrix &first,
+                                   const llm_stored_matrix &second, size_t pairs, const X *x,
+                                   const float *gain, float eps, size_t N, cudaStream_t stream) {
+    if (!llm_cuda_stored_matrix_fits(first) || !llm_cuda_stored_matrix_fits(second) ||
+        first.type != second.type || first.rows != second.rows || first.columns != second.columns ||
+        !llm_aligned(x, 8) || !llm_aligned(gain, 8) || N > LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS)
+        return cudaErrorInvalidValue;
+    if (N == 0 || pairs == 0) return cudaSuccess;
+    const llm_cuda_stored_matrix_product_launch<X, E> launch = {end,  first, second, pairs, x,
+                                                                gain, eps,   N,      stream};
+    return llm_cuda_stored_matrix_each((int)first.type, launch);
+}
+/* y (N,rows) <- , or += with add, N(x) (N,columns) W^T + bias (rows), which may be NULL; N is
+ * RMSNorm with gain, or nothing where that is NULL. */
+template <typename X>
+static inline cudaError_t
+llm_cuda_stored_matrix_product(float *y, const X *x, const llm_stored_matrix &w, const float *bias,
+                               const float *gain, float eps, size_t N, bool add,
+                               cudaStream_t stream) {
+    const llm_cuda_stored_matrix_product_end end = {y, bias, w.rows, add};
+    return llm_cuda_stored_matrix_product_run(end, w, w, (w.rows + 1) / 2, x, gain, eps, N, stream);
+}
+/* y (N,rows) <- act(N(x) gate^T) (N(x) up^T), kind of @activation: the first half of SwiGLU. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_stored_matrix_product_glu(float *y, const float *x, const llm_stored_matrix &gate,
+                                   const llm_stored_matrix &up, const float *gain, float eps,
+                                   int kind, size_t N, cudaStream_t stream) {
+    const llm_cuda_stored_matrix_product_gated end = {y, gate.rows, kind};
+    return llm_cuda_stored_matrix_product_run(end, gate, up, gate.rows, x, gain, eps, N, stream);
 }
 
 /* @gpt2 ----------------------------------------------------- GPT-2: a training step
@@ -16853,6 +17480,485 @@ llm_cuda_sampling_chain(int *token, float *logits, int *count, const uint64_t *s
     const auto chain = wide ? llm_sampling_chain_kernel<4> : llm_sampling_chain_kernel<1>;
     LLM_LAUNCH(chain, (unsigned)rows, llm_row_threads(wide ? V / 4 : V), 0, stream, token, logits,
                count, seed, V, *c);
+    return cudaGetLastError();
+}
+
+/* @beam_search ---------------------------------------------- Beam search
+ *
+ * A generation of many searches at once, without the host, in two launches. A block a row takes
+ * log-softmax and keeps the K best of its V continuations: each thread remembers the two best it
+ * met, a round gives the best of the block away, and only a thread that has given both looks
+ * through its entries again. Then a block a search puts the B K candidates in order by counting who
+ * is better, one thread does the bookkeeping of the reference on indices, and all of them move the
+ * texts. Rank and index share an integer of 64 bits, so that ties go to the lower continuation.
+ *
+ * What a generation leaves is what the next one and the model need: the last token of each text,
+ * and whose cache its row takes (llm_cuda_kv_cache_reorder). Searches that are done change nothing.
+ *
+ * Moves each logit once from memory and once from L2, where reading it once would do, and 24 bytes
+ * a candidate; texts cost T ints a row and generation. Limit: memory bandwidth; for few rows the K
+ * rounds, each two barriers.
+ *
+ * source  Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14
+ * needs   cuda_launch, cuda_memory, cuda_select, logsumexp
+ * see     kv_cache, top_k
+ * topics  -
+ */
+enum { LLM_CUDA_BEAM_SEARCH_BEAMS = 32, LLM_CUDA_BEAM_SEARCH_CANDIDATES = 128 };
+
+/* A continuation: log p of the whole text, its rank as in the reference, the token. */
+typedef struct {
+    double total;
+    float rank;
+    int token;
+} llm_cuda_beam_search_candidate;
+
+/* One search. order: the places of the ended texts, best score first. */
+typedef struct {
+    size_t live, length, ended, open;
+    int order[LLM_CUDA_BEAM_SEARCH_BEAMS];
+} llm_cuda_beam_search_state;
+
+/* S searches on the device: state (S); ids, spare, end_ids (S,B,T); sum, end_sum, end_score,
+ * end_length (S,B); candidate (S,B,K). For the model: token, parent (S B), rows counted through all
+ * searches; a row that is not used takes the first one's state. config.stop is on the device. */
+typedef struct {
+    llm_beam_search_config config;
+    size_t searches, K;
+    llm_cuda_beam_search_state *state;
+    llm_cuda_beam_search_candidate *candidate;
+    int *ids, *spare, *end_ids, *token;
+    double *sum, *end_sum, *end_score;
+    size_t *end_length, *parent;
+} llm_cuda_beam_search;
+
+/* How many candidates a search with these settings wants of each row. */
+static inline __attribute__((unused)) size_t
+llm_cuda_beam_search_wanted(const llm_beam_search_config *c) {
+    return (c->stops > 1 ? 1 + c->stops : 2) * c->beams;
+}
+
+LLM_KERNEL void llm_beam_search_begin_kernel(llm_cuda_beam_search s) {
+    if (threadIdx.x != 0) return;
+    llm_cuda_beam_search_state &now = s.state[blockIdx.x];
+    now.live = 1, now.length = now.ended = 0, now.open = 1;
+    s.sum[blockIdx.x * s.config.beams] = 0.0;
+}
+/* One empty text for each search, whose model has seen the prompt in the first of its rows. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_beam_search_begin(const llm_cuda_beam_search *s, cudaStream_t stream) {
+    if (s->searches == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_beam_search_begin_kernel, (unsigned)s->searches, 32, 0, stream, *s);
+    return cudaGetLastError();
+}
+
+/* Larger for a larger rank, and for the lower of equal ones; never 0. */
+LLM_DEVICE unsigned long long llm_cuda_beam_search_key(float rank, size_t i) {
+    return llm_select_pair(rank, 0xffffffffu - i);
+}
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_beam_search_rows_kernel(llm_cuda_beam_search s, const T *logits, size_t V) {
+    const size_t row = blockIdx.x, b = row % s.config.beams;
+    const llm_cuda_beam_search_state &now = s.state[row / s.config.beams];
+    if (!now.open || b >= now.live) return;
+    const T *x = logits + row * V;
+    llm_logsumexp_pair all = {-INFINITY, 0.0f};
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float one[1] = {llm_load(x, v)};
+        llm_cuda_logsumexp_add(all, one, 1.0f);
+    }
+    all = llm_cuda_logsumexp_row<false>(all, 1.0f);
+    const float shift = all.max == -INFINITY ? 0.0f : all.max, log_sum = logf(all.sum);
+    const double sum = s.sum[row];
+
+    unsigned long long best[2] = {0, 0}, below = ~0ull; /* this thread's, below what it gave away */
+    for (size_t r = 0; r < s.K; r++) {
+        if (best[0] == 0 && below != 0) {
+            for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+                const float logp = (llm_load(x, v) - shift) - log_sum;
+                const unsigned long long key =
+                    llm_cuda_beam_search_key((float)(sum + (double)logp), v);
+                if (key >= below || key <= best[1]) continue;
+                best[1] = key > best[0] ? best[0] : key;
+                best[0] = key > best[0] ? key : best[0];
+            }
+            if (best[0] == 0) below = 0; /* nothing is left */
+        }
+        const unsigned long long first = llm_select_block_max(best[0]);
+        llm_cuda_beam_search_candidate &to = s.candidate[row * s.K + r];
+        if (first == 0) {
+            if (threadIdx.x == 0) to.token = -1; /* fewer continuations than candidates */
+        } else if (best[0] == first) {
+            const size_t v = 0xffffffffu - (first & 0xffffffffu);
+            to.token = (int)v;
+            to.total = sum + (double)((llm_load(x, v) - shift) - log_sum);
+            to.rank = (float)to.total;
+            below = first, best[0] = best[1], best[1] = 0;
+        }
+    }
+}
+
+/* The bookkeeping of llm_beam_search_advance: rank r has candidate best[r], n in all. Writes for
+ * each new text its row and token, and for each ended one that is kept the candidate. */
+LLM_DEVICE void llm_cuda_beam_search_book(const llm_cuda_beam_search &s, size_t search,
+                                          const int *best, size_t n, int *ended) {
+    const llm_beam_search_config &c = s.config;
+    const size_t B = c.beams, first = search * B;
+    llm_cuda_beam_search_state &now = s.state[search];
+    size_t next = 0;
+    double ahead = (double)-INFINITY;
+    now.length++;
+    const double power =
+        pow(c.gnmt ? (5.0 + (double)now.length) / 6.0 : (double)now.length, (double)c.alpha);
+    for (size_t r = 0; r < n; r++) {
+        const llm_cuda_beam_search_candidate &got = s.candidate[first * s.K + (size_t)best[r]];
+        bool ends = now.length == c.max_new;
+        for (size_t i = 0; i < c.stops; i++) ends = ends || got.token == c.stop[i];
+        if (!(got.total > (double)-INFINITY)) continue; /* banned */
+        if (ends && r < B) {
+            const double score = got.total / power;
+            size_t at = now.ended;
+            while (at > 0 && score > s.end_score[first + (size_t)now.order[at - 1]]) at--;
+            if (at == B) continue;
+            const int slot = now.ended < B ? (int)now.ended++ : now.order[B - 1];
+            for (size_t i = now.ended - 1; i > at; i--) now.order[i] = now.order[i - 1];
+            now.order[at] = slot;
+            s.end_score[first + (size_t)slot] = score;
+            s.end_sum[first + (size_t)slot] = got.total;
+            s.end_length[first + (size_t)slot] = now.length;
+            ended[slot] = best[r];
+        }
+        if (ends || next == B) continue;
+        s.parent[first + next] = first + (size_t)best[r] / s.K;
+        s.token[first + next] = got.token;
+        s.sum[first + next] = got.total; /* the candidates hold what their parents had */
+        ahead = got.total > ahead ? got.total : ahead;
+        next++;
+    }
+    now.live = next;
+    for (; next < B; next++) s.parent[first + next] = first, s.token[first + next] = 0;
+    const bool full = now.ended == B;
+    const double l =
+        (double)(c.early == LLM_BEAM_SEARCH_NEVER && c.alpha > 0.0f ? c.max_new : now.length);
+    const double hope = ahead / pow(c.gnmt ? (5.0 + l) / 6.0 : l, (double)c.alpha);
+    now.open = now.live > 0 && !(full && c.early == LLM_BEAM_SEARCH_FULL) &&
+               !(full && !(hope > s.end_score[first + (size_t)now.order[B - 1]]));
+}
+LLM_KERNEL void __launch_bounds__(256) llm_beam_search_merge_kernel(llm_cuda_beam_search s) {
+    __shared__ int best[LLM_CUDA_BEAM_SEARCH_CANDIDATES], ended[LLM_CUDA_BEAM_SEARCH_BEAMS];
+    const size_t B = s.config.beams, T = s.config.max_new, K = s.K, first = blockIdx.x * B;
+    const llm_cuda_beam_search_state &now = s.state[blockIdx.x];
+    const size_t all = now.live * K;
+    const llm_cuda_beam_search_candidate *of = s.candidate + first * K;
+    if (!now.open) { /* rows stay where they are */
+        for (size_t b = threadIdx.x; b < B; b += blockDim.x) s.parent[first + b] = first + b;
+        return;
+    }
+    if (threadIdx.x < B) ended[threadIdx.x] = -1;
+    int count = 0; /* candidates that exist */
+    for (size_t from = 0; from < all; from += blockDim.x)
+        count += __syncthreads_count(from + threadIdx.x < all && of[from + threadIdx.x].token >= 0);
+    const size_t n = (size_t)count < K ? (size_t)count : K;
+    for (size_t i = threadIdx.x; i < all; i += blockDim.x) {
+        size_t place = 0; /* a row's candidates are in order, and lower rows come first */
+        for (size_t j = 0; j < all; j++)
+            place += of[j].token >= 0 && llm_cuda_beam_search_key(of[j].rank, j) >
+                                             llm_cuda_beam_search_key(of[i].rank, i);
+        if (of[i].token >= 0 && place < n) best[place] = (int)i;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) llm_cuda_beam_search_book(s, blockIdx.x, best, n, ended);
+    __syncthreads();
+    const size_t old = now.length - 1; /* tokens of the texts as they lie */
+    for (size_t i = threadIdx.x; i < B * now.length; i += blockDim.x) {
+        const size_t b = i / now.length, t = i % now.length;
+        if (ended[b] >= 0) {
+            const size_t from = (first + (size_t)ended[b] / K) * T + t;
+            s.end_ids[(first + b) * T + t] = t < old ? s.ids[from] : of[ended[b]].token;
+        }
+        if (b < now.live)
+            s.spare[(first + b) * T + t] =
+                t < old ? s.ids[s.parent[first + b] * T + t] : s.token[first + b];
+    }
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < now.live * now.length; i += blockDim.x) {
+        const size_t at = (first + i / now.length) * T + i % now.length;
+        s.ids[at] = s.spare[at];
+    }
+}
+
+/* One generation of every search that is open: logits (S B,V), in the order of the rows, of the
+ * texts under way. As llm_beam_search_advance without a charge, but that log p is a float's
+ * rounding off. At most 32 beams and 128 candidates. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_beam_search_advance(const llm_cuda_beam_search *s,
+                                                       const T *logits, size_t V,
+                                                       cudaStream_t stream) {
+    const size_t rows = s->searches * s->config.beams;
+    if (s->config.beams > LLM_CUDA_BEAM_SEARCH_BEAMS || V == 0 || V > 0x7fffffff ||
+        s->K > LLM_CUDA_BEAM_SEARCH_CANDIDATES || s->K != llm_cuda_beam_search_wanted(&s->config))
+        return cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_beam_search_rows_kernel<T>, (unsigned)rows, llm_row_threads(V), 0, stream, *s,
+               logits, V);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_beam_search_merge_kernel, (unsigned)s->searches, 256, 0, stream, *s);
+    return cudaGetLastError();
+}
+
+/* @decoding_step -------------------------------------------- A token of a Llama without the host
+ *
+ * From the ids on the device to the next id on the device, five launches a layer and a few around
+ * them (attend takes two where the keys of a row are split):
+ *
+ *     embed    norm + QKV + rope + cache    attend    out + add    norm + gate, up    down + add
+ *     ...      norm + head    forbid    sample    take    follow
+ *
+ * The products are those of @stored_matrix_product: weights stay in their file's form, the norms
+ * and additions ride along. In the QKV product a warp makes the two rows that a rotation mixes, so
+ * it turns them in registers and puts queries where attend reads them, keys and values into the
+ * cache. Lengths, ids, ends, seeds and penalties' counts stand on the device and no argument
+ * depends on them: a token is the same launches as the one before, to be queued by the hundred or
+ * captured as a graph.
+ *
+ * Which token a row feeds follows from the cache: behind L positions comes ids[L]. So prompts of
+ * different lengths go through the same layers without padding, and without head and sampler; a row
+ * that is further than the others repeats its last token, which writes the same numbers again.
+ *
+ * Moves each weight once for up to 8 rows, and the keys and values: the minimum. Limit: memory
+ * bandwidth; for small models the launches, 5 L + 6.
+ *
+ * source  Pope et al. 2022, "Efficiently Scaling Transformer Inference"
+ * needs   cuda_launch, cuda_memory, decoder_block, stored_matrix, stored_matrix_product, kv_cache,
+ *         decoding, sampling, gqa
+ * see     decoder_only_graph, llama
+ * topics  -
+ */
+
+/* A layer: matrices in their form, data on the device; gains (C), and qkv's bias or NULL. */
+struct llm_cuda_decoding_step_layer {
+    llm_stored_matrix qkv, out, gate, up, down;
+    const float *norm1, *norm2, *bias;
+};
+
+/* Given: everything up to logits; layer (layers) is an array of the host. rows: of @decoding, their
+ * cache has as much room as they have capacity. count (B,V) or NULL: for the sampler's penalties.
+ * llm_cuda_decoding_step_bind sets the rest. Up to 8 rows. */
+template <typename T> struct llm_cuda_decoding_step {
+    size_t width, heads, head_size, hidden, layers; /* C, H, D, F, L */
+    float eps;
+    llm_rope_pairing pairing;
+    const float *cosine, *sine; /* (room,D/2) */
+    const llm_cuda_decoding_step_layer *layer;
+    llm_stored_matrix embed, head; /* (V,C) */
+    const float *norm;             /* (C) */
+    llm_cuda_kv_cache<T> cache;
+    llm_cuda_decoding_rows rows;
+    llm_cuda_sampling_config sampling;
+    int *count;
+
+    float *x, *wide, *logits, *part; /* (B,C), (B,F), (B,V); attend's scratch */
+    T *q, *mixed;                    /* (B,H,D) */
+    int *token;                      /* (B) */
+};
+
+/* Points s into memory; returns the bytes that takes. memory may be NULL to count only. */
+template <typename T>
+static inline size_t llm_cuda_decoding_step_bind(llm_cuda_decoding_step<T> &s,
+                                                 unsigned char *memory) {
+    const llm_cuda_gqa_config g = llm_cuda_kv_cache_config(&s.cache, s.heads);
+    const size_t B = s.rows.B, Q = s.heads * s.head_size;
+    float **const number[4] = {&s.x, &s.wide, &s.logits, &s.part};
+    const size_t size[4] = {B * s.width, B * s.hidden, B * s.head.rows, llm_cuda_gqa_scratch(&g)};
+    size_t used = 0;
+    for (size_t i = 0; i < 4; i++)
+        *number[i] = llm_cuda_decoder_block_take<float>(memory, used, size[i]);
+    s.q = llm_cuda_decoder_block_take<T>(memory, used, B * Q);
+    s.mixed = llm_cuda_decoder_block_take<T>(memory, used, B * Q);
+    s.token = llm_cuda_decoder_block_take<int>(memory, used, B);
+    return used;
+}
+
+/* What becomes of two rows of the QKV product: dimensions that turn together, of one head. */
+template <typename T> struct llm_cuda_decoding_step_end {
+    T *q;
+    llm_cuda_kv_cache<T> cache;
+    const float *cosine, *sine, *bias;
+    size_t l, heads, half;
+    bool neighbours;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t which) const {
+        const size_t d = pair % half;
+        return pair / half * 2 * half + (neighbours ? 2 * d + which : d + which * half);
+    }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        const size_t h = pair / half, d = pair % half, D = 2 * half, position = cache.length[n];
+        const size_t first = neighbours ? 2 * d : d, second = neighbours ? 2 * d + 1 : d + half;
+        const bool query = h < heads, value = h >= heads + cache.H;
+        if (position >= cache.room) return;
+        if (bias) a += llm_load(bias, row(pair, 0)), b += llm_load(bias, row(pair, 1));
+        T *to = q + (n * heads + h) * D;
+        if (!query) {
+            const size_t head = n * cache.H + (h - heads) % cache.H;
+            to = llm_cuda_kv_cache_keys(cache, l) + (head * cache.room + position) * D;
+            if (value) to += cache.B * cache.H * cache.room * D;
+        }
+        const float cos_t = value ? 1.0f : llm_load(cosine, position * half + d);
+        const float sin_t = value ? 0.0f : llm_load(sine, position * half + d);
+        llm_store(to, first, a * cos_t - b * sin_t);
+        llm_store(to, second, a * sin_t + b * cos_t);
+    }
+};
+
+/* Each row's next token through all layers: keys and values behind those of the cache, x (B,C) of
+ * the last layer. The cache does not grow yet. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_layers(const llm_cuda_decoding_step<T> &s,
+                                                        cudaStream_t stream) {
+    const size_t B = s.rows.B, half = s.head_size / 2, H = s.heads + 2 * s.cache.H;
+    const float *const none = NULL;
+    if (s.head_size % 2 != 0 || s.cache.room < s.rows.capacity || s.cache.B != B)
+        return cudaErrorInvalidValue;
+    cudaError_t error = llm_cuda_stored_matrix_rows(s.x, s.embed, s.rows.ids, s.rows.capacity,
+                                                    s.cache.length, B, stream);
+    for (size_t l = 0; l < s.layers && error == cudaSuccess; l++) {
+        const llm_cuda_decoding_step_layer &w = s.layer[l];
+        const llm_cuda_decoding_step_end<T> end = {
+            s.q,     s.cache, s.cosine,
+            s.sine,  w.bias,  l,
+            s.heads, half,    s.pairing == LLM_ROPE_NEIGHBOURS};
+        const cudaError_t done[] = {
+            llm_cuda_stored_matrix_product_run(end, w.qkv, w.qkv, H * half, s.x, w.norm1, s.eps, B,
+                                               stream),
+            llm_cuda_kv_cache_attend(s.mixed, &s.cache, l, s.q, s.heads, s.part, stream),
+            llm_cuda_stored_matrix_product(s.x, s.mixed, w.out, none, none, 0.0f, B, true, stream),
+            llm_cuda_stored_matrix_product_glu(s.wide, s.x, w.gate, w.up, w.norm2, s.eps,
+                                               LLM_ACTIVATION_SILU, B, stream),
+            llm_cuda_stored_matrix_product(s.x, s.wide, w.down, none, none, 0.0f, B, true, stream)};
+        error = llm_cuda_first_error(done);
+    }
+    return error;
+}
+LLM_KERNEL void llm_decoding_step_follow_kernel(size_t *length, const size_t *text, size_t B) {
+    if (threadIdx.x < B && length[threadIdx.x] + 1 < text[threadIdx.x]) length[threadIdx.x]++;
+}
+/* The cache grows by the token fed, in rows that have another one to feed. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_follow(const llm_cuda_decoding_step<T> &s,
+                                                        cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_step_follow_kernel, 1, 32, 0, stream, s.cache.length, s.rows.length,
+               s.rows.B);
+    return cudaGetLastError();
+}
+/* A token of every row's prompt but its last one: to be queued until the longest prompt, less one,
+ * is in the cache. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_prompt(const llm_cuda_decoding_step<T> &s,
+                                                        cudaStream_t stream) {
+    const cudaError_t done[] = {llm_cuda_decoding_step_layers(s, stream),
+                                llm_cuda_decoding_step_follow(s, stream)};
+    return llm_cuda_first_error(done);
+}
+/* A new token for every row that goes on, by the chain s.sampling; prompts are in the cache but for
+ * their last tokens. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_step_token(const llm_cuda_decoding_step<T> &s,
+                                                       cudaStream_t stream) {
+    const size_t B = s.rows.B, V = s.head.rows;
+    const float *const none = NULL;
+    const cudaError_t done[] = {
+        llm_cuda_decoding_step_layers(s, stream),
+        llm_cuda_stored_matrix_product(s.logits, s.x, s.head, none, s.norm, s.eps, B, false,
+                                       stream),
+        llm_cuda_decoding_forbid(&s.rows, s.logits, V, stream),
+        llm_cuda_sampling_chain(s.token, s.logits, s.count, s.rows.seed, B, V, &s.sampling, stream),
+        llm_cuda_decoding_take(&s.rows, s.token, none, stream),
+        llm_cuda_decoding_step_follow(s, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @speculative ---------------------------------------------- Speculative decoding
+ *
+ * The verdict on a turn's drafts for all rows of a batch, a block a row, without the host: how many
+ * are accepted, the token behind them, and the length of the cache taken back. The question at each
+ * draft is two numbers and a draw, so every warp asks it for all drafts at once, a lane a draft,
+ * and the first refusal is the lowest bit of a ballot: no shared memory and no barrier. Then what
+ * is left of p at that place is written as a logarithm over it, which is what the block that draws
+ * an entry (@cuda_draw) reads. The draws are the reference's, number for number.
+ *
+ * Moves one row of p and of q in, one out, and reads that twice more, from L2: of g + 1 rows the
+ * others are touched at one place. Limit: latency; the passes of the models are what costs.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, cuda_select, cuda_draw
+ * see     kv_cache, decoding
+ * topics  -
+ */
+
+/* Number i of the generator of a seed, as llm_rng_uniform. */
+LLM_DEVICE float llm_cuda_speculative_uniform(uint64_t seed, unsigned i) {
+    uint32_t word[4];
+    llm_cuda_philox(word, i / 4, seed);
+    const uint32_t low = i & 1 ? word[1] : word[0], high = i & 1 ? word[3] : word[2];
+    return llm_cuda_uniform(i & 2 ? high : low);
+}
+
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_speculative_verify_kernel(int *next, int *taken, size_t *length, const int *draft,
+                                  const float *q, float *p, const uint64_t *seed, size_t g,
+                                  size_t V) {
+    const size_t b = blockIdx.x, lane = threadIdx.x % 32;
+    bool refused = lane == g; /* the place behind the last draft */
+    if (lane < g) {
+        const size_t x = (size_t)draft[b * g + lane];
+        const float u = llm_cuda_speculative_uniform(seed[b], (unsigned)lane);
+        const float drafted = q ? llm_load(q, (b * g + lane) * V + x) : 1.0f;
+        refused = !(u * drafted < llm_load(p, (b * (g + 1) + lane) * V + x));
+    }
+    const size_t i = (size_t)__ffs((int)__ballot_sync(0xffffffffu, refused)) - 1;
+    float *const mine = p + (b * (g + 1) + i) * V;
+    const float *const other = q && i < g ? q + (b * g + i) * V : NULL;
+    const size_t without = i < g && !q ? (size_t)draft[b * g + i] : V;
+
+    double left = 0.0; /* the mass of max(0, p - q); where there is none, p stays */
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float over = llm_load(mine, v) - (other ? llm_load(other, v) : 0.0f);
+        left += v == without ? 0.0 : (double)fmaxf(over, 0.0f);
+    }
+    const bool residual = llm_block_sum(left) > 0.0;
+    __syncthreads(); /* everybody has read what is written now */
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        float over = llm_load(mine, v);
+        if (residual) over = v == without ? 0.0f : over - (other ? llm_load(other, v) : 0.0f);
+        llm_store(mine, v, over > 0.0f ? logf(over) : -INFINITY);
+    }
+    __syncthreads();
+    const unsigned long long largest = llm_select_max<float, 1>(mine, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) next[b] = -1;
+    } else {
+        const float u = llm_cuda_speculative_uniform(seed[b], (unsigned)(i < g ? i + 1 : g));
+        llm_draw_entry<float, 1>(next + b, mine, V, 0, llm_select_value(largest), u);
+    }
+    if (threadIdx.x != 0) return;
+    taken[b] = (int)i;
+    if (length) length[b] -= g - i;
+}
+
+/* taken (B) <- how many of draft (B,g) are accepted, next (B) <- the token behind them: for each
+ * row as llm_speculative_verify with a generator of llm_rng_seed(seed[b]). q (B,g,V) or NULL, p
+ * (B,g+1,V), of which a row is overwritten. length (B) or NULL: of a cache that holds the g drafts,
+ * less those refused. Drafts are ids; -1 where p has no mass. g <= 31. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_speculative_verify(int *next, int *taken, size_t *length, const int *draft, const float *q,
+                            float *p, const uint64_t *seed, size_t B, size_t g, size_t V,
+                            cudaStream_t stream) {
+    if (g > 31 || V == 0 || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_speculative_verify_kernel, (unsigned)B, llm_row_threads(V), 0, stream, next,
+               taken, length, draft, q, p, seed, g, V);
     return cudaGetLastError();
 }
 

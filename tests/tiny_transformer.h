@@ -1,11 +1,12 @@
-/* The six small models of tests/13-transformer/transformer.py. Behind test.h and llm.h. */
+/* The six small models of tests/13-transformer/transformer.py, the five of transformer_model.py,
+ * and their weights. Behind test.h and llm.h. */
 #ifndef TINY_TRANSFORMER_H
 #define TINY_TRANSFORMER_H
 
-static const char *const tiny_transformer_name[6] = {"2017", "bert",  "gpt2",
-                                                     "t5",   "llama", "t5_gated"};
+TEST_UNUSED static const char *const tiny_transformer_name[6] = {"2017", "bert",  "gpt2",
+                                                                 "t5",   "llama", "t5_gated"};
 
-static llm_transformer_config tiny_transformer(size_t k) {
+TEST_UNUSED static llm_transformer_config tiny_transformer(size_t k) {
     llm_transformer_config c = llm_transformer_preset((llm_transformer_family)(k < 5 ? k : 3));
     const size_t encoder[6] = {2, 1, 0, 2, 0, 1}, decoder[6] = {1, 0, 2, 1, 2, 2};
     c.encoder = encoder[k], c.decoder = decoder[k];
@@ -14,6 +15,44 @@ static llm_transformer_config tiny_transformer(size_t k) {
     if (c.buckets) c.buckets = 4, c.head_size = 3;
     if (k == 4) c.heads = 4;
     if (k == 5) c.gated = true, c.tied = false;
+    return c;
+}
+
+/* The generator of transformer_model.py: multiples of 1/64 from -1/2 to 1/2. */
+TEST_UNUSED static void tiny_transformer_numbers(float *w, size_t n, uint32_t *state) {
+    for (size_t i = 0; i < n; i++) {
+        *state = *state * 1664525u + 1013904223u;
+        w[i] = ((float)((*state >> 16) % 65) - 32.0f) / 64.0f;
+    }
+}
+
+/* Gains around 1. */
+TEST_UNUSED static void tiny_transformer_gains(const llm_transformer_weights *w,
+                                               const llm_transformer_config *c) {
+    float *gain[64];
+    size_t n = 0;
+    gain[n++] = w->first.w;
+    for (size_t k = 0; k < 2; k++) {
+        for (size_t l = 0; l < (k ? c->decoder : c->encoder); l++) {
+            const llm_transformer_weights_layer *p = &w->stack[k].layer[l];
+            gain[n++] = p->attn.norm.w, gain[n++] = p->cross.norm.w, gain[n++] = p->norm.w;
+        }
+        gain[n++] = w->stack[k].norm.w;
+    }
+    for (size_t j = 0; j < n; j++)
+        for (size_t i = 0; gain[j] && i < c->width; i++) gain[j][i] += 1.0f;
+}
+
+/* Its models: 2017, BERT, GPT-2, T5, Llama. */
+TEST_UNUSED static llm_transformer_config tiny_transformer_of(size_t k) {
+    llm_transformer_config c = llm_transformer_preset((llm_transformer_family)k);
+    const size_t encoder[5] = {1, 2, 0, 1, 0}, decoder[5] = {1, 0, 2, 2, 2};
+    c.encoder = encoder[k], c.decoder = decoder[k], c.fused = c.pooler = false;
+    c.vocab = 7, c.width = 4, c.heads = c.kv_heads = 2, c.head_size = 2, c.hidden = 6;
+    if (k == 1) c.places = 6;
+    if (k == 2) c.places = 5;
+    if (k == 3) c.buckets = 8, c.far = 5, c.head_size = 3;
+    if (k == 4) c.kv_heads = 1, c.head_size = 4;
     return c;
 }
 

@@ -37,3 +37,17 @@ TEST(lanes, "a vector has as many floats as it says, and there are registers for
     }
     CHECK(sum == 3.0f);
 }
+
+TEST(lanes, "the larger of each pair; a NaN on the left is passed over, one on the right stays") {
+    float a[LLM_LANES], b[LLM_LANES], y[LLM_LANES];
+    for (size_t at = 0; at < LLM_LANES; at++) {
+        for (size_t l = 0; l < LLM_LANES; l++)
+            a[l] = (float)(l % 3) - 1.0f, b[l] = (float)(l % 2) - 0.5f;
+        a[at] = NAN;
+        llm_lanes_store(y, llm_lanes_max(llm_lanes_load(a), llm_lanes_load(b)));
+        for (size_t l = 0; l < LLM_LANES; l++) CHECK(y[l] == (l == at ? b[l] : fmaxf(a[l], b[l])));
+        llm_lanes_store(y, llm_lanes_max(llm_lanes_load(b), llm_lanes_load(a)));
+        for (size_t l = 0; l < LLM_LANES; l++)
+            CHECK(l == at ? isnan(y[l]) : y[l] == fmaxf(a[l], b[l]));
+    }
+}

@@ -45,6 +45,23 @@ TEST(augmentation,
     for (size_t i = 0; i < H * W; i++) CHECK(i == 5 ? isnan(y[i]) : y[i] == x[i]);
 }
 
+TEST(augmentation, "a picture turned, made larger and moved at once: the map leads back") {
+    enum { H = 9, W = 6 };
+    const double angle = 0.7, zoom = 1.5, dy = 2.0, dx = -0.75;
+    const llm_augmentation_map map =
+        llm_augmentation_similarity((float)angle, (float)zoom, (float)dy, (float)dx, H, W);
+    for (size_t i = 0; i < H * W; i++) { /* up is minus a row: counterclockwise */
+        const double row = (double)(i / W) - 0.5 * (H - 1),
+                     column = (double)(i % W) - 0.5 * (W - 1);
+        const double to_row = zoom * (cos(angle) * row - sin(angle) * column) + 0.5 * (H - 1) + dy;
+        const double to_column =
+            zoom * (sin(angle) * row + cos(angle) * column) + 0.5 * (W - 1) + dx;
+        const float *m = map.m;
+        CHECK_NEAR((double)m[0] * to_row + (double)m[1] * to_column + (double)m[2], i / W, 1e-5);
+        CHECK_NEAR((double)m[3] * to_row + (double)m[4] * to_column + (double)m[5], i % W, 1e-5);
+    }
+}
+
 TEST(augmentation, "the eight pictures of a square are NumPy's, an orbit of the group") {
     enum { C = 2, S = 3, n = C * S * S };
     float orbit[8 * n], other[8 * n], turned[n];
@@ -69,8 +86,9 @@ TEST(augmentation, "cutout fills a square cut off at the border; noise has its d
     double corner = 0.0;
     llm_rng rng = llm_rng_seed(2);
     for (size_t draw = 0; draw < 200; draw++) {
+        const size_t side = 4 + draw % 2;
         float x[C * H * W] = {0.0f};
-        llm_augmentation_cutout(x, C, H, W, 4, 1.0f, &rng);
+        llm_augmentation_cutout(x, C, H, W, side, 1.0f, &rng);
         size_t top = H, bottom = 0, left = W, right = 0, count = 0;
         for (size_t i = 0; i < C * H * W; i++) {
             if (x[i] != 1.0f) continue;
@@ -80,12 +98,12 @@ TEST(augmentation, "cutout fills a square cut off at the border; noise has its d
             count++;
         }
         CHECK(count == C * (bottom - top) * (right - left)); /* a box, the same in both channels */
-        CHECK(bottom - top <= 4 && (bottom - top == 4 || top == 0 || bottom == H));
-        CHECK(right - left <= 4 && (right - left == 4 || left == 0 || right == W));
-        CHECK(bottom - top >= 2 && right - left >= 2);
-        corner += count < C * 16;
+        CHECK(bottom - top <= side && (bottom - top == side || top == 0 || bottom == H));
+        CHECK(right - left <= side && (right - left == side || left == 0 || right == W));
+        CHECK(bottom - top >= (side + 1) / 2 && right - left >= (side + 1) / 2);
+        corner += count < C * side * side;
     }
-    CHECK(corner > 80.0 && corner < 180.0); /* 1 - 4 6 / 63: 124 of 200, 7 more or less */
+    CHECK(corner > 100.0 && corner < 180.0); /* 1 - 4 6 / 63, 1 - 3 5 / 63: 138 of 200 +- 7 */
     float *z = zeros(20000), unit[3] = {1.0f, 1.0f, 1.0f};
     llm_augmentation_noise(z, 20000, 0.5f, &rng);
     CHECK_NEAR(dot(z, z, 20000) / 20000.0, 0.25, 4.0 * 0.25 * sqrt(2.0 / 20000.0));
@@ -146,6 +164,43 @@ TEST(augmentation, "RandAugment repeats with its seed, does nothing at strength 
         if (which == 8) CHECK(y[0] == 0.5f);
     }
     for (size_t k = 0; k < 9; k++) CHECK(seen[k] > 5);
+    llm_arena_destroy(&arena);
+}
+
+TEST(augmentation, "RandAugment's operations on an oblong picture, each as strong as it says") {
+    enum { H = 6, W = 9, n = H * W };
+    float x[n], y[n], want[n];
+    size_t seen[9] = {0}, widest = 0;
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, (n * sizeof(float) + 63) / 64 * 64));
+    for (size_t i = 0; i < n; i++) x[i] = (float)((7 * i + 20) % n) / n; /* 0 to 53 / 54 */
+    for (size_t draw = 0; draw < 300; draw++) {
+        llm_rng a = llm_rng_seed(2000 + draw), b = a;
+        const size_t which = llm_rng_below(&b, 9);
+        const float s = llm_rng_below(&b, 2) ? 0.8f : -0.8f;
+        seen[which]++;
+        llm_augmentation_rand(y, x, 1, H, W, 1, 0.8f, &a, &arena);
+        if (which < 4) {
+            const llm_augmentation_map map = llm_augmentation_similarity(
+                which == 0 ? s * LLM_PI / 6.0f : 0.0f, which == 1 ? 1.0f + 0.3f * s : 1.0f,
+                which == 2 ? 0.3f * s * H : 0.0f, which == 3 ? 0.3f * s * W : 0.0f, H, W);
+            llm_augmentation_warp(want, x, 1, H, W, &map, 0.0f);
+            CHECK_ALL_NEAR(y, want, n, 1e-5f);
+        }
+        size_t grey = 0;
+        for (size_t i = 0; i < n; i++) {
+            const float mean = 0.5f * (n - 1.0f) / n;
+            const float brighter = x[i] + 0.5f * s,
+                        sharper = mean + (1.0f + 0.6f * s) * (x[i] - mean);
+            if (which == 6) CHECK_NEAR(y[i], fminf(fmaxf(brighter, 0.0f), 1.0f), 1e-5);
+            if (which == 7) CHECK_NEAR(y[i], fminf(fmaxf(sharper, 0.0f), 1.0f), 1e-5);
+            if (which == 8) CHECK(y[i] == x[i] || y[i] == 0.5f);
+            grey += y[i] != x[i];
+        }
+        if (which == 8 && grey > widest) widest = grey;
+    }
+    for (size_t k = 0; k < 9; k++) CHECK(seen[k] > 10);
+    CHECK(widest == 4); /* a side of 0.8 6 / 2 = 2.4 */
     llm_arena_destroy(&arena);
 }
 

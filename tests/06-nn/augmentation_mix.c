@@ -15,17 +15,19 @@ TEST(augmentation_mix, "shares pass a KS test against Beta, for small, even and 
     for (size_t k = 0; k < 4; k++) {
         llm_rng rng = llm_rng_seed(k + 1);
         const llm_distribution beta = {LLM_DISTRIBUTION_BETA, (double)a[k], (double)a[k], 0.0, 1.0};
-        double gap = 0.0;
+        double gap = 0.0, middle = 0.0;
         for (size_t i = 0; i < N; i++) {
             x[i] = llm_augmentation_mix_share(a[k], &rng);
             CHECK(x[i] >= 0.0f && x[i] <= 1.0f);
         }
         qsort(x, N, sizeof(float), augmentation_mix_ascending);
         for (size_t i = 0; i < N; i++) {
-            if (x[i] > 1e-6f && x[i] < 1.0f - 1e-6f) /* floats near 1 are coarse */
-                gap = fmax(gap, fabs(llm_distribution_cdf(&beta, (double)x[i]) - (double)i / N));
+            if (!(x[i] > 1e-6f && x[i] < 1.0f - 1e-6f)) continue; /* floats near 1 are coarse */
+            gap = fmax(gap, fabs(llm_distribution_cdf(&beta, (double)x[i]) - (double)i / N));
+            middle += 1.0 / N;
         }
         CHECK(gap < 1.63 / sqrt((double)N)); /* 1% of true samples exceed this */
+        CHECK_NEAR(middle, 1.0 - 2.0 * llm_distribution_cdf(&beta, 1e-6), 2.0 / sqrt((double)N));
     }
     llm_rng rng = llm_rng_seed(9);
     CHECK_ASSERTS(llm_augmentation_mix_share(0.0f, &rng));
@@ -58,7 +60,7 @@ TEST(augmentation_mix, "CutMix: the share is the pixels' share, boxes have the s
     float x[n], y[n];
     llm_rng rng = llm_rng_seed(3);
     double whole = 0.0;
-    for (size_t i = 0; i < n; i++) x[i] = i < n / 2 ? 0.0f : 1.0f;
+    for (size_t i = 0; i < n; i++) x[i] = (float)i;
     for (size_t draw = 0; draw < 300; draw++) {
         size_t box[4];
         const float l = llm_rng_uniform(&rng);
@@ -70,15 +72,23 @@ TEST(augmentation_mix, "CutMix: the share is the pixels' share, boxes have the s
         CHECK(box[3] - box[1] == wide || box[1] == 0 || box[3] == W);
         whole += box[2] - box[0] == high && box[3] - box[1] == wide;
         llm_augmentation_cutmix(y, x, partner, N, C, H, W, box);
-        double other = 0.0;
-        for (size_t i = 0; i < n / 2; i++) other += (double)y[i] / (n / 2);
-        CHECK_NEAR(share, 1.0 - other, 1e-6);
-        for (size_t i = 0; i < n / 2; i++) CHECK(y[i] + y[n / 2 + i] == 1.0f); /* the complement */
-        for (size_t i = 0; i < H * W; i++) CHECK(y[i] == y[H * W + i]);        /* all channels */
+        double own = 0.0;
+        size_t i = 0;
+        for (size_t e = 0; e < N; e++)
+            for (size_t c = 0; c < C; c++)
+                for (size_t h = 0; h < H; h++)
+                    for (size_t w = 0; w < W; w++, i++) {
+                        const bool in = h >= box[0] && h < box[2] && w >= box[1] && w < box[3];
+                        CHECK(y[i] ==
+                              (float)(in ? (i + n / 2) % n : i)); /* the other, same place */
+                        own += in ? 0.0 : 1.0 / n;
+                    }
+        CHECK_NEAR(share, own, 1e-6);
     }
     CHECK(whole > 60.0);
     size_t box[4];
     CHECK(llm_augmentation_cutmix_box(box, H, W, 1.0f, &rng) == 1.0f);
+    CHECK(llm_augmentation_cutmix_box(box, H, 1, 0.0f, &rng) < 0.5f); /* more than half of it */
     CHECK_ASSERTS(llm_augmentation_cutmix_box(box, H, W, 1.5f, &rng));
     CHECK_ASSERTS(llm_augmentation_cutmix_box(box, H, W, -0.1f, &rng));
 }
@@ -106,7 +116,31 @@ TEST(augmentation_mix, "SMOTE's points lie between an example and one of its k n
     llm_rng rng = llm_rng_seed(1);
     CHECK_ASSERTS(llm_augmentation_smote(y, 1, x, 2, D, 2, &rng, &arena));
     CHECK_ASSERTS(llm_augmentation_smote(y, 1, x, 2, D, 0, &rng, &arena));
+    CHECK_ASSERTS(llm_augmentation_smote(y, 0, x, 2, D, 0, &rng, &arena));
     CHECK(arena.used == 0);
+    llm_arena_destroy(&arena);
+}
+
+TEST(augmentation_mix,
+     "SMOTE goes to the neighbour that a sort of the distances puts at its rank") {
+    enum { N = 9, D = 2, K = 4, M = 200 };
+    const int at[N] = {4, 0, 8, 3, 5, 1, 3, 8, 9}; /* equal points, and equally near ones */
+    float x[N * D], *y = floats(M * D);
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 64));
+    for (size_t i = 0; i < N * D; i++) x[i] = ldexpf((float)at[i / D], -20); /* however small */
+    llm_rng rng = llm_rng_seed(4), same = rng;
+    llm_augmentation_smote(y, M, x, N, D, K, &rng, &arena);
+    for (size_t s = 0; s < M; s++) {
+        const size_t a = llm_rng_below(&same, N), rank = llm_rng_below(&same, K);
+        const float u = llm_rng_uniform(&same);
+        size_t order[N], count = 0;
+        for (int far = 0; far < 10; far++) /* the first of equally near ones first */
+            for (size_t j = 0; j < N; j++)
+                if (j != a && abs(at[j] - at[a]) == far) order[count++] = j;
+        const float from = x[a * D], to = x[order[rank] * D];
+        for (size_t i = 0; i < D; i++) CHECK(y[s * D + i] == from + u * (to - from));
+    }
     llm_arena_destroy(&arena);
 }
 
@@ -136,6 +170,36 @@ TEST(augmentation_mix, "deletion keeps order and at least one token, swaps keep 
     llm_augmentation_swap(one, 1, 3, &rng);
     CHECK(one[0] == 5);
     llm_augmentation_swap(one, 0, 3, &rng);
+}
+
+TEST(augmentation_mix, "what is deleted, swapped and masked is what the generator says") {
+    enum { N = 7 };
+    for (uint64_t seed = 1; seed <= 50; seed++) {
+        int token[N], want[N], target[N];
+        float u[N];
+        llm_rng rng = llm_rng_seed(seed), same = rng;
+        size_t count = 0;
+        for (int i = 0; i < N; i++) token[i] = 10 + i;
+        llm_rng_below(&same, N); /* the spare one */
+        for (size_t i = 0; i < N; i++) u[i] = llm_rng_uniform(&same);
+        for (int i = 0; i < N; i++) /* a number that is p itself stays */
+            if (u[i] >= u[seed % N]) want[count++] = 10 + i;
+        CHECK(llm_augmentation_delete(token, N, u[seed % N], &rng) == count);
+        CHECK(memcmp(token, want, count * sizeof(int)) == 0);
+
+        for (int i = 0; i < N; i++) token[i] = want[i] = i;
+        const size_t a = llm_rng_below(&same, N), b = llm_rng_below(&same, N);
+        want[a] = (int)b, want[b] = (int)a;
+        llm_augmentation_swap(token, N, 1, &rng);
+        CHECK(memcmp(token, want, sizeof want) == 0);
+        llm_augmentation_swap(token, 1, 3, &rng); /* draws nothing */
+
+        const float p = llm_rng_uniform(&same);
+        for (int i = 0; i < N; i++) token[i] = i, target[i] = -1;
+        llm_augmentation_mask(token, target, N, p, 99, 50, &rng);
+        CHECK(token[0] == 0 && target[0] == -100);
+        for (int i = 0; i < N; i++) CHECK(target[i] == -100 || target[i] == i);
+    }
 }
 
 TEST(augmentation_mix,

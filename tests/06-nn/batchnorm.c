@@ -211,6 +211,25 @@ TEST(batchnorm, "a single number has no variance: an error in training, none at 
     llm_arena_destroy(&arena);
 }
 
+TEST(batchnorm, "no scale and no shift are a scale of 1 and a shift of 0, backward too") {
+    enum { N = 3, C = 4, S = 5, n = N * C * S };
+    llm_rng rng = llm_rng_seed(6);
+    float *x = batchnorm_normals(&rng, n), *dy = batchnorm_normals(&rng, n), y[2][n], dx[2][n];
+    float one[C], none[C] = {0.0f}, mean[C] = {0.0f}, var[C] = {0.0f}, m[C], r[C];
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 128));
+    for (size_t c = 0; c < C; c++) one[c] = 1.0f;
+    for (size_t k = 0; k < 2; k++) {
+        const llm_batchnorm layer = batchnorm_layer(k ? one : NULL, k ? none : NULL, mean, var, C);
+        memset(dx[k], 0, sizeof dx[k]);
+        llm_batchnorm_forward_train(y[k], m, r, x, &layer, N, S);
+        llm_batchnorm_backward(dx[k], NULL, NULL, dy, x, m, r, &layer, N, S, true, &arena);
+    }
+    CHECK_ALL_NEAR(y[0], y[1], n, 0.0f);
+    CHECK_ALL_NEAR(dx[0], dx[1], n, 0.0f);
+    llm_arena_destroy(&arena);
+}
+
 /* The loss after 60 steps of gradient descent on a net of 8 ReLU layers of width 16, He's weights
  * times scale; NaN counts as infinite. */
 static double batchnorm_train(float lr, bool normalize, uint64_t seed) {

@@ -3,18 +3,11 @@
 
 #include "../../llm.h"
 
+#include "../arena.h"
 #include "../tape.h"
 
 static const size_t shapes[3][4] = {{1, 1, 1, 2}, {2, 3, 5, 3}, {3, 7, 4, 2}}; /* B, T, D, K */
 static const char *const names[3] = {"one", "small", "long"};
-
-static llm_arena scratch(size_t bytes) {
-    llm_arena a;
-    a.memory = (unsigned char *)test_memory(bytes + 64, 1);
-    a.memory += 64 - (uintptr_t)a.memory % 64;
-    a.size = bytes, a.used = 0, a.peak = 0;
-    return a;
-}
 
 /* The parameters of the golden file in the order of the vector w. */
 static float *weights(const llm_classification_head *h, const char *name) {
@@ -44,7 +37,7 @@ TEST(classification_head,
         float *dx = zeros(size), *dw = zeros(n), *dx1 = zeros(size), *dw1 = zeros(n);
         for (size_t i = 0; i < size; i++)
             if (!mask[i / D]) x[i] = NAN; /* padding is not read */
-        llm_arena a = scratch((3 * B * D * sizeof(float) + 63) / 64 * 64);
+        llm_arena a = test_arena((3 * B * D * sizeof(float) + 63) / 64 * 64);
         llm_classification_head_forward(z, cache, &h, w, x, mask, B, T);
         llm_classification_head_backward(dx, dw, dz, cache, &h, w, x, mask, B, T, &a);
         CHECK(a.used == 0);
@@ -86,7 +79,7 @@ TEST(classification_head, "backward is what @autodiff_array makes of the definit
         for (size_t i = 0; i < 5; at += length[i++])
             memcpy(all + at, tape_floats(part[i]), length[i] * sizeof(float));
         CHECK(at == n);
-        llm_arena a = scratch(1024);
+        llm_arena a = test_arena(1024);
         tape_back(z, tape_floats(dz));
         llm_classification_head_forward(out, cache, &h, all, tape_floats(x), NULL, 1, T);
         llm_classification_head_backward(dx, dw, tape_floats(dz), cache, &h, all, tape_floats(x),
@@ -140,7 +133,7 @@ TEST(classification_head, "with dropout the gradients are those of finite differ
         llm_rng rng = llm_rng_seed(4);
         float x[B * T * D], dz[B * K], w[N], dx[B * T * D] = {0}, dw[N] = {0};
         float cache[B * (T + 3 * D)];
-        llm_arena a = scratch(1024);
+        llm_arena a = test_arena(1024);
         llm_rng_normal_fill(&rng, x, B * T * D);
         llm_rng_normal_fill(&rng, dz, B * K);
         llm_rng_normal_fill(&rng, w, n);

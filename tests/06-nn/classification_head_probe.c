@@ -3,20 +3,15 @@
 
 #include "../../llm.h"
 
-static llm_arena scratch(size_t bytes) {
-    llm_arena a;
-    a.memory = (unsigned char *)test_memory(bytes + 64, 1);
-    a.memory += 64 - (uintptr_t)a.memory % 64;
-    a.size = bytes, a.used = 0, a.peak = 0;
-    return a;
-}
+#include "../arena.h"
 
 TEST(classification_head_probe, "the probe is scikit-learn's LogisticRegression, from any start") {
     const size_t n = 40, D = 3, K = 4;
     const int *label = as_ints(golden("probe/label"), n);
     for (int start = 0; start < 2; start++) {
         float W[12], b[4];
-        llm_arena a = scratch(4 * K * (D + 1) * sizeof(double) + K * sizeof(double) + 64);
+        const size_t bytes = 4 * K * (D + 1) * sizeof(double) + K * sizeof(double) + 64;
+        llm_arena a = test_arena(bytes);
         for (size_t i = 0; i < 12; i++) W[i] = (float)start;
         for (size_t i = 0; i < 4; i++) b[i] = 0.0f;
         const size_t steps = llm_classification_head_probe_fit(W, b, golden("probe/a"), label, n, D,
@@ -26,11 +21,29 @@ TEST(classification_head_probe, "the probe is scikit-learn's LogisticRegression,
         CHECK_GOLDEN(b, K, 1e-5f, "probe/b");
         float kept[12];
         memcpy(kept, W, sizeof kept);
+        a = test_arena(bytes);
         CHECK(llm_classification_head_probe_fit(W, b, golden("probe/a"), label, n, D, K, 0.02, 1e-5,
                                                 9, &a) == 1); /* it starts from where W stands */
         CHECK_ALL_NEAR(W, kept, 12, 1e-5f);
         CHECK_ASSERTS(llm_classification_head_probe_fit(W, b, NULL, label, 0, D, K, 0, 0, 9, &a));
     }
+}
+
+TEST(classification_head_probe,
+     "one example is enough for the probe and, of each class, for the means") {
+    const float x[4] = {3.0f, -1.0f, 2.0f, 4.0f};
+    const int label[2] = {1, 0};
+    float *W = floats(4), *b = floats(2);
+    llm_arena a = test_arena(1024);
+    llm_classification_head_probe_means(W, b, x, label, 2, 2, 2);
+    CHECK(W[0] == 4.0f && W[1] == 8.0f && W[2] == 6.0f && W[3] == -2.0f); /* 2 c */
+    CHECK(b[0] == -20.0f && b[1] == -10.0f);                              /* -|c|^2 */
+    for (size_t i = 0; i < 4; i++) W[i] = b[i / 2] = 0.0f;
+    CHECK(llm_classification_head_probe_fit(W, b, x, label, 1, 2, 2, 0.0, 1e-3, 9999, &a) < 9999);
+    for (size_t i = 0; i < 2;
+         i++) /* the gradient is (p - 1) x for class 1, and what the bias has */
+        CHECK_NEAR(W[2 + i], b[1] * x[i], 1e-4 * (double)fabsf(W[2 + i]));
+    CHECK(dot(W + 2, x, 2) + (double)b[1] - dot(W, x, 2) - (double)b[0] > 7.0); /* p x < 1e-3 */
 }
 
 TEST(classification_head_probe, "prototype scores are squared distances to the class means") {
@@ -106,7 +119,7 @@ static void transfer(double share[4], float noise, uint64_t seed) {
     float *w = floats(n), *fresh = floats(n), *x = floats(MANY * 64), *few = floats(FEW * 64);
     float *test = floats(TEST_ROWS * 64), *y = floats(FEW * K);
     int label[MANY], few_label[FEW], test_label[TEST_ROWS];
-    llm_arena a = scratch(1 << 21);
+    llm_arena a = test_arena(1 << 21);
     half(x, label, 2 * MANY, false, noise, &rng);
     half(few, few_label, 2 * FEW, true, noise, &rng);
     half(test, test_label, 2 * TEST_ROWS, true, noise, &rng);

@@ -118,6 +118,12 @@ TEST(cnn_train, "steps are momentum on the gradient of the mean loss; what does 
     CHECK_ALL_NEAR(w, want, P, 1e-5f);
     const size_t mark = a.used;
     CHECK(llm_cnn_train_steps(&r, x, label, 0, &a) == 0.0);
+    const llm_mlp_train_config none = {0.1f, 0.8f, 0, 4, 5}; /* no epochs */
+    CHECK(llm_cnn_train(w, NULL, &f, x, label, N, &none, &a) == 0.0);
+    CHECK_ALL_NEAR(w, want, P, 1e-5f);
+    llm_cnn_train_run one = {&f,   zeros(P), zeros(P), NULL, {1, 1, false, 1, 0, 0},
+                             0.1f, 0.8f,     NULL};
+    CHECK_NEAR(llm_cnn_train_steps(&one, x, label, 1, &a), log(10.0), 1e-6); /* of one picture */
     CHECK(a.used == mark);
 
     /* two epochs of batches of 4 and 2, as @epoch has them: the loss is that of the second */
@@ -128,4 +134,48 @@ TEST(cnn_train, "steps are momentum on the gradient of the mean loss; what does 
     llm_cnn_train_steps(&parts, x, label, 2, &a);
     CHECK_NEAR(llm_cnn_train_steps(&parts, x, label, 2, &a), last, 1e-12);
     CHECK_ALL_NEAR(w, want, P, 0.0f);
+}
+
+/* A layer that changes nothing and notes the seed of each step. */
+static uint64_t cnn_train_seed[8];
+static size_t cnn_train_heard;
+static bool cnn_train_ear_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    (void)config;
+    *out = in[0];
+    return inputs == 1;
+}
+static void cnn_train_ear_forward(const llm_feedforward_call *c) {
+    memcpy(c->y, c->x[0], c->run->N * llm_feedforward_size(c->node->out) * sizeof(float));
+    cnn_train_seed[cnn_train_heard++] = c->run->seed;
+}
+static void cnn_train_ear_backward(const llm_feedforward_call *c) { (void)c; }
+static const llm_feedforward_kind cnn_train_ear = {
+    "ear", cnn_train_ear_shape, NULL, NULL, NULL, cnn_train_ear_forward, cnn_train_ear_backward};
+
+TEST(cnn_train, "dropout's seed is another one in each step of all epochs") {
+    const llm_feedforward_shape in = {3, 1, 1};
+    const int label[6] = {0, 1, 2, 0, 1, 2};
+    const uint64_t want[7] = {5, 6, 7, 8, 1000009, 1000010, 1000011}; /* 5 + 1000003 epoch + step */
+    llm_arena a = {(unsigned char *)test_memory(1 << 12, 1), 1 << 12, 0, 0};
+    llm_feedforward f;
+    llm_error error;
+    llm_feedforward_create(&f, in, 1, &a);
+    CHECK(llm_feedforward_then(&f, &cnn_train_ear, NULL, &error));
+    llm_cnn_train_run r = {&f, NULL, NULL, NULL, {6, 2, false, 5, 0, 0}, 0.1f, 0.0f, NULL};
+    llm_cnn_train_steps(&r, zeros(18), label, 7, &a); /* 3 in an epoch */
+    CHECK(cnn_train_heard == 7);
+    for (size_t k = 0; k < 7; k++) CHECK(cnn_train_seed[k] == want[k]);
+}
+
+TEST(cnn_train, "the linear layer begins with a gain of 1: variance 1 / inputs") {
+    llm_arena a = {(unsigned char *)test_memory(1 << 14, 1), 1 << 14, 0, 0};
+    llm_rng rng = llm_rng_seed(9);
+    llm_feedforward f;
+    llm_cnn_train_lenet(&f, 8, 8, 10, false, &a);
+    float *w = floats(f.params);
+    llm_feedforward_init(w, NULL, &f, &rng);
+    const size_t inputs = 16 * 2 * 2, n = 10 * inputs; /* weights, then 10 biases, at the end */
+    const float *head = w + f.params - 10 - n;
+    CHECK_NEAR(dot(head, head, n) / 10.0, 1.0, 4.0 * sqrt(2.0 / (double)n));
 }

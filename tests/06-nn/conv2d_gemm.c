@@ -5,6 +5,8 @@
 
 #include "../../llm.h"
 
+#include "../arena.h"
+
 static float *conv2d_gemm_normals(llm_rng *rng, size_t n) {
     float *x = floats(n);
     llm_rng_normal_fill(rng, x, n);
@@ -91,6 +93,7 @@ TEST(conv2d_gemm, "columns fill at most 2^17 numbers in whole panels, or one pan
     CHECK(llm_conv2d_chunk(&wide, &c) == 56 * 56);
     CHECK(wide % LLM_GEMM_PANEL == 0 && wide * 576 <= 1 << 17);
     CHECK((wide + LLM_GEMM_PANEL) * 576 > 1 << 17);
+    CHECK(llm_conv2d_workspace(&c) == (3 * 576 * wide + 64 * 576) * sizeof(float) + 2 * 64);
     c = llm_conv2d_make(4000, 10, 30, 1, 3, 1, 1);
     CHECK(llm_conv2d_chunk(&wide, &c) == 300 && wide == LLM_GEMM_PANEL);
     c = llm_conv2d_make(1, 3, 5, 1, 3, 1, 0); /* never more than there are */
@@ -100,6 +103,42 @@ TEST(conv2d_gemm, "columns fill at most 2^17 numbers in whole panels, or one pan
     CHECK(!llm_conv2d_plain(&c));
     llm_rng rng = llm_rng_seed(4);
     conv2d_gemm_check(&c, 2, &rng);
+}
+
+TEST(conv2d_gemm, "only one pixel, stride 1, no padding: then the picture itself is the columns") {
+    const llm_conv2d plain = llm_conv2d_make(3, 5, 7, 2, 1, 1, 0);
+    CHECK(llm_conv2d_plain(&plain));
+    for (size_t k = 0; k < 8; k++) {
+        llm_conv2d c = plain;
+        if (k / 2 == 0) c.kernel[k % 2] = 2;
+        if (k / 2 == 1) c.stride[k % 2] = 2;
+        if (k / 2 == 2) c.pad[k % 2] = 1;
+        if (k / 2 == 3) c.pad_end[k % 2] = 1;
+        CHECK(!llm_conv2d_plain(&c));
+    }
+}
+
+/* How many of the first n numbers of an arena that was full of NaN have been written. */
+static size_t conv2d_gemm_written(llm_arena *arena, size_t n) {
+    const float *x = llm_arena_floats(arena, n);
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += !isnan(x[i]);
+    arena->used = 0;
+    return count;
+}
+
+TEST(conv2d_gemm, "the three shares of the work have a table of columns each") {
+    enum { N = 3, C = 4, H = 4, W = 6, O = 2, K = C * 9 };
+    const llm_conv2d c = llm_conv2d_make(C, H, W, O, 3, 1, 1);
+    llm_rng rng = llm_rng_seed(5);
+    float *x = conv2d_gemm_normals(&rng, N * C * H * W), *w = conv2d_gemm_normals(&rng, O * K);
+    float *y = floats(N * O * H * W), *dx = zeros(N * C * H * W);
+    llm_arena arena = test_arena(llm_conv2d_workspace(&c));
+    llm_conv2d_forward(y, x, w, NULL, N, &c, &arena); /* each share makes one picture */
+    CHECK(conv2d_gemm_written(&arena, 3 * K * H * W) == 3 * K * H * W);
+    arena = test_arena(llm_conv2d_workspace(&c));
+    llm_conv2d_backward(dx, NULL, NULL, y, x, w, N, &c, &arena); /* 1, 1 and 2 channels */
+    CHECK(conv2d_gemm_written(&arena, 3 * 2 * 9 * H * W) == 4 * 9 * H * W);
 }
 
 TEST(conv2d_gemm, "summing back is the transpose of taking columns: <col(x), z> = <x, back(z)>") {

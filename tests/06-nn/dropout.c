@@ -75,6 +75,8 @@ TEST(dropout, "p = 0 copies, p = 1 gives zeros, the kept share is 1 - p, the mea
     y[0] = 3.0f;
     llm_dropout_shared_forward(y, x, 1, 1, 1, 1.0f, 1, 0);
     CHECK(y[0] == 0.0f);
+    llm_dropout_shared_forward(y, x, 5, 3, 2, 0.0f, 1, 0);
+    CHECK_ALL_NEAR(y, x, 30, 0.0f);
     const float ps[3] = {0.1f, 0.5f, 0.9f};
     for (size_t k = 0; k < 3; k++) {
         const double p = (double)ps[k];
@@ -176,9 +178,10 @@ TEST(dropout, "the spread of passes: of a linear readout it is the ridge penalty
 }
 
 TEST(dropout, "shared masks: one decision for all of t, the one that plain dropout takes") {
-    const size_t shapes[][3] = {{1, 1, 1}, {3, 5, 1}, {2, 4, 3}, {5, 1, 7}}; /* (A, T, C) */
-    for (size_t s = 0; s < 4; s++) {
-        const size_t A = shapes[s][0], T = shapes[s][1], C = shapes[s][2], n = A * T * C;
+    const size_t shapes[4][3] = {{1, 1, 1}, {3, 5, 1}, {2, 4, 3}, {5, 1, 7}}; /* (A, T, C) */
+    for (size_t s = 0; s < 16; s++) {
+        const size_t A = shapes[s % 4][0], T = shapes[s % 4][1], C = shapes[s % 4][2],
+                     n = A * T * C;
         float *x = floats(n), *dy = floats(n), *y = floats(n), *dx = floats(n),
               *ones = floats(A * C);
         float *mask = floats(A * C);

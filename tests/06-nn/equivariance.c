@@ -28,6 +28,11 @@ TEST(equivariance, "turns are the square's, four are nothing; shifts go around; 
     CHECK_ALL_NEAR(y, want, 6, 0.0f);
     llm_equivariance_shift(y, line, 1, 2, 3, 3, 4);
     CHECK_ALL_NEAR(y, want, 6, 0.0f);
+    llm_equivariance_shift(y, x, 2, 3, 5, 1, 2);
+    for (size_t i = 0; i < 30; i++) /* channel, row, column */
+        CHECK(y[i / 15 * 15 + (i / 5 + 1) % 3 * 5 + (i % 5 + 2) % 5] == x[i]);
+    llm_equivariance_symmetrize(z, line, 3, 2); /* of 1, 3, 5 and of 2, 4, 6 */
+    CHECK(z[0] == 3.0f && z[1] == 4.0f);
     const float a[2] = {3.0f, 5.0f}, b[2] = {3.0f, 4.0f};
     CHECK_NEAR(llm_equivariance_defect(a, b, 2), 0.2, 1e-7);
     CHECK(llm_equivariance_defect(b, b, 2) == 0.0);
@@ -157,6 +162,21 @@ TEST(equivariance, "p4: gradients of pictures and kernels agree with differences
             CHECK_ALL_NEAR(again, dw, m, 0.0f);
             CHECK_ALL_NEAR(dx2, dx, n, 0.0f);
         }
+}
+
+TEST(equivariance, "p4: summing a bank's gradient is the transpose of making the bank") {
+    enum { O = 2, C = 3, k = 3, most = O * C * 4 * k * k };
+    llm_rng rng = llm_rng_seed(7);
+    llm_arena arena = eq_arena(64);
+    for (size_t turns = 1; turns < 5; turns += 3) {
+        const size_t n = O * C * turns * k * k;
+        float *w = eq_normals(&rng, n), *z = eq_normals(&rng, 4 * n), bank[4 * most],
+              *dw = zeros(n);
+        llm_equivariance_p4_bank(bank, w, O, C, turns, k);
+        llm_equivariance_p4_bank_backward(dw, z, O, C, turns, k, &arena);
+        CHECK_NEAR(dot(bank, z, 4 * n), dot(w, dw, n), 1e-4);
+        CHECK(arena.used == 0);
+    }
 }
 
 TEST(equivariance, "BlurPool keeps the mean, and its backward is its transpose") {

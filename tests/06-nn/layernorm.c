@@ -27,6 +27,13 @@ TEST(layernorm, "forward and backward equal torch.nn.functional.layer_norm and a
         CHECK_ALL_NEAR(in_place, y, n, 0.0f);
         llm_layernorm_forward(y, mean, rstd, x, NULL, NULL, N, C, 1e-5f);
         CHECK_GOLDEN(y, n, 2e-6f, "%zux%zu/plain", N, C);
+        float *scaled = floats(n), *shifted = floats(n); /* one without the other */
+        llm_layernorm_forward(scaled, NULL, NULL, x, w, NULL, N, C, 1e-5f);
+        llm_layernorm_forward(shifted, NULL, NULL, x, NULL, b, N, C, 1e-5f);
+        for (size_t i = 0; i < n; i++) {
+            CHECK_NEAR(scaled[i], y[i] * w[i % C], 1e-6);
+            CHECK_NEAR(shifted[i], y[i] + b[i % C], 1e-6);
+        }
     }
 }
 

@@ -36,6 +36,80 @@ TEST(sparse_coding, "pursuit ends where nothing is left, at equal atoms, and wit
     CHECK(llm_sparse_coding_omp(c, none, d[0], 4, 3, 4, 0.0, &a) == 0 && c[0] == 0.0f);
     CHECK(llm_sparse_coding_omp(c, off, d[0], 3, 3, 3, 0.0, &a) == 0);
     CHECK(llm_sparse_coding_omp(c, x, d[0], 4, 3, 0, 0.0, &a) == 0 && c[0] == 0.0f);
+    CHECK(llm_sparse_coding_omp(c, x, d[0], 4, 3, 4, 1.0, &a) == 1); /* what is left is 1 */
+    const float turned[3][3] = {{0, 1, 0}, {1, 0, 0}, {0.6f, 0, 0.8f}};
+    CHECK_NEAR(llm_sparse_coding_coherence(turned[0], 3, 3), 0.6, 1e-7); /* of the last two */
+}
+
+TEST(sparse_coding, "an atom along a millionth of the rest, or a thousandth off another, is none") {
+    llm_arena a = test_arena(1024);
+    const float unit[2][3] = {{1, 0, 0}, {0, 1, 0}};
+    float c[2];
+    for (float scale = 0.1f; scale < 100.0f; scale *= 10.0f) {
+        const float below[3] = {0.8e-6f * scale, 0, scale}, above[3] = {1.5e-6f * scale, 0, scale};
+        CHECK(llm_sparse_coding_omp(c, below, unit[0], 2, 3, 2, 0.0, &a) == 0 && c[0] == 0.0f);
+        CHECK(llm_sparse_coding_omp(c, above, unit[0], 2, 3, 2, 0.0, &a) == 1 && c[0] == above[0]);
+    }
+    const float x[2] = {1, 1}, missing[2] = {NAN, 1};
+    for (int k = 0; k < 2; k++) { /* the square of the sine between the two */
+        const double square = k ? 1.5e-6 : 0.5e-6;
+        const float d[4] = {1, 0, (float)sqrt(1.0 - square), (float)sqrt(square)};
+        CHECK(llm_sparse_coding_omp(c, x, d, 2, 2, 2, 0.0, &a) == (k ? 2 : 1));
+        CHECK(llm_sparse_coding_omp(c, missing, d, 2, 2, 2, 0.0, &a) == 0);
+    }
+}
+
+TEST(sparse_coding, "four rounds of ISTA and of FISTA, from 0, are NumPy's") {
+    llm_arena a = test_arena(1 << 14);
+    for (int fast = 0; fast < 2; fast++) {
+        float c[N * K] = {0};
+        llm_sparse_coding_fista(c, golden("in/x"), golden("in/d"), N, K, D, 0.05, 4, fast, &a);
+        CHECK_GOLDEN(c, N * K, 2e-6f, "%s/c", fast ? "fista4" : "ista4");
+    }
+    CHECK(a.used == 0);
+}
+
+TEST(sparse_coding, "rounds of codes and dictionary are sklearn's and NumPy's least squares") {
+    enum { ATOMS = 4, SIZE = 5, M = 12 };
+    for (size_t rounds = 0; rounds < 4; rounds++) {
+        llm_arena a = test_arena(4096);
+        float d[ATOMS * SIZE], *c = floats(M * ATOMS), left[1];
+        memcpy(d, golden("dictionary/d"), sizeof d);
+        left[0] = (float)llm_sparse_coding_dictionary(d, c, golden("dictionary/x"), M, ATOMS, SIZE,
+                                                      2, rounds, &a);
+        CHECK_GOLDEN(d, ATOMS * SIZE, 3e-6f, "dictionary%zu/d", rounds);
+        CHECK_GOLDEN(c, M * ATOMS, 3e-6f, "dictionary%zu/c", rounds);
+        CHECK_GOLDEN(left, 1, 1e-6f, "dictionary%zu/left", rounds);
+    }
+}
+
+TEST(sparse_coding,
+     "unused atoms: the first of equally bad signals, or of signals all coded well") {
+    llm_arena a = test_arena(4096);
+    const float bad[3][4] = {{1, 0, 0, 0}, {0, 0.5f, 0, 0}, {0, 0, 0.5f, 0}};
+    float d[2][4] = {{0, 0, 0, 1}, {1, 0, 0, 0}}, c[12];
+    const float want[8] = {0, 1, 0, 0, 1, 0, 0, 0};
+    CHECK_NEAR(llm_sparse_coding_dictionary(d[0], c, bad[0], 3, 2, 4, 1, 1, &a), 0.25 / 12.0, 1e-9);
+    CHECK_ALL_NEAR(d[0], want, 8, 1e-7f);
+    const float good[2][2] = {{3, 4}, {1, 0}};
+    float e[3][2] = {{1, 0}, {0, 1}, {0.6f, -0.8f}};
+    CHECK_NEAR(llm_sparse_coding_dictionary(e[1], c, good[0], 2, 1, 2, 1, 0, &a), 10.0 / 4.0, 1e-9);
+    CHECK_NEAR(llm_sparse_coding_dictionary(e[0], c, good[0], 2, 3, 2, 2, 1, &a), 0.0, 1e-9);
+    CHECK_NEAR(e[2][0], 0.6f, 1e-7f);
+    CHECK_NEAR(e[2][1], 0.8f, 1e-7f);
+}
+
+TEST(sparse_coding, "atoms that always come together, and codes beyond the floats") {
+    llm_arena a = test_arena(4096);
+    const float x[2] = {3, 4}, huge[2] = {3e38f, 3e38f}, half = sqrtf(0.5f);
+    float d[2][2] = {{1, 0}, {0, 1}}, diagonal[2] = {half, half}, c[2];
+    CHECK_NEAR(llm_sparse_coding_dictionary(d[0], c, x, 1, 2, 2, 2, 1, &a), 0.0, 1e-9);
+    for (size_t k = 0; k < 2; k++) { /* any split of x is as good: this is the shortest */
+        CHECK_NEAR(d[k][0], 0.6f, 1e-4);
+        CHECK_NEAR(d[k][1], 0.8f, 1e-4);
+    }
+    CHECK(llm_sparse_coding_dictionary(diagonal, c, huge, 1, 1, 2, 1, 3, &a) == (double)INFINITY);
+    CHECK(diagonal[0] == half && diagonal[1] == half); /* no least squares: it stays */
 }
 
 TEST(sparse_coding, "FISTA and ISTA reach sklearn's lasso; FISTA is nearer after as many rounds") {

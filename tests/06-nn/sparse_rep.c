@@ -79,7 +79,7 @@ TEST(sparse_rep, "both penalties equal torch's with their gradients, and know no
 TEST(sparse_rep, "the product that skips equals the dense one and counts what it did") {
     enum { C = 7, O = 3 };
     const float *x = golden("measure/a");
-    float y[N * O], want[N * O], w[O * C], w_t[C * O];
+    float *y = floats(N * O), want[N * O], w[O * C], w_t[C * O];
     size_t active = 0;
     llm_rng rng = llm_rng_seed(1);
     llm_rng_normal_fill(&rng, w, O * C);

@@ -21,6 +21,18 @@ TEST(momentum, "50 steps equal torch.optim.SGD: momentum, dampening, nesterov, d
     }
 }
 
+static void use_stack(void) {
+    volatile unsigned char used[1 << 12];
+    for (size_t i = 0; i < sizeof(used); i++) used[i] = 0x5a;
+}
+
+TEST(momentum, "the defaults set every field, whatever stood on the stack before") {
+    use_stack();
+    const llm_momentum_config c = llm_momentum_defaults();
+    CHECK(c.lr == 1e-3f && c.momentum == 0.9f && c.dampening == 0.0f && c.weight_decay == 0.0f);
+    CHECK(!c.nesterov && !c.maximize);
+}
+
 TEST(momentum, "the defaults equal optax.sgd at lr 0.1, with and without nesterov") {
     for (int nesterov = 0; nesterov < 2; nesterov++) {
         llm_momentum_config c = llm_momentum_defaults();

@@ -273,6 +273,7 @@ TEST(bpe, "ids outside the vocabulary and texts without end are refused") {
     llm_arena endless = arena; /* says that it holds any size */
     endless.size = SIZE_MAX / 2;
     CHECK_ASSERTS(llm_bpe_encode(ids, &bpe, "a", UINT32_MAX, 0.0f, NULL, &endless));
+    CHECK_ASSERTS(llm_bpe_join(ids, UINT32_MAX, &bpe, 0.0f, NULL, &endless));
     llm_arena_destroy(&arena);
     llm_buffer_free(&out);
     llm_bpe_free(&bpe);

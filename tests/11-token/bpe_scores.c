@@ -161,6 +161,10 @@ TEST(bpe_scores, "by hand: order of merges, USER pieces stay apart, broken UTF-8
     CHECK(llm_bpe_scores_key(&p, 7) < llm_bpe_scores_key(&p, 1));
     llm_pieces none = llm_pieces_empty();
     CHECK_ASSERTS(llm_bpe_scores_encode(ids, &none, "", 0, NULL));
+    llm_arena endless; /* says that it holds any size */
+    memset(&endless, 0, sizeof endless);
+    endless.size = SIZE_MAX / 2;
+    CHECK_ASSERTS(llm_bpe_scores_encode(ids, &p, "", UINT32_MAX, &endless));
     llm_pieces_free(&p);
 }
 
@@ -174,6 +178,13 @@ TEST(bpe_scores, "the first id is a piece like any other; two joins at one place
     CHECK(scores_encode(ids, &p, "abbabx", 6) == 4);
     CHECK(ids[0] == 0 && ids[1] == 1 && ids[2] == 0 && ids[3] == 2);
     CHECK(scores_encode(ids, &p, "aaaaaaaa", 8) == 1 && ids[0] == 2); /* longer than any piece */
+    llm_pieces_free(&p);
+
+    CHECK(llm_pieces_put(&p, "a", 1, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "?", 1, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_ready(&p, NULL)); /* what two make is longer than any piece: no piece */
+    CHECK(scores_encode(ids, &p, "aa\xC3\xA9", 4) == 3 && ids[0] == 0 && ids[1] == 0 &&
+          ids[2] == 1);
     llm_pieces_free(&p);
 
     CHECK(llm_pieces_put(&p, "a", 1, -1.0, LLM_PIECES_USER, NULL)); /* of one byte, with id 0 */

@@ -36,9 +36,11 @@ static size_t words_next(const char *text, size_t size, words_rule rule, bool *s
 }
 
 /* The bytes of all pieces but white space, with a newline behind each; context: the rule. */
-static size_t words_pieces(uint32_t *out, const char *text, size_t size, const void *context) {
+static size_t words_pieces(uint32_t *out, const char *string, size_t size, const void *context) {
     const words_rule rule = *(const words_rule *)context;
+    char *text = (char *)test_memory(size, 1); /* of exactly its size: reading on is noticed */
     size_t n = 0;
+    memcpy(text, string, size);
     for (size_t at = 0, length; at < size; at += length) {
         bool space;
         llm_buffer b = {NULL, 0, 0};
@@ -92,7 +94,8 @@ TEST(pre_words, "each rule by hand") {
     words_check(WORDS_BERT, "\xE4\xB8\xAD\xE6\x96\x87", "\xE4\xB8\xAD\xE6\x96\x87|");
     words_check(WORDS_CHINESE, "x\xE4\xB8\xAD\xE6\x96\x87 y", "x|\xE4\xB8\xAD|\xE6\x96\x87|y|");
     words_check(WORDS_BERT, "5\xE2\x82\xAC~", "5\xE2\x82\xAC|~|"); /* the euro sign is inside */
-    words_check(WORDS_BERT, "\x80(\xC3", "\x80|(|\xC3|");          /* broken parts are inside too */
+    words_check(WORDS_BERT, "ab\xE2\x82", "ab\xE2\x82|");
+    words_check(WORDS_BERT, "\x80(\xC3", "\x80|(|\xC3|"); /* broken parts are inside too */
     words_check(WORDS_ALWAYS, "Hey  you", "\xE2\x96\x81Hey|\xE2\x96\x81|\xE2\x96\x81you|");
     words_check(WORDS_ALWAYS, " a",
                 "\xE2\x96\x81"
@@ -106,7 +109,9 @@ TEST(pre_words, "each rule by hand") {
     const char *nothing = (const char *)test_memory(8, 1) + 8; /* reading it is noticed */
     bool space = true;
     for (size_t i = 0; i < 6; i++) CHECK(words_next(nothing, 0, (words_rule)i, &space) == 0);
-    CHECK(!space && llm_pre_words_digits("1234567", 7, 3) == 3);
+    CHECK(llm_pre_words_digits("1234567", 7, 3) == 3);
+    space = true;
+    CHECK(llm_pre_words_bert(nothing, 0, true, &space) == 0 && !space);
     CHECK_ASSERTS(llm_pre_words_digits("1", 1, 0));
 }
 

@@ -109,6 +109,23 @@ TEST(token_id, "every split of an emoji and of Chinese: whole characters only, a
     }
 }
 
+TEST(token_id, "what can begin a character is held back, each other byte is shown") {
+    llm_vocab_table v = llm_vocab_table_empty();
+    llm_error e;
+    for (int b = 0; b < 256; b++) {
+        llm_token_id_stream s;
+        llm_buffer out = {NULL, 0, 0};
+        const char byte = (char)(unsigned char)b;
+        const int id = llm_vocab_table_add(&v, &byte, 1);
+        memset(&s, 0, sizeof s);
+        CHECK(llm_token_id_next(&s, &out, &v, id, &e));
+        const bool held = b >= 0xC2 && b <= 0xF4; /* of two bytes from U+80, up to U+10FFFF */
+        CHECK(s.size == held && out.size == (held ? 0u : b < 0x80 ? 1u : 3u));
+        llm_buffer_free(&out);
+    }
+    llm_vocab_table_free(&v);
+}
+
 TEST(token_id, "ids that do not exist are errors, and change nothing") {
     llm_vocab_table v = llm_vocab_table_empty();
     llm_token_id_stream s;
@@ -123,6 +140,10 @@ TEST(token_id, "ids that do not exist are errors, and change nothing") {
     const int bad[4] = {2, -1, INT_MAX, INT_MIN};
     for (size_t i = 0; i < 4; i++) {
         const int ids[3] = {0, 1, bad[i]};
+        const char *bytes = NULL;
+        size_t size = 7;
+        CHECK_FAILS(llm_token_id_bytes(&bytes, &size, &v, bad[i], &e), e, "has 2 ids");
+        CHECK(size == 0 && bytes && bytes[0] == 0);
         CHECK_FAILS(llm_token_id_next(&s, &out, &v, bad[i], &e), e, "has 2 ids");
         CHECK_FAILS(llm_token_id_decode(&out, &v, ids, 3, &e), e, "has 2 ids");
         CHECK_FAILS(llm_token_id_offsets(span, &v, ids, 3, &e), e, "has 2 ids");
@@ -134,6 +155,11 @@ TEST(token_id, "ids that do not exist are errors, and change nothing") {
     CHECK(span[0].byte == 0 && span[0].byte_end == 0 && span[0].code == 0 && span[0].code_end == 0);
     CHECK(span[1].byte == 0 && span[1].byte_end == 2 && span[1].code == 0 && span[1].code_end == 1);
     CHECK(span[2].byte == 2 && span[2].byte_end == 2 && span[2].code == 1 && span[2].code_end == 1);
+    CHECK(llm_vocab_table_add(&v, "\xAD", 1) == 2);
+    const int inside[3] = {0, 1, 2}; /* the second one in the middle of U+4E2D */
+    CHECK(llm_token_id_offsets(span, &v, inside, 3, &e));
+    CHECK(span[0].code == 0 && span[0].code_end == 1 && span[2].code == 0 && span[2].code_end == 1);
+    CHECK(span[1].byte == 2 && span[1].byte_end == 2 && span[1].code == 0 && span[1].code_end == 0);
     CHECK(llm_token_id_end(&s, &out) && out.size == 3 && memcmp(out.data, "\xEF\xBF\xBD", 3) == 0);
     CHECK(llm_token_id_end(&s, &out) && out.size == 3); /* nothing is held any more */
     llm_buffer_free(&out);
@@ -145,7 +171,10 @@ TEST(token_id, "when memory is out, the stream is as it was") {
     llm_token_id_stream s;
     llm_error e;
     memset(&s, 0, sizeof s);
-    CHECK(llm_vocab_table_add(&v, "a\xE4\xB8", 3) == 0);
+    char token[102]; /* more than a buffer takes at first */
+    memset(token, 'a', 100);
+    memcpy(token + 100, "\xE4\xB8", 2);
+    CHECK(llm_vocab_table_add(&v, token, sizeof token) == 0);
     const int id = 0;
     bool ok = false;
     for (int calls = 0; !ok; calls++) {
@@ -155,7 +184,7 @@ TEST(token_id, "when memory is out, the stream is as it was") {
         ok = llm_token_id_next(&s, &out, &v, id, &e);
         if (!ok) CHECK(s.size == 0 && out.size == 0 && strstr(e.message, "memory"));
         id_calls = 0;
-        if (ok) CHECK(calls == 2 && s.size == 2 && out.size == 1);
+        if (ok) CHECK(calls == 3 && s.size == 2 && out.size == 100);
         if (calls == 0) CHECK_FAILS(llm_token_id_decode(&out, &v, &id, 1, &e), e, "memory");
         CHECK_FAILS(llm_token_id_offsets(&span, &v, &id, 1, &e), e, "memory");
         id_calls = 1 << 30;

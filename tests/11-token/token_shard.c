@@ -1,6 +1,13 @@
 /* @token_shard */
 #include "../test.h"
 
+/* fwrite that fails after a number of calls */
+static int shard_writes = 1 << 30;
+static size_t shard_fwrite(const void *data, size_t size, size_t n, FILE *stream) {
+    return shard_writes-- > 0 ? fwrite(data, size, n, stream) : 0;
+}
+#define fwrite shard_fwrite
+
 #include "../../llm.h"
 
 static void shard_file(const char *path, const unsigned char *bytes, size_t size) {
@@ -53,6 +60,44 @@ TEST(token_shard, "long files are whole, empty ones too, and ids must fit") {
     CHECK_FAILS(llm_token_shard_write(path, bad + 1, 2, false, &e), e, "16 bits");
     CHECK(llm_token_shard_write(path, bad + 1, 2, true, &e));
     CHECK_FAILS(llm_token_shard_write("/no/such/folder/x", bad + 1, 2, true, &e), e, "/no/such");
+    const size_t most = INT32_MAX; /* neither is read to its end */
+    CHECK_FAILS(llm_token_shard_write(path, bad, most, true, &e), e, "id -1 does not fit");
+    CHECK_FAILS(llm_token_shard_write(path, bad, most + 1, true, &e), e, "fewer than 2^31");
+}
+
+TEST(token_shard, "when the disk is full there is no file") {
+    const char *path = test_path("x.bin");
+    int *ids = (int *)calloc(5000, sizeof *ids);
+    bool ok = false;
+    for (int writes = 0; !ok; writes++) {
+        llm_error e;
+        shard_writes = writes;
+        ok = llm_token_shard_write(path, ids, 5000, true, &e);
+        CHECK(ok == (writes == 6)); /* the header, and five parts */
+        shard_writes = 1 << 30;
+        FILE *f = fopen(path, "rb");
+        CHECK((f != NULL) == ok);
+        if (f) fclose(f);
+    }
+    free(ids);
+}
+
+TEST(token_shard, "every id is checked, the first and the last too, and none behind") {
+    const char *path = test_path("x.bin");
+    static int ids[1536]; /* with the header 4096 bytes: behind them stands no 0 */
+    llm_error e;
+    llm_token_shard s;
+    for (size_t n = 1; n <= 1536; n += 1535) {
+        CHECK(llm_token_shard_write(path, ids, n, false, &e));
+        CHECK(llm_token_shard_open(&s, path, 1, &e) && s.count == n);
+        llm_token_shard_close(&s);
+        for (size_t i = 0; i<n; i += n> 1 ? n - 1 : 1) {
+            ids[i] = 1;
+            CHECK(llm_token_shard_write(path, ids, n, false, &e));
+            CHECK_FAILS(llm_token_shard_open(&s, path, 1, &e), e, "the vocabulary has 1");
+            ids[i] = 0;
+        }
+    }
 }
 
 TEST(token_shard, "wrong files are refused with a sentence") {
@@ -71,9 +116,9 @@ TEST(token_shard, "wrong files are refused with a sentence") {
         size_t at;
         unsigned char byte;
         const char *text;
-    } wrong[6] = {{0, 0x11, "magic number"}, {3, 0x02, "magic number"},
-                  {4, 2, "version 2"},       {7, 1, "version 16777217"},
-                  {8, 3, "of 3 ids"},        {11, 0x80, "2147483652 ids"}};
+    } wrong[6] = {
+        {0, 0x11, "magic number"},  {3, 0x02, "magic number"}, {4, 2, "version 2, expected 1"},
+        {7, 1, "version 16777217"}, {8, 3, "of 3 ids"},        {11, 0x80, "2147483652 ids"}};
     for (size_t i = 0; i < 6; i++) {
         const unsigned char kept = f.data[wrong[i].at];
         f.data[wrong[i].at] = wrong[i].byte;
@@ -87,7 +132,14 @@ TEST(token_shard, "wrong files are refused with a sentence") {
     f.data[f.size] = 0; /* the 0 behind the data: one byte too many */
     shard_file(path, f.data, f.size + 1);
     CHECK_FAILS(llm_token_shard_open(&s, path, 5, &e), e, "expected 1024 and 2 for each");
-    CHECK_FAILS(llm_token_shard_open(&s, test_path("none"), 5, &e), e, "none");
+    s.count = s.bytes = 3;
+    CHECK_FAILS(llm_token_shard_open(&s, test_path("none"), 5, &e), e, "cannot be opened");
+    CHECK(s.count == 0 && s.bytes == 0);
+    llm_file_free(&f);
+    CHECK(llm_token_shard_write(path, ids, 4, true, &e) && llm_file_read(&f, path, &e));
+    f.data[4] = 1;
+    shard_file(path, f.data, f.size);
+    CHECK_FAILS(llm_token_shard_open(&s, path, 5, &e), e, "version 1, expected 7");
     llm_file_free(&f);
 }
 
@@ -105,7 +157,9 @@ TEST(token_shard, "an epoch covers every row once, in order or at random, over s
     }
     CHECK(llm_token_shard_rows(s, SHARDS, T) == want_rows);
     CHECK(llm_token_shard_rows(s, SHARDS, 16) == 2 && llm_token_shard_rows(s, SHARDS, 30) == 0);
-    CHECK(llm_token_shard_rows(s, 0, T) == 0);
+    CHECK(llm_token_shard_rows(s, 0, T) == 0 && llm_token_shard_rows(s, SHARDS, 1) == 53);
+    llm_token_shard_batch(ids, s, SHARDS, 1, 29, 8, true, 1); /* one row, which is every epoch */
+    for (size_t i = 0; i < 30; i++) CHECK(ids[i] == (int)(400 + i));
     CHECK_ASSERTS(llm_token_shard_row(ids, s, SHARDS, T, want_rows));
     CHECK_ASSERTS(llm_token_shard_rows(s, SHARDS, 0));
     CHECK_ASSERTS(llm_token_shard_batch(ids, s, SHARDS, 1, 30, 0, false, 1));

@@ -75,6 +75,9 @@ TEST(tokenizer_training, "entropy by hand: even, single, none, and falling in al
                                                 10),
                4, 0);
     CHECK_NEAR(llm_tokenizer_training_fertility(12, " \t", 2), 0, 0);
+    CHECK_NEAR(llm_tokenizer_training_fertility(12, "a b", 3), 6, 0);
+    CHECK_NEAR(llm_tokenizer_training_fertility(12, "a", 1), 12, 0);
+    CHECK_NEAR(llm_tokenizer_training_fertility(12, "a \xE3\x80\x80", 3), 6, 0); /* \xE3, cut off */
 }
 
 TEST(tokenizer_training, "planted steps to longer tokens are found, and nothing else") {
@@ -92,7 +95,7 @@ TEST(tokenizer_training, "planted steps to longer tokens are found, and nothing 
     int ids[64];
     CHECK(bpe.merges < 64);
     llm_tokenizer_training_curve(uses, tokens, &bpe, &words, &arena);
-    llm_tokenizer_training_used(used, &bpe, &words, &arena);
+    CHECK(llm_tokenizer_training_used(used, &bpe, &words, &arena) == tokens[bpe.merges - 1]);
     const size_t n = llm_tokenizer_training_stranded(ids, &bpe, uses, used, 1, 0);
     size_t want = 0;
     for (size_t r = 0; r < bpe.merges; r++) {
@@ -214,6 +217,10 @@ TEST(tokenizer_training, "the indicator by hand") {
     CHECK_NEAR(score[3], 1, 0);
     CHECK_NEAR(score[4], 1 + 2.5 / norm / sqrt(2.0), 1e-6);
     CHECK_ASSERTS(llm_tokenizer_training_indicator(score, E, unused, 0, 5, 2));
+    float small[5 * 2], same[5]; /* lengths do not count */
+    for (size_t i = 0; i < 10; i++) small[i] = E[i] / 64.0f;
+    llm_tokenizer_training_indicator(same, small, unused, 2, 5, 2);
+    CHECK_ALL_NEAR(same, score, 5, 0);
     const int zero = 3; /* a mean of zeros says nothing */
     llm_tokenizer_training_indicator(score, E, &zero, 1, 5, 2);
     CHECK_NEAR(score[0], 1, 0);

@@ -105,6 +105,7 @@ TEST(unicode_normal, "by hand") {
     normal_check(&n, nfc, "", "");
     normal_check(&n, nfc, "abc", "abc");
     normal_check(&n, nfc, "e\xCC\x81", "\xC3\xA9");
+    normal_check(&n, nfc, "A\xCC\x80", "\xC3\x80"); /* the first pair of the table */
     normal_check(&n, nfd, "\xC3\xA9", "e\xCC\x81");
     normal_check(&n, nfd, "s\xCC\x87\xCC\xA3", "s\xCC\xA3\xCC\x87"); /* 230 after 220 */
     normal_check(&n, nfc, "s\xCC\x87\xCC\xA3", "\xE1\xB9\xA9");      /* U+1E69 */

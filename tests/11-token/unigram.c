@@ -218,6 +218,46 @@ TEST(unigram, "the first id is a piece like any other, and the unknown one may b
     llm_pieces_free(&p);
 }
 
+/* Encodes into arrays of exactly `size`; the ids must be `count`, and end there. */
+static void unigram_ends(const llm_pieces *p, const char *text, size_t size, size_t count,
+                         const size_t *want) {
+    llm_arena arena;
+    int *ids = (int *)test_memory(size, sizeof *ids);
+    size_t *end = (size_t *)test_memory(size, sizeof *end);
+    CHECK(llm_arena_create(&arena, llm_unigram_scratch(p, size)));
+    CHECK(llm_unigram_encode(ids, end, NULL, p, text, size, false, &arena) == count);
+    for (size_t i = 0; i < count; i++) CHECK(end[i] == want[i]);
+    llm_arena_destroy(&arena);
+}
+
+TEST(unigram, "ids end where their pieces do, unknown ones in a row and bytes behind the last") {
+    llm_pieces p = llm_pieces_empty();
+    CHECK(llm_pieces_put(&p, "<u>", 3, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_put(&p, "ab", 2, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&p, "c", 1, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_ready(&p, NULL));
+    const size_t known[4] = {1, 2, 3, 4}, mixed[4] = {2, 4, 5, 9};
+    unigram_ends(&p, "cccc", 4, 4, known);
+    unigram_ends(&p, "abxxcx\xC3\xA8x", 9, 4, mixed);
+    for (int b = 0; b < 256; b++) {
+        char text[8];
+        snprintf(text, sizeof text, "<0x%02X>", (unsigned)b);
+        CHECK(llm_pieces_put(&p, text, 6, 0.0, LLM_PIECES_BYTE, NULL));
+    }
+    CHECK(llm_pieces_ready(&p, NULL));
+    const size_t bytes[7] = {2, 2, 3, 6, 6, 6, 8}; /* two bytes, c, three bytes, ab */
+    unigram_ends(&p,
+                 "\xC3\xA8"
+                 "c\xE4\xB8\xAD"
+                 "ab",
+                 8, 7, bytes);
+    llm_arena endless; /* says that it holds any size */
+    memset(&endless, 0, sizeof endless);
+    endless.size = SIZE_MAX / 2;
+    CHECK_ASSERTS(llm_unigram_encode(NULL, NULL, NULL, &p, "", UINT32_MAX, true, &endless));
+    llm_pieces_free(&p);
+}
+
 TEST(unigram, "with byte fallback nothing is lost, broken UTF-8 included, and 1 MB takes no time") {
     llm_pieces p = llm_pieces_empty();
     llm_rng rng = llm_rng_seed(2);

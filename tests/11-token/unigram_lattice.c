@@ -295,7 +295,11 @@ TEST(unigram_lattice, "with byte fallback uncovered characters become bytes; no 
     CHECK(ids[0] == 256 && ids[1] == 0xC3 && ids[2] == 0xA9 && ids[3] == 'z');
     CHECK_NEAR(llm_unigram_lattice_expect(counts, &p, text, 4, 1.0, &arena), -26.0, 1e-12);
     CHECK(counts[256] == 1.0 && counts[0xC3] == 0.0);
+    double *before = llm_arena_doubles(&arena, 8); /* none asked for: what is in use stays */
+    for (size_t i = 0; i < 8; i++) before[i] = -(double)INFINITY;
     CHECK(llm_unigram_lattice_best(ids, count, score, 0, &p, text, 4, &arena) == 0);
+    for (size_t i = 0; i < 8; i++) CHECK(before[i] == -(double)INFINITY);
+    arena.used = 0;
     CHECK(llm_unigram_lattice_best(ids, count, score, 3, &p, text, 0, &arena) == 1);
     CHECK(count[0] == 0 && score[0] == 0.0);
     CHECK(llm_unigram_lattice_sample(ids, &p, text, 0, 1.0, &rng, &arena) == 0);

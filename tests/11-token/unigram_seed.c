@@ -63,6 +63,20 @@ TEST(unigram_seed, "by hand: what cannot be prolonged, counts times characters, 
     llm_bpe_train_words_free(&words);
 }
 
+TEST(unigram_seed, "a character that the end of a part cuts in two is a byte without the rest") {
+    const char *text = "x\xC3\xA9";
+    const seed_part cut = {text, 2, 2, 0}, whole = {text, 3, 2, 0};
+    CHECK(llm_unigram_seed_common(cut, cut).size == 2);
+    CHECK(llm_unigram_seed_common(cut, whole).size == 2);
+    CHECK(llm_unigram_seed_common(whole, cut).size == 1);
+    CHECK(llm_unigram_seed_common(whole, whole).size == 3);
+    llm_buffer parts = {NULL, 0, 0};
+    char *exact = (char *)test_memory(2, 1); /* reading on is noticed */
+    memcpy(exact, text, 2);
+    CHECK(llm_unigram_seed_suffixes(&parts, exact, 2, 1) && parts.size == 2 * sizeof(seed_part));
+    llm_buffer_free(&parts);
+}
+
 TEST(unigram_seed, "candidates are the substrings that no next character keeps, by counting all") {
     llm_rng rng = llm_rng_seed(1);
     const char *letter[4] = {"a", "b", "\xC3\xA9", "\xE2\x96\x81"};

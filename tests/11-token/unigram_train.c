@@ -108,6 +108,7 @@ TEST(unigram_train,
     for (size_t i = 0; i < 64; i++) loss[i] = count[i] = F[i] = (double)NAN;
     llm_unigram_train_loss(loss, &p, &words, count, F, ids, &arena);
     for (size_t k = 0; k < n; k++) CHECK_NEAR(loss[k + 1], want[k], 1e-5);
+    CHECK(isnan(loss[n + 1]) && isnan(count[n + 1]) && isnan(F[n + 1])); /* behind the pieces */
     for (size_t most = n; most > 0; most--) { /* one, two, ... pieces fewer; 8 characters stay */
         llm_pieces q = utrain_pieces(&n);
         CHECK(llm_unigram_train_prune(&q, &words, most, NULL));

@@ -1,10 +1,10 @@
 /* @vocab */
 #include "../test.h"
 
-/* memory that fails once, after a number of calls */
+/* memory that fails once, after a number of calls; no bytes are NULL, as C allows */
 static int vocab_calls = 1 << 30;
 static void *vocab_calloc(size_t n, size_t size) {
-    return vocab_calls-- != 0 ? calloc(n, size) : NULL;
+    return vocab_calls-- != 0 && n > 0 ? calloc(n, size) : NULL;
 }
 static void *vocab_realloc(void *p, size_t size) {
     return vocab_calls-- != 0 ? realloc(p, size) : NULL;
@@ -88,6 +88,10 @@ TEST(vocab, "ties are broken by bytes, unsigned, shorter first; counts add up") 
     llm_vocab_counts_free(&c);
     CHECK(llm_vocab_from_counts(&v, &c, NULL, 0, 1, 100) && v.count == 0);
     CHECK(llm_vocab_known(&v, &c) == 0.0);
+    CHECK(llm_vocab_table_add(&v, "a", 1) == 0 && llm_vocab_count(&c, "a", 1, 1));
+    CHECK(llm_vocab_known(&v, &c) == 1.0); /* of one word, seen once */
+    llm_vocab_table_free(&v);
+    llm_vocab_counts_free(&c);
 }
 
 TEST(vocab, "ids are translated by their strings, and rows move along") {

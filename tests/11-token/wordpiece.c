@@ -145,6 +145,9 @@ TEST(wordpiece, "by hand: the longest first, and one unknown character takes the
     CHECK(llm_wordpiece_encode(many, &w, word, 202) == 1 && many[0] == 0);
     CHECK(llm_wordpiece_long(word, 202) && !llm_wordpiece_long(word, 200));
     CHECK(!llm_wordpiece_long(word, 0));
+    char *exact = (char *)test_memory(3, 1); /* ends in the middle of a character */
+    memcpy(exact, "a\xE4\xB8", 3);
+    CHECK(!llm_wordpiece_long(exact, 3));
     llm_wordpiece_free(&w);
 }
 
@@ -162,6 +165,7 @@ TEST(wordpiece, "a vocabulary without [UNK], bad ids, and no memory are refused"
         CHECK(llm_vocab_table_add(&w.token, "##a", 3) == 0);
         CHECK(llm_vocab_table_add(&w.token, "[UNK]", 5) == 1);
         CHECK(llm_vocab_table_add(&w.token, "##b", 3) == 2);
+        CHECK(llm_vocab_table_add(&w.token, "word", 4) == 3);
         wordpiece_calls = calls;
         ok = llm_wordpiece_build(&w, &error);
         CHECK(ok == (wordpiece_calls >= 0)); /* whatever fails is told */
@@ -169,7 +173,7 @@ TEST(wordpiece, "a vocabulary without [UNK], bad ids, and no memory are refused"
         if (!ok) CHECK(strstr(error.message, "out of memory"));
         int ids[7];
         if (ok) CHECK(llm_wordpiece_encode(ids, &w, "[UNK]ab", 7) == 3 && ids[2] == 2);
-        const int bad[2] = {-1, 3}, good[2] = {0, 2};
+        const int bad[2] = {-1, 4}, good[2] = {0, 2};
         for (size_t i = 0; i < 2; i++) CHECK(!llm_wordpiece_decode(&out, &w, &bad[i], 1));
         for (size_t i = 0; i < 2; i++) { /* room for nothing; for the first of two */
             wordpiece_calls = (int)i;
@@ -177,8 +181,25 @@ TEST(wordpiece, "a vocabulary without [UNK], bad ids, and no memory are refused"
             CHECK(llm_wordpiece_decode(&out, &w, good, 2) == (i > 0));
             wordpiece_calls = 1 << 30;
         }
+        if (ok) CHECK(w.unknown == 1);
         llm_wordpiece_free(&w);
+        CHECK(w.unknown == 0 && !w.start.cell && !w.rest.cell && w.token.count == 0);
     }
     CHECK(calls > 6);
     llm_buffer_free(&out);
+    CHECK(llm_vocab_table_add(&w.token, "[UNK]", 5) == 0);
+    char word[63]; /* fills the first room of a buffer: the space behind it needs more */
+    memset(word, 'x', sizeof word);
+    CHECK(llm_vocab_table_add(&w.token, word, 63) == 1 && llm_wordpiece_build(&w, &error));
+    const int words[2] = {1, 1};
+    calls = 0;
+    for (bool ok = false; !ok; calls++) {
+        wordpiece_calls = calls;
+        ok = llm_wordpiece_decode(&out, &w, words, 2);
+        CHECK(ok == (wordpiece_calls >= 0) && (!ok || out.size == 127));
+        wordpiece_calls = 1 << 30;
+        llm_buffer_free(&out);
+    }
+    CHECK(calls == 4);
+    llm_wordpiece_free(&w);
 }

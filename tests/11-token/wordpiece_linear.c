@@ -107,6 +107,41 @@ TEST(wordpiece_linear, "the example of the paper: a state pops what was read") {
     llm_wordpiece_free(&w);
 }
 
+TEST(wordpiece_linear, "byte 0 is a letter like others") {
+    const char zeros[16] = "##";
+    llm_wordpiece w;
+    llm_wordpiece_linear l;
+    memset(&w, 0, sizeof w);
+    linear_add(&w, zeros + 2, 1);  /* a word's begin */
+    linear_add(&w, zeros, 3);      /* and its rest */
+    linear_add(&w, zeros + 2, 14); /* long ones */
+    linear_add(&w, zeros, 13);
+    linear_add(&w, "a", 1);
+    linear_build(&w, &l);
+    CHECK(llm_wordpiece_linear_step(&w, 0, 0) == 1); /* the state that is nearest to none */
+    for (size_t size = 1; size < 14; size++)
+        CHECK(linear_check(&l, &w, zeros + 2, size) == (size < 12 ? size : size - 10));
+    CHECK(linear_check(&l, &w, zeros + 2, 14) == 1);
+    CHECK(linear_check(&l, &w, "a\0\0", 3) == 3 && linear_check(&l, &w, "a\0a", 3) == 0);
+    llm_wordpiece_linear_free(&l);
+    llm_wordpiece_free(&w);
+}
+
+TEST(wordpiece_linear, "pops holds what is put out, once, and nothing of states without a link") {
+    llm_wordpiece w;
+    llm_wordpiece_linear l;
+    memset(&w, 0, sizeof w);
+    linear_add(&w, "a", 1);
+    linear_add(&w, "abb", 3);
+    linear_build(&w, &l); /* a, abb and [UNK] pop themselves; ab would pop a, but ##b is missing */
+    const uint32_t a = llm_wordpiece_linear_step(&w, 0, 'a');
+    const uint32_t ab = llm_wordpiece_linear_step(&w, a, 'b');
+    CHECK(l.link[a].count == 1 && l.link[ab].count == 0 && l.link[ab].fail == UINT32_MAX);
+    CHECK(l.pops.size == 3 * sizeof(int));
+    llm_wordpiece_linear_free(&l);
+    llm_wordpiece_free(&w);
+}
+
 TEST(wordpiece_linear, "a state reads each byte once: at most two steps a byte") {
     llm_wordpiece w;
     llm_wordpiece_linear l;
@@ -148,6 +183,11 @@ TEST(wordpiece_linear, "words that are too long are unknown; no memory, no links
         char token[8];
         linear_add(&w, token, (size_t)snprintf(token, sizeof token, "##%zu", i));
     }
+    memset(text + 2, '-', 60); /* ##---...: its beginnings pop more and more */
+    text[0] = text[1] = '#';
+    linear_add(&w, "##-", 3);
+    linear_add(&w, text, 62);
+    memset(text, 'a', sizeof text);
     linear_build(&w, &l);
     CHECK(llm_wordpiece_linear_encode(ids, &l, &w, text, 100) == 100);
     CHECK(llm_wordpiece_linear_encode(ids, &l, &w, text, 101) == 1 && ids[0] == w.unknown);

@@ -70,7 +70,7 @@ static void causal_attn_plain(double *out, double *att, double *dqkv, const floa
 
 TEST(causal_attn, "equals the definition in doubles around a tile's edges; the rest is untouched") {
     const size_t shapes[][4] = {{1, 3, 1, 33},  {2, 7, 2, 32},   {1, 63, 2, 5},  {1, 64, 1, 64},
-                                {1, 65, 1, 65}, {2, 130, 2, 37}, {1, 197, 1, 3}, {1, 67, 2, 131}};
+                                {1, 65, 1, 65}, {2, 130, 2, 37}, {1, 283, 1, 3}, {1, 67, 2, 131}};
     for (size_t s = 0; s < 8; s++) {
         const size_t B = shapes[s][0], T = shapes[s][1], H = shapes[s][2], C = H * shapes[s][3];
         const size_t n = B * T * C, A = B * H * T * T;
@@ -196,6 +196,25 @@ TEST(causal_attn, "backward equals finite differences") {
     llm_causal_attn_forward(out, att, qkv, 1, T, C, H);
     causal_attn_backward(dqkv, dout, att, qkv, 1, T, C, H);
     CHECK_GRAD(dqkv, qkv, T * 3 * C, 1e-3f, 1e-5f, causal_attn_loss(qkv, dout, T, C, H));
+}
+
+TEST(causal_attn, "scores: a scale of 0 or another; nothing is written beside what is seen") {
+    const size_t R = 130, N = 70, D = 3, W = N + 2;
+    llm_rng rng = llm_rng_seed(12);
+    float *x = floats(R * D), *z = floats(N * D), *w = floats(R * W);
+    llm_rng_normal_fill(&rng, x, R * D);
+    llm_rng_normal_fill(&rng, z, N * D);
+    for (int half = 0; half < 2; half++) {
+        for (size_t i = 0; i < R * W; i++) w[i] = 7.0f;
+        llm_causal_attn_scores(w, W, x, D, z, D, half ? 0.5f : 0.0f, 1, R, N, D);
+        for (size_t r = 0; r < R; r++)
+            for (size_t n = 0; n < W; n++) {
+                double sum = 0.0;
+                for (size_t d = 0; d < D && n < N; d++)
+                    sum += (double)x[r * D + d] * (double)z[n * D + d];
+                CHECK_NEAR(w[r * W + n], n < N && n <= r + 1 ? 0.5 * half * sum : 7.0, 1e-6);
+            }
+    }
 }
 
 TEST(causal_attn, "scores of 1e5 pick one value, equal tokens give it back, T = 0 is empty") {

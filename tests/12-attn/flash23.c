@@ -58,7 +58,7 @@ TEST(flash23, "the range of a query is the rule, for all sizes and windows") {
 }
 
 TEST(flash23, "around the edges of tiles: @gqa text by text, and @sliding_window") {
-    const size_t T[] = {1, 63, 64, 65, 130}, H = 4, Hkv = 2, D = 20;
+    const size_t T[] = {1, 63, 64, 65, 300}, H = 4, Hkv = 2, D = 20;
     size_t start[6] = {0};
     for (size_t b = 0; b < 5; b++) start[b + 1] = start[b] + T[b];
     const size_t N = start[5];
@@ -97,7 +97,7 @@ TEST(flash23, "around the edges of tiles: @gqa text by text, and @sliding_window
 }
 
 TEST(flash23, "fewer queries than keys, over several tiles: @gqa with its last queries") {
-    const size_t T = 130, S = 165, H = 2, D = 4, start_q[2] = {0, T}, start_k[2] = {0, S};
+    const size_t T = 270, S = 305, H = 2, D = 4, start_q[2] = {0, T}, start_k[2] = {0, S};
     llm_rng rng = llm_rng_seed(6);
     float *q = tiny_flash23_normal(T * H * D, &rng), *k = tiny_flash23_normal(S * H * D, &rng);
     float *v = tiny_flash23_normal(S * H * D, &rng), *out = floats(T * H * D), *lse = floats(T * H);
@@ -116,6 +116,33 @@ TEST(flash23, "fewer queries than keys, over several tiles: @gqa with its last q
     tiny_flash23_turn(got, out, T, H, D);
     CHECK_ALL_NEAR(got, want, T * H * D, 3e-6f);
     llm_arena_destroy(&arena);
+}
+
+TEST(flash23, "windows to both sides, over several tiles: the definition in doubles") {
+    const size_t T = 270, S = 290, start_q[2] = {0, T}, start_k[2] = {0, S};
+    const size_t sides[6][2] = {{SIZE_MAX, SIZE_MAX}, {SIZE_MAX, 5}, {70, 3},
+                                {0, SIZE_MAX},        {100, 100},    {0, 0}};
+    llm_rng rng = llm_rng_seed(7);
+    float *q = tiny_flash23_normal(T * 2, &rng), *k = tiny_flash23_normal(S * 2, &rng);
+    float *v = tiny_flash23_normal(S * 2, &rng), *out = floats(T * 2), *lse = floats(T);
+    for (size_t w = 0; w < 6; w++) {
+        llm_flash23_config c = llm_flash23_defaults(start_q, 1, 1, 1, 2);
+        c.start_k = start_k, c.left = sides[w][0], c.right = sides[w][1];
+        llm_flash23_forward(out, lse, q, k, v, &c);
+        for (size_t i = 0; i < T; i++) {
+            double sum = 0.0, o[2] = {0.0, 0.0};
+            for (size_t j = 0; j < S; j++) {
+                const double far = (double)j - (double)(i + S - T);
+                if (far < -(double)c.left || far > (double)c.right) continue;
+                const double s = (double)q[2 * i] * (double)k[2 * j] +
+                                 (double)q[2 * i + 1] * (double)k[2 * j + 1];
+                const double e = exp((double)c.scale * s);
+                sum += e, o[0] += e * (double)v[2 * j], o[1] += e * (double)v[2 * j + 1];
+            }
+            for (size_t d = 0; d < 2; d++) CHECK_NEAR(out[2 * i + d], o[d] / sum, 2e-6);
+            CHECK_NEAR(lse[i], log(sum), 2e-6);
+        }
+    }
 }
 
 TEST(flash23, "what is not seen is not read, other texts above all; scores of 1e4 do no harm") {

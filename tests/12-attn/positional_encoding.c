@@ -44,7 +44,9 @@ TEST(positional_encoding, "each scheme is what its name says, and no two places 
                 }
             }
         }
-    float none[6];
+    float *none = floats(6), ramp[3];
+    llm_positional_encoding_table(ramp, LLM_POSITIONAL_ENCODING_RAMP, 3, 1, 0.0f, NULL);
+    for (size_t t = 0; t < 3; t++) CHECK(ramp[t] == (float)t / 3.0f);
     llm_positional_encoding_table(none, LLM_POSITIONAL_ENCODING_NONE, 3, 2, 0.0f, NULL);
     for (size_t i = 0; i < 6; i++) CHECK(none[i] == 0.0f);
     float *wide = floats(3 * 40);
@@ -99,6 +101,9 @@ TEST(positional_encoding, "added and appended, with gradients by differences") {
     llm_positional_encoding_add_backward(dx, dt, dy, B, T, C);
     CHECK_GRAD(dx, x, N, 0.25f, 1e-5f, ADDED); /* linear */
     CHECK_GRAD(dt, table, T * C, 0.25f, 1e-5f, ADDED);
+    float *beside = zeros(T * C + 1);
+    llm_positional_encoding_add_backward(NULL, beside, dy, B, T, C);
+    CHECK(beside[T * C] == 0.0f && beside[0] == dt[0]);
     for (size_t i = 0; i < N; i++) dx[i] = 1.0f;
     for (size_t i = 0; i < T * P; i++) dt[i] = 1.0f;
     llm_positional_encoding_concat_backward(dx, dt, dy, B, T, C, P);
@@ -120,7 +125,7 @@ TEST(positional_encoding,
     enum { B = 400, T = 5, V = 4 };
     int ids[B * T];
     bool first[B];
-    size_t used[2][T] = {{0}}, yes = 0;
+    size_t used[2][T] = {{0}}, yes = 0, others[2] = {0, 0};
     llm_rng rng = llm_rng_seed(4);
     llm_positional_encoding_order_task(ids, first, B, T, V, &rng);
     for (size_t b = 0; b < B; b++) {
@@ -129,12 +134,16 @@ TEST(positional_encoding,
             const int id = ids[b * T + t], twin = ids[(b ^ 1) * T + t];
             CHECK(id >= 0 && id < V && twin == (id < 2 ? 1 - id : id));
             if (id < 2) CHECK(at[id] == T);
+            if (id >= 2) others[id - 2]++;
             if (id < 2) at[id] = t, used[id][t]++;
         }
         CHECK(at[0] < T && at[1] < T && first[b] == (at[0] < at[1]));
         yes += first[b];
     }
     CHECK(yes == B / 2);
+    /* of 600 drawn, each twice: 300 expected, 4 standard deviations */
+    for (size_t i = 0; i < 2; i++) CHECK(fabs((double)others[i] / 2.0 - 300.0) < 4.0 * sqrt(150.0));
+    llm_positional_encoding_order_task(ids, first, 2, 5, 3, &rng); /* one other token is enough */
     for (size_t i = 0; i < 2 * T; i++) /* 80 expected, 3 standard deviations of pairs */
         CHECK(fabs((double)used[i / T][i % T] - 80.0) < 3.0 * sqrt(2.0 * 80.0));
     CHECK_ASSERTS(llm_positional_encoding_order_task(ids, first, 3, 5, 4, &rng));

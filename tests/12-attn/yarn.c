@@ -48,6 +48,9 @@ TEST(yarn, "frequencies and factors equal transformers in every mode and option"
     CHECK_NEAR(llm_yarn_attention_factor(&c), 0.1 * log(4.0) + 1.0, 1e-12);
     c.mscale = 0.0, c.mscale_all = 1.0;
     CHECK_NEAR(llm_yarn_attention_factor(&c), 0.1 * log(4.0) + 1.0, 1e-12);
+    c.mscale = 0.5; /* DeepSeek's quotient */
+    CHECK_NEAR(llm_yarn_attention_factor(&c), (0.05 * log(4.0) + 1.0) / (0.1 * log(4.0) + 1.0),
+               1e-12);
     c = llm_yarn_defaults(LLM_YARN_LLAMA3, 128, 500000.0, 8.0, 8192.0);
     yarn_equals("llama3", &c);
     c = llm_yarn_defaults(LLM_YARN_LLAMA3, 12, 1000.0, 4.0, 64.0);

@@ -47,3 +47,24 @@ TEST(transformer, "six operations a weight and token, and what the rule leaves o
     const llm_transformer_config l = llm_transformer_preset(LLM_TRANSFORMER_LLAMA);
     CHECK(llm_transformer_flops_rule(&l, 1.0) > 3.0 * llm_transformer_flops(&l, 1, 0, 1));
 }
+
+TEST(transformer, "the switches of released models; a norm's bias is a switch of its own") {
+    const int act[5] = {LLM_ACTIVATION_RELU, LLM_ACTIVATION_GELU, LLM_ACTIVATION_GELU_TANH,
+                        LLM_ACTIVATION_RELU, LLM_ACTIVATION_SILU};
+    const llm_transformer_position position[5] = {LLM_TRANSFORMER_SINES, LLM_TRANSFORMER_TABLE,
+                                                  LLM_TRANSFORMER_TABLE, LLM_TRANSFORMER_DISTANCES,
+                                                  LLM_TRANSFORMER_ROTATIONS};
+    const float eps[5] = {1e-5f, 1e-12f, 1e-5f, 1e-6f, 1e-5f};
+    for (size_t k = 0; k < 5; k++) {
+        llm_transformer_config c = llm_transformer_preset((llm_transformer_family)k);
+        CHECK(c.act == act[k] && c.position == position[k] && c.eps == eps[k]);
+        CHECK(c.theta == 10000.0f && c.far == 128 && c.rms == (k > 2) && c.last_norm == (k > 1));
+        const size_t before = llm_transformer_count(&c), stacks = (c.encoder > 0) + (c.decoder > 0);
+        size_t norms = 2 * (c.encoder + c.decoder) + (c.encoder ? c.decoder : 0), numbers;
+        norms += c.first_norm + (c.last_norm ? stacks : 0);
+        c.rms = !c.rms;
+        llm_transformer_layout(NULL, &numbers, &c);
+        CHECK(numbers == llm_transformer_count(&c));
+        CHECK(numbers + (c.rms ? norms * c.width : 0) == before + (c.rms ? 0 : norms * c.width));
+    }
+}

@@ -196,6 +196,130 @@ static void attention(const char *type, size_t B, size_t H, size_t tokens, size_
     CHECK(cudaFree(scratch));
 }
 
+/* Work queued once as a graph and replayed: median milliseconds. */
+template <typename F> static double replayed(F queue) {
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    CHECK(cudaStreamCreate(&stream));
+    CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    CHECK(queue(stream));
+    CHECK(cudaStreamEndCapture(stream, &graph));
+    CHECK(cudaGraphInstantiateWithFlags(&exec, graph, 0));
+    const double ms = milliseconds([&] { cudaGraphLaunch(exec, 0); });
+    CHECK(cudaDeviceSynchronize());
+    CHECK(cudaGraphExecDestroy(exec));
+    CHECK(cudaGraphDestroy(graph));
+    CHECK(cudaStreamDestroy(stream));
+    return ms;
+}
+
+/* A training step of GPT-2 124M as a graph, B rows of 1024 tokens, bfloat16 with a float master. 6
+ * operations for each weight and token, 6 T C a token and layer for the triangles of attention. */
+static void training(size_t B) {
+    const llm_gpt2_config c = llm_gpt2_defaults();
+    const size_t tokens = 1024, N = B * tokens;
+    llm_cuda_decoder_only_graph<llm_bf16> g;
+    g.model.config = llm_cuda_gpt2_config(c);
+    g.config.adamw = llm_adamw_defaults();
+    g.config.max_norm = 1.0f, g.config.least = 0.0f, g.config.warmup = 100;
+    g.config.steps = 1000;
+    const size_t bytes = llm_cuda_decoder_only_graph_bind(g, NULL, B, tokens);
+    unsigned char *memory = NULL;
+    CHECK(cudaMalloc(&memory, bytes));
+    llm_cuda_decoder_only_graph_bind(g, memory, B, tokens);
+    float *w = (float *)malloc(g.model.count * sizeof(float));
+    int *batch = (int *)malloc(llm_cuda_decoder_only_graph_ints(g) * sizeof(int));
+    int *ids = (int *)malloc(N * sizeof(int)),
+        *scratch = (int *)malloc((c.vocab + 1) * sizeof(int));
+    if (!w || !batch || !ids || !scratch) exit(1);
+    llm_rng rng = llm_rng_seed(1);
+    llm_rng_normal_fill(&rng, w, g.model.count);
+    for (size_t i = 0; i < g.model.count; i++) w[i] *= 0.02f;
+    for (size_t i = 0; i < N; i++) ids[i] = (int)llm_rng_below(&rng, c.vocab);
+    llm_cuda_decoder_only_graph_batch(batch, g, ids, ids, scratch);
+    CHECK(llm_cuda_decoder_only_graph_begin(g, w, 0));
+    CHECK(llm_cuda_decoder_only_graph_feed(g, batch, 0));
+    CHECK(cudaDeviceSynchronize());
+    const double ms = replayed([&](cudaStream_t stream) {
+        const cudaError_t error = llm_cuda_decoder_only_graph_add(g, stream);
+        return error == cudaSuccess ? llm_cuda_decoder_only_graph_update(g, stream) : error;
+    });
+    const double work =
+        (double)N * (6.0 * (double)g.model.count + 6.0 * (double)(c.layers * tokens * c.width));
+    printf("gpt2_124M_step           bf16  %9.3f ms %8.0f tokens/s %8.1f TFLOP/s  (%zu x %zu, %.1f "
+           "GB)\n",
+           ms, 1e3 * (double)N / ms, 1e-9 * work / ms, B, tokens, 1e-9 * (double)bytes);
+    free(w), free(batch), free(ids), free(scratch);
+    CHECK(cudaFree(memory));
+}
+
+static void *cleared(size_t bytes) {
+    void *p = NULL;
+    CHECK(cudaMalloc(&p, bytes));
+    CHECK(cudaMemset(p, 0, bytes));
+    return p;
+}
+/* A token for each of B rows behind 1024 others, as a graph: the shape of Llama 3.2 1B. Weights are
+ * all 0, which moves as many bytes as any others. */
+static void one_token(const char *name, llm_gguf_blocks_type type, size_t B) {
+    enum { L = 16, C = 2048, H = 32, HKV = 8, D = 64, F = 8192, V = 128256, ROOM = 2048 };
+    llm_cuda_decoding_step_layer layer[L];
+    llm_cuda_decoding_step<llm_bf16> s;
+    const llm_sampling_step greedy = {LLM_SAMPLING_TEMPERATURE, 0.0f};
+    double bytes = 0.0;
+    void *all[5 * L + 1];
+    size_t count = 0;
+    memset(&s, 0, sizeof s);
+    const auto matrix = [&](size_t rows, size_t columns) {
+        llm_stored_matrix m = {NULL, type, rows, columns};
+        const size_t size = rows * llm_stored_matrix_stride(&m);
+        m.data = (const unsigned char *)(all[count++] = cleared(size));
+        bytes += (double)size;
+        return m;
+    };
+    float *gain = device<float>(C, 1.0f);
+    for (size_t l = 0; l < L; l++) {
+        layer[l].qkv = matrix((H + 2 * HKV) * D, C), layer[l].out = matrix(C, H * D);
+        layer[l].gate = matrix(F, C), layer[l].up = matrix(F, C), layer[l].down = matrix(C, F);
+        layer[l].norm1 = layer[l].norm2 = gain, layer[l].bias = NULL;
+    }
+    s.width = C, s.heads = H, s.head_size = D, s.hidden = F, s.layers = L, s.eps = 1e-5f;
+    s.cosine = s.sine = (const float *)cleared(ROOM * D / 2 * sizeof(float));
+    s.layer = layer, s.norm = gain, s.embed = s.head = matrix(V, C);
+    s.cache.L = L, s.cache.B = B, s.cache.H = HKV, s.cache.room = ROOM, s.cache.D = D;
+    s.cache.memory = (llm_bf16 *)cleared(2 * L * B * HKV * ROOM * D * sizeof(llm_bf16));
+    const size_t text = 1024, seen = 1023;
+    size_t *length = (size_t *)cleared(4 * B * sizeof(size_t));
+    for (size_t b = 0; b < B; b++) {
+        CHECK(cudaMemcpy(length + b, &seen, sizeof seen, cudaMemcpyHostToDevice));
+        CHECK(cudaMemcpy(length + B + b, &text, sizeof text, cudaMemcpyHostToDevice));
+        CHECK(cudaMemcpy(length + 2 * B + b, &text, sizeof text, cudaMemcpyHostToDevice));
+    }
+    s.cache.length = length, s.rows.length = length + B, s.rows.prompt = length + 2 * B;
+    s.rows.count = length + 3 * B;
+    int *ids = (int *)cleared((B * ROOM + 2 * B + 1) * sizeof(int));
+    s.rows.ids = ids, s.rows.end = ids + B * ROOM, s.rows.next = s.rows.end + B;
+    s.rows.open = s.rows.next + B, s.rows.seed = (uint64_t *)cleared(B * sizeof(uint64_t));
+    s.rows.B = B, s.rows.capacity = ROOM, s.rows.max_new = ROOM;
+    s.sampling = llm_cuda_sampling_defaults(&greedy, 1);
+    unsigned char *memory = (unsigned char *)cleared(llm_cuda_decoding_step_bind(s, NULL));
+    llm_cuda_decoding_step_bind(s, memory);
+    CHECK(llm_cuda_decoding_begin(&s.rows, 0));
+    CHECK(cudaDeviceSynchronize());
+    const double ms =
+        replayed([&](cudaStream_t stream) { return llm_cuda_decoding_step_token(s, stream); });
+    bytes += 2.0 * 2.0 * (double)(L * B * HKV * D) * 1040.0; /* keys and values, on the mean */
+    printf("llama_1B_token           %-5s %9.3f ms %8.0f tokens/s %8.0f GB/s  %5.1f%% of copy  "
+           "(%zu rows)\n",
+           name, ms, 1e3 * (double)B / ms, 1e-6 * bytes / ms,
+           100.0 * 1e-6 * bytes / ms / copy_speed, B);
+    for (size_t i = 0; i < count; i++) CHECK(cudaFree(all[i]));
+    for (void *p : {(void *)gain, (void *)s.cosine, (void *)s.cache.memory, (void *)length,
+                    (void *)ids, (void *)s.rows.seed, (void *)memory})
+        CHECK(cudaFree(p));
+}
+
 /* y (N,O) = x (N,C) w (O,C)^T with cuBLAS, which counts columns first. */
 static void cublas(cublasHandle_t handle, void *y, const void *x, const void *w, size_t N, size_t C,
                    size_t O, cudaDataType_t type) {
@@ -249,6 +373,13 @@ int main(void) {
     attention<float>("float", 4, 16, 1024, 64);
     attention<llm_bf16>("bf16", 4, 16, 4096, 64);
     attention<llm_bf16>("bf16", 4, 16, 4096, 128);
+
+    training(16);
+    for (size_t B = 1; B <= 8; B += 7) {
+        one_token("bf16", LLM_GGUF_BLOCKS_BF16, B);
+        one_token("Q8_0", LLM_GGUF_BLOCKS_Q8_0, B);
+        one_token("Q4_0", LLM_GGUF_BLOCKS_Q4_0, B);
+    }
 
     cublasHandle_t handle;
     if (cublasCreate(&handle) != CUBLAS_STATUS_SUCCESS) return 1;

@@ -15,6 +15,7 @@ NUMBER = r"(?<![\w.])(\d+\.?\d*(?:e[+-]?\d+)?|0x[0-9a-fA-F]+)([fuUlL]*)(?![\w.])
 OPERAND = r"(?:[A-Za-z_]\w*(?:(?:\.|->)\w+)*(?:\[[^\]]*\])?|\d[\w.]*)"
 TERMS = rf"{OPERAND}(?: [-+] {OPERAND})*"
 LARGER = rf"(?<![\w.>\])])(?<![-+*/] )(?=({TERMS}) [<>]=? (-?{TERMS}) \? (?:\1 : \2|\2 : \1)(?! ?[-+*/\w.\[(]))"
+THREADS = r"LLM_PARALLEL_MANY\((?:[^()]|\([^()]*\))*\)"  # how many turns are worth threads: speed, no result
 
 
 class Mutant:
@@ -69,6 +70,7 @@ def declared(code, bracket):
 def edits(text):
     """Every mutant of a section's text, in its order; signatures stay."""
     code, found = book.blank(text, directives=True), []
+    code = re.sub(THREADS, lambda m: re.sub(r"[^\n]", " ", m[0]), code)
     for f in book.functions(text):
         code = code[:f.start] + re.sub(r"[^\n]", " ", code[f.start:f.open]) + code[f.open:]
     idioms = [(m.end(1), m.start(2)) for m in re.finditer(LARGER, code)]

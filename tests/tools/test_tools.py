@@ -77,6 +77,9 @@ def mutation(repository):
         assert edit in what, (edit, what)
     for m in mutate.edits(odd.text):
         assert "brace" not in m.line and "llm_odd_words[]" not in m.line, m.line
+    parallel = "void f(float *x, size_t n) {\n    LLM_PARALLEL_MANY(n * 2, sizeof(float))\n    x[n] = 3;\n}\n"
+    assert not [m.what for m in mutate.edits(parallel) if "LLM_PARALLEL" in m.line]
+    assert "`3` -> `4`" in [m.what for m in mutate.edits(parallel)]
     output = repository.make("lint-tests", "TOPIC=sum")
     assert "survived: `LLM_ASSERT(n > 0);` -> deleted" in output and "0 passed, 1 failed" in output, output
     assert "`+=` -> `-=`" not in output and "stub of" not in output, output

@@ -1,0 +1,163 @@
+"""Golden values of @transformer_model: transformers' models of five families, tiny, in float64: logits, loss, gradients of
+all weights, and the losses of 20 steps of AdamW from the same weights. Weights come from a small generator that the test
+runs too, so that the file holds results only. Writes transformer_model.txt."""
+import sys
+
+sys.path.pop(0)  # of this folder: its safetensors.py is not the library that transformers asks for
+
+import numpy as np
+import torch
+import transformers as tf
+
+from golden import Golden  # tests/golden.py: writes named arrays as text
+
+B, S, T, V, C, F = 2, 5, 4, 7, 4, 6
+source = np.array([[2, 5, 3, 4, 6], [4, 2, 6, 0, 0]])
+ids = np.array([[0, 3, 2, 4], [0, 5, 2, 6]])
+labels = np.array([[3, 2, 4, -100], [5, 2, -100, 1]])
+masked = np.array([[-100, 1, -100, 4, 3], [2, -100, 5, -100, -100]])
+types = np.array([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]])
+eager = dict(attn_implementation="eager")
+g = Golden(__file__, seed=1)
+g.save("in", source=source, ids=ids, labels=labels, masked=masked, types=types)
+
+models = {
+    "2017": tf.MarianMTModel(tf.MarianConfig(
+        vocab_size=V, d_model=C, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=F, decoder_ffn_dim=F, max_position_embeddings=8, pad_token_id=0, decoder_start_token_id=0,
+        forced_eos_token_id=0, eos_token_id=0, dropout=0.0, activation_function="relu", scale_embedding=True, **eager)),
+    "bert": tf.BertForMaskedLM(tf.BertConfig(
+        vocab_size=V, hidden_size=C, num_hidden_layers=2, num_attention_heads=2, intermediate_size=F,
+        max_position_embeddings=6, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **eager)),
+    "gpt2": tf.GPT2LMHeadModel(tf.GPT2Config(
+        vocab_size=V, n_positions=5, n_embd=C, n_layer=2, n_head=2, n_inner=F, bos_token_id=0, eos_token_id=0,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **eager)),
+    "t5": tf.T5ForConditionalGeneration(tf.T5Config(
+        vocab_size=V, d_model=C, d_kv=3, d_ff=F, num_layers=1, num_decoder_layers=2, num_heads=2, dropout_rate=0.0,
+        relative_attention_num_buckets=8, relative_attention_max_distance=5, decoder_start_token_id=0, **eager)),
+    "llama": tf.LlamaForCausalLM(tf.LlamaConfig(
+        vocab_size=V, hidden_size=C, num_hidden_layers=2, head_dim=4, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=F, bos_token_id=0, eos_token_id=0, rms_norm_eps=1e-5, tie_word_embeddings=False, **eager)),
+}
+
+
+def pair(m):
+    return [m.weight] + ([m.bias] if getattr(m, "bias", None) is not None else [])
+
+
+def order(name, m):
+    """Every tensor, or part of one, in the order of the flat vector; matrices (out,in)."""
+    if name == "gpt2":
+        t = m.transformer
+        out = [t.wte.weight, t.wpe.weight]
+        for b in t.h:
+            q = b.attn.c_attn
+            for i in range(3):
+                out += [q.weight[:, i * C:(i + 1) * C].T, q.bias[i * C:(i + 1) * C]]
+            out += [b.attn.c_proj.weight.T, b.attn.c_proj.bias] + pair(b.ln_1)
+            out += [b.mlp.c_fc.weight.T, b.mlp.c_fc.bias, b.mlp.c_proj.weight.T, b.mlp.c_proj.bias] + pair(b.ln_2)
+        return out + pair(t.ln_f)
+    if name == "llama":
+        out = [m.model.embed_tokens.weight]
+        for b in m.model.layers:
+            a, f = b.self_attn, b.mlp
+            for x in [a.q_proj, a.k_proj, a.v_proj, a.o_proj, b.input_layernorm, f.gate_proj, f.up_proj, f.down_proj,
+                      b.post_attention_layernorm]:
+                out += pair(x)
+        return out + [m.model.norm.weight, m.lm_head.weight]
+    if name == "bert":
+        e = m.bert.embeddings
+        out = [e.word_embeddings.weight, e.position_embeddings.weight, e.token_type_embeddings.weight] + pair(e.LayerNorm)
+        for b in m.bert.encoder.layer:
+            a = b.attention
+            for x in [a.self.query, a.self.key, a.self.value, a.output.dense, a.output.LayerNorm, b.intermediate.dense,
+                      b.output.dense, b.output.LayerNorm]:
+                out += pair(x)
+        h = m.cls.predictions
+        return out + [h.transform.dense.weight, h.transform.dense.bias] + pair(h.transform.LayerNorm) + [h.bias]
+    if name == "t5":
+        out = [m.shared.weight]
+        for s in [m.encoder, m.decoder]:
+            for l, b in enumerate(s.block):
+                for k, layer in enumerate(b.layer[:-1]):
+                    a = layer.EncDecAttention if k else layer.SelfAttention
+                    out += [a.q.weight, a.k.weight, a.v.weight, a.o.weight]
+                    out += [a.relative_attention_bias.weight] if l == k == 0 else []
+                    out += [layer.layer_norm.weight]
+                f = b.layer[-1]
+                out += [f.DenseReluDense.wi.weight, f.DenseReluDense.wo.weight, f.layer_norm.weight]
+            out += [s.final_layer_norm.weight]
+        return out
+    out = [m.model.shared.weight]
+    for s in [m.model.encoder, m.model.decoder]:
+        for b in s.layers:
+            for a, n in [("self_attn", "self_attn_layer_norm"), ("encoder_attn", "encoder_attn_layer_norm")]:
+                if hasattr(b, a):
+                    a = getattr(b, a)
+                    for x in [a.q_proj, a.k_proj, a.v_proj, a.out_proj, getattr(b, n)]:
+                        out += pair(x)
+            for x in [b.fc1, b.fc2, b.final_layer_norm]:
+                out += pair(x)
+    return out
+
+
+class Generator:  # the one of tests/tiny_transformer.h
+    def __init__(self):
+        self.state = 1
+
+    def numbers(self, n):
+        x = np.empty(n)
+        for i in range(n):
+            self.state = (self.state * 1664525 + 1013904223) % 2**32
+            x[i] = ((self.state >> 16) % 65 - 32) / 64
+        return x
+
+
+def loss_of(name, m):
+    mask = torch.from_numpy((source != 0).astype(int))
+    s, i, l = (torch.from_numpy(a) for a in (source, ids, labels))
+    if name == "bert":
+        out = m(input_ids=s, attention_mask=mask, token_type_ids=torch.from_numpy(types)).logits
+        l = torch.from_numpy(masked)
+    elif name in ("2017", "t5"):
+        out = m(input_ids=s, attention_mask=mask, decoder_input_ids=i).logits
+    else:
+        out = m(input_ids=i).logits
+    return out, torch.nn.functional.cross_entropy(out.reshape(-1, V), l.reshape(-1))
+
+
+for name, m in models.items():
+    m = m.double().eval()
+    for e in m.modules():  # the id of padding is a token like others here, with a gradient
+        if isinstance(e, torch.nn.Embedding):
+            e.padding_idx = None
+    gains = {id(p) for k, p in m.named_parameters() if p.dim() == 1 and k.endswith("weight")}
+    n = Generator()
+    for p in order(name, m):
+        p.data.copy_(torch.from_numpy(n.numbers(p.numel()).reshape(p.shape)) + (1.0 if id(p) in gains else 0.0))
+    if name == "2017":  # the sines of the paper, not those of Marian
+        t, i = np.arange(8)[:, None], np.arange(C // 2)[None]
+        angle = t / 10000 ** (2 * i / C)
+        table = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(8, C)
+        for s in (m.model.encoder, m.model.decoder):
+            s.embed_positions.weight.data = torch.from_numpy(table)
+    logits, loss = loss_of(name, m)
+    loss.backward()
+    # parts of tensors have no gradients of their own: take the same parts of the tensors' gradients
+    keep = {k: p.data.clone() for k, p in m.named_parameters()}
+    for p in m.parameters():
+        p.data, p.kept = (p.grad if p.grad is not None else torch.zeros_like(p)), p.data
+    grads = torch.cat([p.detach().reshape(-1) for p in order(name, m)]).numpy()
+    for p in m.parameters():
+        p.data = p.kept
+    adam = torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0)
+    losses = []
+    for _ in range(20):
+        adam.zero_grad()
+        _, loss = loss_of(name, m)
+        loss.backward()
+        adam.step()
+        losses.append(loss.item())
+    assert all(torch.isfinite(p).all() for p in m.parameters()) and losses[-1] < losses[0] - 0.1, losses
+    g.save(name, logits=np.round(logits.detach().numpy(), 7), grads=np.round(grads, 7), losses=losses)
+g.write()
