@@ -48125,7 +48125,7 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
     return ok;
 }
 
-/* @gpt3 ------------------------------------------------------ GPT-3: tasks from examples in the text
+/* @gpt3 ---------------------------------------------------- GPT-3: tasks from examples in the text
  *
  *     prompt = q_1 sep a_1 end ... q_k sep a_k end q sep         k examples, no gradient
  *     score  = 1/m log P(a | prompt)    or    log P(a | prompt) - log P(a | neutral prompt)
@@ -49298,6 +49298,134 @@ LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
     m->memory.used = mark;
 }
 
+/* @base_model ----------------------------------------------- Base model: it continues text
+ *
+ *     document = a list of questions (w) or questions with answers (1 - w)
+ *     P(answer | text) = sum over kinds z of P(z | text) P(answer | z)
+ *     P(z | text) ~ P(z) prod_i r_z^[question i answered] (1 - r_z)^[not]
+ *
+ * A language model that is only pretrained imitates its corpus. Asked a question it does not want
+ * to help: it predicts what follows a question in the texts it has seen, and if most of these are
+ * lists of questions, then another question follows. Examples in front of it are evidence about the
+ * kind of document it is in, and move it to where answers are given: what few-shot prompting does.
+ * In this small world both are exact: documents are of two kinds, in kind z a question is answered
+ * at once with probability r_z, the best predictor is Bayes' rule over the kind, and a trained model
+ * can be held against it.
+ *
+ * source  Brown et al. 2020, section 2; Xie et al. 2022, "An Explanation of In-context Learning as
+ *         Implicit Bayesian Inference"
+ * needs   rng arena adamw softmax next_token decoder_only
+ * see     @gpt3 @conditional (Bayes' rule), @next_token
+ * topics  Base Model
+ */
+
+/* Tokens: 0 begins a document, 1 .. Q are questions, Q + q is the answer to q: Q questions, all
+ * equally likely. */
+typedef struct {
+    size_t questions, length; /* Q; tokens of a document, the first included */
+    double lists;             /* w: the share of documents that are lists */
+    double answered[2];       /* r: in lists, in the others */
+} llm_base_model;
+
+/* In lists one question in twenty is answered, elsewhere one is not. */
+LLM_API llm_base_model llm_base_model_defaults(size_t questions, size_t length, double lists) {
+    const llm_base_model m = {questions, length, lists, {0.05, 0.95}};
+    return m;
+}
+LLM_API size_t llm_base_model_vocab(const llm_base_model *m) { return 2 * m->questions + 1; }
+
+/* Is this token a question? */
+LLM_API bool llm_base_model_asks(const llm_base_model *m, int id) {
+    return id > 0 && (size_t)id <= m->questions;
+}
+
+/* ids (length) <- a document. Returns its kind, 0: a list. */
+LLM_API int llm_base_model_document(int *ids, const llm_base_model *m, llm_rng *rng) {
+    const int kind = (double)llm_rng_uniform(rng) >= m->lists;
+    ids[0] = 0;
+    for (size_t t = 1; t < m->length; t++) {
+        const bool asked = llm_base_model_asks(m, ids[t - 1]);
+        if (asked && (double)llm_rng_uniform(rng) < m->answered[kind])
+            ids[t] = ids[t - 1] + (int)m->questions;
+        else
+            ids[t] = 1 + (int)llm_rng_below(rng, m->questions);
+    }
+    return kind;
+}
+
+/* P(the document with this beginning ids (n) is a list): Bayes' rule, a factor for each question
+ * that something follows. */
+LLM_API double llm_base_model_posterior(const int *ids, size_t n, const llm_base_model *m) {
+    double list = m->lists, other = 1.0 - m->lists;
+    for (size_t t = 1; t < n; t++) {
+        if (!llm_base_model_asks(m, ids[t - 1])) continue;
+        const bool answer = !llm_base_model_asks(m, ids[t]);
+        list *= answer ? m->answered[0] : 1.0 - m->answered[0];
+        other *= answer ? m->answered[1] : 1.0 - m->answered[1];
+    }
+    return list / (list + other);
+}
+
+/* p (V) <- the best prediction of the token behind ids (n), n > 0: no model can have a smaller loss
+ * on documents of this world. */
+LLM_API void llm_base_model_oracle(double *p, const int *ids, size_t n, const llm_base_model *m) {
+    const size_t Q = m->questions;
+    const double list = llm_base_model_posterior(ids, n, m);
+    double answer = list * m->answered[0] + (1.0 - list) * m->answered[1];
+    if (!llm_base_model_asks(m, ids[n - 1])) answer = 0.0;
+    for (size_t v = 0; v < llm_base_model_vocab(m); v++)
+        p[v] = llm_base_model_asks(m, (int)v) ? (1.0 - answer) / (double)Q : 0.0;
+    if (answer > 0.0) p[(size_t)ids[n - 1] + Q] = answer;
+}
+
+/* One training step t = 1, 2, .. of g on B new documents. Returns the loss before it. */
+LLM_API float llm_base_model_train(llm_decoder_only *g, const llm_base_model *m,
+                                   const llm_adamw_config *adamw, size_t B, size_t t, llm_rng *rng,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used, N = B * m->length;
+    int *ids = (int *)llm_arena_take(arena, N, sizeof(int));
+    int *target = (int *)llm_arena_take(arena, N, sizeof(int));
+    for (size_t b = 0; b < B; b++) llm_base_model_document(ids + b * m->length, m, rng);
+    llm_next_token_targets(target, ids, NULL, B, m->length);
+    const float loss = llm_decoder_only_forward(g, ids, target, B, m->length);
+    llm_decoder_only_backward(g);
+    llm_decoder_only_step(g, adamw, t);
+    arena->used = mark;
+    return loss;
+}
+
+/* How likely g thinks the answer to the last token of ids (n), a question: no template, no
+ * instruction, the text and what comes next. Scratch: V floats. */
+LLM_API float llm_base_model_answer(llm_decoder_only *g, const int *ids, size_t n,
+                                    const llm_base_model *m, llm_arena *arena) {
+    const size_t mark = arena->used, V = llm_base_model_vocab(m);
+    float *p = llm_arena_floats(arena, V);
+    LLM_ASSERT(n > 0 && llm_base_model_asks(m, ids[n - 1]));
+    llm_decoder_only_forward(g, ids, NULL, 1, n);
+    llm_softmax_forward(p, g->logits + (n - 1) * V, 1, V, 1.0f);
+    const float answer = p[(size_t)ids[n - 1] + m->questions];
+    arena->used = mark;
+    return answer;
+}
+
+/* ids (T), of which the first n are given: the others <- drawn from g, one after the other. */
+LLM_API void llm_base_model_complete(llm_decoder_only *g, int *ids, size_t n, size_t T,
+                                     llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, V = g->config.vocab;
+    float *p = llm_arena_floats(arena, V);
+    LLM_ASSERT(n > 0);
+    for (; n < T; n++) {
+        llm_decoder_only_forward(g, ids, NULL, 1, n);
+        llm_softmax_forward(p, g->logits + (n - 1) * V, 1, V, 1.0f);
+        float left = llm_rng_uniform(rng);
+        for (ids[n] = 0; (size_t)ids[n] + 1 < V; ids[n]++) {
+            left -= p[ids[n]];
+            if (left < 0.0f) break;
+        }
+    }
+    arena->used = mark;
+}
+
 /* @chat_template -------------------------------------------- Chat templates: how turns are spelt
  *
  *     <|im_start|>user\n@<|im_end|>\n              a turn: @ is what the user says
@@ -49781,134 +49909,6 @@ LLM_API bool llm_chat_lm_template(llm_chat_template *t, const llm_llama_file *m,
     llm_file_free(&f);
     llm_buffer_free(&path);
     return ok;
-}
-
-/* @base_model ----------------------------------------------- Base model: it continues text
- *
- *     document = a list of questions (w) or questions with answers (1 - w)
- *     P(answer | text) = sum over kinds z of P(z | text) P(answer | z)
- *     P(z | text) ~ P(z) prod_i r_z^[question i answered] (1 - r_z)^[not]
- *
- * A language model that is only pretrained imitates its corpus. Asked a question it does not want
- * to help: it predicts what follows a question in the texts it has seen, and if most of these are
- * lists of questions, then another question follows. Examples in front of it are evidence about the
- * kind of document it is in, and move it to where answers are given: what few-shot prompting does.
- * In this small world both are exact: documents are of two kinds, in kind z a question is answered
- * at once with probability r_z, the best predictor is Bayes' rule over the kind, and a trained model
- * can be held against it.
- *
- * source  Brown et al. 2020, section 2; Xie et al. 2022, "An Explanation of In-context Learning as
- *         Implicit Bayesian Inference"
- * needs   rng arena adamw softmax next_token decoder_only
- * see     @gpt3 @conditional (Bayes' rule), @next_token
- * topics  Base Model
- */
-
-/* Tokens: 0 begins a document, 1 .. Q are questions, Q + q is the answer to q: Q questions, all
- * equally likely. */
-typedef struct {
-    size_t questions, length; /* Q; tokens of a document, the first included */
-    double lists;             /* w: the share of documents that are lists */
-    double answered[2];       /* r: in lists, in the others */
-} llm_base_model;
-
-/* In lists one question in twenty is answered, elsewhere one is not. */
-LLM_API llm_base_model llm_base_model_defaults(size_t questions, size_t length, double lists) {
-    const llm_base_model m = {questions, length, lists, {0.05, 0.95}};
-    return m;
-}
-LLM_API size_t llm_base_model_vocab(const llm_base_model *m) { return 2 * m->questions + 1; }
-
-/* Is this token a question? */
-LLM_API bool llm_base_model_asks(const llm_base_model *m, int id) {
-    return id > 0 && (size_t)id <= m->questions;
-}
-
-/* ids (length) <- a document. Returns its kind, 0: a list. */
-LLM_API int llm_base_model_document(int *ids, const llm_base_model *m, llm_rng *rng) {
-    const int kind = (double)llm_rng_uniform(rng) >= m->lists;
-    ids[0] = 0;
-    for (size_t t = 1; t < m->length; t++) {
-        const bool asked = llm_base_model_asks(m, ids[t - 1]);
-        if (asked && (double)llm_rng_uniform(rng) < m->answered[kind])
-            ids[t] = ids[t - 1] + (int)m->questions;
-        else
-            ids[t] = 1 + (int)llm_rng_below(rng, m->questions);
-    }
-    return kind;
-}
-
-/* P(the document with this beginning ids (n) is a list): Bayes' rule, a factor for each question
- * that something follows. */
-LLM_API double llm_base_model_posterior(const int *ids, size_t n, const llm_base_model *m) {
-    double list = m->lists, other = 1.0 - m->lists;
-    for (size_t t = 1; t < n; t++) {
-        if (!llm_base_model_asks(m, ids[t - 1])) continue;
-        const bool answer = !llm_base_model_asks(m, ids[t]);
-        list *= answer ? m->answered[0] : 1.0 - m->answered[0];
-        other *= answer ? m->answered[1] : 1.0 - m->answered[1];
-    }
-    return list / (list + other);
-}
-
-/* p (V) <- the best prediction of the token behind ids (n), n > 0: no model can have a smaller loss
- * on documents of this world. */
-LLM_API void llm_base_model_oracle(double *p, const int *ids, size_t n, const llm_base_model *m) {
-    const size_t Q = m->questions;
-    const double list = llm_base_model_posterior(ids, n, m);
-    double answer = list * m->answered[0] + (1.0 - list) * m->answered[1];
-    if (!llm_base_model_asks(m, ids[n - 1])) answer = 0.0;
-    for (size_t v = 0; v < llm_base_model_vocab(m); v++)
-        p[v] = llm_base_model_asks(m, (int)v) ? (1.0 - answer) / (double)Q : 0.0;
-    if (answer > 0.0) p[(size_t)ids[n - 1] + Q] = answer;
-}
-
-/* One training step t = 1, 2, .. of g on B new documents. Returns the loss before it. */
-LLM_API float llm_base_model_train(llm_decoder_only *g, const llm_base_model *m,
-                                   const llm_adamw_config *adamw, size_t B, size_t t, llm_rng *rng,
-                                   llm_arena *arena) {
-    const size_t mark = arena->used, N = B * m->length;
-    int *ids = (int *)llm_arena_take(arena, N, sizeof(int));
-    int *target = (int *)llm_arena_take(arena, N, sizeof(int));
-    for (size_t b = 0; b < B; b++) llm_base_model_document(ids + b * m->length, m, rng);
-    llm_next_token_targets(target, ids, NULL, B, m->length);
-    const float loss = llm_decoder_only_forward(g, ids, target, B, m->length);
-    llm_decoder_only_backward(g);
-    llm_decoder_only_step(g, adamw, t);
-    arena->used = mark;
-    return loss;
-}
-
-/* How likely g thinks the answer to the last token of ids (n), a question: no template, no
- * instruction, the text and what comes next. Scratch: V floats. */
-LLM_API float llm_base_model_answer(llm_decoder_only *g, const int *ids, size_t n,
-                                    const llm_base_model *m, llm_arena *arena) {
-    const size_t mark = arena->used, V = llm_base_model_vocab(m);
-    float *p = llm_arena_floats(arena, V);
-    LLM_ASSERT(n > 0 && llm_base_model_asks(m, ids[n - 1]));
-    llm_decoder_only_forward(g, ids, NULL, 1, n);
-    llm_softmax_forward(p, g->logits + (n - 1) * V, 1, V, 1.0f);
-    const float answer = p[(size_t)ids[n - 1] + m->questions];
-    arena->used = mark;
-    return answer;
-}
-
-/* ids (T), of which the first n are given: the others <- drawn from g, one after the other. */
-LLM_API void llm_base_model_complete(llm_decoder_only *g, int *ids, size_t n, size_t T,
-                                     llm_rng *rng, llm_arena *arena) {
-    const size_t mark = arena->used, V = g->config.vocab;
-    float *p = llm_arena_floats(arena, V);
-    LLM_ASSERT(n > 0);
-    for (; n < T; n++) {
-        llm_decoder_only_forward(g, ids, NULL, 1, n);
-        llm_softmax_forward(p, g->logits + (n - 1) * V, 1, V, 1.0f);
-        float left = llm_rng_uniform(rng);
-        for (ids[n] = 0; (size_t)ids[n] + 1 < V; ids[n]++) {
-            left -= p[ids[n]];
-            if (left < 0.0f) break;
-        }
-    }
-    arena->used = mark;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
