@@ -48409,6 +48409,169 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
     return ok;
 }
 
+/* @gpt3 ---------------------------------------------------- GPT-3: tasks from examples in the text
+ *
+ *     prompt = q_1 sep a_1 end ... q_k sep a_k end q sep         k examples, no gradient
+ *     score  = 1/m log P(a | prompt)    or    log P(a | prompt) - log P(a | neutral prompt)
+ *     layer l sees everything (l even), the last W tokens (l odd)
+ *
+ * GPT-2 a hundred times larger, in which every second layer looks at a band only, and the finding
+ * that such a model learns a task from a few examples in its context while its weights stand still:
+ * it was trained on so many texts with a pattern of their own that continuing a pattern is what it
+ * does. An answer is chosen by its likelihood, its mean over tokens, or long answers would always
+ * lose; or against the likelihood it has anyway, or frequent ones would always win.
+ *
+ * Weights are those of @gpt1 with the norm in front of each sublayer (LLM_PRENORM_PRE, which brings
+ * a last norm): its bind, loss and backward pass serve here. A band is a mask, so backward needs
+ * not know it: what had weight 0 gets no gradient.
+ *
+ * source  Brown et al. 2020, "Language Models are Few-Shot Learners", sections 2.1, 2.4 and table
+ *         2.1; Child et al. 2019, "Generating Long Sequences with Sparse Transformers"
+ * needs   arena rng embedding layernorm sublayer encoder gpt1
+ * see     @gpt2 @sliding_window (the band without the work for what is masked)
+ * topics  GPT-3 & Few-Shot In-Context Learning
+ */
+typedef enum {
+    LLM_GPT3_125M,
+    LLM_GPT3_350M,
+    LLM_GPT3_760M,
+    LLM_GPT3_1300M,
+    LLM_GPT3_2700M,
+    LLM_GPT3_6700M,
+    LLM_GPT3_13B,
+    LLM_GPT3_175B
+} llm_gpt3_size;
+
+/* The published sizes. Two rows of the paper's table cannot be: 24 heads of 128 in a width of 2048,
+ * here 16, and a width of 5140 for 40 heads of 128, here 5120. */
+LLM_API llm_gpt1_config llm_gpt3_config(llm_gpt3_size size) {
+    const size_t layers[8] = {12, 24, 24, 24, 32, 32, 40, 96};
+    const size_t width[8] = {768, 1024, 1536, 2048, 2560, 4096, 5120, 12288};
+    const size_t heads[8] = {12, 16, 16, 16, 32, 32, 40, 96};
+    llm_gpt1_config c;
+    c.vocab = 50257, c.context = 2048, c.classes = 0;
+    c.stack = llm_sublayer_defaults(layers[size], width[size], heads[size]);
+    c.stack.norm = LLM_PRENORM_PRE;
+    c.stack.act = LLM_ACTIVATION_GELU_TANH;
+    return c;
+}
+
+/* As GPT-2: N(0, std), what writes to the residual stream smaller by 1 / sqrt(2 L). */
+LLM_API void llm_gpt3_init(const llm_gpt1_weights *w, float std, const llm_gpt1_config *c,
+                           llm_rng *rng) {
+    const size_t C = c->stack.width;
+    const float scale = 1.0f / sqrtf(2.0f * (float)c->stack.layers);
+    llm_gpt1_init(w, std, c, rng);
+    for (size_t l = 0; l < c->stack.layers; l++) {
+        for (size_t i = 0; i < C * C; i++) w->stack.attn[l].mha.wo[i] *= scale;
+        for (size_t i = 0; i < C * c->stack.hidden; i++) w->stack.mlp[l].ffn.down[i] *= scale;
+    }
+}
+
+/* Returns h (B,T,C) <- ids (B,T), as llm_gpt1_forward, whose backward takes a. Odd layers see the
+ * last W tokens, the token itself included; W >= T: all. */
+LLM_API const float *llm_gpt3_forward(llm_gpt1_acts *a, const int *ids, size_t B, size_t T,
+                                      size_t W, const llm_gpt1_weights *w, const llm_gpt1_config *c,
+                                      llm_arena *arena) {
+    const size_t N = B * T, C = c->stack.width, L = c->stack.layers;
+    LLM_ASSERT(T <= c->context && W > 0 && c->stack.norm == LLM_PRENORM_PRE);
+    a->B = B, a->T = T, a->ids = ids;
+    a->blocked = (bool *)llm_arena_take(arena, 2 * T * T, sizeof(bool));
+    for (size_t i = 0; i < 2 * T * T; i++) { /* (2,T,T): of even layers, of odd ones */
+        const size_t query = i / T % T, key = i % T;
+        a->blocked[i] = key > query || (i >= T * T && query - key >= W);
+    }
+    llm_encoder_acts *s = &a->stack;
+    s->attn = (llm_sublayer_acts *)llm_arena_take(arena, L, sizeof(llm_sublayer_acts));
+    s->mlp = (llm_sublayer_acts *)llm_arena_take(arena, L, sizeof(llm_sublayer_acts));
+    float *x = llm_arena_floats(arena, N * C), *h = llm_arena_floats(arena, N * C);
+    s->mean = llm_arena_floats(arena, N), s->rstd = llm_arena_floats(arena, N);
+    llm_embedding_forward(x, ids, w->wte, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) x[i] += w->wpe[i % (T * C)];
+    llm_gpt1_drop(x, N * C, &c->stack);
+    llm_sublayer_view view = llm_sublayer_look(B, T);
+    for (size_t l = 0; l < L; l++) {
+        view.blocked = a->blocked + l % 2 * T * T;
+        x = llm_sublayer_attn_forward(&s->attn[l], x, &view, &w->stack.attn[l], &c->stack, arena);
+        view.number++;
+        x = llm_sublayer_mlp_forward(&s->mlp[l], x, &view, &w->stack.mlp[l], &c->stack, arena);
+        view.number++;
+    }
+    s->x = x;
+    llm_layernorm_forward(h, s->mean, s->rstd, x, w->stack.norm_w, w->stack.norm_b, N, C,
+                          c->stack.eps);
+    a->h = h;
+    return h;
+}
+
+/* n examples, example i the question q[q_start[i] .. q_start[i+1]) and the answer a[a_start[i] ..
+ * a_start[i+1]). */
+typedef struct {
+    size_t n;
+    const int *q, *a;
+    const size_t *q_start, *a_start;
+} llm_gpt3_examples;
+
+/* ids (room) <- k examples drawn without replacement, none of them number `query`, each with sep
+ * and end, then that one's question and sep. Returns the length. Scratch: n indices. */
+LLM_API size_t llm_gpt3_prompt(int *ids, size_t room, const llm_gpt3_examples *x, size_t query,
+                               size_t k, int sep, int end, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, x->n, sizeof(size_t)), n = 0;
+    LLM_ASSERT(query < x->n && k < x->n);
+    for (size_t i = 0; i < x->n; i++) order[i] = i;
+    order[query] = x->n - 1; /* the last place is nobody's choice */
+    (void)room;
+    for (size_t i = 0; i <= k; i++) {
+        const size_t j = i < k ? i + llm_rng_below(rng, x->n - 1 - i) : 0;
+        const size_t e = i < k ? order[j] : query;
+        if (i < k) order[j] = order[i];
+        for (size_t t = x->q_start[e]; t < x->q_start[e + 1]; t++) {
+            LLM_ASSERT(n < room);
+            ids[n++] = x->q[t];
+        }
+        LLM_ASSERT(n < room);
+        ids[n++] = sep;
+        if (i == k) break;
+        for (size_t t = x->a_start[e]; t < x->a_start[e + 1]; t++) {
+            LLM_ASSERT(n < room);
+            ids[n++] = x->a[t];
+        }
+        LLM_ASSERT(n < room);
+        ids[n++] = end;
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* The mean over answer (m) of log P(token | prompt (n), answer so far). Scratch: that of a forward
+ * pass of n + m tokens. */
+LLM_API float llm_gpt3_mean(const int *prompt, size_t n, const int *answer, size_t m, size_t W,
+                            const llm_gpt1_weights *w, const llm_gpt1_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, T = n + m;
+    int *ids = (int *)llm_arena_take(arena, T, sizeof(int));
+    int *target = (int *)llm_arena_take(arena, T, sizeof(int));
+    llm_gpt1_acts acts;
+    LLM_ASSERT(n > 0 && m > 0);
+    for (size_t t = 0; t < T; t++) ids[t] = t < n ? prompt[t] : answer[t - n];
+    for (size_t t = 0; t < T; t++)
+        target[t] = t + 1 >= n && t + 1 < T ? ids[t + 1] : LLM_CROSS_ENTROPY_IGNORE;
+    const float *h = llm_gpt3_forward(&acts, ids, 1, T, W, w, c, arena);
+    const float loss = llm_gpt1_lm(NULL, NULL, h, target, T, 1.0f, w, c, arena);
+    arena->used = mark;
+    return -loss;
+}
+
+/* The score of an answer: its mean, or, if there is a neutral prompt (u) such as "Answer:", by how
+ * much its whole log-likelihood is above the one it has there. */
+LLM_API float llm_gpt3_score(const int *prompt, size_t n, const int *neutral, size_t u,
+                             const int *answer, size_t m, size_t W, const llm_gpt1_weights *w,
+                             const llm_gpt1_config *c, llm_arena *arena) {
+    const float here = llm_gpt3_mean(prompt, n, answer, m, W, w, c, arena);
+    if (!neutral) return here;
+    return (float)m * (here - llm_gpt3_mean(neutral, u, answer, m, W, w, c, arena));
+}
+
 /* @t5 ------------------------------------------------------- T5
  *
  *     m = Encoder(E[source])     y = Decoder(E[shifted target], m)     z = C^(-1/2) y E^T
@@ -49925,6 +50088,134 @@ LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
     for (size_t i = 0; c->logit_cap > 0.0f && i < V; i++)
         m->logits[i] = c->logit_cap * tanhf(m->logits[i] / c->logit_cap);
     m->memory.used = mark;
+}
+
+/* @base_model ----------------------------------------------- Base model: it continues text
+ *
+ *     document = a list of questions (w) or questions with answers (1 - w)
+ *     P(answer | text) = sum over kinds z of P(z | text) P(answer | z)
+ *     P(z | text) ~ P(z) prod_i r_z^[question i answered] (1 - r_z)^[not]
+ *
+ * A language model that is only pretrained imitates its corpus. Asked a question it does not want
+ * to help: it predicts what follows a question in the texts it has seen, and if most of these are
+ * lists of questions, then another question follows. Examples in front of it are evidence about the
+ * kind of document it is in, and move it to where answers are given: what few-shot prompting does.
+ * In this small world both are exact: documents are of two kinds, in kind z a question is answered
+ * at once with probability r_z, the best predictor is Bayes' rule over the kind, and a trained model
+ * can be held against it.
+ *
+ * source  Brown et al. 2020, section 2; Xie et al. 2022, "An Explanation of In-context Learning as
+ *         Implicit Bayesian Inference"
+ * needs   rng arena adamw softmax next_token decoder_only
+ * see     @gpt3 @conditional (Bayes' rule), @next_token
+ * topics  Base Model
+ */
+
+/* Tokens: 0 begins a document, 1 .. Q are questions, Q + q is the answer to q: Q questions, all
+ * equally likely. */
+typedef struct {
+    size_t questions, length; /* Q; tokens of a document, the first included */
+    double lists;             /* w: the share of documents that are lists */
+    double answered[2];       /* r: in lists, in the others */
+} llm_base_model;
+
+/* In lists one question in twenty is answered, elsewhere one is not. */
+LLM_API llm_base_model llm_base_model_defaults(size_t questions, size_t length, double lists) {
+    const llm_base_model m = {questions, length, lists, {0.05, 0.95}};
+    return m;
+}
+LLM_API size_t llm_base_model_vocab(const llm_base_model *m) { return 2 * m->questions + 1; }
+
+/* Is this token a question? */
+LLM_API bool llm_base_model_asks(const llm_base_model *m, int id) {
+    return id > 0 && (size_t)id <= m->questions;
+}
+
+/* ids (length) <- a document. Returns its kind, 0: a list. */
+LLM_API int llm_base_model_document(int *ids, const llm_base_model *m, llm_rng *rng) {
+    const int kind = (double)llm_rng_uniform(rng) >= m->lists;
+    ids[0] = 0;
+    for (size_t t = 1; t < m->length; t++) {
+        const bool asked = llm_base_model_asks(m, ids[t - 1]);
+        if (asked && (double)llm_rng_uniform(rng) < m->answered[kind])
+            ids[t] = ids[t - 1] + (int)m->questions;
+        else
+            ids[t] = 1 + (int)llm_rng_below(rng, m->questions);
+    }
+    return kind;
+}
+
+/* P(the document with this beginning ids (n) is a list): Bayes' rule, a factor for each question
+ * that something follows. */
+LLM_API double llm_base_model_posterior(const int *ids, size_t n, const llm_base_model *m) {
+    double list = m->lists, other = 1.0 - m->lists;
+    for (size_t t = 1; t < n; t++) {
+        if (!llm_base_model_asks(m, ids[t - 1])) continue;
+        const bool answer = !llm_base_model_asks(m, ids[t]);
+        list *= answer ? m->answered[0] : 1.0 - m->answered[0];
+        other *= answer ? m->answered[1] : 1.0 - m->answered[1];
+    }
+    return list / (list + other);
+}
+
+/* p (V) <- the best prediction of the token behind ids (n), n > 0: no model can have a smaller loss
+ * on documents of this world. */
+LLM_API void llm_base_model_oracle(double *p, const int *ids, size_t n, const llm_base_model *m) {
+    const size_t Q = m->questions;
+    const double list = llm_base_model_posterior(ids, n, m);
+    double answer = list * m->answered[0] + (1.0 - list) * m->answered[1];
+    if (!llm_base_model_asks(m, ids[n - 1])) answer = 0.0;
+    for (size_t v = 0; v < llm_base_model_vocab(m); v++)
+        p[v] = llm_base_model_asks(m, (int)v) ? (1.0 - answer) / (double)Q : 0.0;
+    if (answer > 0.0) p[(size_t)ids[n - 1] + Q] = answer;
+}
+
+/* One training step t = 1, 2, .. of g on B new documents. Returns the loss before it. */
+LLM_API float llm_base_model_train(llm_decoder_only *g, const llm_base_model *m,
+                                   const llm_adamw_config *adamw, size_t B, size_t t, llm_rng *rng,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used, N = B * m->length;
+    int *ids = (int *)llm_arena_take(arena, N, sizeof(int));
+    int *target = (int *)llm_arena_take(arena, N, sizeof(int));
+    for (size_t b = 0; b < B; b++) llm_base_model_document(ids + b * m->length, m, rng);
+    llm_next_token_targets(target, ids, NULL, B, m->length);
+    const float loss = llm_decoder_only_forward(g, ids, target, B, m->length);
+    llm_decoder_only_backward(g);
+    llm_decoder_only_step(g, adamw, t);
+    arena->used = mark;
+    return loss;
+}
+
+/* How likely g thinks the answer to the last token of ids (n), a question: no template, no
+ * instruction, the text and what comes next. Scratch: V floats. */
+LLM_API float llm_base_model_answer(llm_decoder_only *g, const int *ids, size_t n,
+                                    const llm_base_model *m, llm_arena *arena) {
+    const size_t mark = arena->used, V = llm_base_model_vocab(m);
+    float *p = llm_arena_floats(arena, V);
+    LLM_ASSERT(n > 0 && llm_base_model_asks(m, ids[n - 1]));
+    llm_decoder_only_forward(g, ids, NULL, 1, n);
+    llm_softmax_forward(p, g->logits + (n - 1) * V, 1, V, 1.0f);
+    const float answer = p[(size_t)ids[n - 1] + m->questions];
+    arena->used = mark;
+    return answer;
+}
+
+/* ids (T), of which the first n are given: the others <- drawn from g, one after the other. */
+LLM_API void llm_base_model_complete(llm_decoder_only *g, int *ids, size_t n, size_t T,
+                                     llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, V = g->config.vocab;
+    float *p = llm_arena_floats(arena, V);
+    LLM_ASSERT(n > 0);
+    for (; n < T; n++) {
+        llm_decoder_only_forward(g, ids, NULL, 1, n);
+        llm_softmax_forward(p, g->logits + (n - 1) * V, 1, V, 1.0f);
+        float left = llm_rng_uniform(rng);
+        for (ids[n] = 0; (size_t)ids[n] + 1 < V; ids[n]++) {
+            left -= p[ids[n]];
+            if (left < 0.0f) break;
+        }
+    }
+    arena->used = mark;
 }
 
 /* @chat_template -------------------------------------------- Chat templates: how turns are spelt
