@@ -64,8 +64,8 @@ TEST(stored_matrix, "every code of 16 bits, and blocks of every form, unpack as 
 
 TEST(stored_matrix, "products are those of the unpacked matrix, for one x and for many") {
     llm_rng rng = llm_rng_seed(2);
-    static const size_t columns[5] = {1, 32, 96, 256, 768}, rows[5] = {3, 1, 7, 5, 2};
-    static const size_t many[3] = {1, 2, 5};
+    static const size_t columns[5] = {1, 32, 96, 256, 768}, rows[5] = {3, 67, 7, 64, 2};
+    static const size_t many[5] = {1, 2, 7, 8, 13};
     for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
         for (size_t s = 0; s < 5; s++) {
             const size_t C = columns[s], O = rows[s];
@@ -73,23 +73,23 @@ TEST(stored_matrix, "products are those of the unpacked matrix, for one x and fo
             const unsigned char *data = sm_random(f, O, C, &rng);
             const llm_stored_matrix w = {data, forms[f].type, O, C};
             CHECK(llm_stored_matrix_stride(&w) == C / forms[f].weights * forms[f].bytes);
-            float *full = floats(O * C), *x = floats(5 * C), *y = floats(5 * O), *b = floats(O);
+            float *full = floats(O * C), *x = floats(13 * C), *y = floats(13 * O), *b = floats(O);
             CHECK(llm_gguf_blocks_floats(full, data, O * C, forms[f].type));
-            llm_rng_normal_fill(&rng, x, 5 * C);
+            llm_rng_normal_fill(&rng, x, 13 * C);
             llm_rng_normal_fill(&rng, b, O);
-            for (size_t k = 0; k < 6; k++) {
-                const size_t N = many[k % 3];
-                for (size_t i = 0; i < 5 * O; i++) y[i] = NAN;
-                llm_stored_matrix_forward(y, x, &w, k < 3 ? b : NULL, N);
+            for (size_t k = 0; k < 10; k++) {
+                const size_t N = many[k % 5];
+                for (size_t i = 0; i < 13 * O; i++) y[i] = NAN;
+                llm_stored_matrix_forward(y, x, &w, k < 5 ? b : NULL, N);
                 for (size_t i = 0; i < N * O; i++) {
-                    double want = k < 3 ? (double)b[i % O] : 0.0, size = fabs(want);
+                    double want = k < 5 ? (double)b[i % O] : 0.0, size = fabs(want);
                     for (size_t c = 0; c < C; c++) {
                         const double term = (double)full[i % O * C + c] * (double)x[i / O * C + c];
                         want += term, size += fabs(term);
                     }
                     CHECK_NEAR(y[i], want, 2e-6 * size);
                 }
-                CHECK(N == 5 || isnan(y[N * O]));
+                CHECK(N == 13 || isnan(y[N * O]));
             }
             float *row = floats(C);
             for (size_t r = 0; r < O; r++) {
@@ -105,6 +105,9 @@ TEST(stored_matrix, "products are those of the unpacked matrix, for one x and fo
     float y[2] = {7.0f, 7.0f};
     llm_stored_matrix_forward(y, y, &empty, NULL, 1);
     CHECK(y[0] == 0.0f && y[1] == 0.0f);
+    float of[16] = {7.0f};
+    llm_stored_matrix_forward(of, y, &empty, y, 8);
+    for (size_t i = 0; i < 16; i++) CHECK(of[i] == 0.0f);
     CHECK_ASSERTS(llm_stored_matrix_stride(&part));
     CHECK_ASSERTS(llm_stored_matrix_unpack(y, none, 257, LLM_GGUF_BLOCKS_F32));
 }

@@ -1,0 +1,300 @@
+/* generate: lets a language model write, or talks with it.
+ *
+ *     cc -std=c99 -O3 -march=native -fopenmp examples/generate.c -o generate -lm
+ *     ./generate SmolLM2-135M --prompt "Once upon a time"     goes on with a text
+ *     ./generate Llama-3.2-1B-Instruct --chat                 a conversation: a line for each turn
+ *     ./generate qwen3.gguf --chat --prompt "Why is the sky blue?" --temp 0       one answer
+ *
+ * The model is a directory as Hugging Face has it (config.json, safetensors, tokenizer) or a GGUF
+ * file: Llama, Mistral, Qwen 2 and 3, Gemma 2, SmolLM2, in 32 to 4 bits. Ctrl-C ends an answer, and
+ * at a question the conversation. An error ends with exit code 2. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include "../llm.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+    const char *model, *prompt, *system, *template;
+    double tokens, context, temp, top_k, top_p, min_p, repeat, seed, chat, quiet;
+} o;
+
+static const struct {
+    const char *name, **text; /* a text, or */
+    double *number, start, least,
+        most; /* a number; whole where the help says N; or 1 for being there */
+    const char *help;
+} known[] = {
+    {"--prompt", &o.prompt, NULL, 0, 0, 0, "TEXT   what it goes on from, or the question"},
+    {"--chat", NULL, &o.chat, 0, 0, -1, "          a conversation: a line for each turn"},
+    {"--system", &o.system, NULL, 0, 0, 0, "TEXT   what the model is told in front of it"},
+    {"--template", &o.template, NULL, 0, 0, 0, "NAME a spelling of turns other than its own"},
+    {"--no-think", NULL, &o.quiet, 0, 0, -1, "     answers begin behind empty thoughts"},
+    {"--tokens", NULL, &o.tokens, 256, 0, 1e9, "N      of an answer, at most (256)"},
+    {"--context", NULL, &o.context, 4096, 2, 1 << 24, "N     tokens it can see (4096)"},
+    {"--temp", NULL, &o.temp, 0.8, 0, 100, "X        of the choice; 0: the likeliest (0.8)"},
+    {"--top-k", NULL, &o.top_k, 0, 0, 1e6, "N       only the k likeliest; 0: all (0)"},
+    {"--top-p", NULL, &o.top_p, 0.95, 0, 1, "X       only the likeliest of this share (0.95)"},
+    {"--min-p", NULL, &o.min_p, 0, 0, 1, "X       only what has this share of the best (0)"},
+    {"--repeat", NULL, &o.repeat, 1, 0.01, 100, "X      factor against the last 64 tokens (1)"},
+    {"--seed", NULL, &o.seed, 1, 0, 4294967295.0, "N        of all random numbers (1)"},
+};
+enum { KNOWN = sizeof known / sizeof *known, CHUNK = 128, ENDS = 16 };
+
+static llm_llama m;
+static llm_tokenizer tokenizer;
+static llm_chat_template template;
+static llm_rng rng;
+static llm_error e;
+static llm_buffer seen; /* of int: what the model has read */
+static int ends[ENDS];  /* the tokens that end a text */
+static size_t end_count;
+static volatile sig_atomic_t interrupted;
+static void on_interrupt(int number) { interrupted = number; }
+
+static void die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("generate: ", stderr), vfprintf(stderr, format, args), fputs("\n", stderr);
+    exit(2);
+}
+static void need(bool ok) { ok ? (void)0 : die("%s", e.message); }
+static void room(bool ok) { ok ? (void)0 : die("out of memory"); }
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void parse(int argc, char **argv) {
+    for (size_t k = 0; k < KNOWN; k++)
+        if (known[k].number) *known[k].number = known[k].start;
+    for (int i = 1; i < argc; i++) {
+        size_t k = 0;
+        if (strcmp(argv[i], "--help") == 0) {
+            printf("generate MODEL [options]; MODEL: a directory or a .gguf file\n");
+            for (; k < KNOWN; k++) printf("  %s %s\n", known[k].name, known[k].help);
+            exit(0);
+        }
+        if (strncmp(argv[i], "--", 2) != 0) {
+            if (o.model) die("%s and %s: expected one model", o.model, argv[i]);
+            o.model = argv[i];
+            continue;
+        }
+        while (k < KNOWN && strcmp(argv[i], known[k].name) != 0) k++;
+        if (k == KNOWN) die("%s is no option; --help lists them", argv[i]);
+        const bool alone = known[k].most < 0;
+        if (!alone && ++i == argc) die("%s needs a value", known[k].name);
+        if (known[k].text) *known[k].text = argv[i];
+        if (alone) *known[k].number = 1;
+        if (alone || known[k].text) continue;
+        char *end;
+        const double x = *known[k].number = strtod(argv[i], &end);
+        const bool whole = known[k].help[0] == 'N';
+        if (end == argv[i] || *end || !(x >= known[k].least && x <= known[k].most) ||
+            (whole && x != floor(x)))
+            die("%s is '%s', expected a %snumber from %g to %g", known[k].name, argv[i],
+                whole ? "whole " : "", known[k].least, known[k].most);
+    }
+    if (!o.model) die("which model? generate MODEL --prompt TEXT; see --help");
+    if (o.chat == 0 && !o.prompt) die("--prompt TEXT or --chat is missing; see --help");
+    if (o.chat == 0 && (o.system || o.template || o.quiet > 0))
+        die("--system, --template and --no-think are for --chat");
+}
+
+static void end_with(double id) {
+    if (id >= 0.0 && id < (double)m.file.config.vocab && end_count < ENDS)
+        ends[end_count++] = (int)id;
+}
+
+/* A number of a GGUF file, or absent. */
+static double number_of(const char *key, double absent) {
+    const llm_gguf_values *g = &m.file.gguf.values;
+    return llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, absent);
+}
+
+/* A file of the model's directory as JSON; false where there is none. */
+static bool json_of(llm_json *j, llm_file *f, const char *name) {
+    char path[4096];
+    if (m.file.is_gguf || snprintf(path, sizeof path, "%s/%s", o.model, name) >= 4096) return false;
+    if (!llm_file_read(f, path, NULL)) return false;
+    if (!llm_json_parse(j, (const char *)f->data, f->size, &e)) die("%s: %s", path, e.message);
+    return true;
+}
+
+/* The tokens that end a text, as the model's files say. */
+static void read_ends(void) {
+    static const char *const name[2] = {"config.json", "generation_config.json"};
+    static const char *const key[2] = {"tokenizer.ggml.eos_token_id",
+                                       "tokenizer.ggml.eot_token_id"};
+    for (int i = 0; i < 2; i++) {
+        llm_json j;
+        llm_file f;
+        if (m.file.is_gguf) end_with(number_of(key[i], -1.0));
+        if (!json_of(&j, &f, name[i])) continue;
+        const llm_json_node *v = llm_json_get(&j, j.node, "eos_token_id");
+        const bool list = v && v->kind == LLM_JSON_ARRAY;
+        for (v = list ? llm_json_first(&j, v) : v; v; v = list ? llm_json_next(&j, v) : NULL)
+            if (v->kind == LLM_JSON_NUMBER) end_with(v->number);
+        llm_json_free(&j), llm_file_free(&f);
+    }
+}
+
+/* The token in front of a text, or -1. */
+static int begin(void) {
+    llm_bos bos = {-1, false};
+    llm_json j;
+    llm_file f;
+    if (m.file.is_gguf) {
+        const double id = number_of("tokenizer.ggml.bos_token_id", -1.0);
+        bos.add = number_of("tokenizer.ggml.add_bos_token", tokenizer.pieces) > 0.0;
+        bos.id = id < (double)m.file.config.vocab ? (int)id : -1;
+    } else if (json_of(&j, &f, "tokenizer_config.json")) {
+        need(llm_bos_read(&bos, &tokenizer, (const char *)f.data, f.size,
+                          tokenizer.pieces || tokenizer.single.size > 0, &e));
+        llm_json_free(&j), llm_file_free(&f);
+    }
+    return bos.add ? bos.id : -1;
+}
+
+static void load(void) {
+    need(llm_llama_file_open(&m.file, o.model, &e));
+    const size_t most = m.file.config.context;
+    need(llm_llama_create(&m, o.context < (double)most ? (size_t)o.context : most, CHUNK, &e));
+    need(llm_tokenizer_load(&tokenizer, o.model, &e));
+    if (tokenizer.vocab > m.file.config.vocab)
+        die("the tokenizer has %zu tokens, the model %zu", tokenizer.vocab, m.file.config.vocab);
+    read_ends();
+    if (o.chat == 0) return;
+    size_t k = 0;
+    while (o.template && llm_chat_template_get(&template, k) && strcmp(template.name, o.template))
+        k++;
+    if (!llm_chat_template_get(&template, k)) die("--template %s is not known here", o.template);
+    if (!o.template && !llm_chat_lm_template(&template, &m.file, o.model, &e))
+        die("%s; --template NAME chooses one", e.message);
+    need(llm_chat_lm_fits(&tokenizer, &template, &e));
+    end_with(llm_tokenizer_id(&tokenizer, template.end));
+}
+
+/* Writes what of the text has come in whole characters; returns how far that is. */
+static size_t show(const llm_buffer *text, size_t at, bool all) {
+    const size_t from = at;
+    for (size_t n; at < text->size; at += n) {
+        uint32_t code;
+        n = llm_unicode_decode(&code, text->data + at, text->size - at);
+        if (code == LLM_UNICODE_BROKEN && !all &&
+            llm_token_id_unfinished(text->data, text->size, at, n))
+            break;
+    }
+    if (at > from) fwrite(text->data + from, 1, at - from, stdout), fflush(stdout);
+    return at;
+}
+
+/* Reads ids (n) and writes on to an end; answer gets the text. whole: with the prompt's in front. */
+static void write_on(llm_buffer *answer, const int *ids, size_t n, bool whole) {
+    const size_t V = m.file.config.vocab, first = whole ? 0 : n;
+    size_t fresh = 0, count = 0, at = 0;
+    llm_arena arena;
+    llm_sampling_text s;
+    llm_sampling_text_config c = llm_sampling_text_defaults(LLM_SAMPLING_TEXT_LLAMA_CPP);
+    c.filter.temperature = (float)o.temp, c.filter.top_k = (float)o.top_k;
+    c.filter.top_p = (float)o.top_p, c.filter.min_p = (float)o.min_p;
+    c.repetition = (float)o.repeat;
+    room(llm_arena_create(&arena, V * 96 + m.context * 16 + 4096));
+    llm_sampling_text_create(&s, &c, V, m.context, n, &arena);
+    float *logits = llm_arena_floats(&arena, V);
+    const double start = now();
+    need(llm_chat_lm_read(&m, &seen, ids, n, &fresh, &e));
+    const double read = now();
+    need(!whole || llm_tokenizer_decode(&tokenizer, answer, ids, n, &e));
+    if (whole) at = answer->size, printf("%s", o.prompt), fflush(stdout);
+    while (count < (size_t)o.tokens && !interrupted) {
+        memcpy(logits, m.logits, V * sizeof *logits);
+        const int id =
+            llm_sampling_text_pick(&s, logits, V, (const int *)(void *)seen.data, m.length, &rng);
+        if (id < 0) die("the model's logits are no numbers");
+        if (llm_eos_check(id, 1, ends, end_count, NULL, 2) == LLM_EOS_TOKEN) break;
+        room(llm_buffer_put(&seen, &id, sizeof id));
+        answer->size = 0, count++;
+        need(llm_tokenizer_decode(&tokenizer, answer, (const int *)(void *)seen.data + first,
+                                  seen.size / sizeof id - first, &e));
+        at = show(answer, at, false);
+        if (m.length == m.context) break;
+        llm_llama_forward(&m, &id, 1);
+    }
+    seen.size = m.length * sizeof(int);
+    show(answer, at, true);
+    const double done = now();
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("\n"), fflush(stdout);
+    fprintf(stderr, "[read %zu tokens, %.1f a second; wrote %zu, %.1f a second; %.0f MB]\n", fresh,
+            (double)fresh / (read - start + 1e-9), count, (double)count / (done - read + 1e-9),
+            (double)usage.ru_maxrss / 1024.0);
+    llm_arena_destroy(&arena);
+}
+
+static void go_on(void) {
+    llm_buffer answer = {NULL, 0, 0};
+    int *ids;
+    size_t n;
+    const int bos = begin();
+    need(llm_tokenizer_encode(&tokenizer, &ids, &n, o.prompt, strlen(o.prompt), &e));
+    room((ids = (int *)realloc(ids, (n + 2) * sizeof *ids)) != NULL);
+    if (bos >= 0) n = llm_bos_prepend(ids, n, (llm_bos){bos, true});
+    if (n == 0) die("this model needs a --prompt that is not empty");
+    write_on(&answer, ids, n, true);
+    free(ids), llm_buffer_free(&answer);
+}
+
+static void say(llm_buffer *talk, llm_chat_template_role role, const char *text, size_t size) {
+    llm_buffer copy = {NULL, 0, 0};
+    room(llm_buffer_put(&copy, text, size));
+    const llm_chat_turns_message one = {role, copy.data, size};
+    room(llm_buffer_put(talk, &one, sizeof one));
+}
+
+static void chat(void) {
+    llm_buffer talk = {NULL, 0, 0};
+    char *line = NULL;
+    size_t space = 0;
+    if (o.system) say(&talk, LLM_CHAT_TEMPLATE_SYSTEM, o.system, strlen(o.system));
+    for (bool more = true; more; more = !o.prompt) {
+        llm_chat_turns text = {{NULL, 0, 0}, {NULL, 0, 0}};
+        llm_buffer ids = {NULL, 0, 0}, said = {NULL, 0, 0}, answer = {NULL, 0, 0};
+        interrupted = 0;
+        if (!o.prompt && isatty(0)) fputs("> ", stdout), fflush(stdout);
+        ssize_t size = o.prompt ? (ssize_t)strlen(o.prompt) : getline(&line, &space, stdin);
+        if (size < 0) break;
+        while (!o.prompt && size > 0 && strchr("\r\n", line[size - 1])) size--;
+        say(&talk, LLM_CHAT_TEMPLATE_USER, o.prompt ? o.prompt : line, (size_t)size);
+        const char *thoughts = o.quiet > 0 ? "<think>\n\n</think>\n\n" : "";
+        need(llm_chat_turns_write(&text, &template,
+                                  (const llm_chat_turns_message *)(void *)talk.data,
+                                  talk.size / sizeof(llm_chat_turns_message), thoughts, &e));
+        need(llm_chat_lm_encode(&ids, &said, &tokenizer, &text, &e));
+        write_on(&answer, (const int *)(void *)ids.data, ids.size / sizeof(int), false);
+        say(&talk, LLM_CHAT_TEMPLATE_ASSISTANT, answer.data, answer.size);
+        llm_chat_turns_free(&text);
+        llm_buffer_free(&ids), llm_buffer_free(&said), llm_buffer_free(&answer);
+    }
+    free(line);
+}
+
+int main(int argc, char **argv) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_interrupt; /* and no SA_RESTART: waiting for a line ends */
+    parse(argc, argv);
+    load();
+    sigaction(SIGINT, &action, NULL);
+    rng = llm_rng_seed((uint64_t)o.seed);
+    o.chat > 0 ? chat() : go_on();
+    if (fflush(stdout) != 0 || ferror(stdout)) die("the output cannot be written");
+    llm_llama_close(&m), llm_tokenizer_free(&tokenizer), llm_buffer_free(&seen);
+    return 0;
+}
