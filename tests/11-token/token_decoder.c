@@ -131,8 +131,8 @@ TEST(token_decoder, "by hand: stripping on both sides, byte tokens, contractions
 
 TEST(token_decoder, "when memory is out, it says so, whatever fails") {
     static const char *const part[5] = {
-        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteFallback\"},"
-        "{\"type\":\"WordPiece\"},{\"type\":\"ByteLevel\"},{\"type\":\"Fuse\"}]}",
+        ("{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteFallback\"},"
+         "{\"type\":\"WordPiece\"},{\"type\":\"ByteLevel\"},{\"type\":\"Fuse\"}]}"),
         "{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":false}",
         "{\"type\":\"Metaspace\",\"replacement\":\"_\"}",
         "{\"type\":\"Strip\",\"content\":\"a\",\"start\":1,\"stop\":1}",
