@@ -409,6 +409,7 @@
  *   gpt2_file                GPT-2's weight files
  *   gpt2_bin                 GPT-2's weights from llm.c
  *   gpt2_run                 A training that can be interrupted
+ *   gpt3                     GPT-3: tasks from examples in the text
  *   t5                       T5
  *   t5_step                  T5, one token at a time
  *   t5_span                  T5's training: corrupted spans
@@ -420,6 +421,7 @@
  *   llama_names              What a Llama's weights are called
  *   llama_file               Where a Llama's weights are
  *   llama                    A large language model from its files
+ *   base_model               Base model: it continues text
  *   chat_template            Chat templates: how turns are spelt
  *   chat_turns               Chat templates: turns written as text
  *   chat_lm                  Chat model: ids, loss, turns
@@ -50101,8 +50103,8 @@ LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
  * lists of questions, then another question follows. Examples in front of it are evidence about the
  * kind of document it is in, and move it to where answers are given: what few-shot prompting does.
  * In this small world both are exact: documents are of two kinds, in kind z a question is answered
- * at once with probability r_z, the best predictor is Bayes' rule over the kind, and a trained model
- * can be held against it.
+ * at once with probability r_z, the best predictor is Bayes' rule over the kind, and a trained
+ * model can be held against it.
  *
  * source  Brown et al. 2020, section 2; Xie et al. 2022, "An Explanation of In-context Learning as
  *         Implicit Bayesian Inference"
