@@ -401,14 +401,20 @@
  *   open_weights             Open weights: are they the release?
  *   gpt1                     GPT-1: a decoder, pretrained
  *   gpt1_finetune            GPT-1: one model, many tasks
+ *   decoder_only_file        Llama's weights from llama2.c
  *   gpt2_weights             GPT-2's weights in one vector
  *   gpt2                     GPT-2
  *   causal_lm_gpt2           A causal language model, wired whole
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
+ *   gpt2_bin                 GPT-2's weights from llm.c
  *   gpt2_run                 A training that can be interrupted
  *   t5                       T5
+ *   t5_step                  T5, one token at a time
  *   t5_span                  T5's training: corrupted spans
+ *   transformer_file         T5 and BERT from transformers' files
+ *   t5_file                  T5's weight files
+ *   bert_file                BERT's weight files
  *   llama_config             Settings of Llama and its relatives
  *   llama_gguf               Settings of a Llama from GGUF
  *   llama_names              What a Llama's weights are called
@@ -417,6 +423,7 @@
  *   chat_template            Chat templates: how turns are spelt
  *   chat_turns               Chat templates: turns written as text
  *   chat_lm                  Chat model: ids, loss, turns
+ *   foundation               Foundation model: a trunk, many tasks
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
@@ -44236,7 +44243,7 @@ LLM_API void llm_transformer_attention_backward(float *d, float *dmem, float *db
 /* @transformer_stack ---------------------------------------- A stack of layers with every switch
  *
  *     encoder    x <- Attn(x)    x <- FFN(x)
- *     decoder    x <- CausalAttn(x)    x <- Attn(x, m)    x <- FFN(x)         then N, with pre-norm
+ *     decoder    x <- CausalAttn(x)    x <- Attn(x, m)    x <- FFN(x)        then N, with pre-norm
  *
  * The sublayers in their order, with what all layers share: the table of
  * rotations, or the bias by distance, which is made once for a stack and whose gradient is the sum
@@ -46682,8 +46689,8 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
  * Writing one token reads every weight once and does two operations with it, so its time is the
  * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
  * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
- * and used at once for all x, then forgotten: memory is read in the small form. For a prompt of many
- * tokens a panel of rows is unpacked, each weight once, and multiplied as in @gemm.
+ * and used at once for all x, then forgotten: memory is read in the small form. For a prompt of
+ * many tokens a panel of rows is unpacked, each weight once, and multiplied as in @gemm.
  *
  * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
  * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
@@ -47323,6 +47330,157 @@ LLM_API void llm_gpt1_finetune_step(float *w, float *g, float *m, float *v,
     llm_adamw_step(w, m, v, g, n, adamw, t);
     llm_adamw_step(w + n, m + n, v + n, g + n, count - n, &rest, t);
     memset(g, 0, count * sizeof(float));
+}
+
+/* @decoder_only_file ---------------------------------------- Llama's weights from llama2.c
+ *
+ *     version 0: 7 int32, floats    1: "ak42", header of 256 bytes, floats    2: the same, int8
+ *     dim, hidden, layers, heads, key heads, vocabulary, context                w = scale_g q
+ *
+ * Three files of one program. The first has no name: seven numbers, of which the vocabulary is
+ * negative where the head is not the embedding, then each kind of tensor for all layers, and two
+ * tables of rotations that nobody needs. The second says what it is and keeps the gains in front.
+ * The third stores matrices as bytes: groups of numbers share a float by which they are multiplied
+ * (Q8_0), which costs little and makes the file a quarter.
+ *
+ * What is easily got wrong: the rotations turn neighbours, not halves.
+ *
+ * source  Karpathy 2023, llama2.c: export.py (legacy_export, version1_export, version2_export)
+ * needs   error file rope safetensors_dtype llama_block decoder_only
+ * see     @decoder_only @gpt2_bin @gguf_blocks
+ * topics  -
+ */
+typedef struct {
+    llm_decoder_only_config config;
+    size_t version, group; /* of version 2: numbers that share a scale */
+    const unsigned char *data;
+    size_t at; /* bytes passed */
+} llm_decoder_only_file_reader;
+
+/* A little-endian number at p. */
+LLM_API uint32_t llm_decoder_only_file_int(const unsigned char *p) {
+    return (p[0] | (uint32_t)p[1] << 8) | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* r <- the first size bytes of a file. */
+LLM_API bool llm_decoder_only_file_header(llm_decoder_only_file_reader *r,
+                                          const unsigned char *data, size_t size, llm_error *e) {
+    static const char *const name[7] = {"dim",       "hidden",     "layers", "heads",
+                                        "key heads", "vocabulary", "context"};
+    static const uint32_t most[7] = {1 << 16, 1 << 20, 1 << 12, 1 << 12, 1 << 12, 1 << 24, 1 << 24};
+    llm_decoder_only_config *c = &r->config;
+    size_t *const value[7] = {&c->block.width,    &c->block.hidden, &c->layers, &c->block.heads,
+                              &c->block.kv_heads, &c->vocab,        &c->context};
+    memset(r, 0, sizeof *r);
+    r->data = data;
+    const bool named = size >= 4 && memcmp(data, "24ka", 4) == 0;
+    if (size < (named ? 256u : 28u)) return llm_fail(e, "llama2.c: %zu bytes hold no header", size);
+    const unsigned char *p = data;
+    if (named) {
+        r->version = llm_decoder_only_file_int(data + 4);
+        p = data + 8;
+        if (r->version != 1 && r->version != 2)
+            return llm_fail(e, "llama2.c: version %zu, expected 1 or 2", r->version);
+    }
+    c->tied = !named || data[36] != 0;
+    for (size_t i = 0; i < 7; i++) {
+        uint32_t found = llm_decoder_only_file_int(p + 4 * i);
+        if (!named && i == 5 && found >> 31) c->tied = false, found = 0u - found;
+        if (found < 1 || found > most[i])
+            return llm_fail(e, "llama2.c: %s is %lu, expected 1 to %lu", name[i],
+                            (unsigned long)found, (unsigned long)most[i]);
+        *value[i] = found;
+    }
+    const size_t C = c->block.width, H = c->block.heads;
+    if (C % H != 0 || C / H % 2 != 0 || H % c->block.kv_heads != 0)
+        return llm_fail(e, "llama2.c: %zu channels in %zu heads on %zu", C, H, c->block.kv_heads);
+    c->block.head_size = C / H, c->block.eps = 1e-5f, c->theta = 10000.0f;
+    c->block.pairing = LLM_ROPE_NEIGHBOURS;
+    if (r->version == 2) r->group = llm_decoder_only_file_int(data + 37);
+    if (r->version == 2 && (r->group < 1 || C % r->group != 0))
+        return llm_fail(e, "llama2.c: groups of %zu do not divide %zu channels", r->group, C);
+    r->at = named ? 256 : 28;
+    return true;
+}
+
+/* The next n numbers, into `to` unless it is NULL: floats, or of a version 2 matrix bytes and then
+ * scales. */
+LLM_API void llm_decoder_only_file_take(llm_decoder_only_file_reader *r, float *to, size_t n,
+                                        bool matrix) {
+    const unsigned char *p = r->data + r->at;
+    const size_t group = r->group;
+    const bool bytes = matrix && r->version == 2;
+    r->at += bytes ? n + n / group * 4 : 4 * n;
+    if (!to) return;
+    if (!bytes) {
+        llm_safetensors_dtype_floats(to, p, n, LLM_SAFETENSORS_F32);
+        return;
+    }
+    for (size_t i = 0; i < n; i += group) {
+        float scale;
+        llm_safetensors_dtype_floats(&scale, p + n + i / group * 4, 1, LLM_SAFETENSORS_F32);
+        for (size_t k = i; k < i + group; k++)
+            to[k] = scale * (float)(p[k] < 128 ? (int)p[k] : (int)p[k] - 256);
+    }
+}
+
+/* All of a kind: its part of each layer, or of none where w is NULL. */
+LLM_API void llm_decoder_only_file_kind(llm_decoder_only_file_reader *r,
+                                        const llm_decoder_only_weights *w, int kind) {
+    const llm_llama_block_config *b = &r->config.block;
+    const size_t C = b->width, Q = b->heads * b->head_size * C, K = b->kv_heads * b->head_size * C;
+    const size_t F = b->hidden * C, size[9] = {C, Q, K, K, Q, C, F, F, F};
+    for (size_t l = 0; l < r->config.layers; l++) {
+        float *to = NULL;
+        if (w) {
+            const llm_llama_block_weights *p = &w->block[l];
+            float *const part[9] = {p->norm1, p->qkv,      p->qkv + Q,  p->qkv + Q + K, p->out,
+                                    p->norm2, p->ffn.gate, p->ffn.down, p->ffn.up};
+            to = part[kind];
+        }
+        llm_decoder_only_file_take(r, to, size[kind], kind != 0 && kind != 5);
+    }
+}
+
+/* The whole file, into w or, where it is NULL, only past it: r->at is its size then. */
+LLM_API void llm_decoder_only_file_walk(llm_decoder_only_file_reader *r,
+                                        const llm_decoder_only_weights *w) {
+    const llm_decoder_only_config *c = &r->config;
+    const size_t C = c->block.width, table = c->vocab * C;
+    if (r->version > 0) {
+        llm_decoder_only_file_kind(r, w, 0);
+        llm_decoder_only_file_kind(r, w, 5);
+        llm_decoder_only_file_take(r, w ? w->norm : NULL, C, false);
+    }
+    llm_decoder_only_file_take(r, w ? w->embed : NULL, table, true);
+    for (int kind = 0; kind < 9; kind++)
+        if (r->version == 0 || (kind != 0 && kind != 5)) llm_decoder_only_file_kind(r, w, kind);
+    if (r->version == 0) llm_decoder_only_file_take(r, w ? w->norm : NULL, C, false);
+    if (r->version == 0) r->at += 4 * c->context * c->block.head_size; /* cosines, sines */
+    if (!c->tied) llm_decoder_only_file_take(r, w ? w->head : NULL, table, true);
+}
+
+/* g <- the file at path, created for batches of up to B rows of T tokens; T = 0: of the whole
+ * context. g is not to be destroyed when this fails. */
+LLM_API bool llm_decoder_only_file_load(llm_decoder_only *g, const char *path, size_t B, size_t T,
+                                        llm_error *e) {
+    llm_file file;
+    llm_decoder_only_file_reader r;
+    if (!llm_file_read(&file, path, e)) return false;
+    bool ok = llm_decoder_only_file_header(&r, file.data, file.size, e);
+    const size_t first = r.at;
+    if (ok) {
+        llm_decoder_only_file_walk(&r, NULL);
+        if (r.at != file.size)
+            ok = llm_fail(e, "llama2.c: %zu bytes, the header says %zu", file.size, r.at);
+    }
+    if (ok && T > r.config.context)
+        ok = llm_fail(e, "llama2.c: a context of %zu, %zu were asked for", r.config.context, T);
+    ok = ok && llm_decoder_only_create(g, &r.config, B, T ? T : r.config.context, e);
+    r.at = first;
+    if (ok) llm_decoder_only_file_walk(&r, &g->weights);
+    llm_file_free(&file);
+    return ok;
 }
 
 /* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
@@ -47974,6 +48132,111 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
     return ok;
 }
 
+/* @gpt2_bin ------------------------------------------------- GPT-2's weights from llm.c
+ *
+ *     256 int32: 20240326, version, Tmax, V, L, H, C, padded V, 0 ..     then 16 groups of numbers
+ *     version 1: float, no padding       3: float, table padded       5: bfloat16, table padded
+ *
+ * The file of a program that trains GPT-2 in plain C: a header of fixed size, then each kind of
+ * tensor for all layers in a row, matrices (out,in). From version 3 on the table of tokens has rows
+ * that no token uses, up to a multiple of 128, which makes the products of the head quick; they are
+ * passed over here. No byte of the file is without meaning, so its size must be the one that the
+ * header gives.
+ *
+ * source  Karpathy 2024, llm.c: train_gpt2.py (write_model) and train_gpt2.c
+ * needs   error file safetensors_dtype decoder_block gpt2_weights
+ * see     @gpt2_file @decoder_only_file
+ * topics  -
+ */
+typedef struct {
+    llm_gpt2_config config;
+    size_t padded; /* rows of the table in the file */
+    llm_safetensors_dtype dtype;
+} llm_gpt2_bin_header;
+
+/* Little-endian int32 number i. */
+LLM_API int32_t llm_gpt2_bin_int(const unsigned char *data, size_t i) {
+    const unsigned char *p = data + 4 * i;
+    const uint32_t low = p[0] | (uint32_t)p[1] << 8;
+    const uint32_t bits = low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    int32_t value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* h <- the first size bytes of a file. */
+LLM_API bool llm_gpt2_bin_read(llm_gpt2_bin_header *h, const unsigned char *data, size_t size,
+                               llm_error *e) {
+    static const char *const name[5] = {"Tmax", "V", "L", "H", "C"};
+    static const int32_t most[5] = {1 << 24, 1 << 24, 1 << 12, 1 << 16, 1 << 16};
+    size_t *const value[5] = {&h->config.context, &h->config.vocab, &h->config.layers,
+                              &h->config.heads, &h->config.width};
+    if (size < 1024) return llm_fail(e, "llm.c: %zu bytes, a header has 1024", size);
+    const int32_t magic = llm_gpt2_bin_int(data, 0), version = llm_gpt2_bin_int(data, 1);
+    if (magic != 20240326) return llm_fail(e, "llm.c: begins with %ld, not 20240326", (long)magic);
+    if (version != 1 && version != 3 && version != 5)
+        return llm_fail(e, "llm.c: version %ld, expected 1, 3 or 5", (long)version);
+    for (size_t i = 0; i < 5; i++) {
+        const int32_t found = llm_gpt2_bin_int(data, 2 + i);
+        if (found < 1 || found > most[i])
+            return llm_fail(e, "llm.c: %s is %ld, expected 1 to %ld", name[i], (long)found,
+                            (long)most[i]);
+        *value[i] = (size_t)found;
+    }
+    if (h->config.width % h->config.heads != 0)
+        return llm_fail(e, "llm.c: width %zu is not a multiple of %zu heads", h->config.width,
+                        h->config.heads);
+    const int32_t padded = version > 1 ? llm_gpt2_bin_int(data, 7) : (int32_t)h->config.vocab;
+    if (padded < (int32_t)h->config.vocab || padded > 1 << 25)
+        return llm_fail(e, "llm.c: a table of %ld rows for %zu tokens", (long)padded,
+                        h->config.vocab);
+    h->padded = (size_t)padded;
+    h->config.hidden = 4 * h->config.width, h->config.eps = 1e-5f;
+    h->dtype = version == 5 ? LLM_SAFETENSORS_BF16 : LLM_SAFETENSORS_F32;
+    return true;
+}
+
+/* g <- the file at path, created for batches of up to B rows of T tokens; T = 0: of the whole
+ * context. g is not to be destroyed when this fails. */
+LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T, llm_error *e) {
+    llm_file file;
+    llm_gpt2_bin_header h;
+    if (!llm_file_read(&file, path, e)) return false;
+    bool ok = llm_gpt2_bin_read(&h, file.data, file.size, e);
+    const llm_gpt2_config *c = &h.config;
+    const size_t element = ok && h.dtype == LLM_SAFETENSORS_BF16 ? 2 : 4;
+    const size_t want =
+        ok ? 1024 + element * (llm_gpt2_count(c) + (h.padded - c->vocab) * c->width) : 0;
+    if (ok && file.size != want)
+        ok = llm_fail(e, "llm.c: %zu bytes, the header says %zu", file.size, want);
+    if (ok && T > c->context)
+        ok = llm_fail(e, "llm.c: a context of %zu, %zu were asked for", c->context, T);
+    ok = ok && llm_gpt2_create(g, c, B, T ? T : c->context, e);
+    if (ok) {
+        const size_t C = c->width, F = c->hidden;
+        const size_t size[12] = {C, C, 3 * C * C, 3 * C, C * C, C, C, C, F * C, F, C * F, C};
+        const unsigned char *p = file.data + 1024;
+        llm_safetensors_dtype_floats(g->weights.wte, p, c->vocab * C, h.dtype);
+        p += element * h.padded * C;
+        llm_safetensors_dtype_floats(g->weights.wpe, p, c->context * C, h.dtype);
+        p += element * c->context * C;
+        for (size_t k = 0; k < 12; k++) {
+            for (size_t l = 0; l < c->layers; l++) {
+                const llm_decoder_block_weights *b = &g->weights.block[l];
+                float *const to[12] = {b->norm1_w, b->norm1_b,     b->qkv_w,    b->qkv_b,
+                                       b->out_w,   b->out_b,       b->norm2_w,  b->norm2_b,
+                                       b->ffn.up,  b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
+                llm_safetensors_dtype_floats(to[k], p, size[k], h.dtype);
+                p += element * size[k];
+            }
+        }
+        llm_safetensors_dtype_floats(g->weights.norm_w, p, C, h.dtype);
+        llm_safetensors_dtype_floats(g->weights.norm_b, p + element * C, C, h.dtype);
+    }
+    llm_file_free(&file);
+    return ok;
+}
+
 /* @gpt2_run ------------------------------------------------- A training that can be interrupted
  *
  *     batch: B windows of T + 1 tokens, at random places of the text
@@ -48335,6 +48598,145 @@ LLM_API void llm_t5_generate(int *ids, const int *source, size_t B, size_t S, si
     arena->used = mark;
 }
 
+/* @t5_step -------------------------------------------------- T5, one token at a time
+ *
+ *     k_t, v_t join the cache      s_j = q_t k_j + b(j - t), j <= t      memory: k, v made once
+ *
+ * Writing needs the last row of the decoder only. Its keys and values of the tokens so far are
+ * kept, those of the memory are projected once for a source, and a step costs what one token costs
+ * instead of the whole text again. Distances make no trouble: the bias belongs to the step's query,
+ * and keys carry no place.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2; transformers,
+ *         models/t5 (past_key_values)
+ * needs   arena embedding rmsnorm matmul masked_score relative_position_t5 mha causal_attn ffn
+ *         t5_attn t5_stack t5
+ * see     @kv_cache @decoder @t5
+ * topics  -
+ */
+typedef struct {
+    size_t B, S, room, t; /* texts, places of the memory, tokens that fit, tokens that are there */
+    const bool *hidden;   /* (B,S): the memory's padding */
+    float *k, *v;         /* (L,B,H,room,D) */
+    float *mem_k, *mem_v; /* (L,B,H,S,D) */
+} llm_t5_step_cache;
+
+/* An empty cache for the memory mem (B,S,C), in the arena: 2 L B H (room + S) D floats. */
+LLM_API void llm_t5_step_create(llm_t5_step_cache *cache, const float *mem, const bool *hidden,
+                                size_t B, size_t S, size_t room, const llm_t5_weights *w,
+                                const llm_t5_config *c, llm_arena *arena) {
+    const llm_t5_attn_config *a = &c->decoder.attn;
+    const size_t L = c->decoder.layers, H = a->heads, D = a->head_size, n = B * H * S * D;
+    cache->B = B, cache->S = S, cache->room = room, cache->t = 0, cache->hidden = hidden;
+    cache->k = llm_arena_floats(arena, L * B * H * room * D);
+    cache->v = llm_arena_floats(arena, L * B * H * room * D);
+    cache->mem_k = llm_arena_floats(arena, L * n), cache->mem_v = llm_arena_floats(arena, L * n);
+    for (size_t l = 0; l < L; l++) {
+        const llm_t5_attn_weights *p = &w->decoder.layer[l].cross;
+        llm_mha_project(cache->mem_k + l * n, mem, p->k, NULL, B, S, a->width, H, D, arena);
+        llm_mha_project(cache->mem_v + l * n, mem, p->v, NULL, B, S, a->width, H, D, arena);
+    }
+}
+
+/* x (B,C) += the attention of its norm in (B,C) to n keys k, values v (B,H,stride,D); bias (H,n)
+ * and hidden (B,n) or NULL. Scratch: B (2 H D + H n + C) floats. */
+LLM_API void llm_t5_step_attend(float *x, const float *in, const float *k, const float *v, size_t n,
+                                size_t stride, const float *bias, const bool *hidden, size_t B,
+                                const llm_t5_attn_weights *w, const llm_t5_attn_config *c,
+                                llm_arena *arena) {
+    const size_t mark = arena->used, H = c->heads, D = c->head_size, C = c->width;
+    float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
+    float *p = llm_arena_floats(arena, B * H * n), *f = llm_arena_floats(arena, B * C);
+    bool *allowed = hidden ? (bool *)llm_arena_take(arena, B * n, sizeof(bool)) : NULL;
+    for (size_t i = 0; hidden && i < B * n; i++) allowed[i] = !hidden[i];
+    llm_masked_score_shape shape = llm_masked_score_defaults(B, H, 1, n);
+    shape.mask_B = B;
+    llm_matmul_forward(q, in, w->q, NULL, B, C, H * D); /* one row: (B,H D) is (B,H,1,D) */
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_scores(p + bh * n, n, q + bh * D, D, k + bh * stride * D, D, 1.0f, n, 1, n,
+                               D);
+    llm_masked_score_softmax_forward(p, NULL, p, allowed, bias, &shape);
+    memset(out, 0, B * H * D * sizeof(float));
+    for (size_t bh = 0; bh < B * H; bh++)
+        llm_causal_attn_gather(out + bh * D, D, p + bh * n, n, v + bh * stride * D, D, n, 1, n, D);
+    llm_matmul_forward(f, out, w->o, NULL, B, H * D, C);
+    for (size_t i = 0; i < B * C; i++) x[i] += f[i];
+    arena->used = mark;
+}
+
+/* logits (B,V) <- ids (B), the next token of each text; it joins the cache. Scratch, given back: B
+ * (2 C + V) floats and that of one token's parts. */
+LLM_API void llm_t5_step(float *logits, llm_t5_step_cache *cache, const int *ids,
+                         const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
+    const llm_t5_stack_config *s = &c->decoder;
+    const llm_t5_attn_config *a = &s->attn;
+    const size_t mark = arena->used, B = cache->B, C = a->width, H = a->heads, D = a->head_size;
+    const size_t t = cache->t, room = cache->room, F = s->hidden, own = B * H * room * D;
+    const size_t memory = B * H * cache->S * D;
+    const llm_relative_position_t5_config r = {H, 1, t + 1, t, s->buckets, s->far, false};
+    LLM_ASSERT(t < room);
+    float *x = llm_arena_floats(arena, B * C), *in = llm_arena_floats(arena, B * C);
+    float *bias = llm_arena_floats(arena, H * (t + 1)),
+          *new_kv = llm_arena_floats(arena, B * H * D);
+    memset(bias, 0, H * (t + 1) * sizeof(float));
+    llm_relative_position_t5_forward(bias, w->decoder.distances, 1, &r, arena);
+    llm_embedding_forward(x, ids, w->table, B, c->vocab, C);
+    for (size_t l = 0; l < s->layers; l++) {
+        const llm_t5_stack_layer *p = &w->decoder.layer[l];
+        const size_t step = arena->used;
+        float *k = cache->k + l * own, *v = cache->v + l * own;
+        llm_rmsnorm_forward(in, NULL, x, p->attn.norm, B, C, a->eps);
+        for (size_t i = 0; i < 2; i++) {
+            llm_matmul_forward(new_kv, in, i ? p->attn.v : p->attn.k, NULL, B, C, H * D);
+            for (size_t bh = 0; bh < B * H; bh++)
+                memcpy((i ? v : k) + (bh * room + t) * D, new_kv + bh * D, D * sizeof(float));
+        }
+        llm_t5_step_attend(x, in, k, v, t + 1, room, bias, NULL, B, &p->attn, a, arena);
+        llm_rmsnorm_forward(in, NULL, x, p->cross.norm, B, C, a->eps);
+        llm_t5_step_attend(x, in, cache->mem_k + l * memory, cache->mem_v + l * memory, cache->S,
+                           cache->S, NULL, cache->hidden, B, &p->cross, a, arena);
+        llm_rmsnorm_forward(in, NULL, x, p->norm, B, C, a->eps);
+        float *f = llm_arena_floats(arena, B * C);
+        llm_ffn_acts acts;
+        acts.gate = s->gated ? llm_arena_floats(arena, B * F) : NULL;
+        acts.up = llm_arena_floats(arena, B * F), acts.hidden = llm_arena_floats(arena, B * F);
+        llm_ffn_forward(f, &acts, in, &p->ffn, B, C, F, llm_t5_stack_activation(s));
+        for (size_t i = 0; i < B * C; i++) x[i] += f[i];
+        arena->used = step;
+    }
+    llm_rmsnorm_forward(in, NULL, x, w->decoder.norm, B, C, a->eps);
+    for (size_t i = 0; i < B * C; i++) in[i] *= llm_t5_scale(c);
+    llm_matmul_forward(logits, in, w->head, NULL, B, C, c->vocab);
+    cache->t++;
+    arena->used = mark;
+}
+
+/* ids (B,T) <- source (B,S), as llm_t5_generate, with a cache. */
+LLM_API void llm_t5_step_generate(int *ids, const int *source, size_t B, size_t S, size_t T,
+                                  int end, const llm_t5_weights *w, const llm_t5_config *c,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_t5_stack_acts acts;
+    llm_t5_step_cache cache;
+    bool *hidden, *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    float *logits = llm_arena_floats(arena, B * c->vocab);
+    const float *mem = llm_t5_encode(&acts, &hidden, source, B, S, w, c, arena);
+    llm_t5_step_create(&cache, mem, hidden, B, S, T, w, c, arena);
+    for (size_t b = 0; b < B; b++) last[b] = 0, done[b] = false;
+    for (size_t t = 0; t < T; t++) {
+        llm_t5_step(logits, &cache, last, w, c, arena);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = logits + b * c->vocab;
+            size_t best = 0;
+            for (size_t v = 1; v < c->vocab; v++) best = z[v] > z[best] ? v : best;
+            last[b] = ids[b * T + t] = done[b] ? 0 : (int)best;
+            done[b] = done[b] || (int)best == end;
+        }
+    }
+    arena->used = mark;
+}
+
 /* @t5_span -------------------------------------------------- T5's training: corrupted spans
  *
  *     text    the cat sat on the old mat today
@@ -48449,6 +48851,375 @@ LLM_API size_t llm_t5_span_length(size_t *T, size_t S, double density, double me
         *T = noise + spans + 1;
     }
     return n > 1 ? n : 0;
+}
+
+/* @transformer_file ----------------------------------------- T5 and BERT from transformers' files
+ *
+ *     config.json -> switches and sizes -> names and shapes -> model.safetensors -> one vector
+ *
+ * A directory as transformers saves it, read into the flat vector of @transformer_weights. What the
+ * file must hold is not written down here: the settings become a configuration, @transformer_layout
+ * lists the tensors of any configuration, and each is looked up, held against its shape, and read.
+ * Tensors that a model of this kind may carry besides (copies of the table, a second head) are
+ * passed over; any other one is refused, since a model with more weights is another model.
+ *
+ * source  transformers, configuration_t5.py, configuration_bert.py
+ * needs   arena error buffer file json safetensors activation transformer transformer_layout
+ * see     @gpt2_file @llama_file @t5_file @bert_file
+ * topics  -
+ */
+
+/* *value <- the size called key, 1 to most; `absent` where it is not there or null, 0: it must
+ * be. */
+LLM_API bool llm_transformer_file_size(size_t *value, const llm_json *j, const char *key,
+                                       size_t most, size_t absent, llm_error *e) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    *value = absent;
+    if (!node || node->kind == LLM_JSON_NULL)
+        return absent > 0 || llm_fail(e, "config.json: no %s", key);
+    if (!llm_json_size(value, node) || *value < 1 || *value > most)
+        return llm_fail(e, "config.json: %s is %s, expected 1 to %zu", key,
+                        node->text ? node->text : "no number", most);
+    return true;
+}
+
+/* The string called key, "" if there is none. */
+LLM_API const char *llm_transformer_file_string(const llm_json *j, const char *key) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    return node && node->kind == LLM_JSON_STRING ? node->text : "";
+}
+
+/* c <- a parsed config.json of model_type t5 or bert. */
+LLM_API bool llm_transformer_file_config(llm_transformer_config *c, const llm_json *j,
+                                         llm_error *e) {
+    if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
+    const char *type = llm_transformer_file_string(j, "model_type");
+    const bool t5 = strcmp(type, "t5") == 0;
+    if (!t5 && strcmp(type, "bert") != 0)
+        return llm_fail(e, "config.json: model_type \"%s\", expected t5 or bert", type);
+    *c = llm_transformer_preset(t5 ? LLM_TRANSFORMER_T5 : LLM_TRANSFORMER_BERT);
+    if (!llm_transformer_file_size(&c->vocab, j, "vocab_size", 1 << 24, 0, e) ||
+        !llm_transformer_file_size(&c->width, j, t5 ? "d_model" : "hidden_size", 1 << 16, 0, e) ||
+        !llm_transformer_file_size(&c->hidden, j, t5 ? "d_ff" : "intermediate_size", 1 << 20, 0,
+                                   e) ||
+        !llm_transformer_file_size(&c->heads, j, t5 ? "num_heads" : "num_attention_heads", 1 << 12,
+                                   0, e) ||
+        !llm_transformer_file_size(&c->encoder, j, t5 ? "num_layers" : "num_hidden_layers", 1 << 12,
+                                   0, e))
+        return false;
+    const char *act = llm_transformer_file_string(j, t5 ? "feed_forward_proj" : "hidden_act");
+    const llm_json_node *eps =
+        llm_json_get(j, j->node, t5 ? "layer_norm_epsilon" : "layer_norm_eps");
+    const llm_json_node *tied = llm_json_get(j, j->node, "tie_word_embeddings");
+    c->kv_heads = c->heads;
+    const llm_json_node *scaled = llm_json_get(j, j->node, "scale_decoder_outputs");
+    if (t5 && scaled) tied = scaled; /* what newer files say instead */
+    c->tied = !tied || tied->kind == LLM_JSON_TRUE;
+    c->pooler = false; /* unless the file has one */
+    if (eps && eps->kind == LLM_JSON_NUMBER) c->eps = (float)eps->number;
+    if (!t5) {
+        if (c->width % c->heads != 0)
+            return llm_fail(e, "config.json: hidden_size %zu is not a multiple of %zu heads",
+                            c->width, c->heads);
+        c->head_size = c->width / c->heads;
+        const llm_json_node *decoder = llm_json_get(j, j->node, "is_decoder");
+        if (strcmp(act, "gelu") != 0 || !c->tied || (decoder && decoder->kind == LLM_JSON_TRUE))
+            return llm_fail(e,
+                            "config.json: activation \"%s\", a decoder or a head of its own is "
+                            "not known here",
+                            act);
+        return llm_transformer_file_size(&c->places, j, "max_position_embeddings", 1 << 24, 0, e) &&
+               llm_transformer_file_size(&c->types, j, "type_vocab_size", 1 << 16, 2, e);
+    }
+    c->gated = strcmp(act, "gated-gelu") == 0;
+    if (c->gated) c->act = LLM_ACTIVATION_GELU_TANH;
+    if (!c->gated && act[0] && strcmp(act, "relu") != 0)
+        return llm_fail(e, "config.json: feed_forward_proj \"%s\", expected relu or gated-gelu",
+                        act);
+    if (!llm_transformer_file_size(&c->head_size, j, "d_kv", 1 << 12, 0, e) ||
+        !llm_transformer_file_size(&c->decoder, j, "num_decoder_layers", 1 << 12, c->encoder, e) ||
+        !llm_transformer_file_size(&c->buckets, j, "relative_attention_num_buckets", 1 << 16, 32,
+                                   e) ||
+        !llm_transformer_file_size(&c->far, j, "relative_attention_max_distance", 1 << 24, 128, e))
+        return false;
+    if (c->buckets % 4 != 0 || c->far <= c->buckets / 2)
+        return llm_fail(e, "config.json: %zu buckets of distances up to %zu", c->buckets, c->far);
+    return true;
+}
+
+/* Whether a model of this family may carry a tensor of that name without using it. */
+LLM_API bool llm_transformer_file_spare(const char *name, const llm_transformer_config *c) {
+    static const char *const spare[] = {
+        "encoder.embed_tokens.weight", "decoder.embed_tokens.weight",
+        "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"};
+    const bool bert = c->family == LLM_TRANSFORMER_BERT;
+    if (bert) return strncmp(name, "cls.", 4) == 0 || strstr(name, "position_ids") != NULL;
+    for (size_t i = 0; i < 3; i++)
+        if (strcmp(name, spare[i]) == 0) return true;
+    return c->tied && strcmp(name, "lm_head.weight") == 0;
+}
+
+/* The tensor of a part. NULL and the error set where it is not there or has another shape. */
+LLM_API const llm_safetensors_tensor *
+llm_transformer_file_find(const llm_safetensors *s, const char *prefix,
+                          const llm_transformer_layout_tensor *part, llm_error *e) {
+    const bool vector =
+        strstr(part->name, "Norm.") || strstr(part->name, "norm.") || strstr(part->name, ".bias");
+    const size_t rows = part->rows, cols = part->cols;
+    char full[128];
+    snprintf(full, sizeof full, "%s%s", prefix, part->name);
+    const llm_safetensors_tensor *t = llm_safetensors_find(s, full);
+    if (!t && !llm_fail(e, "model.safetensors: no tensor %s", full)) return NULL;
+    const size_t found = t->rank > 0 ? t->shape[0] : 0, columns = t->rank > 1 ? t->shape[1] : 1;
+    if (t->rank == (vector ? 1u : 2u) && found == rows && columns == cols) return t;
+    llm_fail(e, "model.safetensors: %s is (%zu, %zu) of rank %zu, config.json says (%zu, %zu)",
+             full, found, columns, t->rank, rows, cols);
+    return NULL;
+}
+
+/* Returns the flat vector of llm_transformer_count(c) numbers, to be freed; NULL and the error set
+ * where s and c do not belong together. */
+LLM_API float *llm_transformer_file_weights(const llm_safetensors *s, const char *prefix,
+                                            const llm_transformer_config *c, llm_error *e) {
+    size_t numbers, used = 0;
+    if (c->encoder + c->decoder > s->count) { /* so that the list is no longer than the file */
+        llm_fail(e, "model.safetensors: %zu tensors for %zu layers", s->count,
+                 c->encoder + c->decoder);
+        return NULL;
+    }
+    const size_t n = llm_transformer_layout(NULL, &numbers, c);
+    llm_transformer_layout_tensor *list = (llm_transformer_layout_tensor *)malloc(n * sizeof *list);
+    bool ok = list || llm_fail(e, "out of memory");
+    if (ok) llm_transformer_layout(list, &numbers, c);
+    for (size_t i = 0; ok && i < n; i++)
+        ok = llm_transformer_file_find(s, prefix, &list[i], e) != NULL;
+    for (size_t i = 0; ok && i < s->count; i++)
+        used += llm_transformer_file_spare(s->tensor[i].name, c);
+    if (ok && used + n != s->count)
+        ok = llm_fail(e, "model.safetensors: %zu tensors more than config.json's model has",
+                      s->count - used - n);
+    float *flat = ok ? (float *)malloc(numbers * sizeof(float)) : NULL;
+    ok = ok && (flat || llm_fail(e, "no memory for a model of %zu weights", numbers));
+    for (size_t i = 0; ok && i < n; i++)
+        ok = llm_safetensors_floats(flat + list[i].offset,
+                                    llm_transformer_file_find(s, prefix, &list[i], e),
+                                    list[i].rows * list[i].cols, e);
+    free(list);
+    if (ok) return flat;
+    free(flat);
+    return NULL;
+}
+
+/* *flat, to be freed, and c <- the model in directory dir, whose file s stays open, to be closed;
+ * what its names begin with is *prefix. On failure there is nothing to free. */
+LLM_API bool llm_transformer_file_open(float **flat, llm_transformer_config *c, llm_safetensors *s,
+                                       const char **prefix, const char *dir, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    llm_json json;
+    memset(&file, 0, sizeof file);
+    memset(&json, 0, sizeof json);
+    bool ok = llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_file_read(&file, path.data, e) &&
+         llm_json_parse(&json, (const char *)file.data, file.size, e) &&
+         llm_transformer_file_config(c, &json, e);
+    path.size = 0;
+    ok = ok &&
+         (llm_buffer_print(&path, "%s/model.safetensors", dir) || llm_fail(e, "out of memory"));
+    if (ok && llm_safetensors_open(s, path.data, e)) {
+        const bool inner =
+            llm_safetensors_find(s, "bert.embeddings.word_embeddings.weight") != NULL;
+        *prefix = inner ? "bert." : "";
+        c->pooler = c->family == LLM_TRANSFORMER_BERT &&
+                    (llm_safetensors_find(s, "pooler.dense.weight") ||
+                     llm_safetensors_find(s, "bert.pooler.dense.weight"));
+        *flat = llm_transformer_file_weights(s, *prefix, c, e);
+        ok = *flat != NULL;
+        if (!ok) llm_safetensors_close(s);
+    } else {
+        ok = false;
+    }
+    llm_json_free(&json);
+    llm_file_free(&file);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* @t5_file -------------------------------------------------- T5's weight files
+ *
+ * T5 and its relatives of the same form (T5 v1.1, Flan-T5) from a directory that transformers has
+ * saved. The weights stand once, in the vector of @transformer_weights, and what @t5 runs on are
+ * pointers into it: the same numbers under the names of two sections.
+ *
+ * Version 1.0 ties its head, 1.1 has one; a file that ties and carries a copy of the table is read
+ * as tied.
+ *
+ * source  transformers, models/t5 (modeling_t5.py, configuration_t5.py)
+ * needs   arena error safetensors mha transformer transformer_weights transformer_file t5_attn
+ *         t5_stack t5
+ * see     @t5 @t5_step @transformer_file
+ * topics  -
+ */
+typedef struct {
+    llm_transformer_config shape;
+    llm_transformer_weights all; /* of @transformer_model, the same numbers */
+    llm_t5_config config;
+    llm_t5_weights weights;
+    float *flat; /* llm_transformer_count(&shape) numbers */
+    llm_arena memory;
+} llm_t5_file;
+
+/* c and w <- the same model; w's lists lie in the arena. */
+LLM_API void llm_t5_file_view(llm_t5_config *c, llm_t5_weights *w,
+                              const llm_transformer_config *shape,
+                              const llm_transformer_weights *all, llm_arena *arena) {
+    *c = llm_t5_defaults();
+    c->vocab = shape->vocab, c->tied = shape->tied;
+    w->table = all->tokens, w->head = all->head;
+    for (size_t k = 0; k < 2; k++) {
+        llm_t5_stack_config *s = k ? &c->decoder : &c->encoder;
+        llm_t5_stack_weights *to = k ? &w->decoder : &w->encoder;
+        const llm_transformer_weights_stack *from = &all->stack[k];
+        s->layers = k ? shape->decoder : shape->encoder, s->hidden = shape->hidden;
+        s->buckets = shape->buckets, s->far = shape->far, s->gated = shape->gated;
+        s->attn.width = shape->width, s->attn.heads = shape->heads;
+        s->attn.head_size = shape->head_size, s->attn.eps = shape->eps;
+        to->layer = (llm_t5_stack_layer *)llm_arena_take(arena, s->layers, sizeof *to->layer);
+        to->distances = from->distances, to->norm = from->norm.w;
+        for (size_t l = 0; l < s->layers; l++) {
+            const llm_transformer_weights_layer *p = &from->layer[l];
+            const llm_mha_params *a = &p->attn.mha, *m = &p->cross.mha;
+            const llm_t5_attn_weights own = {p->attn.norm.w, a->wq, a->wk, a->wv, a->wo};
+            const llm_t5_attn_weights cross = {p->cross.norm.w, m->wq, m->wk, m->wv, m->wo};
+            to->layer[l].attn = own, to->layer[l].cross = cross;
+            to->layer[l].norm = p->norm.w, to->layer[l].ffn = p->ffn;
+        }
+    }
+}
+
+/* Frees what open has taken. */
+LLM_API void llm_t5_file_close(llm_t5_file *m) {
+    free(m->flat);
+    llm_arena_destroy(&m->memory);
+}
+
+/* The model in directory dir. On failure there is nothing to close. */
+LLM_API bool llm_t5_file_open(llm_t5_file *m, const char *dir, llm_error *e) {
+    llm_safetensors s;
+    const char *prefix;
+    if (!llm_transformer_file_open(&m->flat, &m->shape, &s, &prefix, dir, e)) return false;
+    llm_safetensors_close(&s);
+    const size_t layers = m->shape.encoder + m->shape.decoder;
+    const size_t bytes = sizeof(llm_transformer_weights_layer) + sizeof(llm_t5_stack_layer);
+    bool ok = m->shape.family == LLM_TRANSFORMER_T5 ||
+              llm_fail(e, "config.json: model_type is not \"t5\"");
+    ok = ok &&
+         (llm_arena_create(&m->memory, layers * bytes + 4 * 64) || llm_fail(e, "out of memory"));
+    if (!ok) free(m->flat);
+    if (!ok) return false;
+    llm_transformer_weights_bind(&m->all, m->flat, &m->shape, &m->memory);
+    llm_t5_file_view(&m->config, &m->weights, &m->shape, &m->all, &m->memory);
+    return true;
+}
+
+/* @bert_file ------------------------------------------------ BERT's weight files
+ *
+ * BertModel and BertForMaskedLM from a directory that transformers has saved: names with "bert." in
+ * front or without, a pooler or none, and the head of the masked language model under "cls.", whose
+ * last matrix is the table of tokens and is not read a second time. The weights stand in the vector
+ * of @transformer_weights; what @bert and @mlm run on are pointers into it.
+ *
+ * source  transformers, models/bert (modeling_bert.py, configuration_bert.py)
+ * needs   arena error safetensors prenorm sublayer bert mlm transformer transformer_weights
+ *         transformer_layout transformer_file
+ * see     @bert @mlm @transformer_file
+ * topics  -
+ */
+typedef struct {
+    llm_transformer_config shape;
+    llm_transformer_weights all; /* of @transformer_model, the same numbers */
+    llm_bert_config config;
+    llm_bert_weights weights; /* pool_w is NULL where the file has no pooler */
+    llm_mlm_head head;        /* where has_head says so */
+    bool has_head;
+    float *flat, *more; /* the model's numbers, the head's */
+    llm_arena memory;
+} llm_bert_file;
+
+/* c and w <- the same model; w's lists lie in the arena. */
+LLM_API void llm_bert_file_view(llm_bert_config *c, llm_bert_weights *w,
+                                const llm_transformer_config *shape,
+                                const llm_transformer_weights *all, llm_arena *arena) {
+    const size_t L = shape->encoder;
+    *c = llm_bert_defaults();
+    c->vocab = shape->vocab, c->places = shape->places, c->types = shape->types;
+    c->encoder.layers = L, c->encoder.width = shape->width, c->encoder.heads = shape->heads;
+    c->encoder.hidden = shape->hidden, c->encoder.eps = shape->eps;
+    memset(w, 0, sizeof *w);
+    w->word = all->tokens, w->place = all->places, w->type = all->types;
+    w->norm_w = all->first.w, w->norm_b = all->first.b;
+    w->pool_w = all->pool_w, w->pool_b = all->pool_b;
+    w->encoder.attn = (llm_sublayer_attn *)llm_arena_take(arena, L, sizeof *w->encoder.attn);
+    w->encoder.mlp = (llm_sublayer_mlp *)llm_arena_take(arena, L, sizeof *w->encoder.mlp);
+    for (size_t l = 0; l < L; l++) {
+        const llm_transformer_weights_layer *p = &all->stack[0].layer[l];
+        const llm_prenorm_weights attn = {NULL, NULL, p->attn.norm.w, p->attn.norm.b};
+        const llm_prenorm_weights mlp = {NULL, NULL, p->norm.w, p->norm.b};
+        w->encoder.attn[l].mha = p->attn.mha, w->encoder.attn[l].norm = attn;
+        w->encoder.mlp[l].ffn = p->ffn, w->encoder.mlp[l].norm = mlp;
+    }
+}
+
+/* m->head <- s. */
+LLM_API bool llm_bert_file_head(llm_bert_file *m, const llm_safetensors *s, llm_error *e) {
+    static const char *const name[5] = {"transform.dense.weight", "transform.dense.bias",
+                                        "transform.LayerNorm.weight", "transform.LayerNorm.bias",
+                                        "bias"};
+    const size_t C = m->shape.width, V = m->shape.vocab;
+    const size_t rows[5] = {C, C, C, C, V}, cols[5] = {C, 1, 1, 1, 1};
+    m->more = (float *)malloc((C * C + 3 * C + V) * sizeof(float));
+    if (!m->more) return llm_fail(e, "out of memory");
+    float *p = m->more;
+    for (size_t i = 0; i < 5; i++) {
+        llm_transformer_layout_tensor part;
+        snprintf(part.name, sizeof part.name, ".%s", name[i]);
+        part.rows = rows[i], part.cols = cols[i];
+        const llm_safetensors_tensor *t = llm_transformer_file_find(s, "cls.predictions", &part, e);
+        if (!t || !llm_safetensors_floats(p, t, rows[i] * cols[i], e)) return false;
+        p += rows[i] * cols[i];
+    }
+    float *matrix = m->more, *vector = matrix + C * C;
+    llm_mlm_bind(&m->head, &matrix, &vector, V, C);
+    return true;
+}
+
+/* Frees what open has taken. */
+LLM_API void llm_bert_file_close(llm_bert_file *m) {
+    free(m->flat);
+    free(m->more);
+    llm_arena_destroy(&m->memory);
+}
+
+/* The model in directory dir. On failure there is nothing to close. */
+LLM_API bool llm_bert_file_open(llm_bert_file *m, const char *dir, llm_error *e) {
+    llm_safetensors s;
+    const char *prefix;
+    memset(m, 0, sizeof *m);
+    if (!llm_transformer_file_open(&m->flat, &m->shape, &s, &prefix, dir, e)) return false;
+    const size_t layer = sizeof(llm_transformer_weights_layer) + sizeof(llm_sublayer_attn) +
+                         sizeof(llm_sublayer_mlp);
+    m->has_head = llm_safetensors_find(&s, "cls.predictions.bias") != NULL;
+    bool ok = m->shape.family == LLM_TRANSFORMER_BERT ||
+              llm_fail(e, "config.json: model_type is not \"bert\"");
+    ok = ok && (llm_arena_create(&m->memory, m->shape.encoder * layer + 4 * 64) ||
+                llm_fail(e, "out of memory"));
+    ok = ok && (!m->has_head || llm_bert_file_head(m, &s, e));
+    llm_safetensors_close(&s);
+    if (!ok) llm_bert_file_close(m);
+    if (!ok) return false;
+    llm_transformer_weights_bind(&m->all, m->flat, &m->shape, &m->memory);
+    llm_bert_file_view(&m->config, &m->weights, &m->shape, &m->all, &m->memory);
+    return true;
 }
 
 /* @llama_config --------------------------------------------- Settings of Llama and its relatives
@@ -49645,6 +50416,126 @@ LLM_API bool llm_chat_lm_template(llm_chat_template *t, const llm_llama_file *m,
     llm_file_free(&f);
     llm_buffer_free(&path);
     return ok;
+}
+
+/* @foundation ----------------------------------------------- Foundation model: a trunk, many tasks
+ *
+ *     probe     softmax regression on a(x), the mean of the frozen trunk's last vectors
+ *     tune      all weights, by -ln p(label's token | x)
+ *     prompt    the most probable of the labels' tokens behind x; no weight changes
+ *
+ * One network is trained at great cost on text that nobody labelled, then serves many tasks at
+ * little cost each: what predicts the next word has to know what a text is about, who acts in it
+ * and how many they are. The three routes differ in what they ask of the trunk: that a fact can be
+ * read off by a line, that it is near, or that it is already what the model would say. The measure
+ * of a trunk is the number of labels it saves, against the same network from random weights.
+ *
+ * What is easily got wrong: the probe's accuracy is a lower bound of what the features hold; and
+ * fine-tuning on few labels forgets, so one trunk serves several tasks only by probes and prompts.
+ *
+ * source  Bommasani et al. 2021, "On the Opportunities and Risks of Foundation Models"; Radford et
+ *         al. 2018, section 4; Alain & Bengio 2016, "Understanding intermediate layers using linear
+ *         classifier probes"
+ * needs   arena rng dense_vector adamw classification_head_probe gpt2_weights gpt2 causal_lm_gpt2
+ * see     @gpt1 @classification_head_probe @causal_lm (answers of several tokens)
+ * topics  Foundation Model
+ */
+
+/* a (N,C) <- ids (N,T): what stands behind the last norm, a mean over the places of each text. The
+ * last place alone has seen all of it, but was only ever asked for the next token. Passes of up to
+ * B texts. */
+LLM_API void llm_foundation_features(float *a, llm_gpt2 *g, const int *ids, size_t N, size_t T,
+                                     size_t B) {
+    const size_t C = g->config.width;
+    LLM_ASSERT(B > 0 && T > 0);
+    memset(a, 0, N * C * sizeof(float));
+    for (size_t n = 0; n < N; n += B) {
+        const size_t rows = N - n < B ? N - n : B;
+        llm_gpt2_forward(g, ids + n * T, NULL, rows, T);
+        for (size_t i = 0; i < rows * T; i++)
+            llm_dense_vector_axpy(a + (n + i / T) * C, 1.0f / (float)T, g->norm + i * C, C);
+    }
+}
+
+/* The share of right answers on held (M,C) with labels wanted (M), of the softmax regression that
+ * is fitted to a (n,C) with label (n), both of 0 .. K-1; l2 > 0 keeps it finite where the classes
+ * can be parted. Scratch: K C + K floats and that of llm_classification_head_probe_fit. */
+LLM_API double llm_foundation_probe(const float *a, const int *label, size_t n, const float *held,
+                                    const int *wanted, size_t M, size_t C, size_t K, double l2,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *w = llm_arena_floats(arena, K * C), *b = llm_arena_floats(arena, K);
+    size_t right = 0;
+    memset(w, 0, K * C * sizeof(float));
+    memset(b, 0, K * sizeof(float));
+    llm_classification_head_probe_fit(w, b, a, label, n, C, K, l2, 1e-4, 500, arena);
+    for (size_t i = 0; i < M; i++) {
+        size_t best = 0;
+        float most = -INFINITY;
+        for (size_t k = 0; k < K; k++) {
+            const float z = b[k] + llm_dense_vector_dot(w + k * C, held + i * C, C);
+            if (z > most) most = z, best = k;
+        }
+        right += (int)best == wanted[i];
+    }
+    arena->used = mark;
+    return (double)right / (double)M;
+}
+
+/* `steps` steps of AdamW on all weights: batches of B of the n texts ids (n,T), drawn with
+ * replacement, each followed by the token word[label]; only that token counts. The model reads T +
+ * 1 places or more. Scratch: B (T + 1) ints and bools and that of llm_causal_lm_gpt2_step. */
+LLM_API void llm_foundation_tune(llm_gpt2 *g, const int *ids, const int *label, const int *word,
+                                 size_t n, size_t T, size_t B, size_t steps,
+                                 const llm_adamw_config *adamw, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, R = T + 1;
+    int *rows = (int *)llm_arena_take(arena, B * R, sizeof(int));
+    bool *asked = (bool *)llm_arena_take(arena, B * R, sizeof(bool));
+    for (size_t i = 0; i < B * R; i++) asked[i] = i % R == T;
+    for (size_t step = 1; step <= steps; step++) {
+        for (size_t b = 0; b < B; b++) {
+            const size_t pick = llm_rng_below(rng, n);
+            memcpy(rows + b * R, ids + pick * T, T * sizeof(int));
+            rows[b * R + T] = word[label[pick]];
+        }
+        llm_causal_lm_gpt2_step(g, rows, asked, B, R, adamw, step, arena);
+    }
+    arena->used = mark;
+}
+
+/* The share of texts ids (N,T), in passes of up to B, behind which word[label] is the most probable
+ * of the K tokens word, the first among equals. Before any tuning this is prompting. */
+LLM_API double llm_foundation_answer(llm_gpt2 *g, const int *ids, const int *label, const int *word,
+                                     size_t N, size_t T, size_t K, size_t B) {
+    const size_t V = g->config.vocab;
+    size_t right = 0;
+    LLM_ASSERT(B > 0 && T > 0);
+    for (size_t n = 0; n < N; n += B) {
+        const size_t rows = N - n < B ? N - n : B;
+        llm_gpt2_forward(g, ids + n * T, NULL, rows, T);
+        for (size_t r = 0; r < rows; r++) {
+            const float *z = g->logits + (r * T + T - 1) * V;
+            size_t best = 0;
+            for (size_t k = 1; k < K; k++) best = z[word[k]] > z[word[best]] ? k : best;
+            right += (int)best == label[n + r];
+        }
+    }
+    return (double)right / (double)N;
+}
+
+/* How many times fewer labels the trunk needs for what training from scratch reaches with the most:
+ * accuracies with count (n) labels, ascending, of both. Between two counts accuracy is a line over
+ * ln count. 0 where the trunk never gets there; at most count[n-1] / count[0]. */
+LLM_API double llm_foundation_label_saving(const double *trunk, const double *scratch,
+                                           const double *count, size_t n) {
+    const double goal = scratch[n - 1], most = count[n - 1];
+    if (trunk[0] >= goal) return most / count[0];
+    for (size_t i = 1; i < n; i++) {
+        if (trunk[i] < goal) continue;
+        const double part = (goal - trunk[i - 1]) / (trunk[i] - trunk[i - 1]);
+        return most / (count[i - 1] * pow(count[i] / count[i - 1], part));
+    }
+    return 0.0;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */

@@ -56,4 +56,47 @@ TEST_UNUSED static llm_transformer_config tiny_transformer_of(size_t k) {
     return c;
 }
 
+/* A directory of that name with config.json = text and, of a model with weights flat, its tensors
+ * as the layout names them behind `prefix`, then `more` others. */
+TEST_UNUSED static const char *tiny_transformer_save(const char *name, const char *text,
+                                                     const llm_transformer_config *c,
+                                                     const float *flat, const char *prefix,
+                                                     const llm_safetensors_tensor *more,
+                                                     size_t count) {
+    static llm_transformer_layout_tensor list[128];
+    static llm_safetensors_tensor out[160];
+    static char full[160][96];
+    const char *dir = test_path(name);
+    char path[600];
+    size_t numbers;
+    llm_error e;
+    const size_t n = llm_transformer_layout(list, &numbers, c);
+    mkdir(dir, 0700);
+    memset(out, 0, sizeof out);
+    for (size_t i = 0; i < n; i++) {
+        strcat(strcpy(full[i], prefix), list[i].name);
+        out[i].name = full[i];
+        out[i].dtype = LLM_SAFETENSORS_F32;
+        const bool vector = strstr(list[i].name, "Norm.") || strstr(list[i].name, "norm.") ||
+                            strstr(list[i].name, ".bias");
+        out[i].rank = vector ? 1 : 2;
+        out[i].shape[0] = list[i].rows, out[i].shape[1] = list[i].cols;
+        out[i].data = (const unsigned char *)(flat + list[i].offset);
+    }
+    for (size_t i = 0; i < count; i++) out[n + i] = more[i];
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    CHECK(llm_file_write(path, text, strlen(text), &e));
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    CHECK(llm_safetensors_write(path, out, n + count, NULL, &e));
+    return dir;
+}
+TEST_UNUSED static llm_safetensors_tensor tiny_transformer_tensor(const char *name, size_t rows,
+                                                                  size_t cols, const float *data) {
+    llm_safetensors_tensor t;
+    memset(&t, 0, sizeof t);
+    t.name = name, t.dtype = LLM_SAFETENSORS_F32, t.rank = cols ? 2 : 1;
+    t.shape[0] = rows, t.shape[1] = cols, t.data = (const unsigned char *)data;
+    return t;
+}
+
 #endif

@@ -40,6 +40,9 @@ TEST(lanes, "a vector has as many floats as it says, and there are registers for
 
 TEST(lanes, "the larger of each pair; a NaN on the left is passed over, one on the right stays") {
     float a[LLM_LANES], b[LLM_LANES], y[LLM_LANES];
+    for (size_t l = 0; l < LLM_LANES; l++) a[l] = 0.0f, b[l] = -0.0f;
+    llm_lanes_store(y, llm_lanes_max(llm_lanes_load(a), llm_lanes_load(b)));
+    for (size_t l = 0; l < LLM_LANES; l++) CHECK(signbit(y[l])); /* equal: the second */
     for (size_t at = 0; at < LLM_LANES; at++) {
         for (size_t l = 0; l < LLM_LANES; l++)
             a[l] = (float)(l % 3) - 1.0f, b[l] = (float)(l % 2) - 0.5f;

@@ -94,6 +94,11 @@ TEST(added_tokens, "by hand: leftmost, then longest; only the kind asked for") {
     }
     llm_added_tokens none = added_none();
     CHECK_ASSERTS(llm_added_tokens_flags(&none, true, true, true));
+    CHECK(llm_added_tokens_put(&none, 1, "\xFF", 1, true, false) && none.begins[255]);
+    llm_added_tokens_flags(&none, true, false, true); /* of one token */
+    one = llm_added_tokens_get(&none, 0, &text);
+    CHECK(one->single_word && !one->lstrip && one->rstrip);
+    llm_added_tokens_free(&none);
     size_t at = 1;
     CHECK(llm_added_tokens_next(&a, "ababc", 5, &at, false, true)->id == 8 && at == 2);
     at = 0;

@@ -159,6 +159,7 @@ TEST(normalizer_json, "when memory is out, it says so and nothing leaks") {
         memset(&n, 0, sizeof n);
         njson_calls = calls;
         ok = llm_normalizer_json_read(&n, &j, j.node, 0, &error);
+        CHECK(ok == (njson_calls >= 0)); /* whatever fails is told */
         njson_calls = 1 << 30;
         llm_json_free(&j);
         llm_normalizer_free(&n);

@@ -200,6 +200,7 @@ TEST(parts_text, "when memory is out, it says so and nothing leaks") {
             ptext_calls = calls;
             ok = decode ? llm_parts_text_decode(t.parts, &out, ids, 5, &error)
                         : llm_parts_text_encode(t.parts, &out, text, sizeof text - 1, true, &error);
+            CHECK(ok == (ptext_calls >= 0)); /* whatever fails is told */
             ptext_calls = 1 << 30;
             failed += !ok;
             CHECK(ok || strstr(error.message, "out of memory"));

@@ -171,6 +171,7 @@ TEST(pre_split, "when memory is out, it says so") {
         CHECK(llm_text_places_add(&w.t, "a12 b", 5, 0) && llm_pre_split_end(&w));
         cut_calls = calls;
         ok = llm_pre_split_run(&p, &w);
+        CHECK(ok == (cut_calls >= 0)); /* whatever fails is told */
         cut_calls = 1 << 30;
         failed += !ok;
         llm_pre_split_pieces_free(&w);

@@ -191,6 +191,7 @@ TEST(pre_split_json, "when memory is out, it says so and nothing leaks") {
         memset(&p, 0, sizeof p);
         sjson_calls = calls;
         ok = llm_pre_split_json_read(&p, &j, j.node, 0, &error);
+        CHECK(ok == (sjson_calls >= 0)); /* whatever fails is told */
         sjson_calls = 1 << 30;
         llm_json_free(&j);
         llm_pre_split_free(&p);

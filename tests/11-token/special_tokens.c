@@ -212,6 +212,41 @@ TEST(special_tokens, "by hand: hiding, overlaps, white space on both sides, the 
     llm_added_tokens_free(&a);
 }
 
+TEST(special_tokens, "of equal texts the first counts; long names are cut; neighbours by hand") {
+    llm_added_tokens a;
+    llm_special_tokens s;
+    llm_special_tokens_span span;
+    llm_error error;
+    char name[70];
+    memset(&a, 0, sizeof a);
+    memset(name, 'x', sizeof name);
+    special_put(&a, 1, "<a>", 3, true, false);
+    special_put(&a, 2, "<a>", 3, true, false);
+    special_put(&a, 3, "<b>", 3, true, false);
+    special_put(&a, 4, "<c>", 3, true, true);
+    special_put(&a, 5, name, 70, true, true);
+    CHECK(llm_special_tokens_build(&s, &a, &error));
+    CHECK(llm_special_tokens_next(&span, &s, "<b><a>", 6, 0, false, NULL, true));
+    CHECK(span.one->id == 3);
+    CHECK(llm_special_tokens_next(&span, &s, "<b><a>", 6, 3, false, NULL, true));
+    CHECK(span.one->id == 1);
+    const bool disallowed[5] = {false, false, false, true, true};
+    CHECK(llm_special_tokens_check(&s, "<a>", 3, disallowed, &error)); /* no <c> in it */
+    CHECK_FAILS(llm_special_tokens_check(&s, "<c>", 3, disallowed, &error), error, "token <c>: it");
+    CHECK_FAILS(llm_special_tokens_check(&s, name, 70, disallowed, &error), error, "token xxx");
+    CHECK(strspn(strstr(error.message, "xxx"), "x") == 64);
+    llm_special_tokens_free(&s);
+    llm_added_tokens_free(&a);
+
+    llm_unicode_kind kind;
+    char *exact = (char *)test_memory(2, 1); /* ends in the middle of a character */
+    memcpy(exact, "a\xC3", 2);
+    CHECK(llm_special_tokens_before(&kind, exact, 0) == 0 && kind == LLM_UNICODE_OTHER);
+    CHECK(llm_special_tokens_before(&kind, exact, 1) == 1 && kind == LLM_UNICODE_LOWER);
+    CHECK(llm_special_tokens_behind(&kind, exact, 2, 1) == 1 && kind == LLM_UNICODE_OTHER);
+    CHECK(llm_special_tokens_behind(&kind, exact, 2, 2) == 0 && kind == LLM_UNICODE_OTHER);
+}
+
 TEST(special_tokens, "the usual names; no tokens; memory that runs out") {
     const size_t sizes[4] = {1, 2, 5, 3};
     for (int set = 0; set < 4; set++) {

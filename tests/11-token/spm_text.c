@@ -129,6 +129,7 @@ TEST(spm_text, "when memory is out, it says so and nothing leaks") {
             spm_calls = calls;
             ok = llm_spm_encode(&s, &ids, &count, "the cat", 7, &error) &&
                  llm_spm_decode(&s, &out, ids, count, &error);
+            CHECK(ok == (spm_calls >= 0)); /* whatever fails is told */
             spm_calls = 1 << 30;
             CHECK(ok || strstr(error.message, "out of memory"));
             failed += !ok;
@@ -139,4 +140,11 @@ TEST(spm_text, "when memory is out, it says so and nothing leaks") {
     }
     CHECK(failed >= 8);
     llm_spm_free(&s);
+}
+
+TEST(spm_text, "without rules nothing is replaced") {
+    const llm_buffer none = {NULL, 0, 0};
+    const char *to = NULL;
+    size_t to_size = 0;
+    CHECK(llm_spm_rule(&none, "a", 1, &to, &to_size) == 0);
 }

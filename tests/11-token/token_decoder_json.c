@@ -223,6 +223,7 @@ TEST(token_decoder_json, "when memory is out, it says so and nothing leaks") {
         memset(&d, 0, sizeof d);
         djson_calls = calls;
         ok = llm_token_decoder_json_read(&d, &j, j.node, 0, &error);
+        CHECK(ok == (djson_calls >= 0)); /* whatever fails is told */
         djson_calls = 1 << 30;
         llm_json_free(&j);
         llm_token_decoder_free(&d);
@@ -237,6 +238,7 @@ TEST(token_decoder_json, "when memory is out, it says so and nothing leaks") {
         llm_json j = tiny_parts_json(djson_template);
         djson_calls = calls;
         ok = llm_token_decoder_json_templates(&single, &pair, &j, j.node, 0, &error);
+        CHECK(ok == (djson_calls >= 0)); /* whatever fails is told */
         djson_calls = 1 << 30;
         llm_json_free(&j);
         llm_buffer_free(&single);

@@ -230,6 +230,7 @@ TEST(token_model_json, "when memory is out, it says so and nothing leaks") {
             memset(&none, 0, sizeof none);
             mjson_calls = calls;
             ok = llm_token_model_json_read(&m, &j, j.node, &none, &error);
+            CHECK(ok == (mjson_calls >= 0)); /* whatever fails is told */
             mjson_calls = 1 << 30;
             llm_json_free(&j);
             llm_token_model_free(&m);

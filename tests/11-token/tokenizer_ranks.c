@@ -206,3 +206,28 @@ TEST(tokenizer_ranks, "when memory is out, it says so and nothing leaks") {
     }
     CHECK(ok && failed > 250);
 }
+
+TEST(tokenizer_ranks, "lines and tokens at the edges: none, the first one twice, long ones") {
+    llm_error error;
+    size_t line_of[4] = {0}, count = 7;
+    CHECK(llm_tokenizer_ranks_lines(line_of, &count, 4, "", 0, &error) && count == 0);
+    CHECK(llm_tokenizer_ranks_lines(line_of, &count, 4, "\r\nYQ== 0\r\n", 10, &error) &&
+          count == 1);
+    CHECK(line_of[0] == 3 && line_of[1] == 0);
+    line_of[0] = 0;
+    CHECK_FAILS(llm_tokenizer_ranks_lines(line_of, &count, 4, "YQ== 0\nYg== 0", 13, &error), error,
+                "line 2: rank 0 is there twice");
+
+    char stars[70];
+    memset(stars, '*', sizeof stars);
+    llm_bpe bpe = llm_bpe_empty();
+    CHECK(
+        llm_tokenizer_ranks_put(&bpe, "YWJhYg==", 8, &error)); /* abab, the longest, is the first */
+    CHECK_FAILS(llm_tokenizer_ranks_put(&bpe, "YWJhYg==", 8, &error), error, "is there twice");
+    CHECK_FAILS(llm_tokenizer_ranks_put(&bpe, stars, 70, &error), error, "is no token in base 64");
+    CHECK(strspn(strchr(error.message, '*'), "*") == 60);
+    CHECK(llm_tokenizer_ranks_put(&bpe, "YQ==", 4, &error));
+    CHECK(llm_tokenizer_ranks_put(&bpe, "Yg==", 4, &error));
+    CHECK_FAILS(llm_tokenizer_ranks_merge(&bpe, &error), error, "rank 0: 4 tokens of lower rank");
+    llm_bpe_free(&bpe);
+}

@@ -176,6 +176,10 @@ TEST(tokenizer_save, "an empty tokenizer is written; no file is left where memor
     }
     CHECK(failed > 3 && failed < 40 && access(test_path("y"), F_OK) == 0);
     CHECK_FAILS(llm_tokenizer_save_json(&t, test_path("no/such"), &error), error, "no/such");
+    t.pieces = true;
+    CHECK_FAILS(llm_tokenizer_save_json(&t, test_path("p"), &error), error, "only byte-level BPE");
+    CHECK(access(test_path("p"), F_OK) != 0);
+    t.pieces = false;
     save_free(&t);
 
     memset(&t, 0, sizeof t);

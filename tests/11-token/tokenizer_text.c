@@ -158,6 +158,44 @@ TEST(tokenizer_text, "a token that no merge makes may have the id 0") {
     text_free(&t);
 }
 
+TEST(tokenizer_text, "between added tokens a SentencePiece model cuts, and memory out is told") {
+    static const char *const piece[5] = {"<unk>", "\xE2\x96\x81", "a", "b", "ab"};
+    static const char text[] = "ab<s>ba \xC3\xA9<s><s>a";
+    llm_tokenizer t;
+    llm_error error;
+    int *part[3], want[32], *ids;
+    size_t size[3], n = 0, count;
+    memset(&t, 0, sizeof t);
+    t.spm = llm_spm_empty();
+    t.pieces = true;
+    for (size_t i = 0; i < 5; i++)
+        CHECK(llm_pieces_put(&t.spm.pieces, piece[i], strlen(piece[i]), -(double)i,
+                             i == 0 ? LLM_PIECES_UNKNOWN : LLM_PIECES_NORMAL, &error));
+    CHECK(llm_pieces_ready(&t.spm.pieces, &error));
+    CHECK(llm_added_tokens_put(&t.added, 9, "<s>", 3, true, false));
+    CHECK(llm_spm_encode(&t.spm, &part[0], &size[0], text, 2, &error));
+    CHECK(llm_spm_encode(&t.spm, &part[1], &size[1], text + 5, 5, &error));
+    CHECK(llm_spm_encode(&t.spm, &part[2], &size[2], text + 16, 1, &error));
+    for (size_t k = 0; k < 3; k++) {
+        for (size_t i = 0; i < size[k]; i++) want[n++] = part[k][i];
+        for (size_t i = 0; i < (k == 0 ? 1 : k == 1 ? 2 : 0); i++) want[n++] = 9;
+        free(part[k]);
+    }
+    CHECK(n > 8);
+    int calls = 0;
+    for (bool ok = false; !ok; calls++) {
+        text_calls = calls;
+        ok = llm_tokenizer_text_encode(&t, &ids, &count, text, 17, true, &error);
+        CHECK(ok == (text_calls >= 0));
+        text_calls = 1 << 30;
+        if (ok) CHECK(count == n && memcmp(ids, want, n * sizeof *ids) == 0);
+        free(ids);
+    }
+    CHECK(calls > 6);
+    llm_spm_free(&t.spm);
+    llm_added_tokens_free(&t.added);
+}
+
 TEST(tokenizer_text, "texts too long are refused, and memory that runs out is reported") {
     llm_tokenizer t = text_tokenizer();
     llm_error error;
@@ -174,6 +212,7 @@ TEST(tokenizer_text, "texts too long are refused, and memory that runs out is re
         text_calls = calls;
         const bool ok =
             llm_tokenizer_text_encode(&t, &ids, &count, text, strlen(text), true, &error);
+        CHECK(ok == (text_calls >= 0)); /* whatever fails is told */
         text_calls = 1 << 30;
         CHECK(ok == (ids != NULL) && ok == (count > 0));
         if (!ok) CHECK(strcmp(error.message, "tokenizing 59 bytes: out of memory") == 0);

@@ -167,6 +167,19 @@ static bool needle(uint64_t seed, size_t k) {
 
 /* Of 200 texts, and of each of 8 further 200, all are right with two entries, and 8 to 19 without,
  * where one in 16 is chance: 12.5, with a standard error of 3.4. */
+TEST(csa, "a window of one token and nothing chosen gives that token, and it the whole gradient") {
+    enum { T = 3, D = 2 };
+    const llm_csa_config c = llm_csa_defaults(1, 1, T, 0, D, 0, 1);
+    const float q[T * D] = {1, 2, 3, 4, 5, 6}, rows[T * D] = {2, 0, -1, 1, 4, 8};
+    const float dout[T * D] = {1, -1, 2, 0, 3, 5};
+    float out[T * D], lse[T], *dq = zeros(T * D), *drows = zeros(T * D);
+    forward(out, lse, q, rows, NULL, NULL, NULL, &c);
+    llm_csa_backward(dq, drows, NULL, NULL, dout, out, lse, q, rows, NULL, NULL, NULL, &c);
+    CHECK_ALL_NEAR(out, rows, T * D, 0.0f);
+    CHECK_ALL_NEAR(drows, dout, T * D, 1e-5f);
+    for (size_t i = 0; i < T * D; i++) CHECK_NEAR(dq[i], 0.0, 1e-5);
+}
+
 TEST(csa, "a needle in front of the window is found through an entry, by the window alone not") {
     size_t found = 0, guessed = 0;
     for (uint64_t seed = 1; seed <= 200; seed++) {

@@ -53,6 +53,19 @@ TEST(csa_index, "scores, choice, loss and gradients equal transformers' Deepseek
     }
 }
 
+TEST(csa_index, "one query alone has its gradient; at a right angle, where the ReLU bends, none") {
+    llm_csa_index_config c = llm_csa_index_defaults(1, 1, 1, 1, 2, 1);
+    c.first = 3, c.scale = 1.0f;
+    const float g = 1.0f, u = 5.0f, key[2] = {3, 1}, q[2][2] = {{2, 0}, {-1, 3}};
+    for (int right = 0; right < 2; right++) {
+        float *dq = zeros(2), *dkey = zeros(2), *du = zeros(1);
+        llm_csa_index_backward(dq, dkey, du, &g, q[right], key, &u, &c);
+        CHECK(du[0] == (right ? 0.0f : 6.0f)); /* u relu(q.k) */
+        CHECK(dq[0] == (right ? 0.0f : 15.0f) && dq[1] == (right ? 0.0f : 5.0f));
+        CHECK(dkey[0] == (right ? 0.0f : 10.0f) && dkey[1] == 0.0f);
+    }
+}
+
 TEST(csa_index, "entries count as they are finished; equal scores by age; few leave -1") {
     llm_csa_index_config c = llm_csa_index_defaults(1, 12, 2, 1, 1, 3);
     const size_t want[12] = {0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2}; /* two entries in all */

@@ -43,6 +43,13 @@ TEST(flash_fp8, "rounding to e4m3 and bf16 is PyTorch's, every number of the gri
         before = y;
     }
     CHECK(before == 448.0f && llm_flash_fp8_e4m3(1e9f) == 448.0f);
+    CHECK(llm_flash_fp8_e4m3(500.0f) == 448.0f && llm_flash_fp8_e4m3(-895.0f) == -448.0f);
+    for (uint32_t high = 0x3f80; high < 0x3f84; high++) { /* around the middle: to the even one */
+        const float y = llm_exp_float(high << 16), next = llm_exp_float((high + 1) << 16);
+        CHECK(llm_flash_fp8_bf16(llm_exp_float(high << 16 | 0x7fff)) == y);
+        CHECK(llm_flash_fp8_bf16(llm_exp_float(high << 16 | 0x8000)) == (high % 2 ? next : y));
+        CHECK(llm_flash_fp8_bf16(llm_exp_float(high << 16 | 0x8001)) == next);
+    }
     CHECK(llm_flash_fp8_e4m3(-INFINITY) == -448.0f && isnan(llm_flash_fp8_e4m3(NAN)));
     CHECK(isnan(llm_flash_fp8_bf16(NAN)) && llm_flash_fp8_bf16(INFINITY) == INFINITY);
     CHECK(signbit(llm_flash_fp8_e4m3(-1e-9f)) && llm_flash_fp8_e4m3(-1e-9f) == 0.0f);
@@ -90,6 +97,20 @@ TEST(flash_fp8, "the rotation is SciPy's Hadamard matrix and keeps Q K^T") {
     for (size_t d = 0; d < D; d++) CHECK(fabsf(q[d]) < 31.0f); /* 300 / sqrt(128) is 26.5 */
     CHECK_ASSERTS(llm_flash_fp8_rotate(q, sign, 1, 6));
     CHECK_ASSERTS(llm_flash_fp8_rotate(q, sign, 1, 0));
+}
+
+TEST(flash_fp8, "no keys: the mean of nothing is 0, its logarithm -inf; no queries: nothing") {
+    const float x[4] = {1, 2, 3, 4};
+    float out[4] = {9, 9, 9, 9}, lse[2] = {9, 9};
+    for (int causal = 0; causal < 2; causal++) {
+        llm_flash_fp8_config c = llm_flash_fp8_defaults(1, 1, 1, 0, 2);
+        c.shape.causal = causal, c.shape.S = 2;
+        forward(out, lse, x, x, x, &c);
+        CHECK(out[0] == (causal ? 0.0f : 9.0f));
+        c.shape.T = 2, c.shape.S = 0;
+        forward(out, lse, x, x, x, &c);
+        for (size_t i = 0; i < 4; i++) CHECK(out[i] == 0.0f && lse[i / 2] == -INFINITY);
+    }
 }
 
 TEST(flash_fp8, "without rounding it is @flash, rotated or not, scales of 64 or 128 rows") {

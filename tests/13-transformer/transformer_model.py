@@ -1,7 +1,11 @@
 """Golden values of @transformer_model: transformers' models of five families, tiny, in float64: logits, loss, gradients of
 all weights, and the losses of 20 steps of AdamW from the same weights. Weights come from a small generator that the test
-runs too, so that the file holds results only. Writes transformer_model.txt."""
+runs too, so that the file holds results only. Also for @t5_file and @bert_file: the same models' config.json, T5 v1.1, 50
+tokens that T5 writes; and directories that transformers has saved must load. Writes three files."""
+import os
+import subprocess
 import sys
+import tempfile
 
 sys.path.pop(0)  # of this folder: its safetensors.py is not the library that transformers asks for
 
@@ -84,10 +88,11 @@ def order(name, m):
                     out += [a.q.weight, a.k.weight, a.v.weight, a.o.weight]
                     out += [a.relative_attention_bias.weight] if l == k == 0 else []
                     out += [layer.layer_norm.weight]
-                f = b.layer[-1]
-                out += [f.DenseReluDense.wi.weight, f.DenseReluDense.wo.weight, f.layer_norm.weight]
+                f, d = b.layer[-1], b.layer[-1].DenseReluDense
+                out += [d.wi_0.weight, d.wi_1.weight] if hasattr(d, "wi_0") else [d.wi.weight]
+                out += [d.wo.weight, f.layer_norm.weight]
             out += [s.final_layer_norm.weight]
-        return out
+        return out + ([] if m.config.scale_decoder_outputs else [m.lm_head.weight])
     out = [m.model.shared.weight]
     for s in [m.model.encoder, m.model.decoder]:
         for b in s.layers:
@@ -126,8 +131,9 @@ def loss_of(name, m):
     return out, torch.nn.functional.cross_entropy(out.reshape(-1, V), l.reshape(-1))
 
 
-for name, m in models.items():
-    m = m.double().eval()
+def fill(name, m):
+    """The weights that the tests make, too."""
+    m.double().eval()
     for e in m.modules():  # the id of padding is a token like others here, with a gradient
         if isinstance(e, torch.nn.Embedding):
             e.padding_idx = None
@@ -135,12 +141,16 @@ for name, m in models.items():
     n = Generator()
     for p in order(name, m):
         p.data.copy_(torch.from_numpy(n.numbers(p.numel()).reshape(p.shape)) + (1.0 if id(p) in gains else 0.0))
+
+
+for name, m in models.items():
+    fill(name, m)
     if name == "2017":  # the sines of the paper, not those of Marian
         t, i = np.arange(8)[:, None], np.arange(C // 2)[None]
         angle = t / 10000 ** (2 * i / C)
         table = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(8, C)
-        for s in (m.model.encoder, m.model.decoder):
-            s.embed_positions.weight.data = torch.from_numpy(table)
+        for half in (m.model.encoder, m.model.decoder):
+            half.embed_positions.weight.data = torch.from_numpy(table)
     logits, loss = loss_of(name, m)
     loss.backward()
     # parts of tensors have no gradients of their own: take the same parts of the tensors' gradients
@@ -161,3 +171,69 @@ for name, m in models.items():
     assert all(torch.isfinite(p).all() for p in m.parameters()) and losses[-1] < losses[0] - 0.1, losses
     g.save(name, logits=np.round(logits.detach().numpy(), 7), grads=np.round(grads, 7), losses=losses)
 g.write()
+
+# ---- files ----
+files = {k: Golden(os.path.join(os.path.dirname(__file__), k + "_file.py"), seed=1) for k in ("t5", "bert")}
+gated = tf.T5ForConditionalGeneration(tf.T5Config(
+    vocab_size=V, d_model=C, d_kv=3, d_ff=F, num_layers=2, num_decoder_layers=1, num_heads=2, dropout_rate=0.0,
+    relative_attention_num_buckets=8, relative_attention_max_distance=5, decoder_start_token_id=0,
+    feed_forward_proj="gated-gelu", tie_word_embeddings=False, **eager))
+# this release of transformers ties T5's head whatever it is told; the files of v1.1 have one of their own
+gated.lm_head.weight = torch.nn.Parameter(gated.lm_head.weight.detach().clone())
+PRINT = """#include "llm.h"
+int main(int argc, char **argv) {
+    llm_error e;
+    %s m;
+    static const int ids[] = {%s};
+    if (argc != 2 || !%s_open(&m, argv[1], &e)) return fprintf(stderr, "%%s\\n", e.message), 1;
+    llm_arena arena;
+    llm_arena_create(&arena, 1 << 20);
+    llm_transformer_model_text text = {1, %d, %d, ids, NULL, NULL, ids};
+    llm_transformer_model_acts a;
+    llm_transformer_model_forward(&a, &text, &m.all, &m.shape, &arena);
+    llm_transformer_model_loss(&a, ids, &m.all, &m.shape, &arena);
+    for (int i = 0; i < 4; i++) printf("%%.9g ", a.%s[i]);
+    return 0;
+}
+"""
+
+
+def loads(m, text, want):
+    """A directory saved by transformers, loaded and run by llm.h."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with tempfile.TemporaryDirectory() as d:
+        m.float().save_pretrained(d)
+        open(d + "/run.c", "w").write(text)
+        subprocess.run(["cc", "-std=c99", "-O0", "-w", "-I", root, d + "/run.c", "-o", d + "/run", "-lm"], check=True)
+        got = subprocess.run([d + "/run", d], check=True, stdout=subprocess.PIPE).stdout.split()
+    assert np.allclose([float(x) for x in got], want, atol=1e-4), (got, want)
+
+
+s, i = torch.from_numpy(source), torch.from_numpy(ids)
+mask = (s != 0).long()
+words = ",".join(map(str, source[0]))
+with torch.no_grad():
+    for name, m in [("v10", models["t5"]), ("v11", gated)]:
+        fill("t5", m)
+        logits = m(input_ids=s, attention_mask=mask, decoder_input_ids=i).logits
+        text = torch.zeros(B, 1, dtype=torch.long)
+        for _ in range(50):
+            last = m(input_ids=s, attention_mask=mask, decoder_input_ids=text).logits[:, -1]
+            top = last.sort(dim=-1, descending=True).values
+            assert (top[:, 0] - top[:, 1]).min() > 1e-4  # no choice hangs on rounding
+            text = torch.cat([text, last.argmax(-1, keepdim=True)], 1)
+        files["t5"].save(name, config=list(m.config.to_json_string(use_diff=False).encode()),
+                         logits=np.round(logits.numpy(), 7), text=text[:, 1:])
+    m = models["t5"].float()
+    want = m(input_ids=s[:1], decoder_input_ids=s[:1]).logits[0, 0, :4]
+    loads(m, PRINT % ("llm_t5_file", words, "llm_t5_file", S, S, "logits"), want.numpy())
+    m = models["bert"]
+    fill("bert", m)
+    out = m(input_ids=s, attention_mask=mask, token_type_ids=torch.from_numpy(types)).logits
+    files["bert"].save("mlm", config=list(m.config.to_json_string(use_diff=False).encode()),
+                       logits=np.round(out.numpy(), 7))
+    for m in (m, tf.BertModel(m.config).eval()):  # with a prefix and a head; without, with a pooler
+        want = getattr(m.float(), "bert", m)(input_ids=s[:1]).last_hidden_state[0, 0]
+        loads(m, PRINT % ("llm_bert_file", words, "llm_bert_file", S, 0, "h"), want.numpy())
+for f in files.values():
+    f.write()

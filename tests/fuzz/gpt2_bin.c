@@ -1,0 +1,18 @@
+/* @gpt2_bin: a file of llm.c; what is accepted runs two tokens. */
+#include "fuzz.h"
+
+static void fuzz(const unsigned char *data, size_t size) {
+    char path[128];
+    llm_gpt2 g;
+    llm_error e;
+    e.message[0] = 0;
+    fuzz_file("model.bin", data, size);
+    snprintf(path, sizeof path, "%s/model.bin", fuzz_directory());
+    if (!llm_gpt2_bin_load(&g, path, 1, 0, &e)) {
+        FUZZ_CHECK_SENTENCE(e);
+        return;
+    }
+    const int ids[2] = {0, (int)g.config.vocab - 1};
+    llm_gpt2_forward(&g, ids, ids, 1, g.config.context < 2 ? 1 : 2);
+    llm_gpt2_destroy(&g);
+}
