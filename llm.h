@@ -46726,6 +46726,20 @@ LLM_API void llm_stored_matrix_words(uint16_t *to, const unsigned char *from, si
     for (size_t i = 0; first == 0 && i < n; i++) to[i] = (uint16_t)(to[i] << 8 | to[i] >> 8);
 }
 
+/* The half-precision number of 16 bits, without a branch. */
+LLM_API float llm_stored_matrix_half(uint16_t word) {
+    const uint32_t size = word & 0x7fffu, sign = (uint32_t)(word & 0x8000u) << 16;
+    uint32_t bits = size << 13;
+    float value;
+    memcpy(&value, &bits, sizeof bits);
+    value *= 5192296858534827628530496329220096.0f; /* 2^112 */
+    memcpy(&bits, &value, sizeof bits);
+    bits = size >= 0x7c00u ? size << 13 | 0x7f800000u : bits; /* infinity, NaN */
+    bits |= sign;
+    memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+
 /* out (n) <- from: what llm_gguf_blocks_floats gives, in loops that compilers turn into vectors for
  * the forms most in use. n <= 256, whole blocks. */
 LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, size_t n,
@@ -46740,29 +46754,21 @@ LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, siz
         }
     } else if (type == LLM_GGUF_BLOCKS_F16) {
         llm_stored_matrix_words(word, from, n);
-        for (size_t i = 0; i < n; i++) {
-            const uint32_t size = word[i] & 0x7fffu, sign = (uint32_t)(word[i] & 0x8000u) << 16;
-            uint32_t bits = size << 13;
-            float value;
-            memcpy(&value, &bits, sizeof bits);
-            value *= 5192296858534827628530496329220096.0f; /* 2^112 */
-            memcpy(&bits, &value, sizeof bits);
-            bits = size >= 0x7c00u ? size << 13 | 0x7f800000u : bits; /* infinity, NaN */
-            bits |= sign;
-            memcpy(&out[i], &bits, sizeof bits);
-        }
+        for (size_t i = 0; i < n; i++) out[i] = llm_stored_matrix_half(word[i]);
     } else if (type == LLM_GGUF_BLOCKS_Q8_0) {
         for (size_t i = 0; i < n; i += 32, from += 34) {
-            const float d = llm_gguf_blocks_half(from);
+            const float d = llm_stored_matrix_half((uint16_t)(from[0] | from[1] << 8));
             signed char q[32];
             memcpy(q, from + 2, 32);
             for (size_t k = 0; k < 32; k++) out[i + k] = d * (float)q[k];
         }
     } else if (type == LLM_GGUF_BLOCKS_Q4_0) {
         for (size_t i = 0; i < n; i += 32, from += 18) {
-            const float d = llm_gguf_blocks_half(from);
-            for (size_t k = 0; k < 16; k++) out[i + k] = d * (float)((from[2 + k] & 15) - 8);
-            for (size_t k = 0; k < 16; k++) out[i + 16 + k] = d * (float)((from[2 + k] >> 4) - 8);
+            const float d = llm_stored_matrix_half((uint16_t)(from[0] | from[1] << 8));
+            unsigned char q[16];
+            memcpy(q, from + 2, 16);
+            for (size_t k = 0; k < 16; k++) out[i + k] = d * (float)((q[k] & 15) - 8);
+            for (size_t k = 0; k < 16; k++) out[i + 16 + k] = d * (float)((q[k] >> 4) - 8);
         }
     } else {
         llm_gguf_blocks_floats(out, from, n, type);

@@ -199,6 +199,36 @@ static void row_few(const char *name, size_t N, size_t C, size_t O) {
     free(x), free(w_), free(y);
 }
 
+/* Products with matrices in their file's own numbers: of one token, bound by reading them, and of a
+ * prompt, bound by multiply-adds. */
+static void rows_stored(void) {
+    enum { SIDE = 8192, TOKENS = 128 };
+    static const llm_gguf_blocks_type type[4] = {LLM_GGUF_BLOCKS_F32, LLM_GGUF_BLOCKS_BF16,
+                                                 LLM_GGUF_BLOCKS_Q8_0, LLM_GGUF_BLOCKS_Q4_0};
+    if (!wanted("stored, 1 token") && !wanted("stored, 128 tokens")) return;
+    float *x = numbers(TOKENS * SIDE), *y = numbers(TOKENS * SIDE);
+    float *data = numbers((size_t)SIDE * SIDE);
+    memset(data, 0x2c, (size_t)SIDE * SIDE * sizeof *data); /* a small number in all of them */
+    for (size_t k = 0; k < 4; k++) {
+        size_t weights, bytes;
+        const char *name = llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type[k]);
+        const llm_stored_matrix m = {(const unsigned char *)data, type[k], SIDE, SIDE};
+        const double size = 1e-9 * SIDE * (double)llm_stored_matrix_stride(&m);
+        for (size_t w = 0; w < ways; w++) {
+            double t;
+            use_threads(threads[w]);
+            BEST(t, 0.3, llm_stored_matrix_forward(y, x, &m, NULL, 1));
+            print_row("stored, 1 token", name, threads[w], t, size / t, "GB/s", peak_read[w]);
+            printf("   of reading\n");
+            BEST(t, 0.3, llm_stored_matrix_forward(y, x, &m, NULL, TOKENS));
+            print_row("stored, 128 tokens", name, threads[w], t,
+                      2e-9 * TOKENS * (double)SIDE * SIDE / t, "GFLOP/s", peak_fma[w]);
+            printf("\n");
+        }
+    }
+    free(x), free(y), free(data);
+}
+
 /* ---- what moves memory ---- */
 
 #define ROW_MEMORY(name, shape, bytes, statement)                                                  \
@@ -571,6 +601,7 @@ int main(int argc, char **argv) {
     row_few("matmul, 1 row", 1, 768, 50257);
     row_few("matmul, 4 rows", 4, 768, 50257);
     row_few("matmul, 16 rows", 16, 768, 50257);
+    rows_stored();
     rows_conv2d();
     rows_memory();
     rows_optimizers();
