@@ -46717,13 +46717,9 @@ LLM_API size_t llm_stored_matrix_stride(const llm_stored_matrix *w) {
     return w->columns / weights * bytes;
 }
 
-/* to (n) <- n numbers of 16 bits, little-endian, n <= 256. */
-LLM_API void llm_stored_matrix_words(uint16_t *to, const unsigned char *from, size_t n) {
-    const uint16_t one = 1;
-    unsigned char first;
-    memcpy(&first, &one, 1);
-    memcpy(to, from, 2 * n);
-    for (size_t i = 0; first == 0 && i < n; i++) to[i] = (uint16_t)(to[i] << 8 | to[i] >> 8);
+/* Number i of 16 bits, little-endian: compilers make one load of it. */
+LLM_API uint16_t llm_stored_matrix_word(const unsigned char *from, size_t i) {
+    return (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
 }
 
 /* The half-precision number of 16 bits, without a branch. */
@@ -46747,7 +46743,7 @@ LLM_API bool llm_stored_matrix_codes(signed char *code, float *scale, const unsi
     const uint64_t each = 0x0101010101010101u; /* byte */
     if (type != LLM_GGUF_BLOCKS_Q8_0 && type != LLM_GGUF_BLOCKS_Q4_0) return false;
     for (size_t i = 0; i < n; i += 32) {
-        scale[i / 32] = llm_stored_matrix_half((uint16_t)(from[0] | from[1] << 8));
+        scale[i / 32] = llm_stored_matrix_half(llm_stored_matrix_word(from, 0));
         from += 2;
         if (type == LLM_GGUF_BLOCKS_Q8_0) memcpy(code + i, from, 32);
         for (size_t k = 0; k < 16 && type == LLM_GGUF_BLOCKS_Q4_0; k += 8) {
@@ -46767,19 +46763,18 @@ LLM_API bool llm_stored_matrix_codes(signed char *code, float *scale, const unsi
  * the forms most in use. n <= 256, whole blocks. */
 LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, size_t n,
                                       llm_gguf_blocks_type type) {
-    uint16_t word[LLM_STORED_MATRIX_PIECE];
-    signed char code[LLM_STORED_MATRIX_PIECE];
-    float scale[LLM_STORED_MATRIX_PIECE / 32];
-    LLM_ASSERT(n <= LLM_STORED_MATRIX_PIECE);
+    enum { PIECE = LLM_STORED_MATRIX_PIECE };
+    signed char code[PIECE];
+    float scale[PIECE / 32];
+    LLM_ASSERT(n <= PIECE);
     if (type == LLM_GGUF_BLOCKS_BF16) {
-        llm_stored_matrix_words(word, from, n);
         for (size_t i = 0; i < n; i++) {
-            const uint32_t bits = (uint32_t)word[i] << 16;
+            const uint32_t bits = (uint32_t)llm_stored_matrix_word(from, i) << 16;
             memcpy(&out[i], &bits, sizeof bits);
         }
     } else if (type == LLM_GGUF_BLOCKS_F16) {
-        llm_stored_matrix_words(word, from, n);
-        for (size_t i = 0; i < n; i++) out[i] = llm_stored_matrix_half(word[i]);
+        for (size_t i = 0; i < n; i++)
+            out[i] = llm_stored_matrix_half(llm_stored_matrix_word(from, i));
     } else if (llm_stored_matrix_codes(code, scale, from, n, type)) {
         for (size_t i = 0; i < n; i++) out[i] = scale[i / 32] * (float)code[i];
     } else {
