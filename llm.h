@@ -46736,8 +46736,8 @@ LLM_API float llm_stored_matrix_half(uint16_t word) {
 }
 
 /* Blocks of 32 codes and their scale, a half: code (n), scale (n/32) <- from. False: another form,
- * and nothing is written. Eight codes of half a byte, 0 to 15, go from 0..15 to -8..7 at a time: with
- * the highest bit of each byte set none borrows from the next. */
+ * and nothing is written. Eight codes of half a byte, 0 to 15, go from 0..15 to -8..7 at a time:
+ * with the highest bit of each byte set none borrows from the next. */
 LLM_API bool llm_stored_matrix_codes(signed char *code, float *scale, const unsigned char *from,
                                      size_t n, llm_gguf_blocks_type type) {
     const uint64_t each = 0x0101010101010101u; /* byte */
