@@ -46698,7 +46698,7 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
  * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
- * needs   gemm gguf_blocks
+ * needs   lanes gemm gguf_blocks
  * see     @llama @gguf_file @matmul
  * topics  -
  */
