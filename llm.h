@@ -46698,7 +46698,7 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
  * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
- * needs   gemm gguf_blocks
+ * needs   lanes gemm gguf_blocks
  * see     @llama @gguf_file @matmul
  * topics  -
  */
@@ -46717,13 +46717,9 @@ LLM_API size_t llm_stored_matrix_stride(const llm_stored_matrix *w) {
     return w->columns / weights * bytes;
 }
 
-/* to (n) <- n numbers of 16 bits, little-endian, n <= 256. */
-LLM_API void llm_stored_matrix_words(uint16_t *to, const unsigned char *from, size_t n) {
-    const uint16_t one = 1;
-    unsigned char first;
-    memcpy(&first, &one, 1);
-    memcpy(to, from, 2 * n);
-    for (size_t i = 0; first == 0 && i < n; i++) to[i] = (uint16_t)(to[i] << 8 | to[i] >> 8);
+/* Number i of 16 bits, little-endian: compilers make one load of it. */
+LLM_API uint16_t llm_stored_matrix_word(const unsigned char *from, size_t i) {
+    return (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
 }
 
 /* The half-precision number of 16 bits, without a branch. */
@@ -46734,45 +46730,86 @@ LLM_API float llm_stored_matrix_half(uint16_t word) {
     memcpy(&value, &bits, sizeof bits);
     value *= 5192296858534827628530496329220096.0f; /* 2^112 */
     memcpy(&bits, &value, sizeof bits);
-    bits = size >= 0x7c00u ? size << 13 | 0x7f800000u : bits; /* infinity, NaN */
-    bits |= sign;
+    bits |= ((0x7bffu - size) & 0x7f800000u) | sign; /* below 0: infinity, NaN */
     memcpy(&value, &bits, sizeof bits);
     return value;
+}
+
+/* Blocks of 32 codes and their scale, a half: code (n), scale (n/32) <- from. False: another form,
+ * and nothing is written. Eight codes of half a byte, 0 to 15, go from 0..15 to -8..7 at a time:
+ * with the highest bit of each byte set none borrows from the next. */
+LLM_API bool llm_stored_matrix_codes(signed char *code, float *scale, const unsigned char *from,
+                                     size_t n, llm_gguf_blocks_type type) {
+    const uint64_t each = 0x0101010101010101u; /* byte */
+    if (type != LLM_GGUF_BLOCKS_Q8_0 && type != LLM_GGUF_BLOCKS_Q4_0) return false;
+    for (size_t i = 0; i < n; i += 32) {
+        scale[i / 32] = llm_stored_matrix_half(llm_stored_matrix_word(from, 0));
+        from += 2;
+        if (type == LLM_GGUF_BLOCKS_Q8_0) memcpy(code + i, from, 32);
+        for (size_t k = 0; k < 16 && type == LLM_GGUF_BLOCKS_Q4_0; k += 8) {
+            uint64_t byte, low, high;
+            memcpy(&byte, from + k, 8);
+            low = (((byte & 15 * each) | 128 * each) - 8 * each) ^ 128 * each;
+            high = (((byte >> 4 & 15 * each) | 128 * each) - 8 * each) ^ 128 * each;
+            memcpy(code + i + k, &low, 8);
+            memcpy(code + i + 16 + k, &high, 8);
+        }
+        from += type == LLM_GGUF_BLOCKS_Q8_0 ? 32 : 16;
+    }
+    return true;
 }
 
 /* out (n) <- from: what llm_gguf_blocks_floats gives, in loops that compilers turn into vectors for
  * the forms most in use. n <= 256, whole blocks. */
 LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, size_t n,
                                       llm_gguf_blocks_type type) {
-    uint16_t word[LLM_STORED_MATRIX_PIECE];
-    LLM_ASSERT(n <= LLM_STORED_MATRIX_PIECE);
+    enum { PIECE = LLM_STORED_MATRIX_PIECE };
+    signed char code[PIECE];
+    float scale[PIECE / 32];
+    LLM_ASSERT(n <= PIECE);
     if (type == LLM_GGUF_BLOCKS_BF16) {
-        llm_stored_matrix_words(word, from, n);
         for (size_t i = 0; i < n; i++) {
-            const uint32_t bits = (uint32_t)word[i] << 16;
+            const uint32_t bits = (uint32_t)llm_stored_matrix_word(from, i) << 16;
             memcpy(&out[i], &bits, sizeof bits);
         }
     } else if (type == LLM_GGUF_BLOCKS_F16) {
-        llm_stored_matrix_words(word, from, n);
-        for (size_t i = 0; i < n; i++) out[i] = llm_stored_matrix_half(word[i]);
-    } else if (type == LLM_GGUF_BLOCKS_Q8_0) {
-        for (size_t i = 0; i < n; i += 32, from += 34) {
-            const float d = llm_stored_matrix_half((uint16_t)(from[0] | from[1] << 8));
-            signed char q[32];
-            memcpy(q, from + 2, 32);
-            for (size_t k = 0; k < 32; k++) out[i + k] = d * (float)q[k];
-        }
-    } else if (type == LLM_GGUF_BLOCKS_Q4_0) {
-        for (size_t i = 0; i < n; i += 32, from += 18) {
-            const float d = llm_stored_matrix_half((uint16_t)(from[0] | from[1] << 8));
-            unsigned char q[16];
-            memcpy(q, from + 2, 16);
-            for (size_t k = 0; k < 16; k++) out[i + k] = d * (float)((q[k] & 15) - 8);
-            for (size_t k = 0; k < 16; k++) out[i + 16 + k] = d * (float)((q[k] >> 4) - 8);
-        }
+        for (size_t i = 0; i < n; i++)
+            out[i] = llm_stored_matrix_half(llm_stored_matrix_word(from, i));
+    } else if (llm_stored_matrix_codes(code, scale, from, n, type)) {
+        for (size_t i = 0; i < n; i++) out[i] = scale[i / 32] * (float)code[i];
     } else {
         llm_gguf_blocks_floats(out, from, n, type);
     }
+}
+
+/* The sum of scale code x (n), n whole blocks; and that of w x (n). */
+LLM_API float llm_stored_matrix_dot(const signed char *code, const float *scale, const float *x,
+                                    size_t n) {
+    float w[32] = {0.0f};
+    llm_lanes sum = llm_lanes_load(w), none = sum;
+    for (size_t i = 0; i < n; i += 32) {
+        llm_lanes part = none;
+        for (size_t k = 0; k < 32; k++) w[k] = (float)code[i + k];
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < 32; k += LLM_LANES)
+            part += llm_lanes_load(w + k) * llm_lanes_load(x + i + k);
+        sum += scale[i / 32] * part;
+    }
+    return llm_lanes_sum(sum);
+}
+LLM_API float llm_stored_matrix_dot_floats(const float *w, const float *x, size_t n) {
+    enum { STEP = 4 * LLM_LANES };
+    float zero[LLM_LANES] = {0.0f}, rest = 0.0f;
+    llm_lanes sum[4];
+    const size_t whole = n - n % STEP;
+    for (size_t k = 0; k < 4; k++) sum[k] = llm_lanes_load(zero);
+    for (size_t i = 0; i < whole; i += STEP) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < 4; k++)
+            sum[k] += llm_lanes_load(w + i + k * LLM_LANES) * llm_lanes_load(x + i + k * LLM_LANES);
+    }
+    for (size_t i = whole; i < n; i++) rest += w[i] * x[i];
+    return llm_lanes_sum((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest;
 }
 
 /* out (columns) <- row r: a token's embedding. */
@@ -46811,18 +46848,18 @@ LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_store
     }
     LLM_PARALLEL_MANY(O, N * C)
     for (size_t r = 0; r < O; r++) {
-        float part[LLM_STORED_MATRIX_PIECE];
+        float part[LLM_STORED_MATRIX_PIECE], scale[LLM_STORED_MATRIX_PIECE / 32];
+        signed char code[LLM_STORED_MATRIX_PIECE];
         const unsigned char *from = w->data + r * stride;
         for (size_t n = 0; n < N; n++) y[n * O + r] = b ? b[r] : 0.0f;
         for (size_t at = 0; at < C; at += PIECE, from += bytes) {
             const size_t m = C - at < PIECE ? C - at : PIECE;
-            llm_stored_matrix_unpack(part, from, m, w->type);
+            const bool codes = llm_stored_matrix_codes(code, scale, from, m, w->type);
+            if (!codes) llm_stored_matrix_unpack(part, from, m, w->type);
             for (size_t n = 0; n < N; n++) {
                 const float *xn = x + n * C + at;
-                float sum = 0.0f;
-                LLM_SIMD_SUM(sum)
-                for (size_t i = 0; i < m; i++) sum += part[i] * xn[i];
-                y[n * O + r] += sum;
+                y[n * O + r] += codes ? llm_stored_matrix_dot(code, scale, xn, m)
+                                      : llm_stored_matrix_dot_floats(part, xn, m);
             }
         }
     }

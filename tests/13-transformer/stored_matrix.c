@@ -62,12 +62,26 @@ TEST(stored_matrix, "every code of 16 bits, and blocks of every form, unpack as 
     }
 }
 
+TEST(stored_matrix, "codes times scales are the numbers of a block; other forms have none") {
+    llm_rng rng = llm_rng_seed(3);
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        const llm_gguf_blocks_type type = forms[f].type;
+        const unsigned char *data = sm_random(f, 1, 256, &rng);
+        signed char code[256];
+        float scale[8], want[256];
+        const bool known = type == LLM_GGUF_BLOCKS_Q8_0 || type == LLM_GGUF_BLOCKS_Q4_0;
+        CHECK(llm_stored_matrix_codes(code, scale, data, 256, type) == known);
+        CHECK(llm_gguf_blocks_floats(want, data, 256, type));
+        for (size_t i = 0; known && i < 256; i++) CHECK(scale[i / 32] * (float)code[i] == want[i]);
+    }
+}
+
 TEST(stored_matrix, "products are those of the unpacked matrix, for one x and for many") {
     llm_rng rng = llm_rng_seed(2);
-    static const size_t columns[5] = {1, 32, 96, 256, 768}, rows[5] = {3, 67, 7, 64, 2};
+    static const size_t columns[6] = {1, 32, 96, 256, 288, 768}, rows[6] = {3, 67, 7, 64, 5, 2};
     static const size_t many[5] = {1, 2, 7, 8, 13};
     for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
-        for (size_t s = 0; s < 5; s++) {
+        for (size_t s = 0; s < 6; s++) {
             const size_t C = columns[s], O = rows[s];
             if (C % forms[f].weights != 0) continue;
             const unsigned char *data = sm_random(f, O, C, &rng);
@@ -79,7 +93,7 @@ TEST(stored_matrix, "products are those of the unpacked matrix, for one x and fo
             llm_rng_normal_fill(&rng, b, O);
             for (size_t k = 0; k < 10; k++) {
                 const size_t N = many[k % 5];
-                for (size_t i = 0; i < 13 * O; i++) y[i] = NAN;
+                for (size_t i = 0; i < 13 * O; i++) y[i] = i < N * O ? NAN : 7.0f;
                 llm_stored_matrix_forward(y, x, &w, k < 5 ? b : NULL, N);
                 for (size_t i = 0; i < N * O; i++) {
                     double want = k < 5 ? (double)b[i % O] : 0.0, size = fabs(want);
@@ -89,7 +103,7 @@ TEST(stored_matrix, "products are those of the unpacked matrix, for one x and fo
                     }
                     CHECK_NEAR(y[i], want, 2e-6 * size);
                 }
-                CHECK(N == 13 || isnan(y[N * O]));
+                for (size_t i = N * O; i < 13 * O; i++) CHECK(y[i] == 7.0f);
             }
             float *row = floats(C);
             for (size_t r = 0; r < O; r++) {
