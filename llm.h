@@ -28479,9 +28479,9 @@ LLM_API size_t llm_unigram_scratch(const llm_pieces *p, size_t size) {
 }
 
 /* ids (size) <- the most probable segmentation of text; returns how many ids there are, in end
- * (size), unless NULL, where each ends, and in *score, unless NULL, its log probability. Text is as
- * llm_pieces_spell writes it. single: sums are rounded to float. Scratch: llm_unigram_scratch(p,
- * size). */
+ * (size), unless NULL, where each ends (unknown characters in a row all behind the last one), and
+ * in *score, unless NULL, its log probability. Text is as llm_pieces_spell writes it. single: sums
+ * are rounded to float. Scratch: llm_unigram_scratch(p, size). */
 LLM_API size_t llm_unigram_encode(int *ids, size_t *end, double *score, const llm_pieces *p,
                                   const char *text, size_t size, bool single, llm_arena *arena) {
     LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
@@ -28516,12 +28516,12 @@ LLM_API size_t llm_unigram_encode(int *ids, size_t *end, double *score, const ll
         to = at;
     }
     for (size_t at = 0; at < size; at = next, next = from[next]) {
+        while (next < size && id[next] < 0 && id[from[next]] < 0) next = from[next]; /* a row */
         if (id[next] < 0)
             count = llm_pieces_cover(ids, count, p, fallback, text + at, next - at);
         else
             ids[count++] = id[next];
         while (end && ends < count) end[ends++] = next;
-        if (end) end[count - 1] = next; /* of unknown characters in a row */
     }
     arena->used = mark;
     return count;
@@ -32383,12 +32383,10 @@ LLM_API bool llm_parts_text_words(const llm_tokenizer_parts *p, llm_parts_text_r
         size_t *ends = (size_t *)(void *)run->ends.data;
         const size_t count =
             llm_token_model_word(ids, ends, &p->model, w->t.text.data + start, n, &run->arena);
-        for (size_t i = 0, from = 0; i < count && ok; from = ends[i++]) {
-            const size_t length = ends[i] > from ? ends[i] - from : 0;
-            const size_t first = start + (from < n ? from : n - 1);
-            llm_text_places_span span = llm_text_places_of(&w->t, first, length > 0 ? length : 1);
-            if (length == 0) span.end = span.start;
-            ok = llm_parts_text_put(run, ids[i], span);
+        for (size_t i = 0, from = 0; i < count && ok; i++) {
+            if (i > 0 && ends[i] > ends[i - 1]) from = ends[i - 1]; /* else bytes of the same */
+            ok = llm_parts_text_put(run, ids[i],
+                                    llm_text_places_of(&w->t, start + from, ends[i] - from));
         }
         run->word++;
     }

@@ -17,6 +17,7 @@ static void *norm_realloc(void *p, size_t size) {
 
 #include "../../llm.h"
 #include "../tiny_parts.h"
+#include "../tiny_spm.h"
 
 /* The normalizer of a part of a file. */
 static llm_normalizer norm_read(const char *text) {
@@ -122,6 +123,31 @@ TEST(normalizer, "places behind rules: shorter, longer, and none at all") {
     static const unsigned three[10] = {0, 1, 1, 2, 2, 5, 2, 5, 2, 5};
     norm_is(&n, "ab\xE4\xB8\xAD", "ab\xE4\xB8\xAD", three);
     llm_normalizer_free(&n);
+}
+
+TEST(normalizer, "rules by hand: two characters become one, and a text that is broken U+FFFD") {
+    static const unsigned char path[3] = {'b', 0xCC, 0x88};
+    const llm_normalizer_step step = {
+        LLM_NORMALIZER_RULES, LLM_UNICODE_NORMAL_NFD, 0, 0, 0, 0, 0, 0};
+    llm_normalizer n;
+    memset(&n, 0, sizeof n);
+    CHECK(llm_buffer_put(&n.step, &step, sizeof step));
+    n.rules = tiny_spm_array(1536, 4);
+    memcpy(n.rules.data + 4 + 4 * 1536, "c\0\xFF", 4);
+    tiny_spm_unit(&n.rules, 0, 256 << 10); /* children of the k-th stand from 256 k on */
+    for (uint32_t k = 0; k < 3; k++) {
+        const uint32_t at = (256 * (k + 1)) ^ path[k];
+        tiny_spm_unit(&n.rules, at, (at ^ 256 * (k + 2)) << 10 | (k == 2 ? 256u : 0u) | path[k]);
+    }
+    tiny_spm_unit(&n.rules, 1024, 0x80000000u | 0);
+    tiny_spm_unit(&n.rules, 256 ^ 'd', (256 ^ 'd' ^ 1280u) << 10 | 256 | (uint32_t)'d');
+    tiny_spm_unit(&n.rules, 1280, 0x80000000u | 2);
+    static const unsigned place[8] = {0, 1, 1, 2, 4, 5, 5, 6}; /* as tokenizers has them */
+    norm_is(&n, "xb\xCC\x88zy", "xczy", place);
+    norm_is(&n, "b\xCC\x88", "c", place);
+    static const unsigned broken[10] = {0, 1, 1, 2, 1, 2, 1, 2, 2, 3};
+    norm_is(&n, "xdy", "x\xEF\xBF\xBDy", broken);
+    llm_buffer_free(&n.step);
 }
 
 TEST(normalizer, "single steps by hand") {

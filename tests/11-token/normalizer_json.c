@@ -115,6 +115,8 @@ TEST(normalizer_json, "what is not supported is named") {
          "normalizer, Replace: pattern \"\" is not supported"},
         {"{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"!!!!\"}",
          "normalizer: Precompiled is no base 64"},
+        {"{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A\"}",
+         "normalizer: Precompiled is no base 64"},
         {"{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"}",
          "normalizer_spec: precompiled_charsmap, 3 bytes, is broken"},
     };
@@ -122,6 +124,11 @@ TEST(normalizer_json, "what is not supported is named") {
         CHECK_FAILS(njson_read(&n, row[i][0], &error), error, row[i][1]);
         llm_normalizer_free(&n);
     }
+    static const char *const none[3] = {"{\"type\":\"Precompiled\"}",
+                                        "{\"type\":\"Precompiled\",\"precompiled_charsmap\":null}",
+                                        "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}"};
+    for (size_t i = 0; i < 3; i++) /* no rules, no step */
+        CHECK(njson_read(&n, none[i], &error) && n.step.size == 0 && !n.step.data);
     char deep[2000], twice[400];
     size_t size = 0; /* sequences in sequences: four are read, not five */
     for (size_t k = 4; k < 6; k++) {

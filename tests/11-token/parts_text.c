@@ -187,6 +187,44 @@ TEST(parts_text, "of what is dropped the next token takes the place, and a long 
     llm_tokenizer_free(&t);
 }
 
+TEST(parts_text, "Unigram's byte tokens have the place of the unknown characters that they spell") {
+    llm_buffer file = {NULL, 0, 0};
+    CHECK(llm_buffer_print(&file, "{\"decoder\":{\"type\":\"ByteFallback\"},\"model\":{\"type\":"
+                                  "\"Unigram\",\"unk_id\":0,\"byte_fallback\":true,\"vocab\":["
+                                  "[\"?\",0.0],[\"a\",-1.0],[\"b\",-2.0]"));
+    for (unsigned b = 0; b < 256; b++) CHECK(llm_buffer_print(&file, ",[\"<0x%02X>\",-5.0]", b));
+    CHECK(llm_buffer_print(&file, "]}}"));
+    llm_tokenizer t = ptext_load(file.data);
+    static const int one[16] = {1, 0, 0, 1, 198, 0, 1, 3, 172, 0, 1, 3, 2, 0, 3, 4};
+    ptext_is(&t,
+             "a\xC3\xA9"
+             "b",
+             true, one, 4,
+             "a\xC3\xA9"
+             "b");
+    static const int row[20] = {1, 0, 0, 1, 198, 0, 1, 5, 172, 0, 1, 5, 198, 0, 1, 5, 191, 0, 1, 5};
+    ptext_is(&t, "a\xC3\xA9\xC3\xBC", true, row, 5, "a\xC3\xA9\xC3\xBC");
+    ptext_is(&t, "a\xC3\xA9", true, one, 3, "a\xC3\xA9");
+    llm_buffer_free(&file);
+    llm_tokenizer_free(&t);
+}
+
+TEST(parts_text, "tokens are appended, and a control token that is not read hides those in it") {
+    llm_tokenizer t = ptext_load(
+        "{\"added_tokens\":[{\"id\":4,\"content\":\"<X>\",\"special\":true,\"normalized\":false},"
+        "{\"id\":5,\"content\":\"X>\",\"special\":false,\"normalized\":false}],\"model\":{\"type\":"
+        "\"BPE\",\"unk_token\":\"?\",\"vocab\":{\"?\":0,\"<\":1,\"X\":2,\">\":3},\"merges\":[]}}");
+    static const int want[6] = {4, 5, 1, 2, 3, 5};
+    llm_buffer tokens = {NULL, 0, 0};
+    for (int special = 1; special >= 0; special--)
+        CHECK(llm_parts_text_encode(t.parts, &tokens, "<X>X>", 5, special == 1, NULL));
+    const llm_parts_text_token *token = (const llm_parts_text_token *)(const void *)tokens.data;
+    CHECK(tokens.size == 6 * sizeof *token);
+    for (size_t i = 0; i < 6; i++) CHECK(token[i].id == want[i]);
+    llm_buffer_free(&tokens);
+    llm_tokenizer_free(&t);
+}
+
 TEST(parts_text, "when memory is out, it says so and nothing leaks") {
     static const char text[] = "Ba<X> \xC3\xA9z AB";
     static const int ids[5] = {3, 9, 4, 0, 10};

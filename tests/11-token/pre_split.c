@@ -142,6 +142,11 @@ TEST(pre_split, "behaviours by hand") {
            "a|\xC4\xA0"
            "b");
     cut_is("null", "a b", 0, "a b");
+    cut_is("{\"type\":\"Sequence\",\"pretokenizers\":[" /* each step has its own string */
+           "{\"type\":\"Split\",\"pattern\":{\"String\":\"ab\"},\"behavior\":\"Isolated\"},"
+           "{\"type\":\"Split\",\"pattern\":{\"String\":\"xy\"},\"behavior\":\"Removed\"},"
+           "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"always\"}]}",
+           "zabzxy z", 0, "_z|_ab|_z|_z");
 }
 
 TEST(pre_split, "patterns that keep the text, and broken bytes") {

@@ -67,6 +67,8 @@ TEST(pre_split_json, "every part and field does what it says") {
         {"{\"type\":\"Split\",\"pattern\":{\"String\":\", \"},\"behavior\":\"Removed\","
          "\"invert\":true}",
          ", "},
+        {"{\"type\":\"Split\",\"pattern\":{\"String\":\"-\"},\"behavior\":\"Isolated\"}",
+         "a1 23|-|b, c"},
         {"{\"type\":\"Metaspace\"}", "\xE2\x96\x81"
                                      "a1|\xE2\x96\x81"
                                      "23-b,|\xE2\x96\x81"
@@ -150,6 +152,8 @@ TEST(pre_split_json, "what is not supported is named") {
          "pre_tokenizer, Metaspace: prepend_scheme \"last\" is not supported"},
         {"{\"type\":\"Metaspace\",\"prepend_scheme\":\"first\",\"add_prefix_space\":false}",
          "pre_tokenizer, Metaspace: prepend_scheme \"first\" is not supported"},
+        {"{\"type\":\"Metaspace\",\"prepend_scheme\":\"always\",\"add_prefix_space\":false}",
+         "pre_tokenizer, Metaspace: prepend_scheme \"always\" is not supported"},
         {"{\"type\":\"Metaspace\",\"replacement\":\"\"}",
          "pre_tokenizer, Metaspace: expected one character as replacement"},
         {"{\"type\":\"Metaspace\",\"replacement\":\"ab\"}",

@@ -114,21 +114,23 @@ TEST(spm_text, "a double array that points anywhere is read within its bounds") 
 }
 
 TEST(spm_text, "when memory is out, it says so and nothing leaks") {
-    bool ok = false;
+    char text[200]; /* more than a buffer takes at first */
     int failed = 0;
     llm_spm s = spm_model();
+    for (size_t i = 0; i < sizeof text; i++) text[i] = "the cat "[i % 8];
     for (int k = 0; k < 2; k++) {
         s.model = k == 0 ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
-        ok = false;
+        bool ok = false;
         for (int calls = 0; calls < 60 && !ok; calls++) {
             llm_error error;
-            int *ids;
-            size_t count;
+            int *ids = NULL;
+            size_t count = 7;
             llm_buffer out = {NULL, 0, 0};
             error.message[0] = 0;
             spm_calls = calls;
-            ok = llm_spm_encode(&s, &ids, &count, "the cat", 7, &error) &&
-                 llm_spm_decode(&s, &out, ids, count, &error);
+            ok = llm_spm_encode(&s, &ids, &count, text, sizeof text, &error);
+            CHECK(ok || (!ids && count == 0));
+            ok = ok && llm_spm_decode(&s, &out, ids, count, &error);
             CHECK(ok == (spm_calls >= 0)); /* whatever fails is told */
             spm_calls = 1 << 30;
             CHECK(ok || strstr(error.message, "out of memory"));
@@ -147,4 +149,89 @@ TEST(spm_text, "without rules nothing is replaced") {
     const char *to = NULL;
     size_t to_size = 0;
     CHECK(llm_spm_rule(&none, "a", 1, &to, &to_size) == 0);
+}
+
+/* A node reached by the letter a, whose value (where it has one) is `offset` away from it. */
+static uint32_t spm_a(uint32_t offset, bool value) {
+    return offset << 10 | (value ? 256u : 0u) | (unsigned char)'a';
+}
+
+TEST(spm_text, "double arrays by hand: offsets in steps of 256, and what lies just outside") {
+    const char *to = NULL;
+    size_t n = 0;
+    llm_buffer far = tiny_spm_array(512, 5);
+    memcpy(far.data + 4 + 4 * 512, "x\0yz", 5);
+    tiny_spm_unit(&far, 0, 1 << 10 | 512); /* children of the root at 256 */
+    tiny_spm_unit(&far, 256 ^ 'a',
+                  1 << 10 | 512 | 256 | (uint32_t)'a'); /* its value 256 from there */
+    tiny_spm_unit(&far, 'a', 0x80000000u | 2);
+    CHECK(llm_spm_rule(&far, "ab", 2, &to, &n) == 1 && n == 2 && memcmp(to, "yz", 3) == 0);
+    tiny_spm_unit(&far, 'a', 0x80000000u | 4); /* the last byte of all */
+    CHECK(llm_spm_rule(&far, "ab", 2, &to, &n) == 1 && n == 0);
+    tiny_spm_unit(&far, 'a', 0x80000000u | 5); /* and the one behind it */
+    CHECK(llm_spm_rule(&far, "ab", 2, &to, &n) == 0);
+    llm_buffer node = tiny_spm_array(98, 8); /* the first node is behind the array, in the texts */
+    tiny_spm_unit(&node, 0, (98u ^ 'a') << 10);
+    tiny_spm_unit(&node, 98, spm_a(98 ^ 5, true));
+    CHECK(llm_spm_rule(&node, "a", 1, &to, &n) == 0);
+    tiny_spm_unit(&node, 0, (97u ^ 'a') << 10); /* the last in it */
+    tiny_spm_unit(&node, 97, spm_a(97 ^ 5, true));
+    CHECK(llm_spm_rule(&node, "a", 1, &to, &n) == 1 && n == 3); /* node 98 as a text */
+    tiny_spm_unit(&node, 97, spm_a(97 ^ 98, true));             /* now the value */
+    tiny_spm_unit(&node, 98, 4);
+    CHECK(llm_spm_rule(&node, "a", 1, &to, &n) == 0);
+}
+
+TEST(spm_text, "user-defined pieces go before rules, whatever their id and length") {
+    llm_spm s = spm_model(), mine = llm_spm_empty();
+    CHECK(strcmp(spm_of(&s, "the\xC3\xA9 \xC3\xA9 X", 10), S "the\xC3\xA9" S "e" S "x") == 0);
+    CHECK(llm_pieces_put(&mine.pieces, "X", 1, 0.0, LLM_PIECES_USER, NULL) &&
+          llm_pieces_put(&mine.pieces, "?", 1, 0.0, LLM_PIECES_UNKNOWN, NULL) &&
+          llm_pieces_put(&mine.pieces, "\xC3", 1, 0.0, LLM_PIECES_USER, NULL) &&
+          llm_pieces_ready(&mine.pieces, NULL));
+    const char *text = "X\xC3\xA9\t", *to = NULL;
+    size_t n = 0;
+    mine.rules = s.rules;
+    CHECK(llm_spm_next(&mine, text, 4, &to, &n) == 1 && n == 1 && to == text);
+    CHECK(llm_spm_next(&mine, text + 1, 3, &to, &n) == 1 && n == 1 && to == text + 1);
+    CHECK(llm_spm_next(&mine, text + 3, 1, &to, &n) == 1 && n == 1 && to[0] == ' ');
+    llm_pieces_free(&mine.pieces);
+    llm_spm_free(&s);
+}
+
+/* Checks what ids decode to, behind a long text that is there already. */
+static void spm_back_is(const llm_spm *s, const int *ids, size_t count, const char *want) {
+    llm_buffer out = {NULL, 0, 0};
+    CHECK(llm_buffer_print(&out, "%0100d", 7) && llm_spm_decode(s, &out, ids, count, NULL));
+    if (strspn(out.data, "0") != 99 || out.data[99] != '7' || strcmp(out.data + 100, want) != 0)
+        test_fail(__FILE__, __LINE__, "\"%s\" instead of \"%s\"", out.data + 100, want);
+    llm_buffer_free(&out);
+}
+
+TEST(spm_text, "spaces in front of decoded text as SentencePiece takes them away") {
+    static const int ids[7] = {6, 6, 11, 6, 11, 47, 15}; /* _ _ _the _ _the _c a */
+    static const char *const want[4][3] = {{"the  the ca", "the  the ca", "the  the ca"},
+                                           {"  the  the ca", " the  the ca", "the  the ca"},
+                                           {"the  the ca", "the  the ca", "the  the ca"},
+                                           {"   the  the ca", "  the  the ca", " the  the ca"}};
+    llm_spm s = spm_model();
+    for (size_t k = 0; k < 4; k++) {
+        s.squeeze = k % 2 == 0;
+        s.prefix = k < 2;
+        for (size_t i = 0; i < 3; i++) spm_back_is(&s, ids + i, 7 - i, want[k][i]);
+    }
+    llm_spm_free(&s);
+}
+
+TEST(spm_text, "models of words and of characters have the ids of SentencePiece") {
+    static const uint32_t want[2][8] = {{11, 0}, {6, 14, 133, 116, 6, 123, 15, 14}};
+    static const size_t count[2] = {2, 8};
+    llm_spm s = spm_model();
+    for (size_t k = 0; k < 2; k++) {
+        uint32_t got[8];
+        s.model = k == 0 ? LLM_SPM_WORD : LLM_SPM_CHAR;
+        CHECK(tiny_spm_ids(got, "the cat", 7, &s) == count[k]);
+        CHECK(memcmp(got, want[k], count[k] * sizeof *got) == 0);
+    }
+    llm_spm_free(&s);
 }

@@ -101,6 +101,8 @@ TEST(token_decoder, "by hand: stripping on both sides, byte tokens, contractions
     static const char strip[] = "{\"type\":\"Strip\",\"content\":\"ab\",\"start\":1,\"stop\":2}";
     back_is(strip, "ababx|xababab", "abxxab"); /* each string alone */
     back_is(strip, "ab|abab|ababab|b", "b");
+    static const char twice[] = "{\"type\":\"Strip\",\"content\":\"ab\",\"start\":2,\"stop\":0}";
+    back_is(twice, "abx-|ababab", "x-ab");
     static const char fallback[] = "{\"type\":\"ByteFallback\"}";
     back_is(fallback, "<0x41>|<0xc3>|<0xA9>|z", "A\xC3\xA9z");
     back_is(fallback, "<0x41>|<0xC3>|z|<0xA9>", "\xEF\xBF\xBD\xEF\xBF\xBDz\xEF\xBF\xBD");
@@ -127,6 +129,16 @@ TEST(token_decoder, "by hand: stripping on both sides, byte tokens, contractions
     static const char late[] = "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},"
                                "{\"type\":\"Strip\",\"content\":\"_\",\"start\":1,\"stop\":1}]}";
     back_is(late, "_a|_b_", "a_b");
+    static const char bytes[] = "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteLevel\"},"
+                                "{\"type\":\"Strip\",\"content\":\"_\",\"start\":1,\"stop\":0}]}";
+    back_is(bytes, "_a|_b", "a_b");                            /* ByteLevel joins as well */
+    back_is("{\"type\":\"Fuse\"}", "a\xFF|\xC3", "a\xFF\xC3"); /* and it alone mends */
+    llm_token_decoder d = back_read(fallback);
+    llm_token_decoder_strings w = {{NULL, 0, 0}, {NULL, 0, 0}};
+    CHECK(llm_buffer_print(&w.text, "<0x00>") && llm_token_decoder_end(&w));
+    CHECK(llm_token_decoder_run_all(&d, &w) && w.text.size == 1 && w.text.data[0] == 0);
+    llm_token_decoder_strings_free(&w);
+    llm_token_decoder_free(&d);
 }
 
 TEST(token_decoder, "when memory is out, it says so, whatever fails") {

@@ -75,6 +75,7 @@ TEST(token_decoder_json, "every part and field does what it says") {
          "a<>ab"},
         {"{\"type\":\"Replace\",\"pattern\":{\"String\":\"ab\"},\"content\":\"\"}", "aab|a|b",
          "aab"},
+        {"{\"type\":\"Replace\",\"pattern\":{\"String\":\"ab\"}}", "aab|a|b", "aab"},
         {"{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"x\"}"
          ","
          "\"content\":\"y\"},null,{\"type\":\"Fuse\"},{\"type\":\"Replace\",\"pattern\":{"
@@ -117,6 +118,15 @@ TEST(token_decoder_json, "templates of each post-processor, written out or not")
          "\"BertProcessing\","
          "\"sep\":[\"e\",2],\"cls\":[\"c\",1]}]}",
          "c $A e", "c $A e $B:1 e:1"},
+        {"{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":9}}]"
+         ","
+         "\"pair\":[]}",
+         "$A:9", ""},
+        {"{\"type\":\"Sequence\",\"processors\":[{\"type\":\"TemplateProcessing\",\"single\":[],"
+         "\"pair\":[{\"SpecialToken\":{\"id\":\"p\",\"type_id\":0}}]},{\"type\":"
+         "\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"s\",\"type_id\":0}}],"
+         "\"pair\":[{\"SpecialToken\":{\"id\":\"q\",\"type_id\":0}}]}]}",
+         "s", "q"}, /* the first one says nothing */
         {"{\"type\":\"Sequence\"}", "", ""}};
     llm_buffer single = {NULL, 0, 0}, pair = {NULL, 0, 0};
     llm_error error;
@@ -183,11 +193,17 @@ TEST(token_decoder_json, "what is not supported is named") {
         {"{\"type\":\"Sequence\",\"processors\":[{\"type\":\"BertProcessing\",\"sep\":[\"e\",2],"
          "\"cls\":[\"c\",1]},{\"type\":\"BertProcessing\",\"sep\":[\"e\",2],\"cls\":[\"c\",1]}]}",
          "post_processor: only one is supported"},
+        {"{\"type\":\"Sequence\",\"processors\":[{\"type\":\"TemplateProcessing\",\"single\":["
+         "{\"SpecialToken\":{\"id\":\"s\",\"type_id\":0}}],\"pair\":[]},{\"type\":"
+         "\"BertProcessing\",\"sep\":[\"e\",2],\"cls\":[\"c\",1]}]}",
+         "post_processor: only one is supported"},
         {"{\"type\":\"Sequence\",\"processors\":[{\"type\":\"X\"},{\"type\":\"ByteLevel\"}]}",
          "post_processor: \"X\" is not supported"},
     };
     for (size_t i = 0; i < sizeof post / sizeof post[0]; i++)
         CHECK_FAILS(djson_templates(&single, &pair, post[i][0], &error), error, post[i][1]);
+    CHECK_FAILS(llm_token_decoder_json_word(&single, "w", 1, 10, &error), error,
+                "token \"w\" of type 10 is not supported");
     llm_buffer_free(&single);
     llm_buffer_free(&pair);
     char deep[2000];

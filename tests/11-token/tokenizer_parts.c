@@ -132,6 +132,8 @@ TEST(tokenizer_parts, "which files need parts") {
                {"\"BPE\"", "\"Unigram\"", true},
                {"\"type\":\"BPE\",", "", false},
                {"\"byte_fallback\":false", "\"byte_fallback\":true", true},
+               {"\"byte_fallback\":false,", "", false},
+               {"\"single_word\":false,", "", false},
                {"\"added_tokens\"", "\"tokens\"", false},
                {"\"model\":{", "\"model\":7,\"m\":{", false},
                {"\"model\"", "\"mode\"", false}};
@@ -153,6 +155,8 @@ TEST(tokenizer_parts, "what is wrong in a part is said, and ids must agree") {
         {"\"id\":7", "\"id\":2", "added_tokens, 1: id 2 is not that of the vocabulary"},
         {"\"content\":\"AB\"", "\"content\":\"b\"",
          "added_tokens, 1: id 7 is not that of the vocabulary"},
+        {"\"content\":\"AB\"", "\"content\":\"?\"",
+         "added_tokens, 1: id 7 is not that of the vocabulary"},
         {"\"id\":7", "\"id\":1038", "added_tokens, \"AB\": expected an id below 1038"},
         {"\"content\":\"AB\"", "\"content\":\"\"", "added_tokens, 1: expected a content"},
     };
@@ -168,12 +172,36 @@ TEST(tokenizer_parts, "what is wrong in a part is said, and ids must agree") {
     static const char *const fine[][2] = {
         {"\"id\":7", "\"id\":3"}, /* a gap */
         {"\"id\":7", "\"id\":1037"},
+        {"\"id\":7", "\"id\":5"}, /* the first behind the vocabulary */
+        {"\"id\":7,\"content\":\"AB\"", "\"id\":0,\"content\":\"?\""},
         {"\"id\":7,\"content\":\"AB\"", "\"id\":2,\"content\":\"b\""}};
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++) {
         CHECK(parts_read(&t, tiny_parts_with(parts_file, fine[i][0], fine[i][1]), &error));
         CHECK(t.vocab == (i == 1 ? 1038u : 9u));
         llm_tokenizer_free(&t);
     }
+}
+
+TEST(tokenizer_parts, "four sequences in one another, and a vocabulary beyond the added tokens") {
+    static const char *const row[3][3] = {
+        {"{\"type\":\"BertNormalizer\"}", "normalizers", "{\"type\":\"NFC\"}"},
+        {"{\"type\":\"WhitespaceSplit\"}", "pretokenizers", "{\"type\":\"WhitespaceSplit\"}"},
+        {"{\"type\":\"Fuse\"}", "decoders", "{\"type\":\"Fuse\"}"}};
+    llm_tokenizer t;
+    llm_error error;
+    for (size_t i = 0; i < 3; i++) {
+        llm_buffer part = {NULL, 0, 0};
+        for (int k = 0; k < 4; k++)
+            CHECK(llm_buffer_print(&part, "{\"type\":\"Sequence\",\"%s\":[", row[i][1]));
+        CHECK(llm_buffer_print(&part, "%s]}]}]}]}", row[i][2]));
+        if (!parts_read(&t, tiny_parts_with(parts_file, row[i][0], part.data), &error))
+            test_fail(__FILE__, __LINE__, "%s", error.message);
+        llm_tokenizer_free(&t);
+        llm_buffer_free(&part);
+    }
+    CHECK(parts_read(&t, tiny_parts_with(parts_file, "\"added_tokens\"", "\"tokens\""), &error));
+    CHECK(t.vocab == 5 && llm_added_tokens_count(&t.added) == 0);
+    llm_tokenizer_free(&t);
 }
 
 TEST(tokenizer_parts, "when memory is out, it says so and nothing leaks") {
@@ -190,6 +218,7 @@ TEST(tokenizer_parts, "when memory is out, it says so and nothing leaks") {
         t.parts->model = llm_token_model_empty();
         parts_calls = calls;
         ok = llm_tokenizer_parts_read(t.parts, &t, &j, &error);
+        CHECK(ok == (parts_calls >= 0)); /* whatever fails is told */
         parts_calls = 1 << 30;
         llm_json_free(&j);
         llm_tokenizer_free(&t);

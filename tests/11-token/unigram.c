@@ -251,6 +251,19 @@ TEST(unigram, "ids end where their pieces do, unknown ones in a row and bytes be
                  "c\xE4\xB8\xAD"
                  "ab",
                  8, 7, bytes);
+    const size_t row[7] = {1, 5, 5, 5, 5, 6, 7}; /* unknown characters in a row end as one */
+    unigram_ends(&p,
+                 "c\xC3\xA8\xC3\xBC"
+                 "cc",
+                 7, 7, row);
+    unigram_ends(&p, "c\xC3\xA8\xC3\xBC", 5, 5, row);
+    llm_pieces first = llm_pieces_empty(); /* a piece with id 0 is none of them */
+    CHECK(llm_pieces_put(&first, "a", 1, -1.0, LLM_PIECES_NORMAL, NULL));
+    CHECK(llm_pieces_put(&first, "<u>", 3, 0.0, LLM_PIECES_UNKNOWN, NULL));
+    CHECK(llm_pieces_ready(&first, NULL));
+    const size_t between[4] = {1, 2, 4, 5};
+    unigram_ends(&first, "aaxxa", 5, 4, between);
+    llm_pieces_free(&first);
     llm_arena endless; /* says that it holds any size */
     memset(&endless, 0, sizeof endless);
     endless.size = SIZE_MAX / 2;
