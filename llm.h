@@ -455,6 +455,7 @@
  *   eagle                    EAGLE: drafting hidden states
  *   lookahead                Lookahead decoding
  *   gpt2_decode              GPT-2, one token at a time
+ *   llama_draft              A small Llama drafts for a large one
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
  * 18-dist                    DISTRIBUTED TRAINING
