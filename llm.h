@@ -455,6 +455,7 @@
  *   eagle                    EAGLE: drafting hidden states
  *   lookahead                Lookahead decoding
  *   gpt2_decode              GPT-2, one token at a time
+ *   llama_draft              A small Llama drafts for a large one
  * 16-gpu                     GPUS AND NUMBER FORMATS
  * 17-compress                COMPRESSION
  * 18-dist                    DISTRIBUTED TRAINING
@@ -50106,13 +50107,18 @@ LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosi
     a->used = mark;
 }
 
-/* m->logits <- ids (n), which are appended to what has been read; there must be room. */
-LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
+/* logits (k,V) <- behind each of the last k of ids (n), which are appended to what has been read;
+ * there must be room. */
+LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t n, size_t k) {
     const llm_llama_config *c = &m->file.config;
     const size_t C = c->width, D = c->head, V = c->vocab, mark = m->memory.used;
-    LLM_ASSERT(n > 0 && n <= m->context - m->length);
-    for (; n > m->chunk; ids += m->chunk, n -= m->chunk) llm_llama_forward(m, ids, m->chunk);
-    float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - 1) * C;
+    LLM_ASSERT(n > 0 && n <= m->context - m->length && k <= n);
+    for (; n > m->chunk; ids += m->chunk, n -= m->chunk) {
+        const size_t behind = n - m->chunk, here = k > behind ? k - behind : 0;
+        llm_llama_pass(m, logits, ids, m->chunk, here);
+        logits += here * V, k -= here;
+    }
+    float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - k) * C;
     float *cosine = llm_arena_floats(&m->memory, n * (D / 2));
     float *sine = llm_arena_floats(&m->memory, n * (D / 2));
     int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
@@ -50126,11 +50132,17 @@ LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
     llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
     for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
     m->length += n;
-    llm_rmsnorm_row(row, row, m->file.norm, C, c->eps);
-    llm_stored_matrix_forward(m->logits, row, &m->file.head, NULL, 1);
-    for (size_t i = 0; c->logit_cap > 0.0f && i < V; i++)
-        m->logits[i] = c->logit_cap * tanhf(m->logits[i] / c->logit_cap);
+    for (size_t i = 0; i < k; i++)
+        llm_rmsnorm_row(row + i * C, row + i * C, m->file.norm, C, c->eps);
+    if (k > 0) llm_stored_matrix_forward(logits, row, &m->file.head, NULL, k);
+    for (size_t i = 0; c->logit_cap > 0.0f && i < k * V; i++)
+        logits[i] = c->logit_cap * tanhf(logits[i] / c->logit_cap);
     m->memory.used = mark;
+}
+
+/* m->logits <- behind the last of ids (n), appended likewise. */
+LLM_API void llm_llama_forward(llm_llama *m, const int *ids, size_t n) {
+    llm_llama_pass(m, m->logits, ids, n, 1);
 }
 
 /* @base_model ----------------------------------------------- Base model: it continues text
@@ -54280,6 +54292,123 @@ LLM_API size_t llm_gpt2_decode_text(llm_gpt2_decode_state *d, int *ids, size_t n
         if (id == stop) return i + 1;
     }
     return count;
+}
+
+/* @llama_draft ---------------------------------------------- A small Llama drafts for a large one
+ *
+ *     draft    x_1 .. x_g, each behind the text and the drafts in front of it
+ *     target   reads what it has not read, and x_1 .. x_g, in one pass: g + 1 laws
+ *     text <-  text, the drafts that are accepted, one token more
+ *
+ * @speculative for two models from files, a turn at a time, so that the caller can show what is
+ * written, stop at an end, and go on with the next question of a conversation. The text is the only
+ * state: what a model has read of it is a length, and to take tokens back is to make it shorter.
+ * The text that comes out has the law of the target alone, so the draft may be any model that means
+ * the same by an id: a small one of the family, or the same one in 4 bits.
+ *
+ * What is easily got wrong: both laws stand behind the whole chain, and a penalty at place i counts
+ * the drafts in front of it. Models of one family share a tokenizer, but their tables are padded to
+ * different sizes: what the target does not have is never drafted, what the draft does not have
+ * gets q = 0. And the draft never reads its own last guess, so it may be one token behind.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1
+ * needs   arena error buffer rng softmax tokenizer llama greedy sampling_text speculative
+ * see     @chat_lm (llm_chat_lm_read), @kv_cache (rollback)
+ * topics  -
+ */
+
+/* Whether ids mean the same text in both tokenizers, as far as both have them. Each is written
+ * twice, because decoders drop the space in front of a text's first word. */
+LLM_API bool llm_llama_draft_fits(const llm_tokenizer *target, const llm_tokenizer *draft,
+                                  llm_error *e) {
+    const size_t n = target->vocab < draft->vocab ? target->vocab : draft->vocab;
+    llm_buffer a = {NULL, 0, 0}, b = {NULL, 0, 0};
+    llm_error unused;
+    bool same = true;
+    for (size_t i = 0; i < n && same; i++) {
+        const int pair[2] = {(int)i, (int)i};
+        a.size = b.size = 0;
+        same = llm_tokenizer_decode(target, &a, pair, 2, &unused) ==
+                   llm_tokenizer_decode(draft, &b, pair, 2, &unused) &&
+               a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+        if (!same)
+            llm_fail(e, "draft: token %d twice is '%.*s', of the model '%.*s'", pair[0],
+                     b.size < 40 ? (int)b.size : 40, b.size ? b.data : "",
+                     a.size < 40 ? (int)a.size : 40, a.size ? a.data : "");
+    }
+    llm_buffer_free(&a);
+    llm_buffer_free(&b);
+    return same;
+}
+
+typedef struct {
+    llm_llama *target, *draft; /* draft NULL: one token a turn */
+    llm_sampling_text *chain;  /* of both; for texts of the target's context */
+    size_t g;                  /* drafts in a turn at most */
+    size_t drafted, accepted;  /* in all turns */
+} llm_llama_draft;
+
+/* row (V) in place, logits behind ids (n): probabilities after the chain; false if they are
+ * none. */
+LLM_API bool llm_llama_draft_law(float *row, size_t V, llm_sampling_text *chain, const int *ids,
+                                 size_t n, llm_rng *rng) {
+    llm_sampling_text_penalize(row, V, chain, ids, n);
+    llm_sampling_text_filter(row, V, chain, rng);
+    const int best = llm_greedy_pick(row, V);
+    llm_softmax_forward(row, row, 1, V, 1.0f);
+    return best >= 0 && row[best] > 0.0f;
+}
+
+/* How many tokens can be drafted behind L of them: `most` are to be written, both models have to
+ * have room, and the draft has to know what it reads. */
+LLM_API size_t llm_llama_draft_room(const llm_llama_draft *s, const int *ids, size_t L,
+                                    size_t most) {
+    const llm_llama *m = s->target, *d = s->draft;
+    if (!d || L > d->context) return 0;
+    const size_t room[3] = {most - 1, m->context - L, d->context + 1 - L};
+    size_t g = s->g;
+    for (int i = 0; i < 3; i++) g = room[i] < g ? room[i] : g;
+    for (size_t i = d->length; i < L; i++)
+        if ((size_t)ids[i] >= d->file.config.vocab) return 0;
+    return g;
+}
+
+/* Writes up to g + 1 tokens behind ids (L), `most` of them at most, most > 0, and returns how many;
+ * 0: the target's logits are no numbers. Of the text the target has read all but the last token, or
+ * all, and target->logits are those behind it; the draft some of its beginning. Afterwards the
+ * target has read all but the last. Scratch: (2 g + 1) V floats and the chain's, from its arena,
+ * given back. */
+LLM_API size_t llm_llama_draft_turn(llm_llama_draft *s, int *ids, size_t L, size_t most,
+                                    llm_rng *rng) {
+    llm_llama *m = s->target, *d = s->draft;
+    llm_arena *arena = s->chain->arena;
+    const size_t V = m->file.config.vocab, fresh = L - m->length, mark = arena->used;
+    LLM_ASSERT(L > 0 && L <= m->context && most > 0 && fresh <= 1 && (!d || d->length < L));
+    const size_t room = llm_llama_draft_room(s, ids, L, most);
+    float *p = llm_arena_floats(arena, (room + 1) * V), *q = llm_arena_floats(arena, room * V);
+    size_t g = 0, laws = 0, taken = 0;
+    for (; g < room; g++) {
+        float *row = q + g * V;
+        llm_llama_forward(d, ids + d->length, L + g - d->length);
+        for (size_t v = 0; v < V; v++) row[v] = v < d->file.config.vocab ? d->logits[v] : -INFINITY;
+        if (!llm_llama_draft_law(row, V, s->chain, ids, L + g, rng)) break;
+        ids[L + g] = llm_speculative_draw(row, V, rng);
+    }
+    if (fresh == 0) memcpy(p, m->logits, V * sizeof *p);
+    if (fresh + g > 0)
+        llm_llama_pass(m, p + (1 - fresh) * V, ids + m->length, fresh + g, fresh + g);
+    while (laws <= g && llm_llama_draft_law(p + laws * V, V, s->chain, ids, L + laws, rng)) laws++;
+    if (laws > 0) {
+        int next;
+        taken = llm_speculative_verify(&next, ids + L, q, p, laws - 1, V, rng);
+        ids[L + taken] = next;
+    }
+    m->length = L + taken;
+    if (d && d->length > m->length) d->length = m->length;
+    s->drafted += g, s->accepted += taken;
+    arena->used = mark;
+    return laws > 0 ? taken + 1 : 0;
 }
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */

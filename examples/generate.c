@@ -4,6 +4,7 @@
  *     ./generate SmolLM2-135M --prompt "Once upon a time"     goes on with a text
  *     ./generate Llama-3.2-1B-Instruct --chat                 a conversation: a line for each turn
  *     ./generate qwen3.gguf --chat --prompt "Why is the sky blue?" --temp 0       one answer
+ *     ./generate Qwen3-8B --chat --draft Qwen3-0.6B            the same law, in fewer passes
  *
  * The model is a directory as Hugging Face has it (config.json, safetensors, tokenizer) or a GGUF
  * file: Llama, Mistral, Qwen 2 and 3, Gemma 2, SmolLM2, in 32 to 4 bits. Ctrl-C ends an answer, and
@@ -19,8 +20,8 @@
 #include <unistd.h>
 
 static struct {
-    const char *model, *prompt, *system, *template;
-    double tokens, context, temp, top_k, top_p, min_p, repeat, seed, chat, quiet;
+    const char *model, *prompt, *system, *template, *draft;
+    double ahead, tokens, context, temp, top_k, top_p, min_p, repeat, seed, chat, quiet;
 } o;
 
 static const struct {
@@ -34,6 +35,9 @@ static const struct {
     {"--system", &o.system, NULL, 0, 0, 0, "TEXT   what the model is told in front of it"},
     {"--template", &o.template, NULL, 0, 0, 0, "NAME a spelling of turns other than its own"},
     {"--no-think", NULL, &o.quiet, 0, 0, -1, "     answers begin behind empty thoughts"},
+    {"--draft", &o.draft, NULL, 0, 0, 0,
+     "MODEL   a small one that guesses, for the model to check"},
+    {"--ahead", NULL, &o.ahead, 4, 1, 64, "N       tokens it guesses at a time (4)"},
     {"--tokens", NULL, &o.tokens, 256, 0, 1e9, "N      of an answer, at most (256)"},
     {"--context", NULL, &o.context, 4096, 2, 1 << 24, "N     tokens it can see (4096)"},
     {"--temp", NULL, &o.temp, 0.8, 0, 100, "X        of the choice; 0: the likeliest (0.8)"},
@@ -45,7 +49,7 @@ static const struct {
 };
 enum { KNOWN = sizeof known / sizeof *known, CHUNK = 128, ENDS = 16 };
 
-static llm_llama m;
+static llm_llama m, draft;
 static llm_tokenizer tokenizer;
 static llm_chat_template template;
 static llm_rng rng;
@@ -161,13 +165,26 @@ static int begin(void) {
     return bos.add ? bos.id : -1;
 }
 
+static void load_model(llm_llama *to, llm_tokenizer *t, const char *path) {
+    need(llm_llama_file_open(&to->file, path, &e));
+    const size_t most = to->file.config.context;
+    need(llm_llama_create(to, o.context < (double)most ? (size_t)o.context : most, CHUNK, &e));
+    need(llm_tokenizer_load(t, path, &e));
+    if (t->vocab > to->file.config.vocab)
+        die("the tokenizer has %zu tokens, the model %zu", t->vocab, to->file.config.vocab);
+}
+
+static void load_draft(void) {
+    llm_tokenizer other;
+    load_model(&draft, &other, o.draft);
+    if (!llm_llama_draft_fits(&tokenizer, &other, &e))
+        die("--draft %s has another vocabulary: %s", o.draft, e.message);
+    llm_tokenizer_free(&other);
+}
+
 static void load(void) {
-    need(llm_llama_file_open(&m.file, o.model, &e));
-    const size_t most = m.file.config.context;
-    need(llm_llama_create(&m, o.context < (double)most ? (size_t)o.context : most, CHUNK, &e));
-    need(llm_tokenizer_load(&tokenizer, o.model, &e));
-    if (tokenizer.vocab > m.file.config.vocab)
-        die("the tokenizer has %zu tokens, the model %zu", tokenizer.vocab, m.file.config.vocab);
+    load_model(&m, &tokenizer, o.model);
+    if (o.draft) load_draft();
     read_ends();
     if (o.chat == 0) return;
     size_t k = 0;
@@ -194,47 +211,56 @@ static size_t show(const llm_buffer *text, size_t at, bool all) {
     return at;
 }
 
-/* Reads ids (n) and writes on to an end; answer gets the text, behind the prompt's where whole. */
-static void write_on(llm_buffer *answer, const int *ids, size_t n, bool whole) {
-    const size_t V = m.file.config.vocab, first = whole ? 0 : n;
-    size_t fresh = 0, count = 0, at = 0;
-    llm_arena arena;
-    llm_sampling_text s;
-    llm_sampling_text_config c = llm_sampling_text_defaults(LLM_SAMPLING_TEXT_LLAMA_CPP);
-    c.filter.temperature = (float)o.temp, c.filter.top_k = (float)o.top_k;
-    c.filter.top_p = (float)o.top_p, c.filter.min_p = (float)o.min_p;
-    c.repetition = (float)o.repeat;
-    room(llm_arena_create(&arena, V * 96 + m.context * 16 + 4096));
-    llm_sampling_text_create(&s, &c, V, m.context, n, &arena);
-    float *logits = llm_arena_floats(&arena, V);
-    const double start = now();
-    need(llm_chat_lm_read(&m, &seen, ids, n, &fresh, &e));
-    const double read = now();
-    need(!whole || llm_tokenizer_decode(&tokenizer, answer, ids, n, &e));
-    if (whole) at = answer->size, printf("%s", o.prompt), fflush(stdout);
-    while (count < (size_t)o.tokens && !interrupted) {
-        memcpy(logits, m.logits, V * sizeof *logits);
-        const int id =
-            llm_sampling_text_pick(&s, logits, V, (const int *)(void *)seen.data, m.length, &rng);
-        if (id < 0) die("the model's logits are no numbers");
-        if (llm_eos_check(id, 1, ends, end_count, NULL, 2) == LLM_EOS_TOKEN) break;
-        room(llm_buffer_put(&seen, &id, sizeof id));
-        answer->size = 0, count++;
-        need(llm_tokenizer_decode(&tokenizer, answer, (const int *)(void *)seen.data + first,
-                                  seen.size / sizeof id - first, &e));
-        at = show(answer, at, false);
-        if (m.length == m.context) break;
-        llm_llama_forward(&m, &id, 1);
-    }
-    seen.size = m.length * sizeof(int);
-    show(answer, at, true);
-    const double done = now();
+static void report(size_t fresh, double reading, size_t count, double writing,
+                   const llm_llama_draft *d) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     printf("\n"), fflush(stdout);
-    fprintf(stderr, "[read %zu tokens, %.1f a second; wrote %zu, %.1f a second; %.0f MB]\n", fresh,
-            (double)fresh / (read - start + 1e-9), count, (double)count / (done - read + 1e-9),
-            (double)usage.ru_maxrss / 1024.0);
+    fprintf(stderr, "[read %zu tokens, %.1f a second; wrote %zu, %.1f a second; ", fresh,
+            (double)fresh / (reading + 1e-9), count, (double)count / (writing + 1e-9));
+    if (d->draft)
+        fprintf(stderr, "%.0f %% of %zu drafts accepted; ",
+                100.0 * (double)d->accepted / ((double)d->drafted + 1e-9), d->drafted);
+    fprintf(stderr, "%.0f MB]\n", (double)usage.ru_maxrss / 1024.0);
+}
+
+/* Reads ids (n) and writes on to an end; answer gets the text, behind the prompt's where whole. */
+static void write_on(llm_buffer *answer, const int *ids, size_t n, bool whole) {
+    const size_t V = m.file.config.vocab, first = whole ? 0 : n, ahead = (size_t)o.ahead;
+    size_t fresh = 0, count = 0, at = 0;
+    bool ended = false;
+    llm_arena arena;
+    llm_sampling_text s;
+    llm_sampling_text_config c = llm_sampling_text_defaults(LLM_SAMPLING_TEXT_LLAMA_CPP);
+    llm_llama_draft d = {&m, o.draft ? &draft : NULL, &s, ahead, 0, 0};
+    c.filter.temperature = (float)o.temp, c.filter.top_k = (float)o.top_k;
+    c.filter.top_p = (float)o.top_p, c.filter.min_p = (float)o.min_p;
+    c.repetition = (float)o.repeat;
+    room(llm_arena_create(&arena, V * (96 + 8 * ahead) + m.context * 16 + 4096));
+    llm_sampling_text_create(&s, &c, V, m.context, n, &arena);
+    const double start = now();
+    need(llm_chat_lm_read(&m, &seen, ids, n, &fresh, &e));
+    if (draft.length > n - fresh) draft.length = n - fresh; /* what it has read of these */
+    const double read = now();
+    need(!whole || llm_tokenizer_decode(&tokenizer, answer, ids, n, &e));
+    if (whole) at = answer->size, printf("%s", o.prompt), fflush(stdout);
+    while (!ended && !interrupted && count < (size_t)o.tokens && n + count <= m.context) {
+        room(llm_buffer_reserve(&seen, (ahead + 1) * sizeof(int)));
+        int *text = (int *)(void *)seen.data;
+        const size_t most = (size_t)o.tokens - count;
+        const size_t got = llm_llama_draft_turn(&d, text, n + count, most, &rng), end = count + got;
+        if (got == 0) die("the model's logits are no numbers");
+        for (; count < end && !ended; count += !ended)
+            ended = llm_eos_check(text[n + count], 1, ends, end_count, NULL, 2) == LLM_EOS_TOKEN;
+        seen.size = (n + count) * sizeof *text, answer->size = 0;
+        need(llm_tokenizer_decode(&tokenizer, answer, text + first, n + count - first, &e));
+        at = show(answer, at, false);
+    }
+    if (m.length > n + count) m.length = n + count; /* behind an end nothing counts */
+    if (draft.length > m.length) draft.length = m.length;
+    seen.size = m.length * sizeof(int);
+    show(answer, at, true);
+    report(fresh, read - start, count, now() - read, &d);
     llm_arena_destroy(&arena);
 }
 
@@ -295,6 +321,7 @@ int main(int argc, char **argv) {
     rng = llm_rng_seed((uint64_t)o.seed);
     o.chat > 0 ? chat() : go_on();
     if (fflush(stdout) != 0 || ferror(stdout)) die("the output cannot be written");
+    if (o.draft) llm_llama_close(&draft);
     llm_llama_close(&m), llm_tokenizer_free(&tokenizer), llm_buffer_free(&seen);
     return 0;
 }

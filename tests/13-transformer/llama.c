@@ -160,6 +160,39 @@ TEST(llama, "50 tokens by greedy choice are transformers'") {
     }
 }
 
+TEST(llama, "a pass gives the logits behind each of its last tokens, in chunks of any size") {
+    for (size_t f = 0; f < 6; f++) {
+        tiny_llama tiny;
+        llm_llama m;
+        llm_error e;
+        int ids[62];
+        const float *want = golden("%s/logits", families[f].name);
+        tiny_llama_make(&tiny, families[f].name, families[f].head);
+        const char *dir =
+            tiny_llama_directory(&tiny, ll_config(families[f].name), LLM_SAFETENSORS_F32);
+        ll_ids(ids, families[f].name);
+        for (size_t chunk = 1; chunk <= 13; chunk += 1 + chunk / 3) { /* 1 2 3 5 7 10 */
+            CHECK(llm_llama_open(&m, dir, 62, chunk, &e));
+            const size_t used = m.memory.used;
+            for (size_t k = 0; k <= 12; k++) {
+                float *rows = floats((k + 1) * 24);
+                m.length = 0;
+                m.logits[0] = 9.0f;
+                llm_llama_pass(&m, rows, ids, 12, k);
+                CHECK(m.length == 12 && m.memory.used == used && m.logits[0] == 9.0f);
+                for (size_t i = 0; i < 3; i++) {
+                    const size_t place = i == 0 ? 0 : i == 1 ? 5 : 11;
+                    if (place + k >= 12)
+                        CHECK_ALL_NEAR(rows + (place + k - 12) * 24, want + i * 24, 24, 1e-4);
+                }
+                for (size_t i = 0; i < 24; i++) CHECK(isnan(rows[k * 24 + i])); /* no row more */
+            }
+            CHECK_ASSERTS(llm_llama_pass(&m, m.logits, ids, 2, 3));
+            llm_llama_close(&m);
+        }
+    }
+}
+
 TEST(llama, "what cannot be opened says why") {
     tiny_llama tiny;
     llm_llama m;

@@ -2,9 +2,33 @@
  * whose greedy tokens are transformers' (tests/13-transformer/llama.py). */
 #include "../test.h"
 
+#include <signal.h>
+#include <time.h>
+
+/* fwrite, at whose call number `interrupt` somebody presses Ctrl-C */
+static size_t interrupt;
+static size_t generate_write(const void *p, size_t size, size_t n, FILE *to) {
+    if (interrupt > 0 && --interrupt == 0) raise(SIGINT);
+    return fwrite(p, size, n, to);
+}
+/* getline, during which somebody does */
+static bool impatient;
+static ssize_t generate_line(char **line, size_t *space, FILE *from) {
+    const pid_t asked = getpid();
+    if (impatient && fork() == 0) {
+        const struct timespec pause = {0, 2000000};
+        while (getppid() == asked) kill(asked, SIGINT), nanosleep(&pause, NULL);
+        _exit(0);
+    }
+    return getline(line, space, from);
+}
+#define fwrite generate_write
+#define getline generate_line
 #define main generate_main
 #include "../../examples/generate.c"
 #undef main
+#undef getline
+#undef fwrite
 
 #include "../program.h"
 #include "../tiny_llama.h"
@@ -25,17 +49,18 @@ static void file_of(const char *name, const char *text) {
 static bool says(const char *what) { return strstr(program_output, what) != NULL; }
 
 static const char config[] =
-    "{\"model_type\": \"llama\", \"vocab_size\": 24, \"hidden_size\": 16, \"intermediate_size\": "
+    "{\"model_type\": \"%s\", \"vocab_size\": 24, \"hidden_size\": 16, \"intermediate_size\": "
     "24, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
     "\"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5%s}";
 
-/* A directory with that model: letters, `more` in config.json and these control tokens, or "". */
-static void model(const char *more, const char *control) {
+/* A directory with that model, or that of another family with heads of 8: letters, `more` in
+ * config.json and these control tokens, or "". */
+static void family(const char *name, const char *more, const char *control) {
     tiny_llama tiny;
     char text[4000];
     size_t n = 0;
-    snprintf(text, sizeof text, config, more);
-    tiny_llama_make(&tiny, "llama", 4);
+    snprintf(text, sizeof text, config, name, more);
+    tiny_llama_make(&tiny, name, strcmp(name, "llama") ? 8 : 4);
     tiny_llama_directory(&tiny, text, LLM_SAFETENSORS_F32);
     n += (size_t)sprintf(text, "{\"version\": \"1.0\", \"added_tokens\": [");
     if (*control)
@@ -60,6 +85,8 @@ static void model(const char *more, const char *control) {
     sprintf(text + n, "}}}");
     file_of("tokenizer.json", text);
 }
+
+static void model(const char *more, const char *control) { family("llama", more, control); }
 
 TEST(generate, "goes on as transformers does, to the number of tokens, an end, or the context") {
     model("", "");
@@ -105,7 +132,7 @@ TEST(generate, "talks: a question from the arguments or lines, of which only wha
     size_t whole = 0, fresh = 0;
     CHECK(sscanf(strstr(program_output, "[read "), "[read %zu", &whole) == 1);
     CHECK(sscanf(strstr(second + 4, "[read "), "[read %zu", &fresh) == 1);
-    CHECK(whole == 7 && fresh == 7); /* of 18 */
+    CHECK(whole == 7 && fresh == 8); /* of 18: an answer's last token was never read */
     CHECK(generate(". --chat --prompt b --template zephyr") == 2 &&
           says("the tokenizer has no </s>, which template zephyr wants"));
     CHECK(generate(". --chat --prompt b --template x") == 2 &&
@@ -117,6 +144,216 @@ TEST(generate, "talks: a question from the arguments or lines, of which only wha
     CHECK(generate(". --chat --prompt b") == 2 &&
           says("no chat_template; --template NAME chooses"));
     CHECK(generate(". --chat --prompt b --template chatml --tokens 1") == 0);
+}
+
+/* Moves the model to a directory of that name. */
+static void move(const char *to) {
+    static const char *const name[3] = {"config.json", "model.safetensors", "tokenizer.json"};
+    char from[600], path[700];
+    CHECK(mkdir(test_path(to), 0700) == 0);
+    for (int i = 0; i < 3; i++) {
+        snprintf(from, sizeof from, "%s", test_path(name[i]));
+        snprintf(path, sizeof path, "%s/%s", test_path(to), name[i]);
+        CHECK(rename(from, path) == 0);
+    }
+}
+
+/* What was written, without the report, and the report's drafts. */
+static char *text_of(double *share, size_t *drafts) {
+    char *text = strcpy((char *)test_memory(sizeof program_output, 1), program_output);
+    char *wrote = strstr(text, "; wrote ");
+    *share = -1.0, *drafts = 0;
+    CHECK(wrote != NULL);
+    if (strstr(text, "drafts")) {
+        const char *number = strstr(strchr(wrote, ','), "second; ") + strlen("second; ");
+        CHECK(sscanf(number, "%lf %% of %zu drafts accepted; ", share, drafts) == 2);
+    }
+    *strchr(text, '[') = 0;
+    return text;
+}
+
+TEST(generate, "a draft changes no greedy text: its own, another, in talks, up to any end") {
+    static const char marks[] = "<|im_start|>\0<|im_end|>";
+    static const char *const arguments[] = {
+        "--prompt x_c_v_f_t_n_h_q_g_p_g_a --tokens 12",
+        "--prompt x_c_v_f_t_n_h_q_g_p_g_a --tokens 30 --repeat 1.3",
+        "--prompt x_c_v_f_t_n_h_q_g_p_g_a --context 19",
+        "--chat --prompt b_c --tokens 20 --template chatml", "--chat --tokens 9 --template chatml"};
+    char all[300];
+    double share;
+    size_t drafts, accepted = 0;
+    family("qwen3", ", \"head_dim\": 8, \"tie_word_embeddings\": false", marks);
+    move("other");
+    model(", \"rope_theta\": 50.0", marks); /* the same weights, turned otherwise */
+    move("near");
+    model(", \"eos_token_id\": 21", marks);
+    file_of("lines", "b c\nd\n");
+    for (size_t i = 0; i < 5; i++) {
+        static const char *const who[] = {"", "--draft . --ahead 1", "--draft .", "--draft other",
+                                          "--draft near --ahead 7"};
+        const char *want = NULL;
+        for (size_t k = 0; k < 5; k++) {
+            snprintf(all, sizeof all, ". %s --temp 0 %s", arguments[i], who[k]);
+            CHECK(freopen(test_path("lines"), "r", stdin) != NULL);
+            CHECK(generate(all) == 0);
+            const char *text = text_of(&share, &drafts);
+            if (k == 0) want = text;
+            CHECK(!strcmp(text, want) && (k > 0) == (share >= 0.0));
+            if (k == 1 || k == 2) CHECK(share == 100.0 && drafts > 0);
+            if (k == 3) CHECK(drafts > 0 && share < 100.0);
+            accepted += k == 4 && share > 0.0 && share < 100.0;
+            const char *second = strstr(program_output, "MB]\n"); /* of a talk */
+            CHECK(second && (i < 4) == (second[4] == 0));
+        }
+    }
+    CHECK(accepted > 0);
+    CHECK(generate(". --prompt b_c --draft near --temp 2 --tokens 9 --seed 5") == 0);
+    const char *once = text_of(&share, &drafts);
+    CHECK(generate(". --prompt b_c --draft near --temp 2 --tokens 9 --seed 5") == 0);
+    CHECK(!strcmp(text_of(&share, &drafts), once) && drafts > 0);
+}
+
+TEST(generate, "a draft with another vocabulary, or none, is refused") {
+    model("", "");
+    move("plain");
+    model("", "<s>\0</s>");
+    CHECK(generate(". --prompt a --draft plain") == 2);
+    CHECK(says("generate: --draft plain has another vocabulary: draft: token 21 twice is 'v v', of "
+               "the model '<s>"));
+    CHECK(generate(". --prompt a --draft none") == 2 && says("none/config.json: cannot be opened"));
+    CHECK(generate(". --prompt a --draft . --ahead 0") == 2 && says("--ahead is '0', expected"));
+}
+
+static const char *piece_of(int id) {
+    static char letter[2];
+    *letter = (char)('a' + id);
+    return id == 3    ? "<s>"
+           : id == 8  ? "</s>"
+           : id == 11 ? "<|im_start|>"
+           : id == 12 ? "<|im_end|>"
+           : id == 20 ? "<unk>"
+                      : letter;
+}
+
+/* A GGUF file of that model: pieces are letters, d is the beginning, i the end, l and m what stands
+ * around a turn; and these pairs. */
+static void gguf(int add_bos, int eos, int eot, const char *talk) {
+    static const struct {
+        const char *key;
+        double value;
+    } number[] = {{"llama.context_length", 64},      {"llama.embedding_length", 16},
+                  {"llama.feed_forward_length", 24}, {"llama.block_count", 2},
+                  {"llama.attention.head_count", 4}, {"llama.attention.head_count_kv", 2},
+                  {"tokenizer.ggml.bos_token_id", 3}};
+    tiny_llama tiny;
+    llm_buffer b = {NULL, 0, 0};
+    size_t pairs = 0;
+    bool ok = llm_gguf_write_string(&b, &pairs, "general.architecture", "llama") &&
+              llm_gguf_write_string(&b, &pairs, "tokenizer.ggml.model", "llama");
+    for (size_t i = 0; i < 7; i++)
+        ok = ok &&
+             llm_gguf_write_value(&b, &pairs, number[i].key, LLM_GGUF_VALUES_U32, number[i].value);
+    ok = ok && llm_gguf_write_value(&b, &pairs, "llama.attention.layer_norm_rms_epsilon",
+                                    LLM_GGUF_VALUES_F32, 1e-5);
+    ok = ok && llm_gguf_write_value(&b, &pairs, "tokenizer.ggml.add_space_prefix",
+                                    LLM_GGUF_VALUES_BOOL, 0);
+    if (add_bos >= 0)
+        ok = ok && llm_gguf_write_value(&b, &pairs, "tokenizer.ggml.add_bos_token",
+                                        LLM_GGUF_VALUES_BOOL, add_bos);
+    if (eos >= 0)
+        ok = ok && llm_gguf_write_value(&b, &pairs, "tokenizer.ggml.eos_token_id",
+                                        LLM_GGUF_VALUES_U32, eos);
+    if (eot >= 0)
+        ok = ok && llm_gguf_write_value(&b, &pairs, "tokenizer.ggml.eot_token_id",
+                                        LLM_GGUF_VALUES_U32, eot);
+    if (talk) ok = ok && llm_gguf_write_string(&b, &pairs, "tokenizer.chat_template", talk);
+    ok =
+        ok && llm_gguf_write_array(&b, &pairs, "tokenizer.ggml.tokens", LLM_GGUF_VALUES_STRING, 24);
+    for (int i = 0; i < 24; i++) {
+        const char *piece = piece_of(i);
+        ok = ok && llm_gguf_write_text(&b, piece, strlen(piece));
+    }
+    ok = ok && llm_gguf_write_array(&b, &pairs, "tokenizer.ggml.scores", LLM_GGUF_VALUES_F32, 24);
+    for (int i = 0; i < 24; i++) ok = ok && llm_gguf_write_number(&b, LLM_GGUF_VALUES_F32, -i);
+    ok = ok &&
+         llm_gguf_write_array(&b, &pairs, "tokenizer.ggml.token_type", LLM_GGUF_VALUES_I32, 24);
+    for (int i = 0; i < 24; i++) {
+        const bool control = i == 3 || i == 8 || i == 11 || i == 12;
+        ok = ok && llm_gguf_write_number(&b, LLM_GGUF_VALUES_I32, i == 20 ? 2 : control ? 3 : 1);
+    }
+    CHECK(ok);
+    tiny_llama_make(&tiny, "llama", 4);
+    tiny_llama_gguf(tiny_llama_path("m.gguf"), &tiny, "llama", 4, &b, pairs, NULL);
+    llm_buffer_free(&b);
+}
+
+/* The greedy text of 6 tokens behind a prompt of letters that begins with BOS, from the model. */
+static const char *with_bos(const char *prompt) {
+    static char text[200];
+    llm_llama g;
+    int ids[32] = {3};
+    size_t n = 1;
+    for (const char *c = prompt; *c; c++) ids[n++] = *c - 'a';
+    CHECK(llm_llama_open(&g, tiny_llama_path("m.gguf"), 32, 32, NULL));
+    llm_llama_forward(&g, ids, n);
+    strcpy(text, prompt);
+    for (size_t i = 0; i < 6; i++) {
+        const int best = llm_greedy_pick(g.logits, 24);
+        CHECK(best != 20); /* which is written otherwise */
+        strcat(text, piece_of(best));
+        llm_llama_forward(&g, &best, 1);
+    }
+    llm_llama_close(&g);
+    return strcat(text, "\n");
+}
+
+TEST(generate, "a GGUF file brings its tokenizer, beginning, ends and template") {
+    static const char run[] = "m.gguf --prompt xcvftnhqgpga --temp 0 --tokens 12";
+    static const char talk[] = "{{'<|im_start|>' + message.role + '<|im_end|>'}}";
+    double share;
+    size_t drafts;
+    gguf(0, -1, -1, NULL);
+    CHECK(generate(run) == 0 && !strncmp(program_output, "xcvftnhqgpgaejejebvejebv\n", 25));
+    CHECK(says("[read 12 tokens, ") && says("; wrote 12, "));
+    CHECK(generate("m.gguf --chat --prompt bc") == 2 &&
+          says("GGUF: no tokenizer.chat_template; --template NAME chooses one"));
+    for (int add = -1; add <= 1; add += 2) { /* pieces have a beginning unless the file says no */
+        gguf(add, -1, -1, NULL);
+        CHECK(generate("m.gguf --prompt xcv --temp 0 --tokens 6") == 0 && says("[read 4 tokens, "));
+        const char *want = with_bos("xcv");
+        CHECK(!strncmp(program_output, want, strlen(want)));
+    }
+    gguf(0, 9, -1, NULL);
+    CHECK(generate(run) == 0 && says("gpgae\n") && says("wrote 1,"));
+    gguf(0, 9, 4, NULL);
+    CHECK(generate(run) == 0 && says("gpga\n") && says("wrote 0,"));
+    gguf(0, 24, 9, talk); /* 24 is no token */
+    CHECK(generate(run) == 0 && says("gpgae\n") && says("wrote 1,"));
+    CHECK(generate("m.gguf --chat --prompt bc --temp 0 --tokens 9 --template chatml") == 0);
+    const char *want = text_of(&share, &drafts);
+    CHECK(generate("m.gguf --chat --prompt bc --temp 0 --tokens 9 --draft m.gguf") == 0);
+    CHECK(!strcmp(text_of(&share, &drafts), want));
+    model("", "");
+    CHECK(generate("m.gguf --prompt xcv --draft .") == 2 && says("--draft . has another vocabu"));
+}
+
+TEST(generate, "Ctrl-C ends an answer, and at a question the conversation") {
+    static const char marks[] = "<|im_start|>\0<|im_end|>";
+    int silent[2];
+    model("", "");
+    interrupt = 3;
+    CHECK(generate(". --prompt x_c_v_f_t_n_h_q_g_p_g_a --temp 0 --tokens 12") == 0);
+    CHECK(says("x c v f t n h q g p g a e j e\n[read 12 tokens") && says("; wrote 3, "));
+    interrupt = 0;
+    model("", marks);
+    file_of("lines", "b c\nd\n");
+    CHECK(freopen(test_path("lines"), "r", stdin) != NULL);
+    interrupt = 2;
+    CHECK(generate(". --chat --temp 0 --tokens 5 --template chatml") == 0);
+    CHECK(says("; wrote 2, ") && says("; wrote 5, ")); /* the next question has its answer */
+    interrupt = 0, impatient = true;
+    CHECK(pipe(silent) == 0 && dup2(silent[0], 0) == 0);
+    CHECK(generate(". --chat --template chatml") == 0 && *program_output == 0);
 }
 
 TEST(generate, "what cannot be is refused in a sentence") {
@@ -137,7 +374,7 @@ TEST(generate, "what cannot be is refused in a sentence") {
         CHECK(generate(bad[i].arguments) == 2 && says(bad[i].text));
         CHECK(!strncmp(program_output, "generate: ", 10) && strchr(program_output, '\n')[1] == 0);
     }
-    CHECK(generate("--help") == 0 && says("--no-think") && says("--seed N"));
+    CHECK(generate("--help") == 0 && says("--no-think") && says("--seed N") && says("--ahead N"));
     model("", "");
     file_of("tokenizer.json", "{}");
     CHECK(generate(". --prompt a") == 2 && says("generate: tokenizer "));
