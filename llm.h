@@ -47499,7 +47499,8 @@ LLM_API void llm_decoder_only_file_walk(llm_decoder_only_file_reader *r,
 }
 
 /* g <- the file at path, created for batches of up to B rows of T tokens; T = 0: of the whole
- * context. g is not to be destroyed when this fails. */
+ * context, which from version 1 on the header alone claims, so that a file from nobody knows where
+ * should be asked for the T that is wanted. g is not to be destroyed when this fails. */
 LLM_API bool llm_decoder_only_file_load(llm_decoder_only *g, const char *path, size_t B, size_t T,
                                         llm_error *e) {
     llm_file file;
