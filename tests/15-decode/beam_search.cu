@@ -6,21 +6,9 @@
 
 enum { PROMPT = 3 };
 
-/* Searches behind prompts of their own, beside llm_beam_search_run: the texts that ended, their
- * order and scores, and the number of generations. T rounds the table, for both. */
-template <typename T>
-static void check_search(size_t S, size_t V, llm_beam_search_config c, uint64_t seed) {
-    const size_t B = c.beams, N = S * B, room = 1 << 20;
-    float *table = tiny_beam_table(seed, V, 1.5f), *logits = floats(N * V);
-    to_device_as<T>(table, V * V * V);
-    llm_arena arena = {(unsigned char *)test_memory(room, 1), room, 0, 0};
-    const llm_beam_search_config on_cpu = c;
-    int *prompt = (int *)test_memory(S * PROMPT, sizeof(int));
-    llm_rng rng = llm_rng_seed(seed);
-    for (size_t i = 0; i < S * PROMPT; i++) prompt[i] = (int)llm_rng_below(&rng, V);
-
-    if (c.stops) c.stop = to_device(c.stop, c.stops);
-    const size_t K = llm_cuda_beam_search_wanted(&c), all = N * c.max_new;
+/* S searches for this configuration, their memory on the device. */
+static llm_cuda_beam_search searches(const llm_beam_search_config &c, size_t S) {
+    const size_t K = llm_cuda_beam_search_wanted(&c), N = S * c.beams, all = N * c.max_new;
     const llm_cuda_beam_search d = {c,
                                     S,
                                     K,
@@ -35,6 +23,24 @@ static void check_search(size_t S, size_t V, llm_beam_search_config c, uint64_t 
                                     to_device<double>(NULL, N),
                                     to_device<size_t>(NULL, N),
                                     to_device<size_t>(NULL, N)};
+    return d;
+}
+
+/* Searches behind prompts of their own, beside llm_beam_search_run: the texts that ended, their
+ * order and scores, and the number of generations. T rounds the table, for both. */
+template <typename T>
+static void check_search(size_t S, size_t V, llm_beam_search_config c, uint64_t seed) {
+    const size_t B = c.beams, N = S * B, all = N * c.max_new, room = 1 << 20;
+    float *table = tiny_beam_table(seed, V, 1.5f), *logits = floats(N * V);
+    to_device_as<T>(table, V * V * V);
+    llm_arena arena = {(unsigned char *)test_memory(room, 1), room, 0, 0};
+    const llm_beam_search_config on_cpu = c;
+    int *prompt = (int *)test_memory(S * PROMPT, sizeof(int));
+    llm_rng rng = llm_rng_seed(seed);
+    for (size_t i = 0; i < S * PROMPT; i++) prompt[i] = (int)llm_rng_below(&rng, V);
+
+    if (c.stops) c.stop = to_device(c.stop, c.stops);
+    const llm_cuda_beam_search d = searches(c, S);
     size_t *parent = (size_t *)test_memory(N, sizeof(size_t)), generations = 0, most = 0;
     size_t(*text)[2] = (size_t(*)[2])test_memory(N, sizeof *text);
     size_t(*before)[2] = (size_t(*)[2])test_memory(N, sizeof *text);
@@ -122,25 +128,11 @@ TEST(beam_search, "one beam, more beams than tokens, no stop tokens, rows longer
 /* One generation of one search for these logits (V). */
 static llm_cuda_beam_search_state one(int *ids, const float *logits, size_t V, size_t beams) {
     const llm_beam_search_config c = config(beams, 4, NULL, 0);
-    const size_t K = llm_cuda_beam_search_wanted(&c), N = beams, all = N * 4;
-    const llm_cuda_beam_search d = {c,
-                                    1,
-                                    K,
-                                    to_device<llm_cuda_beam_search_state>(NULL, 1),
-                                    to_device<llm_cuda_beam_search_candidate>(NULL, N * K),
-                                    to_device<int>(NULL, all),
-                                    to_device<int>(NULL, all),
-                                    to_device<int>(NULL, all),
-                                    to_device<int>(NULL, N),
-                                    to_device<double>(NULL, N),
-                                    to_device<double>(NULL, N),
-                                    to_device<double>(NULL, N),
-                                    to_device<size_t>(NULL, N),
-                                    to_device<size_t>(NULL, N)};
+    const llm_cuda_beam_search d = searches(c, 1);
     llm_cuda_beam_search_state s;
     CHECK_CUDA(llm_cuda_beam_search_begin(&d, 0));
     CHECK_CUDA(llm_cuda_beam_search_advance(&d, to_device(logits, V), V, 0));
-    from_device(ids, d.token, N);
+    from_device(ids, d.token, beams);
     from_device(&s, d.state, 1);
     return s;
 }
