@@ -3,23 +3,14 @@
 
 #include "../../llm.h"
 
+#include "../tiny_bin.h"
+
 enum { B = 2, T = 4, V = 5 };
 static const char *const name[4] = {"v0_tied", "v0_untied", "v1_tied", "v2_untied"};
 
 static unsigned char *bytes_of(size_t *n, size_t k) {
     const float *x = golden_n(n, "%s/file", name[k]);
-    unsigned char *bytes = (unsigned char *)test_memory(*n + 8, 1);
-    for (size_t i = 0; i < *n; i++) bytes[i] = (unsigned char)x[i];
-    return bytes;
-}
-static const char *written(const unsigned char *bytes, size_t n) {
-    llm_error e;
-    const char *path = test_path("model.bin");
-    CHECK(llm_file_write(path, bytes, n, &e));
-    return path;
-}
-static void put(unsigned char *bytes, size_t at, long value) {
-    for (size_t k = 0; k < 4; k++) bytes[at + k] = (unsigned char)((unsigned long)value >> (8 * k));
+    return tiny_bin_bytes(x, *n);
 }
 
 TEST(decoder_only_file, "the logits of all versions are transformers' for the same weights") {
@@ -29,7 +20,7 @@ TEST(decoder_only_file, "the logits of all versions are transformers' for the sa
         llm_error e;
         const bool tied = k == 0 || k == 2;
         const unsigned char *bytes = bytes_of(&n, k);
-        CHECK(llm_decoder_only_file_load(&g, written(bytes, n), B, 0, &e));
+        CHECK(llm_decoder_only_file_load(&g, tiny_bin_written(bytes, n), B, 0, &e));
         CHECK(g.config.tied == tied && g.config.context == T && g.config.block.hidden == 4);
         CHECK(g.config.block.kv_heads == 1 && g.config.block.head_size == 4);
         llm_decoder_only_forward(&g, as_ints(golden("in/ids"), B * T), NULL, B, T);
@@ -48,12 +39,14 @@ TEST(decoder_only_file, "a file that is cut off anywhere, or longer, is refused"
         const unsigned char *bytes = bytes_of(&n, k);
         for (size_t size = 0; size < n; size += size < 40 || (size > 250 && size < 260) ? 1 : 53) {
             const bool head = size < (k < 2 || size < 4 ? 28 : 256);
-            CHECK_FAILS(llm_decoder_only_file_load(&g, written(bytes, size), 1, 0, &e), e,
+            CHECK_FAILS(llm_decoder_only_file_load(&g, tiny_bin_written(bytes, size), 1, 0, &e), e,
                         head ? "hold no header" : "the header says");
         }
-        CHECK_FAILS(llm_decoder_only_file_load(&g, written(bytes, n - 1), 1, 0, &e), e, "says");
-        CHECK_FAILS(llm_decoder_only_file_load(&g, written(bytes, n + 1), 1, 0, &e), e, "says");
-        CHECK_FAILS(llm_decoder_only_file_load(&g, written(bytes, n), 1, T + 1, &e), e,
+        CHECK_FAILS(llm_decoder_only_file_load(&g, tiny_bin_written(bytes, n - 1), 1, 0, &e), e,
+                    "says");
+        CHECK_FAILS(llm_decoder_only_file_load(&g, tiny_bin_written(bytes, n + 1), 1, 0, &e), e,
+                    "says");
+        CHECK_FAILS(llm_decoder_only_file_load(&g, tiny_bin_written(bytes, n), 1, T + 1, &e), e,
                     "a context of 4, 5 were asked for");
         CHECK_FAILS(llm_decoder_only_file_load(&g, test_path("nowhere"), 1, 0, &e), e, "nowhere");
     }
@@ -89,13 +82,14 @@ TEST(decoder_only_file, "a header that cannot be is refused, and what is wrong n
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         unsigned char *bytes = bytes_of(&n, refused[i].file);
         const size_t at = refused[i].at, first = refused[i].file < 2 ? 0 : 8;
-        put(bytes, at == 8 ? 4 : at == 9 ? 37 : first + 4 * at, refused[i].value);
-        CHECK_FAILS(llm_decoder_only_file_load(&g, written(bytes, n), 1, 0, &e), e, refused[i].why);
+        tiny_bin_put(bytes + (at == 8 ? 4 : at == 9 ? 37 : first + 4 * at), refused[i].value);
+        CHECK_FAILS(llm_decoder_only_file_load(&g, tiny_bin_written(bytes, n), 1, 0, &e), e,
+                    refused[i].why);
     }
     llm_decoder_only_file_reader r; /* the largest that are allowed pass the header */
     unsigned char *bytes = bytes_of(&n, 1);
     const long most[7] = {1 << 16, 1 << 20, 4096, 4096, 4096, -(1 << 24), 1 << 24};
-    for (size_t i = 0; i < 7; i++) put(bytes, 4 * i, most[i]);
+    for (size_t i = 0; i < 7; i++) tiny_bin_put(bytes + 4 * i, most[i]);
     CHECK(llm_decoder_only_file_header(&r, bytes, n, &e) && !r.config.tied);
     CHECK(r.config.vocab == 1 << 24 && r.config.block.pairing == LLM_ROPE_NEIGHBOURS);
 }

@@ -3,23 +3,13 @@
 
 #include "../../llm.h"
 
+#include "../tiny_bin.h"
+
 enum { B = 2, T = 3, V = 5 };
 
 static unsigned char *bytes_of(size_t *n, int version) {
     const float *x = golden_n(n, "v%d/file", version);
-    unsigned char *bytes = (unsigned char *)test_memory(*n + 8, 1);
-    for (size_t i = 0; i < *n; i++) bytes[i] = (unsigned char)x[i];
-    return bytes;
-}
-static const char *written(const unsigned char *bytes, size_t n) {
-    llm_error e;
-    const char *path = test_path("model.bin");
-    CHECK(llm_file_write(path, bytes, n, &e));
-    return path;
-}
-static void put(unsigned char *bytes, size_t i, long value) {
-    for (size_t k = 0; k < 4; k++)
-        bytes[4 * i + k] = (unsigned char)((unsigned long)value >> (8 * k));
+    return tiny_bin_bytes(x, *n);
 }
 
 TEST(gpt2_bin, "the logits of versions 1, 3 and 5 are transformers' for the same weights") {
@@ -28,7 +18,7 @@ TEST(gpt2_bin, "the logits of versions 1, 3 and 5 are transformers' for the same
         llm_gpt2 g;
         llm_error e;
         const unsigned char *bytes = bytes_of(&n, version);
-        CHECK(llm_gpt2_bin_load(&g, written(bytes, n), B, 0, &e));
+        CHECK(llm_gpt2_bin_load(&g, tiny_bin_written(bytes, n), B, 0, &e));
         CHECK(g.config.vocab == V && g.config.context == T && g.config.layers == 2);
         CHECK(g.config.heads == 2 && g.config.width == 4 && g.config.hidden == 16);
         llm_gpt2_forward(&g, as_ints(golden("out/ids"), B * T), NULL, B, T);
@@ -47,11 +37,14 @@ TEST(gpt2_bin, "a file that is cut off anywhere, or longer, is refused") {
         const unsigned char *bytes = bytes_of(&n, version);
         for (size_t size = 0; size<n; size += size> 1000 && size < 1030 ? 1 : 61) {
             const char *why = size < 1024 ? "bytes, a header has 1024" : "bytes, the header says";
-            CHECK_FAILS(llm_gpt2_bin_load(&g, written(bytes, size), 0, 0, &e), e, why);
+            CHECK_FAILS(llm_gpt2_bin_load(&g, tiny_bin_written(bytes, size), 0, 0, &e), e, why);
         }
-        CHECK_FAILS(llm_gpt2_bin_load(&g, written(bytes, n - 1), 0, 0, &e), e, "the header says");
-        CHECK_FAILS(llm_gpt2_bin_load(&g, written(bytes, n + 1), 0, 0, &e), e, "the header says");
-        CHECK_FAILS(llm_gpt2_bin_load(&g, written(bytes, n), 1, T + 1, &e), e, "a context of 3");
+        CHECK_FAILS(llm_gpt2_bin_load(&g, tiny_bin_written(bytes, n - 1), 0, 0, &e), e,
+                    "the header says");
+        CHECK_FAILS(llm_gpt2_bin_load(&g, tiny_bin_written(bytes, n + 1), 0, 0, &e), e,
+                    "the header says");
+        CHECK_FAILS(llm_gpt2_bin_load(&g, tiny_bin_written(bytes, n), 1, T + 1, &e), e,
+                    "a context of 3");
         CHECK_FAILS(llm_gpt2_bin_load(&g, test_path("nowhere"), 0, 0, &e), e, "nowhere");
     }
 }
@@ -84,13 +77,14 @@ TEST(gpt2_bin, "a header that cannot be is refused, and what is wrong named") {
     llm_error e;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         unsigned char *bytes = bytes_of(&n, 3);
-        put(bytes, refused[i].at, refused[i].value);
-        CHECK_FAILS(llm_gpt2_bin_load(&g, written(bytes, n), 0, 0, &e), e, refused[i].why);
+        tiny_bin_put(bytes + 4 * refused[i].at, refused[i].value);
+        CHECK_FAILS(llm_gpt2_bin_load(&g, tiny_bin_written(bytes, n), 0, 0, &e), e, refused[i].why);
     }
     /* the largest that is allowed passes the header */
     llm_gpt2_bin_header h;
     unsigned char *bytes = bytes_of(&n, 3);
-    put(bytes, 2, 1 << 24), put(bytes, 3, 1 << 24), put(bytes, 4, 4096), put(bytes, 5, 1 << 16);
-    put(bytes, 6, 1 << 16), put(bytes, 7, 1 << 25);
+    tiny_bin_put(bytes + 4 * 2, 1 << 24), tiny_bin_put(bytes + 4 * 3, 1 << 24),
+        tiny_bin_put(bytes + 4 * 4, 4096), tiny_bin_put(bytes + 4 * 5, 1 << 16);
+    tiny_bin_put(bytes + 4 * 6, 1 << 16), tiny_bin_put(bytes + 4 * 7, 1 << 25);
     CHECK(llm_gpt2_bin_read(&h, bytes, n, &e) && h.padded == 1 << 25 && h.config.hidden == 1 << 18);
 }

@@ -3,6 +3,8 @@
 
 #include "../../llm_cuda.cuh"
 
+#include "../tiny_stored_matrix_cuda.h"
+
 /* Rows of a form with random bits: of blocks the scales are small numbers, everything else is
  * anything. */
 static llm_stored_matrix random_matrix(llm_gguf_blocks_type type, size_t rows, size_t C,
@@ -14,24 +16,16 @@ static llm_stored_matrix random_matrix(llm_gguf_blocks_type type, size_t rows, s
     unsigned char *data = (unsigned char *)test_memory(bytes + 1, 1);
     llm_rng rng = llm_rng_seed(seed);
     for (size_t i = 0; i < bytes; i++) data[i] = (unsigned char)llm_rng_below(&rng, 256);
-    for (size_t i = 0; i < bytes && weights > 1; i += block) {
-        const size_t at = type == LLM_GGUF_BLOCKS_Q6_K ? 208 : 0;
-        data[i + at + 1] = (unsigned char)(0x20 | (data[i + at + 1] & 0x83)); /* +-0.01 */
-        if (type == LLM_GGUF_BLOCKS_Q4_K) data[i + 3] = 0x24;
-    }
+    if (weights > 1) tiny_stored_matrix_scales(data, bytes, block, type);
     w.data = data;
     return w;
-}
-static llm_stored_matrix on_device(const llm_stored_matrix &w) {
-    llm_stored_matrix d = w;
-    d.data = to_device(w.data, w.rows * llm_stored_matrix_stride(&w));
-    return d;
 }
 
 /* All rows, and chosen ones, some of which do not exist. Bits of floats are random too: among them
  * are infinities, NaN and numbers below the normal ones. */
 template <typename T> static void check_rows(llm_gguf_blocks_type type, size_t rows, size_t C) {
-    const llm_stored_matrix w = random_matrix(type, rows, C, 1), d = on_device(w);
+    const llm_stored_matrix w = random_matrix(type, rows, C, 1),
+                            d = tiny_stored_matrix_on_device(w);
     const size_t N = 5, room = rows > N ? rows : N;
     float *got = floats(room * C), *want = floats(C);
     T *y = to_device<T>(NULL, room * C);
@@ -98,7 +92,7 @@ TEST(stored_matrix, "what no kernel reads is refused: forms, part of a block, od
     w.columns = 32, w.type = LLM_GGUF_BLOCKS_Q5_0;
     CHECK(!llm_cuda_stored_matrix_fits(w));
     w = random_matrix(LLM_GGUF_BLOCKS_F32, 2, 8, 3);
-    w = on_device(w);
+    w = tiny_stored_matrix_on_device(w);
     CHECK(llm_cuda_stored_matrix_rows(y + 1, w, (const int *)NULL, 0, NULL, 2, 0) != cudaSuccess);
     CHECK_CUDA(llm_cuda_stored_matrix_rows(y, w, (const int *)NULL, 0, NULL, 0, 0));
 }

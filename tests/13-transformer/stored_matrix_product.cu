@@ -3,6 +3,8 @@
 
 #include "../../llm_cuda.cuh"
 
+#include "../tiny_stored_matrix_cuda.h"
+
 static float *normals(uint64_t seed, size_t n) {
     float *x = floats(n);
     llm_rng rng = llm_rng_seed(seed);
@@ -28,26 +30,18 @@ static llm_stored_matrix random_matrix(llm_gguf_blocks_type type, size_t rows, s
         }
     } else {
         for (size_t i = 0; i < bytes; i++) data[i] = (unsigned char)llm_rng_below(&rng, 256);
-        for (size_t i = 0; i < bytes; i += block) {
-            const size_t at = type == LLM_GGUF_BLOCKS_Q6_K ? 208 : 0;
-            data[i + at + 1] = (unsigned char)(0x20 | (data[i + at + 1] & 0x83));
-            if (type == LLM_GGUF_BLOCKS_Q4_K) data[i + 3] = 0x24;
-        }
+        tiny_stored_matrix_scales(data, bytes, block, type);
     }
     w.data = data;
     return w;
-}
-static llm_stored_matrix on_device(const llm_stored_matrix &w) {
-    llm_stored_matrix d = w;
-    d.data = to_device(w.data, w.rows * llm_stored_matrix_stride(&w));
-    return d;
 }
 
 /* y <- products of N rows with and without norm, bias and addition, beside llm_rmsnorm_forward and
  * llm_stored_matrix_forward; sums of C terms in another order. */
 template <typename X>
 static void check_product(llm_gguf_blocks_type type, size_t rows, size_t C, size_t N) {
-    const llm_stored_matrix w = random_matrix(type, rows, C, 1), d = on_device(w);
+    const llm_stored_matrix w = random_matrix(type, rows, C, 1),
+                            d = tiny_stored_matrix_on_device(w);
     float *x = normals(2, N * C), *gain = normals(3, C), *bias = normals(4, rows);
     float *old = normals(5, N * rows), *normed = floats(N * C), *rstd = floats(N);
     float *want = floats(N * rows), *got = floats(N * rows);
@@ -90,16 +84,17 @@ TEST(stored_matrix_product, "gate and up of SwiGLU meet in registers") {
     llm_stored_matrix_forward(want, normed, &up, NULL, N);
     for (size_t i = 0; i < N * F; i++) want[i] *= g[i] / (1.0f + expf(-g[i]));
     float *y = to_device<float>(NULL, N * F);
-    CHECK_CUDA(llm_cuda_stored_matrix_product_glu(y, to_device(x, N * C), on_device(gate),
-                                                  on_device(up), to_device(gain, C), 1e-5f,
-                                                  LLM_ACTIVATION_SILU, N, 0));
+    CHECK_CUDA(llm_cuda_stored_matrix_product_glu(
+        y, to_device(x, N * C), tiny_stored_matrix_on_device(gate),
+        tiny_stored_matrix_on_device(up), to_device(gain, C), 1e-5f, LLM_ACTIVATION_SILU, N, 0));
     CHECK_ALL_NEAR(from_device(got, y, N * F), want, N * F, 1e-5f);
 }
 
 TEST(stored_matrix_product, "each weight is read once, whatever the number of tokens") {
 #ifndef __CUDACC__
     const size_t rows = 16, C = 512;
-    const llm_stored_matrix d = on_device(random_matrix(LLM_GGUF_BLOCKS_BF16, rows, C, 1));
+    const llm_stored_matrix d =
+        tiny_stored_matrix_on_device(random_matrix(LLM_GGUF_BLOCKS_BF16, rows, C, 1));
     float *y = to_device<float>(NULL, 8 * rows), *x = to_device(normals(1, 8 * C), 8 * C);
     for (size_t N = 1; N <= 8; N += 7) {
         emulate_count();
@@ -113,10 +108,14 @@ TEST(stored_matrix_product, "each weight is read once, whatever the number of to
 }
 
 TEST(stored_matrix_product, "more than eight tokens and matrices that differ are refused") {
-    const llm_stored_matrix a = on_device(random_matrix(LLM_GGUF_BLOCKS_F32, 4, 8, 1));
-    const llm_stored_matrix b = on_device(random_matrix(LLM_GGUF_BLOCKS_F32, 3, 8, 1));
-    const llm_stored_matrix c = on_device(random_matrix(LLM_GGUF_BLOCKS_BF16, 4, 8, 1));
-    const llm_stored_matrix e = on_device(random_matrix(LLM_GGUF_BLOCKS_F32, 4, 16, 1));
+    const llm_stored_matrix a =
+        tiny_stored_matrix_on_device(random_matrix(LLM_GGUF_BLOCKS_F32, 4, 8, 1));
+    const llm_stored_matrix b =
+        tiny_stored_matrix_on_device(random_matrix(LLM_GGUF_BLOCKS_F32, 3, 8, 1));
+    const llm_stored_matrix c =
+        tiny_stored_matrix_on_device(random_matrix(LLM_GGUF_BLOCKS_BF16, 4, 8, 1));
+    const llm_stored_matrix e =
+        tiny_stored_matrix_on_device(random_matrix(LLM_GGUF_BLOCKS_F32, 4, 16, 1));
     const float *none = NULL;
     float *y = to_device<float>(NULL, 36), *x = to_device(normals(1, 80), 80);
     const int silu = LLM_ACTIVATION_SILU;
