@@ -20,6 +20,21 @@ TEST(chat_template, "twelve by their numbers, each with its marks in order") {
     CHECK(llm_chat_template_get(&t, 7) && strcmp(t.silent, "You are a helpful assistant.") == 0);
 }
 
+TEST(chat_template,
+     "whose white space goes, who thinks, who is told a date: as @chat_turns finds it") {
+    /* s, u, a: text of system, user, assistant is trimmed; t: thoughts are dropped; d: a date */
+    static const char *const want[12] = {"ua", "suad", "sua", "", "a", "t",
+                                         "",   "",     "",    "", "",  "sua"};
+    for (size_t k = 0; k < 12; k++) {
+        llm_chat_template t;
+        CHECK(llm_chat_template_get(&t, k));
+        for (unsigned bit = 0; bit < 5; bit++)
+            CHECK((t.ways >> bit & 1) == (strchr(want[k], "suatd"[bit]) != NULL));
+        CHECK(t.ways < 32);
+    }
+    CHECK(LLM_CHAT_TEMPLATE_THINKS == 1 << 3 && LLM_CHAT_TEMPLATE_DATED == 1 << 4);
+}
+
 /* The words of a program with the bits `has`, one behind the other. */
 static const char *ct_program(const float *has) {
     static char text[2000];
