@@ -32853,7 +32853,7 @@ LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g
     at = merges->at;
     for (size_t i = 0; i < merges->count && ok; i++) {
         const char *text = llm_gguf_values_string(g, &at, &size);
-        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const char *space = size > 0 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
         const size_t left = space ? (size_t)(space - text) : 0;
         ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
                    : llm_fail(error, "merges, %zu: expected \"left right\"", i);
@@ -32902,9 +32902,9 @@ LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *
     ok = ok && llm_pieces_ready(&t->spm.pieces, error);
     if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
         ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
-    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
-    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
-    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    t->spm.bos = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id");
+    t->spm.eos = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id");
+    t->spm.pad = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id");
     return ok;
 }
 
@@ -33069,7 +33069,7 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
 /* Reads a tokenizer.json, as byte-level BPE or as parts, and its templates. */
 LLM_API bool llm_tokenizer_parse_json(llm_tokenizer *t, const llm_json *j, llm_error *error) {
     const llm_json_node *post = llm_json_get(j, j->node, "post_processor");
-    bool ok = true;
+    bool ok;
     if (llm_tokenizer_parts_wanted(j, j->node)) {
         t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
         if (!t->parts) return llm_fail(error, "parts: out of memory");
@@ -33709,7 +33709,7 @@ LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, in
                                   : llm_pre_tokenize(text + word_end, size - word_end, t->pattern);
             word++;
         }
-        const llm_token_pipeline_token one = {ids[i], 0, word < 0 ? 0 : word, number, at, at + n};
+        const llm_token_pipeline_token one = {ids[i], 0, word, number, at, at + n};
         ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
         at += n;
     }
@@ -33782,14 +33782,14 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
         else
             windows[k] = llm_token_windows_count(full[k], n[k], p->stride);
     for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
-        const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
+        const size_t later = (windows[0] - 1) * windows[1];
         size_t at[2] = {0, 0}; /* the windows of a and of b */
         if (w > 0 && w <= later) at[0] = 1 + (w - 1) / windows[1], at[1] = (w - 1) % windows[1];
         if (w > later) at[1] = w - later;
         const llm_token_pipeline_token *token[2];
         size_t count[2];
         for (size_t k = 0; k < 2; k++) {
-            const size_t from = at[k] > 0 ? at[k] * (n[k] - p->stride) : 0;
+            const size_t from = at[k] * (n[k] - p->stride);
             token[k] = (const llm_token_pipeline_token *)(const void *)text[k].data;
             if (from > 0) token[k] += from;
             count[k] = full[k] - from < n[k] ? full[k] - from : n[k];
