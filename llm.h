@@ -32144,7 +32144,7 @@ LLM_API bool llm_token_decoder_json_template(llm_buffer *out, const llm_json *j,
         const llm_json_node *one = text ? text : llm_json_get(j, v, "SpecialToken");
         const llm_json_node *id = one ? llm_json_get(j, one, "id") : NULL;
         const size_t type =
-            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), 10) : SIZE_MAX;
+            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), INT_MAX) : SIZE_MAX;
         const bool first = text && id && id->text_size == 1 && id->text[0] == 'A';
         if (!id || id->kind != LLM_JSON_STRING)
             return llm_fail(error, "post_processor: expected a Sequence or SpecialToken");

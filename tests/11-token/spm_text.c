@@ -4,7 +4,9 @@
 
 /* malloc and its like that fail once, after a number of calls */
 static int spm_calls = 1 << 30;
-static void *spm_malloc(size_t size) { return spm_calls-- != 0 ? malloc(size) : NULL; }
+static void *spm_malloc(size_t size) { /* of nothing: NULL, as it may be */
+    return size > 0 && spm_calls-- != 0 ? malloc(size) : NULL;
+}
 static void *spm_realloc(void *p, size_t size) {
     return spm_calls-- != 0 ? realloc(p, size) : NULL;
 }
@@ -72,6 +74,10 @@ TEST(spm_text, "broken UTF-8 becomes U+FFFD, a byte at a time; empty texts stay 
     llm_spm s = spm_model();
     CHECK(strcmp(spm_of(&s, "a\xFF\xE4\xB8", 4), S "a\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD") == 0);
     CHECK(strcmp(spm_of(&s, "", 0), "") == 0 && strcmp(spm_of(&s, "  \t ", 4), "") == 0);
+    int *no_ids;
+    size_t none = 7;
+    CHECK(llm_spm_encode(&s, &no_ids, &none, "", 0, NULL) && no_ids && none == 0);
+    free(no_ids);
     CHECK(strcmp(spm_of(&s, " \n a \xE3\x80\x80 b  ", 12), S "a" S "b") == 0);
     CHECK(strcmp(spm_of(&s, "...", 3), S "...") == 0); /* user-defined: no rule applies */
     CHECK(strcmp(spm_of(&s, "..", 2), S ":") == 0);

@@ -229,6 +229,10 @@ TEST(tokenizer_text, "texts too long are refused, and memory that runs out is re
     CHECK_FAILS(llm_tokenizer_text_encode(&t, &ids, &count, "", (size_t)INT_MAX - 1, false, &error),
                 error, "text of 2147483646 bytes: expected below 2^31");
     CHECK(!ids && count == 0);
+    text_calls = 0; /* the largest size is no error, but that memory is out at once */
+    CHECK_FAILS(llm_tokenizer_text_encode(&t, &ids, &count, "", (size_t)INT_MAX - 2, false, &error),
+                error, "tokenizing 2147483645 bytes: out of memory");
+    text_calls = 1 << 30;
     t.prefix_space = true;
     const char *text = "low lower<|end|>banana then some longer-words-of-little-use";
     size_t want_count;
