@@ -46683,25 +46683,284 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
     return ok;
 }
 
+/* @stored_dot ----------------------------------------------- Dot products where the weights lie
+ *
+ *     y_r = sum_i w_ri x_i             four rows r at once, w as it stands in the file
+ *
+ * One token needs each weight once, so nothing is won by writing it down as a float before it is
+ * used: weights go from the file's bytes into registers and into the sums. BF16 is the upper half
+ * of a float. Half precision, shifted into place, has an exponent 112 too small, also where it is
+ * 0, and one product by 2^112 mends both. Two weights of 16 bits lie in each 32 bits that are
+ * loaded and end up in two registers; x is put into that order once, for all rows, which costs less
+ * than to turn every weight.
+ *
+ * Four rows at once share what is loaded of x, are enough sums to hide the latency of additions,
+ * and are four streams, which memory serves faster than one.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   lanes gguf_blocks
+ * see     @stored_dot_codes (blocks) @stored_matrix @gemm (for many x)
+ * topics  -
+ */
+enum { LLM_STORED_DOT_ROWS = 4, LLM_STORED_DOT_MOST = 4096 };  /* columns at a time */
+enum { LLM_STORED_DOT_LANES = LLM_LANES < 8 ? LLM_LANES : 8 }; /* of 32 bits: a block of Q8_0 */
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define LLM_STORED_DOT_VECTOR __attribute__((vector_size(4 * LLM_STORED_DOT_LANES)))
+#define LLM_STORED_DOT_CONVERT(x, type) __builtin_convertvector(x, type)
+#else
+#define LLM_STORED_DOT_VECTOR
+#define LLM_STORED_DOT_CONVERT(x, type) ((type)(x))
+#endif
+typedef LLM_STORED_DOT_VECTOR float llm_stored_dot_floats;
+typedef LLM_STORED_DOT_VECTOR int32_t llm_stored_dot_ints;
+typedef LLM_STORED_DOT_VECTOR uint32_t llm_stored_dot_bits;
+
+/* Reads at any address; bits as the floats they are; the sum of the lanes. */
+LLM_API llm_stored_dot_bits llm_stored_dot_load(const void *p) {
+    llm_stored_dot_bits x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+LLM_API llm_stored_dot_floats llm_stored_dot_real(llm_stored_dot_bits x) {
+    llm_stored_dot_floats y;
+    memcpy(&y, &x, sizeof y);
+    return y;
+}
+LLM_API float llm_stored_dot_sum(llm_stored_dot_floats x) {
+    float lane[LLM_STORED_DOT_LANES], sum = 0.0f;
+    memcpy(lane, &x, sizeof lane);
+    for (size_t l = 0; l < LLM_STORED_DOT_LANES; l++) sum += lane[l];
+    return sum;
+}
+
+/* Numbers of half precision in the low 16 bits of the lanes, without a branch. */
+LLM_API llm_stored_dot_floats llm_stored_dot_half(llm_stored_dot_bits word) {
+    const llm_stored_dot_bits size = word & 0x7fffu;
+    const llm_stored_dot_floats value =
+        llm_stored_dot_real(size << 13) * 5192296858534827628530496329220096.0f; /* 2^112 */
+    llm_stored_dot_bits bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits |= ((0x7bffu - size) & 0x7f800000u) | (word & 0x8000u) << 16; /* below 0: infinity, NaN */
+    return llm_stored_dot_real(bits);
+}
+
+/* How many columns fill the lanes; 0: the form has no product here. Words are taken as they lie,
+ * which on a machine with the high byte first would be wrong. */
+LLM_API size_t llm_stored_dot_group(llm_gguf_blocks_type type) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    if (first != 1) return 0;
+    if (type == LLM_GGUF_BLOCKS_Q4_0) return LLM_STORED_DOT_LANES > 4 ? 64 : 32;
+    if (type == LLM_GGUF_BLOCKS_Q8_0) return 32;
+    if (type == LLM_GGUF_BLOCKS_F32 || type == LLM_GGUF_BLOCKS_F16 || type == LLM_GGUF_BLOCKS_BF16)
+        return 2 * LLM_STORED_DOT_LANES;
+    return 0;
+}
+
+/* to (n) <- x (n) in the order in which weights come into the lanes: part j of each word, for the
+ * words of all lanes. Two parts of a byte of Q4_0 are 16 apart. What fills no lanes stays. */
+LLM_API void llm_stored_dot_arrange(float *to, const float *x, size_t n,
+                                    llm_gguf_blocks_type type) {
+    enum { L = LLM_STORED_DOT_LANES };
+    const size_t group = llm_stored_dot_group(type), whole = group ? n - n % group : 0;
+    const bool four = type == LLM_GGUF_BLOCKS_Q4_0;
+    const size_t parts = four                           ? 8
+                         : type == LLM_GGUF_BLOCKS_Q8_0 ? 4
+                         : type == LLM_GGUF_BLOCKS_F32  ? 1
+                                                        : 2;
+    for (size_t i = 0; i < whole; i += parts * L) {
+        for (size_t l = 0; l < L; l++) {
+            const size_t at = i + parts * l, low = at / 32 * 32 + at % 32 / 2;
+            for (size_t j = 0; j < parts; j++)
+                to[i + j * L + l] = x[four ? low + j / 2 + j % 2 * 16 : at + j];
+        }
+    }
+    for (size_t i = whole; i < n; i++) to[i] = x[i];
+}
+
+/* y (ROWS) <- sums over n columns of F32, F16 or BF16, whole groups; x is arranged. */
+LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n, llm_gguf_blocks_type type) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats low[ROWS], high[ROWS], x0, x1;
+    llm_stored_dot_bits word;
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r], low[r] = high[r] = none;
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_F32; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            low[r] += x0 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * i));
+            high[r] += x1 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * (i + L)));
+        }
+    }
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_BF16; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            word = llm_stored_dot_load(w[r] + 2 * i);
+            low[r] += x0 * llm_stored_dot_real(word << 16);
+            high[r] += x1 * llm_stored_dot_real(word & 0xffff0000u);
+        }
+    }
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_F16; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            word = llm_stored_dot_load(w[r] + 2 * i);
+            low[r] += x0 * llm_stored_dot_half(word);
+            high[r] += x1 * llm_stored_dot_half(word >> 16);
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(low[r] + high[r]);
+}
+
+/* @stored_dot_codes ----------------------------------------- Dot products with blocks of codes
+ *
+ *     y_r = sum over blocks of d_r sum_i c_ri x_i              c: 32 integers, d: their scale
+ *
+ * What @stored_dot does, for Q8_0 and Q4_0. The scale joins once a block, not once a weight. A word
+ * of 32 bits holds four codes, or eight; a shift to the left and a mask leave one of them at the
+ * top, with its sign, times 2^24 or 2^28. It becomes a float there, exactly, and the scale has that
+ * factor less. So one operation a code is saved that would bring it down again. Codes of half a
+ * byte count from 0 to 15 and mean -8 to 7: turning over each highest bit makes them signed.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   lanes stored_dot
+ * see     @stored_matrix @stored_rounded (integer products)
+ * topics  -
+ */
+
+/* scale (n, times) <- those of n blocks of so many bytes, times a factor, each `times` times. First
+ * all words, then all floats: what has just been written in small parts is slow to read as a vector.
+ */
+LLM_API void llm_stored_dot_scales(float *scale, const unsigned char *from, size_t n, size_t bytes,
+                                   size_t times, float by) {
+    enum { L = LLM_STORED_DOT_LANES };
+    uint32_t word[LLM_STORED_DOT_MOST / 32];
+    float d[LLM_STORED_DOT_MOST / 32];
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, from + i * bytes, 2);
+        word[i] = half;
+    }
+    for (size_t i = n; i % L != 0; i++) word[i] = 0;
+    for (size_t i = 0; i < n; i += L) {
+        const llm_stored_dot_floats part = by * llm_stored_dot_half(llm_stored_dot_load(word + i));
+        memcpy(d + i, &part, sizeof part);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < times; c++) scale[i * times + c] = d[i];
+}
+
+/* y (ROWS) <- sums over n columns of Q8_0, whole blocks; x is arranged. */
+LLM_API void llm_stored_dot_bytes(float *y, const unsigned char *const *row, const float *x,
+                                  size_t n) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 32];
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++)
+        llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 0x1p-24f);
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
+    for (size_t i = 0; i < n; i += 4 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            const llm_stored_dot_bits word = llm_stored_dot_load(w[r] + i + i / 32 * 2);
+            llm_stored_dot_floats part[4];
+            LLM_LANES_UNROLL
+            for (int j = 0; j < 4; j++)
+                part[j] = LLM_STORED_DOT_CONVERT(
+                              (llm_stored_dot_ints)(word << (24 - 8 * j) & 0xff000000u),
+                              llm_stored_dot_floats) *
+                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
+            sum[r] += scale[r][i / 32] * ((part[0] + part[1]) + (part[2] + part[3]));
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
+/* The codes of Q4_0 for all lanes: 16 bytes of each of two blocks where there are eight. */
+LLM_API llm_stored_dot_bits llm_stored_dot_pair(const unsigned char *from) {
+#if defined(__GNUC__) && !defined(__CUDACC__) && defined(__AVX__)
+    typedef uint64_t longs __attribute__((vector_size(32)));
+    uint64_t part[4];
+    memcpy(part, from, 16);
+    memcpy(part + 2, from + 18, 16);
+    const longs x = {part[0], part[1], part[2], part[3]};
+    return (llm_stored_dot_bits)x;
+#else
+    return llm_stored_dot_load(from);
+#endif
+}
+
+/* The same for Q4_0. */
+LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++)
+        llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 0x1p-28f);
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
+    for (size_t i = 0; i < n; i += 8 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            const llm_stored_dot_bits word =
+                llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2) ^ 0x88888888u;
+            llm_stored_dot_floats part[8];
+            LLM_LANES_UNROLL
+            for (int j = 0; j < 8; j++)
+                part[j] = LLM_STORED_DOT_CONVERT(
+                              (llm_stored_dot_ints)(word << (28 - 4 * j) & 0xf0000000u),
+                              llm_stored_dot_floats) *
+                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
+            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+                      (((part[0] + part[1]) + (part[2] + part[3])) +
+                       ((part[4] + part[5]) + (part[6] + part[7])));
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
  *
  *     y_n = W x_n + b          W: rows of F32, F16, BF16 or blocks, as they stand in the file
  *
  * Writing one token reads every weight once and does two operations with it, so its time is the
  * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
- * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
- * and used at once for all x, then forgotten: memory is read in the small form. For a prompt of
- * many tokens a panel of rows is unpacked, each weight once, and multiplied as in @gemm.
+ * long, one of 4.5 bits seven times. So matrices stay as they are: for few x their rows are
+ * multiplied where they lie (@stored_dot). Unpacking pays from a handful of x on: a panel of rows,
+ * 256 columns at a time, goes into the cache as floats, each weight once, and is multiplied by all
+ * x as in @gemm.
  *
- * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
- * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
+ * What is easily got wrong: the order of the sums is no matter of the threads, so results do not
+ * depend on their number; and a row of blocks is not columns times a number of bytes.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
- * needs   lanes gemm gguf_blocks
- * see     @llama @gguf_file @matmul
+ * needs   gemm gguf_blocks stored_dot stored_dot_codes
+ * see     @stored_rounded (faster, not exact) @llama @gguf_file @matmul
  * topics  -
  */
 enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
+enum { LLM_STORED_MATRIX_FEW = 5 };     /* from so many x on a matrix is unpacked for all */
 typedef struct {
     const unsigned char *data; /* rows behind each other, at any address */
     llm_gguf_blocks_type type; /* of floats */
@@ -46721,7 +46980,7 @@ LLM_API uint16_t llm_stored_matrix_word(const unsigned char *from, size_t i) {
     return (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
 }
 
-/* The half-precision number of 16 bits, without a branch. */
+/* The half-precision number of 16 bits, as in @stored_dot. */
 LLM_API float llm_stored_matrix_half(uint16_t word) {
     const uint32_t size = word & 0x7fffu, sign = (uint32_t)(word & 0x8000u) << 16;
     uint32_t bits = size << 13;
@@ -46781,36 +47040,6 @@ LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, siz
     }
 }
 
-/* The sum of scale code x (n), n whole blocks; and that of w x (n). */
-LLM_API float llm_stored_matrix_dot(const signed char *code, const float *scale, const float *x,
-                                    size_t n) {
-    float w[32] = {0.0f};
-    llm_lanes sum = llm_lanes_load(w), none = sum;
-    for (size_t i = 0; i < n; i += 32) {
-        llm_lanes part = none;
-        for (size_t k = 0; k < 32; k++) w[k] = (float)code[i + k];
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < 32; k += LLM_LANES)
-            part += llm_lanes_load(w + k) * llm_lanes_load(x + i + k);
-        sum += scale[i / 32] * part;
-    }
-    return llm_lanes_sum(sum);
-}
-LLM_API float llm_stored_matrix_dot_floats(const float *w, const float *x, size_t n) {
-    enum { STEP = 4 * LLM_LANES };
-    float zero[LLM_LANES] = {0.0f}, rest = 0.0f;
-    llm_lanes sum[4];
-    const size_t whole = n - n % STEP;
-    for (size_t k = 0; k < 4; k++) sum[k] = llm_lanes_load(zero);
-    for (size_t i = 0; i < whole; i += STEP) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < 4; k++)
-            sum[k] += llm_lanes_load(w + i + k * LLM_LANES) * llm_lanes_load(x + i + k * LLM_LANES);
-    }
-    for (size_t i = whole; i < n; i++) rest += w[i] * x[i];
-    return llm_lanes_sum((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest;
-}
-
 /* out (columns) <- row r: a token's embedding. */
 LLM_API void llm_stored_matrix_row(float *out, const llm_stored_matrix *w, size_t r) {
     LLM_ASSERT(r < w->rows);
@@ -46832,33 +47061,240 @@ LLM_API void llm_stored_matrix_panel(float *y, const float *x, const llm_stored_
     }
 }
 
-/* y (N,rows) <- x (N,columns), b (rows) or NULL. Sums are of float within a piece. From 8 rows of x
- * on a panel of W is unpacked at a time and multiplied as in @gemm. */
+/* y (ROWS) <- rows (ROWS) of n columns times x (n), which is arranged. Columns that fill no lanes,
+ * and forms without a product of their own, are unpacked. */
+LLM_API void llm_stored_matrix_rows(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n, llm_gguf_blocks_type type) {
+    enum { PIECE = LLM_STORED_MATRIX_PIECE };
+    const size_t group = llm_stored_dot_group(type), whole = group > 0 ? n - n % group : 0;
+    size_t weights = 1, bytes = 1;
+    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type);
+    if (type == LLM_GGUF_BLOCKS_Q8_0)
+        llm_stored_dot_bytes(y, row, x, whole);
+    else if (type == LLM_GGUF_BLOCKS_Q4_0)
+        llm_stored_dot_nibbles(y, row, x, whole);
+    else
+        llm_stored_dot_numbers(y, row, x, whole, type);
+    for (size_t r = 0; r < LLM_STORED_DOT_ROWS && whole < n; r++) {
+        float part[PIECE], rest = 0.0f;
+        for (size_t at = whole; at < n; at += PIECE) {
+            const size_t m = llm_gemm_least(PIECE, n - at);
+            llm_gguf_blocks_floats(part, row[r] + at / weights * bytes, m, type);
+            LLM_SIMD_SUM(rest)
+            for (size_t i = 0; i < m; i++) rest += part[i] * x[at + i];
+        }
+        y[r] += rest;
+    }
+}
+
+/* y (N,rows) <- x (N,columns), b (rows) or NULL. For few x four rows at a time are multiplied where
+ * they lie; from FEW on a panel of W is unpacked at a time and multiplied as in @gemm. Sums are of
+ * float. Scratch on the stack: 64 KiB. */
 LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
                                        const float *b, size_t N) {
-    const size_t PIECE = LLM_STORED_MATRIX_PIECE;
+    enum { FEW = LLM_STORED_MATRIX_FEW, MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
     const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
-    const size_t bytes = C > 0 ? stride * PIECE / C : 0; /* of a whole piece */
-    for (size_t i = 0; i < N * O && N >= 8; i++) y[i] = b ? b[i % O] : 0.0f;
-    if (N >= 8) {
+    float arranged[(FEW - 1) * MOST];
+    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
+    if (N >= FEW) {
         LLM_PARALLEL_MANY(O, N * C)
         for (size_t r = 0; r < O; r += LLM_GEMM_PANEL) llm_stored_matrix_panel(y, x, w, r, N);
         return;
     }
-    LLM_PARALLEL_MANY(O, N * C)
-    for (size_t r = 0; r < O; r++) {
-        float part[LLM_STORED_MATRIX_PIECE], scale[LLM_STORED_MATRIX_PIECE / 32];
-        signed char code[LLM_STORED_MATRIX_PIECE];
-        const unsigned char *from = w->data + r * stride;
-        for (size_t n = 0; n < N; n++) y[n * O + r] = b ? b[r] : 0.0f;
-        for (size_t at = 0; at < C; at += PIECE, from += bytes) {
-            const size_t m = C - at < PIECE ? C - at : PIECE;
-            const bool codes = llm_stored_matrix_codes(code, scale, from, m, w->type);
-            if (!codes) llm_stored_matrix_unpack(part, from, m, w->type);
+    for (size_t at = 0; at < C; at += MOST) {
+        const size_t m = llm_gemm_least(MOST, C - at);
+        for (size_t n = 0; n < N; n++)
+            llm_stored_dot_arrange(arranged + n * MOST, x + n * C + at, m, w->type);
+        LLM_PARALLEL_MANY(O, N * m)
+        for (size_t r = 0; r < O; r += ROWS) {
+            const size_t rows = llm_gemm_least(ROWS, O - r);
+            const unsigned char *row[ROWS]; /* missing ones repeat the first; nobody reads them */
+            float sum[ROWS];
+            for (size_t i = 0; i < ROWS; i++)
+                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
             for (size_t n = 0; n < N; n++) {
-                const float *xn = x + n * C + at;
-                y[n * O + r] += codes ? llm_stored_matrix_dot(code, scale, xn, m)
-                                      : llm_stored_matrix_dot_floats(part, xn, m);
+                llm_stored_matrix_rows(sum, row, arranged + n * MOST, m, w->type);
+                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
+            }
+        }
+    }
+}
+
+/* @stored_rounded ------------------------------------------- Products of integers: x rounded too
+ *
+ *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)            K: 127 with Q8_0, 511 with Q4_0
+ *     y_r = sum over blocks of d_r s_b sum_i c_ri u_i
+ *     |y_r - exact| <= sum over blocks of s_b / 2 sum_i |w_ri|
+ *
+ * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x is
+ * rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in a
+ * register as floats, and only the sum becomes a float. What that costs is rounding x, which is as
+ * fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
+ *
+ * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products of
+ * 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as the
+ * last sum does not.
+ *
+ * source  Gerganov and others, ggml, ggml_vec_dot_q4_0_q8_0 (there K is 127 for all forms)
+ * needs   gemm gguf_blocks stored_dot stored_dot_codes stored_matrix
+ * see     @llama (decoding)
+ * topics  -
+ */
+typedef struct {                            /* x, rounded, in the order of the lanes */
+    int16_t code[LLM_STORED_DOT_MOST];      /* u */
+    int16_t start[LLM_STORED_DOT_MOST / 4]; /* -8 sum of four u: Q4_0's codes count from 8 */
+    float scale[LLM_STORED_DOT_MOST / 8];   /* s, four times each with Q4_0 */
+} llm_stored_rounded;
+
+/* q <- x (n), whole groups. A block with an infinity or a NaN becomes NaN, one below 1e-30 becomes
+ * 0. */
+LLM_API void llm_stored_rounded_from(llm_stored_rounded *q, const float *x, size_t n, bool four) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const size_t parts = four ? 4 : 2, times = four ? 4 : 1;
+    const float K = four ? 511.0f : 127.0f;
+    int16_t code[LLM_STORED_DOT_MOST];
+    for (size_t i = 0; i < n; i += 32) {
+        float most = 0.0f, odd = 0.0f;
+        for (size_t k = i; k < i + 32; k++) {
+            const float size = fabsf(x[k]);
+            most = size > most ? size : most;
+            odd += x[k] * 0.0f;
+        }
+        const bool plain = odd == 0.0f && most > 1e-30f;
+        for (size_t k = i; k < i + 32; k++)
+            code[k] = plain ? (int16_t)lrintf(x[k] / most * K) : (int16_t)0;
+        for (size_t c = 0; c < times; c++) q->scale[i / 32 * times + c] = most / K + odd;
+    }
+    for (size_t i = 0; i < n; i += parts * WORDS) {
+        for (size_t v = 0; v < WORDS; v++) {
+            const size_t at = i + parts * v, low = at / 32 * 32 + at % 32 / 2;
+            int sum = 0;
+            for (size_t j = 0; j < parts; j++) {
+                const int16_t u = code[four ? low + j / 2 + j % 2 * 16 : at + j];
+                q->code[i + j * WORDS + v] = u;
+                sum -= 8 * u;
+            }
+            if (four) q->start[i / 4 + v] = (int16_t)sum;
+        }
+    }
+}
+
+#if defined(__GNUC__) && !defined(__CUDACC__)
+/* Two numbers of 16 bits a lane; and such that run over. */
+typedef LLM_STORED_DOT_VECTOR int16_t llm_stored_rounded_words;
+typedef LLM_STORED_DOT_VECTOR uint16_t llm_stored_rounded_wraps;
+/* Reads them at any address. */
+LLM_API llm_stored_rounded_words llm_stored_rounded_load(const int16_t *p) {
+    llm_stored_rounded_words x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times u. */
+LLM_API llm_stored_dot_ints llm_stored_rounded_bytes(llm_stored_dot_bits word, const int16_t *u) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const llm_stored_rounded_words w = (llm_stored_rounded_words)word;
+    const llm_stored_rounded_words low =
+        (llm_stored_rounded_words)((llm_stored_rounded_wraps)word << 8) >> 8;
+    const llm_stored_rounded_words sum =
+        low * llm_stored_rounded_load(u) + (w >> 8) * llm_stored_rounded_load(u + WORDS);
+    return ((llm_stored_dot_ints)((llm_stored_dot_bits)sum << 16) >> 16) +
+           ((llm_stored_dot_ints)sum >> 16);
+}
+LLM_API llm_stored_dot_ints llm_stored_rounded_nibbles(llm_stored_dot_bits word, const int16_t *u,
+                                                       const int16_t *start) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const llm_stored_rounded_wraps w = (llm_stored_rounded_wraps)word;
+    llm_stored_rounded_wraps sum = (llm_stored_rounded_wraps)llm_stored_rounded_load(start);
+    sum += (w & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u);
+    sum += (w >> 4 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + WORDS);
+    sum += (w >> 8 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 2 * WORDS);
+    sum += (w >> 12) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 3 * WORDS);
+    sum += (llm_stored_rounded_wraps)((llm_stored_dot_bits)sum << 16);
+    return (llm_stored_dot_ints)sum >> 16;
+}
+#else
+/* The same in one lane, for other compilers. */
+LLM_API int32_t llm_stored_rounded_bytes(uint32_t word, const int16_t *u) {
+    int32_t sum = 0;
+    for (int j = 0; j < 4; j++, word >>= 8) sum += (int8_t)(word & 255) * u[j / 2 + j % 2 * 2];
+    return sum;
+}
+LLM_API int32_t llm_stored_rounded_nibbles(uint32_t word, const int16_t *u, const int16_t *start) {
+    int32_t sum = start[0] + start[1];
+    for (int j = 0; j < 8; j++, word >>= 4) sum += (int32_t)(word & 15) * u[j / 4 + j % 4 * 2];
+    return sum;
+}
+#endif
+
+/* y (ROWS) <- rows (ROWS) of n columns, whole groups, times x. */
+LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
+                                     const llm_stored_rounded *x, size_t n, bool four) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float zero[L] = {0.0f};
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++) {
+        const size_t times = four ? 4 : 1;
+        if (four)
+            llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 1.0f);
+        else
+            llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 1.0f);
+        for (size_t i = 0; i < n / 32 * times; i++) scale[r][i] *= x->scale[i];
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++)
+        w[r] = row[r] + 2, sum[r] = llm_stored_dot_real(llm_stored_dot_load(zero));
+    for (size_t i = 0; i < n && !four; i += 4 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r] +=
+                scale[r][i / 32] *
+                LLM_STORED_DOT_CONVERT(llm_stored_rounded_bytes(
+                                           llm_stored_dot_load(w[r] + i + i / 32 * 2), x->code + i),
+                                       llm_stored_dot_floats);
+    }
+    for (size_t i = 0; i < n && four; i += 8 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+                      LLM_STORED_DOT_CONVERT(
+                          llm_stored_rounded_nibbles(llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2),
+                                                     x->code + i, x->start + i / 4),
+                          llm_stored_dot_floats);
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
+/* As llm_stored_matrix_forward; x is rounded where the form is Q8_0 or Q4_0, x are few, and columns
+ * are whole groups. */
+LLM_API void llm_stored_rounded_forward(float *y, const float *x, const llm_stored_matrix *w,
+                                        const float *b, size_t N) {
+    enum { MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
+    const bool four = w->type == LLM_GGUF_BLOCKS_Q4_0;
+    const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
+    const size_t group = llm_stored_dot_group(w->type);
+    llm_stored_rounded q[LLM_STORED_MATRIX_FEW - 1];
+    if (N >= LLM_STORED_MATRIX_FEW || (!four && w->type != LLM_GGUF_BLOCKS_Q8_0) || group == 0 ||
+        C % group != 0) {
+        llm_stored_matrix_forward(y, x, w, b, N);
+        return;
+    }
+    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
+    for (size_t at = 0; at < C; at += MOST) {
+        const size_t m = llm_gemm_least(MOST, C - at);
+        for (size_t n = 0; n < N; n++) llm_stored_rounded_from(&q[n], x + n * C + at, m, four);
+        LLM_PARALLEL_MANY(O, N * m)
+        for (size_t r = 0; r < O; r += ROWS) {
+            const size_t rows = llm_gemm_least(ROWS, O - r);
+            const unsigned char *row[ROWS]; /* as in llm_stored_matrix_forward */
+            float sum[ROWS];
+            for (size_t i = 0; i < ROWS; i++)
+                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
+            for (size_t n = 0; n < N; n++) {
+                llm_stored_rounded_rows(sum, row, &q[n], m, four);
+                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
             }
         }
     }
