@@ -47800,8 +47800,8 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
  * 256 columns at a time, goes into the cache as floats, each weight once, and is multiplied by all
  * x as in @gemm.
  *
- * What is easily got wrong: the order of the sums is no matter of the threads, so results do not
- * depend on their number; and a row of blocks is not columns times a number of bytes.
+ * What is easily got wrong: a row of blocks is not columns times a number of bytes, and it may stand
+ * at an odd address.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
  * needs   gemm gguf_blocks stored_dot stored_dot_codes
@@ -47809,7 +47809,7 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
  * topics  -
  */
 enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
-enum { LLM_STORED_MATRIX_FEW = 5 };     /* from so many x on a matrix is unpacked for all */
+enum { LLM_STORED_MATRIX_FEW = 7 };     /* from so many x on a matrix is unpacked for all */
 typedef struct {
     const unsigned char *data; /* rows behind each other, at any address */
     llm_gguf_blocks_type type; /* of floats */
@@ -47883,7 +47883,8 @@ LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, siz
         for (size_t i = 0; i < n; i++)
             out[i] = llm_stored_matrix_half(llm_stored_matrix_word(from, i));
     } else if (llm_stored_matrix_codes(code, scale, from, n, type)) {
-        for (size_t i = 0; i < n; i++) out[i] = scale[i / 32] * (float)code[i];
+        for (size_t b = 0; b < n / 32; b++)
+            for (size_t i = b * 32; i < b * 32 + 32; i++) out[i] = scale[b] * (float)code[i];
     } else {
         llm_gguf_blocks_floats(out, from, n, type);
     }
@@ -47938,7 +47939,7 @@ LLM_API void llm_stored_matrix_rows(float *y, const unsigned char *const *row, c
 
 /* y (N,rows) <- x (N,columns), b (rows) or NULL. For few x four rows at a time are multiplied where
  * they lie; from FEW on a panel of W is unpacked at a time and multiplied as in @gemm. Sums are of
- * float. Scratch on the stack: 64 KiB. */
+ * float. Scratch on the stack: 96 KiB. */
 LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
                                        const float *b, size_t N) {
     enum { FEW = LLM_STORED_MATRIX_FEW, MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
