@@ -47969,6 +47969,51 @@ LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_store
     }
 }
 
+/* @stored_matrix_turn --------------------------------------- A stored matrix, turned over
+ *
+ *     out_ji = w_(i, first + j)            each number as its file has it
+ *
+ * GPT-2 multiplies from the other side, y = x W, so its files have the inputs as rows (its code
+ * calls that a convolution of width 1), and queries, keys and values side by side in one matrix.
+ * Turned once at opening they are what every product here wants, outputs as rows, and as small as
+ * they were: no number is converted. Down a column every number lies in another line of memory; so
+ * squares of 32 x 32 are turned one by one, whose lines stay in the cache until all of each is used.
+ *
+ * source  transformers, pytorch_utils.py (Conv1D)
+ * needs   gemm gguf_blocks stored_matrix
+ * see     @transpose (of floats) @llama_file
+ * topics  -
+ */
+enum { LLM_STORED_MATRIX_TURN_SIDE = 32 };
+
+/* Bytes of a number; 0: numbers come in blocks along the rows, and cannot be turned. */
+LLM_API size_t llm_stored_matrix_turn_bytes(llm_gguf_blocks_type type) {
+    if (type == LLM_GGUF_BLOCKS_F32) return 4;
+    return type == LLM_GGUF_BLOCKS_F16 || type == LLM_GGUF_BLOCKS_BF16 ? 2 : 0;
+}
+
+/* out (count,rows) <- columns first .. first + count - 1 of w, which become rows. */
+LLM_API void llm_stored_matrix_turn(unsigned char *out, const llm_stored_matrix *w, size_t first,
+                                    size_t count) {
+    const size_t SIDE = LLM_STORED_MATRIX_TURN_SIDE, rows = w->rows, stride = w->columns;
+    const size_t each = llm_stored_matrix_turn_bytes(w->type);
+    LLM_ASSERT(each > 0 && count <= stride && first <= stride - count);
+    LLM_PARALLEL_MANY(count, rows)
+    for (size_t j = 0; j < count; j += SIDE) {
+        const size_t end = llm_gemm_least(j + SIDE, count);
+        for (size_t i = 0; i < rows; i += SIDE) {
+            for (size_t r = j; r < end; r++) {
+                for (size_t k = i; k < llm_gemm_least(i + SIDE, rows); k++) {
+                    unsigned char *to = out + (r * rows + k) * each;
+                    const unsigned char *from = w->data + (k * stride + first + r) * each;
+                    memcpy(to, from, 2);
+                    if (each == 4) memcpy(to + 2, from + 2, 2);
+                }
+            }
+        }
+    }
+}
+
 /* @stored_rounded ------------------------------------------- Products of integers: x rounded too
  *
  *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)            K: 127 with Q8_0, 511 with Q4_0
@@ -50720,12 +50765,13 @@ LLM_API bool llm_bert_file_open(llm_bert_file *m, const char *dir, llm_error *e)
  *     Qwen 2        biases of q, k, v         Qwen 3    norms of q and k, heads wider than C / H
  *     Gemma 2       norms with 1 + w, also behind the sublayers; GELU; embeddings times sqrt(C);
  *                   scores and logits capped, s = c tanh(s / c); a window in every second layer
+ *     GPT-2         the ancestor: LayerNorm, learned positions, a bias everywhere, no gate
  *
  * What is not computed is refused by name: a model that runs with a wrong formula is worse than one
  * that does not load. Sizes have a most, so that no product of them overflows.
  *
- * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2
- * needs   error json rope yarn
+ * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2, _gpt2
+ * needs   error json rope yarn gpt2_config
  * see     @llama_file @gpt2_config
  * topics  -
  */
@@ -50735,6 +50781,7 @@ typedef enum {
     LLM_LLAMA_CONFIG_QWEN2,
     LLM_LLAMA_CONFIG_QWEN3,
     LLM_LLAMA_CONFIG_GEMMA2,
+    LLM_LLAMA_CONFIG_GPT2,
     LLM_LLAMA_CONFIG_FAMILIES
 } llm_llama_config_family;
 
@@ -50746,7 +50793,7 @@ typedef struct {
     bool tied;                                    /* the head is the embedding */
     float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
     llm_rope_pairing pairing;
-    llm_yarn_config rope;
+    llm_yarn_config rope; /* GPT-2: zeros */
 } llm_llama_config;
 
 /* Does layer l look through the window? */
@@ -50827,9 +50874,23 @@ LLM_API bool llm_llama_config_layers(const llm_llama_config *c, const llm_json *
     return true;
 }
 
+/* c <- the sizes of a GPT-2 (@gpt2_config). */
+LLM_API bool llm_llama_config_gpt2(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    llm_gpt2_config g;
+    if (!llm_gpt2_config_read(&g, j, e)) return false;
+    memset(c, 0, sizeof *c);
+    c->family = LLM_LLAMA_CONFIG_GPT2;
+    c->vocab = g.vocab, c->context = g.context, c->layers = g.layers;
+    c->width = g.width, c->hidden = g.hidden, c->eps = g.eps;
+    c->heads = c->kv_heads = g.heads, c->head = g.width / g.heads;
+    c->scale = (float)(1.0 / sqrt((double)c->head));
+    c->tied = true;
+    return true;
+}
+
 /* c <- a parsed config.json. */
 LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_error *e) {
-    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2"};
+    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gpt2"};
     if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
     const llm_json_node *type = llm_json_get(j, j->node, "model_type");
     const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "";
@@ -50838,9 +50899,10 @@ LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_e
     }
     if (f < 0)
         return llm_fail(e,
-                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3 "
-                        "or gemma2",
+                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3, "
+                        "gemma2 or gpt2",
                         name);
+    if (f == LLM_LLAMA_CONFIG_GPT2) return llm_llama_config_gpt2(c, j, e);
     const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
     c->family = (llm_llama_config_family)f;
     c->pairing = LLM_ROPE_HALVES;
@@ -50929,15 +50991,16 @@ LLM_API double llm_llama_gguf_number(const llm_gguf_file *g, const char *arch, c
 
 /* c <- the pairs of an open file. */
 LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, llm_error *e) {
-    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2"};
+    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2", "gpt2"};
     int f = LLM_LLAMA_CONFIG_FAMILIES;
     while (f-- > 0 &&
            (!*known[f] || !llm_gguf_values_is(&g->values, "general.architecture", known[f]))) {
     }
     if (f < 0)
-        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2");
+        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2, "
+                           "gpt2");
     const char *a = known[f];
-    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2, old = f == LLM_LLAMA_CONFIG_GPT2;
     const llm_gguf_file_tensor *embed = llm_gguf_file_find(g, "token_embd.weight");
     if (!embed || embed->rank != 2) return llm_fail(e, "GGUF: no matrix token_embd.weight");
     c->family = (llm_llama_config_family)f;
@@ -50955,7 +51018,8 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
         !llm_llama_gguf_size(&c->head, g, a, "attention.key_length", 1 << 12,
                              c->width / c->heads ? c->width / c->heads : 1, e))
         return false;
-    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0 ||
+    if (c->heads % c->kv_heads != 0 || (c->head % 2 != 0 && !old) ||
+        (old && (c->heads != c->kv_heads || c->heads * c->head != c->width)) ||
         llm_llama_gguf_number(g, a, "rope.dimension_count", (double)c->head) != (double)c->head ||
         llm_llama_gguf_number(g, a, "attention.value_length", (double)c->head) != (double)c->head)
         return llm_fail(e, "GGUF: %zu heads of width %zu on %zu, or parts of them", c->heads,
@@ -50985,7 +51049,9 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
     if (llm_llama_gguf_pair(g, a, "attention.sliding_window") &&
         !llm_llama_gguf_size(&c->window, g, a, "attention.sliding_window", 1 << 24, 0, e))
         return false;
-    c->eps = (float)llm_llama_gguf_number(g, a, "attention.layer_norm_rms_epsilon", 1e-6);
+    c->eps = (float)llm_llama_gguf_number(
+        g, a, old ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+        old ? 1e-5 : 1e-6);
     const double width =
         gemma && c->layers == 46 ? (double)c->width / (double)c->heads : (double)c->head;
     c->scale = (float)(1.0 / sqrt(width));
@@ -51005,9 +51071,11 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
  * The parts of a layer, their shapes from the settings, and their two names. One name means two
  * things: post_attention_layernorm is the norm in front of the MLP in Llama and behind attention in
  * Gemma 2, which has a norm on either side of both sublayers. Parts that a family has not have no
- * rows.
+ * rows. In GPT-2 q, k and v are thirds of one tensor, whose name they share, and the first matrix
+ * of its MLP is called GATE here: what the activation is applied to.
  *
- * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, gguf-py/gguf/constants.py
+ * source  transformers 5, modeling_llama.py and its relatives, modeling_gpt2.py; llama.cpp,
+ *         gguf-py/gguf/constants.py
  * needs   llama_config
  * see     @llama_file
  * topics  -
@@ -51028,33 +51096,49 @@ typedef enum { /* of a layer: matrices, then vectors */
                LLM_LLAMA_NAMES_OUT2,
                LLM_LLAMA_NAMES_Q_NORM, /* of each head: Qwen 3 */
                LLM_LLAMA_NAMES_K_NORM,
-               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2 */
+               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2, GPT-2 */
                LLM_LLAMA_NAMES_K_BIAS,
                LLM_LLAMA_NAMES_V_BIAS,
+               LLM_LLAMA_NAMES_O_BIAS, /* GPT-2, and all behind */
+               LLM_LLAMA_NAMES_GATE_BIAS,
+               LLM_LLAMA_NAMES_DOWN_BIAS,
+               LLM_LLAMA_NAMES_NORM1_BIAS,
+               LLM_LLAMA_NAMES_NORM2_BIAS,
                LLM_LLAMA_NAMES_PARTS
 } llm_llama_names_part;
+
+/* Which third of its tensor a part is, 0 to 2; -1: the whole of one. */
+LLM_API int llm_llama_names_third(llm_llama_names_part part, const llm_llama_config *c) {
+    const bool bias = part >= LLM_LLAMA_NAMES_Q_BIAS && part <= LLM_LLAMA_NAMES_V_BIAS;
+    if (c->family != LLM_LLAMA_CONFIG_GPT2 || (part > LLM_LLAMA_NAMES_V && !bias)) return -1;
+    return (int)part - (bias ? LLM_LLAMA_NAMES_Q_BIAS : LLM_LLAMA_NAMES_Q);
+}
 
 /* Rows and columns of a part; 0 columns: a vector. 0 rows: the family has none. */
 LLM_API void llm_llama_names_shape(size_t *rows, size_t *columns, llm_llama_names_part part,
                                    const llm_llama_config *c) {
     const size_t C = c->width, F = c->hidden, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q, K, K, C,       F,       F, C, C,
-                                             C, C, C, c->head, c->head, Q, K, K};
-    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q,       K,       K, C, F, F, C, C, C, C, C,
+                                             c->head, c->head, Q, K, K, C, F, C, C, C};
+    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0,
+                                             0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     const llm_llama_config_family f = c->family;
+    const bool gpt2 = f == LLM_LLAMA_CONFIG_GPT2;
     const bool out = part == LLM_LLAMA_NAMES_OUT1 || part == LLM_LLAMA_NAMES_OUT2;
     const bool norm = part == LLM_LLAMA_NAMES_Q_NORM || part == LLM_LLAMA_NAMES_K_NORM;
-    const bool none = (out && f != LLM_LLAMA_CONFIG_GEMMA2) ||
-                      (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
-                      (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2);
+    const bool none =
+        (out && f != LLM_LLAMA_CONFIG_GEMMA2) || (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
+        (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2 && !gpt2) ||
+        (part >= LLM_LLAMA_NAMES_O_BIAS && !gpt2) || (part == LLM_LLAMA_NAMES_UP && gpt2);
     *rows = none ? 0 : r[part];
     *columns = k[part];
 }
 
-/* name (80) <- that of a part of layer l in either form. */
+/* name (80) <- that of a part of layer l in either form. Of GPT-2 directories without the prefix
+ * "transformer.", which some have. */
 LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_names_part part,
                                    const llm_llama_config *c) {
-    static const char *const in[2][LLM_LLAMA_NAMES_PARTS] = {
+    static const char *const in[2][LLM_LLAMA_NAMES_O_BIAS] = {
         {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
          "self_attn.o_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
          "mlp.down_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight",
@@ -51065,10 +51149,53 @@ LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_na
          "ffn_up.weight", "ffn_down.weight", "attn_norm.weight", "ffn_norm.weight",
          "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight",
          "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"}};
-    const char *what = in[gguf][part];
+    static const char *const gpt2[2][LLM_LLAMA_NAMES_PARTS] = {{"attn.c_attn.weight",
+                                                                "attn.c_attn.weight",
+                                                                "attn.c_attn.weight",
+                                                                "attn.c_proj.weight",
+                                                                "mlp.c_fc.weight",
+                                                                "",
+                                                                "mlp.c_proj.weight",
+                                                                "ln_1.weight",
+                                                                "ln_2.weight",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_proj.bias",
+                                                                "mlp.c_fc.bias",
+                                                                "mlp.c_proj.bias",
+                                                                "ln_1.bias",
+                                                                "ln_2.bias"},
+                                                               {"attn_qkv.weight",
+                                                                "attn_qkv.weight",
+                                                                "attn_qkv.weight",
+                                                                "attn_output.weight",
+                                                                "ffn_up.weight",
+                                                                "",
+                                                                "ffn_down.weight",
+                                                                "attn_norm.weight",
+                                                                "ffn_norm.weight",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "attn_qkv.bias",
+                                                                "attn_qkv.bias",
+                                                                "attn_qkv.bias",
+                                                                "attn_output.bias",
+                                                                "ffn_up.bias",
+                                                                "ffn_down.bias",
+                                                                "attn_norm.bias",
+                                                                "ffn_norm.bias"}};
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const char *what = old ? gpt2[gguf][part] : part < LLM_LLAMA_NAMES_O_BIAS ? in[gguf][part] : "";
     if (!gguf && part == LLM_LLAMA_NAMES_NORM2 && c->family == LLM_LLAMA_CONFIG_GEMMA2)
         what = "pre_feedforward_layernorm.weight";
-    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : "model.layers", l, what);
+    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : old ? "h" : "model.layers", l, what);
 }
 
 /* @llama_file ----------------------------------------------- Where a Llama's weights are
@@ -51080,26 +51207,27 @@ LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_na
  * The two forms differ in two traps. In GGUF the rows of a llama's q and k stand in another order,
  * for rotations of neighbours, while those of Qwen and Gemma stand as they were; and Gemma's norms,
  * which multiply by 1 + w, have the 1 added already. Llama 3.1's stretched rotations are a tensor
- * there. Every tensor is held against the settings; one that is missing or has another shape is
- * named.
+ * there. A directory of GPT-2 has its matrices the other way round: only they are copied, turned.
+ * Every tensor is held against the settings; one that is missing or of another shape is named.
  *
  * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, convert_hf_to_gguf.py
  * needs   arena error buffer file json yarn safetensors safetensors_shards gguf_blocks gguf_file
- *         stored_matrix llama_config llama_gguf llama_names
+ *         stored_matrix stored_matrix_turn llama_config llama_gguf llama_names
  * see     @llama
  * topics  -
  */
 typedef struct {
-    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES];
-    float *vector[LLM_LLAMA_NAMES_PARTS]; /* NULL where the family has none */
+    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES]; /* no rows, NULL: */
+    float *vector[LLM_LLAMA_NAMES_PARTS];               /* the family has none */
 } llm_llama_file_layer;
 
 typedef struct {
     llm_llama_config config;
-    llm_stored_matrix embed, head; /* (V,C) */
-    float *norm, *inv_freq;        /* (C), (D / 2) */
-    llm_llama_file_layer *layer;   /* (L) */
-    llm_safetensors_shards shards; /* one of the two is open */
+    llm_stored_matrix embed, head;      /* (V,C) */
+    llm_stored_matrix places;           /* (context,C): GPT-2; no rows: positions are rotations, */
+    float *norm, *norm_bias, *inv_freq; /* (C), (C) or NULL, (D / 2): by these */
+    llm_llama_file_layer *layer;        /* (L) */
+    llm_safetensors_shards shards;      /* one of the two is open */
     llm_gguf_file gguf;
     bool is_gguf;
     llm_arena memory;
@@ -51125,7 +51253,11 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
         w->data = t->data, w->type = t->type, rank = t->rank;
     } else {
+        char longer[100];
+        snprintf(longer, sizeof longer, "transformer.%s", name);
         const llm_safetensors_tensor *t = llm_safetensors_shards_find(&m->shards, name);
+        if (!t && m->config.family == LLM_LLAMA_CONFIG_GPT2)
+            t = llm_safetensors_shards_find(&m->shards, longer);
         if (!t) return llm_fail(e, "no tensor %s", name);
         for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
         w->data = t->data, rank = t->rank;
@@ -51160,43 +51292,75 @@ LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t
     return v;
 }
 
+/* Part p of layer l; more: of norms. A third of a tensor begins where the others end, and the
+ * matrices of a GPT-2 directory are turned into memory of their size. */
+LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_part p, float more,
+                                 llm_error *e) {
+    const llm_llama_config *c = &m->config;
+    const int third = llm_llama_names_third(p, c);
+    char name[80];
+    size_t rows, columns;
+    llm_llama_names_shape(&rows, &columns, p, c);
+    llm_llama_names_write(name, m->is_gguf, l, p, c);
+    const size_t all = third < 0 ? rows : 3 * rows, before = third < 0 ? 0 : (size_t)third * rows;
+    if (rows == 0) return true;
+    if (p >= LLM_LLAMA_NAMES_MATRICES) {
+        const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
+        float *v = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e);
+        m->layer[l].vector[p] = v ? v + before : NULL;
+        return v != NULL;
+    }
+    llm_stored_matrix *w = &m->layer[l].matrix[p], in;
+    if (c->family != LLM_LLAMA_CONFIG_GPT2 || m->is_gguf) {
+        if (!llm_llama_file_find(w, m, name, all, columns, e)) return false;
+        w->data += before * llm_stored_matrix_stride(w), w->rows = rows;
+        return true;
+    }
+    if (!llm_llama_file_find(&in, m, name, columns, all, e)) return false;
+    if (in.type != m->embed.type)
+        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
+    unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
+                                                        llm_stored_matrix_turn_bytes(in.type));
+    llm_stored_matrix_turn(to, &in, before, rows);
+    w->data = to, w->type = in.type, w->rows = rows, w->columns = columns;
+    return true;
+}
+
 /* All weights; m->config and the files are there. */
 LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
+    enum { EMBED, NORM, NORM_BIAS, HEAD, PLACES };
+    static const char *const outer[3][5] = {
+        {"model.embed_tokens.weight", "model.norm.weight", "", "lm_head.weight", ""},
+        {"wte.weight", "ln_f.weight", "ln_f.bias", "wte.weight", "wpe.weight"},
+        {"token_embd.weight", "output_norm.weight", "output_norm.bias", "output.weight",
+         "position_embd.weight"}};
     const llm_llama_config *c = &m->config;
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const char *const *name = outer[m->is_gguf ? 2 : old];
     const size_t C = c->width, D = c->head, heads = c->heads + 2 * c->kv_heads;
-    const size_t floats = c->layers * (4 * C + 2 * D + heads * D + 9 * 16) + C + D + 64;
+    const size_t each_layer = (old ? 16 : 4) * C + 2 * D + heads * D + (old ? c->hidden : 0);
+    const size_t floats = c->layers * (each_layer + 14 * 16) + 2 * C + D + 5 * 16;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
-    if (!llm_arena_create(&m->memory,
-                          floats * sizeof(float) + c->layers * sizeof(llm_llama_file_layer) + 256))
+    if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
+    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
+    const size_t turned = each * c->layers * (4 * C * C + 2 * C * c->hidden + 6 * 64);
+    if (!llm_arena_create(&m->memory, floats * sizeof(float) + turned +
+                                          c->layers * sizeof(llm_llama_file_layer) + 256))
         return llm_fail(e, "out of memory");
+    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
+    memset(m->layer, 0, c->layers * sizeof *m->layer);
+    m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
+    if (!m->norm || !llm_llama_file_find(&m->head, m, name[c->tied ? EMBED : HEAD], c->vocab, C, e))
+        return false;
+    for (size_t l = 0; l < c->layers; l++)
+        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++)
+            if (!llm_llama_file_part(m, l, (llm_llama_names_part)p, more, e)) return false;
+    if (old) {
+        m->norm_bias = llm_llama_file_vector(m, name[NORM_BIAS], C, 0.0f, e);
+        return m->norm_bias && llm_llama_file_find(&m->places, m, name[PLACES], c->context, C, e);
+    }
     m->inv_freq = llm_arena_floats(&m->memory, D / 2);
     llm_yarn_inv_freq(m->inv_freq, &c->rope);
-    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
-    const char *embed = m->is_gguf ? "token_embd.weight" : "model.embed_tokens.weight";
-    const char *head = m->is_gguf ? "output.weight" : "lm_head.weight";
-    m->norm = llm_llama_file_vector(m, m->is_gguf ? "output_norm.weight" : "model.norm.weight", C,
-                                    more, e);
-    if (!m->norm || !llm_llama_file_find(&m->embed, m, embed, c->vocab, C, e) ||
-        !llm_llama_file_find(&m->head, m, c->tied ? embed : head, c->vocab, C, e))
-        return false;
-    for (size_t l = 0; l < c->layers; l++) {
-        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
-            char name[80];
-            size_t rows, columns;
-            llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
-            llm_llama_names_write(name, m->is_gguf, l, (llm_llama_names_part)p, c);
-            m->layer[l].vector[p] = NULL;
-            if (rows == 0) continue;
-            if (p < LLM_LLAMA_NAMES_MATRICES) {
-                if (!llm_llama_file_find(&m->layer[l].matrix[p], m, name, rows, columns, e))
-                    return false;
-            } else {
-                const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
-                m->layer[l].vector[p] = llm_llama_file_vector(m, name, rows, bias ? 0.0f : more, e);
-                if (!m->layer[l].vector[p]) return false;
-            }
-        }
-    }
     if (!m->is_gguf || !llm_gguf_file_find(&m->gguf, "rope_freqs.weight")) return true;
     const float *by = llm_llama_file_vector(m, "rope_freqs.weight", D / 2, 0.0f, e);
     for (size_t i = 0; by && i < D / 2; i++) m->inv_freq[i] /= by[i];
@@ -51232,6 +51396,61 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
     ok = ok && llm_llama_file_bind(m, e);
     if (!ok) llm_llama_file_close(m);
     return ok;
+}
+
+/* @llama_mlp ------------------------------------------------ The MLP of a model from its files
+ *
+ *     h = n(x)                                     n: RMSNorm, with a bias LayerNorm
+ *     g = act(W_gate h + b) [ * (W_up h) ]         SiLU; Gemma 2, GPT-2: GELU
+ *     x <- x + n'(W_down g + b)                    n': Gemma 2
+ *
+ * Two thirds of a model's weights are in this half of its layers. What differs between families is
+ * there or is not: the second matrix, without which the first is all and nothing gates (GPT-2),
+ * biases, a norm behind. The norm and the sum with the residual stream are attention's, too.
+ *
+ * source  Shazeer 2020, "GLU Variants Improve Transformer", eq. 6; Radford et al. 2019, "Language
+ *         Models are Unsupervised Multitask Learners"
+ * needs   arena activation layernorm rmsnorm stored_matrix llama_config llama_names llama_file
+ * see     @llama @ffn (to be trained)
+ * topics  -
+ */
+
+/* out (n,C) <- the norm of x (n,C) with weights w (C) and a bias (C), or NULL. out may be x. */
+LLM_API void llm_llama_mlp_norm(float *out, const float *x, const float *w, const float *bias,
+                                size_t n, const llm_llama_config *c) {
+    if (bias)
+        llm_layernorm_forward(out, NULL, NULL, x, w, bias, n, c->width, c->eps);
+    else
+        llm_rmsnorm_forward(out, NULL, x, w, n, c->width, c->eps);
+}
+
+/* x (n,C) in place: a sublayer's output f (n,C) is added, through its norm (C) if it has one. */
+LLM_API void llm_llama_mlp_add(float *x, float *f, const float *norm, size_t n,
+                               const llm_llama_config *c) {
+    if (norm) llm_rmsnorm_forward(f, NULL, f, norm, n, c->width, c->eps);
+    for (size_t i = 0; i < n * c->width; i++) x[i] += f[i];
+}
+
+/* x (n,C) in place through the MLP of a layer. Scratch: n (C + 2 F) floats, given back. */
+LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_llama_config *c,
+                           size_t n, llm_arena *a) {
+    const size_t F = c->hidden, mark = a->used;
+    const bool gelu = c->family == LLM_LLAMA_CONFIG_GEMMA2 || c->family == LLM_LLAMA_CONFIG_GPT2;
+    float *in = llm_arena_floats(a, n * c->width), *const *b = w->vector;
+    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
+    llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM2], b[LLM_LLAMA_NAMES_NORM2_BIAS], n, c);
+    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
+                              b[LLM_LLAMA_NAMES_GATE_BIAS], n);
+    llm_activation_forward(gate, gate, n * F,
+                           gelu ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU);
+    if (w->matrix[LLM_LLAMA_NAMES_UP].rows > 0) {
+        llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
+        for (size_t i = 0; i < n * F; i++) gate[i] *= up[i];
+    }
+    llm_stored_matrix_forward(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
+                              b[LLM_LLAMA_NAMES_DOWN_BIAS], n);
+    llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
+    a->used = mark;
 }
 
 /* @llama_cache ---------------------------------------------- Keys and values in 32 or 16 bits
@@ -51306,7 +51525,9 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * What runs when a released model writes: no gradients, keys and values kept (@kv_cache), weights
  * read from the mapped file in the numbers they are stored in. A prompt goes through in chunks, so
  * that each weight is read once for many tokens; a token that is written reads all of them for
- * itself. The relatives of Llama differ in a line each, found in its settings (@llama_config).
+ * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of
+ * Llama differ in a line each, found in its settings (@llama_config); so does GPT-2, its ancestor,
+ * which adds positions to the embeddings where the others rotate queries and keys.
  *
  * What is easily got wrong: the cap comes before the mask and the scale before the cap; Gemma's
  * embeddings are multiplied by a sqrt(C) that its weights' precision has rounded, and Qwen 3's head
@@ -51315,8 +51536,8 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
- * needs   arena error activation rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config
- *         llama_names llama_file llama_cache
+ * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config llama_names
+ *         llama_file llama_mlp llama_cache
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
@@ -51339,11 +51560,14 @@ LLM_API bool llm_llama_create_as(llm_llama *m, size_t context, size_t chunk,
                                  llm_llama_cache_kind kind, llm_error *e) {
     const llm_llama_config *c = &m->file.config;
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head) + Q;
+    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head) + C + Q;
     const size_t fixed = (scratch + c->vocab + 16 * 16) * sizeof(float);
     const size_t token = 2 * c->layers * K * llm_llama_cache_size(kind) + c->heads * sizeof(float);
     size_t bytes;
     LLM_ASSERT(chunk > 0);
+    if (m->file.places.rows > 0 && context > c->context)
+        return llm_fail(e, "a context of %zu tokens, the model has positions for %zu", context,
+                        c->context);
     if (!llm_size_mul(&bytes, token, context) || !llm_size_add(&bytes, bytes, fixed) ||
         !llm_arena_create(&m->memory, bytes))
         return llm_fail(e, "no memory for a key-value cache of %zu tokens", context);
@@ -51366,7 +51590,8 @@ LLM_API bool llm_llama_open(llm_llama *m, const char *path, size_t context, size
     return false;
 }
 
-/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation. */
+/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation, unless cosine is
+ * NULL. */
 LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, const float *sine,
                             size_t n, size_t H, const llm_llama_config *c) {
     const size_t D = c->head;
@@ -51374,6 +51599,7 @@ LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, co
         for (size_t h = 0; h < H; h++) {
             float *row = x + (i * H + h) * D;
             if (norm) llm_rmsnorm_row(row, row, norm, D, c->eps);
+            if (!cosine) continue;
             llm_rope_forward(row, row, cosine + i * (D / 2), sine + i * (D / 2), 1, 1, 1, D, D,
                              c->pairing);
         }
@@ -51413,26 +51639,18 @@ LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l
     m->memory.used = mark;
 }
 
-/* x (n,C) in place: one sublayer's output f (n,C) is added, through its norm if it has one. */
-LLM_API void llm_llama_add(float *x, float *f, const float *norm, size_t n,
-                           const llm_llama_config *c) {
-    const size_t C = c->width;
-    for (size_t i = 0; norm && i < n; i++) llm_rmsnorm_row(f + i * C, f + i * C, norm, C, c->eps);
-    for (size_t i = 0; i < n * C; i++) x[i] += f[i];
-}
-
-/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2). */
+/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2) or NULL. */
 LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosine,
                              const float *sine, size_t n) {
     const llm_llama_config *c = &m->file.config;
     const llm_llama_file_layer *w = &m->file.layer[l];
-    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads, F = c->hidden;
+    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads;
     llm_arena *a = &m->memory;
     const size_t mark = a->used;
     float *in = llm_arena_floats(a, n * C), *q = llm_arena_floats(a, n * H * D);
     float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
     float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM1], n, C, c->eps);
+    llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM1], b[LLM_LLAMA_NAMES_NORM1_BIAS], n, c);
     llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
     llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
     llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
@@ -51442,22 +51660,10 @@ LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosi
     llm_llama_cache_write(&m->keys, end, k, n * Hkv * D);
     llm_llama_cache_write(&m->values, end, v, n * Hkv * D);
     llm_llama_attend(o, q, m, l, n);
-    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
+    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n);
+    llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
     a->used = mark;
-
-    in = llm_arena_floats(a, n * C);
-    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM2], n, C, c->eps);
-    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE], NULL, n);
-    llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
-    llm_activation_forward(gate, gate, n * F,
-                           c->family == LLM_LLAMA_CONFIG_GEMMA2 ? LLM_ACTIVATION_GELU_TANH
-                                                                : LLM_ACTIVATION_SILU);
-    for (size_t i = 0; i < n * F; i++) up[i] *= gate[i];
-    llm_stored_matrix_forward(in, up, &w->matrix[LLM_LLAMA_NAMES_DOWN], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
-    a->used = mark;
+    llm_llama_mlp(x, w, c, n, a);
 }
 
 /* logits (k,V) <- behind each of the last k of ids (n), which are appended to what has been read;
@@ -51472,20 +51678,25 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
         logits += here * V, k -= here;
     }
     float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - k) * C;
-    float *cosine = llm_arena_floats(&m->memory, 2 * n * (D / 2)), *sine = cosine + n * (D / 2);
+    const bool turns = m->file.inv_freq != NULL;
+    float *cosine = turns ? llm_arena_floats(&m->memory, n * (D / 2)) : NULL;
+    float *sine = turns ? llm_arena_floats(&m->memory, n * (D / 2)) : NULL;
+    float *here = llm_arena_floats(&m->memory, C);
     int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
     for (size_t i = 0; i < n; i++) {
         LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < V);
         place[i] = (int)(m->length + i);
         llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
+        if (turns) continue;
+        llm_stored_matrix_row(here, &m->file.places, m->length + i);
+        for (size_t d = 0; d < C; d++) x[i * C + d] += here[d];
     }
     if (c->family == LLM_LLAMA_CONFIG_GEMMA2)
         for (size_t i = 0; i < n * C; i++) x[i] *= sqrtf((float)C);
-    llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
+    if (turns) llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
     for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
     m->length += n;
-    for (size_t i = 0; i < k; i++)
-        llm_rmsnorm_row(row + i * C, row + i * C, m->file.norm, C, c->eps);
+    llm_llama_mlp_norm(row, row, m->file.norm, m->file.norm_bias, k, c);
     if (k > 0) llm_stored_matrix_forward(logits, row, &m->file.head, NULL, k);
     for (size_t i = 0; c->logit_cap > 0.0f && i < k * V; i++)
         logits[i] = c->logit_cap * tanhf(logits[i] / c->logit_cap);
