@@ -15326,6 +15326,798 @@ llm_cuda_decoder_block_backward(T *d, const llm_cuda_decoder_block_weights<float
     return llm_cuda_first_error(done);
 }
 
+/* @sublayer_attend ------------------------------------------ Attention of a sublayer, by its rule
+ *
+ * The rule of @flash23 with one term more: a bias for a head and a distance, which is read where a
+ * score stands in its register. Its table of 2 T - 1 numbers a head stays in L1; a bias of (H,T,T)
+ * is never made. bfloat16 rows that are multiples of 16 bytes take tensor cores.
+ *
+ * The bias' gradient is a sum of dS over texts and along diagonals. A block owns a head and a
+ * diagonal of tiles: it makes their dS again, two products of the seven that backward has, puts
+ * each tile into shared memory, and thread n adds up diagonal n of it, in double. Two neighbours
+ * have shares in a distance, and a small kernel adds those in order. Without atomics, and without
+ * dS in memory, which would be B H T T numbers.
+ *
+ * Traffic: as @flash; of the gradient 4 rows of D for each 64 of a tile, and H (2 T + 126) doubles.
+ * 4 T T D operations a head. Limit: float multiply-adds. Shared memory: 87 KB for D <= 64, 153 KB
+ * for D <= 128.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1
+ * needs   cuda_launch, cuda_memory, flash, flash_backward, flash23, flash23_bf16,
+ *         flash23_bf16_backward
+ * see     relative_position_t5, sublayer
+ * topics  -
+ */
+
+/* bias (H,2 most - 1) or NULL: entry j + most - 1 - i of a head belongs to query i and key j; no
+ * text is longer than `most`. */
+struct llm_cuda_sublayer_rule : llm_cuda_flash23_rule {
+    const float *bias;
+    size_t most;
+    LLM_DEVICE_METHOD float score(float &gain, float dot, size_t i, size_t j) const {
+        const float s = llm_cuda_flash23_rule::score(gain, dot, i, j);
+        if (!bias || i >= T || j >= S) return s; /* backward asks outside of the text, too */
+        return s + llm_load(bias, h * (2 * most - 1) + j + most - 1 - i);
+    }
+};
+/* Texts of at most Tq queries and Tk keys. */
+static inline __attribute__((unused)) llm_cuda_sublayer_rule
+llm_cuda_sublayer_attend_make(const llm_flash23_config *c, size_t Tq, size_t Tk, const float *bias,
+                              size_t most) {
+    llm_cuda_sublayer_rule rule;
+    static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(c, Tq, Tk, false);
+    rule.bias = bias, rule.most = most;
+    return rule;
+}
+
+/* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D), as llm_cuda_flash23_forward, by any rule
+ * with its Tq and Tk. */
+template <typename T, typename R>
+static inline cudaError_t llm_cuda_sublayer_attend(T *out, float *lse, const T *q, const T *k,
+                                                   const T *v, const R &rule, cudaStream_t stream) {
+    return llm_cuda_flash_run(out, lse, q, k, v, rule, rule.Tq, stream);
+}
+template <typename R>
+static inline cudaError_t llm_cuda_sublayer_attend(llm_bf16 *out, float *lse, const llm_bf16 *q,
+                                                   const llm_bf16 *k, const llm_bf16 *v,
+                                                   const R &rule, cudaStream_t stream) {
+    return rule.c.D % 8 == 0 ? llm_cuda_flash23_bf16_run(out, lse, q, k, v, rule, rule.Tq, stream)
+                             : llm_cuda_flash_run(out, lse, q, k, v, rule, rule.Tq, stream);
+}
+/* dq, dk, dv += , as llm_cuda_flash23_backward. along: N H floats of scratch. */
+template <typename T, typename R>
+static inline cudaError_t
+llm_cuda_sublayer_attend_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                  const float *lse, const T *q, const T *k, const T *v,
+                                  const R &rule, float *along, cudaStream_t stream) {
+    return llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, rule.Tq, rule.Tk,
+                                       along, stream);
+}
+template <typename R>
+static inline cudaError_t
+llm_cuda_sublayer_attend_backward(llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout,
+                                  const llm_bf16 *out, const float *lse, const llm_bf16 *q,
+                                  const llm_bf16 *k, const llm_bf16 *v, const R &rule, float *along,
+                                  cudaStream_t stream) {
+    return rule.c.D % 8 == 0
+               ? llm_cuda_flash23_bf16_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule,
+                                                    rule.Tq, rule.Tk, along, stream)
+               : llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, rule.Tq,
+                                             rule.Tk, along, stream);
+}
+
+/* part (H,bands,127) <- this block's sums: band t holds the tiles whose keys stand t - (bands - 1)
+ * / 2 tiles behind their queries. */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256, W == 64 ? 2 : 1)
+    llm_sublayer_attend_bias_kernel(double *part, const T *dout, const float *lse,
+                                    const float *along, const T *q, const T *k, const T *v,
+                                    llm_cuda_sublayer_rule rule) {
+    enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float *ds_tile = v_tile + TILE, p[4][4], ds[4][4];
+    const size_t x = threadIdx.x % 16, y = threadIdx.x / 16, D = rule.c.D, half = gridDim.x / 2;
+    double mine = 0.0;
+    for (size_t b = 0; b < rule.c.B; b++) {
+        rule.enter(b * rule.c.H + blockIdx.y);
+        for (size_t tile = 0; tile * 64 < rule.T; tile++) {
+            size_t first, end;
+            const size_t i = tile * 64, ahead = tile + blockIdx.x; /* of the keys, and half more */
+            rule.keys(first, end, i);
+            if (ahead < half + first || ahead >= half + end) continue; /* the whole block */
+            const size_t j = (ahead - half) * 64;
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash_load<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+            llm_cuda_flash_load<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+            llm_cuda_flash_load<W>(k_tile, k + rule.k_at(j), rule.S - j, D, rule.k_row());
+            llm_cuda_flash_load<W>(v_tile, v + rule.k_at(j), rule.S - j, D, rule.k_row());
+            __syncthreads();
+            llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along,
+                                               false, i, j, rule);
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++)
+                ds_tile[(y + e / 4 * 16) * ROW + x + e % 4 * 16] = ds[e / 4][e % 4];
+            __syncthreads();
+            for (unsigned r = 0; r < 64 && threadIdx.x < 127; r++) {
+                const unsigned column = r + threadIdx.x; /* 63 more than diagonal n - 63 has it */
+                if (column >= 63 && column < 127) mine += (double)ds_tile[r * ROW + column - 63];
+            }
+        }
+    }
+    if (threadIdx.x < 127)
+        part[((size_t)blockIdx.y * gridDim.x + blockIdx.x) * 127 + threadIdx.x] = mine;
+}
+LLM_KERNEL void llm_sublayer_attend_bias_sum_kernel(double *sum, const double *part, size_t most,
+                                                    size_t bands, double gain) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
+    if (n >= 2 * most - 1) return;
+    /* the distance, counted from the first diagonal of the first band */
+    const size_t at = n + 64 * (bands / 2) + 63 - (most - 1);
+    double all = 0.0;
+    for (size_t back = 0; back < 2; back++) { /* band t begins at 64 t and has 127 */
+        const size_t t = at / 64 - back, in = at - 64 * t;
+        if (at / 64 >= back && t < bands && in < 127) all += part[(h * bands + t) * 127 + in];
+    }
+    sum[h * (2 * most - 1) + n] += gain * all;
+}
+
+/* Doubles of scratch. */
+static inline __attribute__((unused)) size_t llm_cuda_sublayer_attend_bias_scratch(size_t H,
+                                                                                   size_t most) {
+    return H * (2 * ((most + 63) / 64) - 1) * 127;
+}
+/* sum (H,2 most - 1) += the gradient of the rule's bias: what backward has just left in `along`,
+ * and forward's dout .. v. scratch: llm_cuda_sublayer_attend_bias_scratch doubles. Without a
+ * cap. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_attend_bias(double *sum, const T *dout,
+                                                        const float *lse, const float *along,
+                                                        const T *q, const T *k, const T *v,
+                                                        const llm_cuda_sublayer_rule &rule,
+                                                        double *scratch, cudaStream_t stream) {
+    const size_t H = rule.c.H, D = rule.c.D, most = rule.most, bands = 2 * ((most + 63) / 64) - 1;
+    const size_t row = D <= 64 ? 68 : 132;
+    if (D > 128 || H != rule.c.Hkv || rule.c.cap != 0.0f || rule.Tq > most || rule.Tk > most)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (rule.c.B * H * most * D == 0) return cudaSuccess;
+    const auto bias =
+        D <= 64 ? llm_sublayer_attend_bias_kernel<T, 64> : llm_sublayer_attend_bias_kernel<T, 128>;
+    LLM_LAUNCH(bias, dim3((unsigned)bands, (unsigned)H), 256,
+               64 * (4 * row + LLM_CUDA_FLASH_ROW) * sizeof(float), stream, scratch, dout, lse,
+               along, q, k, v, rule);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_sublayer_attend_bias_sum_kernel,
+               dim3((unsigned)((2 * most + 126) / 128), (unsigned)H), 128, 0, stream, sum, scratch,
+               most, bands, 1.0 / (double)rule.c.scale); /* dS has the scores' scale in it */
+    return cudaGetLastError();
+}
+
+/* @sublayer ------------------------------------------------- Sublayers: any stack as one queue
+ *
+ * A stack is a list of parts, attention to itself, attention to a memory, or an MLP, and of n + 1
+ * norms, and this section runs the list, forwards and backwards. Encoder, decoder, both of T5's
+ * stacks, GPT-3 and the model of 2017 are lists. Tokens of all texts lie behind each other without
+ * padding (@pad): no operation is spent on it, and nothing has to be masked.
+ *
+ *     attention   one product for q, k and v; flash; the output's product
+ *     MLP         @ffn
+ *     then        dropout; add and norm in one kernel (@prenorm)
+ *
+ * With the norm behind a sublayer that kernel makes what the next one reads and adds to; with the
+ * norm in front it makes the stream and the next sublayer's input. So both are the same queue, and
+ * only backward asks. The product's epilogue puts q, k and v into planes of (N,H D), the layout
+ * that attention reads: nothing is split or merged. Dropout numbers rows as they lie, without
+ * padding.
+ *
+ * Traffic between the kernels, forwards, in elements of (N,C): 13 for attention, 4 and 2 of (N,F)
+ * for an MLP, 2 more with dropout. Limit: the products; at long T attention.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation, dense, dropout, layernorm, rmsnorm, ffn, prenorm,
+ *         decoder_block, sublayer_attend
+ * see     encoder, decoder
+ * topics  -
+ */
+typedef enum {
+    LLM_CUDA_SUBLAYER_SELF,
+    LLM_CUDA_SUBLAYER_CROSS,
+    LLM_CUDA_SUBLAYER_MLP
+} llm_cuda_sublayer_kind;
+
+/* Of a stack; C, H, D, F, L. norm is LLM_PRENORM_POST, _PRE or _DEEPNORM; rms: without means and
+ * biases of the norms. scale: of the scores. */
+typedef struct {
+    size_t width, heads, head_size, hidden, layers;
+    llm_prenorm_kind norm;
+    bool gated, rms;
+    int act;
+    float eps, dropout, scale;
+    uint64_t seed;
+} llm_cuda_sublayer_config;
+/* Of a stack of llm.h. */
+static inline __attribute__((unused)) llm_cuda_sublayer_config
+llm_cuda_sublayer_of(const llm_sublayer_config &c) {
+    const size_t D = c.width / c.heads;
+    const llm_cuda_sublayer_config d = {c.width,  c.heads, D,         c.hidden,
+                                        c.layers, c.norm,  false,     false,
+                                        c.act,    c.eps,   c.dropout, 1.0f / sqrtf((float)D),
+                                        c.seed};
+    return d;
+}
+
+/* A part of the list, its weights or (T is float) their gradients: wq, wk, wv (H D,C) are one
+ * matrix in a row, and so are their biases or NULL. left, right: how far attention sees. norm: with
+ * the norm in front this part's own, else that of the part before; entry n has only a norm, the
+ * last one, and where norms stand behind entry 0 has none. */
+template <typename T> struct llm_cuda_sublayer_part {
+    llm_cuda_sublayer_kind kind;
+    size_t left, right;
+    T *wq, *bq, *wo, *bo, *norm_w, *norm_b;
+    llm_cuda_ffn_weights<T> ffn;
+};
+/* What is seen: B texts in N rows, text b from start[b] on (B+1, on the device), at most T long; a
+ * memory of M rows likewise; a bias of distances below `most`, and its gradient's sum, or NULL.
+ * number: of the first part, for dropout. */
+template <typename T> struct llm_cuda_sublayer_view {
+    size_t B, N, T_most, M, S_most, most, number;
+    const size_t *start, *mem_start;
+    const T *mem;
+    T *dmem;
+    const float *bias;
+    double *dbias;
+};
+/* What forward leaves at entry e: y = N(sum), which part e reads. */
+template <typename T> struct llm_cuda_sublayer_acts {
+    T *sum, *y;
+    float *mean, *rstd, *lse;
+    T *q, *k, *v, *out; /* (N,H D) each, k, v (M,H D) of a memory; q, k, v or k, v neighbours */
+    llm_cuda_ffn_acts<T> ffn;
+};
+/* What all parts share. */
+template <typename T> struct llm_cuda_sublayer_scratch {
+    T *f, *df, *e, *dout, *dq, *dk; /* dk: and dv behind it */
+    llm_cuda_ffn_acts<T> dffn;
+    float *along, *sums;
+    double *bands;
+};
+
+/* Points a (n + 1) and s into base, which may be NULL to count; returns the bytes. */
+template <typename T>
+static inline size_t
+llm_cuda_sublayer_bind(llm_cuda_sublayer_acts<T> *a, llm_cuda_sublayer_scratch<T> &s,
+                       unsigned char *base, const llm_cuda_sublayer_part<T> *p, size_t n,
+                       const llm_cuda_sublayer_view<T> &v, const llm_cuda_sublayer_config &c) {
+    const size_t N = v.N, C = c.width, Q = c.heads * c.head_size, F = c.hidden;
+    const size_t more = v.M > N ? v.M : N;
+    size_t used = 0;
+    for (size_t e = 0; e <= n; e++) {
+        const bool attends = e < n && p[e].kind != LLM_CUDA_SUBLAYER_MLP, mlp = e < n && !attends;
+        const size_t M = attends && p[e].kind == LLM_CUDA_SUBLAYER_CROSS ? v.M : N;
+        a[e].y = llm_cuda_decoder_block_take<T>(base, used, N * C);
+        a[e].sum = llm_cuda_decoder_block_take<T>(base, used, N * C);
+        a[e].mean = llm_cuda_decoder_block_take<float>(base, used, c.rms ? 0 : N);
+        a[e].rstd = llm_cuda_decoder_block_take<float>(base, used, N);
+        a[e].lse = llm_cuda_decoder_block_take<float>(base, used, attends ? N * c.heads : 0);
+        a[e].out = llm_cuda_decoder_block_take<T>(base, used, attends ? N * Q : 0);
+        a[e].q = llm_cuda_decoder_block_take<T>(base, used, attends ? (N + 2 * M) * Q : 0);
+        a[e].k = a[e].q ? a[e].q + N * Q : NULL, a[e].v = a[e].k ? a[e].k + M * Q : NULL;
+        a[e].ffn.gate = llm_cuda_decoder_block_take<T>(base, used, mlp && c.gated ? N * F : 0);
+        a[e].ffn.up = llm_cuda_decoder_block_take<T>(base, used, mlp ? N * F : 0);
+        a[e].ffn.hidden = llm_cuda_decoder_block_take<T>(base, used, mlp ? N * F : 0);
+    }
+    T **const part[8] = {&s.f, &s.df, &s.e, &s.dout, &s.dq, &s.dk, &s.dffn.gate, &s.dffn.up};
+    const size_t size[8] = {N * C, N * C, N * C, N * Q, N * Q, 2 * more * Q, c.gated ? N * F : 0,
+                            N * F};
+    for (size_t i = 0; i < 8; i++) *part[i] = llm_cuda_decoder_block_take<T>(base, used, size[i]);
+    s.dffn.hidden = NULL;
+    const size_t sums[4] = {llm_cuda_prenorm_scratch<T>(N, C),
+                            llm_cuda_dense_slices(more, C, Q) * Q * C,
+                            llm_cuda_dense_slices(N, Q, C) * Q * C, llm_cuda_ffn_scratch(N, C, F)};
+    size_t most = 0;
+    for (size_t k : sums) most = k > most ? k : most;
+    s.along = llm_cuda_decoder_block_take<float>(base, used, N * c.heads);
+    s.sums = llm_cuda_decoder_block_take<float>(base, used, most);
+    s.bands = llm_cuda_decoder_block_take<double>(
+        base, used, v.dbias ? llm_cuda_sublayer_attend_bias_scratch(c.heads, v.most) : 0);
+    return used;
+}
+
+/* Entries of x W^T + b, columns of several matrices of Q rows each, go to planes (N,Q). */
+template <typename T> struct llm_cuda_sublayer_planes {
+    T *y;
+    const T *b;
+    size_t N, Q, O;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&v)[4]) const {
+        if (wide) { /* all four in one plane */
+            float u[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+            if (b) llm_load_vector(u, b, o);
+            LLM_UNROLL
+            for (int k = 0; k < 4; k++) u[k] += v[k];
+            llm_store_vector(y, (o / Q * N + n) * Q + o % Q, u);
+            return;
+        }
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= O) break;
+            const size_t plane = (o + k) / Q, at = (o + k) % Q;
+            llm_store(y, (plane * N + n) * Q + at, v[k] + (b ? llm_load(b, o + k) : 0.0f));
+        }
+    }
+};
+/* planes (P,N,Q) <- x (N,C) w (P Q,C)^T + b (P Q) or NULL. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_project(T *planes, const T *x, const T *w, const T *b,
+                                                    size_t N, size_t C, size_t Q, size_t P,
+                                                    cudaStream_t stream) {
+    if (N * Q == 0) return cudaSuccess;
+    const bool wide = Q % 4 == 0 && llm_aligned(planes, 16) && llm_aligned(b, 16);
+    const llm_cuda_sublayer_planes<T> end = {planes, b, N, Q, P * Q, wide};
+    return llm_cuda_dense_product<false, false, T>::launch(end, x, w, N, P * Q, C, 1, C, stream);
+}
+
+/* The rule of part p. */
+template <typename T>
+static inline llm_cuda_sublayer_rule llm_cuda_sublayer_look(const llm_cuda_sublayer_part<T> &p,
+                                                            const llm_cuda_sublayer_view<T> &v,
+                                                            const llm_cuda_sublayer_config &c) {
+    const bool self = p.kind == LLM_CUDA_SUBLAYER_SELF;
+    const llm_flash23_config f = {
+        v.B,    c.heads, c.heads, c.head_size, v.start, self ? v.start : v.mem_start,
+        p.left, p.right, c.scale, 0.0f,        NULL};
+    return llm_cuda_sublayer_attend_make(&f, v.T_most, self ? v.T_most : v.S_most,
+                                         self ? v.bias : NULL, v.most);
+}
+
+/* a[1] .. a[n] <- the parts, from x (N,C), which stands in a[0].sum with norms in front, else in
+ * a[0].y. The stack's output is a[n].y. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sublayer_forward(const llm_cuda_sublayer_acts<T> *a, const llm_cuda_sublayer_part<T> *p,
+                          size_t n, const llm_cuda_sublayer_view<T> &v,
+                          const llm_cuda_sublayer_config &c, const llm_cuda_sublayer_scratch<T> &s,
+                          cudaStream_t stream) {
+    const size_t N = v.N, C = c.width, Q = c.heads * c.head_size;
+    const bool pre = c.norm == LLM_PRENORM_PRE;
+    const float alpha = llm_prenorm_alpha(c.norm, c.layers);
+    T *const none = NULL;
+    cudaError_t error = cudaSuccess;
+    if (pre && c.rms)
+        error = llm_cuda_rmsnorm_forward(a->y, a->rstd, a->sum, p->norm_w, N, C, c.eps, stream);
+    else if (pre)
+        error = llm_cuda_layernorm_forward(a->y, a->mean, a->rstd, a->sum, p->norm_w, p->norm_b, N,
+                                           C, c.eps, stream);
+    for (size_t e = 0; e < n && error == cudaSuccess; e++) {
+        const llm_cuda_sublayer_part<T> &w = p[e];
+        const llm_cuda_sublayer_acts<T> &now = a[e], &next = a[e + 1];
+        if (w.kind == LLM_CUDA_SUBLAYER_MLP) {
+            error = llm_cuda_ffn_forward(s.f, now.ffn, now.y, w.ffn, N, C, c.hidden, c.act, stream);
+        } else {
+            const bool self = w.kind == LLM_CUDA_SUBLAYER_SELF;
+            const cudaError_t done[] = {
+                llm_cuda_sublayer_project(now.q, now.y, w.wq, w.bq, N, C, Q, self ? 3 : 1, stream),
+                self ? cudaSuccess
+                     : llm_cuda_sublayer_project(now.k, v.mem, w.wq + Q * C, w.bq ? w.bq + Q : none,
+                                                 v.M, C, Q, 2, stream),
+                llm_cuda_sublayer_attend(now.out, now.lse, now.q, now.k, now.v,
+                                         llm_cuda_sublayer_look(w, v, c), stream),
+                llm_cuda_dense_forward(s.f, none, now.out, w.wo, w.bo, N, Q, C,
+                                       LLM_ACTIVATION_IDENTITY, stream)};
+            error = llm_cuda_first_error(done);
+        }
+        if (error == cudaSuccess && c.dropout > 0.0f)
+            error = llm_cuda_dropout_forward(s.f, s.f, N * C, c.dropout, c.seed,
+                                             (v.number + e) * N * C, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_prenorm_forward(next.y, next.sum, next.mean, next.rstd,
+                                             pre ? now.sum : now.y, s.f, p[e + 1].norm_w,
+                                             p[e + 1].norm_b, N, C, alpha, c.eps, stream);
+    }
+    return error;
+}
+
+/* @sublayer_backward ---------------------------------------- The list of sublayers, backwards
+ *
+ *     norms behind     d -> norm -> e -> dropout -> f -> + alpha e = d       of the part before
+ *     norms in front   e += norm(d)      d = f(dropout(e))                   e: the stream's
+ *
+ * Two arrays of (N,C) go from right to left. d is the gradient of what a norm has made, e that of
+ * the sum it was made from; where norms stand in front e is the stream's own, which all parts add
+ * to. Each part adds its input's gradient to d by its products, so nothing is added afterwards, and
+ * dropout's numbers are drawn again. A memory's gradient is added up over the layers in one array,
+ * in T: with bfloat16 it is rounded once a layer and product.
+ *
+ * Traffic between the kernels, in elements of (N,C): about 30 for attention, 10 and 2 of (N,F) for
+ * an MLP. Limit: the products, twice forward's; at long T attention.
+ *
+ * source  -
+ * needs   cuda_launch, dense, residual, dropout, ffn, prenorm, sublayer_attend, sublayer
+ * see     sublayer
+ * topics  -
+ */
+
+/* d (N,C) += the gradient of part e's input, for df (N,C) of its output. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_part_backward(
+    T *d, const llm_cuda_sublayer_part<float> &g, const T *df, const llm_cuda_sublayer_acts<T> &a,
+    const llm_cuda_sublayer_part<T> &w, const llm_cuda_sublayer_view<T> &v,
+    const llm_cuda_sublayer_config &c, const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = v.N, C = c.width, Q = c.heads * c.head_size;
+    if (w.kind == LLM_CUDA_SUBLAYER_MLP)
+        return llm_cuda_ffn_backward(d, g.ffn, df, a.ffn, a.y, w.ffn, N, C, c.hidden, c.act, false,
+                                     s.dffn, s.sums, stream);
+    const bool self = w.kind == LLM_CUDA_SUBLAYER_SELF;
+    const size_t M = self ? N : v.M, one = Q * C;
+    const T *const from = self ? a.y : v.mem;
+    T *const dfrom = self ? d : v.dmem, *const dv = s.dk + M * Q;
+    float *const no = NULL;
+    const llm_cuda_sublayer_rule rule = llm_cuda_sublayer_look(w, v, c);
+    const cudaError_t done[] = {
+        cudaMemsetAsync(s.dout, 0, N * Q * sizeof(T), stream),
+        cudaMemsetAsync(s.dq, 0, N * Q * sizeof(T), stream),
+        cudaMemsetAsync(s.dk, 0, 2 * M * Q * sizeof(T), stream),
+        llm_cuda_dense_backward(s.dout, g.wo, g.bo, df, a.out, w.wo, N, Q, C, s.sums, stream),
+        llm_cuda_sublayer_attend_backward(s.dq, s.dk, dv, s.dout, a.out, a.lse, a.q, a.k, a.v, rule,
+                                          s.along, stream),
+        v.dbias && self ? llm_cuda_sublayer_attend_bias(v.dbias, s.dout, a.lse, s.along, a.q, a.k,
+                                                        a.v, rule, s.bands, stream)
+                        : cudaSuccess,
+        llm_cuda_dense_backward(d, g.wq, g.bq, s.dq, a.y, w.wq, N, C, Q, s.sums, stream),
+        llm_cuda_dense_backward(dfrom, g.wq + one, g.bq ? g.bq + Q : no, s.dk, from, w.wq + one, M,
+                                C, Q, s.sums, stream),
+        llm_cuda_dense_backward(dfrom, g.wq + 2 * one, g.bq ? g.bq + 2 * Q : no, dv, from,
+                                w.wq + 2 * one, M, C, Q, s.sums, stream)};
+    return llm_cuda_first_error(done);
+}
+/* d (N,C) in place: the gradient of the output becomes that of x; g's arrays, v.dmem and v.dbias
+ * += . The rest as in forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_backward(
+    T *d, const llm_cuda_sublayer_part<float> *g, const llm_cuda_sublayer_acts<T> *a,
+    const llm_cuda_sublayer_part<T> *p, size_t n, const llm_cuda_sublayer_view<T> &v,
+    const llm_cuda_sublayer_config &c, const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = v.N, C = c.width, bytes = N * C * sizeof(T);
+    const bool pre = c.norm == LLM_PRENORM_PRE, drops = c.dropout > 0.0f;
+    const float alpha = llm_prenorm_alpha(c.norm, c.layers);
+    cudaError_t error = cudaMemsetAsync(s.e, 0, bytes, stream);
+    for (size_t e = n; e-- > 0 && error == cudaSuccess;) {
+        const llm_cuda_sublayer_acts<T> &next = a[e + 1];
+        /* d is that of next.y; s.e becomes that of next.sum, d what passes f by */
+        const cudaError_t done[] = {
+            pre ? cudaSuccess : cudaMemsetAsync(s.e, 0, bytes, stream),
+            llm_cuda_prenorm_backward(s.e, g[e + 1].norm_w, g[e + 1].norm_b, d, next.sum,
+                                      p[e + 1].norm_w, next.mean, next.rstd, N, C, s.sums, stream),
+            cudaMemsetAsync(d, 0, bytes, stream),
+            pre ? cudaSuccess : llm_cuda_residual_forward(d, d, s.e, N * C, alpha, stream),
+            drops ? llm_cuda_dropout_forward(s.df, s.e, N * C, c.dropout, c.seed,
+                                             (v.number + e) * N * C, stream)
+                  : cudaSuccess,
+            llm_cuda_sublayer_part_backward(d, g[e], drops ? s.df : s.e, a[e], p[e], v, c, s,
+                                            stream)};
+        error = llm_cuda_first_error(done);
+    }
+    if (!pre || error != cudaSuccess) return error;
+    const cudaError_t done[] = {llm_cuda_prenorm_backward(s.e, g->norm_w, g->norm_b, d, a->sum,
+                                                          p->norm_w, a->mean, a->rstd, N, C, s.sums,
+                                                          stream),
+                                cudaMemcpyAsync(d, s.e, bytes, cudaMemcpyDeviceToDevice, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @encoder -------------------------------------------------- Transformer encoder, without padding
+ *
+ * The list of an encoder for @sublayer, and the ends of its way: a mask becomes places and starts
+ * of the texts, rows are moved together (@pad), the stack works on tokens alone, and a pool makes a
+ * vector of each text where it lies. Two texts of 10 and 500 tokens cost 510 rows, and attention 10
+ * x 10 and 500 x 500; filled up they would cost 1000 rows and twice 500 x 500 pairs, under a mask
+ * that each score has to ask.
+ *
+ * A thread of the pool has 16 bytes of columns of one text and walks down its rows.
+ *
+ * Traffic of the pool: each element once, the minimum. Limit: memory bandwidth; with few texts the
+ * T dependent additions. Else as @sublayer.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_reduce, cuda_memory, pad, sublayer
+ * see     pad, decoder
+ * topics  -
+ */
+LLM_KERNEL void llm_encoder_starts_kernel(size_t *start, const int *cu, size_t B) {
+    for (size_t b = threadIdx.x; b <= B; b += blockDim.x) start[b] = (size_t)cu[b];
+}
+/* start (B + 1), cu (B + 1), index, place (B T) <- mask (B,T), true at tokens: llm_cuda_pad_varlen,
+ * and its sums as flash wants them. How many tokens there are, and how many in the longest text,
+ * the host knows, or it takes B T and T. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_encoder_find(size_t *start, int *cu, int *index, int *place, const bool *mask, size_t B,
+                      size_t T, cudaStream_t stream) {
+    const cudaError_t error = llm_cuda_pad_varlen(cu, index, place, mask, B, T, stream);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_encoder_starts_kernel, 1, llm_row_threads(B + 1), 0, stream, start, cu, B);
+    return cudaGetLastError();
+}
+
+/* The next n numbers at p. */
+template <typename T> static inline T *llm_cuda_encoder_next(T *&p, size_t n) {
+    T *const here = p;
+    p += n;
+    return here;
+}
+/* Part e of a list <- the next numbers of matrix and vector, as llm_encoder_bind_attn and _mlp. */
+template <typename T>
+static inline void llm_cuda_encoder_part(llm_cuda_sublayer_part<T> *p, size_t e,
+                                         llm_cuda_sublayer_kind kind, T *&matrix, T *&vector,
+                                         const llm_cuda_sublayer_config &c) {
+    const size_t C = c.width, F = c.hidden, Q = c.heads * c.head_size;
+    llm_cuda_sublayer_part<T> &w = p[e], &norm = p[e + (c.norm == LLM_PRENORM_PRE ? 0 : 1)];
+    w.kind = kind, w.left = w.right = SIZE_MAX;
+    w.wq = w.bq = w.wo = w.bo = w.ffn.gate = NULL;
+    if (kind == LLM_CUDA_SUBLAYER_MLP) {
+        w.ffn.up = llm_cuda_encoder_next(matrix, F * C);
+        w.ffn.down = llm_cuda_encoder_next(matrix, C * F);
+        w.ffn.up_bias = llm_cuda_encoder_next(vector, F);
+        w.ffn.down_bias = llm_cuda_encoder_next(vector, C);
+    } else {
+        w.wq = llm_cuda_encoder_next(matrix, 3 * Q * C);
+        w.wo = llm_cuda_encoder_next(matrix, C * Q);
+        w.bq = llm_cuda_encoder_next(vector, 3 * Q);
+        w.bo = llm_cuda_encoder_next(vector, C);
+    }
+    norm.norm_w = llm_cuda_encoder_next(vector, C);
+    norm.norm_b = llm_cuda_encoder_next(vector, C);
+}
+/* The last norm's entry, of a list of n parts. */
+template <typename T>
+static inline void llm_cuda_encoder_last(llm_cuda_sublayer_part<T> *p, size_t n, T *&vector,
+                                         const llm_cuda_sublayer_config &c) {
+    if (c.norm == LLM_PRENORM_PRE) {
+        p[n].norm_w = llm_cuda_encoder_next(vector, c.width);
+        p[n].norm_b = llm_cuda_encoder_next(vector, c.width);
+    } else {
+        p->norm_w = p->norm_b = NULL;
+    }
+}
+/* p (2 L + 1) <- the next numbers of matrix and vector, in the order of llm_encoder_bind. */
+template <typename T>
+static inline void llm_cuda_encoder_parts(llm_cuda_sublayer_part<T> *p, T *&matrix, T *&vector,
+                                          const llm_cuda_sublayer_config &c) {
+    const size_t n = 2 * c.layers;
+    for (size_t e = 0; e < n; e++)
+        llm_cuda_encoder_part(p, e, e % 2 ? LLM_CUDA_SUBLAYER_MLP : LLM_CUDA_SUBLAYER_SELF, matrix,
+                              vector, c);
+    llm_cuda_encoder_last(p, n, vector, c);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_encoder_pool_kernel(T *out, const T *y, const size_t *start, size_t C,
+                                        llm_encoder_pooling kind) {
+    const llm_place at = llm_my_place<V>(C);
+    const size_t first = start[at.row], end = start[at.row + 1];
+    float sum[V], v[V];
+    if (at.column >= C) return;
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) sum[k] = kind == LLM_ENCODER_MAX ? -INFINITY : 0.0f;
+    for (size_t n = first; n < end && (n == first || kind != LLM_ENCODER_FIRST); n++) {
+        llm_load_vector(v, y, n * C + at.column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            sum[k] = kind == LLM_ENCODER_MAX ? fmaxf(sum[k], v[k]) : sum[k] + v[k];
+    }
+    LLM_UNROLL
+    for (int k = 0; k < V && kind == LLM_ENCODER_MEAN && end > first; k++)
+        sum[k] /= (float)(end - first);
+    llm_store_vector(out, at.row * C + at.column, sum);
+}
+/* out (B,C) <- y (N,C), rows of B texts behind each other: as llm_encoder_pool. T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_pool(T *out, const T *y, const size_t *start, size_t B,
+                                                size_t C, llm_encoder_pooling kind,
+                                                cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (B == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(out, C) && llm_aligned(y, C);
+    const auto pool = wide ? llm_encoder_pool_kernel<T, V> : llm_encoder_pool_kernel<T, 1>;
+    LLM_LAUNCH(pool, llm_place_blocks(B, C, wide ? (size_t)V : 1), 256, 0, stream, out, y, start, C,
+               kind);
+    return cudaGetLastError();
+}
+
+/* @decoder -------------------------------------------------- Transformer decoder
+ *
+ * Training is a list of three parts a layer for @sublayer. Writing is here: a token of each text
+ * goes through all layers, against the keys and values of those before it and of the memory.
+ *
+ *     QKV product, appends    attend    product + add + norm
+ *     Q product               attend    product + add + norm        the memory: K, V made once
+ *     up + act                down + add + norm
+ *
+ * Appending costs no launch: the product's epilogue puts queries where attention reads them, and
+ * keys and values behind those of the cache, whose lengths stand on the device. The memory's keys
+ * and values are one product a layer and source, from rows without padding to heads; both caches
+ * have the layout of @gqa's kernel, which splits long texts over blocks. No argument depends on the
+ * token, so a step can be captured as a graph.
+ *
+ * Traffic: each weight once, and for a text 2 (t + S) C elements a layer: the minimum; append
+ * writes 2 C. Limit: reading weights and caches; for few texts the launches, 10 a layer. Products of
+ * few rows leave most of a tile idle, but they wait for the weights all the same.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation, dense, layernorm, gqa, ffn, prenorm, decoder_block,
+ *         sublayer, encoder
+ * see     cross_attn, kv_cache
+ * topics  -
+ */
+
+/* p (3 L + 1) <- the next numbers of matrix and vector, in the order of llm_decoder_bind with a
+ * memory. */
+template <typename T>
+static inline void llm_cuda_decoder_parts(llm_cuda_sublayer_part<T> *p, T *&matrix, T *&vector,
+                                          const llm_cuda_sublayer_config &c) {
+    const size_t n = 3 * c.layers;
+    const llm_cuda_sublayer_kind kind[3] = {LLM_CUDA_SUBLAYER_SELF, LLM_CUDA_SUBLAYER_CROSS,
+                                            LLM_CUDA_SUBLAYER_MLP};
+    for (size_t e = 0; e < n; e++) {
+        llm_cuda_encoder_part(p, e, kind[e % 3], matrix, vector, c);
+        if (e % 3 == 0) p[e].right = 0; /* nobody looks ahead */
+    }
+    llm_cuda_encoder_last(p, n, vector, c);
+}
+
+/* B texts: keys and values own (L,2,B,H,room,D) of the tokens so far, length (B) of each text; mem
+ * (L,2,B,H,S,D) of the memory, mem_length (B) of each. The rest is scratch of a step:
+ * llm_cuda_decoder_cache_bind points all of it into memory. */
+template <typename T> struct llm_cuda_decoder_cache {
+    size_t B, room, S;
+    size_t *length, *mem_length;
+    T *own, *mem, *x, *in, *f, *q, *out, *up, *hidden;
+    float *part;
+};
+/* Attention of a step: to the cache with its newest token, or to the memory. */
+template <typename T>
+static inline llm_cuda_gqa_config llm_cuda_decoder_cache_look(const llm_cuda_decoder_cache<T> &k,
+                                                              bool own,
+                                                              const llm_cuda_sublayer_config &c) {
+    llm_cuda_gqa_config g = llm_cuda_gqa_defaults(k.B, c.heads, c.heads, own ? 1 : 0, c.head_size);
+    g.room = own ? k.room : k.S, g.length = own ? k.length : k.mem_length, g.scale = c.scale;
+    return g;
+}
+/* Returns the bytes; memory may be NULL to count. Lengths are to be set by the caller. */
+template <typename T>
+static inline size_t llm_cuda_decoder_cache_bind(llm_cuda_decoder_cache<T> &k,
+                                                 unsigned char *memory,
+                                                 const llm_cuda_sublayer_config &c) {
+    const size_t C = c.width, Q = c.heads * c.head_size, each = 2 * c.layers * k.B * Q;
+    size_t used = 0;
+    k.length = llm_cuda_decoder_block_take<size_t>(memory, used, k.B);
+    k.mem_length = llm_cuda_decoder_block_take<size_t>(memory, used, k.B);
+    k.own = llm_cuda_decoder_block_take<T>(memory, used, each * k.room);
+    k.mem = llm_cuda_decoder_block_take<T>(memory, used, each * k.S);
+    T **const row[7] = {&k.x, &k.in, &k.f, &k.q, &k.out, &k.up, &k.hidden};
+    const size_t wide[7] = {C, C, C, Q, Q, c.hidden, c.hidden};
+    for (size_t i = 0; i < 7; i++)
+        *row[i] = llm_cuda_decoder_block_take<T>(memory, used, k.B * wide[i]);
+    const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
+    const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
+    const size_t a = llm_cuda_gqa_scratch(&own), b = llm_cuda_gqa_scratch(&mem);
+    k.part = llm_cuda_decoder_block_take<float>(memory, used, a > b ? a : b);
+    return used;
+}
+
+/* What becomes of a product with wq, wk, wv, or wk, wv in a row: q (N,H D), or NULL, and keys, then
+ * values (2,B,H,room,D), at place length[n] of text n, or of rows b room + t = index[n] (index
+ * NULL: n). */
+template <typename T> struct llm_cuda_decoder_put {
+    T *q, *kv;
+    const T *bias;
+    const size_t *length;
+    const int *index;
+    size_t B, H, D, room, O;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&v)[4]) const {
+        const size_t Q = H * D, at = index ? (size_t)index[n] : n;
+        const size_t b = length ? n : at / room, t = length ? length[n] : at % room;
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= O) break;
+            const size_t plane = (o + k) / Q, in = (o + k) % Q;
+            const float x = v[k] + (bias ? llm_load(bias, o + k) : 0.0f);
+            if (q && plane == 0) {
+                llm_store(q, n * Q + in, x);
+            } else if (t < room) {
+                const size_t half = plane - (q ? 1 : 0), head = (half * B + b) * H + in / D;
+                llm_store(kv, (head * room + t) * D + in % D, x);
+            }
+        }
+    }
+};
+/* k.mem <- mem (M,C), rows of all texts: index (M) names row b S + t for each, NULL: mem is (B,S,C).
+ * Once for a source. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_memory(const llm_cuda_decoder_cache<T> &k, const T *mem, const int *index,
+                        size_t M, const llm_cuda_sublayer_part<T> *p,
+                        const llm_cuda_sublayer_config &c, cudaStream_t stream) {
+    const size_t C = c.width, Q = c.heads * c.head_size;
+    cudaError_t error = cudaSuccess;
+    for (size_t l = 0; l < c.layers && M > 0 && error == cudaSuccess; l++) {
+        const llm_cuda_sublayer_part<T> &w = p[3 * l + 1];
+        const llm_cuda_decoder_put<T> end = {NULL,
+                                             k.mem + 2 * l * k.B * Q * k.S,
+                                             w.bq ? w.bq + Q : NULL,
+                                             NULL,
+                                             index,
+                                             k.B,
+                                             c.heads,
+                                             c.head_size,
+                                             k.S,
+                                             2 * Q};
+        error = llm_cuda_dense_product<false, false, T>::launch(end, mem, (const T *)w.wq + Q * C,
+                                                                M, 2 * Q, C, 1, C, stream);
+    }
+    return error;
+}
+
+LLM_KERNEL void llm_decoder_advance_kernel(size_t *length, size_t B, size_t room) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += length[b] < room;
+}
+/* y (B,C) <- x (B,C), the next token of each text, which joins the cache: as llm_decoder_step. A
+ * text whose room is full gets numbers without meaning, and its cache stays. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_step(T *y, const llm_cuda_decoder_cache<T> &k,
+                                                const T *x, const llm_cuda_sublayer_part<T> *p,
+                                                const llm_cuda_sublayer_config &c,
+                                                cudaStream_t stream) {
+    const size_t B = k.B, C = c.width, Q = c.heads * c.head_size, n = 3 * c.layers;
+    const bool pre = c.norm == LLM_PRENORM_PRE;
+    const float alpha = llm_prenorm_alpha(c.norm, c.layers);
+    const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
+    const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
+    const llm_cuda_ffn_acts<T> acts = {NULL, k.up, k.hidden};
+    T *const none = NULL, *in = k.in, *stream_x = k.x; /* with norms behind they take turns */
+    float *const no = NULL;
+    if (B == 0) return cudaSuccess;
+    cudaError_t error =
+        cudaMemcpyAsync(pre ? k.x : k.in, x, B * C * sizeof(T), cudaMemcpyDeviceToDevice, stream);
+    if (pre && error == cudaSuccess)
+        error = llm_cuda_layernorm_forward(k.in, no, no, k.x, p->norm_w, p->norm_b, B, C, c.eps,
+                                           stream);
+    for (size_t e = 0; e < n && error == cudaSuccess; e++) {
+        const llm_cuda_sublayer_part<T> &w = p[e];
+        const size_t l = e / 3;
+        T *const cache = k.own + 2 * l * B * Q * k.room, *const memory =
+                                                             k.mem + 2 * l * B * Q * k.S;
+        if (w.kind == LLM_CUDA_SUBLAYER_MLP) {
+            error = llm_cuda_ffn_forward(k.f, acts, in, w.ffn, B, C, c.hidden, c.act, stream);
+        } else {
+            const bool self = w.kind == LLM_CUDA_SUBLAYER_SELF;
+            const llm_cuda_decoder_put<T> end = {
+                k.q, cache,   w.bq,        k.length, NULL,
+                B,   c.heads, c.head_size, k.room,   self ? 3 * Q : Q};
+            const T *const keys = self ? cache : memory;
+            const cudaError_t done[] = {
+                llm_cuda_dense_product<false, false, T>::launch(end, in, w.wq, B, self ? 3 * Q : Q,
+                                                                C, 1, C, stream),
+                llm_cuda_gqa_decode(k.out, k.q, keys, keys + B * Q * (self ? k.room : k.S),
+                                    self ? &own : &mem, k.part, stream),
+                llm_cuda_dense_forward(k.f, none, k.out, w.wo, w.bo, B, Q, C,
+                                       LLM_ACTIVATION_IDENTITY, stream)};
+            error = llm_cuda_first_error(done);
+        }
+        if (error != cudaSuccess) break;
+        T *const to = e + 1 == n ? y : pre ? in : stream_x;
+        error =
+            llm_cuda_prenorm_forward(to, pre ? stream_x : k.f, no, no, pre ? stream_x : in, k.f,
+                                     p[e + 1].norm_w, p[e + 1].norm_b, B, C, alpha, c.eps, stream);
+        if (!pre) stream_x = in, in = to;
+    }
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_decoder_advance_kernel, 1, llm_row_threads(B), 0, stream, k.length, B, k.room);
+    return cudaGetLastError();
+}
+
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  * The classifier, fused: logits become their own gradient in place, and the loss and lse fall out
@@ -15690,6 +16482,132 @@ llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size
     if (B == 0 || T == 0) return cudaSuccess;
     LLM_LAUNCH(llm_next_token_add_kernel, 1, 1024, 0, stream, total, loss, mask, B * T, T);
     return cudaGetLastError();
+}
+
+/* @mlm ------------------------------------------------------ Masked language model
+ *
+ * Only one token in seven is asked for, and a row of logits is the dearest row there is: the head
+ * works on the asked rows alone. One block finds them: it walks over the labels, 1024 at a time,
+ * and each thread's place comes from a ballot, the counts of the warps and what went before. So the
+ * list is in order and the same in each run, and so are all sums. It has room for a number of rows
+ * that the host chooses; those behind the last are zeros with an ignored label, and no launch
+ * depends on how many were asked for, which the host need not know.
+ *
+ * Then rows are gathered (@pad), W and GELU are one product, norm, logits, and the classifier turns
+ * logits into their gradient in place. Backward adds dh at the asked places: each belongs to one
+ * row, so without atomics.
+ *
+ * Moves 12 bytes a label, and 2 elements of (room,C) each for the gathering and, with one more, for
+ * the scattering; the products have 2 room C (C + V) operations instead of 2 N C (C + V): 15 in
+ * 100. Limit: the products.
+ *
+ * source  -
+ * needs   cuda_launch, activation, dense, layernorm, pad, softmax_head
+ * see     encoder, softmax_head
+ * topics  -
+ */
+
+/* Rows that are asked for, on the device: where each stands among the N (room), -1 behind the last;
+ * its label (room), ignored there; which row of the head each of the N is (N), -1 for none; how
+ * many were asked for, which may be more than there is room for (1). */
+typedef struct {
+    int *from, *label, *place, *count;
+    size_t N, room;
+} llm_cuda_mlm_places;
+
+LLM_KERNEL void llm_mlm_places_kernel(llm_cuda_mlm_places p, const int *label) {
+    __shared__ int part[32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int asked = 0;
+    for (size_t first = 0; first < p.N; first += blockDim.x) {
+        const size_t n = first + threadIdx.x;
+        const bool mine = n < p.N && label[n] != LLM_CROSS_ENTROPY_IGNORE;
+        const unsigned ballot = __ballot_sync(0xffffffffu, mine);
+        __syncthreads(); /* the round before has been read */
+        if (lane == 0) part[warp] = __popc(ballot);
+        __syncthreads();
+        int row = asked + __popc(ballot & ((1u << lane) - 1u));
+        for (unsigned w = 0; w < blockDim.x / 32; w++) {
+            row += w < warp ? part[w] : 0;
+            asked += part[w];
+        }
+        const bool fits = mine && (size_t)row < p.room;
+        if (n < p.N) p.place[n] = fits ? row : -1;
+        if (fits) p.from[row] = (int)n, p.label[row] = label[n];
+    }
+    for (size_t m = (size_t)asked + threadIdx.x; m < p.room; m += blockDim.x)
+        p.from[m] = -1, p.label[m] = LLM_CROSS_ENTROPY_IGNORE;
+    if (threadIdx.x == 0) *p.count = asked;
+}
+/* p's arrays <- label (N). */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_mlm_find(const llm_cuda_mlm_places *p, const int *label, cudaStream_t stream) {
+    LLM_LAUNCH(llm_mlm_places_kernel, 1, llm_row_threads(p->N), 0, stream, *p, label);
+    return cudaGetLastError();
+}
+
+/* As llm_mlm_head; for gradients T is float. */
+template <typename T> struct llm_cuda_mlm_head { T *dense, *dense_bias, *norm_w, *norm_b, *bias; };
+/* What forward leaves, for `room` rows M: (M,C) each, mean, rstd (M), logits (M,V), loss (M). */
+template <typename T> struct llm_cuda_mlm_acts {
+    T *h, *z, *gelu, *norm, *logits;
+    float *mean, *rstd, *loss;
+};
+
+/* a <- h (N,C) at the places of p, the table E (V,C): as llm_mlm_forward, a->loss 0 in rows without
+ * a label. With gradient a->logits is scale times that of the summed loss. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_mlm_forward(const llm_cuda_mlm_acts<T> *a, const T *h, const llm_cuda_mlm_places *p,
+                     const llm_cuda_mlm_head<T> *w, const T *table, size_t V, size_t C, float eps,
+                     float scale, bool gradient, cudaStream_t stream) {
+    const size_t M = p->room;
+    T *const none = NULL;
+    const llm_cuda_softmax_head head = llm_cuda_softmax_head_defaults(p->label, M, C, V);
+    const cudaError_t done[] = {llm_cuda_pad_move(a->h, h, p->from, M, C, false, stream),
+                                llm_cuda_dense_forward(a->gelu, a->z, a->h, w->dense, w->dense_bias,
+                                                       M, C, C, LLM_ACTIVATION_GELU, stream),
+                                llm_cuda_layernorm_forward(a->norm, a->mean, a->rstd, a->gelu,
+                                                           w->norm_w, w->norm_b, M, C, eps, stream),
+                                llm_cuda_dense_forward(a->logits, none, a->norm, table, w->bias, M,
+                                                       C, V, LLM_ACTIVATION_IDENTITY, stream),
+                                llm_cuda_softmax_head_in_place(a->loss, (float *)NULL, a->logits,
+                                                               head, scale, gradient, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* Floats of scratch for the sums of backward. */
+template <typename T> static inline size_t llm_cuda_mlm_sums(size_t M, size_t V, size_t C) {
+    const size_t wants[3] = {llm_cuda_dense_slices(M, C, V) * V * C,
+                             llm_cuda_dense_slices(M, C, C) * C * C,
+                             2 * C * llm_cuda_layernorm_blocks<T>(M, C)};
+    size_t most = 0;
+    for (size_t n : wants) most = n > most ? n : most;
+    return most;
+}
+/* dh (N,C), dw, dtable (V,C) += <- forward's a with its gradient. d (3,M,C) of T and sums,
+ * llm_cuda_mlm_sums floats, are scratch. dh may be NULL. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_mlm_backward(T *dh, const llm_cuda_mlm_head<float> *dw, float *dtable,
+                      const llm_cuda_mlm_acts<T> *a, const llm_cuda_mlm_places *p,
+                      const llm_cuda_mlm_head<T> *w, const T *table, size_t V, size_t C, T *d,
+                      float *sums, cudaStream_t stream) {
+    const size_t M = p->room, n = M * C;
+    T *const dgelu = d + n, *const dz = dgelu + n;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(d, 0, 3 * n * sizeof(T), stream),
+        llm_cuda_dense_backward(d, dtable, dw->bias, a->logits, a->norm, table, M, C, V, sums,
+                                stream),
+        llm_cuda_layernorm_backward(dgelu, dw->norm_w, dw->norm_b, d, a->gelu, w->norm_w, a->mean,
+                                    a->rstd, M, C, sums, stream),
+        llm_cuda_activation_backward(dz, (float *)NULL, dgelu, a->z, (const T *)NULL, 1, n,
+                                     LLM_ACTIVATION_GELU, (float *)NULL, stream),
+        cudaMemsetAsync(d, 0, n * sizeof(T), stream), /* of norm; now of h */
+        llm_cuda_dense_backward(d, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C, sums,
+                                stream),
+        dh ? llm_cuda_pad_move(dh, d, p->place, p->N, C, true, stream) : cudaSuccess};
+    return llm_cuda_first_error(done);
 }
 
 /* @llama_block ---------------------------------------------- Decoder block, the form of Llama
@@ -16147,6 +17065,90 @@ llm_cuda_decoder_only_graph_update(const llm_cuda_decoder_only_graph<T> &g, cuda
         error, llm_cuda_gradient_descent_each(tensor, 2, rule, 0, &g.state->factor, 0, stream),
         cudaMemsetAsync(m.g, 0, m.count * sizeof(float), stream)};
     return llm_cuda_first_error(done);
+}
+
+/* @context_window ------------------------------------------- Context window
+ *
+ * A full cache forgets `drop` positions behind the first `keep`, and what lies behind them moves up
+ * in place, keys turned back by as much. Position p takes what stood at p + drop, so positions that
+ * differ by a multiple of drop form chains, and nobody reads or writes in two of them: a thread has
+ * 16 bytes, or with a rotation two times 16, of one chain and walks it from the front. No second
+ * cache, no barrier, no order between blocks; and since half of the rest is dropped, a chain has
+ * one link, at most two.
+ *
+ * The angle of all keys is the same, drop, and the model's own table has it: row drop, turned by
+ * -1. All layers go in one launch. Texts that are not full yet are left alone, so a batch needs no
+ * agreement: lengths stand on the device.
+ *
+ * Moves 2 elements for each one that stays behind the gap, the minimum; rot floats of table from
+ * L1. Limit: memory bandwidth. bfloat16 keys are rounded once more at each move.
+ *
+ * source  llama.cpp, examples/main (n_keep, n_discard = n_left / 2)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, rope
+ * see     kv_cache, sinks (keys turned when they are read)
+ * topics  -
+ */
+
+/* A cache (L,2,B,H,room,D), keys and values of each layer, as @kv_cache has it. A text moves when
+ * it has at least `full` positions. rot of D dimensions turn (0: none); D is even. */
+typedef struct {
+    size_t L, B, H, room, D, rot, keep, drop, full;
+    llm_rope_pairing pairing;
+} llm_cuda_context_window_config;
+
+/* Does a text of so many positions move? */
+LLM_HOST_DEVICE bool llm_cuda_context_window_moves(const llm_cuda_context_window_config &c,
+                                                   size_t length) {
+    return length >= c.full && length >= c.keep + c.drop;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_context_window_shift_kernel(T *memory, const size_t *length,
+                                                const float *cosine, const float *sine,
+                                                llm_cuda_context_window_config c) {
+    const size_t units = c.D / (2 * V), columns = c.drop * units;
+    const llm_place at = llm_my_place<1>(columns); /* a row: a head's keys, or its values */
+    const size_t b = at.row / c.H % c.B, n = length[b];
+    if (at.column >= columns || !llm_cuda_context_window_moves(c, n)) return;
+    const bool keys = at.row / (c.B * c.H) % 2 == 0;
+    T *const head = memory + at.row * c.room * c.D;
+    const float *const cos_drop = cosine + c.drop * (c.rot / 2);
+    const float *const sin_drop = sine + c.drop * (c.rot / 2);
+    for (size_t p = c.keep + at.column / units; p + c.drop < n; p += c.drop)
+        llm_cuda_rope_turn<T, V>(head + p * c.D, head + (p + c.drop) * c.D, cos_drop, sin_drop,
+                                 -1.0f, at.column % units, c.rot, c.pairing, keys && c.rot > 0,
+                                 false);
+}
+LLM_KERNEL void llm_context_window_lengths_kernel(size_t *length,
+                                                  llm_cuda_context_window_config c) {
+    for (size_t b = threadIdx.x; b < c.B; b += blockDim.x)
+        if (llm_cuda_context_window_moves(c, length[b])) length[b] -= c.drop;
+}
+
+/* memory, length (B) in place: llm_context_window_shift for each layer and text. cosine, sine:
+ * llm_rope_table of the positions 0 .. drop at least, NULL where rot is 0. T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_context_window_shift(T *memory, size_t *length, const float *cosine, const float *sine,
+                              const llm_cuda_context_window_config *c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (c->D % 2 != 0 || c->rot % 2 != 0 || c->rot > c->D || c->keep + c->drop > c->room)
+        return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = 2 * c->L * c->B * c->H, columns = c->drop * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const float *const turned = cosine + (cosine ? c->drop * (c->rot / 2) : 0);
+    const bool wide =
+        llm_cuda_rope_wide<T>(memory, memory, memory, memory, turned, turned, c->D, c->rot) &&
+        llm_aligned(sine, c->rot / 2);
+    const auto shift =
+        wide ? llm_context_window_shift_kernel<T, V> : llm_context_window_shift_kernel<T, 1>;
+    LLM_LAUNCH(shift, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream,
+               memory, length, cosine, sine, *c);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_context_window_lengths_kernel, 1, llm_row_threads(c->B), 0, stream, length, *c);
+    return cudaGetLastError();
 }
 
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
