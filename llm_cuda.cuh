@@ -15948,7 +15948,7 @@ static inline cudaError_t llm_cuda_encoder_pool(T *out, const T *y, const size_t
  * source  -
  * needs   cuda_launch, cuda_memory, activation, dense, layernorm, gqa, ffn, prenorm, decoder_block,
  *         sublayer, encoder
- * see     cross_attn, kv_cache
+ * see     cross_attn, kv_cache, encoder_decoder
  * topics  -
  */
 
@@ -16116,6 +16116,232 @@ static inline cudaError_t llm_cuda_decoder_step(T *y, const llm_cuda_decoder_cac
     if (error != cudaSuccess) return error;
     LLM_LAUNCH(llm_decoder_advance_kernel, 1, llm_row_threads(B), 0, stream, k.length, B, k.room);
     return cudaGetLastError();
+}
+
+/* @encoder_decoder_weights ---------------------------------- An encoder-decoder and its batches
+ *
+ * The flat vectors of llm_encoder_decoder_bind cut into the lists of two stacks (@sublayer) and
+ * three tables, which are one where they are tied; and a batch of texts as the kernels want it:
+ * tokens behind each other, without padding, with the place of each in its text, the starts, and
+ * the places of each id for the table's gradient. The host packs the next batch while the card
+ * works on this one. No kernel stands here.
+ *
+ * source  -
+ * needs   embedding, sublayer, encoder, decoder
+ * see     encoder_decoder
+ * topics  -
+ */
+
+/* A model on the device: its flat vectors in the order of llm_encoder_decoder_bind; T is float or
+ * llm_bf16. frequency (C/2) are llm_sinusoidal_frequency's. Parts are arrays of the host with 2 Le
+ * + 1 and 3 Ld + 1 entries. llm_cuda_encoder_decoder_bind sets what follows `frequency`. */
+template <typename T> struct llm_cuda_encoder_decoder {
+    llm_encoder_decoder_config config;
+    T *w;
+    float *g;
+    const double *frequency;
+    llm_cuda_sublayer_config encoder, decoder;
+    llm_cuda_sublayer_part<T> *enc, *dec;
+    llm_cuda_sublayer_part<float> *denc, *ddec;
+    T *source, *target, *head;
+    float *dsource, *dtarget, *dhead;
+};
+/* Points m's tables and lists into its vectors. */
+template <typename T>
+static inline void llm_cuda_encoder_decoder_bind(llm_cuda_encoder_decoder<T> &m) {
+    const llm_encoder_decoder_config &c = m.config;
+    const size_t C = c.encoder.width, s = c.source_vocab * C, t = c.target_vocab * C;
+    size_t matrices;
+    llm_encoder_decoder_count(&matrices, &c);
+    m.encoder = llm_cuda_sublayer_of(c.encoder), m.decoder = llm_cuda_sublayer_of(c.decoder);
+    T *w = m.w + (c.tied ? s : s + 2 * t), *v = m.w + matrices;
+    float *g = m.g + (c.tied ? s : s + 2 * t), *h = m.g + matrices;
+    m.source = m.w, m.target = c.tied ? m.w : m.w + s, m.head = c.tied ? m.w : m.w + s + t;
+    m.dsource = m.g, m.dtarget = c.tied ? m.g : m.g + s, m.dhead = c.tied ? m.g : m.g + s + t;
+    llm_cuda_encoder_parts(m.enc, w, v, m.encoder);
+    llm_cuda_encoder_parts(m.denc, g, h, m.encoder);
+    llm_cuda_decoder_parts(m.dec, w, v, m.decoder);
+    llm_cuda_decoder_parts(m.ddec, g, h, m.decoder);
+}
+
+/* N tokens of B texts behind each other: their ids and places in their text (N), starts (B + 1),
+ * and for the table's gradient order (N), segment (segments + 1) of llm_cuda_embedding_sort. On the
+ * host as well as on the device. */
+typedef struct {
+    int *ids, *place, *order, *segment;
+    size_t *start;
+    size_t B, N, most, segments;
+} llm_cuda_encoder_decoder_texts;
+/* On the host: t's arrays (room for B T tokens) <- rows (B,T), filled up with pad on the right;
+ * shift: behind `start`, one place to the right, label (B T) gets what they should become. scratch:
+ * V + 1 ints. */
+static inline __attribute__((unused)) void
+llm_cuda_encoder_decoder_pack(llm_cuda_encoder_decoder_texts *t, int *label, const int *rows,
+                              size_t B, size_t T, bool shift, size_t V, int pad, int start,
+                              int *scratch) {
+    t->B = B, t->N = t->most = 0;
+    for (size_t b = 0; b < B; b++) {
+        size_t n = 0;
+        t->start[b] = t->N;
+        for (; n < T && rows[b * T + n] != pad; n++) {
+            t->place[t->N] = (int)n;
+            t->ids[t->N] = !shift ? rows[b * T + n] : n ? rows[b * T + n - 1] : start;
+            if (label) label[t->N] = rows[b * T + n];
+            t->N++;
+        }
+        t->most = n > t->most ? n : t->most;
+    }
+    t->start[B] = t->N;
+    t->segments = llm_cuda_embedding_sort(t->order, t->segment, t->ids, t->N, V, scratch);
+}
+
+/* @encoder_decoder ------------------------------------------ Transformer encoder-decoder
+ *
+ * A source's tokens and a target's lie without padding, each in a batch of their own. Forwards:
+ *
+ *     gather the source's rows, times s, plus sines    the encoder's list    m
+ *     gather the target's rows, times s, plus sines    the decoder's list    logits
+ *     loss, and the logits' gradient in their place (@label_smoothing)
+ *
+ * and the same back; the memory's gradient is the sum of all layers' attention to it, and goes
+ * through the encoder. Tied, one table gets the gradients of all three uses, one after another in
+ * the stream.
+ *
+ * Operations: 6 for each weight and token. Limit: the products.
+ *
+ * source  -
+ * needs   cuda_launch, activation, dense, residual, dropout, label_smoothing, embedding,
+ *         sinusoidal, decoder_block, sublayer, sublayer_backward, encoder_decoder_weights
+ * see     transformer_2017
+ * topics  -
+ */
+
+/* x (N,C) <- drop(scale table[ids] + PE): as llm_encoder_decoder_embed. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_encoder_decoder_embed(T *x, const T *table, const llm_cuda_encoder_decoder_texts &t,
+                               size_t V, const double *frequency, float scale, size_t number,
+                               const llm_cuda_sublayer_config &c, cudaStream_t stream) {
+    const size_t n = t.N * c.width;
+    const cudaError_t done[] = {
+        llm_cuda_embedding_forward(x, t.ids, table, t.N, V, c.width, stream),
+        llm_cuda_sinusoidal_forward(x, (const T *)x, t.place, frequency, t.N, 1, c.width, scale,
+                                    LLM_SINUSOIDAL_NEIGHBOURS, stream),
+        c.dropout > 0.0f ? llm_cuda_dropout_forward(x, x, n, c.dropout, c.seed, number * n, stream)
+                         : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
+/* dtable (V,C) += <- dx (N,C), which is overwritten. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_embed_backward(
+    float *dtable, T *dx, const llm_cuda_encoder_decoder_texts &t, float scale, size_t number,
+    const llm_cuda_sublayer_config &c, cudaStream_t stream) {
+    const size_t n = t.N * c.width;
+    const cudaError_t done[] = {
+        c.dropout > 0.0f
+            ? llm_cuda_dropout_forward(dx, dx, n, c.dropout, c.seed, number * n, stream)
+            : cudaSuccess,
+        scale == 1.0f ? cudaSuccess
+                      : llm_cuda_residual_forward(dx, dx, dx, n, scale - 1.0f, stream),
+        llm_cuda_embedding_backward(dtable, dx, t.ids, t.order, t.segment, t.segments, c.width,
+                                    stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* What a batch needs: activations of both stacks (2 Le + 1, 3 Ld + 1), what they share, logits
+ * (N,Vt), loss (N), the memory's and the target's gradients. */
+template <typename T> struct llm_cuda_encoder_decoder_acts {
+    llm_cuda_sublayer_acts<T> *enc, *dec;
+    llm_cuda_sublayer_view<T> source, target;
+    llm_cuda_sublayer_scratch<T> se, sd;
+    T *logits, *d, *dmem;
+    float *loss, *sums;
+};
+/* Points a into memory for a batch, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_encoder_decoder_take(llm_cuda_encoder_decoder_acts<T> &a,
+                                                   unsigned char *memory,
+                                                   const llm_cuda_encoder_decoder<T> &m,
+                                                   const llm_cuda_encoder_decoder_texts &source,
+                                                   const llm_cuda_encoder_decoder_texts &target) {
+    const size_t C = m.encoder.width, V = m.config.target_vocab, n = 2 * m.encoder.layers;
+    size_t used = 0;
+    memset(&a.source, 0, sizeof a.source), memset(&a.target, 0, sizeof a.target);
+    a.source.B = source.B, a.source.N = source.N, a.source.T_most = source.most;
+    a.source.start = source.start;
+    a.target.B = target.B, a.target.N = target.N, a.target.T_most = target.most;
+    a.target.start = target.start;
+    a.target.M = source.N, a.target.S_most = source.most, a.target.mem_start = source.start;
+    a.logits = llm_cuda_decoder_block_take<T>(memory, used, target.N * V);
+    a.d = llm_cuda_decoder_block_take<T>(memory, used, target.N * C);
+    a.dmem = llm_cuda_decoder_block_take<T>(memory, used, source.N * C);
+    a.loss = llm_cuda_decoder_block_take<float>(memory, used, target.N);
+    a.sums = llm_cuda_decoder_block_take<float>(memory, used,
+                                                llm_cuda_dense_slices(target.N, C, V) * V * C);
+    unsigned char *rest = memory ? memory + used : NULL;
+    used += llm_cuda_sublayer_bind(a.enc, a.se, rest, m.enc, n, a.source, m.encoder);
+    rest = memory ? memory + used : NULL;
+    a.target.mem = a.enc[n].y, a.target.dmem = a.dmem;
+    return used + llm_cuda_sublayer_bind(a.dec, a.sd, rest, m.dec, 3 * m.decoder.layers, a.target,
+                                         m.decoder);
+}
+
+/* The memory a.enc[2 Le].y (Ns,C) <- source. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_encoder_decoder_encode(const llm_cuda_encoder_decoder_acts<T> &a,
+                                const llm_cuda_encoder_decoder<T> &m,
+                                const llm_cuda_encoder_decoder_texts &source, cudaStream_t stream) {
+    const size_t L = m.encoder.layers;
+    const cudaError_t done[] = {
+        llm_cuda_encoder_decoder_embed(m.encoder.norm == LLM_PRENORM_PRE ? a.enc->sum : a.enc->y,
+                                       (const T *)m.source, source, m.config.source_vocab,
+                                       m.frequency, m.config.scale, 2 * L, m.encoder, stream),
+        llm_cuda_sublayer_forward(a.enc, m.enc, 2 * L, a.source, m.encoder, a.se, stream)};
+    return llm_cuda_first_error(done);
+}
+/* loss (Nt) and logits, which become gain times the gradient of the summed loss, <- source, target,
+ * label (Nt): as llm_encoder_decoder_forward; gain is 1 / (labels). */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_forward(
+    const llm_cuda_encoder_decoder_acts<T> &a, const llm_cuda_encoder_decoder<T> &m,
+    const llm_cuda_encoder_decoder_texts &source, const llm_cuda_encoder_decoder_texts &target,
+    const int *label, float gain, cudaStream_t stream) {
+    const size_t L = m.decoder.layers, C = m.decoder.width, V = m.config.target_vocab;
+    T *const none = NULL, *const x = m.decoder.norm == LLM_PRENORM_PRE ? a.dec->sum : a.dec->y;
+    const cudaError_t done[] = {
+        llm_cuda_encoder_decoder_encode(a, m, source, stream),
+        llm_cuda_encoder_decoder_embed(x, (const T *)m.target, target, V, m.frequency,
+                                       m.config.scale, 3 * L, m.decoder, stream),
+        llm_cuda_sublayer_forward(a.dec, m.dec, 3 * L, a.target, m.decoder, a.sd, stream),
+        llm_cuda_dense_forward(a.logits, none, a.dec[3 * L].y, m.head, none, target.N, C, V,
+                               LLM_ACTIVATION_IDENTITY, stream),
+        llm_cuda_label_smoothing_in_place(a.loss, a.logits, label, (const float *)NULL, target.N, V,
+                                          m.config.smoothing, LLM_LABEL_SMOOTHING_ALL, gain,
+                                          stream)};
+    return llm_cuda_first_error(done);
+}
+/* m.g += the gradient of what forward has left. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_backward(
+    const llm_cuda_encoder_decoder_acts<T> &a, const llm_cuda_encoder_decoder<T> &m,
+    const llm_cuda_encoder_decoder_texts &source, const llm_cuda_encoder_decoder_texts &target,
+    cudaStream_t stream) {
+    const size_t Le = m.encoder.layers, Ld = m.decoder.layers, C = m.decoder.width;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(a.d, 0, target.N * C * sizeof(T), stream),
+        cudaMemsetAsync(a.dmem, 0, source.N * C * sizeof(T), stream),
+        llm_cuda_dense_backward(a.d, m.dhead, (float *)NULL, a.logits, a.dec[3 * Ld].y, m.head,
+                                target.N, C, m.config.target_vocab, a.sums, stream),
+        llm_cuda_sublayer_backward(a.d, m.ddec, a.dec, m.dec, 3 * Ld, a.target, m.decoder, a.sd,
+                                   stream),
+        llm_cuda_encoder_decoder_embed_backward(m.dtarget, a.d, target, m.config.scale, 3 * Ld,
+                                                m.decoder, stream),
+        llm_cuda_sublayer_backward(a.dmem, m.denc, a.enc, m.enc, 2 * Le, a.source, m.encoder, a.se,
+                                   stream),
+        llm_cuda_encoder_decoder_embed_backward(m.dsource, a.dmem, source, m.config.scale, 2 * Le,
+                                                m.encoder, stream)};
+    return llm_cuda_first_error(done);
 }
 
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
@@ -16610,6 +16836,142 @@ llm_cuda_mlm_backward(T *dh, const llm_cuda_mlm_head<float> *dw, float *dtable,
     return llm_cuda_first_error(done);
 }
 
+/* @t5_stack ------------------------------------------------- T5's stacks
+ *
+ * T5's rows as lists for @sublayer: RMSNorm in front, no biases, scores as they are, a plain or a
+ * gated MLP. What is T5's own is the bias of distances. A launch makes the table of one number for
+ * a head and a distance, 2 T - 1 of them, from the buckets; all layers' attention adds it to scores
+ * in registers (@sublayer_attend). Backward every layer adds its diagonals to one array of doubles,
+ * and at the end one launch sums diagonals to buckets, in order: B T T terms a head and layer meet
+ * in 32 numbers, the same in each run.
+ *
+ * Traffic: of the bias H (2 T - 1) floats forwards, once for the stack; backwards as many doubles a
+ * layer, where a bias in memory would be H T T numbers each way. Limit: as @sublayer; the gradient
+ * of the bias costs two products more for each layer's seven.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, relative_position_t5, prenorm, sublayer, sublayer_backward,
+ *         encoder
+ * see     relative_position_t5
+ * topics  -
+ */
+
+/* Given: c, and device memory: bucket (2 most - 1) of llm_relative_position_t5_diagonals for T = S
+ * = most, the longest text there will be; bias (H,2 most - 1), dbias as many doubles. p, g: arrays
+ * of n + 1 parts on the host. The rest is set by llm_cuda_t5_stack_bind. */
+template <typename T> struct llm_cuda_t5_stack {
+    llm_t5_stack_config c;
+    const int *bucket;
+    float *bias;
+    double *dbias;
+    llm_cuda_sublayer_part<T> *p;
+    llm_cuda_sublayer_part<float> *g;
+    size_t n;
+    llm_cuda_sublayer_config config;
+    T *distances; /* (buckets,H) */
+    float *ddistances;
+};
+/* The parts of a stack <- the next numbers of matrix and vector, in llm_t5_stack_bind's order.
+ * Returns the table of distances. */
+template <typename T>
+static inline T *llm_cuda_t5_stack_parts(llm_cuda_sublayer_part<T> *p, T *&matrix, T *&vector,
+                                         const llm_t5_stack_config &c) {
+    const size_t C = c.attn.width, Q = c.attn.heads * c.attn.head_size, F = c.hidden;
+    const size_t each = c.decoder ? 3 : 2, n = each * c.layers;
+    for (size_t e = 0; e <= n; e++) {
+        llm_cuda_sublayer_part<T> &w = p[e];
+        const bool attends = e < n && e % each + 1 < each, mlp = e < n && !attends;
+        memset(&w, 0, sizeof w);
+        w.kind = mlp                          ? LLM_CUDA_SUBLAYER_MLP
+                 : c.decoder && e % each == 1 ? LLM_CUDA_SUBLAYER_CROSS
+                                              : LLM_CUDA_SUBLAYER_SELF;
+        w.left = SIZE_MAX, w.right = c.decoder && e % each == 0 ? 0 : SIZE_MAX;
+        if (attends) {
+            w.wq = llm_cuda_encoder_next(matrix, 3 * Q * C);
+            w.wo = llm_cuda_encoder_next(matrix, C * Q);
+        } else if (mlp) {
+            w.ffn.gate = c.gated ? llm_cuda_encoder_next(matrix, F * C) : NULL;
+            w.ffn.up = llm_cuda_encoder_next(matrix, F * C);
+            w.ffn.down = llm_cuda_encoder_next(matrix, C * F);
+        }
+        w.norm_w = llm_cuda_encoder_next(vector, C);
+    }
+    return llm_cuda_encoder_next(matrix, c.buckets * c.attn.heads);
+}
+/* Points s into the next numbers of w and g. */
+template <typename T>
+static inline void llm_cuda_t5_stack_bind(llm_cuda_t5_stack<T> &s, T *&w_matrix, T *&w_vector,
+                                          float *&g_matrix, float *&g_vector) {
+    const llm_t5_stack_config &c = s.c;
+    const llm_cuda_sublayer_config config = {c.attn.width,
+                                             c.attn.heads,
+                                             c.attn.head_size,
+                                             c.hidden,
+                                             c.layers,
+                                             LLM_PRENORM_PRE,
+                                             c.gated,
+                                             true,
+                                             llm_t5_stack_activation(&c),
+                                             c.attn.eps,
+                                             0.0f,
+                                             1.0f,
+                                             0};
+    s.config = config;
+    s.n = (c.decoder ? 3 : 2) * c.layers;
+    s.distances = llm_cuda_t5_stack_parts(s.p, w_matrix, w_vector, c);
+    s.ddistances = llm_cuda_t5_stack_parts(s.g, g_matrix, g_vector, c);
+}
+
+template <typename T>
+LLM_KERNEL void llm_t5_stack_bias_kernel(float *bias, const T *w, const int *bucket, size_t H,
+                                         size_t diagonals) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
+    if (n < diagonals) llm_store(bias, h * diagonals + n, llm_load(w, (size_t)bucket[n] * H + h));
+}
+/* The view of a stack: v with the bias, and with its gradient for backward. */
+template <typename T>
+static inline llm_cuda_sublayer_view<T> llm_cuda_t5_stack_view(const llm_cuda_t5_stack<T> &s,
+                                                               const llm_cuda_sublayer_view<T> &v,
+                                                               size_t most) {
+    llm_cuda_sublayer_view<T> with = v;
+    with.bias = s.bias, with.dbias = s.dbias, with.most = most;
+    return with;
+}
+/* a[n].y (N,C) <- x (N,C) in a[0].sum: as llm_t5_stack_forward without padding. v is of
+ * llm_cuda_t5_stack_view. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_t5_stack_forward(const llm_cuda_sublayer_acts<T> *a, const llm_cuda_t5_stack<T> &s,
+                          const llm_cuda_sublayer_view<T> &v,
+                          const llm_cuda_sublayer_scratch<T> &scratch, cudaStream_t stream) {
+    const size_t diagonals = 2 * v.most - 1;
+    if (v.T_most > v.most) return (cudaError_t)cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_t5_stack_bias_kernel<T>,
+               dim3((unsigned)((diagonals + 127) / 128), (unsigned)s.config.heads), 128, 0, stream,
+               s.bias, s.distances, s.bucket, s.config.heads, diagonals);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    return llm_cuda_sublayer_forward(a, s.p, s.n, v, s.config, scratch, stream);
+}
+/* d (N,C) in place: the gradient of y becomes that of x; s.g's arrays, s.ddistances, v.dmem += : as
+ * llm_t5_stack_backward. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_t5_stack_backward(T *d, const llm_cuda_sublayer_acts<T> *a, const llm_cuda_t5_stack<T> &s,
+                           const llm_cuda_sublayer_view<T> &v,
+                           const llm_cuda_sublayer_scratch<T> &scratch, cudaStream_t stream) {
+    const size_t H = s.config.heads, diagonals = 2 * v.most - 1;
+    if (s.c.buckets > LLM_CUDA_RELATIVE_POSITION_T5_BUCKETS)
+        return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(s.dbias, 0, H * diagonals * sizeof(double), stream),
+        llm_cuda_sublayer_backward(d, s.g, a, s.p, s.n, v, s.config, scratch, stream)};
+    LLM_LAUNCH(llm_relative_position_t5_bucket_kernel, (unsigned)H, (unsigned)s.c.buckets, 0,
+               stream, s.ddistances, s.dbias, s.bucket, H, diagonals);
+    const cudaError_t error = llm_cuda_first_error(done);
+    return error == cudaSuccess ? cudaGetLastError() : error;
+}
+
 /* @llama_block ---------------------------------------------- Decoder block, the form of Llama
  *
  * The kernels and the order of @decoder_block; RMSNorm, rotations, grouped heads, SwiGLU and no
@@ -16667,6 +17029,84 @@ llm_cuda_llama_block_bind(T *matrices, T *vectors, const llm_cuda_decoder_block_
     for (size_t i = 0; i < 5; i++) *matrix[i] = m[i] ? matrices : NULL, matrices += m[i];
     for (size_t i = 0; i < 8; i++) *vector[i] = v[i] ? vectors : NULL, vectors += v[i];
     return w;
+}
+
+/* @transformer_2017 ----------------------------------------- Attention Is All You Need: a step
+ *
+ * A step of the recipe as one queue: @encoder_decoder forwards, with the smoothed loss and its
+ * gradient in the logits' place, and backwards into one table for both embeddings and the head; and
+ * Adam over all weights in one launch, at the rate that the host works out from the step's number.
+ * Dropout is drawn where it is needed, forwards and backwards the same, by seeds made from the
+ * step: no mask is stored.
+ *
+ * The mean of the last checkpoints is taken as they come, so that only one more vector is held: w
+ * is read, the mean read and written.
+ *
+ * Moves, beside @encoder_decoder's: 28 bytes a float weight for Adam; 12 for a checkpoint, the
+ * minimum. Limit: the products.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce, adamw, decoder_block, encoder_decoder_weights,
+ *         encoder_decoder, lr_schedule
+ * see     decoder_only
+ * topics  -
+ */
+
+/* Of all `count` weights: moments, and a float master where T is llm_bf16, else NULL. */
+typedef struct {
+    float *m, *v, *master;
+    size_t count, warmup;
+} llm_cuda_transformer_2017_state;
+
+/* Step t (from 1) on source and target with label (Nt): m.g is cleared and gets the gradient, the
+ * weights move; a.loss (Nt) are the losses before it. gain: 1 / (labels). As
+ * llm_transformer_2017_step; seeds of dropout are set in m. */
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_2017_step(
+    llm_cuda_encoder_decoder<T> &m, const llm_cuda_transformer_2017_state &s,
+    const llm_cuda_encoder_decoder_acts<T> &a, const llm_cuda_encoder_decoder_texts &source,
+    const llm_cuda_encoder_decoder_texts &target, const int *label, float gain, size_t t,
+    cudaStream_t stream) {
+    llm_adamw_config adam = llm_adamw_defaults();
+    adam.lr = (float)llm_lr_schedule_noam(1.0, m.decoder.width, s.warmup, t);
+    adam.beta1 = 0.9f, adam.beta2 = 0.98f, adam.eps = 1e-9f;
+    adam.weight_decay = 0.0f;
+    m.encoder.seed = 2 * t, m.decoder.seed = 2 * t + 1;
+    const llm_cuda_adamw_tensor<T> all = {m.w, s.master, s.m, s.v, m.g, s.count, false};
+    const cudaError_t done[] = {
+        cudaMemsetAsync(m.g, 0, s.count * sizeof(float), stream),
+        llm_cuda_encoder_decoder_forward(a, m, source, target, label, gain, stream),
+        llm_cuda_encoder_decoder_backward(a, m, source, target, stream),
+        llm_cuda_adamw_step(&all, 1, &adam, t, (const float *)NULL, t, stream)};
+    return llm_cuda_first_error(done);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_transformer_2017_average_kernel(float *mean, const T *w, size_t n,
+                                                    float share) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float m[V], v[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) m[k] = 0.0f;
+    if (share < 1.0f) llm_load_vector(m, mean, i); /* the first checkpoint: nothing is there */
+    llm_load_vector(v, w, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = share < 1.0f ? m[k] + share * (v[k] - m[k]) : v[k];
+    llm_store_vector(mean, i, v);
+}
+/* mean (count) takes in w (count), checkpoint number `taken` = 0, 1, ..: as
+ * llm_transformer_2017_average. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_2017_average(float *mean, const T *w, size_t count,
+                                                            size_t taken, cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    const bool wide = llm_aligned(mean, count) && llm_aligned(w, count);
+    const auto average = wide ? llm_transformer_2017_average_kernel<T, 4>
+                              : llm_transformer_2017_average_kernel<T, 1>;
+    LLM_LAUNCH(average, llm_place_blocks(1, count, wide ? 4 : 1), 256, 0, stream, mean, w, count,
+               1.0f / (float)(taken + 1));
+    return cudaGetLastError();
 }
 
 /* @decoder_only --------------------------------------------- Decoder-only Transformer: training
@@ -17151,6 +17591,286 @@ llm_cuda_context_window_shift(T *memory, size_t *length, const float *cosine, co
     return cudaGetLastError();
 }
 
+/* @transformer_xl_attn -------------------------------------- Attention with a memory, by distances
+ *
+ *     s_ij = ((q_i + u).k_j + D_{i, M+i-j}) / sqrt(D)        D = (q + v) R^T, a product a head
+ *
+ * The product with distances D (H,B T,S) is one for tensor cores, and @flash's kernels, compiled
+ * for a rule that reads it, take entry M + i - j of a query's row where key j's score stands in its
+ * register. So the shift is an address: no array is shifted, padded or gathered, and the weights
+ * are never stored. q + u and q + v leave the query's product in one epilogue, in the layouts that
+ * the two readers want.
+ *
+ * Backward: first @flash's, for q + u, k and v. Then a kernel makes the tiles of dS again and writes
+ * each over the entry of D that its own thread has just read, zeros at distances that no key has:
+ * D becomes its gradient in place. Two products a head more make those of q + v and of R; du and
+ * dv are sums over columns.
+ *
+ * Traffic: beside @flash's H B T S elements three times forwards (written, read) and four times
+ * backwards. A band of R in shared memory would save them for a second tile of D operations: what
+ * @flash avoids is half done here. 6 T S D operations a head forwards, the triangle not used.
+ * Limit: that traffic; for small M and T the launches, 4 a head.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.3 and appendix B
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, flash23, decoder_block,
+ *         sublayer_attend, sublayer
+ * see     sublayer_attend
+ * topics  -
+ */
+
+/* distance (H,B T,S): entry M + i - j of query i's row belongs to key j. */
+template <typename U> struct llm_cuda_transformer_xl_attn_rule : llm_cuda_flash23_rule {
+    U *distance;
+    LLM_DEVICE_METHOD U *at(size_t i) const { return distance + (h * c.B * T + q0 + i) * S; }
+    LLM_DEVICE_METHOD float score(float &gain, float dot, size_t i, size_t j) const {
+        gain = c.scale;
+        const bool there = i < T && j < S && j + T <= i + S; /* backward asks beyond that, too */
+        return c.scale * (dot + (there ? llm_load(at(i), i + S - T - j) : 0.0f));
+    }
+};
+
+/* Weights, or with T float their gradients: q (C,C), kv (2C,C), r (C,C), out (C,C), u, v (H,D). */
+template <typename T> struct llm_cuda_transformer_xl_attn_weights { T *q, *kv, *r, *out, *u, *v; };
+/* What forward leaves, S = M + T: all (B,S,C), qu (B T,C), qv (H,B T,D), k, v (2,B S,C), r (H,S,D),
+ * distance (H,B T,S), mixed (B T,C), lse (B T,H); waves (S,C) are given, as T and as floats. */
+template <typename T> struct llm_cuda_transformer_xl_attn_acts {
+    T *all, *qu, *qv, *k, *r, *distance, *mixed;
+    float *lse;
+    const T *waves;
+    const float *waves_float;
+};
+/* Of backward: (B T,C), (B T,C), (H,B T,D), (2,B S,C) of T; floats (H,S,D), (B T,H), sums. */
+template <typename T> struct llm_cuda_transformer_xl_attn_scratch {
+    T *dmixed, *dqu, *dqv, *dk;
+    float *dr, *along, *sums;
+};
+/* Points a and s into memory, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_transformer_xl_attn_bind(llm_cuda_transformer_xl_attn_acts<T> &a,
+                                                       llm_cuda_transformer_xl_attn_scratch<T> &s,
+                                                       unsigned char *memory,
+                                                       const llm_transformer_xl_attn_config &c) {
+    const size_t N = c.B * c.T, S = c.M + c.T, C = c.C, D = C / c.H, M = c.B * S;
+    T **const part[11] = {&a.all,   &a.qu,     &a.qv,  &a.k,   &a.r, &a.distance,
+                          &a.mixed, &s.dmixed, &s.dqu, &s.dqv, &s.dk};
+    const size_t size[11] = {M * C, N * C, N * C, 2 * M * C, S * C,    c.H * N * S,
+                             N * C, N * C, N * C, N * C,     2 * M * C};
+    const size_t sums[4] = {
+        llm_cuda_dense_slices(N, C, C) * C * C, llm_cuda_dense_slices(M, C, C) * C * C,
+        llm_cuda_dense_slices(N, D, S) * S * D, llm_cuda_dense_slices(S, C, D) * D * C};
+    size_t used = 0, most = 0;
+    for (size_t k : sums) most = k > most ? k : most;
+    for (size_t i = 0; i < 11; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(memory, used, size[i]);
+    a.lse = llm_cuda_decoder_block_take<float>(memory, used, N * c.H);
+    s.along = llm_cuda_decoder_block_take<float>(memory, used, N * c.H);
+    s.dr = llm_cuda_decoder_block_take<float>(memory, used, S * C);
+    s.sums = llm_cuda_decoder_block_take<float>(memory, used, most);
+    return used;
+}
+
+/* Entries of q: q + u goes to rows (N,C), q + v to heads (H,N,D). */
+template <typename T> struct llm_cuda_transformer_xl_attn_ask {
+    T *qu, *qv;
+    const T *u, *v;
+    size_t N, C, D;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&q)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= C) break;
+            llm_store(qu, n * C + o + k, q[k] + llm_load(u, o + k));
+            llm_store(qv, ((o + k) / D * N + n) * D + (o + k) % D, q[k] + llm_load(v, o + k));
+        }
+    }
+};
+/* all (B,S,C) <- memory (B,M,C) and x (B,T,C), rows of C numbers. */
+template <typename T>
+LLM_KERNEL void llm_transformer_xl_attn_join_kernel(T *all, const T *memory, const T *x, size_t M,
+                                                    size_t length, size_t C) {
+    const llm_place at = llm_my_place<1>(C);
+    const size_t S = M + length, b = at.row / S, j = at.row % S;
+    if (at.column >= C) return;
+    const T *from = j < M ? memory + (b * M + j) * C : x + (b * length + j - M) * C;
+    llm_store(all, at.row * C + at.column, llm_load(from, at.column));
+}
+template <typename T>
+static inline llm_cuda_transformer_xl_attn_rule<T>
+llm_cuda_transformer_xl_attn_look(T *distance, const llm_transformer_xl_attn_config &c) {
+    const size_t D = c.C / c.H;
+    llm_flash23_config f = llm_flash23_defaults(NULL, c.B, c.H, c.H, D);
+    llm_cuda_transformer_xl_attn_rule<T> rule;
+    static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, c.T, c.M + c.T, false);
+    rule.distance = distance;
+    return rule;
+}
+/* y (B,T,C), a <- x (B,T,C), memory (B,M,C), NULL with M = 0: as llm_transformer_xl_attn_forward. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_transformer_xl_attn_forward(T *y, const llm_cuda_transformer_xl_attn_acts<T> &a,
+                                     const T *x, const T *memory,
+                                     const llm_cuda_transformer_xl_attn_weights<T> &w,
+                                     const llm_transformer_xl_attn_config &c, cudaStream_t stream) {
+    const size_t N = c.B * c.T, S = c.M + c.T, C = c.C, D = c.H ? C / c.H : 0;
+    T *const none = NULL;
+    if (c.H == 0 || C % c.H != 0 || D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    if (N * C == 0) return cudaSuccess;
+    const llm_cuda_transformer_xl_attn_ask<T> ask = {a.qu, a.qv, w.u, w.v, N, C, D};
+    LLM_LAUNCH(llm_transformer_xl_attn_join_kernel<T>, llm_place_blocks(c.B * S, C, 1), 256, 0,
+               stream, a.all, memory, x, c.M, c.T, C);
+    const cudaError_t products[] = {
+        cudaGetLastError(),
+        llm_cuda_dense_product<false, false, T>::launch(ask, x, (const T *)w.q, N, C, C, 1, C,
+                                                        stream),
+        llm_cuda_sublayer_project(a.k, (const T *)a.all, w.kv, none, c.B * S, C, C, 2, stream),
+        llm_cuda_sublayer_project(a.r, a.waves, w.r, none, S, C, D, c.H, stream)};
+    cudaError_t error = llm_cuda_first_error(products);
+    for (size_t h = 0; h < c.H && error == cudaSuccess; h++)
+        error =
+            llm_cuda_dense_forward(a.distance + h * N * S, none, a.qv + h * N * D, a.r + h * S * D,
+                                   none, N, D, S, LLM_ACTIVATION_IDENTITY, stream);
+    if (error != cudaSuccess) return error;
+    const cudaError_t done[] = {
+        llm_cuda_sublayer_attend(a.mixed, a.lse, (const T *)a.qu, (const T *)a.k,
+                                 (const T *)a.k + c.B * S * C,
+                                 llm_cuda_transformer_xl_attn_look(a.distance, c), stream),
+        llm_cuda_dense_forward(y, none, a.mixed, w.out, none, N, C, C, LLM_ACTIVATION_IDENTITY,
+                               stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @transformer_xl_attn_backward ----------------------------- Attention by distances, backwards
+ *
+ * What @transformer_xl_attn says of the way back. A block of the kernel that turns D into its
+ * gradient owns 64 queries of a head and walks along their keys, as @flash_backward's for dq, and
+ * with the same products: two more than the seven there.
+ *
+ * Traffic and limit: as @transformer_xl_attn. Shared memory: 70 KB for D <= 64, 136 KB for D <=
+ * 128.
+ *
+ * source  as @transformer_xl_attn
+ * needs   cuda_launch, cuda_memory, cuda_reduce, dense, flash, flash_backward, sublayer_attend,
+ *         transformer_xl_attn
+ * see     transformer_xl_attn
+ * topics  -
+ */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_transformer_xl_attn_backward_distance_kernel(const T *dout, const float *lse,
+                                                     const float *along, const T *q, const T *k,
+                                                     const T *v,
+                                                     llm_cuda_transformer_xl_attn_rule<T> rule) {
+    enum { TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float p[4][4], ds[4][4];
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    rule.keys(n, end, i);
+    llm_cuda_flash_load<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    llm_cuda_flash_load<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+    for (; n < end; n++) {
+        const size_t j = n * 64;
+        __syncthreads(); /* the tile before is worked off */
+        llm_cuda_flash_load<W>(k_tile, k + rule.k_at(j), rule.S - j, D, rule.k_row());
+        llm_cuda_flash_load<W>(v_tile, v + rule.k_at(j), rule.S - j, D, rule.k_row());
+        __syncthreads();
+        llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along, false,
+                                           i, j, rule);
+        LLM_UNROLL
+        for (unsigned e = 0; e < 16; e++) {
+            const size_t query = i + threadIdx.x / 16 + e / 4 * 16;
+            const size_t key = j + threadIdx.x % 16 + e % 4 * 16;
+            if (query < rule.T && rule.seen(query, key))
+                llm_store(rule.at(query), query + rule.S - rule.T - key, ds[e / 4][e % 4]);
+        }
+    }
+    for (size_t r = threadIdx.x / 32; r < 64 && i + r < rule.T; r += 8) /* distances of no key */
+        for (size_t d = i + r + rule.S - rule.T + 1 + threadIdx.x % 32; d < rule.S; d += 32)
+            llm_store(rule.at(i + r), d, 0.0f);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_xl_attn_backward_distance(
+    const T *dout, const float *lse, const float *along, const T *q, const T *k, const T *v,
+    const llm_cuda_transformer_xl_attn_rule<T> &rule, cudaStream_t stream) {
+    const size_t D = rule.c.D, row = D <= 64 ? 68 : 132;
+    const auto distance = D <= 64 ? llm_transformer_xl_attn_backward_distance_kernel<T, 64>
+                                  : llm_transformer_xl_attn_backward_distance_kernel<T, 128>;
+    LLM_LAUNCH(distance, dim3((unsigned)(rule.c.B * rule.c.H), (unsigned)((rule.Tq + 63) / 64)),
+               256, 64 * 4 * row * sizeof(float), stream, dout, lse, along, q, k, v, rule);
+    return cudaGetLastError();
+}
+/* dq (N,C) += heads dqv (H,N,D). */
+template <typename T>
+LLM_KERNEL void llm_transformer_xl_attn_backward_merge_kernel(T *dq, const T *dqv, size_t N,
+                                                              size_t C, size_t D) {
+    const llm_place at = llm_my_place<1>(C);
+    const size_t i = at.row * C + at.column;
+    if (at.column >= C) return;
+    llm_store(dq, i,
+              llm_load(dq, i) + llm_load(dqv, (at.column / D * N + at.row) * D + at.column % D));
+}
+/* dx (B,T,C), dw += <- dy (B,T,C) and forward's x, a, whose distance is used up: as
+ * llm_transformer_xl_attn_backward. None for the memory. */
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_xl_attn_backward(
+    T *dx, const llm_cuda_transformer_xl_attn_weights<float> &dw, const T *dy,
+    const llm_cuda_transformer_xl_attn_acts<T> &a, const T *x,
+    const llm_cuda_transformer_xl_attn_weights<T> &w, const llm_transformer_xl_attn_config &c,
+    const llm_cuda_transformer_xl_attn_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = c.B * c.T, S = c.M + c.T, C = c.C, D = c.H ? C / c.H : 0, M = c.B * S;
+    float *const no = NULL;
+    T *const none = NULL, *const dv = s.dk + M * C, *const v = a.k + M * C;
+    const llm_cuda_transformer_xl_attn_rule<T> rule =
+        llm_cuda_transformer_xl_attn_look(a.distance, c);
+    if (N * C == 0) return cudaSuccess;
+    const cudaError_t attends[] = {
+        cudaMemsetAsync(s.dmixed, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dqu, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dqv, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dk, 0, 2 * M * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dr, 0, S * C * sizeof(float), stream),
+        llm_cuda_dense_backward(s.dmixed, dw.out, no, dy, a.mixed, w.out, N, C, C, s.sums, stream),
+        llm_cuda_sublayer_attend_backward(s.dqu, s.dk, dv, s.dmixed, a.mixed, a.lse, a.qu, a.k, v,
+                                          rule, s.along, stream),
+        llm_cuda_transformer_xl_attn_backward_distance((const T *)s.dmixed, a.lse, s.along,
+                                                       (const T *)a.qu, (const T *)a.k,
+                                                       (const T *)v, rule, stream),
+        llm_cuda_column_sum(dw.u, s.dqu, N, C, stream)};
+    cudaError_t error = llm_cuda_first_error(attends);
+    for (size_t h = 0; h < c.H && error == cudaSuccess; h++) {
+        T *const dqv = s.dqv + h * N * D;
+        float *const dr = s.dr + h * S * D;
+        const cudaError_t done[] = {
+            llm_cuda_dense_backward(dqv, dr, no, a.distance + h * N * S, a.qv + h * N * D,
+                                    a.r + h * S * D, N, D, S, s.sums, stream),
+            llm_cuda_column_sum(dw.v + h * D, dqv, N, D, stream),
+            llm_cuda_dense_backward(no, dw.r + h * D * C, no, (const float *)dr, a.waves_float, no,
+                                    S, C, D, s.sums, stream)};
+        error = llm_cuda_first_error(done);
+    }
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_transformer_xl_attn_backward_merge_kernel<T>, llm_place_blocks(N, C, 1), 256, 0,
+               stream, s.dqu, s.dqv, N, C, D);
+    const cudaError_t done[] = {
+        cudaGetLastError(),
+        llm_cuda_dense_backward(dx, dw.q, no, s.dqu, x, w.q, N, C, C, s.sums, stream),
+        llm_cuda_dense_backward(none, dw.kv, no, s.dk, a.all, w.kv, M, C, C, s.sums, stream),
+        llm_cuda_dense_backward(none, dw.kv + C * C, no, dv, a.all, w.kv + C * C, M, C, C, s.sums,
+                                stream)};
+    error = llm_cuda_first_error(done);
+    for (size_t b = 0; b < c.B && error == cudaSuccess; b++) { /* of each text its last rows: x */
+        const size_t from = (b * S + c.M) * C;
+        const cudaError_t both[] = {llm_cuda_dense_backward(dx + b * c.T * C, no, no, s.dk + from,
+                                                            x, w.kv, c.T, C, C, no, stream),
+                                    llm_cuda_dense_backward(dx + b * c.T * C, no, no, dv + from, x,
+                                                            w.kv + C * C, c.T, C, C, no, stream)};
+        error = llm_cuda_first_error(both);
+    }
+    return error;
+}
+
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
  *
  * Weights as they stand in the file, taken apart in registers. A warp takes 256 weights of a row at
@@ -17556,6 +18276,73 @@ llm_cuda_gpt2_config(const llm_gpt2_config &c) {
     d.tied = true;
     d.block = llm_cuda_decoder_block_gpt2(llm_gpt2_block_config(&c));
     return d;
+}
+
+/* @gpt3 ---------------------------------------------------- GPT-3: dense and banded layers in turn
+ *
+ * The list of an encoder (@sublayer) that nobody looks ahead in, and whose odd layers see W tokens:
+ * numbers of the rule, not masks. A banded layer visits the tiles that its band crosses, so what it
+ * costs grows with T W; every second layer of a model with W = T / 16 costs an eighth of the other
+ * one. Tokens and places are added as they are gathered (@absolute_position), and the gradients of
+ * both tables are sums in a fixed order.
+ *
+ * Traffic: as @sublayer; of attention see @sliding_window. Limit: the products.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_reduce, embedding, absolute_position, sublayer, sublayer_backward,
+ *         encoder, gpt1
+ * see     sliding_window, gpt2
+ * topics  -
+ */
+
+/* wte (V,C), wpe (context,C) and p (2 L + 1) <- flat, in llm_gpt1_bind's order. Odd layers see W
+ * tokens, the token itself included. */
+template <typename T>
+static inline void llm_cuda_gpt3_bind(T *&wte, T *&wpe, llm_cuda_sublayer_part<T> *p, T *flat,
+                                      const llm_gpt1_config &c, size_t W) {
+    const llm_cuda_sublayer_config stack = llm_cuda_sublayer_of(c.stack);
+    T *matrix = flat, *vector = flat + llm_gpt1_matrices(&c);
+    wte = llm_cuda_encoder_next(matrix, c.vocab * stack.width);
+    wpe = llm_cuda_encoder_next(matrix, c.context * stack.width);
+    matrix += c.classes * stack.width;
+    llm_cuda_encoder_parts(p, matrix, vector, stack);
+    for (size_t l = 0; l < c.stack.layers; l++) {
+        p[2 * l].right = 0;
+        if (l % 2) p[2 * l].left = W - 1;
+    }
+}
+/* a[2 L].y (B,T,C) <- ids (B,T): as llm_gpt3_forward. v: B texts of T tokens. W > 0. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_gpt3_forward(const llm_cuda_sublayer_acts<T> *a, const int *ids, const T *wte,
+                      const T *wpe, const llm_cuda_sublayer_part<T> *p,
+                      const llm_cuda_sublayer_view<T> &v, const llm_gpt1_config &c,
+                      const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const llm_cuda_sublayer_config stack = llm_cuda_sublayer_of(c.stack);
+    if (v.T_most > c.context || c.stack.norm != LLM_PRENORM_PRE || c.stack.dropout > 0.0f)
+        return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        llm_cuda_absolute_position_embed(a->sum, ids, (const int *)NULL, wte, wpe, v.N, c.vocab,
+                                         c.context, v.T_most, stack.width, stream),
+        llm_cuda_sublayer_forward(a, p, 2 * c.stack.layers, v, stack, s, stream)};
+    return llm_cuda_first_error(done);
+}
+/* d (B,T,C), the gradient of the output, is used up; g's arrays, dwte, dwpe += . order, segment of
+ * llm_cuda_embedding_sort for ids. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_part<float> *g,
+                       const llm_cuda_sublayer_acts<T> *a, const int *ids, const int *order,
+                       const int *segment, size_t segments, const llm_cuda_sublayer_part<T> *p,
+                       const llm_cuda_sublayer_view<T> &v, const llm_gpt1_config &c,
+                       const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const llm_cuda_sublayer_config stack = llm_cuda_sublayer_of(c.stack);
+    const size_t C = stack.width;
+    const cudaError_t done[] = {
+        llm_cuda_sublayer_backward(d, g, a, p, 2 * c.stack.layers, v, stack, s, stream),
+        llm_cuda_embedding_backward(dwte, d, ids, order, segment, segments, C, stream),
+        llm_cuda_column_sum(dwpe, d, v.B, v.T_most * C, stream)};
+    return llm_cuda_first_error(done);
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
