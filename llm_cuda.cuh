@@ -15512,7 +15512,7 @@ static inline cudaError_t llm_cuda_sublayer_attend_bias(double *sum, const T *do
  * that attention reads: nothing is split or merged. Dropout numbers rows as they lie, without
  * padding.
  *
- * Traffic between the kernels, forwards, in elements of (N,C): 13 for attention, 4 and 2 of (N,F)
+ * Traffic between the kernels, forwards, in elements of (N,C): 14 for attention, 6 and 3 of (N,F)
  * for an MLP, 2 more with dropout. Limit: the products; at long T attention.
  *
  * source  -
@@ -15730,7 +15730,7 @@ llm_cuda_sublayer_forward(const llm_cuda_sublayer_acts<T> *a, const llm_cuda_sub
  * dropout's numbers are drawn again. A memory's gradient is added up over the layers in one array,
  * in T: with bfloat16 it is rounded once a layer and product.
  *
- * Traffic between the kernels, in elements of (N,C): about 30 for attention, 10 and 2 of (N,F) for
+ * Traffic between the kernels, in elements of (N,C): about 50 for attention, 16 and 5 of (N,F) for
  * an MLP. Limit: the products, twice forward's; at long T attention.
  *
  * source  -
@@ -15942,8 +15942,8 @@ static inline cudaError_t llm_cuda_encoder_pool(T *out, const T *y, const size_t
  * token, so a step can be captured as a graph.
  *
  * Traffic: each weight once, and for a text 2 (t + S) C elements a layer: the minimum; append
- * writes 2 C. Limit: reading weights and caches; for few texts the launches, 10 a layer. Products of
- * few rows leave most of a tile idle, but they wait for the weights all the same.
+ * writes 2 C. Limit: reading weights and caches; for few texts the launches, 11 a layer. Products
+ * of few rows leave most of a tile idle, but they wait for the weights all the same.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, activation, dense, layernorm, gqa, ffn, prenorm, decoder_block,
@@ -16033,8 +16033,8 @@ template <typename T> struct llm_cuda_decoder_put {
         }
     }
 };
-/* k.mem <- mem (M,C), rows of all texts: index (M) names row b S + t for each, NULL: mem is (B,S,C).
- * Once for a source. */
+/* k.mem <- mem (M,C), rows of all texts: index (M) names row b S + t for each, NULL: mem is
+ * (B,S,C). Once for a source. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_decoder_memory(const llm_cuda_decoder_cache<T> &k, const T *mem, const int *index,
@@ -16342,6 +16342,129 @@ static inline cudaError_t llm_cuda_encoder_decoder_backward(
         llm_cuda_encoder_decoder_embed_backward(m.dsource, a.dmem, source, m.config.scale, 2 * Le,
                                                 m.encoder, stream)};
     return llm_cuda_first_error(done);
+}
+
+/* @encoder_decoder_step ------------------------------------ A target's next token without the host
+ *
+ * Greedy writing of an encoder-decoder: the source is encoded once and its keys and values are put
+ * into the cache, then every token is the same launches with the same arguments.
+ *
+ *     begin    lengths, places, and rows of memory to heads
+ *     token    embed    @decoder's step    logits    take
+ *
+ * take looks for the largest logit of a row, a block a row, ends rows, writes ids, and leaves the
+ * token and its place where embed reads them; rows that have ended write pad and go on as before,
+ * since a graph has no branches. The host looks at `done` when it likes, or never, and replays the
+ * graph as often as there is room.
+ *
+ * take moves V elements a row, the minimum. Limit: reading weights and caches; for few texts the
+ * launches, 11 a layer and 7.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select, activation, dense, decoder_block, decoder,
+ *         encoder_decoder_weights, encoder_decoder
+ * see     decoding_step
+ * topics  -
+ */
+
+/* Given: cache.B, cache.room (tokens to write), cache.S (the longest source). ids (B,room); last,
+ * place, done (B); index: of at most B S rows of memory. llm_cuda_encoder_decoder_step_bind points
+ * all into memory. */
+template <typename T> struct llm_cuda_encoder_decoder_step {
+    llm_cuda_decoder_cache<T> cache;
+    int *ids, *last, *place, *index;
+    bool *done;
+    T *x, *y, *logits;
+};
+/* Returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_encoder_decoder_step_bind(llm_cuda_encoder_decoder_step<T> &s,
+                                                        unsigned char *memory,
+                                                        const llm_cuda_encoder_decoder<T> &m) {
+    const size_t B = s.cache.B, C = m.decoder.width;
+    size_t used = 0;
+    s.ids = llm_cuda_decoder_block_take<int>(memory, used, B * s.cache.room);
+    s.last = llm_cuda_decoder_block_take<int>(memory, used, B);
+    s.place = llm_cuda_decoder_block_take<int>(memory, used, B);
+    s.index = llm_cuda_decoder_block_take<int>(memory, used, B * s.cache.S);
+    s.done = llm_cuda_decoder_block_take<bool>(memory, used, B);
+    s.x = llm_cuda_decoder_block_take<T>(memory, used, B * C);
+    s.y = llm_cuda_decoder_block_take<T>(memory, used, B * C);
+    s.logits = llm_cuda_decoder_block_take<T>(memory, used, B * m.config.target_vocab);
+    unsigned char *const rest = memory ? memory + used : NULL;
+    return used + llm_cuda_decoder_cache_bind(s.cache, rest, m.decoder);
+}
+
+/* A block a text. */
+template <typename T>
+LLM_KERNEL void llm_encoder_decoder_begin_kernel(llm_cuda_encoder_decoder_step<T> s,
+                                                 const size_t *start, int first) {
+    const size_t b = blockIdx.x, at = start[b], n = start[b + 1] - at;
+    for (size_t t = threadIdx.x; t < n; t += blockDim.x) s.index[at + t] = (int)(b * s.cache.S + t);
+    if (threadIdx.x > 0) return;
+    s.cache.length[b] = 0, s.cache.mem_length[b] = n;
+    s.last[b] = first, s.place[b] = 0, s.done[b] = false;
+}
+/* The memory (N,C) of source, what llm_cuda_encoder_decoder_encode has made, joins the cache; the
+ * texts begin anew. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_encoder_decoder_begin(const llm_cuda_encoder_decoder_step<T> &s, const T *memory,
+                               const llm_cuda_encoder_decoder<T> &m,
+                               const llm_cuda_encoder_decoder_texts &source, cudaStream_t stream) {
+    if (source.B != s.cache.B || source.most > s.cache.S) return (cudaError_t)cudaErrorInvalidValue;
+    if (source.B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_encoder_decoder_begin_kernel<T>, (unsigned)source.B, 128, 0, stream, s,
+               source.start, m.config.start);
+    const cudaError_t error = cudaGetLastError();
+    return error != cudaSuccess ? error
+                                : llm_cuda_decoder_memory(s.cache, memory, s.index, source.N, m.dec,
+                                                          m.decoder, stream);
+}
+
+/* A block a row: the first of the largest logits, which are finite. */
+template <typename T>
+LLM_KERNEL void llm_encoder_decoder_take_kernel(llm_cuda_encoder_decoder_step<T> s, size_t V,
+                                                int pad, int end) {
+    const size_t b = blockIdx.x, t = (size_t)s.place[b];
+    unsigned long long best = 0;
+    for (size_t i = threadIdx.x; i < V; i += blockDim.x) {
+        const unsigned long long key =
+            (unsigned long long)llm_select_order(llm_load(s.logits, b * V + i)) << 32 |
+            (0xffffffffu - (uint32_t)i);
+        best = key > best ? key : best;
+    }
+    best = llm_select_block_max(best);
+    if (threadIdx.x > 0 || t >= s.cache.room) return;
+    const int token = s.done[b] ? pad : (int)(0xffffffffu - (uint32_t)best);
+    s.ids[b * s.cache.room + t] = s.last[b] = token;
+    s.done[b] = s.done[b] || token == end;
+    s.place[b] = (int)t + 1;
+}
+/* A token of each text joins s.ids: to be queued `room` times, or captured once and replayed. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_token(const llm_cuda_encoder_decoder_step<T> &s,
+                                                         const llm_cuda_encoder_decoder<T> &m,
+                                                         int end, cudaStream_t stream) {
+    const size_t B = s.cache.B, V = m.config.target_vocab;
+    llm_cuda_sublayer_config c = m.decoder;
+    llm_cuda_encoder_decoder_texts now;
+    T *const none = NULL;
+    memset(&now, 0, sizeof now);
+    now.ids = s.last, now.place = s.place, now.N = B;
+    c.dropout = 0.0f;
+    if (B == 0 || s.cache.room == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        llm_cuda_encoder_decoder_embed(s.x, (const T *)m.target, now, V, m.frequency,
+                                       m.config.scale, 0, c, stream),
+        llm_cuda_decoder_step(s.y, s.cache, (const T *)s.x, m.dec, c, stream),
+        llm_cuda_dense_forward(s.logits, none, (const T *)s.y, (const T *)m.head, (const T *)none,
+                               B, c.width, V, LLM_ACTIVATION_IDENTITY, stream)};
+    const cudaError_t error = llm_cuda_first_error(done);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_encoder_decoder_take_kernel<T>, (unsigned)B, llm_row_threads(V), 0, stream, s, V,
+               m.config.pad, end);
+    return cudaGetLastError();
 }
 
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
@@ -16710,6 +16833,105 @@ llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size
     return cudaGetLastError();
 }
 
+/* @causal_lm ------------------------------------------------ Causal language model: its answers
+ *
+ * Answers to questions are chosen by their likelihood: behind a forward pass over context and
+ * answer, each needs the log-probability of its few tokens and whether they would have been written
+ * greedily. A block takes an answer and goes through its rows of logits, once: maximum and sum of
+ * the row run along as in @logsumexp, the token's own logit falls out on the way, and it would have
+ * been written if it is the maximum. Log-softmax of whole rows, a gather and a comparison would
+ * read them three times. A second launch picks the best answer of each question.
+ *
+ * A training step of the whole model on the device is that of @gpt2 and @decoder_only, as a graph
+ * @decoder_only_graph; text is written by @decoding_step.
+ *
+ * Moves each logit of an answer once, the minimum. Limit: memory bandwidth; with few answers their
+ * lengths, a row after the other.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     next_token, decoder_only
+ * topics  -
+ */
+
+/* n answers: answer k is choice[start[k] .. start[k+1]), and its first token is asked for by row
+ * first[k] of the logits, the others by those behind it; it has bytes[k] bytes. All on the
+ * device. */
+typedef struct {
+    const int *choice;
+    const size_t *start, *first, *bytes;
+    size_t n;
+} llm_cuda_causal_lm_answers;
+
+template <typename T, int W>
+LLM_KERNEL void llm_causal_lm_choices_kernel(double *total, bool *greedy, const T *logits,
+                                             llm_cuda_causal_lm_answers a, size_t V) {
+    __shared__ float at_token;
+    const size_t k = blockIdx.x;
+    double sum = 0.0;
+    bool best = true;
+    for (size_t t = a.start[k]; t < a.start[k + 1]; t++) {
+        const size_t row = (a.first[k] + t - a.start[k]) * V, token = (size_t)a.choice[t];
+        llm_logsumexp_pair pair = {-INFINITY, 0.0f};
+        __syncthreads(); /* the token before has been added */
+        if (threadIdx.x == 0) at_token = token < V ? llm_load(logits, row + token) : NAN;
+        for (size_t i = (size_t)threadIdx.x * W; i < V; i += (size_t)blockDim.x * W) {
+            float v[W];
+            llm_load_vector(v, logits, row + i);
+            llm_cuda_logsumexp_add(pair, v, 1.0f);
+        }
+        pair = llm_cuda_logsumexp_row<false>(pair, 1.0f);
+        __syncthreads();
+        sum += (double)((at_token - pair.max) - logf(pair.sum));
+        best = best && at_token == pair.max;
+    }
+    if (threadIdx.x == 0) total[k] = sum, greedy[k] = best;
+}
+/* total, greedy (n) <- logits (rows,V), a: as llm_causal_lm_choices. A token outside 0..V-1 makes a
+ * NaN. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_causal_lm_choices(double *total, bool *greedy, const T *logits,
+                                                     const llm_cuda_causal_lm_answers &a, size_t V,
+                                                     cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (a.n == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto choices =
+        wide ? llm_causal_lm_choices_kernel<T, W> : llm_causal_lm_choices_kernel<T, 1>;
+    LLM_LAUNCH(choices, (unsigned)a.n, llm_row_threads(wide ? V / W : V), 0, stream, total, greedy,
+               logits, a, V);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_causal_lm_best_kernel(int *best, const double *total,
+                                          llm_cuda_causal_lm_answers a, const size_t *question,
+                                          size_t questions, llm_causal_lm_measure by) {
+    const size_t q = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (q >= questions) return;
+    int found = -1;
+    double most = 0.0;
+    for (size_t k = question[q]; k < question[q + 1]; k++) {
+        const double tokens = (double)(a.start[k + 1] - a.start[k]);
+        const double size = by == LLM_CAUSAL_LM_PER_TOKEN  ? tokens
+                            : by == LLM_CAUSAL_LM_PER_BYTE ? (double)a.bytes[k]
+                                                           : 1.0;
+        const double measured = total[k] / size;
+        if (found < 0 || measured > most) found = (int)(k - question[q]), most = measured;
+    }
+    best[q] = found;
+}
+/* best (questions) <- which of the answers question[q] .. question[q+1]-1 is the best by that
+ * measure, counted from 0, the first among equals: as llm_causal_lm_best. -1 without answers. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_causal_lm_best(int *best, const double *total, const llm_cuda_causal_lm_answers &a,
+                        const size_t *question, size_t questions, llm_causal_lm_measure by,
+                        cudaStream_t stream) {
+    if (questions == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_causal_lm_best_kernel, (unsigned)((questions + 127) / 128), 128, 0, stream, best,
+               total, a, question, questions, by);
+    return cudaGetLastError();
+}
+
 /* @mlm ------------------------------------------------------ Masked language model
  *
  * Only one token in seven is asked for, and a row of logits is the dearest row there is: the head
@@ -16723,7 +16945,7 @@ llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size
  * logits into their gradient in place. Backward adds dh at the asked places: each belongs to one
  * row, so without atomics.
  *
- * Moves 12 bytes a label, and 2 elements of (room,C) each for the gathering and, with one more, for
+ * Moves 8 bytes a label, and 2 elements of (room,C) each for the gathering and, with one more, for
  * the scattering; the products have 2 room C (C + V) operations instead of 2 N C (C + V): 15 in
  * 100. Limit: the products.
  *
@@ -17601,15 +17823,16 @@ llm_cuda_context_window_shift(T *memory, size_t *length, const float *cosine, co
  * are never stored. q + u and q + v leave the query's product in one epilogue, in the layouts that
  * the two readers want.
  *
- * Backward: first @flash's, for q + u, k and v. Then a kernel makes the tiles of dS again and writes
- * each over the entry of D that its own thread has just read, zeros at distances that no key has:
- * D becomes its gradient in place. Two products a head more make those of q + v and of R; du and
- * dv are sums over columns.
+ * Backward: first @flash's, for q + u, k and v. Then a kernel makes the tiles of dS again and
+ * writes each over the entry of D that its own thread has just read, zeros at distances that no key
+ * has: D becomes its gradient in place. Two products a head more make those of q + v and of R; du
+ * and dv are sums over columns.
  *
- * Traffic: beside @flash's H B T S elements three times forwards (written, read) and four times
- * backwards. A band of R in shared memory would save them for a second tile of D operations: what
- * @flash avoids is half done here. 6 T S D operations a head forwards, the triangle not used.
- * Limit: that traffic; for small M and T the launches, 4 a head.
+ * Traffic: beside @flash's H B T S elements twice forwards (written, read) and six times backwards.
+ * A band of R in shared memory would save them for a second tile of D operations: what @flash
+ * avoids is half done here. Operations: 2 T S D a head for D, the triangle not used, beside
+ * @flash's, and twice as many backwards. Limit: that traffic; for small M and T the launches, 4 a
+ * head.
  *
  * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
  *         Context", section 3.3 and appendix B
@@ -17704,7 +17927,8 @@ llm_cuda_transformer_xl_attn_look(T *distance, const llm_transformer_xl_attn_con
     rule.distance = distance;
     return rule;
 }
-/* y (B,T,C), a <- x (B,T,C), memory (B,M,C), NULL with M = 0: as llm_transformer_xl_attn_forward. */
+/* y (B,T,C), a <- x (B,T,C), memory (B,M,C), NULL with M = 0: as
+ * llm_transformer_xl_attn_forward. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_transformer_xl_attn_forward(T *y, const llm_cuda_transformer_xl_attn_acts<T> &a,
@@ -18343,6 +18567,230 @@ llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_p
         llm_cuda_embedding_backward(dwte, d, ids, order, segment, segments, C, stream),
         llm_cuda_column_sum(dwpe, d, v.B, v.T_most * C, stream)};
     return llm_cuda_first_error(done);
+}
+
+/* @llama ---------------------------------------------------- A large language model: its prompts
+ *
+ * Prompts of several texts, behind each other without padding, go through the layers of Llama,
+ * Mistral, Qwen 2 and 3 or Gemma 2 as products on tensor cores, and their keys and values into
+ * pages. What a layer does between the products are three kernels:
+ *
+ *     bias in the product's epilogue;   head norms, rotation, and to their places;   attention
+ *     add + norm (or norm + add + norm)      gate, up, act in epilogues (@ffn)       add + norm
+ *
+ * A page holds keys and values of `page` positions, a multiple of attention's tile, and a table
+ * says for each text which pages are its own: @flash23's rule asks it once for a tile. So texts
+ * grow without room reserved for each, share pages of a common beginning, and a prompt can come in
+ * chunks: new queries see what is in the cache and themselves. Windows and caps of scores are
+ * numbers of the rule. The logits of each text's last token alone are made, capped in the product's
+ * epilogue. Matrices in other forms are unpacked first (@stored_matrix); single tokens go this way
+ * too, but @decoding_step is for them.
+ *
+ * Traffic between the kernels, in elements: 13 of (N,C), about 4 of (N,O), 5 of (N,F).
+ * 2 operations a weight and token, 4 H D for each pair seen. Limit: the products.
+ *
+ * source  Kwon et al. 2023, "Efficient Memory Management for Large Language Model Serving with
+ *         PagedAttention", section 4
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, rmsnorm, embedding, pad, ffn,
+ *         prenorm, weight_tying, decoder_block, sublayer_attend, flash23, llama_config
+ * see     kv_cache, decoding_step
+ * topics  -
+ */
+
+/* A layer: qkv (O,C), O = (H + 2 Hkv) D, bias (O) or NULL, norms of q's and k's heads (D) or NULL,
+ * out (C,H D), norms in front (C), norms behind attention and MLP (C) or NULL, a gated MLP. */
+template <typename T> struct llm_cuda_llama_layer {
+    const T *qkv, *bias, *q_norm, *k_norm, *out, *norm1, *norm2, *out1, *out2;
+    llm_cuda_ffn_weights<T> ffn;
+};
+/* layer (L) is an array of the host; cosine, sine (positions,D/2). pages: (L,count,2,Hkv,page,D);
+ * table (B,most): numbers below count; length (B): positions in the cache. */
+template <typename T> struct llm_cuda_llama {
+    llm_llama_config config;
+    const llm_cuda_llama_layer<T> *layer;
+    const T *embed, *head, *norm;
+    const float *cosine, *sine;
+    T *pages;
+    size_t count, page, most;
+    const int *table;
+    size_t *length;
+};
+/* New tokens of B texts, N in all: ids, their texts and positions (N), starts (B + 1), the row of
+ * each text's last one (B); no text has more than T_most new ones. On the device. */
+typedef struct {
+    const int *ids, *text, *place, *last;
+    const size_t *start;
+    size_t B, N, T_most;
+} llm_cuda_llama_batch;
+template <typename T> struct llm_cuda_llama_scratch {
+    T *x, *in, *f, *rows, *q, *out, *end; /* (N,C) three times, (N,O), (N,H D) twice, (B,C) */
+    llm_cuda_ffn_acts<T> ffn;
+    float *lse;
+};
+/* Points s into memory, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_llama_bind(llm_cuda_llama_scratch<T> &s, unsigned char *memory,
+                                         const llm_llama_config &c, size_t B, size_t N) {
+    const size_t C = c.width, Q = c.heads * c.head, O = Q + 2 * c.kv_heads * c.head, F = c.hidden;
+    T **const part[9] = {&s.x,   &s.in,       &s.f,      &s.rows,      &s.q,
+                         &s.out, &s.ffn.gate, &s.ffn.up, &s.ffn.hidden};
+    const size_t wide[9] = {C, C, C, O, Q, Q, F, F, F};
+    size_t used = 0;
+    for (size_t i = 0; i < 9; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(memory, used, N * wide[i]);
+    s.end = llm_cuda_decoder_block_take<T>(memory, used, B * C);
+    s.lse = llm_cuda_decoder_block_take<float>(memory, used, N * c.heads);
+    return used;
+}
+
+/* A warp: a head of a row (N,O), normed, turned, and put to q (N,H,D) or its page of a layer. */
+template <typename T>
+LLM_KERNEL void llm_llama_store_kernel(T *q, T *pages, const T *rows, llm_cuda_llama_layer<T> w,
+                                       llm_cuda_llama<T> m, llm_cuda_llama_batch b) {
+    const size_t D = m.config.head, half = D / 2, H = m.config.heads, Hkv = m.config.kv_heads;
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= b.N * (H + 2 * Hkv)) return;
+    const size_t n = p.row / (H + 2 * Hkv), h = p.row % (H + 2 * Hkv), at = (size_t)b.place[n];
+    const bool query = h < H, value = h >= H + Hkv,
+               neighbours = m.config.pairing == LLM_ROPE_NEIGHBOURS;
+    const T *const norm = query ? w.q_norm : value ? NULL : w.k_norm;
+    float a[4], c[4], sum = 0.0f;
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++) { /* pairs of dimensions, at most 128 */
+        const size_t i = p.lane + 32 * k, first = neighbours ? 2 * i : i;
+        a[k] = i < half ? llm_load(rows, p.row * D + first) : 0.0f;
+        c[k] = i < half ? llm_load(rows, p.row * D + first + (neighbours ? 1 : half)) : 0.0f;
+        sum += a[k] * a[k] + c[k] * c[k];
+    }
+    const float r = norm ? rsqrtf(llm_warp_sum(sum) / (float)D + m.config.eps) : 1.0f;
+    T *to = q + (n * H + h) * D;
+    if (!query) {
+        const size_t page = (size_t)m.table[(size_t)b.text[n] * m.most + at / m.page];
+        const size_t head = (2 * page + value) * Hkv + (h - H) % Hkv;
+        to = pages + (head * m.page + at % m.page) * D;
+    }
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++) {
+        const size_t i = p.lane + 32 * k, first = neighbours ? 2 * i : i;
+        const size_t second = first + (neighbours ? 1 : half);
+        if (i >= half) break;
+        const float x = norm ? a[k] * r * llm_load(norm, first) : a[k];
+        const float y = norm ? c[k] * r * llm_load(norm, second) : c[k];
+        const float cosine = value ? 1.0f : llm_load(m.cosine, at * half + i);
+        const float sine = value ? 0.0f : llm_load(m.sine, at * half + i);
+        llm_store(to, first, x * cosine - y * sine);
+        llm_store(to, second, x * sine + y * cosine);
+    }
+}
+
+/* New queries of a text against all of its pages. */
+struct llm_cuda_llama_rule : llm_cuda_flash23_rule {
+    const int *table, *own;
+    const size_t *length;
+    size_t page, most;
+    LLM_DEVICE_METHOD void enter(size_t bh) {
+        const size_t b = bh / c.H;
+        h = bh % c.H, q0 = c.start_q[b], T = c.start_q[b + 1] - q0;
+        S = length[b] + T, k0 = 0, slope = 0.0f, own = table + b * most;
+    }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const { /* a tile lies in one page */
+        const size_t head = (size_t)own[j / page] * 2 * c.Hkv + h / (c.H / c.Hkv);
+        return (head * page + j % page) * c.D;
+    }
+    LLM_DEVICE_METHOD size_t k_row() const { return c.D; }
+};
+
+/* Logits of the last tokens: y (B,V) <- cap tanh(v / cap), or v. */
+struct llm_cuda_llama_logits {
+    float *y;
+    size_t V;
+    float cap;
+    LLM_DEVICE_METHOD void operator()(size_t b, size_t i, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++)
+            if (i + k < V) llm_store(y, b * V + i + k, cap > 0.0f ? cap * tanhf(v[k] / cap) : v[k]);
+    }
+};
+
+/* x += f through its norm, if it has one; in <- the norm of that in front of what comes next. */
+template <typename T>
+static inline cudaError_t llm_cuda_llama_add(const llm_cuda_llama_scratch<T> &s, const T *out,
+                                             const T *next, size_t N, const llm_llama_config &c,
+                                             cudaStream_t stream) {
+    float *const no = NULL;
+    const T *const none = NULL;
+    if (!out)
+        return llm_cuda_prenorm_forward(s.in, s.x, no, no, (const T *)s.x, (const T *)s.f, next,
+                                        none, N, c.width, 1.0f, c.eps, stream);
+    const cudaError_t done[] = {
+        /* each thread reads its entries of x before it writes them */
+        llm_cuda_prenorm_forward(s.x, (T *)NULL, no, no, (const T *)s.x, (const T *)s.f, out, none,
+                                 N, c.width, 1.0f, c.eps, stream),
+        llm_cuda_rmsnorm_forward(s.in, no, (const T *)s.x, next, N, c.width, c.eps, stream)};
+    return llm_cuda_first_error(done);
+}
+LLM_KERNEL void llm_llama_advance_kernel(size_t *length, const size_t *start, size_t B) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += start[b + 1] - start[b];
+}
+
+/* logits (B,V) behind each text's last token <- the batch, which joins the cache: as
+ * llm_llama_forward for each text. D is even and at most 128, page a multiple of 64. A text without
+ * new tokens has logits of whatever row `last` names for it. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda_llama_batch &b,
+                       const llm_cuda_llama_scratch<T> &s, cudaStream_t stream) {
+    const llm_llama_config &c = m.config;
+    const size_t N = b.N, C = c.width, D = c.head, Q = c.heads * D, O = Q + 2 * c.kv_heads * D;
+    const bool gemma = c.family == LLM_LLAMA_CONFIG_GEMMA2;
+    const int act = gemma ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU;
+    T *const none = NULL;
+    if (D % 2 != 0 || D > 128 || m.page == 0 || m.page % 64 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (b.B == 0 || N == 0) return cudaSuccess;
+    llm_flash23_config f = llm_flash23_defaults(b.start, b.B, c.heads, c.kv_heads, D);
+    f.scale = c.scale, f.cap = c.score_cap;
+    llm_cuda_llama_rule rule;
+    const cudaError_t begin[] = {
+        llm_cuda_embedding_forward(s.x, b.ids, m.embed, N, c.vocab, C, stream),
+        gemma ? llm_cuda_weight_tying_scale(s.x, (const T *)s.x, N * C, sqrtf((float)C), stream)
+              : cudaSuccess,
+        llm_cuda_rmsnorm_forward(s.in, (float *)NULL, (const T *)s.x, m.layer[0].norm1, N, C, c.eps,
+                                 stream)};
+    cudaError_t error = llm_cuda_first_error(begin);
+    for (size_t l = 0; l < c.layers && error == cudaSuccess; l++) {
+        const llm_cuda_llama_layer<T> &w = m.layer[l];
+        T *const pages = m.pages + l * m.count * 2 * c.kv_heads * m.page * D;
+        f.left = llm_llama_config_windowed(&c, l) ? c.window - 1 : SIZE_MAX;
+        static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, b.T_most, 0, false);
+        rule.table = m.table, rule.own = NULL, rule.length = m.length;
+        rule.page = m.page, rule.most = m.most;
+        error = llm_cuda_dense_forward(s.rows, none, (const T *)s.in, w.qkv, w.bias, N, C, O,
+                                       LLM_ACTIVATION_IDENTITY, stream);
+        if (error != cudaSuccess) break;
+        LLM_LAUNCH(llm_llama_store_kernel<T>, llm_row_blocks(N * (c.heads + 2 * c.kv_heads), true),
+                   128, 0, stream, s.q, pages, s.rows, w, m, b);
+        const cudaError_t done[] = {
+            cudaGetLastError(),
+            llm_cuda_sublayer_attend(s.out, s.lse, (const T *)s.q, (const T *)pages,
+                                     (const T *)pages + c.kv_heads * m.page * D, rule, stream),
+            llm_cuda_dense_forward(s.f, none, (const T *)s.out, w.out, (const T *)NULL, N, Q, C,
+                                   LLM_ACTIVATION_IDENTITY, stream),
+            llm_cuda_llama_add(s, w.out1, w.norm2, N, c, stream),
+            llm_cuda_ffn_forward(s.f, s.ffn, (const T *)s.in, w.ffn, N, C, c.hidden, act, stream),
+            llm_cuda_llama_add(s, w.out2, l + 1 < c.layers ? m.layer[l + 1].norm1 : m.norm, N, c,
+                               stream)};
+        error = llm_cuda_first_error(done);
+    }
+    if (error == cudaSuccess)
+        error = llm_cuda_pad_move(s.end, (const T *)s.in, b.last, b.B, C, false, stream);
+    if (error != cudaSuccess) return error;
+    const llm_cuda_llama_logits end = {logits, c.vocab, c.logit_cap};
+    error = llm_cuda_dense_product<false, false, T>::launch(end, (const T *)s.end, m.head, b.B,
+                                                            c.vocab, C, 1, C, stream);
+    LLM_LAUNCH(llm_llama_advance_kernel, 1, llm_row_threads(b.B), 0, stream, m.length, b.start,
+               b.B);
+    return error == cudaSuccess ? cudaGetLastError() : error;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
