@@ -364,8 +364,13 @@
  *   decoder                  Transformer decoder
  *   seq2seq_gru              A recurrent cell for @seq2seq
  *   seq2seq                  Sequence to sequence, recurrent
+ *   seq2seq_additive         Recurrent translation with a search
+ *   seq2seq_additive_backward The search, backward
+ *   scheduled_sampling       Scheduled sampling
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
+ *   prefix_lm                One stack that reads and writes
+ *   prefix_lm_generate       Writing behind a prefix
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
@@ -374,6 +379,8 @@
  *   made                     MADE: all conditionals in one pass
  *   causal_lm                Causal language model
  *   mlm                      Masked language model
+ *   mlm_score                Scoring a text with a masked model
+ *   mask_predict             Writing with a masked model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
  *   transformer_weights      The weights of any Transformer, bound
@@ -386,6 +393,7 @@
  *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
  *   transformer_2017         Attention Is All You Need: the recipe
+ *   token_batches            Batches by a budget of tokens
  *   decoder_only             Decoder-only Transformer, Llama style
  *   context_window           Context window
  *   transformer_xl_attn      Attention with a memory, by distances
@@ -396,7 +404,11 @@
  *   gguf_blocks              Weight files: blocks of small integers
  *   gguf_file                Weight files: GGUF
  *   gguf_write               Weight files: GGUF, writing
+ *   stored_dot               Dot products where the weights lie
+ *   stored_dot_codes         Dot products with blocks of codes
  *   stored_matrix            Matrices in their file's own numbers
+ *   stored_matrix_turn       A stored matrix, turned over
+ *   stored_rounded           Products of integers: x rounded too
  *   sha256                   SHA-256
  *   open_weights             Open weights: are they the release?
  *   gpt1                     GPT-1: a decoder, pretrained
@@ -420,6 +432,8 @@
  *   llama_gguf               Settings of a Llama from GGUF
  *   llama_names              What a Llama's weights are called
  *   llama_file               Where a Llama's weights are
+ *   llama_mlp                The MLP of a model from its files
+ *   llama_cache              Keys and values in 32 or 16 bits
  *   llama                    A large language model from its files
  *   base_model               Base model: it continues text
  *   chat_template            Chat templates: how turns are spelt
@@ -42818,8 +42832,7 @@ LLM_API float llm_prefix_lm_forward(llm_prefix_lm_acts *a, const int *source, co
     a->hidden = (bool *)llm_arena_take(arena, B * R, sizeof(bool));
     a->blocked = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
     for (size_t i = 0; i < R; i++)
-        for (size_t j = 0; j < R; j++)
-            a->blocked[i * R + j] = j > i && (c->causal || j >= S);
+        for (size_t j = 0; j < R; j++) a->blocked[i * R + j] = j > i && (c->causal || j >= S);
     for (size_t b = 0; b < B; b++) {
         const int *to = target + b * T;
         int tokens = 0;
@@ -47689,7 +47702,8 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
  */
 
 /* scale (n, times) <- those of n blocks of so many bytes, times a factor, each `times` times. First
- * all words, then all floats: what has just been written in small parts is slow to read as a vector.
+ * all words, then all floats: what has just been written in small parts is slow to read as a
+ * vector.
  */
 LLM_API void llm_stored_dot_scales(float *scale, const unsigned char *from, size_t n, size_t bytes,
                                    size_t times, float by) {
@@ -47977,7 +47991,8 @@ LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_store
  * calls that a convolution of width 1), and queries, keys and values side by side in one matrix.
  * Turned once at opening they are what every product here wants, outputs as rows, and as small as
  * they were: no number is converted. Down a column every number lies in another line of memory; so
- * squares of 32 x 32 are turned one by one, whose lines stay in the cache until all of each is used.
+ * squares of 32 x 32 are turned one by one, whose lines stay in the cache until all of each is
+ * used.
  *
  * source  transformers, pytorch_utils.py (Conv1D)
  * needs   gemm gguf_blocks stored_matrix
@@ -48016,18 +48031,18 @@ LLM_API void llm_stored_matrix_turn(unsigned char *out, const llm_stored_matrix 
 
 /* @stored_rounded ------------------------------------------- Products of integers: x rounded too
  *
- *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)            K: 127 with Q8_0, 511 with Q4_0
+ *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)      K: 127 with Q8_0, 511 with Q4_0
  *     y_r = sum over blocks of d_r s_b sum_i c_ri u_i
  *     |y_r - exact| <= sum over blocks of s_b / 2 sum_i |w_ri|
  *
- * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x is
- * rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in a
- * register as floats, and only the sum becomes a float. What that costs is rounding x, which is as
- * fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
+ * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x
+ * is rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in
+ * a register as floats, and only the sum becomes a float. What that costs is rounding x, which is
+ * as fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
  *
- * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products of
- * 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as the
- * last sum does not.
+ * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products
+ * of 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as
+ * the last sum does not.
  *
  * source  Gerganov and others, ggml, ggml_vec_dot_q4_0_q8_0 (there K is 127 for all forms)
  * needs   gemm gguf_blocks stored_dot stored_dot_codes stored_matrix
@@ -48083,7 +48098,8 @@ LLM_API llm_stored_rounded_words llm_stored_rounded_load(const int16_t *p) {
     memcpy(&x, p, sizeof x);
     return x;
 }
-/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times u. */
+/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times
+ * u. */
 LLM_API llm_stored_dot_ints llm_stored_rounded_bytes(llm_stored_dot_bits word, const int16_t *u) {
     enum { WORDS = 2 * LLM_STORED_DOT_LANES };
     const llm_stored_rounded_words w = (llm_stored_rounded_words)word;
