@@ -51308,37 +51308,40 @@ LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t
     return v;
 }
 
-/* Part p of layer l; more: of norms. A third of a tensor begins where the others end, and the
- * matrices of a GPT-2 directory are turned into memory of their size. */
+/* Part p of layer l; more: of norms. Before there are layers it is only looked for. A third of a
+ * tensor begins where the others end; matrices of a GPT-2 directory are turned into memory. */
 LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_part p, float more,
                                  llm_error *e) {
     const llm_llama_config *c = &m->config;
     const int third = llm_llama_names_third(p, c);
     char name[80];
     size_t rows, columns;
+    llm_stored_matrix in;
     llm_llama_names_shape(&rows, &columns, p, c);
     llm_llama_names_write(name, m->is_gguf, l, p, c);
     const size_t all = third < 0 ? rows : 3 * rows, before = third < 0 ? 0 : (size_t)third * rows;
+    const bool inputs = c->family == LLM_LLAMA_CONFIG_GPT2 && !m->is_gguf && columns > 0;
     if (rows == 0) return true;
-    if (p >= LLM_LLAMA_NAMES_MATRICES) {
+    if (!llm_llama_file_find(&in, m, name, inputs ? columns : all, inputs ? all : columns, e))
+        return false;
+    if (inputs && in.type != m->embed.type)
+        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
+    if (!m->layer) return true;
+    if (columns == 0) {
         const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
-        float *v = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e);
-        m->layer[l].vector[p] = v ? v + before : NULL;
-        return v != NULL;
-    }
-    llm_stored_matrix *w = &m->layer[l].matrix[p], in;
-    if (c->family != LLM_LLAMA_CONFIG_GPT2 || m->is_gguf) {
-        if (!llm_llama_file_find(w, m, name, all, columns, e)) return false;
-        w->data += before * llm_stored_matrix_stride(w), w->rows = rows;
+        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e) + before;
         return true;
     }
-    if (!llm_llama_file_find(&in, m, name, columns, all, e)) return false;
-    if (in.type != m->embed.type)
-        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
-    unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
-                                                        llm_stored_matrix_turn_bytes(in.type));
-    llm_stored_matrix_turn(to, &in, before, rows);
-    w->data = to, w->type = in.type, w->rows = rows, w->columns = columns;
+    if (inputs) {
+        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
+                                                            llm_stored_matrix_turn_bytes(in.type));
+        llm_stored_matrix_turn(to, &in, before, rows);
+        in.data = to, in.columns = columns;
+    } else {
+        in.data += before * llm_stored_matrix_stride(&in);
+    }
+    in.rows = rows;
+    m->layer[l].matrix[p] = in;
     return true;
 }
 
@@ -51358,6 +51361,10 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     const size_t floats = c->layers * (each_layer + 14 * 16) + 2 * C + D + 5 * 16;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
     if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
+    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++) /* then memory is asked for */
+        if (!llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
+                                 (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e))
+            return false;
     const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
     const size_t turned = each * c->layers * (4 * C * C + 2 * C * c->hidden + 6 * 64);
     if (!llm_arena_create(&m->memory, floats * sizeof(float) + turned +
@@ -51368,9 +51375,9 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
     if (!m->norm || !llm_llama_file_find(&m->head, m, name[c->tied ? EMBED : HEAD], c->vocab, C, e))
         return false;
-    for (size_t l = 0; l < c->layers; l++)
-        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++)
-            if (!llm_llama_file_part(m, l, (llm_llama_names_part)p, more, e)) return false;
+    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++)
+        llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
+                            (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e);
     if (old) {
         m->norm_bias = llm_llama_file_vector(m, name[NORM_BIAS], C, 0.0f, e);
         return m->norm_bias && llm_llama_file_find(&m->places, m, name[PLACES], c->context, C, e);
