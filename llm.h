@@ -364,8 +364,13 @@
  *   decoder                  Transformer decoder
  *   seq2seq_gru              A recurrent cell for @seq2seq
  *   seq2seq                  Sequence to sequence, recurrent
+ *   seq2seq_additive         Recurrent translation with a search
+ *   seq2seq_additive_backward The search, backward
+ *   scheduled_sampling       Scheduled sampling
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
+ *   prefix_lm                One stack that reads and writes
+ *   prefix_lm_generate       Writing behind a prefix
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
@@ -374,6 +379,8 @@
  *   made                     MADE: all conditionals in one pass
  *   causal_lm                Causal language model
  *   mlm                      Masked language model
+ *   mlm_score                Scoring a text with a masked model
+ *   mask_predict             Writing with a masked model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
  *   transformer_weights      The weights of any Transformer, bound
@@ -386,6 +393,7 @@
  *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
  *   transformer_2017         Attention Is All You Need: the recipe
+ *   token_batches            Batches by a budget of tokens
  *   decoder_only             Decoder-only Transformer, Llama style
  *   context_window           Context window
  *   transformer_xl_attn      Attention with a memory, by distances
@@ -396,7 +404,11 @@
  *   gguf_blocks              Weight files: blocks of small integers
  *   gguf_file                Weight files: GGUF
  *   gguf_write               Weight files: GGUF, writing
+ *   stored_dot               Dot products where the weights lie
+ *   stored_dot_codes         Dot products with blocks of codes
  *   stored_matrix            Matrices in their file's own numbers
+ *   stored_matrix_turn       A stored matrix, turned over
+ *   stored_rounded           Products of integers: x rounded too
  *   sha256                   SHA-256
  *   open_weights             Open weights: are they the release?
  *   gpt1                     GPT-1: a decoder, pretrained
@@ -420,6 +432,8 @@
  *   llama_gguf               Settings of a Llama from GGUF
  *   llama_names              What a Llama's weights are called
  *   llama_file               Where a Llama's weights are
+ *   llama_mlp                The MLP of a model from its files
+ *   llama_cache              Keys and values in 32 or 16 bits
  *   llama                    A large language model from its files
  *   base_model               Base model: it continues text
  *   chat_template            Chat templates: how turns are spelt
@@ -32144,7 +32158,7 @@ LLM_API bool llm_token_decoder_json_template(llm_buffer *out, const llm_json *j,
         const llm_json_node *one = text ? text : llm_json_get(j, v, "SpecialToken");
         const llm_json_node *id = one ? llm_json_get(j, one, "id") : NULL;
         const size_t type =
-            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), 10) : SIZE_MAX;
+            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), INT_MAX) : SIZE_MAX;
         const bool first = text && id && id->text_size == 1 && id->text[0] == 'A';
         if (!id || id->kind != LLM_JSON_STRING)
             return llm_fail(error, "post_processor: expected a Sequence or SpecialToken");
@@ -32853,7 +32867,7 @@ LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g
     at = merges->at;
     for (size_t i = 0; i < merges->count && ok; i++) {
         const char *text = llm_gguf_values_string(g, &at, &size);
-        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const char *space = size > 0 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
         const size_t left = space ? (size_t)(space - text) : 0;
         ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
                    : llm_fail(error, "merges, %zu: expected \"left right\"", i);
@@ -32902,9 +32916,9 @@ LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *
     ok = ok && llm_pieces_ready(&t->spm.pieces, error);
     if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
         ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
-    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
-    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
-    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    t->spm.bos = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id");
+    t->spm.eos = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id");
+    t->spm.pad = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id");
     return ok;
 }
 
@@ -33069,7 +33083,7 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
 /* Reads a tokenizer.json, as byte-level BPE or as parts, and its templates. */
 LLM_API bool llm_tokenizer_parse_json(llm_tokenizer *t, const llm_json *j, llm_error *error) {
     const llm_json_node *post = llm_json_get(j, j->node, "post_processor");
-    bool ok = true;
+    bool ok;
     if (llm_tokenizer_parts_wanted(j, j->node)) {
         t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
         if (!t->parts) return llm_fail(error, "parts: out of memory");
@@ -33709,7 +33723,7 @@ LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, in
                                   : llm_pre_tokenize(text + word_end, size - word_end, t->pattern);
             word++;
         }
-        const llm_token_pipeline_token one = {ids[i], 0, word < 0 ? 0 : word, number, at, at + n};
+        const llm_token_pipeline_token one = {ids[i], 0, word, number, at, at + n};
         ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
         at += n;
     }
@@ -33782,14 +33796,14 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
         else
             windows[k] = llm_token_windows_count(full[k], n[k], p->stride);
     for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
-        const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
+        const size_t later = (windows[0] - 1) * windows[1];
         size_t at[2] = {0, 0}; /* the windows of a and of b */
         if (w > 0 && w <= later) at[0] = 1 + (w - 1) / windows[1], at[1] = (w - 1) % windows[1];
         if (w > later) at[1] = w - later;
         const llm_token_pipeline_token *token[2];
         size_t count[2];
         for (size_t k = 0; k < 2; k++) {
-            const size_t from = at[k] > 0 ? at[k] * (n[k] - p->stride) : 0;
+            const size_t from = at[k] * (n[k] - p->stride);
             token[k] = (const llm_token_pipeline_token *)(const void *)text[k].data;
             if (from > 0) token[k] += from;
             count[k] = full[k] - from < n[k] ? full[k] - from : n[k];
@@ -42818,8 +42832,7 @@ LLM_API float llm_prefix_lm_forward(llm_prefix_lm_acts *a, const int *source, co
     a->hidden = (bool *)llm_arena_take(arena, B * R, sizeof(bool));
     a->blocked = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
     for (size_t i = 0; i < R; i++)
-        for (size_t j = 0; j < R; j++)
-            a->blocked[i * R + j] = j > i && (c->causal || j >= S);
+        for (size_t j = 0; j < R; j++) a->blocked[i * R + j] = j > i && (c->causal || j >= S);
     for (size_t b = 0; b < B; b++) {
         const int *to = target + b * T;
         int tokens = 0;
@@ -47838,25 +47851,285 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
     return ok;
 }
 
+/* @stored_dot ----------------------------------------------- Dot products where the weights lie
+ *
+ *     y_r = sum_i w_ri x_i             four rows r at once, w as it stands in the file
+ *
+ * One token needs each weight once, so nothing is won by writing it down as a float before it is
+ * used: weights go from the file's bytes into registers and into the sums. BF16 is the upper half
+ * of a float. Half precision, shifted into place, has an exponent 112 too small, also where it is
+ * 0, and one product by 2^112 mends both. Two weights of 16 bits lie in each 32 bits that are
+ * loaded and end up in two registers; x is put into that order once, for all rows, which costs less
+ * than to turn every weight.
+ *
+ * Four rows at once share what is loaded of x, are enough sums to hide the latency of additions,
+ * and are four streams, which memory serves faster than one.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   lanes gguf_blocks
+ * see     @stored_dot_codes (blocks) @stored_matrix @gemm (for many x)
+ * topics  -
+ */
+enum { LLM_STORED_DOT_ROWS = 4, LLM_STORED_DOT_MOST = 4096 };  /* columns at a time */
+enum { LLM_STORED_DOT_LANES = LLM_LANES < 8 ? LLM_LANES : 8 }; /* of 32 bits: a block of Q8_0 */
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define LLM_STORED_DOT_VECTOR __attribute__((vector_size(4 * LLM_STORED_DOT_LANES)))
+#define LLM_STORED_DOT_CONVERT(x, type) __builtin_convertvector(x, type)
+#else
+#define LLM_STORED_DOT_VECTOR
+#define LLM_STORED_DOT_CONVERT(x, type) ((type)(x))
+#endif
+typedef LLM_STORED_DOT_VECTOR float llm_stored_dot_floats;
+typedef LLM_STORED_DOT_VECTOR int32_t llm_stored_dot_ints;
+typedef LLM_STORED_DOT_VECTOR uint32_t llm_stored_dot_bits;
+
+/* Reads at any address; bits as the floats they are; the sum of the lanes. */
+LLM_API llm_stored_dot_bits llm_stored_dot_load(const void *p) {
+    llm_stored_dot_bits x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+LLM_API llm_stored_dot_floats llm_stored_dot_real(llm_stored_dot_bits x) {
+    llm_stored_dot_floats y;
+    memcpy(&y, &x, sizeof y);
+    return y;
+}
+LLM_API float llm_stored_dot_sum(llm_stored_dot_floats x) {
+    float lane[LLM_STORED_DOT_LANES], sum = 0.0f;
+    memcpy(lane, &x, sizeof lane);
+    for (size_t l = 0; l < LLM_STORED_DOT_LANES; l++) sum += lane[l];
+    return sum;
+}
+
+/* Numbers of half precision in the low 16 bits of the lanes, without a branch. */
+LLM_API llm_stored_dot_floats llm_stored_dot_half(llm_stored_dot_bits word) {
+    const llm_stored_dot_bits size = word & 0x7fffu;
+    const llm_stored_dot_floats value =
+        llm_stored_dot_real(size << 13) * 5192296858534827628530496329220096.0f; /* 2^112 */
+    llm_stored_dot_bits bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits |= ((0x7bffu - size) & 0x7f800000u) | (word & 0x8000u) << 16; /* below 0: infinity, NaN */
+    return llm_stored_dot_real(bits);
+}
+
+/* How many columns fill the lanes; 0: the form has no product here. Words are taken as they lie,
+ * which on a machine with the high byte first would be wrong. */
+LLM_API size_t llm_stored_dot_group(llm_gguf_blocks_type type) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    if (first != 1) return 0;
+    if (type == LLM_GGUF_BLOCKS_Q4_0) return LLM_STORED_DOT_LANES > 4 ? 64 : 32;
+    if (type == LLM_GGUF_BLOCKS_Q8_0) return 32;
+    if (type == LLM_GGUF_BLOCKS_F32 || type == LLM_GGUF_BLOCKS_F16 || type == LLM_GGUF_BLOCKS_BF16)
+        return 2 * LLM_STORED_DOT_LANES;
+    return 0;
+}
+
+/* to (n) <- x (n) in the order in which weights come into the lanes: part j of each word, for the
+ * words of all lanes. Two parts of a byte of Q4_0 are 16 apart. What fills no lanes stays. */
+LLM_API void llm_stored_dot_arrange(float *to, const float *x, size_t n,
+                                    llm_gguf_blocks_type type) {
+    enum { L = LLM_STORED_DOT_LANES };
+    const size_t group = llm_stored_dot_group(type), whole = group ? n - n % group : 0;
+    const bool four = type == LLM_GGUF_BLOCKS_Q4_0;
+    const size_t parts = four                           ? 8
+                         : type == LLM_GGUF_BLOCKS_Q8_0 ? 4
+                         : type == LLM_GGUF_BLOCKS_F32  ? 1
+                                                        : 2;
+    for (size_t i = 0; i < whole; i += parts * L) {
+        for (size_t l = 0; l < L; l++) {
+            const size_t at = i + parts * l, low = at / 32 * 32 + at % 32 / 2;
+            for (size_t j = 0; j < parts; j++)
+                to[i + j * L + l] = x[four ? low + j / 2 + j % 2 * 16 : at + j];
+        }
+    }
+    for (size_t i = whole; i < n; i++) to[i] = x[i];
+}
+
+/* y (ROWS) <- sums over n columns of F32, F16 or BF16, whole groups; x is arranged. */
+LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n, llm_gguf_blocks_type type) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats low[ROWS], high[ROWS], x0, x1;
+    llm_stored_dot_bits word;
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r], low[r] = high[r] = none;
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_F32; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            low[r] += x0 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * i));
+            high[r] += x1 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * (i + L)));
+        }
+    }
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_BF16; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            word = llm_stored_dot_load(w[r] + 2 * i);
+            low[r] += x0 * llm_stored_dot_real(word << 16);
+            high[r] += x1 * llm_stored_dot_real(word & 0xffff0000u);
+        }
+    }
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_F16; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            word = llm_stored_dot_load(w[r] + 2 * i);
+            low[r] += x0 * llm_stored_dot_half(word);
+            high[r] += x1 * llm_stored_dot_half(word >> 16);
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(low[r] + high[r]);
+}
+
+/* @stored_dot_codes ----------------------------------------- Dot products with blocks of codes
+ *
+ *     y_r = sum over blocks of d_r sum_i c_ri x_i              c: 32 integers, d: their scale
+ *
+ * What @stored_dot does, for Q8_0 and Q4_0. The scale joins once a block, not once a weight. A word
+ * of 32 bits holds four codes, or eight; a shift to the left and a mask leave one of them at the
+ * top, with its sign, times 2^24 or 2^28. It becomes a float there, exactly, and the scale has that
+ * factor less. So one operation a code is saved that would bring it down again. Codes of half a
+ * byte count from 0 to 15 and mean -8 to 7: turning over each highest bit makes them signed.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   lanes stored_dot
+ * see     @stored_matrix @stored_rounded (integer products)
+ * topics  -
+ */
+
+/* scale (n, times) <- those of n blocks of so many bytes, times a factor, each `times` times. First
+ * all words, then all floats: what has just been written in small parts is slow to read as a
+ * vector.
+ */
+LLM_API void llm_stored_dot_scales(float *scale, const unsigned char *from, size_t n, size_t bytes,
+                                   size_t times, float by) {
+    enum { L = LLM_STORED_DOT_LANES };
+    uint32_t word[LLM_STORED_DOT_MOST / 32];
+    float d[LLM_STORED_DOT_MOST / 32];
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, from + i * bytes, 2);
+        word[i] = half;
+    }
+    for (size_t i = n; i % L != 0; i++) word[i] = 0;
+    for (size_t i = 0; i < n; i += L) {
+        const llm_stored_dot_floats part = by * llm_stored_dot_half(llm_stored_dot_load(word + i));
+        memcpy(d + i, &part, sizeof part);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < times; c++) scale[i * times + c] = d[i];
+}
+
+/* y (ROWS) <- sums over n columns of Q8_0, whole blocks; x is arranged. */
+LLM_API void llm_stored_dot_bytes(float *y, const unsigned char *const *row, const float *x,
+                                  size_t n) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 32];
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++)
+        llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 0x1p-24f);
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
+    for (size_t i = 0; i < n; i += 4 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            const llm_stored_dot_bits word = llm_stored_dot_load(w[r] + i + i / 32 * 2);
+            llm_stored_dot_floats part[4];
+            LLM_LANES_UNROLL
+            for (int j = 0; j < 4; j++)
+                part[j] = LLM_STORED_DOT_CONVERT(
+                              (llm_stored_dot_ints)(word << (24 - 8 * j) & 0xff000000u),
+                              llm_stored_dot_floats) *
+                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
+            sum[r] += scale[r][i / 32] * ((part[0] + part[1]) + (part[2] + part[3]));
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
+/* The codes of Q4_0 for all lanes: 16 bytes of each of two blocks where there are eight. */
+LLM_API llm_stored_dot_bits llm_stored_dot_pair(const unsigned char *from) {
+#if defined(__GNUC__) && !defined(__CUDACC__) && defined(__AVX__)
+    typedef uint64_t longs __attribute__((vector_size(32)));
+    uint64_t part[4];
+    memcpy(part, from, 16);
+    memcpy(part + 2, from + 18, 16);
+    const longs x = {part[0], part[1], part[2], part[3]};
+    return (llm_stored_dot_bits)x;
+#else
+    return llm_stored_dot_load(from);
+#endif
+}
+
+/* The same for Q4_0. */
+LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++)
+        llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 0x1p-28f);
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
+    for (size_t i = 0; i < n; i += 8 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            const llm_stored_dot_bits word =
+                llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2) ^ 0x88888888u;
+            llm_stored_dot_floats part[8];
+            LLM_LANES_UNROLL
+            for (int j = 0; j < 8; j++)
+                part[j] = LLM_STORED_DOT_CONVERT(
+                              (llm_stored_dot_ints)(word << (28 - 4 * j) & 0xf0000000u),
+                              llm_stored_dot_floats) *
+                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
+            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+                      (((part[0] + part[1]) + (part[2] + part[3])) +
+                       ((part[4] + part[5]) + (part[6] + part[7])));
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
  *
  *     y_n = W x_n + b          W: rows of F32, F16, BF16 or blocks, as they stand in the file
  *
  * Writing one token reads every weight once and does two operations with it, so its time is the
  * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
- * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
- * and used at once for all x, then forgotten: memory is read in the small form. For a prompt of
- * many tokens a panel of rows is unpacked, each weight once, and multiplied as in @gemm.
+ * long, one of 4.5 bits seven times. So matrices stay as they are: for few x their rows are
+ * multiplied where they lie (@stored_dot). Unpacking pays from a handful of x on: a panel of rows,
+ * 256 columns at a time, goes into the cache as floats, each weight once, and is multiplied by all
+ * x as in @gemm.
  *
- * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
- * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
+ * What is easily got wrong: the order of the sums is no matter of the threads, so results do not
+ * depend on their number; and a row of blocks is not columns times a number of bytes.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
- * needs   lanes gemm gguf_blocks
- * see     @llama @gguf_file @matmul
+ * needs   gemm gguf_blocks stored_dot stored_dot_codes
+ * see     @stored_rounded (faster, not exact) @llama @gguf_file @matmul
  * topics  -
  */
 enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
+enum { LLM_STORED_MATRIX_FEW = 5 };     /* from so many x on a matrix is unpacked for all */
 typedef struct {
     const unsigned char *data; /* rows behind each other, at any address */
     llm_gguf_blocks_type type; /* of floats */
@@ -47876,7 +48149,7 @@ LLM_API uint16_t llm_stored_matrix_word(const unsigned char *from, size_t i) {
     return (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
 }
 
-/* The half-precision number of 16 bits, without a branch. */
+/* The half-precision number of 16 bits, as in @stored_dot. */
 LLM_API float llm_stored_matrix_half(uint16_t word) {
     const uint32_t size = word & 0x7fffu, sign = (uint32_t)(word & 0x8000u) << 16;
     uint32_t bits = size << 13;
@@ -47936,36 +48209,6 @@ LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, siz
     }
 }
 
-/* The sum of scale code x (n), n whole blocks; and that of w x (n). */
-LLM_API float llm_stored_matrix_dot(const signed char *code, const float *scale, const float *x,
-                                    size_t n) {
-    float w[32] = {0.0f};
-    llm_lanes sum = llm_lanes_load(w), none = sum;
-    for (size_t i = 0; i < n; i += 32) {
-        llm_lanes part = none;
-        for (size_t k = 0; k < 32; k++) w[k] = (float)code[i + k];
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < 32; k += LLM_LANES)
-            part += llm_lanes_load(w + k) * llm_lanes_load(x + i + k);
-        sum += scale[i / 32] * part;
-    }
-    return llm_lanes_sum(sum);
-}
-LLM_API float llm_stored_matrix_dot_floats(const float *w, const float *x, size_t n) {
-    enum { STEP = 4 * LLM_LANES };
-    float zero[LLM_LANES] = {0.0f}, rest = 0.0f;
-    llm_lanes sum[4];
-    const size_t whole = n - n % STEP;
-    for (size_t k = 0; k < 4; k++) sum[k] = llm_lanes_load(zero);
-    for (size_t i = 0; i < whole; i += STEP) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < 4; k++)
-            sum[k] += llm_lanes_load(w + i + k * LLM_LANES) * llm_lanes_load(x + i + k * LLM_LANES);
-    }
-    for (size_t i = whole; i < n; i++) rest += w[i] * x[i];
-    return llm_lanes_sum((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest;
-}
-
 /* out (columns) <- row r: a token's embedding. */
 LLM_API void llm_stored_matrix_row(float *out, const llm_stored_matrix *w, size_t r) {
     LLM_ASSERT(r < w->rows);
@@ -47987,33 +48230,287 @@ LLM_API void llm_stored_matrix_panel(float *y, const float *x, const llm_stored_
     }
 }
 
-/* y (N,rows) <- x (N,columns), b (rows) or NULL. Sums are of float within a piece. From 8 rows of x
- * on a panel of W is unpacked at a time and multiplied as in @gemm. */
+/* y (ROWS) <- rows (ROWS) of n columns times x (n), which is arranged. Columns that fill no lanes,
+ * and forms without a product of their own, are unpacked. */
+LLM_API void llm_stored_matrix_rows(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n, llm_gguf_blocks_type type) {
+    enum { PIECE = LLM_STORED_MATRIX_PIECE };
+    const size_t group = llm_stored_dot_group(type), whole = group > 0 ? n - n % group : 0;
+    size_t weights = 1, bytes = 1;
+    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type);
+    if (type == LLM_GGUF_BLOCKS_Q8_0)
+        llm_stored_dot_bytes(y, row, x, whole);
+    else if (type == LLM_GGUF_BLOCKS_Q4_0)
+        llm_stored_dot_nibbles(y, row, x, whole);
+    else
+        llm_stored_dot_numbers(y, row, x, whole, type);
+    for (size_t r = 0; r < LLM_STORED_DOT_ROWS && whole < n; r++) {
+        float part[PIECE], rest = 0.0f;
+        for (size_t at = whole; at < n; at += PIECE) {
+            const size_t m = llm_gemm_least(PIECE, n - at);
+            llm_gguf_blocks_floats(part, row[r] + at / weights * bytes, m, type);
+            LLM_SIMD_SUM(rest)
+            for (size_t i = 0; i < m; i++) rest += part[i] * x[at + i];
+        }
+        y[r] += rest;
+    }
+}
+
+/* y (N,rows) <- x (N,columns), b (rows) or NULL. For few x four rows at a time are multiplied where
+ * they lie; from FEW on a panel of W is unpacked at a time and multiplied as in @gemm. Sums are of
+ * float. Scratch on the stack: 64 KiB. */
 LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
                                        const float *b, size_t N) {
-    const size_t PIECE = LLM_STORED_MATRIX_PIECE;
+    enum { FEW = LLM_STORED_MATRIX_FEW, MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
     const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
-    const size_t bytes = C > 0 ? stride * PIECE / C : 0; /* of a whole piece */
-    for (size_t i = 0; i < N * O && N >= 8; i++) y[i] = b ? b[i % O] : 0.0f;
-    if (N >= 8) {
+    float arranged[(FEW - 1) * MOST];
+    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
+    if (N >= FEW) {
         LLM_PARALLEL_MANY(O, N * C)
         for (size_t r = 0; r < O; r += LLM_GEMM_PANEL) llm_stored_matrix_panel(y, x, w, r, N);
         return;
     }
-    LLM_PARALLEL_MANY(O, N * C)
-    for (size_t r = 0; r < O; r++) {
-        float part[LLM_STORED_MATRIX_PIECE], scale[LLM_STORED_MATRIX_PIECE / 32];
-        signed char code[LLM_STORED_MATRIX_PIECE];
-        const unsigned char *from = w->data + r * stride;
-        for (size_t n = 0; n < N; n++) y[n * O + r] = b ? b[r] : 0.0f;
-        for (size_t at = 0; at < C; at += PIECE, from += bytes) {
-            const size_t m = C - at < PIECE ? C - at : PIECE;
-            const bool codes = llm_stored_matrix_codes(code, scale, from, m, w->type);
-            if (!codes) llm_stored_matrix_unpack(part, from, m, w->type);
+    for (size_t at = 0; at < C; at += MOST) {
+        const size_t m = llm_gemm_least(MOST, C - at);
+        for (size_t n = 0; n < N; n++)
+            llm_stored_dot_arrange(arranged + n * MOST, x + n * C + at, m, w->type);
+        LLM_PARALLEL_MANY(O, N * m)
+        for (size_t r = 0; r < O; r += ROWS) {
+            const size_t rows = llm_gemm_least(ROWS, O - r);
+            const unsigned char *row[ROWS]; /* missing ones repeat the first; nobody reads them */
+            float sum[ROWS];
+            for (size_t i = 0; i < ROWS; i++)
+                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
             for (size_t n = 0; n < N; n++) {
-                const float *xn = x + n * C + at;
-                y[n * O + r] += codes ? llm_stored_matrix_dot(code, scale, xn, m)
-                                      : llm_stored_matrix_dot_floats(part, xn, m);
+                llm_stored_matrix_rows(sum, row, arranged + n * MOST, m, w->type);
+                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
+            }
+        }
+    }
+}
+
+/* @stored_matrix_turn --------------------------------------- A stored matrix, turned over
+ *
+ *     out_ji = w_(i, first + j)            each number as its file has it
+ *
+ * GPT-2 multiplies from the other side, y = x W, so its files have the inputs as rows (its code
+ * calls that a convolution of width 1), and queries, keys and values side by side in one matrix.
+ * Turned once at opening they are what every product here wants, outputs as rows, and as small as
+ * they were: no number is converted. Down a column every number lies in another line of memory; so
+ * squares of 32 x 32 are turned one by one, whose lines stay in the cache until all of each is
+ * used.
+ *
+ * source  transformers, pytorch_utils.py (Conv1D)
+ * needs   gemm gguf_blocks stored_matrix
+ * see     @transpose (of floats) @llama_file
+ * topics  -
+ */
+enum { LLM_STORED_MATRIX_TURN_SIDE = 32 };
+
+/* Bytes of a number; 0: numbers come in blocks along the rows, and cannot be turned. */
+LLM_API size_t llm_stored_matrix_turn_bytes(llm_gguf_blocks_type type) {
+    if (type == LLM_GGUF_BLOCKS_F32) return 4;
+    return type == LLM_GGUF_BLOCKS_F16 || type == LLM_GGUF_BLOCKS_BF16 ? 2 : 0;
+}
+
+/* out (count,rows) <- columns first .. first + count - 1 of w, which become rows. */
+LLM_API void llm_stored_matrix_turn(unsigned char *out, const llm_stored_matrix *w, size_t first,
+                                    size_t count) {
+    const size_t SIDE = LLM_STORED_MATRIX_TURN_SIDE, rows = w->rows, stride = w->columns;
+    const size_t each = llm_stored_matrix_turn_bytes(w->type);
+    LLM_ASSERT(each > 0 && count <= stride && first <= stride - count);
+    LLM_PARALLEL_MANY(count, rows)
+    for (size_t j = 0; j < count; j += SIDE) {
+        const size_t end = llm_gemm_least(j + SIDE, count);
+        for (size_t i = 0; i < rows; i += SIDE) {
+            for (size_t r = j; r < end; r++) {
+                for (size_t k = i; k < llm_gemm_least(i + SIDE, rows); k++) {
+                    unsigned char *to = out + (r * rows + k) * each;
+                    const unsigned char *from = w->data + (k * stride + first + r) * each;
+                    memcpy(to, from, 2);
+                    if (each == 4) memcpy(to + 2, from + 2, 2);
+                }
+            }
+        }
+    }
+}
+
+/* @stored_rounded ------------------------------------------- Products of integers: x rounded too
+ *
+ *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)      K: 127 with Q8_0, 511 with Q4_0
+ *     y_r = sum over blocks of d_r s_b sum_i c_ri u_i
+ *     |y_r - exact| <= sum over blocks of s_b / 2 sum_i |w_ri|
+ *
+ * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x
+ * is rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in
+ * a register as floats, and only the sum becomes a float. What that costs is rounding x, which is
+ * as fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
+ *
+ * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products
+ * of 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as
+ * the last sum does not.
+ *
+ * source  Gerganov and others, ggml, ggml_vec_dot_q4_0_q8_0 (there K is 127 for all forms)
+ * needs   gemm gguf_blocks stored_dot stored_dot_codes stored_matrix
+ * see     @llama (decoding)
+ * topics  -
+ */
+typedef struct {                            /* x, rounded, in the order of the lanes */
+    int16_t code[LLM_STORED_DOT_MOST];      /* u */
+    int16_t start[LLM_STORED_DOT_MOST / 4]; /* -8 sum of four u: Q4_0's codes count from 8 */
+    float scale[LLM_STORED_DOT_MOST / 8];   /* s, four times each with Q4_0 */
+} llm_stored_rounded;
+
+/* q <- x (n), whole groups. A block with an infinity or a NaN becomes NaN, one below 1e-30 becomes
+ * 0. */
+LLM_API void llm_stored_rounded_from(llm_stored_rounded *q, const float *x, size_t n, bool four) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const size_t parts = four ? 4 : 2, times = four ? 4 : 1;
+    const float K = four ? 511.0f : 127.0f;
+    int16_t code[LLM_STORED_DOT_MOST];
+    for (size_t i = 0; i < n; i += 32) {
+        float most = 0.0f, odd = 0.0f;
+        for (size_t k = i; k < i + 32; k++) {
+            const float size = fabsf(x[k]);
+            most = size > most ? size : most;
+            odd += x[k] * 0.0f;
+        }
+        const bool plain = odd == 0.0f && most > 1e-30f;
+        for (size_t k = i; k < i + 32; k++)
+            code[k] = plain ? (int16_t)lrintf(x[k] / most * K) : (int16_t)0;
+        for (size_t c = 0; c < times; c++) q->scale[i / 32 * times + c] = most / K + odd;
+    }
+    for (size_t i = 0; i < n; i += parts * WORDS) {
+        for (size_t v = 0; v < WORDS; v++) {
+            const size_t at = i + parts * v, low = at / 32 * 32 + at % 32 / 2;
+            int sum = 0;
+            for (size_t j = 0; j < parts; j++) {
+                const int16_t u = code[four ? low + j / 2 + j % 2 * 16 : at + j];
+                q->code[i + j * WORDS + v] = u;
+                sum -= 8 * u;
+            }
+            if (four) q->start[i / 4 + v] = (int16_t)sum;
+        }
+    }
+}
+
+#if defined(__GNUC__) && !defined(__CUDACC__)
+/* Two numbers of 16 bits a lane; and such that run over. */
+typedef LLM_STORED_DOT_VECTOR int16_t llm_stored_rounded_words;
+typedef LLM_STORED_DOT_VECTOR uint16_t llm_stored_rounded_wraps;
+/* Reads them at any address. */
+LLM_API llm_stored_rounded_words llm_stored_rounded_load(const int16_t *p) {
+    llm_stored_rounded_words x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times
+ * u. */
+LLM_API llm_stored_dot_ints llm_stored_rounded_bytes(llm_stored_dot_bits word, const int16_t *u) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const llm_stored_rounded_words w = (llm_stored_rounded_words)word;
+    const llm_stored_rounded_words low =
+        (llm_stored_rounded_words)((llm_stored_rounded_wraps)word << 8) >> 8;
+    const llm_stored_rounded_words sum =
+        low * llm_stored_rounded_load(u) + (w >> 8) * llm_stored_rounded_load(u + WORDS);
+    return ((llm_stored_dot_ints)((llm_stored_dot_bits)sum << 16) >> 16) +
+           ((llm_stored_dot_ints)sum >> 16);
+}
+LLM_API llm_stored_dot_ints llm_stored_rounded_nibbles(llm_stored_dot_bits word, const int16_t *u,
+                                                       const int16_t *start) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const llm_stored_rounded_wraps w = (llm_stored_rounded_wraps)word;
+    llm_stored_rounded_wraps sum = (llm_stored_rounded_wraps)llm_stored_rounded_load(start);
+    sum += (w & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u);
+    sum += (w >> 4 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + WORDS);
+    sum += (w >> 8 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 2 * WORDS);
+    sum += (w >> 12) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 3 * WORDS);
+    sum += (llm_stored_rounded_wraps)((llm_stored_dot_bits)sum << 16);
+    return (llm_stored_dot_ints)sum >> 16;
+}
+#else
+/* The same in one lane, for other compilers. */
+LLM_API int32_t llm_stored_rounded_bytes(uint32_t word, const int16_t *u) {
+    int32_t sum = 0;
+    for (int j = 0; j < 4; j++, word >>= 8) sum += (int8_t)(word & 255) * u[j / 2 + j % 2 * 2];
+    return sum;
+}
+LLM_API int32_t llm_stored_rounded_nibbles(uint32_t word, const int16_t *u, const int16_t *start) {
+    int32_t sum = start[0] + start[1];
+    for (int j = 0; j < 8; j++, word >>= 4) sum += (int32_t)(word & 15) * u[j / 4 + j % 4 * 2];
+    return sum;
+}
+#endif
+
+/* y (ROWS) <- rows (ROWS) of n columns, whole groups, times x. */
+LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
+                                     const llm_stored_rounded *x, size_t n, bool four) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float zero[L] = {0.0f};
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++) {
+        const size_t times = four ? 4 : 1;
+        if (four)
+            llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 1.0f);
+        else
+            llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 1.0f);
+        for (size_t i = 0; i < n / 32 * times; i++) scale[r][i] *= x->scale[i];
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++)
+        w[r] = row[r] + 2, sum[r] = llm_stored_dot_real(llm_stored_dot_load(zero));
+    for (size_t i = 0; i < n && !four; i += 4 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r] +=
+                scale[r][i / 32] *
+                LLM_STORED_DOT_CONVERT(llm_stored_rounded_bytes(
+                                           llm_stored_dot_load(w[r] + i + i / 32 * 2), x->code + i),
+                                       llm_stored_dot_floats);
+    }
+    for (size_t i = 0; i < n && four; i += 8 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+                      LLM_STORED_DOT_CONVERT(
+                          llm_stored_rounded_nibbles(llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2),
+                                                     x->code + i, x->start + i / 4),
+                          llm_stored_dot_floats);
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
+/* As llm_stored_matrix_forward; x is rounded where the form is Q8_0 or Q4_0, x are few, and columns
+ * are whole groups. */
+LLM_API void llm_stored_rounded_forward(float *y, const float *x, const llm_stored_matrix *w,
+                                        const float *b, size_t N) {
+    enum { MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
+    const bool four = w->type == LLM_GGUF_BLOCKS_Q4_0;
+    const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
+    const size_t group = llm_stored_dot_group(w->type);
+    llm_stored_rounded q[LLM_STORED_MATRIX_FEW - 1];
+    if (N >= LLM_STORED_MATRIX_FEW || (!four && w->type != LLM_GGUF_BLOCKS_Q8_0) || group == 0 ||
+        C % group != 0) {
+        llm_stored_matrix_forward(y, x, w, b, N);
+        return;
+    }
+    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
+    for (size_t at = 0; at < C; at += MOST) {
+        const size_t m = llm_gemm_least(MOST, C - at);
+        for (size_t n = 0; n < N; n++) llm_stored_rounded_from(&q[n], x + n * C + at, m, four);
+        LLM_PARALLEL_MANY(O, N * m)
+        for (size_t r = 0; r < O; r += ROWS) {
+            const size_t rows = llm_gemm_least(ROWS, O - r);
+            const unsigned char *row[ROWS]; /* as in llm_stored_matrix_forward */
+            float sum[ROWS];
+            for (size_t i = 0; i < ROWS; i++)
+                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
+            for (size_t n = 0; n < N; n++) {
+                llm_stored_rounded_rows(sum, row, &q[n], m, four);
+                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
             }
         }
     }
@@ -50590,12 +51087,13 @@ LLM_API bool llm_bert_file_open(llm_bert_file *m, const char *dir, llm_error *e)
  *     Qwen 2        biases of q, k, v         Qwen 3    norms of q and k, heads wider than C / H
  *     Gemma 2       norms with 1 + w, also behind the sublayers; GELU; embeddings times sqrt(C);
  *                   scores and logits capped, s = c tanh(s / c); a window in every second layer
+ *     GPT-2         the ancestor: LayerNorm, learned positions, a bias everywhere, no gate
  *
  * What is not computed is refused by name: a model that runs with a wrong formula is worse than one
  * that does not load. Sizes have a most, so that no product of them overflows.
  *
- * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2
- * needs   error json rope yarn
+ * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2, _gpt2
+ * needs   error json rope yarn gpt2_config
  * see     @llama_file @gpt2_config
  * topics  -
  */
@@ -50605,6 +51103,7 @@ typedef enum {
     LLM_LLAMA_CONFIG_QWEN2,
     LLM_LLAMA_CONFIG_QWEN3,
     LLM_LLAMA_CONFIG_GEMMA2,
+    LLM_LLAMA_CONFIG_GPT2,
     LLM_LLAMA_CONFIG_FAMILIES
 } llm_llama_config_family;
 
@@ -50616,7 +51115,7 @@ typedef struct {
     bool tied;                                    /* the head is the embedding */
     float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
     llm_rope_pairing pairing;
-    llm_yarn_config rope;
+    llm_yarn_config rope; /* GPT-2: zeros */
 } llm_llama_config;
 
 /* Does layer l look through the window? */
@@ -50697,9 +51196,23 @@ LLM_API bool llm_llama_config_layers(const llm_llama_config *c, const llm_json *
     return true;
 }
 
+/* c <- the sizes of a GPT-2 (@gpt2_config). */
+LLM_API bool llm_llama_config_gpt2(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    llm_gpt2_config g;
+    if (!llm_gpt2_config_read(&g, j, e)) return false;
+    memset(c, 0, sizeof *c);
+    c->family = LLM_LLAMA_CONFIG_GPT2;
+    c->vocab = g.vocab, c->context = g.context, c->layers = g.layers;
+    c->width = g.width, c->hidden = g.hidden, c->eps = g.eps;
+    c->heads = c->kv_heads = g.heads, c->head = g.width / g.heads;
+    c->scale = (float)(1.0 / sqrt((double)c->head));
+    c->tied = true;
+    return true;
+}
+
 /* c <- a parsed config.json. */
 LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_error *e) {
-    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2"};
+    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gpt2"};
     if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
     const llm_json_node *type = llm_json_get(j, j->node, "model_type");
     const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "";
@@ -50708,9 +51221,10 @@ LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_e
     }
     if (f < 0)
         return llm_fail(e,
-                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3 "
-                        "or gemma2",
+                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3, "
+                        "gemma2 or gpt2",
                         name);
+    if (f == LLM_LLAMA_CONFIG_GPT2) return llm_llama_config_gpt2(c, j, e);
     const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
     c->family = (llm_llama_config_family)f;
     c->pairing = LLM_ROPE_HALVES;
@@ -50799,15 +51313,16 @@ LLM_API double llm_llama_gguf_number(const llm_gguf_file *g, const char *arch, c
 
 /* c <- the pairs of an open file. */
 LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, llm_error *e) {
-    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2"};
+    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2", "gpt2"};
     int f = LLM_LLAMA_CONFIG_FAMILIES;
     while (f-- > 0 &&
            (!*known[f] || !llm_gguf_values_is(&g->values, "general.architecture", known[f]))) {
     }
     if (f < 0)
-        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2");
+        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2, "
+                           "gpt2");
     const char *a = known[f];
-    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2, old = f == LLM_LLAMA_CONFIG_GPT2;
     const llm_gguf_file_tensor *embed = llm_gguf_file_find(g, "token_embd.weight");
     if (!embed || embed->rank != 2) return llm_fail(e, "GGUF: no matrix token_embd.weight");
     c->family = (llm_llama_config_family)f;
@@ -50825,7 +51340,8 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
         !llm_llama_gguf_size(&c->head, g, a, "attention.key_length", 1 << 12,
                              c->width / c->heads ? c->width / c->heads : 1, e))
         return false;
-    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0 ||
+    if (c->heads % c->kv_heads != 0 || (c->head % 2 != 0 && !old) ||
+        (old && (c->heads != c->kv_heads || c->heads * c->head != c->width)) ||
         llm_llama_gguf_number(g, a, "rope.dimension_count", (double)c->head) != (double)c->head ||
         llm_llama_gguf_number(g, a, "attention.value_length", (double)c->head) != (double)c->head)
         return llm_fail(e, "GGUF: %zu heads of width %zu on %zu, or parts of them", c->heads,
@@ -50855,7 +51371,9 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
     if (llm_llama_gguf_pair(g, a, "attention.sliding_window") &&
         !llm_llama_gguf_size(&c->window, g, a, "attention.sliding_window", 1 << 24, 0, e))
         return false;
-    c->eps = (float)llm_llama_gguf_number(g, a, "attention.layer_norm_rms_epsilon", 1e-6);
+    c->eps = (float)llm_llama_gguf_number(
+        g, a, old ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+        old ? 1e-5 : 1e-6);
     const double width =
         gemma && c->layers == 46 ? (double)c->width / (double)c->heads : (double)c->head;
     c->scale = (float)(1.0 / sqrt(width));
@@ -50875,9 +51393,11 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
  * The parts of a layer, their shapes from the settings, and their two names. One name means two
  * things: post_attention_layernorm is the norm in front of the MLP in Llama and behind attention in
  * Gemma 2, which has a norm on either side of both sublayers. Parts that a family has not have no
- * rows.
+ * rows. In GPT-2 q, k and v are thirds of one tensor, whose name they share, and the first matrix
+ * of its MLP is called GATE here: what the activation is applied to.
  *
- * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, gguf-py/gguf/constants.py
+ * source  transformers 5, modeling_llama.py and its relatives, modeling_gpt2.py; llama.cpp,
+ *         gguf-py/gguf/constants.py
  * needs   llama_config
  * see     @llama_file
  * topics  -
@@ -50898,33 +51418,49 @@ typedef enum { /* of a layer: matrices, then vectors */
                LLM_LLAMA_NAMES_OUT2,
                LLM_LLAMA_NAMES_Q_NORM, /* of each head: Qwen 3 */
                LLM_LLAMA_NAMES_K_NORM,
-               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2 */
+               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2, GPT-2 */
                LLM_LLAMA_NAMES_K_BIAS,
                LLM_LLAMA_NAMES_V_BIAS,
+               LLM_LLAMA_NAMES_O_BIAS, /* GPT-2, and all behind */
+               LLM_LLAMA_NAMES_GATE_BIAS,
+               LLM_LLAMA_NAMES_DOWN_BIAS,
+               LLM_LLAMA_NAMES_NORM1_BIAS,
+               LLM_LLAMA_NAMES_NORM2_BIAS,
                LLM_LLAMA_NAMES_PARTS
 } llm_llama_names_part;
+
+/* Which third of its tensor a part is, 0 to 2; -1: the whole of one. */
+LLM_API int llm_llama_names_third(llm_llama_names_part part, const llm_llama_config *c) {
+    const bool bias = part >= LLM_LLAMA_NAMES_Q_BIAS && part <= LLM_LLAMA_NAMES_V_BIAS;
+    if (c->family != LLM_LLAMA_CONFIG_GPT2 || (part > LLM_LLAMA_NAMES_V && !bias)) return -1;
+    return (int)part - (bias ? LLM_LLAMA_NAMES_Q_BIAS : LLM_LLAMA_NAMES_Q);
+}
 
 /* Rows and columns of a part; 0 columns: a vector. 0 rows: the family has none. */
 LLM_API void llm_llama_names_shape(size_t *rows, size_t *columns, llm_llama_names_part part,
                                    const llm_llama_config *c) {
     const size_t C = c->width, F = c->hidden, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q, K, K, C,       F,       F, C, C,
-                                             C, C, C, c->head, c->head, Q, K, K};
-    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q,       K,       K, C, F, F, C, C, C, C, C,
+                                             c->head, c->head, Q, K, K, C, F, C, C, C};
+    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0,
+                                             0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     const llm_llama_config_family f = c->family;
+    const bool gpt2 = f == LLM_LLAMA_CONFIG_GPT2;
     const bool out = part == LLM_LLAMA_NAMES_OUT1 || part == LLM_LLAMA_NAMES_OUT2;
     const bool norm = part == LLM_LLAMA_NAMES_Q_NORM || part == LLM_LLAMA_NAMES_K_NORM;
-    const bool none = (out && f != LLM_LLAMA_CONFIG_GEMMA2) ||
-                      (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
-                      (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2);
+    const bool none =
+        (out && f != LLM_LLAMA_CONFIG_GEMMA2) || (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
+        (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2 && !gpt2) ||
+        (part >= LLM_LLAMA_NAMES_O_BIAS && !gpt2) || (part == LLM_LLAMA_NAMES_UP && gpt2);
     *rows = none ? 0 : r[part];
     *columns = k[part];
 }
 
-/* name (80) <- that of a part of layer l in either form. */
+/* name (80) <- that of a part of layer l in either form. Of GPT-2 directories without the prefix
+ * "transformer.", which some have. */
 LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_names_part part,
                                    const llm_llama_config *c) {
-    static const char *const in[2][LLM_LLAMA_NAMES_PARTS] = {
+    static const char *const in[2][LLM_LLAMA_NAMES_O_BIAS] = {
         {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
          "self_attn.o_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
          "mlp.down_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight",
@@ -50935,10 +51471,53 @@ LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_na
          "ffn_up.weight", "ffn_down.weight", "attn_norm.weight", "ffn_norm.weight",
          "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight",
          "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"}};
-    const char *what = in[gguf][part];
+    static const char *const gpt2[2][LLM_LLAMA_NAMES_PARTS] = {{"attn.c_attn.weight",
+                                                                "attn.c_attn.weight",
+                                                                "attn.c_attn.weight",
+                                                                "attn.c_proj.weight",
+                                                                "mlp.c_fc.weight",
+                                                                "",
+                                                                "mlp.c_proj.weight",
+                                                                "ln_1.weight",
+                                                                "ln_2.weight",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_proj.bias",
+                                                                "mlp.c_fc.bias",
+                                                                "mlp.c_proj.bias",
+                                                                "ln_1.bias",
+                                                                "ln_2.bias"},
+                                                               {"attn_qkv.weight",
+                                                                "attn_qkv.weight",
+                                                                "attn_qkv.weight",
+                                                                "attn_output.weight",
+                                                                "ffn_up.weight",
+                                                                "",
+                                                                "ffn_down.weight",
+                                                                "attn_norm.weight",
+                                                                "ffn_norm.weight",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "attn_qkv.bias",
+                                                                "attn_qkv.bias",
+                                                                "attn_qkv.bias",
+                                                                "attn_output.bias",
+                                                                "ffn_up.bias",
+                                                                "ffn_down.bias",
+                                                                "attn_norm.bias",
+                                                                "ffn_norm.bias"}};
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const char *what = old ? gpt2[gguf][part] : part < LLM_LLAMA_NAMES_O_BIAS ? in[gguf][part] : "";
     if (!gguf && part == LLM_LLAMA_NAMES_NORM2 && c->family == LLM_LLAMA_CONFIG_GEMMA2)
         what = "pre_feedforward_layernorm.weight";
-    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : "model.layers", l, what);
+    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : old ? "h" : "model.layers", l, what);
 }
 
 /* @llama_file ----------------------------------------------- Where a Llama's weights are
@@ -50950,26 +51529,27 @@ LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_na
  * The two forms differ in two traps. In GGUF the rows of a llama's q and k stand in another order,
  * for rotations of neighbours, while those of Qwen and Gemma stand as they were; and Gemma's norms,
  * which multiply by 1 + w, have the 1 added already. Llama 3.1's stretched rotations are a tensor
- * there. Every tensor is held against the settings; one that is missing or has another shape is
- * named.
+ * there. A directory of GPT-2 has its matrices the other way round: only they are copied, turned.
+ * Every tensor is held against the settings; one that is missing or of another shape is named.
  *
  * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, convert_hf_to_gguf.py
  * needs   arena error buffer file json yarn safetensors safetensors_shards gguf_blocks gguf_file
- *         stored_matrix llama_config llama_gguf llama_names
+ *         stored_matrix stored_matrix_turn llama_config llama_gguf llama_names
  * see     @llama
  * topics  -
  */
 typedef struct {
-    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES];
-    float *vector[LLM_LLAMA_NAMES_PARTS]; /* NULL where the family has none */
+    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES]; /* no rows, NULL: */
+    float *vector[LLM_LLAMA_NAMES_PARTS];               /* the family has none */
 } llm_llama_file_layer;
 
 typedef struct {
     llm_llama_config config;
-    llm_stored_matrix embed, head; /* (V,C) */
-    float *norm, *inv_freq;        /* (C), (D / 2) */
-    llm_llama_file_layer *layer;   /* (L) */
-    llm_safetensors_shards shards; /* one of the two is open */
+    llm_stored_matrix embed, head;      /* (V,C) */
+    llm_stored_matrix places;           /* (context,C): GPT-2; no rows: positions are rotations, */
+    float *norm, *norm_bias, *inv_freq; /* (C), (C) or NULL, (D / 2): by these */
+    llm_llama_file_layer *layer;        /* (L) */
+    llm_safetensors_shards shards;      /* one of the two is open */
     llm_gguf_file gguf;
     bool is_gguf;
     llm_arena memory;
@@ -50995,7 +51575,11 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
         w->data = t->data, w->type = t->type, rank = t->rank;
     } else {
+        char longer[100];
+        snprintf(longer, sizeof longer, "transformer.%s", name);
         const llm_safetensors_tensor *t = llm_safetensors_shards_find(&m->shards, name);
+        if (!t && m->config.family == LLM_LLAMA_CONFIG_GPT2)
+            t = llm_safetensors_shards_find(&m->shards, longer);
         if (!t) return llm_fail(e, "no tensor %s", name);
         for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
         w->data = t->data, rank = t->rank;
@@ -51030,43 +51614,75 @@ LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t
     return v;
 }
 
+/* Part p of layer l; more: of norms. A third of a tensor begins where the others end, and the
+ * matrices of a GPT-2 directory are turned into memory of their size. */
+LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_part p, float more,
+                                 llm_error *e) {
+    const llm_llama_config *c = &m->config;
+    const int third = llm_llama_names_third(p, c);
+    char name[80];
+    size_t rows, columns;
+    llm_llama_names_shape(&rows, &columns, p, c);
+    llm_llama_names_write(name, m->is_gguf, l, p, c);
+    const size_t all = third < 0 ? rows : 3 * rows, before = third < 0 ? 0 : (size_t)third * rows;
+    if (rows == 0) return true;
+    if (p >= LLM_LLAMA_NAMES_MATRICES) {
+        const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
+        float *v = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e);
+        m->layer[l].vector[p] = v ? v + before : NULL;
+        return v != NULL;
+    }
+    llm_stored_matrix *w = &m->layer[l].matrix[p], in;
+    if (c->family != LLM_LLAMA_CONFIG_GPT2 || m->is_gguf) {
+        if (!llm_llama_file_find(w, m, name, all, columns, e)) return false;
+        w->data += before * llm_stored_matrix_stride(w), w->rows = rows;
+        return true;
+    }
+    if (!llm_llama_file_find(&in, m, name, columns, all, e)) return false;
+    if (in.type != m->embed.type)
+        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
+    unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
+                                                        llm_stored_matrix_turn_bytes(in.type));
+    llm_stored_matrix_turn(to, &in, before, rows);
+    w->data = to, w->type = in.type, w->rows = rows, w->columns = columns;
+    return true;
+}
+
 /* All weights; m->config and the files are there. */
 LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
+    enum { EMBED, NORM, NORM_BIAS, HEAD, PLACES };
+    static const char *const outer[3][5] = {
+        {"model.embed_tokens.weight", "model.norm.weight", "", "lm_head.weight", ""},
+        {"wte.weight", "ln_f.weight", "ln_f.bias", "wte.weight", "wpe.weight"},
+        {"token_embd.weight", "output_norm.weight", "output_norm.bias", "output.weight",
+         "position_embd.weight"}};
     const llm_llama_config *c = &m->config;
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const char *const *name = outer[m->is_gguf ? 2 : old];
     const size_t C = c->width, D = c->head, heads = c->heads + 2 * c->kv_heads;
-    const size_t floats = c->layers * (4 * C + 2 * D + heads * D + 9 * 16) + C + D + 64;
+    const size_t each_layer = (old ? 16 : 4) * C + 2 * D + heads * D + (old ? c->hidden : 0);
+    const size_t floats = c->layers * (each_layer + 14 * 16) + 2 * C + D + 5 * 16;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
-    if (!llm_arena_create(&m->memory,
-                          floats * sizeof(float) + c->layers * sizeof(llm_llama_file_layer) + 256))
+    if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
+    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
+    const size_t turned = each * c->layers * (4 * C * C + 2 * C * c->hidden + 6 * 64);
+    if (!llm_arena_create(&m->memory, floats * sizeof(float) + turned +
+                                          c->layers * sizeof(llm_llama_file_layer) + 256))
         return llm_fail(e, "out of memory");
+    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
+    memset(m->layer, 0, c->layers * sizeof *m->layer);
+    m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
+    if (!m->norm || !llm_llama_file_find(&m->head, m, name[c->tied ? EMBED : HEAD], c->vocab, C, e))
+        return false;
+    for (size_t l = 0; l < c->layers; l++)
+        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++)
+            if (!llm_llama_file_part(m, l, (llm_llama_names_part)p, more, e)) return false;
+    if (old) {
+        m->norm_bias = llm_llama_file_vector(m, name[NORM_BIAS], C, 0.0f, e);
+        return m->norm_bias && llm_llama_file_find(&m->places, m, name[PLACES], c->context, C, e);
+    }
     m->inv_freq = llm_arena_floats(&m->memory, D / 2);
     llm_yarn_inv_freq(m->inv_freq, &c->rope);
-    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
-    const char *embed = m->is_gguf ? "token_embd.weight" : "model.embed_tokens.weight";
-    const char *head = m->is_gguf ? "output.weight" : "lm_head.weight";
-    m->norm = llm_llama_file_vector(m, m->is_gguf ? "output_norm.weight" : "model.norm.weight", C,
-                                    more, e);
-    if (!m->norm || !llm_llama_file_find(&m->embed, m, embed, c->vocab, C, e) ||
-        !llm_llama_file_find(&m->head, m, c->tied ? embed : head, c->vocab, C, e))
-        return false;
-    for (size_t l = 0; l < c->layers; l++) {
-        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
-            char name[80];
-            size_t rows, columns;
-            llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
-            llm_llama_names_write(name, m->is_gguf, l, (llm_llama_names_part)p, c);
-            m->layer[l].vector[p] = NULL;
-            if (rows == 0) continue;
-            if (p < LLM_LLAMA_NAMES_MATRICES) {
-                if (!llm_llama_file_find(&m->layer[l].matrix[p], m, name, rows, columns, e))
-                    return false;
-            } else {
-                const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
-                m->layer[l].vector[p] = llm_llama_file_vector(m, name, rows, bias ? 0.0f : more, e);
-                if (!m->layer[l].vector[p]) return false;
-            }
-        }
-    }
     if (!m->is_gguf || !llm_gguf_file_find(&m->gguf, "rope_freqs.weight")) return true;
     const float *by = llm_llama_file_vector(m, "rope_freqs.weight", D / 2, 0.0f, e);
     for (size_t i = 0; by && i < D / 2; i++) m->inv_freq[i] /= by[i];
@@ -51102,6 +51718,61 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
     ok = ok && llm_llama_file_bind(m, e);
     if (!ok) llm_llama_file_close(m);
     return ok;
+}
+
+/* @llama_mlp ------------------------------------------------ The MLP of a model from its files
+ *
+ *     h = n(x)                                     n: RMSNorm, with a bias LayerNorm
+ *     g = act(W_gate h + b) [ * (W_up h) ]         SiLU; Gemma 2, GPT-2: GELU
+ *     x <- x + n'(W_down g + b)                    n': Gemma 2
+ *
+ * Two thirds of a model's weights are in this half of its layers. What differs between families is
+ * there or is not: the second matrix, without which the first is all and nothing gates (GPT-2),
+ * biases, a norm behind. The norm and the sum with the residual stream are attention's, too.
+ *
+ * source  Shazeer 2020, "GLU Variants Improve Transformer", eq. 6; Radford et al. 2019, "Language
+ *         Models are Unsupervised Multitask Learners"
+ * needs   arena activation layernorm rmsnorm stored_matrix llama_config llama_names llama_file
+ * see     @llama @ffn (to be trained)
+ * topics  -
+ */
+
+/* out (n,C) <- the norm of x (n,C) with weights w (C) and a bias (C), or NULL. out may be x. */
+LLM_API void llm_llama_mlp_norm(float *out, const float *x, const float *w, const float *bias,
+                                size_t n, const llm_llama_config *c) {
+    if (bias)
+        llm_layernorm_forward(out, NULL, NULL, x, w, bias, n, c->width, c->eps);
+    else
+        llm_rmsnorm_forward(out, NULL, x, w, n, c->width, c->eps);
+}
+
+/* x (n,C) in place: a sublayer's output f (n,C) is added, through its norm (C) if it has one. */
+LLM_API void llm_llama_mlp_add(float *x, float *f, const float *norm, size_t n,
+                               const llm_llama_config *c) {
+    if (norm) llm_rmsnorm_forward(f, NULL, f, norm, n, c->width, c->eps);
+    for (size_t i = 0; i < n * c->width; i++) x[i] += f[i];
+}
+
+/* x (n,C) in place through the MLP of a layer. Scratch: n (C + 2 F) floats, given back. */
+LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_llama_config *c,
+                           size_t n, llm_arena *a) {
+    const size_t F = c->hidden, mark = a->used;
+    const bool gelu = c->family == LLM_LLAMA_CONFIG_GEMMA2 || c->family == LLM_LLAMA_CONFIG_GPT2;
+    float *in = llm_arena_floats(a, n * c->width), *const *b = w->vector;
+    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
+    llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM2], b[LLM_LLAMA_NAMES_NORM2_BIAS], n, c);
+    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
+                              b[LLM_LLAMA_NAMES_GATE_BIAS], n);
+    llm_activation_forward(gate, gate, n * F,
+                           gelu ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU);
+    if (w->matrix[LLM_LLAMA_NAMES_UP].rows > 0) {
+        llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
+        for (size_t i = 0; i < n * F; i++) gate[i] *= up[i];
+    }
+    llm_stored_matrix_forward(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
+                              b[LLM_LLAMA_NAMES_DOWN_BIAS], n);
+    llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
+    a->used = mark;
 }
 
 /* @llama_cache ---------------------------------------------- Keys and values in 32 or 16 bits
@@ -51176,7 +51847,9 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * What runs when a released model writes: no gradients, keys and values kept (@kv_cache), weights
  * read from the mapped file in the numbers they are stored in. A prompt goes through in chunks, so
  * that each weight is read once for many tokens; a token that is written reads all of them for
- * itself. The relatives of Llama differ in a line each, found in its settings (@llama_config).
+ * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of
+ * Llama differ in a line each, found in its settings (@llama_config); so does GPT-2, its ancestor,
+ * which adds positions to the embeddings where the others rotate queries and keys.
  *
  * What is easily got wrong: the cap comes before the mask and the scale before the cap; Gemma's
  * embeddings are multiplied by a sqrt(C) that its weights' precision has rounded, and Qwen 3's head
@@ -51185,8 +51858,8 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
- * needs   arena error activation rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config
- *         llama_names llama_file llama_cache
+ * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config llama_names
+ *         llama_file llama_mlp llama_cache
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
@@ -51209,11 +51882,14 @@ LLM_API bool llm_llama_create_as(llm_llama *m, size_t context, size_t chunk,
                                  llm_llama_cache_kind kind, llm_error *e) {
     const llm_llama_config *c = &m->file.config;
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head) + Q;
+    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head) + C + Q;
     const size_t fixed = (scratch + c->vocab + 16 * 16) * sizeof(float);
     const size_t token = 2 * c->layers * K * llm_llama_cache_size(kind) + c->heads * sizeof(float);
     size_t bytes;
     LLM_ASSERT(chunk > 0);
+    if (m->file.places.rows > 0 && context > c->context)
+        return llm_fail(e, "a context of %zu tokens, the model has positions for %zu", context,
+                        c->context);
     if (!llm_size_mul(&bytes, token, context) || !llm_size_add(&bytes, bytes, fixed) ||
         !llm_arena_create(&m->memory, bytes))
         return llm_fail(e, "no memory for a key-value cache of %zu tokens", context);
@@ -51236,7 +51912,8 @@ LLM_API bool llm_llama_open(llm_llama *m, const char *path, size_t context, size
     return false;
 }
 
-/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation. */
+/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation, unless cosine is
+ * NULL. */
 LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, const float *sine,
                             size_t n, size_t H, const llm_llama_config *c) {
     const size_t D = c->head;
@@ -51244,6 +51921,7 @@ LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, co
         for (size_t h = 0; h < H; h++) {
             float *row = x + (i * H + h) * D;
             if (norm) llm_rmsnorm_row(row, row, norm, D, c->eps);
+            if (!cosine) continue;
             llm_rope_forward(row, row, cosine + i * (D / 2), sine + i * (D / 2), 1, 1, 1, D, D,
                              c->pairing);
         }
@@ -51283,26 +51961,18 @@ LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l
     m->memory.used = mark;
 }
 
-/* x (n,C) in place: one sublayer's output f (n,C) is added, through its norm if it has one. */
-LLM_API void llm_llama_add(float *x, float *f, const float *norm, size_t n,
-                           const llm_llama_config *c) {
-    const size_t C = c->width;
-    for (size_t i = 0; norm && i < n; i++) llm_rmsnorm_row(f + i * C, f + i * C, norm, C, c->eps);
-    for (size_t i = 0; i < n * C; i++) x[i] += f[i];
-}
-
-/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2). */
+/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2) or NULL. */
 LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosine,
                              const float *sine, size_t n) {
     const llm_llama_config *c = &m->file.config;
     const llm_llama_file_layer *w = &m->file.layer[l];
-    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads, F = c->hidden;
+    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads;
     llm_arena *a = &m->memory;
     const size_t mark = a->used;
     float *in = llm_arena_floats(a, n * C), *q = llm_arena_floats(a, n * H * D);
     float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
     float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM1], n, C, c->eps);
+    llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM1], b[LLM_LLAMA_NAMES_NORM1_BIAS], n, c);
     llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
     llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
     llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
@@ -51312,22 +51982,10 @@ LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosi
     llm_llama_cache_write(&m->keys, end, k, n * Hkv * D);
     llm_llama_cache_write(&m->values, end, v, n * Hkv * D);
     llm_llama_attend(o, q, m, l, n);
-    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
+    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n);
+    llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
     a->used = mark;
-
-    in = llm_arena_floats(a, n * C);
-    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM2], n, C, c->eps);
-    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE], NULL, n);
-    llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
-    llm_activation_forward(gate, gate, n * F,
-                           c->family == LLM_LLAMA_CONFIG_GEMMA2 ? LLM_ACTIVATION_GELU_TANH
-                                                                : LLM_ACTIVATION_SILU);
-    for (size_t i = 0; i < n * F; i++) up[i] *= gate[i];
-    llm_stored_matrix_forward(in, up, &w->matrix[LLM_LLAMA_NAMES_DOWN], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
-    a->used = mark;
+    llm_llama_mlp(x, w, c, n, a);
 }
 
 /* logits (k,V) <- behind each of the last k of ids (n), which are appended to what has been read;
@@ -51342,20 +52000,25 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
         logits += here * V, k -= here;
     }
     float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - k) * C;
-    float *cosine = llm_arena_floats(&m->memory, 2 * n * (D / 2)), *sine = cosine + n * (D / 2);
+    const bool turns = m->file.inv_freq != NULL;
+    float *cosine = turns ? llm_arena_floats(&m->memory, n * (D / 2)) : NULL;
+    float *sine = turns ? llm_arena_floats(&m->memory, n * (D / 2)) : NULL;
+    float *here = llm_arena_floats(&m->memory, C);
     int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
     for (size_t i = 0; i < n; i++) {
         LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < V);
         place[i] = (int)(m->length + i);
         llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
+        if (turns) continue;
+        llm_stored_matrix_row(here, &m->file.places, m->length + i);
+        for (size_t d = 0; d < C; d++) x[i * C + d] += here[d];
     }
     if (c->family == LLM_LLAMA_CONFIG_GEMMA2)
         for (size_t i = 0; i < n * C; i++) x[i] *= sqrtf((float)C);
-    llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
+    if (turns) llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
     for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
     m->length += n;
-    for (size_t i = 0; i < k; i++)
-        llm_rmsnorm_row(row + i * C, row + i * C, m->file.norm, C, c->eps);
+    llm_llama_mlp_norm(row, row, m->file.norm, m->file.norm_bias, k, c);
     if (k > 0) llm_stored_matrix_forward(logits, row, &m->file.head, NULL, k);
     for (size_t i = 0; c->logit_cap > 0.0f && i < k * V; i++)
         logits[i] = c->logit_cap * tanhf(logits[i] / c->logit_cap);

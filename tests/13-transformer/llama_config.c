@@ -61,6 +61,25 @@ TEST(llama_config, "what is said is read: heads, window, caps, ties") {
     CHECK(!llm_llama_config_windowed(&c, 0));
 }
 
+TEST(llama_config, "a GPT-2 is read by its own names: no rotations, heads of any width") {
+    llm_llama_config c;
+    llm_error e;
+    CHECK(lc_read(&c,
+                  "\"model_type\":\"gpt2\",\"n_positions\":64,\"n_embd\":15,\"n_layer\":2,"
+                  "\"n_head\":3,\"layer_norm_epsilon\":0.25",
+                  &e));
+    CHECK(c.family == LLM_LLAMA_CONFIG_GPT2 && c.vocab == 100 && c.context == 64 && c.width == 15);
+    CHECK(c.hidden == 60 && c.layers == 2 && c.heads == 3 && c.kv_heads == 3 && c.head == 5);
+    CHECK(c.window == 0 && c.tied && c.eps == 0.25f && c.scale == (float)(1.0 / sqrt(5.0)));
+    CHECK(c.score_cap == 0.0f && c.logit_cap == 0.0f && c.rope.theta == 0.0);
+    CHECK(!llm_llama_config_windowed(&c, 0));
+    CHECK(lc_read(&c,
+                  "\"model_type\":\"gpt2\",\"n_positions\":64,\"n_embd\":15,\"n_layer\":2,"
+                  "\"n_head\":3,\"n_inner\":7",
+                  &e));
+    CHECK(c.hidden == 7 && c.eps == 1e-5f);
+}
+
 TEST(llama_config, "rotations in the old form and in the new") {
     llm_llama_config c;
     llm_error e;
@@ -89,8 +108,9 @@ TEST(llama_config, "what is not computed here is refused in a sentence") {
     static const struct {
         const char *members, *says;
     } all[] = {
-        {"", "model_type \"\""},
-        {"\"model_type\":\"gpt2\"", "model_type \"gpt2\""},
+        {"", "model_type \"\", expected llama, mistral, qwen2, qwen3, gemma2 or gpt2"},
+        {"\"model_type\":\"gpt\"", "model_type \"gpt\""},
+        {"\"model_type\":\"gpt2\"", "config.json: no n_positions"},
         {"\"model_type\":1", "model_type \"\""},
         {"\"model_type\":\"llama\",\"vocab_size\":0", "vocab_size is 0, expected 1 to 16777216"},
         {"\"model_type\":\"llama\",\"vocab_size\":16777217", "vocab_size is 16777217"},
