@@ -43262,7 +43262,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
  *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
  *         Language Modeling" (best fit)
  * needs   arena argsort cross_entropy
- * see     @softmax_head @grad_accum @perplexity @attn_mask
+ * see     @softmax_head @grad_accum @perplexity @attn_mask @multi_token @mtp
  * topics  Next-Token Prediction Objective (Causal Language Modeling)
  */
 
@@ -43375,6 +43375,247 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
         for (size_t u = 0; u < T; u++)
             mask[i * T + u] = u <= t && (row[u] == row[t]) && (row[t] >= 0 || u == t);
     }
+}
+
+/* @multi_token ---------------------------------------------- Several tokens ahead
+ *
+ *     z_k = Stack_k(h)      p_k(x_t+k | x_<=t) = softmax(E z_k,t)      k = 1 .. K
+ *     loss = sum over k of the mean over t of -log p_k(x_t+k)
+ *
+ * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use one
+ * table of tokens. A trunk that has to serve several tokens ahead is trained on what will matter
+ * later, and not on the next word's spelling alone; larger models gain from it, most in code. In
+ * use the heads but the first are thrown away, or they guess for @speculative.
+ *
+ * Logits are the largest thing in a step, N V numbers a head. All heads begin at the same h, so
+ * each can run forward and backward before the next begins, and only the gradient of h has to wait:
+ * memory for one head's logits is enough. What is easily got wrong: the last k places of a text have
+ * no label for head k, and each head's mean is over its own number of places.
+ *
+ * source  Gloeckle et al. 2024, "Better & Faster Large Language Models via Multi-token Prediction",
+ *         section 2 and figure 2
+ * needs   arena cross_entropy matmul sublayer encoder
+ * see     @next_token @mtp @medusa
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config head; /* of each: layers 1 in the paper, pre-norm */
+    size_t ahead, vocab;      /* K, V */
+} llm_multi_token_config;
+
+/* w (K) <- the next numbers of *matrix and *vector: each head's llm_encoder_matrices and
+ * llm_encoder_vectors. Its lists lie in the arena. */
+LLM_API llm_encoder_weights *llm_multi_token_bind(float **matrix, float **vector,
+                                                  const llm_multi_token_config *c,
+                                                  llm_arena *arena) {
+    llm_encoder_weights *w =
+        (llm_encoder_weights *)llm_arena_take(arena, c->ahead, sizeof(llm_encoder_weights));
+    for (size_t k = 0; k < c->ahead; k++) llm_encoder_bind(&w[k], matrix, vector, &c->head, arena);
+    return w;
+}
+
+/* label (B,T) <- the token k places behind each of ids (B,T), ignored where the row ends or it is
+ * negative. Returns how many are not. */
+LLM_API size_t llm_multi_token_labels(int *label, const int *ids, size_t k, size_t B, size_t T) {
+    size_t count = 0;
+    for (size_t i = 0; i < B * T; i++) {
+        const bool real = i % T + k < T && ids[i + k] >= 0;
+        label[i] = real ? ids[i + k] : (int)LLM_CROSS_ENTROPY_IGNORE;
+        count += real;
+    }
+    return count;
+}
+
+/* Returns y (B,T,C), what head k makes of h (B,T,C). It and a stay in the arena. */
+LLM_API const float *llm_multi_token_head(llm_encoder_acts *a, const float *h, size_t k, size_t B,
+                                          size_t T, const llm_encoder_weights *w,
+                                          const llm_multi_token_config *c, llm_arena *arena) {
+    bool *ahead = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) ahead[i] = i % T > i / T;
+    llm_sublayer_view v = llm_sublayer_look(B, T);
+    v.blocked = ahead;
+    v.number = k * (2 * c->head.layers); /* each head drops other numbers */
+    return llm_encoder_forward(a, h, &v, &w[k], &c->head, arena);
+}
+
+/* loss (K) and their sum, returned <- h (B,T,C), ids (B,T), heads w, table (V,C). dh, dw, dtable +=
+ * the gradient; dw NULL: no gradients. Scratch: one head's stack, N (2 V + C + 3) floats. */
+LLM_API float llm_multi_token_train(float *loss, float *dh, const llm_encoder_weights *dw,
+                                    float *dtable, const float *h, const int *ids, size_t B,
+                                    size_t T, const llm_encoder_weights *w, const float *table,
+                                    const llm_multi_token_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = B * T, C = c->head.width, V = c->vocab;
+    double all = 0.0;
+    for (size_t k = 0; k < c->ahead; k++) {
+        int *label = (int *)llm_arena_take(arena, N, sizeof(int));
+        float *logits = llm_arena_floats(arena, N * V);
+        float *each = llm_arena_floats(arena, 2 * N), *lse = each + N;
+        llm_encoder_acts a;
+        const size_t count = llm_multi_token_labels(label, ids, k + 1, B, T);
+        const float *y = llm_multi_token_head(&a, h, k, B, T, w, c, arena);
+        double sum = 0.0;
+        llm_matmul_forward(logits, y, table, NULL, N, C, V);
+        llm_cross_entropy_forward(each, lse, logits, label, N, V);
+        for (size_t n = 0; n < N; n++) sum += (double)each[n];
+        loss[k] = count ? (float)(sum / (double)count) : 0.0f;
+        all += (double)loss[k];
+        if (dw && count > 0) {
+            float *dlogits = llm_arena_floats(arena, N * V), *d = llm_arena_floats(arena, N * C);
+            memset(dlogits, 0, N * V * sizeof(float));
+            memset(d, 0, N * C * sizeof(float));
+            llm_cross_entropy_backward(dlogits, logits, lse, label, N, V, 1.0f / (float)count);
+            llm_matmul_backward(d, dtable, NULL, dlogits, y, table, N, C, V);
+            llm_encoder_backward(d, &dw[k], &a, B, T, &w[k], &c->head, arena);
+            for (size_t i = 0; i < N * C; i++) dh[i] += d[i];
+        }
+        arena->used = mark; /* one head's memory at a time */
+    }
+    return (float)all;
+}
+
+/* logits (K,V) <- h (T,C): for each of the K tokens behind a text. Scratch: one head's stack. */
+LLM_API void llm_multi_token_guess(float *logits, const float *h, size_t T,
+                                   const llm_encoder_weights *w, const float *table,
+                                   const llm_multi_token_config *config, llm_arena *arena) {
+    const size_t mark = arena->used, C = config->head.width, V = config->vocab;
+    llm_multi_token_config plain = *config;
+    plain.head.dropout = 0.0f;
+    LLM_ASSERT(T > 0);
+    for (size_t k = 0; k < config->ahead; k++) {
+        llm_encoder_acts a;
+        const float *y = llm_multi_token_head(&a, h, k, 1, T, w, &plain, arena);
+        llm_matmul_forward(logits + k * V, y + (T - 1) * C, table, NULL, 1, C, V);
+        arena->used = mark;
+    }
+}
+
+/* @mtp ------------------------------------------------------ Tokens ahead, one behind the other
+ *
+ *     u_t = M_k [rms(g_k-1,t); rms(E x_t+k)]      g_k = Layer_k(u)      g_0 = h, the trunk's
+ *     p(x_t+k+1 | x_<=t+k) = softmax(E rms(g_k,t))       loss = lambda / D sum over k of the mean
+ *
+ * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it. Unlike
+ * the heads of @multi_token, which guess each for itself, the modules form a chain, so that what
+ * they say together is a text's probability and no mixture of texts. In training they make the
+ * trunk plan; in use the first guesses the second token, in the report rightly 85 to 90 times of
+ * 100, so that two tokens come out of most passes.
+ *
+ * Module k has T - k places: the last k have no token to be given, or no label. Only a causal layer
+ * makes it lawful to give it x_t+k: place t may not look at places behind it, whose inputs are the
+ * answers.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V3 Technical Report", section 2.2, eq. 21 to 25
+ * needs   arena cross_entropy embedding matmul rmsnorm sublayer encoder
+ * see     @multi_token @eagle @speculative
+ * topics  -
+ */
+
+/* Weights of one module, or their gradients: gains of three norms (C), merge (C,2C), and a layer
+ * whose stack has no last norm of its own: out is it. */
+typedef struct {
+    float *in, *token, *out, *merge;
+    llm_encoder_weights layer;
+} llm_mtp_module;
+
+/* w <- the next numbers of *matrix (2 C^2 and the stack's) and *vector (3 C and the stack's); c is
+ * that of one module's stack, with pre-norm. */
+LLM_API void llm_mtp_bind(llm_mtp_module *w, float **matrix, float **vector,
+                          const llm_sublayer_config *c, llm_arena *arena) {
+    LLM_ASSERT(llm_sublayer_norm_in(c));
+    w->merge = llm_encoder_next(matrix, 2 * c->width * c->width);
+    w->in = llm_encoder_next(vector, c->width), w->token = llm_encoder_next(vector, c->width);
+    w->out = llm_encoder_next(vector, c->width);
+    llm_encoder_bind(&w->layer, matrix, vector, c, arena);
+    w->layer.norm_w = w->layer.norm_b = NULL; /* 2 C numbers that stay unused */
+}
+
+/* What a module leaves for backward, in the arena: B (T - 1) places of rows of T. */
+typedef struct {
+    size_t B, T, count; /* T: places of what it reads */
+    int *given, *label; /* (B,T-1) */
+    llm_encoder_acts layer;
+    const float *g;                         /* (B,T-1,C): what the next module reads */
+    float *before, *e, *pair, *y;           /* (N,C), (N,C), (N,2C), (N,C) */
+    float *rstd_in, *rstd_token, *rstd_out; /* (N) each */
+    float *norm, *logits, *loss, *lse;      /* (2,N,C), (N,V), (N), (N) */
+} llm_mtp_acts;
+
+/* Returns the mean loss of module `depth` (1, 2, ..): g (B,T,C) is the trunk's output (depth 1, T
+ * the texts' length) or a->g of the module before, with one place less a module; ids (B,T + depth -
+ * 1), negative: not asked for, and read as token 0. table (V,C). All is left in the arena. */
+LLM_API float llm_mtp_forward(llm_mtp_acts *a, const float *g, const int *ids, size_t depth,
+                              size_t B, size_t T, size_t V, const llm_mtp_module *w,
+                              const float *table, const llm_sublayer_config *c, llm_arena *arena) {
+    LLM_ASSERT(depth > 0 && T > 1);
+    const size_t R = T - 1, N = B * R, C = c->width, row = T + depth - 1;
+    a->B = B, a->T = T, a->count = 0;
+    a->given = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->label = a->given + N;
+    a->before = llm_arena_floats(arena, 4 * N * C), a->e = a->before + N * C;
+    a->pair = a->e + N * C, a->norm = llm_arena_floats(arena, 2 * N * C);
+    a->rstd_in = llm_arena_floats(arena, 3 * N), a->rstd_token = a->rstd_in + N;
+    a->rstd_out = a->rstd_token + N;
+    for (size_t b = 0; b < B; b++)
+        for (size_t t = 0; t < R; t++) {
+            const int given = ids[b * row + t + depth];
+            const int next = t + depth + 1 < row ? ids[b * row + t + depth + 1] : -1;
+            a->given[b * R + t] = given < 0 ? 0 : given;
+            a->label[b * R + t] = next < 0 ? (int)LLM_CROSS_ENTROPY_IGNORE : next;
+            a->count += next >= 0;
+            memcpy(a->before + (b * R + t) * C, g + (b * T + t) * C, C * sizeof(float));
+        }
+    float *norm_in = a->norm, *norm_token = a->norm + N * C;
+    llm_embedding_forward(a->e, a->given, table, N, V, C);
+    llm_rmsnorm_forward(norm_in, a->rstd_in, a->before, w->in, N, C, c->eps);
+    llm_rmsnorm_forward(norm_token, a->rstd_token, a->e, w->token, N, C, c->eps);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(a->pair + n * 2 * C, norm_in + n * C, C * sizeof(float));
+        memcpy(a->pair + n * 2 * C + C, norm_token + n * C, C * sizeof(float));
+    }
+    float *u = llm_arena_floats(arena, N * C);
+    llm_matmul_forward(u, a->pair, w->merge, NULL, N, 2 * C, C);
+    bool *ahead = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
+    for (size_t i = 0; i < R * R; i++) ahead[i] = i % R > i / R;
+    llm_sublayer_view v = llm_sublayer_look(B, R);
+    v.blocked = ahead;
+    v.number = (depth - 1) * 2 * c->layers;
+    a->g = llm_encoder_forward(&a->layer, u, &v, &w->layer, c, arena);
+    a->y = llm_arena_floats(arena, N * C), a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    llm_rmsnorm_forward(a->y, a->rstd_out, a->g, w->out, N, C, c->eps);
+    llm_matmul_forward(a->logits, a->y, table, NULL, N, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->label, N, V);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->count ? (float)(sum / (double)a->count) : 0.0f;
+}
+
+/* dg (B,T,C), dw, dtable += scale times the gradient of the mean loss, and of a->g what dnext
+ * (B,T-1,C) has, the next module's dg, or NULL. Scratch: N (V + 7 C) floats, the layer's. */
+LLM_API void llm_mtp_backward(float *dg, const llm_mtp_module *dw, float *dtable,
+                              const float *dnext, const llm_mtp_acts *a, float scale, size_t V,
+                              const llm_mtp_module *w, const float *table,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, R = a->T - 1, N = a->B * R, C = c->width;
+    float *dlogits = llm_arena_floats(arena, N * V), *d = llm_arena_floats(arena, 7 * N * C);
+    float *dy = d + N * C, *dpair = dy + N * C, *din = dpair + 2 * N * C, *de = din + N * C;
+    float *part = de + N * C; /* of a norm's output */
+    memset(dlogits, 0, N * V * sizeof(float));
+    memset(d, 0, 7 * N * C * sizeof(float));
+    if (a->count > 0)
+        llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->label, N, V,
+                                   scale / (float)a->count);
+    llm_matmul_backward(dy, dtable, NULL, dlogits, a->y, table, N, C, V);
+    llm_rmsnorm_backward(d, dw->out, dy, a->g, w->out, a->rstd_out, N, C);
+    for (size_t i = 0; dnext && i < N * C; i++) d[i] += dnext[i];
+    llm_encoder_backward(d, &dw->layer, &a->layer, a->B, R, &w->layer, c, arena);
+    llm_matmul_backward(dpair, dw->merge, NULL, d, a->pair, w->merge, N, 2 * C, C);
+    for (size_t n = 0; n < N; n++) memcpy(part + n * C, dpair + n * 2 * C, C * sizeof(float));
+    llm_rmsnorm_backward(din, dw->in, part, a->before, w->in, a->rstd_in, N, C);
+    for (size_t n = 0; n < N; n++) memcpy(part + n * C, dpair + n * 2 * C + C, C * sizeof(float));
+    llm_rmsnorm_backward(de, dw->token, part, a->e, w->token, a->rstd_token, N, C);
+    llm_embedding_backward(dtable, de, a->given, N, V, C);
+    for (size_t i = 0; i < N * C; i++) dg[(i / C / R * a->T + i / C % R) * C + i % C] += din[i];
+    arena->used = mark;
 }
 
 /* @autoregression ------------------------------------------- Autoregression: series
@@ -44012,7 +44253,7 @@ LLM_API bool llm_causal_lm_reach(bool *reach, const llm_causal_lm *m, const int 
  * source  Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; Liu et al. 2019, "RoBERTa",
  *         section 4.1 (masking anew)
  * needs   arena rng cross_entropy matmul activation layernorm encoder
- * see     @bert @next_token @mlm_score @mask_predict
+ * see     @bert @next_token @mlm_span @mlm_score @mask_predict
  * topics  Masked language model
  */
 typedef struct {
@@ -44130,6 +44371,71 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
     llm_matmul_backward(dnorm, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C);
     for (size_t i = 0; i < M * C; i++) dh[a->row[i / C] * C + i % C] += dnorm[i];
     arena->used = mark;
+}
+
+/* @mlm_span ------------------------------------------------- Masking whole spans
+ *
+ *     until 15 in 100 tokens are covered:   length ~ p (1 - p)^(l-1), l <= 10     start uniform
+ *
+ * A covered token between two that are seen is often given away by them. SpanBERT covers runs: their
+ * lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
+ * words', and one draw decides for a whole span whether it becomes [MASK], other tokens, or stays,
+ * so that no token of it helps with the others. How many tokens are covered is not left to chance: a
+ * budget; a span that would exceed it is drawn again, and one that touches a covered token, a
+ * special one or the end is not taken.
+ *
+ * Length counts words where words are given, tokens otherwise. What is easily got wrong: a geometric
+ * law that is cut must be normed again, by dividing or by drawing until it fits.
+ *
+ * source  Joshi et al. 2020, "SpanBERT", section 3.1 and figure 2
+ * needs   rng cross_entropy mlm
+ * see     @mlm @t5_span
+ * topics  -
+ */
+
+/* 1 .. most, with probability proportional to p (1 - p)^(l-1). */
+LLM_API size_t llm_mlm_span_length(float p, size_t most, llm_rng *rng) {
+    LLM_ASSERT(p > 0.0f && p < 1.0f && most > 0);
+    const double stay = 1.0 - (double)p, all = 1.0 - pow(stay, (double)most);
+    const double left = 1.0 - (double)llm_rng_uniform(rng) * all; /* of the tail, in (1 - all, 1] */
+    const size_t length = 1 + (size_t)floor(log(left) / log(stay));
+    return length < most ? length : most;
+}
+
+/* ids, label (N) as llm_mlm_mask, special (N) and word (N) or NULL likewise; spans of lengths as
+ * above. Covers the share c->chosen of the tokens that are not special, rounded, or as many as fit:
+ * after 20 N draws it leaves it at that. Returns how many. */
+LLM_API size_t llm_mlm_span_mask(int *ids, int *label, const bool *special, const int *word,
+                                 size_t N, float p, size_t most, const llm_mlm_config *c,
+                                 llm_rng *rng) {
+    size_t real = 0, count = 0;
+    LLM_ASSERT(c->first < c->vocab);
+    for (size_t n = 0; n < N; n++) {
+        label[n] = LLM_CROSS_ENTROPY_IGNORE;
+        real += !special[n];
+    }
+    const size_t budget = (size_t)floorf(c->chosen * (float)real + 0.5f);
+    for (size_t draws = 0; count < budget && draws < 20 * N; draws++) {
+        const size_t length = llm_mlm_span_length(p, most, rng), from = llm_rng_below(rng, N);
+        const bool inside = word && from > 0 && word[from] == word[from - 1] && !special[from - 1];
+        if (inside || (from > 0 && label[from - 1] != LLM_CROSS_ENTROPY_IGNORE)) continue;
+        size_t end = from, words = 0;
+        for (; end < N && !special[end] && label[end] == LLM_CROSS_ENTROPY_IGNORE; end++) {
+            words += end == from || !word || word[end] != word[end - 1];
+            if (words > length) break;
+        }
+        const bool met = end < N && label[end] != LLM_CROSS_ENTROPY_IGNORE;
+        if (words < length || met || end - from > budget - count) continue;
+        const float fate = llm_rng_uniform(rng);
+        for (size_t n = from; n < end; n++, count++) {
+            label[n] = ids[n];
+            if (fate < c->masked)
+                ids[n] = c->mask;
+            else if (fate < c->masked + c->random)
+                ids[n] = (int)(c->first + llm_rng_below(rng, c->vocab - c->first));
+        }
+    }
+    return count;
 }
 
 /* @mlm_score ------------------------------------------------ Scoring a text with a masked model
