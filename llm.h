@@ -4742,7 +4742,7 @@ LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, con
             ok = llm_fail(error, "the start violates constraint %zu by %.3g", i, value);
     }
 
-    for (size_t round = 0; ok && !settled && round < 50 * (n + k); round++) {
+    for (size_t round = 0; ok && !settled && round <= 50 * (n + k); round++) {
         size_t used = 0;
         for (size_t i = 0; i < k; i++) {
             if (!active[i]) continue;
