@@ -8,8 +8,8 @@
 static const struct {
     const char *name;
     size_t head;
-} families[6] = {{"llama", 4}, {"llama3", 4}, {"mistral", 4},
-                 {"qwen2", 4}, {"qwen3", 8},  {"gemma2", 8}};
+} families[7] = {{"llama", 4}, {"llama3", 4}, {"mistral", 4}, {"qwen2", 4},
+                 {"qwen3", 8}, {"gemma2", 8}, {"gpt2", 4}};
 
 static const char *ll_config(const char *family) {
     static char text[2000];
@@ -48,10 +48,10 @@ static void ll_logits(llm_llama *m, const char *family, size_t pass) {
     CHECK(m->length == 62);
 }
 
-TEST(llama, "six families from safetensors: transformers' logits, one token at a time and many") {
+TEST(llama, "seven families from safetensors: transformers' logits, one token at a time and many") {
     static const llm_safetensors_dtype dtype[3] = {LLM_SAFETENSORS_F32, LLM_SAFETENSORS_BF16,
                                                    LLM_SAFETENSORS_F16};
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         tiny_llama_make(&tiny, families[f].name, families[f].head);
         for (size_t k = 0; k < 3; k++) {
@@ -76,20 +76,21 @@ static void ll_pairs(llm_buffer *b, size_t *pairs, const char *family, size_t he
         const char *key;
         llm_gguf_values_type type;
         double value;
-    } all[] = {{"context_length", LLM_GGUF_VALUES_U32, 64},
-               {"embedding_length", LLM_GGUF_VALUES_U32, 16},
-               {"feed_forward_length", LLM_GGUF_VALUES_U32, 24},
-               {"block_count", LLM_GGUF_VALUES_U32, 2},
-               {"attention.head_count", LLM_GGUF_VALUES_U32, 4},
-               {"attention.head_count_kv", LLM_GGUF_VALUES_U32, 2},
-               {"attention.key_length", LLM_GGUF_VALUES_U32, (double)head},
-               {"attention.layer_norm_rms_epsilon", LLM_GGUF_VALUES_F32,
-                *a == 'l' && !mistral ? 1e-5 : 1e-6},
-               {"rope.freq_base", LLM_GGUF_VALUES_F32, strcmp(family, "llama3") ? 10000.0 : 100.0},
-               {mistral || gemma ? "attention.sliding_window" : "unknown", LLM_GGUF_VALUES_U32,
-                mistral ? 5 : 6},
-               {"attn_logit_softcapping", LLM_GGUF_VALUES_F32, 3.0},
-               {"final_logit_softcapping", LLM_GGUF_VALUES_F32, 5.0}};
+    } all[] = {
+        {"context_length", LLM_GGUF_VALUES_U32, 64},
+        {"embedding_length", LLM_GGUF_VALUES_U32, 16},
+        {"feed_forward_length", LLM_GGUF_VALUES_U32, 24},
+        {"block_count", LLM_GGUF_VALUES_U32, 2},
+        {"attention.head_count", LLM_GGUF_VALUES_U32, 4},
+        {"attention.head_count_kv", LLM_GGUF_VALUES_U32, strcmp(a, "gpt2") ? 2 : 4},
+        {"attention.key_length", LLM_GGUF_VALUES_U32, (double)head},
+        {strcmp(a, "gpt2") ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon",
+         LLM_GGUF_VALUES_F32, (*a == 'l' && !mistral) || strcmp(a, "gpt2") == 0 ? 1e-5 : 1e-6},
+        {"rope.freq_base", LLM_GGUF_VALUES_F32, strcmp(family, "llama3") ? 10000.0 : 100.0},
+        {mistral || gemma ? "attention.sliding_window" : "unknown", LLM_GGUF_VALUES_U32,
+         mistral ? 5 : 6},
+        {"attn_logit_softcapping", LLM_GGUF_VALUES_F32, 3.0},
+        {"final_logit_softcapping", LLM_GGUF_VALUES_F32, 5.0}};
     CHECK(llm_gguf_write_string(b, pairs, "general.architecture", a));
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         char key[96];
@@ -100,7 +101,7 @@ static void ll_pairs(llm_buffer *b, size_t *pairs, const char *family, size_t he
 
 TEST(llama,
      "the same from GGUF: rows in another order, 1 added to Gemma's norms, stretched rotations") {
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -127,7 +128,7 @@ TEST(llama,
 }
 
 TEST(llama, "50 tokens by greedy choice are transformers'") {
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -161,7 +162,7 @@ TEST(llama, "50 tokens by greedy choice are transformers'") {
 }
 
 TEST(llama, "a pass gives the logits behind each of its last tokens, in chunks of any size") {
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -200,7 +201,17 @@ TEST(llama, "what cannot be opened says why") {
     tiny_llama_make(&tiny, "llama", 4);
     const char *dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
     CHECK_FAILS(llm_llama_open(&m, dir, SIZE_MAX / 8, 1, &e), e, "no memory for a key-value cache");
+    tiny_llama_make(&tiny, "gpt2", 4);
+    dir = tiny_llama_directory(&tiny, ll_config("gpt2"), LLM_SAFETENSORS_F32);
+    CHECK_FAILS(llm_llama_open(&m, dir, 65, 1, &e), e,
+                "a context of 65 tokens, the model has positions for 64");
+    CHECK(llm_llama_open(&m, dir, 64, 1, &e));
+    llm_llama_close(&m);
+    dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
+    CHECK_FAILS(llm_llama_open(&m, dir, 9, 1, &e), e, "no tensor model.embed_tokens.weight");
     CHECK_FAILS(llm_llama_open(&m, test_path("no"), 9, 1, &e), e, "config.json: cannot be opened");
     CHECK_FAILS(llm_llama_open(&m, test_path("no.gguf"), 9, 1, &e), e, "no.gguf: cannot be opened");
+    tiny_llama_make(&tiny, "llama", 4);
+    dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
     CHECK_ASSERTS(llm_llama_open(&m, dir, 9, 0, &e));
 }
