@@ -48011,40 +48011,49 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
  * topics  -
  */
 
-/* scale (n, times) <- those of n blocks of so many bytes, times a factor, each `times` times. First
- * all words, then all floats: what has just been written in small parts is slow to read as a
- * vector.
- */
-LLM_API void llm_stored_dot_scales(float *scale, const unsigned char *from, size_t n, size_t bytes,
-                                   size_t times, float by) {
-    enum { L = LLM_STORED_DOT_LANES };
-    uint32_t word[LLM_STORED_DOT_MOST / 32];
-    float d[LLM_STORED_DOT_MOST / 32];
-    for (size_t i = 0; i < n; i++) {
-        uint16_t half;
-        memcpy(&half, from + i * bytes, 2);
-        word[i] = half;
-    }
-    for (size_t i = n; i % L != 0; i++) word[i] = 0;
-    for (size_t i = 0; i < n; i += L) {
-        const llm_stored_dot_floats part = by * llm_stored_dot_half(llm_stored_dot_load(word + i));
-        memcpy(d + i, &part, sizeof part);
-    }
-    for (size_t i = 0; i < n; i++)
-        for (size_t c = 0; c < times; c++) scale[i * times + c] = d[i];
+/* The scale at this address times 2^-112: a half's bits at a float's place. Infinity and NaN do not
+ * become what they are; *most, the largest of all scales' bits without sign, tells. */
+LLM_API float llm_stored_dot_codes_scale(const unsigned char *from, uint32_t *most) {
+    uint16_t half;
+    float d;
+    memcpy(&half, from, 2);
+    const uint32_t size = half & 0x7fffu, bits = size << 13 | (half & 0x8000u) << 16;
+    *most = size > *most ? size : *most;
+    memcpy(&d, &bits, 4);
+    return d;
+}
+
+/* The scales of Q4_0 in the lanes of their blocks: two where there are eight lanes. */
+LLM_API llm_stored_dot_floats llm_stored_dot_codes_scales(const unsigned char *from,
+                                                          uint32_t *most) {
+    const float d = llm_stored_dot_codes_scale(from, most);
+#if defined(__GNUC__) && !defined(__CUDACC__) && defined(__AVX__)
+    const float e = llm_stored_dot_codes_scale(from + 18, most);
+    const llm_stored_dot_floats both = {d, d, d, d, e, e, e, e};
+    return both;
+#else
+    const float zero[LLM_STORED_DOT_LANES] = {0.0f};
+    return d + llm_stored_dot_real(llm_stored_dot_load(zero));
+#endif
+}
+
+/* y (ROWS) <- the sums of lanes; NaN in a row with a scale that is no number. */
+LLM_API void llm_stored_dot_codes_end(float *y, const llm_stored_dot_floats *sum,
+                                      const uint32_t *most) {
+    for (size_t r = 0; r < LLM_STORED_DOT_ROWS; r++)
+        y[r] = most[r] < 0x7c00u ? llm_stored_dot_sum(sum[r]) : NAN;
 }
 
 /* y (ROWS) <- sums over n columns of Q8_0, whole blocks; x is arranged. */
 LLM_API void llm_stored_dot_bytes(float *y, const unsigned char *const *row, const float *x,
                                   size_t n) {
     enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
-    float scale[ROWS][LLM_STORED_DOT_MOST / 32];
+    const float by = 309485009821345068724781056.0f; /* 2^(112-24) */
     const float zero[L] = {0.0f};
     const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
     const unsigned char *w[ROWS];
     llm_stored_dot_floats sum[ROWS];
-    for (size_t r = 0; r < ROWS; r++)
-        llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 0x1p-24f);
+    uint32_t most[ROWS] = {0};
     LLM_LANES_UNROLL
     for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
     for (size_t i = 0; i < n; i += 4 * L) {
@@ -48058,11 +48067,11 @@ LLM_API void llm_stored_dot_bytes(float *y, const unsigned char *const *row, con
                               (llm_stored_dot_ints)(word << (24 - 8 * j) & 0xff000000u),
                               llm_stored_dot_floats) *
                           llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
-            sum[r] += scale[r][i / 32] * ((part[0] + part[1]) + (part[2] + part[3]));
+            sum[r] += by * llm_stored_dot_codes_scale(w[r] + i / 32 * 34 - 2, &most[r]) *
+                      ((part[0] + part[1]) + (part[2] + part[3]));
         }
     }
-    LLM_LANES_UNROLL
-    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+    llm_stored_dot_codes_end(y, sum, most);
 }
 
 /* The codes of Q4_0 for all lanes: 16 bytes of each of two blocks where there are eight. */
@@ -48083,13 +48092,12 @@ LLM_API llm_stored_dot_bits llm_stored_dot_pair(const unsigned char *from) {
 LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, const float *x,
                                     size_t n) {
     enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
-    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float by = 19342813113834066795298816.0f; /* 2^(112-28) */
     const float zero[L] = {0.0f};
     const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
     const unsigned char *w[ROWS];
     llm_stored_dot_floats sum[ROWS];
-    for (size_t r = 0; r < ROWS; r++)
-        llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 0x1p-28f);
+    uint32_t most[ROWS] = {0};
     LLM_LANES_UNROLL
     for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
     for (size_t i = 0; i < n; i += 8 * L) {
@@ -48104,13 +48112,12 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
                               (llm_stored_dot_ints)(word << (28 - 4 * j) & 0xf0000000u),
                               llm_stored_dot_floats) *
                           llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
-            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+            sum[r] += by * llm_stored_dot_codes_scales(w[r] + i / 32 * 18 - 2, &most[r]) *
                       (((part[0] + part[1]) + (part[2] + part[3])) +
                        ((part[4] + part[5]) + (part[6] + part[7])));
         }
     }
-    LLM_LANES_UNROLL
-    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+    llm_stored_dot_codes_end(y, sum, most);
 }
 
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
@@ -48451,41 +48458,37 @@ LLM_API int32_t llm_stored_rounded_nibbles(uint32_t word, const int16_t *u, cons
 LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
                                      const llm_stored_rounded *x, size_t n, bool four) {
     enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
-    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float by = 5192296858534827628530496329220096.0f; /* 2^112 */
     const float zero[L] = {0.0f};
     const unsigned char *w[ROWS];
     llm_stored_dot_floats sum[ROWS];
-    for (size_t r = 0; r < ROWS; r++) {
-        const size_t times = four ? 4 : 1;
-        if (four)
-            llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 1.0f);
-        else
-            llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 1.0f);
-        for (size_t i = 0; i < n / 32 * times; i++) scale[r][i] *= x->scale[i];
-    }
+    uint32_t most[ROWS] = {0};
     LLM_LANES_UNROLL
     for (size_t r = 0; r < ROWS; r++)
         w[r] = row[r] + 2, sum[r] = llm_stored_dot_real(llm_stored_dot_load(zero));
     for (size_t i = 0; i < n && !four; i += 4 * L) {
         LLM_LANES_UNROLL
-        for (size_t r = 0; r < ROWS; r++)
-            sum[r] +=
-                scale[r][i / 32] *
-                LLM_STORED_DOT_CONVERT(llm_stored_rounded_bytes(
-                                           llm_stored_dot_load(w[r] + i + i / 32 * 2), x->code + i),
-                                       llm_stored_dot_floats);
+        for (size_t r = 0; r < ROWS; r++) {
+            const unsigned char *block = w[r] + i / 32 * 34;
+            sum[r] += by * llm_stored_dot_codes_scale(block - 2, &most[r]) * x->scale[i / 32] *
+                      LLM_STORED_DOT_CONVERT(llm_stored_rounded_bytes(
+                                                 llm_stored_dot_load(block + i % 32), x->code + i),
+                                             llm_stored_dot_floats);
+        }
     }
     for (size_t i = 0; i < n && four; i += 8 * L) {
         LLM_LANES_UNROLL
-        for (size_t r = 0; r < ROWS; r++)
-            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+        for (size_t r = 0; r < ROWS; r++) {
+            const unsigned char *block = w[r] + i / 32 * 18;
+            sum[r] += by * llm_stored_dot_codes_scales(block - 2, &most[r]) *
+                      llm_stored_dot_real(llm_stored_dot_load(x->scale + i / 8)) *
                       LLM_STORED_DOT_CONVERT(
-                          llm_stored_rounded_nibbles(llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2),
+                          llm_stored_rounded_nibbles(llm_stored_dot_pair(block + i % 32 / 2),
                                                      x->code + i, x->start + i / 4),
                           llm_stored_dot_floats);
+        }
     }
-    LLM_LANES_UNROLL
-    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+    llm_stored_dot_codes_end(y, sum, most);
 }
 
 /* As llm_stored_matrix_forward; x is rounded where the form is Q8_0 or Q4_0, x are few, and columns

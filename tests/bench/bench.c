@@ -220,7 +220,8 @@ static void rows_stored(void) {
     static const llm_gguf_blocks_type type[5] = {LLM_GGUF_BLOCKS_F32, LLM_GGUF_BLOCKS_F16,
                                                  LLM_GGUF_BLOCKS_BF16, LLM_GGUF_BLOCKS_Q8_0,
                                                  LLM_GGUF_BLOCKS_Q4_0};
-    if (!wanted("stored, 1 token") && !wanted("stored, x rounded") && !wanted("stored, 128 tokens"))
+    if (!wanted("stored, 1 token") && !wanted("stored, x rounded") &&
+        !wanted("stored, 128 tokens") && !wanted("stored, from cache"))
         return;
     float *x = numbers(TOKENS * SIDE), *y = numbers(TOKENS * SIDE);
     float *data = numbers((size_t)SIDE * SIDE);
@@ -249,6 +250,22 @@ static void rows_stored(void) {
                           2e-9 * TOKENS * (double)SIDE * SIDE / t, "GFLOP/s", peak_fma[w]);
                 printf("\n");
             }
+        }
+    }
+    /* from the cache: what computing allows, in turns so short that others rarely disturb them */
+    for (size_t k = 0; k < 5 && wanted("stored, from cache"); k++) {
+        size_t weights = 1, bytes = 4;
+        const char *name = llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type[k]);
+        const llm_stored_matrix m = {(const unsigned char *)data, type[k], 96, 2048};
+        const double size = 96e-9 * (double)llm_stored_matrix_stride(&m);
+        for (int rounded = 0; rounded < (weights == 32 ? 2 : 1); rounded++) {
+            char shape[64];
+            double t;
+            use_threads(1);
+            BEST(t, 0.3, llm_stored_rounded_product(y, x, &m, NULL, 1, rounded != 0));
+            snprintf(shape, sizeof shape, "%s%s", name, rounded ? ", x rounded" : "");
+            print_row("stored, from cache", shape, 1, t, size / t, "GB/s", peak_read[0]);
+            printf("   of reading memory\n");
         }
     }
     free(x), free(y), free(data);
@@ -352,15 +369,16 @@ static void rows_model(const char *name, const char *settings, size_t turns) {
                           "GFLOP/s", product);
                 printf("   of a product of %zu x %zu x %zu\n", n, c->hidden, c->width);
             }
-            BEST(t, 1.0, (m.length = 128, llm_llama_forward(&m, ids, 1)));
-            snprintf(shape, sizeof shape, "%s, 1 token", form);
-            print_row(name, shape, threads[w], t,
-                      1e-9 *
-                          (double)(next - data +
-                                   (ptrdiff_t)(embed.rows * llm_stored_matrix_stride(&embed))) /
-                          t,
-                      "GB/s", peak_read[w]);
-            printf("   of reading, %.1f tokens/s\n", 1.0 / t);
+            const double size = 1e-9 * (double)((size_t)(next - data) +
+                                                embed.rows * llm_stored_matrix_stride(&embed));
+            for (int rounded = 0; rounded < (weights == 32 ? 2 : 1); rounded++) {
+                c->rounded = rounded != 0;
+                BEST(t, 1.0, (m.length = 128, llm_llama_forward(&m, ids, 1)));
+                snprintf(shape, sizeof shape, "%s, %s", form, rounded ? "x rounded" : "1 token");
+                print_row(name, shape, threads[w], t, size / t, "GB/s", peak_read[w]);
+                printf("   of reading, %.1f tokens/s\n", 1.0 / t);
+            }
+            c->rounded = false;
         }
         llm_arena_destroy(&m.memory);
         llm_arena_destroy(a);
