@@ -55834,10 +55834,9 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k,
     return id;
 }
 
-/* The token behind ids (n), of which d has seen the first d->seen; -1 as above. A full context
- * forgets all but its newer half. */
-LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
-                                 size_t k, float p, llm_rng *rng) {
+/* d->logits <- behind ids (n), of which d has seen the first d->seen. A full context forgets all
+ * but its newer half. */
+LLM_API void llm_gpt2_decode_follow(llm_gpt2_decode_state *d, const int *ids, size_t n) {
     const size_t context = d->model->config.context;
     LLM_ASSERT(n > 0 && n >= d->seen);
     if (n - d->seen > context - d->cache.length[0]) {
@@ -55846,6 +55845,12 @@ LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_
     }
     if (n > d->seen) llm_gpt2_decode(d, ids + d->seen, n - d->seen);
     d->seen = n;
+}
+
+/* The token behind ids (n), read as above; -1 as above. */
+LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
+                                 size_t k, float p, llm_rng *rng) {
+    llm_gpt2_decode_follow(d, ids, n);
     return llm_gpt2_decode_pick(d, temp, k, p, rng);
 }
 
