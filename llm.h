@@ -32144,7 +32144,7 @@ LLM_API bool llm_token_decoder_json_template(llm_buffer *out, const llm_json *j,
         const llm_json_node *one = text ? text : llm_json_get(j, v, "SpecialToken");
         const llm_json_node *id = one ? llm_json_get(j, one, "id") : NULL;
         const size_t type =
-            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), 10) : SIZE_MAX;
+            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), INT_MAX) : SIZE_MAX;
         const bool first = text && id && id->text_size == 1 && id->text[0] == 'A';
         if (!id || id->kind != LLM_JSON_STRING)
             return llm_fail(error, "post_processor: expected a Sequence or SpecialToken");
@@ -32853,7 +32853,7 @@ LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g
     at = merges->at;
     for (size_t i = 0; i < merges->count && ok; i++) {
         const char *text = llm_gguf_values_string(g, &at, &size);
-        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const char *space = size > 0 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
         const size_t left = space ? (size_t)(space - text) : 0;
         ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
                    : llm_fail(error, "merges, %zu: expected \"left right\"", i);
@@ -32902,9 +32902,9 @@ LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *
     ok = ok && llm_pieces_ready(&t->spm.pieces, error);
     if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
         ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
-    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
-    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
-    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    t->spm.bos = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id");
+    t->spm.eos = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id");
+    t->spm.pad = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id");
     return ok;
 }
 
@@ -33069,7 +33069,7 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
 /* Reads a tokenizer.json, as byte-level BPE or as parts, and its templates. */
 LLM_API bool llm_tokenizer_parse_json(llm_tokenizer *t, const llm_json *j, llm_error *error) {
     const llm_json_node *post = llm_json_get(j, j->node, "post_processor");
-    bool ok = true;
+    bool ok;
     if (llm_tokenizer_parts_wanted(j, j->node)) {
         t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
         if (!t->parts) return llm_fail(error, "parts: out of memory");
@@ -33709,7 +33709,7 @@ LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, in
                                   : llm_pre_tokenize(text + word_end, size - word_end, t->pattern);
             word++;
         }
-        const llm_token_pipeline_token one = {ids[i], 0, word < 0 ? 0 : word, number, at, at + n};
+        const llm_token_pipeline_token one = {ids[i], 0, word, number, at, at + n};
         ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
         at += n;
     }
@@ -33782,14 +33782,14 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
         else
             windows[k] = llm_token_windows_count(full[k], n[k], p->stride);
     for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
-        const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
+        const size_t later = (windows[0] - 1) * windows[1];
         size_t at[2] = {0, 0}; /* the windows of a and of b */
         if (w > 0 && w <= later) at[0] = 1 + (w - 1) / windows[1], at[1] = (w - 1) % windows[1];
         if (w > later) at[1] = w - later;
         const llm_token_pipeline_token *token[2];
         size_t count[2];
         for (size_t k = 0; k < 2; k++) {
-            const size_t from = at[k] > 0 ? at[k] * (n[k] - p->stride) : 0;
+            const size_t from = at[k] * (n[k] - p->stride);
             token[k] = (const llm_token_pipeline_token *)(const void *)text[k].data;
             if (from > 0) token[k] += from;
             count[k] = full[k] - from < n[k] ? full[k] - from : n[k];
@@ -41938,7 +41938,7 @@ LLM_API void llm_seq2seq_gru_backward(float *dx, float *dh0, const llm_seq2seq_g
  * source  Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural
  *         Networks"; Luong, Pham & Manning 2015, section 3 (attention)
  * needs   arena rng matmul embedding cross_entropy luong encoder seq2seq_gru
- * see     @seq2seq_gru @luong @encoder_decoder
+ * see     @seq2seq_gru @luong @encoder_decoder @seq2seq_additive @scheduled_sampling
  * topics  Sequence-to-Sequence (Seq2Seq)
  */
 
@@ -42112,6 +42112,346 @@ LLM_API size_t llm_seq2seq_greedy(int *ids, size_t *align, size_t most, const in
     return n;
 }
 
+/* @seq2seq_additive ----------------------------------------- Recurrent translation with a search
+ *
+ *     h_j = [GRU forward_j; GRU backward_j]      s_0 = tanh(W_0 backward_1 + b_0)
+ *     c_i = sum_j a_ij h_j, a_i = softmax_j v.tanh(W s_i-1 + U h_j + b)
+ *     s_i = GRU([E target_i-1; c_i], s_i-1)      p = softmax(W_p [s_i; c_i; E target_i-1] + b_p)
+ *
+ * The first model with attention. It looks before it steps: the old state says what to look for,
+ * what is found goes into the new state, and with it into every later question; @seq2seq with
+ * @luong steps first and looks then, which is less work in a loop and forgets what it has seen. Two
+ * nets read the source, one from each end, so that each h_j knows its word and all around it.
+ *
+ * Nothing can be computed for all places at once but U h_j and the head. In the backward pass each
+ * state is reached three ways: by the next state, by the next question and by the head.
+ *
+ * source  Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and
+ *         Translate", section 3 and A.1, A.2
+ * needs   arena rng matmul embedding cross_entropy attention encoder seq2seq_gru
+ * see     @attention @seq2seq @luong @scheduled_sampling
+ * topics  -
+ */
+
+/* Vocabularies, C channels of an embedding, H of a state, A of the search; id in front of a
+ * target. */
+typedef struct {
+    size_t source_vocab, target_vocab, width, state, hidden;
+    int start;
+} llm_seq2seq_additive_config;
+
+/* Weights, or their gradients: tables (V,C); cells, the last on C + 2 H numbers; first (H,H), its
+ * bias (H); search w (A,H), u (A,2H), v (A), b (A); head (Vt,3H+C), bias (Vt). */
+typedef struct {
+    float *source, *target, *first, *first_bias, *head, *bias;
+    llm_seq2seq_gru_weights forward, backward, decoder;
+    llm_attention_params search;
+} llm_seq2seq_additive_weights;
+
+/* Numbers in the flat vector. */
+LLM_API size_t llm_seq2seq_additive_count(const llm_seq2seq_additive_config *c) {
+    const size_t C = c->width, H = c->state, A = c->hidden, V = c->target_vocab;
+    return (c->source_vocab + V) * C + 2 * (3 * H * (C + H) + 6 * H) + 3 * H * (C + 3 * H) + 6 * H +
+           H * H + H + A * (3 * H + 2) + V * (3 * H + C + 1);
+}
+/* w <- the parts of flat. */
+LLM_API void llm_seq2seq_additive_bind(llm_seq2seq_additive_weights *w, float *flat,
+                                       const llm_seq2seq_additive_config *c) {
+    const size_t C = c->width, H = c->state, A = c->hidden, V = c->target_vocab;
+    llm_seq2seq_gru_weights *const cell[3] = {&w->forward, &w->backward, &w->decoder};
+    float *p = flat;
+    w->source = llm_encoder_next(&p, c->source_vocab * C);
+    w->target = llm_encoder_next(&p, V * C);
+    for (size_t k = 0; k < 3; k++) {
+        cell[k]->wi = llm_encoder_next(&p, 3 * H * (k < 2 ? C : C + 2 * H));
+        cell[k]->wh = llm_encoder_next(&p, 3 * H * H);
+        cell[k]->bi = llm_encoder_next(&p, 3 * H), cell[k]->bh = llm_encoder_next(&p, 3 * H);
+    }
+    w->first = llm_encoder_next(&p, H * H), w->first_bias = llm_encoder_next(&p, H);
+    w->search.w = llm_encoder_next(&p, A * H), w->search.u = llm_encoder_next(&p, A * 2 * H);
+    w->search.v = llm_encoder_next(&p, A), w->search.b = llm_encoder_next(&p, A);
+    w->head = llm_encoder_next(&p, V * (3 * H + C)), w->bias = llm_encoder_next(&p, V);
+}
+/* Tables N(0, 1), all else uniform within 1/sqrt(H). */
+LLM_API void llm_seq2seq_additive_init(const llm_seq2seq_additive_weights *w,
+                                       const llm_seq2seq_additive_config *c, llm_rng *rng) {
+    const size_t tables = (c->source_vocab + c->target_vocab) * c->width;
+    const float most = 1.0f / sqrtf((float)c->state);
+    llm_rng_normal_fill(rng, w->source, tables);
+    for (size_t i = tables; i < llm_seq2seq_additive_count(c); i++)
+        w->source[i] = most * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t S, T;
+    int *ids, *backwards, *shifted; /* (S), (S), (T) */
+    const int *target;
+    llm_seq2seq_gru_acts forward, backward, *cell; /* (T): a step each, h (2,H) its two states */
+    float *h, *k, *first;                          /* (S,2H), (S,A), s_0 (H) */
+    float *q, *att, *context, *x, *y;              /* (T,A), (T,S), (T,2H), (T,C+2H), (T,3H+C) */
+    float *logits, *loss, *lse;                    /* (T,Vt), (T), (T) */
+} llm_seq2seq_additive_acts;
+
+/* a <- source (S), and room for T steps. */
+LLM_API void llm_seq2seq_additive_encode(llm_seq2seq_additive_acts *a, const int *source, size_t S,
+                                         size_t T, const llm_seq2seq_additive_weights *w,
+                                         const llm_seq2seq_additive_config *c, llm_arena *arena) {
+    const size_t C = c->width, H = c->state, A = c->hidden;
+    const llm_attention_config z = {T, S, H, 2 * H, A};
+    LLM_ASSERT(S > 0);
+    a->S = S, a->T = T;
+    a->ids = (int *)llm_arena_take(arena, S, sizeof(int));
+    a->backwards = (int *)llm_arena_take(arena, S, sizeof(int));
+    for (size_t j = 0; j < S; j++) a->ids[j] = a->backwards[S - 1 - j] = source[j];
+    for (size_t k = 0; k < 2; k++) {
+        float *x = llm_arena_floats(arena, S * C);
+        llm_embedding_forward(x, k ? a->backwards : a->ids, w->source, S, c->source_vocab, C);
+        llm_seq2seq_gru_forward(k ? &a->backward : &a->forward, x, NULL,
+                                k ? &w->backward : &w->forward, S, C, H, arena);
+    }
+    a->h = llm_arena_floats(arena, S * 2 * H), a->k = llm_arena_floats(arena, S * A);
+    for (size_t j = 0; j < S; j++) {
+        memcpy(a->h + j * 2 * H, a->forward.h + (j + 1) * H, H * sizeof(float));
+        memcpy(a->h + j * 2 * H + H, a->backward.h + (S - j) * H, H * sizeof(float));
+    }
+    llm_attention_source(a->k, a->h, &w->search, &z);
+    a->first = llm_arena_floats(arena, H);
+    llm_matmul_forward(a->first, a->h + H, w->first, w->first_bias, 1, H, H);
+    for (size_t i = 0; i < H; i++) a->first[i] = tanhf(a->first[i]);
+    a->cell = (llm_seq2seq_gru_acts *)llm_arena_take(arena, T, sizeof(llm_seq2seq_gru_acts));
+    a->q = llm_arena_floats(arena, T * A), a->att = llm_arena_floats(arena, T * S);
+    a->context = llm_arena_floats(arena, T * 2 * H);
+    a->x = llm_arena_floats(arena, T * (C + 2 * H)),
+    a->y = llm_arena_floats(arena, T * (3 * H + C));
+    a->logits = llm_arena_floats(arena, T * c->target_vocab);
+}
+
+/* Returns s_i (H) <- s_i-1 (H) and the token before place i. */
+LLM_API const float *llm_seq2seq_additive_step(llm_seq2seq_additive_acts *a, size_t i,
+                                               const float *s, int token,
+                                               const llm_seq2seq_additive_weights *w,
+                                               const llm_seq2seq_additive_config *c,
+                                               llm_arena *arena) {
+    const size_t C = c->width, H = c->state, A = c->hidden;
+    const llm_attention_config z = {1, a->S, H, 2 * H, A};
+    float *x = a->x + i * (C + 2 * H), *y = a->y + i * (3 * H + C),
+          *context = a->context + i * 2 * H;
+    llm_attention_forward(context, a->att + i * a->S, a->q + i * A, s, a->h, a->k, a->S, &w->search,
+                          &z);
+    llm_embedding_forward(x, &token, w->target, 1, c->target_vocab, C);
+    memcpy(x + C, context, 2 * H * sizeof(float));
+    s = llm_seq2seq_gru_forward(&a->cell[i], x, s, &w->decoder, 1, C + 2 * H, H, arena);
+    memcpy(y, s, H * sizeof(float));
+    memcpy(y + H, context, 2 * H * sizeof(float));
+    memcpy(y + 3 * H, x, C * sizeof(float));
+    return s;
+}
+
+/* Returns the sum of the losses of target (T), its end token with it, after source (S). All is left
+ * in the arena; target stays where it is. */
+LLM_API float llm_seq2seq_additive_forward(llm_seq2seq_additive_acts *a, const int *source,
+                                           size_t S, const int *target, size_t T,
+                                           const llm_seq2seq_additive_weights *w,
+                                           const llm_seq2seq_additive_config *c, llm_arena *arena) {
+    const size_t V = c->target_vocab;
+    double sum = 0.0;
+    llm_seq2seq_additive_encode(a, source, S, T, w, c, arena);
+    a->target = target;
+    a->shifted = (int *)llm_arena_take(arena, T, sizeof(int));
+    a->loss = llm_arena_floats(arena, T), a->lse = llm_arena_floats(arena, T);
+    const float *s = a->first;
+    for (size_t t = 0; t < T; t++) {
+        a->shifted[t] = t ? target[t - 1] : c->start;
+        s = llm_seq2seq_additive_step(a, t, s, a->shifted[t], w, c, arena);
+    }
+    llm_matmul_forward(a->logits, a->y, w->head, w->bias, T, 3 * c->state + c->width, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, target, T, V);
+    for (size_t t = 0; t < T; t++) sum += (double)a->loss[t];
+    return (float)sum;
+}
+
+/* Returns the length of ids, at most `most`: the likeliest token after source (S) and what was
+ * written, up to and with `end`. align (most), or NULL: the place of the source that was looked at
+ * most. Scratch: the source's states and two steps. */
+LLM_API size_t llm_seq2seq_additive_greedy(int *ids, size_t *align, size_t most, const int *source,
+                                           size_t S, int end, const llm_seq2seq_additive_weights *w,
+                                           const llm_seq2seq_additive_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, H = c->state;
+    llm_seq2seq_additive_acts a;
+    size_t n = 0;
+    llm_seq2seq_additive_encode(&a, source, S, 1, w, c, arena);
+    for (int last = c->start; n < most && (n == 0 || last != end);) {
+        const size_t step = arena->used;
+        const float *s = llm_seq2seq_additive_step(&a, 0, a.first, last, w, c, arena);
+        memcpy(a.first, s, H * sizeof(float));
+        llm_matmul_forward(a.logits, a.y, w->head, w->bias, 1, 3 * H + c->width, c->target_vocab);
+        size_t best = 0, seen = 0;
+        for (size_t v = 1; v < c->target_vocab; v++) best = a.logits[v] > a.logits[best] ? v : best;
+        for (size_t j = 1; j < S; j++) seen = a.att[j] > a.att[seen] ? j : seen;
+        if (align) align[n] = seen;
+        ids[n++] = last = (int)best;
+        arena->used = step;
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* @seq2seq_additive_backward -------------------------------- The search, backward
+ *
+ *     ds_i-1 = GRU'(ds_i) + W^T search'(dc_i) + the head's part   dc_i = the head's and the cell's
+ *
+ * Each state is reached three ways, and each context's gradient has two parts; the states of the
+ * encoder collect over all steps what was read of them and what was asked.
+ *
+ * source  Bahdanau, Cho & Bengio 2015
+ * needs   arena matmul embedding cross_entropy attention seq2seq_gru seq2seq_additive
+ * see     @seq2seq_additive
+ * topics  -
+ */
+
+/* dw += scale times the gradient of the sum. Scratch: T (V + 4 H + 2 C) + S (3 H + C) + 2 H floats
+ * and that of the cells and of the search. */
+LLM_API void llm_seq2seq_additive_backward(const llm_seq2seq_additive_weights *dw,
+                                           const llm_seq2seq_additive_acts *a,
+                                           const llm_seq2seq_additive_weights *w,
+                                           const llm_seq2seq_additive_config *c, float scale,
+                                           llm_arena *arena) {
+    const size_t mark = arena->used, S = a->S, T = a->T, C = c->width, H = c->state;
+    const size_t V = c->target_vocab, Y = 3 * H + C, X = C + 2 * H, A = c->hidden;
+    const llm_attention_config z = {1, S, H, 2 * H, A};
+    float *dlogits = llm_arena_floats(arena, T * V), *dy = llm_arena_floats(arena, T * Y);
+    float *dx = llm_arena_floats(arena, X), *de = llm_arena_floats(arena, T * C);
+    float *dh = llm_arena_floats(arena, S * 2 * H), *ds = llm_arena_floats(arena, 2 * H);
+    memset(dlogits, 0, T * V * sizeof(float));
+    memset(dy, 0, T * Y * sizeof(float));
+    memset(dh, 0, S * 2 * H * sizeof(float));
+    memset(ds, 0, 2 * H * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->target, T, V, scale);
+    llm_matmul_backward(dy, dw->head, dw->bias, dlogits, a->y, w->head, T, Y, V);
+    for (size_t t = T; t-- > 0;) {
+        float *d = dy + t * Y, *dc = d + H, *now = ds + t % 2 * H, *before = ds + (t + 1) % 2 * H;
+        for (size_t i = 0; i < H; i++) now[i] += d[i], before[i] = 0.0f;
+        memset(dx, 0, X * sizeof(float));
+        llm_seq2seq_gru_backward(dx, before, &dw->decoder, now, &a->cell[t], &w->decoder, X, H,
+                                 arena);
+        for (size_t i = 0; i < 2 * H; i++) dc[i] += dx[C + i];
+        for (size_t i = 0; i < C; i++) de[t * C + i] = d[3 * H + i] + dx[i];
+        llm_attention_backward(before, dh, &dw->search, dc, a->context + t * 2 * H, a->att + t * S,
+                               a->q + t * A, a->cell[t].h, a->h, a->k, S, &w->search, &z, arena);
+    }
+    llm_embedding_backward(dw->target, de, a->shifted, T, V, C);
+    float *first = ds + H; /* of s_0: what stands before t = 0 */
+    for (size_t i = 0; i < H; i++) first[i] *= 1.0f - a->first[i] * a->first[i];
+    llm_matmul_backward(dh + H, dw->first, dw->first_bias, first, a->h + H, w->first, 1, H, H);
+    float *half = llm_arena_floats(arena, S * H), *none = llm_arena_floats(arena, H);
+    float *dsource = llm_arena_floats(arena, S * C);
+    for (size_t k = 0; k < 2; k++) { /* each direction's own half, in the order it was read */
+        for (size_t j = 0; j < S; j++)
+            memcpy(half + j * H, dh + (k ? S - 1 - j : j) * 2 * H + k * H, H * sizeof(float));
+        memset(none, 0, H * sizeof(float)); /* the state before the text is no weight */
+        memset(dsource, 0, S * C * sizeof(float));
+        llm_seq2seq_gru_backward(dsource, none, k ? &dw->backward : &dw->forward, half,
+                                 k ? &a->backward : &a->forward, k ? &w->backward : &w->forward, C,
+                                 H, arena);
+        llm_embedding_backward(dw->source, dsource, k ? a->backwards : a->ids, S, c->source_vocab,
+                               C);
+    }
+    arena->used = mark;
+}
+
+/* @scheduled_sampling --------------------------------------- Scheduled sampling
+ *
+ *     token before place t:  the right one with probability eps_i, else one of the model's own
+ *     eps_i = max(least, k - slope i)    or   k^i    or   k / (k + exp(i / k))        at step i
+ *
+ * A model that is always given the right tokens meets its own mistakes for the first time in use,
+ * where each makes the next likelier (exposure bias). So let it write some of its inputs in
+ * training, few at first, when what it writes is noise, and more as it learns. The label stays the
+ * right token of that place; no gradient goes through the choice.
+ *
+ * The objective is an odd one: with eps = 0 a model that ignores its inputs and knows how frequent
+ * each token is at each place does as well as any (Huszar). Easily got wrong: the coin is thrown
+ * for each token, not for each text, and the token drawn is of the place before, given inputs that
+ * may be drawn themselves, so that no place can be computed ahead.
+ *
+ * source  Bengio et al. 2015, "Scheduled Sampling for Sequence Prediction with Recurrent Neural
+ *         Networks", section 2.4; Huszar 2015, "How (not) to Train your Generative Model"
+ * needs   arena rng cross_entropy seq2seq
+ * see     @seq2seq @seq2seq_additive @autoregression
+ * topics  -
+ */
+typedef enum {
+    LLM_SCHEDULED_SAMPLING_LINEAR,
+    LLM_SCHEDULED_SAMPLING_EXPONENTIAL,
+    LLM_SCHEDULED_SAMPLING_SIGMOID
+} llm_scheduled_sampling_kind;
+
+typedef struct {
+    llm_scheduled_sampling_kind kind;
+    double k, slope, least; /* k: at most 1, below 1, at least 1; the others: of LINEAR */
+} llm_scheduled_sampling_config;
+
+/* eps at step i = 0, 1, .. */
+LLM_API double llm_scheduled_sampling_share(const llm_scheduled_sampling_config *c, size_t step) {
+    const double i = (double)step;
+    LLM_ASSERT(c->k > 0.0);
+    if (c->kind == LLM_SCHEDULED_SAMPLING_LINEAR) return fmax(c->least, c->k - c->slope * i);
+    if (c->kind == LLM_SCHEDULED_SAMPLING_EXPONENTIAL) return pow(c->k, i);
+    return c->k / (c->k + exp(i / c->k));
+}
+
+/* A token of logits z (V): drawn from softmax(z), or the likeliest. */
+LLM_API int llm_scheduled_sampling_own(const float *z, size_t V, bool draw, llm_rng *rng) {
+    size_t best = 0;
+    double sum = 0.0;
+    for (size_t v = 1; v < V; v++) best = z[v] > z[best] ? v : best;
+    if (!draw) return (int)best;
+    for (size_t v = 0; v < V; v++) sum += exp((double)z[v] - (double)z[best]);
+    double left = (double)llm_rng_uniform(rng) * sum;
+    for (size_t v = 0; v < V; v++) {
+        left -= exp((double)z[v] - (double)z[best]);
+        if (left < 0.0) return (int)v;
+    }
+    return (int)best; /* what rounding has left */
+}
+
+/* As llm_seq2seq_forward, for its backward, with eps = share and *own (or NULL) of the T - 1 inputs
+ * behind the first written by the model itself: drawn, or its likeliest. Scratch: T steps. */
+LLM_API float llm_scheduled_sampling_forward(llm_seq2seq_acts *a, size_t *own, const int *source,
+                                             size_t S, const int *target, size_t T, double share,
+                                             bool draw, const llm_seq2seq_weights *w,
+                                             const llm_seq2seq_config *c, llm_rng *rng,
+                                             llm_arena *arena) {
+    double sum = 0.0;
+    size_t written = 0;
+    llm_seq2seq_encode(a, source, S, w, c, arena);
+    const float *first = a->h + (S - 1) * c->state;
+    int *ids = (int *)llm_arena_take(arena, T, sizeof(int));
+    float *state = llm_arena_floats(arena, c->state);
+    memcpy(state, first, c->state * sizeof(float));
+    const size_t mark = arena->used;
+    for (size_t t = 0; t < T; t++) {
+        ids[t] = t ? target[t - 1] : c->start;
+        if (t > 0 && (double)llm_rng_uniform(rng) >= share) {
+            ids[t] = llm_scheduled_sampling_own(a->logits, c->target_vocab, draw, rng);
+            written++;
+        }
+        arena->used = mark; /* the logits of the place before have been read */
+        a->shifted = ids + t;
+        llm_seq2seq_decode(a, state, 1, w, c, arena);
+        memcpy(state, a->s, c->state * sizeof(float));
+    }
+    arena->used = mark;
+    a->target = target, a->shifted = ids;
+    llm_seq2seq_decode(a, first, T, w, c, arena); /* once more, for backward */
+    a->loss = llm_arena_floats(arena, T), a->lse = llm_arena_floats(arena, T);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, target, T, c->target_vocab);
+    for (size_t t = 0; t < T; t++) sum += (double)a->loss[t];
+    if (own) *own = written;
+    return (float)sum;
+}
+
 /* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
  *
  *     count = V_tables C + Le (4 C^2 + 2 C F + 9 C + F) + Ld (8 C^2 + 2 C F + 15 C + F)
@@ -42215,7 +42555,7 @@ LLM_API void llm_encoder_decoder_init(const llm_encoder_decoder_weights *w,
  * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1, 3.4 and 3.5
  * needs   arena cross_entropy label_smoothing dropout embedding matmul sinusoidal sublayer encoder
  *         decoder encoder_decoder_weights
- * see     @decoder @transformer_2017 @t5 @seq2seq
+ * see     @decoder @prefix_lm @transformer_2017 @t5 @seq2seq
  * topics  Encoder-Decoder Architecture
  */
 /* Returns x (B,T,C) = drop(s E[ids] + PE), from the arena, for ids (B,T) at places first .. first +
@@ -42363,6 +42703,252 @@ LLM_API void llm_encoder_decoder_generate(int *ids, const int *source, size_t B,
             for (size_t i = 1; i < V; i++) best = z[i] > z[best] ? i : best;
             last[b] = ids[b * T + t] = done[b] ? c->pad : (int)best;
             done[b] = done[b] || last[b] == end;
+        }
+        arena->used = step;
+    }
+    arena->used = mark;
+}
+
+/* @prefix_lm ------------------------------------------------ One stack that reads and writes
+ *
+ *     row = source (S) | start target_0 .. target_T-2      place i sees place j:  j < S  or  j <= i
+ *     loss = mean over the target of -log p(target_t | source, target_<t)
+ *
+ * An encoder and a decoder in one stack with one set of weights. The source's places see each other
+ * in both directions, as in an encoder; the target's see the source and what has been written, as
+ * in a decoder. Attention to the memory is not needed: the memory stands in the same row. With
+ * `causal` the source is read from left to right too: a language model that is given a prompt. Only
+ * the target is asked for: the loss of a place that has been seen would teach nothing.
+ *
+ * At equal depth this stack has half the layers' weights of an encoder-decoder, at equal weights
+ * twice the depth. What is easily got wrong: places are counted by tokens, so that a source's
+ * padding, which is hidden, moves nothing.
+ *
+ * source  Liu et al. 2018, "Generating Wikipedia by Summarizing Long Sequences", section 4.2;
+ *         Raffel et al. 2020, "T5", section 3.2.1 (figure 3: the prefix mask)
+ * needs   arena rng cross_entropy dropout embedding matmul sinusoidal sublayer encoder
+ * see     @encoder_decoder @causal_lm @attn_mask @t5
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config stack;
+    size_t vocab;
+    float scale; /* of the embeddings */
+    bool causal; /* the source, too, is seen from left to right */
+    int pad, start;
+} llm_prefix_lm_config;
+
+/* Scale sqrt(C), pad 0, start 1. */
+LLM_API llm_prefix_lm_config llm_prefix_lm_defaults(size_t vocab, size_t layers, size_t width,
+                                                    size_t heads) {
+    llm_prefix_lm_config c;
+    c.stack = llm_sublayer_defaults(layers, width, heads);
+    c.vocab = vocab;
+    c.scale = sqrtf((float)width);
+    c.causal = false;
+    c.pad = 0, c.start = 1;
+    return c;
+}
+
+/* Weights, or their gradients: table (V,C), the embedding and the head. */
+typedef struct {
+    float *table;
+    llm_encoder_weights stack;
+} llm_prefix_lm_weights;
+
+/* Numbers in the flat vector; *matrices of them stand first, in matrices. */
+LLM_API size_t llm_prefix_lm_count(size_t *matrices, const llm_prefix_lm_config *c) {
+    *matrices = c->vocab * c->stack.width + llm_encoder_matrices(&c->stack);
+    return *matrices + llm_encoder_vectors(&c->stack);
+}
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_prefix_lm_bind(llm_prefix_lm_weights *w, float *flat,
+                                const llm_prefix_lm_config *c, llm_arena *arena) {
+    size_t matrices;
+    llm_prefix_lm_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->table = llm_encoder_next(&matrix, c->vocab * c->stack.width);
+    llm_encoder_bind(&w->stack, &matrix, &vector, &c->stack, arena);
+}
+/* The table N(0, 1/C), the stack as @encoder_init. */
+LLM_API void llm_prefix_lm_init(const llm_prefix_lm_weights *w, const llm_prefix_lm_config *c,
+                                llm_rng *rng) {
+    const size_t n = c->vocab * c->stack.width;
+    llm_rng_normal_fill(rng, w->table, n);
+    for (size_t i = 0; i < n; i++) w->table[i] /= sqrtf((float)c->stack.width);
+    llm_encoder_init(&w->stack, &c->stack, rng);
+}
+
+/* Returns x (N,C) = drop(s E[ids] + PE[place]) for ids (N) at place (N), all below `places`. It
+ * lies in the arena with the places' codes. */
+LLM_API float *llm_prefix_lm_embed(const int *ids, const int *place, size_t N, size_t places,
+                                   const llm_prefix_lm_weights *w, const llm_prefix_lm_config *c,
+                                   llm_arena *arena) {
+    const llm_sublayer_config *s = &c->stack;
+    const size_t C = s->width;
+    float *x = llm_arena_floats(arena, N * C), *add = llm_arena_floats(arena, N * C);
+    float *at = llm_arena_floats(arena, places), *code = llm_arena_floats(arena, places * C);
+    for (size_t i = 0; i < places; i++) at[i] = (float)i;
+    llm_sinusoidal_table(code, at, places, C, 0, LLM_SINUSOIDAL_NEIGHBOURS);
+    llm_embedding_forward(x, ids, w->table, N, c->vocab, C);
+    llm_embedding_forward(add, place, code, N, places, C);
+    for (size_t i = 0; i < N * C; i++) x[i] = c->scale * x[i] + add[i];
+    if (s->dropout > 0.0f)
+        llm_dropout_forward(x, x, N * C, s->dropout, s->seed, 2 * s->layers * N * C);
+    return x;
+}
+
+/* What forward leaves for backward, in the arena. R = S + T places a row. */
+typedef struct {
+    size_t B, S, T, kept;
+    int *ids, *place, *labels; /* (B,R), (B,R), (B,T) */
+    bool *hidden, *blocked;    /* (B,R), (R,R) */
+    llm_encoder_acts stack;
+    float *y, *logits, *loss, *lse; /* of the target: (B,T,C), (B,T,V), (B,T), (B,T) */
+} llm_prefix_lm_acts;
+
+/* Returns the mean loss over the target's tokens (B,T) after source (B,S), both filled up with pad
+ * on the right. */
+LLM_API float llm_prefix_lm_forward(llm_prefix_lm_acts *a, const int *source, const int *target,
+                                    size_t B, size_t S, size_t T, const llm_prefix_lm_weights *w,
+                                    const llm_prefix_lm_config *c, llm_arena *arena) {
+    const size_t R = S + T, C = c->stack.width, V = c->vocab;
+    a->B = B, a->S = S, a->T = T, a->kept = 0;
+    a->ids = (int *)llm_arena_take(arena, B * R, sizeof(int));
+    a->place = (int *)llm_arena_take(arena, B * R, sizeof(int));
+    a->labels = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    a->hidden = (bool *)llm_arena_take(arena, B * R, sizeof(bool));
+    a->blocked = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
+    for (size_t i = 0; i < R; i++)
+        for (size_t j = 0; j < R; j++)
+            a->blocked[i * R + j] = j > i && (c->causal || j >= S);
+    for (size_t b = 0; b < B; b++) {
+        const int *to = target + b * T;
+        int tokens = 0;
+        for (size_t i = 0; i < R; i++) {
+            const size_t n = b * R + i;
+            a->ids[n] = i < S ? source[b * S + i] : i > S ? to[i - S - 1] : c->start;
+            a->hidden[n] = i < S && a->ids[n] == c->pad;
+            a->place[n] = a->hidden[n] ? 0 : tokens++;
+        }
+        for (size_t t = 0; t < T; t++) {
+            a->labels[b * T + t] = to[t] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : to[t];
+            a->kept += to[t] != c->pad;
+        }
+    }
+    const float *x = llm_prefix_lm_embed(a->ids, a->place, B * R, R, w, c, arena);
+    llm_sublayer_view v = llm_sublayer_look(B, R);
+    v.hidden = a->hidden, v.blocked = a->blocked;
+    const float *all = llm_encoder_forward(&a->stack, x, &v, &w->stack, &c->stack, arena);
+    a->y = llm_arena_floats(arena, B * T * C), a->logits = llm_arena_floats(arena, B * T * V);
+    a->loss = llm_arena_floats(arena, B * T), a->lse = llm_arena_floats(arena, B * T);
+    for (size_t b = 0; b < B; b++)
+        memcpy(a->y + b * T * C, all + (b * R + S) * C, T * C * sizeof(float));
+    llm_matmul_forward(a->logits, a->y, w->table, NULL, B * T, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->labels, B * T, V);
+    double sum = 0.0;
+    for (size_t n = 0; n < B * T; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (V + C) + B R C floats and that of the
+ * stack. */
+LLM_API void llm_prefix_lm_backward(const llm_prefix_lm_weights *dw, const llm_prefix_lm_acts *a,
+                                    const llm_prefix_lm_weights *w, const llm_prefix_lm_config *c,
+                                    llm_arena *arena) {
+    const llm_sublayer_config *s = &c->stack;
+    const size_t mark = arena->used, B = a->B, T = a->T, R = a->S + T, C = s->width, V = c->vocab;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, B * T * V), *dy = llm_arena_floats(arena, B * T * C);
+    float *d = llm_arena_floats(arena, B * R * C);
+    memset(dlogits, 0, B * T * V * sizeof(float));
+    memset(dy, 0, B * T * C * sizeof(float));
+    memset(d, 0, B * R * C * sizeof(float)); /* the source is not asked for */
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->labels, B * T, V,
+                               1.0f / (float)a->kept);
+    llm_matmul_backward(dy, dw->table, NULL, dlogits, a->y, w->table, B * T, C, V);
+    for (size_t b = 0; b < B; b++)
+        memcpy(d + (b * R + a->S) * C, dy + b * T * C, T * C * sizeof(float));
+    llm_encoder_backward(d, &dw->stack, &a->stack, B, R, &w->stack, s, arena);
+    if (s->dropout > 0.0f)
+        llm_dropout_forward(d, d, B * R * C, s->dropout, s->seed, 2 * s->layers * B * R * C);
+    for (size_t i = 0; i < B * R * C; i++) d[i] *= c->scale;
+    llm_embedding_backward(dw->table, d, a->ids, B * R, V, C);
+    arena->used = mark;
+}
+
+/* @prefix_lm_generate --------------------------------------- Writing behind a prefix
+ *
+ *     once: keys and values of the source in both directions     then: a token a step behind them
+ *
+ * What has been read is not read again: since no place of the source sees the target, its keys and
+ * values in all layers are those of a pass over the source alone, and the cache of @decoder, whose
+ * first S places they fill, writes on. With a bidirectional prefix this holds as long as the prefix
+ * stays as it is: a conversation whose next turn joined the prefix would have to be read anew,
+ * where a causal model's cache only grows. That is why chat models are causal.
+ *
+ * source  Raffel et al. 2020, "T5", section 3.2.1
+ * needs   arena matmul sublayer encoder decoder prefix_lm
+ * see     @prefix_lm @kv_cache
+ * topics  -
+ */
+
+/* ids (B,T) <- source (B,S), padded on the right: the likeliest token at each place, up to and with
+ * `end`, pad behind it. Scratch: a pass over the source, and a cache of S + T places. */
+LLM_API void llm_prefix_lm_generate(int *ids, const int *source, size_t B, size_t S, size_t T,
+                                    int end, const llm_prefix_lm_weights *w,
+                                    const llm_prefix_lm_config *config, llm_arena *arena) {
+    const size_t mark = arena->used, C = config->stack.width, V = config->vocab, R = S + T;
+    llm_prefix_lm_config plain = *config, *c = &plain;
+    c->stack.dropout = 0.0f;
+    const llm_decoder_weights dw = {w->stack.attn, NULL, w->stack.mlp, w->stack.norm_w,
+                                    w->stack.norm_b};
+    llm_sublayer_view v = llm_sublayer_look(B, S);
+    llm_decoder_cache cache;
+    llm_decoder_cache_create(&cache, R, &v, &dw, &c->stack, arena);
+    int *place = (int *)llm_arena_take(arena, B * S, sizeof(int));
+    int *next = (int *)llm_arena_take(arena, B, sizeof(int)); /* the place of the next token */
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    bool *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    bool *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    bool *blocked = (bool *)llm_arena_take(arena, S * S, sizeof(bool));
+    float *y = llm_arena_floats(arena, B * C), *logits = llm_arena_floats(arena, B * V);
+    for (size_t b = 0; b < B; b++) {
+        next[b] = 0, last[b] = c->start, done[b] = false;
+        for (size_t i = 0; i < S; i++) {
+            const size_t n = b * S + i;
+            cache.ahead[b * R + i] = hidden[n] = source[n] == c->pad;
+            place[n] = hidden[n] ? 0 : next[b]++;
+        }
+    }
+    const size_t step = arena->used;
+    if (S > 0) {
+        llm_encoder_acts a;
+        for (size_t i = 0; i < S * S; i++) blocked[i] = c->causal && i % S > i / S;
+        v.hidden = hidden, v.blocked = blocked;
+        const float *x = llm_prefix_lm_embed(source, place, B * S, S, w, c, arena);
+        llm_encoder_forward(&a, x, &v, &w->stack, &c->stack, arena);
+        const size_t heads = B * c->stack.heads, D = C / c->stack.heads;
+        for (size_t i = 0; i < c->stack.layers * heads; i++) {
+            const size_t l = i / heads, h = i % heads;
+            const llm_mha_saved *from = &a.attn[l].attn, *to = &cache.attn[l];
+            memcpy(to->k + h * R * D, from->k + h * S * D, S * D * sizeof(float));
+            memcpy(to->v + h * R * D, from->v + h * S * D, S * D * sizeof(float));
+        }
+        cache.t = S;
+        arena->used = step;
+    }
+    for (size_t t = 0; t < T; t++) {
+        const float *x = llm_prefix_lm_embed(last, next, B, R, w, c, arena);
+        llm_decoder_step(y, &cache, x, &dw, &c->stack, arena);
+        llm_matmul_forward(logits, y, w->table, NULL, B, C, V);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = logits + b * V;
+            size_t best = 0;
+            for (size_t i = 1; i < V; i++) best = z[i] > z[best] ? i : best;
+            last[b] = ids[b * T + t] = done[b] ? c->pad : (int)best;
+            done[b] = done[b] || last[b] == end;
+            next[b]++;
         }
         arena->used = step;
     }
@@ -43415,7 +44001,7 @@ LLM_API bool llm_causal_lm_reach(bool *reach, const llm_causal_lm *m, const int 
  * source  Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; Liu et al. 2019, "RoBERTa",
  *         section 4.1 (masking anew)
  * needs   arena rng cross_entropy matmul activation layernorm encoder
- * see     @bert @next_token
+ * see     @bert @next_token @mlm_score @mask_predict
  * topics  Masked language model
  */
 typedef struct {
@@ -43532,6 +44118,164 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
     memset(dnorm, 0, M * C * sizeof(float));
     llm_matmul_backward(dnorm, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C);
     for (size_t i = 0; i < M * C; i++) dh[a->row[i / C] * C + i % C] += dnorm[i];
+    arena->used = mark;
+}
+
+/* @mlm_score ------------------------------------------------ Scoring a text with a masked model
+ *
+ *     PLL = sum over t of log p(x_t | all x but x_t)        PPPL = exp(-PLL / number of tokens)
+ *
+ * A masked model has no probability of a text, only of a token among all others; the sum of these
+ * logarithms, one pass for each token, is the pseudo-log-likelihood. It is no likelihood: the
+ * conditionals need not belong to one distribution, and texts that take both ways of a fork in turn
+ * look good at every place. But it ranks what a recognizer or a translator offers as a causal
+ * model's likelihood does, looks at both sides, and has no bias to short beginnings.
+ *
+ * A word of several pieces scores too well, since each is guessed from the rest: hiding with each
+ * piece those that follow it in its word mends that. What is easily got wrong: [CLS] and [SEP]
+ * are not scored, and a text's padding is not part of it.
+ *
+ * source  Salazar et al. 2020, "Masked Language Model Scoring", eq. 1 and 2; Kauf & Ivanova 2023,
+ *         "A Better Way to Do Masked Language Model Scoring", section 2 (pieces of words)
+ * needs   arena cross_entropy bert mlm
+ * see     @mlm @causal_lm @perplexity
+ * topics  -
+ */
+
+/* A trained BERT and its head. */
+typedef struct {
+    llm_bert_config config;
+    llm_bert_weights bert;
+    llm_mlm_head head;
+} llm_mlm_score_model;
+
+/* *acts <- the head's for the N = B T places with a label; no dropout. All stays in the arena. */
+LLM_API void llm_mlm_score_ask(llm_mlm_acts *acts, const int *ids, const int *types,
+                               const bool *hidden, const int *label, size_t B, size_t T,
+                               const llm_mlm_score_model *m, llm_arena *arena) {
+    llm_bert_config c = m->config;
+    llm_bert_acts bert;
+    c.encoder.dropout = 0.0f;
+    const float *h = llm_bert_forward(&bert, ids, types, hidden, B, T, &m->bert, &c, arena);
+    llm_mlm_forward(acts, h, label, &m->head, m->bert.word, B * T, c.vocab, c.encoder.width,
+                    c.encoder.eps, arena);
+}
+
+/* Returns PLL; logp (T) <- the score of each token of ids (T), 0 where special (T). types (T) or
+ * NULL. word (T) or NULL: neighbours of one number are one word, whose later pieces are hidden with
+ * each. mask is the id of [MASK]; `batch` copies of the text are run at once. Scratch: batch T (2
+ * or 3 ints) and a forward pass of as many texts. */
+LLM_API double llm_mlm_score(float *logp, const int *ids, const int *types, const bool *special,
+                             const int *word, size_t T, int mask, size_t batch,
+                             const llm_mlm_score_model *m, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double sum = 0.0;
+    LLM_ASSERT(batch > 0);
+    size_t *place = (size_t *)llm_arena_take(arena, batch, sizeof(size_t));
+    int *copy = (int *)llm_arena_take(arena, batch * T, sizeof(int));
+    int *label = (int *)llm_arena_take(arena, batch * T, sizeof(int));
+    int *kind = types ? (int *)llm_arena_take(arena, batch * T, sizeof(int)) : NULL;
+    for (size_t t = 0; t < T;) {
+        const size_t step = arena->used;
+        size_t B = 0;
+        for (; t < T && B < batch; t++) {
+            int *row = copy + B * T;
+            logp[t] = 0.0f;
+            if (special[t]) continue;
+            for (size_t i = 0; i < T; i++) {
+                row[i] = ids[i];
+                label[B * T + i] = i == t ? ids[t] : LLM_CROSS_ENTROPY_IGNORE;
+                if (types) kind[B * T + i] = types[i];
+            }
+            row[t] = mask;
+            for (size_t i = t + 1; word && i < T && word[i] == word[t] && !special[i]; i++)
+                row[i] = mask;
+            place[B++] = t;
+        }
+        if (B == 0) break; /* the rest is special */
+        llm_mlm_acts acts;
+        llm_mlm_score_ask(&acts, copy, kind, NULL, label, B, T, m, arena);
+        for (size_t b = 0; b < B; b++) {
+            logp[place[b]] = -acts.loss[b];
+            sum -= (double)acts.loss[b];
+        }
+        arena->used = step;
+    }
+    arena->used = mark;
+    return sum;
+}
+
+/* @mask_predict --------------------------------------------- Writing with a masked model
+ *
+ *     round r of R:  cover the floor(n (R - r) / R) of the n open places that are least sure
+ *     y_t = argmax p(. | the rest)      sure_t = p(y_t | the rest)          for the covered alone
+ *
+ * A causal model needs a pass for each token; a masked one fills all open places at once, and
+ * badly: each is the likeliest by itself, so that of two ways to say a thing the words are mixed.
+ * Mask-predict writes all, keeps what the model was surest of, covers the others and asks again,
+ * fewer each time. R passes instead of n; with R = n one more place is settled at each.
+ *
+ * A place keeps the probability it had when it was written, though its neighbours have changed: it
+ * is neither asked nor doubted again while it is not among the least sure. How many places are to
+ * be filled must be known: for translation a model guesses some lengths, and of the texts that come
+ * out the one with the best mean log sure_t is kept.
+ *
+ * source  Ghazvininejad et al. 2019, "Mask-Predict: Parallel Decoding of Conditional Masked
+ *         Language Models", section 3
+ * needs   arena rng argsort cross_entropy mlm mlm_score
+ * see     @mlm @mlm_score @beam_search
+ * topics  -
+ */
+
+/* ids (B,T) in place: where open (B,T) an answer in c->first .. c->vocab - 1, whatever stood there,
+ * after `rounds` passes. sure (B,T): its probability when it was written, 1 where not open. score
+ * (B) or NULL: the mean log of them, 0 of none. types, hidden (B,T) or NULL as in @bert. Scratch:
+ * 2 B T ints, T size_t, T floats and a forward pass. */
+LLM_API void llm_mask_predict(int *ids, float *sure, float *score, const bool *open,
+                              const int *types, const bool *hidden, size_t B, size_t T,
+                              size_t rounds, const llm_mlm_config *c, const llm_mlm_score_model *m,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(rounds > 0 && c->first < c->vocab && c->vocab <= m->config.vocab);
+    int *label = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    size_t *order = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    float *key = llm_arena_floats(arena, T);
+    for (size_t i = 0; i < B * T; i++) sure[i] = open[i] ? 0.0f : 1.0f;
+    for (size_t r = 0; r < rounds; r++) {
+        const size_t step = arena->used;
+        size_t asked = 0;
+        for (size_t b = 0; b < B; b++) {
+            size_t n = 0;
+            for (size_t t = 0; t < T; t++) {
+                label[b * T + t] = LLM_CROSS_ENTROPY_IGNORE;
+                key[t] = open[b * T + t] ? sure[b * T + t] : INFINITY; /* open ones first */
+                n += open[b * T + t];
+            }
+            llm_argsort(order, key, T);
+            for (size_t k = 0; k < n * (rounds - r) / rounds; k++, asked++) {
+                ids[b * T + order[k]] = c->mask;
+                label[b * T + order[k]] = 0; /* any token: asked */
+            }
+        }
+        if (asked == 0) break; /* more rounds than places */
+        llm_mlm_acts acts;
+        llm_mlm_score_ask(&acts, ids, types, hidden, label, B, T, m, arena);
+        for (size_t k = 0; k < acts.M; k++) {
+            const float *z = acts.logits + k * acts.V;
+            size_t best = c->first;
+            for (size_t v = best + 1; v < c->vocab; v++) best = z[v] > z[best] ? v : best;
+            ids[acts.row[k]] = (int)best;
+            sure[acts.row[k]] = expf(z[best] - acts.lse[k]);
+        }
+        arena->used = step;
+    }
+    for (size_t b = 0; score && b < B; b++) {
+        double sum = 0.0;
+        size_t n = 0;
+        for (size_t i = b * T; i < (b + 1) * T; i++)
+            if (open[i]) sum += log((double)sure[i]), n++;
+        score[b] = n ? (float)(sum / (double)n) : 0.0f;
+    }
     arena->used = mark;
 }
 
@@ -45131,7 +45875,7 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need", sections 5.3, 5.4 and 6.1, eq. 3
  * needs   arena rng adamw lr_schedule encoder_decoder_weights encoder_decoder
- * see     @encoder_decoder @label_smoothing @lr_schedule @beam_search
+ * see     @encoder_decoder @label_smoothing @lr_schedule @beam_search @token_batches
  * topics  Attention Is All You Need
  */
 
@@ -45213,6 +45957,111 @@ LLM_API int *llm_transformer_2017_translate(const llm_transformer_2017 *t, const
     int *ids = (int *)llm_arena_take(arena, B * T, sizeof(int));
     llm_encoder_decoder_generate(ids, source, B, S, T, end, &t->weights, &t->config, arena);
     return ids;
+}
+
+/* @token_batches -------------------------------------------- Batches by a budget of tokens
+ *
+ *     rows * longest source <= budget     and     rows * longest target <= budget
+ *
+ * What a step costs is its places, not its sentences: 2017 counted 25,000 tokens on each side to a
+ * batch. Pairs of similar length share a batch, else most of it is padding; but batches in order of
+ * length would make an epoch that begins with short sentences and ends with long ones. So an epoch
+ * is drawn in three moves: shuffle the pairs; sort them by their longer side, in pools of some
+ * thousands if the order is to keep more chance; cut the row where the budget is full; shuffle the
+ * batches. Pairs of one length fall together anew in each epoch.
+ *
+ * Pools are sorted up and down in turn, so that a batch across a border holds one length. The mean
+ * loss of a batch is over its tokens: batches of few long rows weigh as much as those of many short
+ * ones.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 5.1; Ott et al. 2019,
+ *         "fairseq" (--max-tokens)
+ * needs   arena error rng argsort
+ * see     @transformer_2017 @pad (the batch itself; texts without a partner)
+ * topics  -
+ */
+
+/* The places pair n needs on its longer side, 1 at the least. target may be NULL: there is one
+ * side. */
+LLM_API size_t llm_token_batches_width(const size_t *source, const size_t *target, size_t n) {
+    const size_t most = target && target[n] > source[n] ? target[n] : source[n];
+    return most > 0 ? most : 1;
+}
+
+/* x (n) <- one of its orders, all equally likely. */
+LLM_API void llm_token_batches_shuffle(size_t *x, size_t n, llm_rng *rng) {
+    for (size_t i = n; i > 1; i--) {
+        const size_t j = llm_rng_below(rng, i), held = x[i - 1];
+        x[i - 1] = x[j], x[j] = held;
+    }
+}
+
+/* An epoch of N pairs with so many tokens: batch k of the *batches has the pairs order[start[k]] up
+ * to order[start[k + 1]], order (N), start (N + 1). pool: how many are sorted at a time, 0 for all.
+ * false where a pair alone is above the budget. Scratch: N floats, 3 N + 1 size_t. */
+LLM_API bool llm_token_batches_make(size_t *order, size_t *start, size_t *batches,
+                                    const size_t *source, const size_t *target, size_t N,
+                                    size_t budget, size_t pool, llm_rng *rng, llm_arena *arena,
+                                    llm_error *e) {
+    const size_t mark = arena->used;
+    *batches = 0, start[0] = 0;
+    for (size_t n = 0; n < N; n++) {
+        const size_t width = llm_token_batches_width(source, target, n);
+        LLM_ASSERT(width < 1 << 24); /* a float is exact */
+        if (width > budget)
+            return llm_fail(e, "pair %zu has %zu tokens on one side, the budget is %zu", n, width,
+                            budget);
+    }
+    float *key = llm_arena_floats(arena, N);
+    size_t *drawn = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    size_t *rank = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    size_t *cut = (size_t *)llm_arena_take(arena, N + 1, sizeof(size_t));
+    for (size_t n = 0; n < N; n++) drawn[n] = n;
+    llm_token_batches_shuffle(drawn, N, rng);
+    if (pool == 0) pool = N;
+    for (size_t p = 0, turn = 0; p < N; p += pool, turn++) { /* equal lengths stay shuffled */
+        const size_t n = N - p < pool ? N - p : pool;
+        for (size_t i = 0; i < n; i++) {
+            const float width = (float)llm_token_batches_width(source, target, drawn[p + i]);
+            key[i] = turn % 2 ? -width : width;
+        }
+        llm_argsort(rank, key, n);
+        for (size_t i = 0; i < n; i++) order[p + i] = drawn[p + rank[i]];
+    }
+    size_t count = 0, longest = 0;
+    for (size_t i = 0; i < N; i++) {
+        const size_t width = llm_token_batches_width(source, target, order[i]);
+        if (width > longest) longest = width;
+        if (count == 0 || (i + 1 - cut[count - 1]) * longest > budget)
+            cut[count++] = i, longest = width;
+    }
+    cut[count] = N;
+    for (size_t k = 0; k < count; k++) rank[k] = k;
+    llm_token_batches_shuffle(rank, count, rng);
+    for (size_t i = 0; i < N; i++) drawn[i] = order[i];
+    for (size_t k = 0; k < count; k++) {
+        const size_t from = cut[rank[k]], n = cut[rank[k] + 1] - from;
+        for (size_t i = 0; i < n; i++) order[start[k] + i] = drawn[from + i];
+        start[k + 1] = start[k] + n;
+    }
+    *batches = count;
+    arena->used = mark;
+    return true;
+}
+
+/* The share of a side's places that hold no token; length is that side's. */
+LLM_API double llm_token_batches_padding(const size_t *order, const size_t *start, size_t batches,
+                                         const size_t *length) {
+    double tokens = 0.0, places = 0.0;
+    for (size_t k = 0; k < batches; k++) {
+        size_t longest = 0;
+        for (size_t i = start[k]; i < start[k + 1]; i++) {
+            tokens += (double)length[order[i]];
+            if (length[order[i]] > longest) longest = length[order[i]];
+        }
+        places += (double)(longest * (start[k + 1] - start[k]));
+    }
+    return places > 0.0 ? 1.0 - tokens / places : 0.0;
 }
 
 /* @decoder_only --------------------------------------------- Decoder-only Transformer, Llama style
@@ -46685,25 +47534,284 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
     return ok;
 }
 
+/* @stored_dot ----------------------------------------------- Dot products where the weights lie
+ *
+ *     y_r = sum_i w_ri x_i             four rows r at once, w as it stands in the file
+ *
+ * One token needs each weight once, so nothing is won by writing it down as a float before it is
+ * used: weights go from the file's bytes into registers and into the sums. BF16 is the upper half
+ * of a float. Half precision, shifted into place, has an exponent 112 too small, also where it is
+ * 0, and one product by 2^112 mends both. Two weights of 16 bits lie in each 32 bits that are
+ * loaded and end up in two registers; x is put into that order once, for all rows, which costs less
+ * than to turn every weight.
+ *
+ * Four rows at once share what is loaded of x, are enough sums to hide the latency of additions,
+ * and are four streams, which memory serves faster than one.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   lanes gguf_blocks
+ * see     @stored_dot_codes (blocks) @stored_matrix @gemm (for many x)
+ * topics  -
+ */
+enum { LLM_STORED_DOT_ROWS = 4, LLM_STORED_DOT_MOST = 4096 };  /* columns at a time */
+enum { LLM_STORED_DOT_LANES = LLM_LANES < 8 ? LLM_LANES : 8 }; /* of 32 bits: a block of Q8_0 */
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define LLM_STORED_DOT_VECTOR __attribute__((vector_size(4 * LLM_STORED_DOT_LANES)))
+#define LLM_STORED_DOT_CONVERT(x, type) __builtin_convertvector(x, type)
+#else
+#define LLM_STORED_DOT_VECTOR
+#define LLM_STORED_DOT_CONVERT(x, type) ((type)(x))
+#endif
+typedef LLM_STORED_DOT_VECTOR float llm_stored_dot_floats;
+typedef LLM_STORED_DOT_VECTOR int32_t llm_stored_dot_ints;
+typedef LLM_STORED_DOT_VECTOR uint32_t llm_stored_dot_bits;
+
+/* Reads at any address; bits as the floats they are; the sum of the lanes. */
+LLM_API llm_stored_dot_bits llm_stored_dot_load(const void *p) {
+    llm_stored_dot_bits x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+LLM_API llm_stored_dot_floats llm_stored_dot_real(llm_stored_dot_bits x) {
+    llm_stored_dot_floats y;
+    memcpy(&y, &x, sizeof y);
+    return y;
+}
+LLM_API float llm_stored_dot_sum(llm_stored_dot_floats x) {
+    float lane[LLM_STORED_DOT_LANES], sum = 0.0f;
+    memcpy(lane, &x, sizeof lane);
+    for (size_t l = 0; l < LLM_STORED_DOT_LANES; l++) sum += lane[l];
+    return sum;
+}
+
+/* Numbers of half precision in the low 16 bits of the lanes, without a branch. */
+LLM_API llm_stored_dot_floats llm_stored_dot_half(llm_stored_dot_bits word) {
+    const llm_stored_dot_bits size = word & 0x7fffu;
+    const llm_stored_dot_floats value =
+        llm_stored_dot_real(size << 13) * 5192296858534827628530496329220096.0f; /* 2^112 */
+    llm_stored_dot_bits bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits |= ((0x7bffu - size) & 0x7f800000u) | (word & 0x8000u) << 16; /* below 0: infinity, NaN */
+    return llm_stored_dot_real(bits);
+}
+
+/* How many columns fill the lanes; 0: the form has no product here. Words are taken as they lie,
+ * which on a machine with the high byte first would be wrong. */
+LLM_API size_t llm_stored_dot_group(llm_gguf_blocks_type type) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    if (first != 1) return 0;
+    if (type == LLM_GGUF_BLOCKS_Q4_0) return LLM_STORED_DOT_LANES > 4 ? 64 : 32;
+    if (type == LLM_GGUF_BLOCKS_Q8_0) return 32;
+    if (type == LLM_GGUF_BLOCKS_F32 || type == LLM_GGUF_BLOCKS_F16 || type == LLM_GGUF_BLOCKS_BF16)
+        return 2 * LLM_STORED_DOT_LANES;
+    return 0;
+}
+
+/* to (n) <- x (n) in the order in which weights come into the lanes: part j of each word, for the
+ * words of all lanes. Two parts of a byte of Q4_0 are 16 apart. What fills no lanes stays. */
+LLM_API void llm_stored_dot_arrange(float *to, const float *x, size_t n,
+                                    llm_gguf_blocks_type type) {
+    enum { L = LLM_STORED_DOT_LANES };
+    const size_t group = llm_stored_dot_group(type), whole = group ? n - n % group : 0;
+    const bool four = type == LLM_GGUF_BLOCKS_Q4_0;
+    const size_t parts = four                           ? 8
+                         : type == LLM_GGUF_BLOCKS_Q8_0 ? 4
+                         : type == LLM_GGUF_BLOCKS_F32  ? 1
+                                                        : 2;
+    for (size_t i = 0; i < whole; i += parts * L) {
+        for (size_t l = 0; l < L; l++) {
+            const size_t at = i + parts * l, low = at / 32 * 32 + at % 32 / 2;
+            for (size_t j = 0; j < parts; j++)
+                to[i + j * L + l] = x[four ? low + j / 2 + j % 2 * 16 : at + j];
+        }
+    }
+    for (size_t i = whole; i < n; i++) to[i] = x[i];
+}
+
+/* y (ROWS) <- sums over n columns of F32, F16 or BF16, whole groups; x is arranged. */
+LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n, llm_gguf_blocks_type type) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats low[ROWS], high[ROWS], x0, x1;
+    llm_stored_dot_bits word;
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r], low[r] = high[r] = none;
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_F32; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            low[r] += x0 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * i));
+            high[r] += x1 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * (i + L)));
+        }
+    }
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_BF16; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            word = llm_stored_dot_load(w[r] + 2 * i);
+            low[r] += x0 * llm_stored_dot_real(word << 16);
+            high[r] += x1 * llm_stored_dot_real(word & 0xffff0000u);
+        }
+    }
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_F16; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            word = llm_stored_dot_load(w[r] + 2 * i);
+            low[r] += x0 * llm_stored_dot_half(word);
+            high[r] += x1 * llm_stored_dot_half(word >> 16);
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(low[r] + high[r]);
+}
+
+/* @stored_dot_codes ----------------------------------------- Dot products with blocks of codes
+ *
+ *     y_r = sum over blocks of d_r sum_i c_ri x_i              c: 32 integers, d: their scale
+ *
+ * What @stored_dot does, for Q8_0 and Q4_0. The scale joins once a block, not once a weight. A word
+ * of 32 bits holds four codes, or eight; a shift to the left and a mask leave one of them at the
+ * top, with its sign, times 2^24 or 2^28. It becomes a float there, exactly, and the scale has that
+ * factor less. So one operation a code is saved that would bring it down again. Codes of half a
+ * byte count from 0 to 15 and mean -8 to 7: turning over each highest bit makes them signed.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   lanes stored_dot
+ * see     @stored_matrix @stored_rounded (integer products)
+ * topics  -
+ */
+
+/* scale (n, times) <- those of n blocks of so many bytes, times a factor, each `times` times. First
+ * all words, then all floats: what has just been written in small parts is slow to read as a vector.
+ */
+LLM_API void llm_stored_dot_scales(float *scale, const unsigned char *from, size_t n, size_t bytes,
+                                   size_t times, float by) {
+    enum { L = LLM_STORED_DOT_LANES };
+    uint32_t word[LLM_STORED_DOT_MOST / 32];
+    float d[LLM_STORED_DOT_MOST / 32];
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, from + i * bytes, 2);
+        word[i] = half;
+    }
+    for (size_t i = n; i % L != 0; i++) word[i] = 0;
+    for (size_t i = 0; i < n; i += L) {
+        const llm_stored_dot_floats part = by * llm_stored_dot_half(llm_stored_dot_load(word + i));
+        memcpy(d + i, &part, sizeof part);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < times; c++) scale[i * times + c] = d[i];
+}
+
+/* y (ROWS) <- sums over n columns of Q8_0, whole blocks; x is arranged. */
+LLM_API void llm_stored_dot_bytes(float *y, const unsigned char *const *row, const float *x,
+                                  size_t n) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 32];
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++)
+        llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 0x1p-24f);
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
+    for (size_t i = 0; i < n; i += 4 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            const llm_stored_dot_bits word = llm_stored_dot_load(w[r] + i + i / 32 * 2);
+            llm_stored_dot_floats part[4];
+            LLM_LANES_UNROLL
+            for (int j = 0; j < 4; j++)
+                part[j] = LLM_STORED_DOT_CONVERT(
+                              (llm_stored_dot_ints)(word << (24 - 8 * j) & 0xff000000u),
+                              llm_stored_dot_floats) *
+                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
+            sum[r] += scale[r][i / 32] * ((part[0] + part[1]) + (part[2] + part[3]));
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
+/* The codes of Q4_0 for all lanes: 16 bytes of each of two blocks where there are eight. */
+LLM_API llm_stored_dot_bits llm_stored_dot_pair(const unsigned char *from) {
+#if defined(__GNUC__) && !defined(__CUDACC__) && defined(__AVX__)
+    typedef uint64_t longs __attribute__((vector_size(32)));
+    uint64_t part[4];
+    memcpy(part, from, 16);
+    memcpy(part + 2, from + 18, 16);
+    const longs x = {part[0], part[1], part[2], part[3]};
+    return (llm_stored_dot_bits)x;
+#else
+    return llm_stored_dot_load(from);
+#endif
+}
+
+/* The same for Q4_0. */
+LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++)
+        llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 0x1p-28f);
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
+    for (size_t i = 0; i < n; i += 8 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            const llm_stored_dot_bits word =
+                llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2) ^ 0x88888888u;
+            llm_stored_dot_floats part[8];
+            LLM_LANES_UNROLL
+            for (int j = 0; j < 8; j++)
+                part[j] = LLM_STORED_DOT_CONVERT(
+                              (llm_stored_dot_ints)(word << (28 - 4 * j) & 0xf0000000u),
+                              llm_stored_dot_floats) *
+                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
+            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+                      (((part[0] + part[1]) + (part[2] + part[3])) +
+                       ((part[4] + part[5]) + (part[6] + part[7])));
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
  *
  *     y_n = W x_n + b          W: rows of F32, F16, BF16 or blocks, as they stand in the file
  *
  * Writing one token reads every weight once and does two operations with it, so its time is the
  * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
- * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
- * and used at once for all x, then forgotten: memory is read in the small form. For a prompt of
- * many tokens a panel of rows is unpacked, each weight once, and multiplied as in @gemm.
+ * long, one of 4.5 bits seven times. So matrices stay as they are: for few x their rows are
+ * multiplied where they lie (@stored_dot). Unpacking pays from a handful of x on: a panel of rows,
+ * 256 columns at a time, goes into the cache as floats, each weight once, and is multiplied by all
+ * x as in @gemm.
  *
- * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
- * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
+ * What is easily got wrong: the order of the sums is no matter of the threads, so results do not
+ * depend on their number; and a row of blocks is not columns times a number of bytes.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
- * needs   lanes gemm gguf_blocks
- * see     @llama @gguf_file @matmul
+ * needs   gemm gguf_blocks stored_dot stored_dot_codes
+ * see     @stored_rounded (faster, not exact) @llama @gguf_file @matmul
  * topics  -
  */
 enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
+enum { LLM_STORED_MATRIX_FEW = 5 };     /* from so many x on a matrix is unpacked for all */
 typedef struct {
     const unsigned char *data; /* rows behind each other, at any address */
     llm_gguf_blocks_type type; /* of floats */
@@ -46723,7 +47831,7 @@ LLM_API uint16_t llm_stored_matrix_word(const unsigned char *from, size_t i) {
     return (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
 }
 
-/* The half-precision number of 16 bits, without a branch. */
+/* The half-precision number of 16 bits, as in @stored_dot. */
 LLM_API float llm_stored_matrix_half(uint16_t word) {
     const uint32_t size = word & 0x7fffu, sign = (uint32_t)(word & 0x8000u) << 16;
     uint32_t bits = size << 13;
@@ -46783,36 +47891,6 @@ LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, siz
     }
 }
 
-/* The sum of scale code x (n), n whole blocks; and that of w x (n). */
-LLM_API float llm_stored_matrix_dot(const signed char *code, const float *scale, const float *x,
-                                    size_t n) {
-    float w[32] = {0.0f};
-    llm_lanes sum = llm_lanes_load(w), none = sum;
-    for (size_t i = 0; i < n; i += 32) {
-        llm_lanes part = none;
-        for (size_t k = 0; k < 32; k++) w[k] = (float)code[i + k];
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < 32; k += LLM_LANES)
-            part += llm_lanes_load(w + k) * llm_lanes_load(x + i + k);
-        sum += scale[i / 32] * part;
-    }
-    return llm_lanes_sum(sum);
-}
-LLM_API float llm_stored_matrix_dot_floats(const float *w, const float *x, size_t n) {
-    enum { STEP = 4 * LLM_LANES };
-    float zero[LLM_LANES] = {0.0f}, rest = 0.0f;
-    llm_lanes sum[4];
-    const size_t whole = n - n % STEP;
-    for (size_t k = 0; k < 4; k++) sum[k] = llm_lanes_load(zero);
-    for (size_t i = 0; i < whole; i += STEP) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < 4; k++)
-            sum[k] += llm_lanes_load(w + i + k * LLM_LANES) * llm_lanes_load(x + i + k * LLM_LANES);
-    }
-    for (size_t i = whole; i < n; i++) rest += w[i] * x[i];
-    return llm_lanes_sum((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest;
-}
-
 /* out (columns) <- row r: a token's embedding. */
 LLM_API void llm_stored_matrix_row(float *out, const llm_stored_matrix *w, size_t r) {
     LLM_ASSERT(r < w->rows);
@@ -46834,33 +47912,240 @@ LLM_API void llm_stored_matrix_panel(float *y, const float *x, const llm_stored_
     }
 }
 
-/* y (N,rows) <- x (N,columns), b (rows) or NULL. Sums are of float within a piece. From 8 rows of x
- * on a panel of W is unpacked at a time and multiplied as in @gemm. */
+/* y (ROWS) <- rows (ROWS) of n columns times x (n), which is arranged. Columns that fill no lanes,
+ * and forms without a product of their own, are unpacked. */
+LLM_API void llm_stored_matrix_rows(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n, llm_gguf_blocks_type type) {
+    enum { PIECE = LLM_STORED_MATRIX_PIECE };
+    const size_t group = llm_stored_dot_group(type), whole = group > 0 ? n - n % group : 0;
+    size_t weights = 1, bytes = 1;
+    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type);
+    if (type == LLM_GGUF_BLOCKS_Q8_0)
+        llm_stored_dot_bytes(y, row, x, whole);
+    else if (type == LLM_GGUF_BLOCKS_Q4_0)
+        llm_stored_dot_nibbles(y, row, x, whole);
+    else
+        llm_stored_dot_numbers(y, row, x, whole, type);
+    for (size_t r = 0; r < LLM_STORED_DOT_ROWS && whole < n; r++) {
+        float part[PIECE], rest = 0.0f;
+        for (size_t at = whole; at < n; at += PIECE) {
+            const size_t m = llm_gemm_least(PIECE, n - at);
+            llm_gguf_blocks_floats(part, row[r] + at / weights * bytes, m, type);
+            LLM_SIMD_SUM(rest)
+            for (size_t i = 0; i < m; i++) rest += part[i] * x[at + i];
+        }
+        y[r] += rest;
+    }
+}
+
+/* y (N,rows) <- x (N,columns), b (rows) or NULL. For few x four rows at a time are multiplied where
+ * they lie; from FEW on a panel of W is unpacked at a time and multiplied as in @gemm. Sums are of
+ * float. Scratch on the stack: 64 KiB. */
 LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
                                        const float *b, size_t N) {
-    const size_t PIECE = LLM_STORED_MATRIX_PIECE;
+    enum { FEW = LLM_STORED_MATRIX_FEW, MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
     const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
-    const size_t bytes = C > 0 ? stride * PIECE / C : 0; /* of a whole piece */
-    for (size_t i = 0; i < N * O && N >= 8; i++) y[i] = b ? b[i % O] : 0.0f;
-    if (N >= 8) {
+    float arranged[(FEW - 1) * MOST];
+    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
+    if (N >= FEW) {
         LLM_PARALLEL_MANY(O, N * C)
         for (size_t r = 0; r < O; r += LLM_GEMM_PANEL) llm_stored_matrix_panel(y, x, w, r, N);
         return;
     }
-    LLM_PARALLEL_MANY(O, N * C)
-    for (size_t r = 0; r < O; r++) {
-        float part[LLM_STORED_MATRIX_PIECE], scale[LLM_STORED_MATRIX_PIECE / 32];
-        signed char code[LLM_STORED_MATRIX_PIECE];
-        const unsigned char *from = w->data + r * stride;
-        for (size_t n = 0; n < N; n++) y[n * O + r] = b ? b[r] : 0.0f;
-        for (size_t at = 0; at < C; at += PIECE, from += bytes) {
-            const size_t m = C - at < PIECE ? C - at : PIECE;
-            const bool codes = llm_stored_matrix_codes(code, scale, from, m, w->type);
-            if (!codes) llm_stored_matrix_unpack(part, from, m, w->type);
+    for (size_t at = 0; at < C; at += MOST) {
+        const size_t m = llm_gemm_least(MOST, C - at);
+        for (size_t n = 0; n < N; n++)
+            llm_stored_dot_arrange(arranged + n * MOST, x + n * C + at, m, w->type);
+        LLM_PARALLEL_MANY(O, N * m)
+        for (size_t r = 0; r < O; r += ROWS) {
+            const size_t rows = llm_gemm_least(ROWS, O - r);
+            const unsigned char *row[ROWS]; /* missing ones repeat the first; nobody reads them */
+            float sum[ROWS];
+            for (size_t i = 0; i < ROWS; i++)
+                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
             for (size_t n = 0; n < N; n++) {
-                const float *xn = x + n * C + at;
-                y[n * O + r] += codes ? llm_stored_matrix_dot(code, scale, xn, m)
-                                      : llm_stored_matrix_dot_floats(part, xn, m);
+                llm_stored_matrix_rows(sum, row, arranged + n * MOST, m, w->type);
+                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
+            }
+        }
+    }
+}
+
+/* @stored_rounded ------------------------------------------- Products of integers: x rounded too
+ *
+ *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)            K: 127 with Q8_0, 511 with Q4_0
+ *     y_r = sum over blocks of d_r s_b sum_i c_ri u_i
+ *     |y_r - exact| <= sum over blocks of s_b / 2 sum_i |w_ri|
+ *
+ * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x is
+ * rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in a
+ * register as floats, and only the sum becomes a float. What that costs is rounding x, which is as
+ * fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
+ *
+ * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products of
+ * 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as the
+ * last sum does not.
+ *
+ * source  Gerganov and others, ggml, ggml_vec_dot_q4_0_q8_0 (there K is 127 for all forms)
+ * needs   gemm gguf_blocks stored_dot stored_dot_codes stored_matrix
+ * see     @llama (decoding)
+ * topics  -
+ */
+typedef struct {                            /* x, rounded, in the order of the lanes */
+    int16_t code[LLM_STORED_DOT_MOST];      /* u */
+    int16_t start[LLM_STORED_DOT_MOST / 4]; /* -8 sum of four u: Q4_0's codes count from 8 */
+    float scale[LLM_STORED_DOT_MOST / 8];   /* s, four times each with Q4_0 */
+} llm_stored_rounded;
+
+/* q <- x (n), whole groups. A block with an infinity or a NaN becomes NaN, one below 1e-30 becomes
+ * 0. */
+LLM_API void llm_stored_rounded_from(llm_stored_rounded *q, const float *x, size_t n, bool four) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const size_t parts = four ? 4 : 2, times = four ? 4 : 1;
+    const float K = four ? 511.0f : 127.0f;
+    int16_t code[LLM_STORED_DOT_MOST];
+    for (size_t i = 0; i < n; i += 32) {
+        float most = 0.0f, odd = 0.0f;
+        for (size_t k = i; k < i + 32; k++) {
+            const float size = fabsf(x[k]);
+            most = size > most ? size : most;
+            odd += x[k] * 0.0f;
+        }
+        const bool plain = odd == 0.0f && most > 1e-30f;
+        for (size_t k = i; k < i + 32; k++)
+            code[k] = plain ? (int16_t)lrintf(x[k] / most * K) : (int16_t)0;
+        for (size_t c = 0; c < times; c++) q->scale[i / 32 * times + c] = most / K + odd;
+    }
+    for (size_t i = 0; i < n; i += parts * WORDS) {
+        for (size_t v = 0; v < WORDS; v++) {
+            const size_t at = i + parts * v, low = at / 32 * 32 + at % 32 / 2;
+            int sum = 0;
+            for (size_t j = 0; j < parts; j++) {
+                const int16_t u = code[four ? low + j / 2 + j % 2 * 16 : at + j];
+                q->code[i + j * WORDS + v] = u;
+                sum -= 8 * u;
+            }
+            if (four) q->start[i / 4 + v] = (int16_t)sum;
+        }
+    }
+}
+
+#if defined(__GNUC__) && !defined(__CUDACC__)
+/* Two numbers of 16 bits a lane; and such that run over. */
+typedef LLM_STORED_DOT_VECTOR int16_t llm_stored_rounded_words;
+typedef LLM_STORED_DOT_VECTOR uint16_t llm_stored_rounded_wraps;
+/* Reads them at any address. */
+LLM_API llm_stored_rounded_words llm_stored_rounded_load(const int16_t *p) {
+    llm_stored_rounded_words x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times u. */
+LLM_API llm_stored_dot_ints llm_stored_rounded_bytes(llm_stored_dot_bits word, const int16_t *u) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const llm_stored_rounded_words w = (llm_stored_rounded_words)word;
+    const llm_stored_rounded_words low =
+        (llm_stored_rounded_words)((llm_stored_rounded_wraps)word << 8) >> 8;
+    const llm_stored_rounded_words sum =
+        low * llm_stored_rounded_load(u) + (w >> 8) * llm_stored_rounded_load(u + WORDS);
+    return ((llm_stored_dot_ints)((llm_stored_dot_bits)sum << 16) >> 16) +
+           ((llm_stored_dot_ints)sum >> 16);
+}
+LLM_API llm_stored_dot_ints llm_stored_rounded_nibbles(llm_stored_dot_bits word, const int16_t *u,
+                                                       const int16_t *start) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const llm_stored_rounded_wraps w = (llm_stored_rounded_wraps)word;
+    llm_stored_rounded_wraps sum = (llm_stored_rounded_wraps)llm_stored_rounded_load(start);
+    sum += (w & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u);
+    sum += (w >> 4 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + WORDS);
+    sum += (w >> 8 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 2 * WORDS);
+    sum += (w >> 12) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 3 * WORDS);
+    sum += (llm_stored_rounded_wraps)((llm_stored_dot_bits)sum << 16);
+    return (llm_stored_dot_ints)sum >> 16;
+}
+#else
+/* The same in one lane, for other compilers. */
+LLM_API int32_t llm_stored_rounded_bytes(uint32_t word, const int16_t *u) {
+    int32_t sum = 0;
+    for (int j = 0; j < 4; j++, word >>= 8) sum += (int8_t)(word & 255) * u[j / 2 + j % 2 * 2];
+    return sum;
+}
+LLM_API int32_t llm_stored_rounded_nibbles(uint32_t word, const int16_t *u, const int16_t *start) {
+    int32_t sum = start[0] + start[1];
+    for (int j = 0; j < 8; j++, word >>= 4) sum += (int32_t)(word & 15) * u[j / 4 + j % 4 * 2];
+    return sum;
+}
+#endif
+
+/* y (ROWS) <- rows (ROWS) of n columns, whole groups, times x. */
+LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
+                                     const llm_stored_rounded *x, size_t n, bool four) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float zero[L] = {0.0f};
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++) {
+        const size_t times = four ? 4 : 1;
+        if (four)
+            llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 1.0f);
+        else
+            llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 1.0f);
+        for (size_t i = 0; i < n / 32 * times; i++) scale[r][i] *= x->scale[i];
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++)
+        w[r] = row[r] + 2, sum[r] = llm_stored_dot_real(llm_stored_dot_load(zero));
+    for (size_t i = 0; i < n && !four; i += 4 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r] +=
+                scale[r][i / 32] *
+                LLM_STORED_DOT_CONVERT(llm_stored_rounded_bytes(
+                                           llm_stored_dot_load(w[r] + i + i / 32 * 2), x->code + i),
+                                       llm_stored_dot_floats);
+    }
+    for (size_t i = 0; i < n && four; i += 8 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+                      LLM_STORED_DOT_CONVERT(
+                          llm_stored_rounded_nibbles(llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2),
+                                                     x->code + i, x->start + i / 4),
+                          llm_stored_dot_floats);
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
+/* As llm_stored_matrix_forward; x is rounded where the form is Q8_0 or Q4_0, x are few, and columns
+ * are whole groups. */
+LLM_API void llm_stored_rounded_forward(float *y, const float *x, const llm_stored_matrix *w,
+                                        const float *b, size_t N) {
+    enum { MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
+    const bool four = w->type == LLM_GGUF_BLOCKS_Q4_0;
+    const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
+    const size_t group = llm_stored_dot_group(w->type);
+    llm_stored_rounded q[LLM_STORED_MATRIX_FEW - 1];
+    if (N >= LLM_STORED_MATRIX_FEW || (!four && w->type != LLM_GGUF_BLOCKS_Q8_0) || group == 0 ||
+        C % group != 0) {
+        llm_stored_matrix_forward(y, x, w, b, N);
+        return;
+    }
+    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
+    for (size_t at = 0; at < C; at += MOST) {
+        const size_t m = llm_gemm_least(MOST, C - at);
+        for (size_t n = 0; n < N; n++) llm_stored_rounded_from(&q[n], x + n * C + at, m, four);
+        LLM_PARALLEL_MANY(O, N * m)
+        for (size_t r = 0; r < O; r += ROWS) {
+            const size_t rows = llm_gemm_least(ROWS, O - r);
+            const unsigned char *row[ROWS]; /* as in llm_stored_matrix_forward */
+            float sum[ROWS];
+            for (size_t i = 0; i < ROWS; i++)
+                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
+            for (size_t n = 0; n < N; n++) {
+                llm_stored_rounded_rows(sum, row, &q[n], m, four);
+                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
             }
         }
     }
@@ -49957,6 +51242,68 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
     return ok;
 }
 
+/* @llama_cache ---------------------------------------------- Keys and values in 32 or 16 bits
+ *
+ *     bf16: the upper half of a float, rounded to the nearest: |x - stored| <= 2^-8 |x|
+ *
+ * What a long text costs in memory is its keys and values, and what a token costs in time is
+ * reading them. Half of each is saved by storing them in bf16; sums stay in float, and a row is
+ * made floats again when it is read. Rounded keys move a score by at most t = 2^-8 scale sum |q_d
+ * k_d|; scores that move by no more than t change each weight by a factor between e^-2t and e^2t,
+ * and so the sum of values by at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each
+ * row is rounded once, when it is written.
+ *
+ * source  Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training"
+ * needs   arena flash_fp8
+ * see     @llama @kv_cache
+ * topics  -
+ */
+typedef enum { LLM_LLAMA_CACHE_F32, LLM_LLAMA_CACHE_BF16 } llm_llama_cache_kind;
+
+/* Numbers in one of the two forms; the other is NULL. */
+typedef struct {
+    float *wide;
+    uint16_t *half;
+} llm_llama_cache;
+
+/* Bytes of one number. */
+LLM_API size_t llm_llama_cache_size(llm_llama_cache_kind kind) {
+    return kind == LLM_LLAMA_CACHE_BF16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* Room for n numbers, from the arena. */
+LLM_API llm_llama_cache llm_llama_cache_take(size_t n, llm_llama_cache_kind kind,
+                                             llm_arena *arena) {
+    llm_llama_cache c = {NULL, NULL};
+    if (kind == LLM_LLAMA_CACHE_BF16)
+        c.half = (uint16_t *)llm_arena_take(arena, n, sizeof(uint16_t));
+    else
+        c.wide = llm_arena_floats(arena, n);
+    return c;
+}
+
+/* Numbers at .. at + n - 1 <- x (n), rounded to the nearest, ties to the even one. */
+LLM_API void llm_llama_cache_write(const llm_llama_cache *c, size_t at, const float *x, size_t n) {
+    for (size_t i = 0; c->half && i < n; i++) {
+        const float rounded = llm_flash_fp8_bf16(x[i]);
+        uint32_t bits;
+        memcpy(&bits, &rounded, sizeof bits);
+        c->half[at + i] = (uint16_t)(bits >> 16);
+    }
+    if (c->wide) memcpy(c->wide + at, x, n * sizeof(float));
+}
+
+/* Returns the n numbers from `at` on as floats: where they stand, or in row (n). */
+LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, size_t at,
+                                          size_t n) {
+    if (c->wide) return c->wide + at;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = (uint32_t)c->half[at + i] << 16;
+        memcpy(row + i, &bits, sizeof bits);
+    }
+    return row;
+}
+
 /* @llama ---------------------------------------------------- A large language model from its files
  *
  *     x = E[token]
@@ -49967,8 +51314,7 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
  * What runs when a released model writes: no gradients, keys and values kept (@kv_cache), weights
  * read from the mapped file in the numbers they are stored in. A prompt goes through in chunks, so
  * that each weight is read once for many tokens; a token that is written reads all of them for
- * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of
- * Llama differ in a line each, found in its settings (@llama_config).
+ * itself. The relatives of Llama differ in a line each, found in its settings (@llama_config).
  *
  * What is easily got wrong: the cap comes before the mask and the scale before the cap; Gemma's
  * embeddings are multiplied by a sqrt(C) that its weights' precision has rounded, and Qwen 3's head
@@ -49978,13 +51324,13 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
  * needs   arena error activation rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config
- *         llama_names llama_file
+ *         llama_names llama_file llama_cache
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
 typedef struct {
     llm_llama_file file;
-    float *keys, *values;          /* (L,context,Hkv,D): of the text so far, keys rotated */
+    llm_llama_cache keys, values;  /* (L,context,Hkv,D): of the text so far, keys rotated */
     size_t context, length, chunk; /* room, tokens read, tokens in one pass at most */
     float *logits;                 /* (V) behind the last token */
     llm_arena memory;
@@ -49997,23 +51343,27 @@ LLM_API void llm_llama_close(llm_llama *m) {
 }
 
 /* The model of m->file, with a cache of `context` tokens and scratch for passes of up to chunk. */
-LLM_API bool llm_llama_create(llm_llama *m, size_t context, size_t chunk, llm_error *e) {
+LLM_API bool llm_llama_create_as(llm_llama *m, size_t context, size_t chunk,
+                                 llm_llama_cache_kind kind, llm_error *e) {
     const llm_llama_config *c = &m->file.config;
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
     /* x and in, q and out, k and v, gate and up; cosines and sines; places */
-    const size_t scratch = chunk * (2 * (C + Q + K + c->hidden) + c->head + 1);
-    size_t floats;
+    const size_t scratch = chunk * (2 * (C + Q + K + c->hidden) + c->head + 1) + Q;
+    const size_t fixed = (scratch + c->vocab + 16 * 16) * sizeof(float);
+    const size_t token = 2 * c->layers * K * llm_llama_cache_size(kind) + c->heads * sizeof(float);
+    size_t bytes;
     LLM_ASSERT(chunk > 0);
-    if (!llm_size_mul(&floats, 2 * c->layers * K + c->heads, context) ||
-        !llm_size_add(&floats, floats, scratch + c->vocab + 16 * 16) ||
-        !llm_size_mul(&floats, floats, sizeof(float)) || !llm_arena_create(&m->memory, floats))
+    if (!llm_size_mul(&bytes, token, context) || !llm_size_add(&bytes, bytes, fixed) ||
+        !llm_arena_create(&m->memory, bytes))
         return llm_fail(e, "no memory for a key-value cache of %zu tokens", context);
-    m->chunk = chunk;
+    m->chunk = chunk, m->context = context, m->length = 0;
     m->logits = llm_arena_floats(&m->memory, c->vocab);
-    m->keys = llm_arena_floats(&m->memory, c->layers * context * K);
-    m->values = llm_arena_floats(&m->memory, c->layers * context * K);
-    m->context = context, m->length = 0;
+    m->keys = llm_llama_cache_take(c->layers * context * K, kind, &m->memory);
+    m->values = llm_llama_cache_take(c->layers * context * K, kind, &m->memory);
     return true;
+}
+LLM_API bool llm_llama_create(llm_llama *m, size_t context, size_t chunk, llm_error *e) {
+    return llm_llama_create_as(m, context, chunk, LLM_LLAMA_CACHE_F32, e);
 }
 
 /* Opens a directory with config.json and safetensors files, or a GGUF file. */
@@ -50040,16 +51390,15 @@ LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, co
 }
 
 /* out (n,H,D) <- q (n,H,D), the queries of the n newest positions; each sees the keys of layer l up
- * to its own, or the last of them. Scratch: H context floats, given back. */
+ * to its own, or the last of them. Scratch: H (context + D) floats, given back. */
 LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l, size_t n) {
     const llm_llama_config *c = &m->file.config;
     const size_t H = c->heads, Hkv = c->kv_heads, D = c->head, mark = m->memory.used;
-    float *scratch = llm_arena_floats(&m->memory, H * m->context);
+    float *scratch = llm_arena_floats(&m->memory, H * (m->context + D));
     LLM_PARALLEL_MANY(H, n * (m->length + n) * D)
     for (size_t h = 0; h < H; h++) {
         const size_t first = (l * m->context * Hkv + h / (H / Hkv)) * D;
-        const float *k = m->keys + first, *v = m->values + first;
-        float *p = scratch + h * m->context;
+        float *p = scratch + h * (m->context + D), *row = p + m->context;
         for (size_t i = 0; i < n; i++) {
             const size_t end = m->length + i + 1;
             const bool cut = llm_llama_config_windowed(c, l) && end > c->window;
@@ -50057,14 +51406,17 @@ LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l
             const float *qi = q + (i * H + h) * D;
             float *o = out + (i * H + h) * D, sum = 0.0f;
             for (size_t j = from; j < end; j++) {
-                p[j] = c->scale * llm_gqa_dot(qi, k + j * Hkv * D, D);
+                const float *k = llm_llama_cache_read(row, &m->keys, first + j * Hkv * D, D);
+                p[j] = c->scale * llm_gqa_dot(qi, k, D);
                 if (c->score_cap > 0.0f) p[j] = c->score_cap * tanhf(p[j] / c->score_cap);
             }
             const float max = llm_logsumexp_max(p + from, end - from);
             for (size_t j = from; j < end; j++) sum += p[j] = llm_expf(p[j] - max);
             for (size_t d = 0; d < D; d++) o[d] = 0.0f;
-            for (size_t j = from; j < end; j++)
-                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[j * Hkv * D + d];
+            for (size_t j = from; j < end; j++) {
+                const float *v = llm_llama_cache_read(row, &m->values, first + j * Hkv * D, D);
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[d];
+            }
         }
     }
     m->memory.used = mark;
@@ -50096,8 +51448,8 @@ LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosi
     llm_llama_turn(q, b[LLM_LLAMA_NAMES_Q_NORM], cosine, sine, n, H, c);
     llm_llama_turn(k, b[LLM_LLAMA_NAMES_K_NORM], cosine, sine, n, Hkv, c);
     const size_t end = (l * m->context + m->length) * Hkv * D;
-    memcpy(m->keys + end, k, n * Hkv * D * sizeof(float));
-    memcpy(m->values + end, v, n * Hkv * D * sizeof(float));
+    llm_llama_cache_write(&m->keys, end, k, n * Hkv * D);
+    llm_llama_cache_write(&m->values, end, v, n * Hkv * D);
     llm_llama_attend(o, q, m, l, n);
     llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], NULL, n);
     llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
@@ -50129,8 +51481,7 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
         logits += here * V, k -= here;
     }
     float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - k) * C;
-    float *cosine = llm_arena_floats(&m->memory, n * (D / 2));
-    float *sine = llm_arena_floats(&m->memory, n * (D / 2));
+    float *cosine = llm_arena_floats(&m->memory, 2 * n * (D / 2)), *sine = cosine + n * (D / 2);
     int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
     for (size_t i = 0; i < n; i++) {
         place[i] = (int)(m->length + i);

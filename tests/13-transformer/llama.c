@@ -170,9 +170,9 @@ static size_t ll_room(size_t n) { return (n + 15) / 16 * 64; }
 static size_t ll_scratch(const llm_llama_config *c, size_t n, size_t context) {
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
     const size_t mlp = ll_room(n * C) + 2 * ll_room(n * c->hidden);
-    const size_t attention =
-        ll_room(n * C) + 2 * ll_room(n * Q) + 2 * ll_room(n * K) + ll_room(c->heads * context);
-    return ll_room(n * C) + 2 * ll_room(n * c->head / 2) + ll_room(n) +
+    const size_t attention = ll_room(n * C) + 2 * ll_room(n * Q) + 2 * ll_room(n * K) +
+                             ll_room(c->heads * (context + c->head));
+    return ll_room(n * C) + ll_room(2 * n * (c->head / 2)) + ll_room(n) +
            (attention > mlp ? attention : mlp);
 }
 
@@ -238,7 +238,7 @@ TEST(llama, "caps below 1 and scores of a hundred; a sublayer's norm stays withi
             const size_t t = i / H, from = (CONTEXT * HKV + i % H / (H / HKV)) * D;
             double p[N], sum = 0.0, most = -1e300;
             for (size_t j = 0; j <= t; j++) {
-                p[j] = scale * dot(q + i * D, m.keys + from + j * HKV * D, D);
+                p[j] = scale * dot(q + i * D, m.keys.wide + from + j * HKV * D, D);
                 if (cap > 0.0) p[j] = cap * tanh(p[j] / cap);
                 most = fmax(most, p[j]);
             }
@@ -246,7 +246,7 @@ TEST(llama, "caps below 1 and scores of a hundred; a sublayer's norm stays withi
             for (size_t d = 0; d < D; d++) {
                 double want = 0.0;
                 for (size_t j = 0; j <= t; j++)
-                    want += exp(p[j] - most) / sum * (double)m.values[from + j * HKV * D + d];
+                    want += exp(p[j] - most) / sum * (double)m.values.wide[from + j * HKV * D + d];
                 CHECK_NEAR(out[i * D + d], want, 1e-4);
             }
         }
