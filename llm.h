@@ -41591,7 +41591,8 @@ LLM_API const float *llm_bert_forward(llm_bert_acts *a, const int *ids, const in
     const llm_sublayer_config *e = &c->encoder;
     const size_t N = B * T, C = e->width;
     LLM_ASSERT(T <= c->places);
-    a->first = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->place = a->first + N;
+    a->first = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->place = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t n = 0; n < N; n++) a->first[n] = 0, a->place[n] = (int)(n % T);
     a->ids = ids, a->types = types ? types : a->first;
     a->sum = llm_arena_floats(arena, N * C);
@@ -42643,7 +42644,8 @@ LLM_API float llm_encoder_decoder_forward(llm_encoder_decoder_acts *a, const int
                                           const llm_encoder_decoder_config *c, llm_arena *arena) {
     const size_t N = B * T, C = c->decoder.width, V = c->target_vocab;
     a->source_ids = source;
-    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    a->shifted = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->labels = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t i = 0; i < N; i++) {
         a->shifted[i] = i % T ? target[i - 1] : c->start;
         a->labels[i] = target[i] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : target[i];
@@ -49996,7 +49998,6 @@ LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_er
     const size_t T = g->config.context, B = (size_t)s->batch, count = r->train.size / sizeof(int);
     if (count <= T)
         return llm_fail(e, "the text has %zu tokens, a context of %zu needs one more", count, T);
-    r->batch.size = 0;
     if (!llm_buffer_reserve(&r->batch, 2 * B * T * sizeof(int)) ||
         !llm_buffer_reserve(&r->loss, sizeof *loss))
         return llm_fail(e, "step %zu: out of memory", (size_t)s->step);
@@ -51655,6 +51656,22 @@ LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_pa
     return true;
 }
 
+/* The bytes of all that is not read in place, each part of which begins at a multiple of 64. */
+LLM_API size_t llm_llama_file_bytes(const llm_llama_file *m) {
+    const llm_llama_config *c = &m->config;
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
+    size_t rows, columns, layer = 0;
+    for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
+        llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
+        const size_t all = llm_llama_names_third((llm_llama_names_part)p, c) < 0 ? rows : 3 * rows;
+        layer += columns > 0 ? (rows * columns * each + 63) / 64 * 64 : (all + 15) / 16 * 64;
+    }
+    return c->layers * layer + (c->layers * sizeof(llm_llama_file_layer) + 63) / 64 * 64 +
+           (old ? 2 : 1) * ((c->width + 15) / 16 * 64) +
+           (old ? 0 : 2) * ((c->head / 2 + 15) / 16 * 64);
+}
+
 /* All weights; m->config and the files are there. */
 LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     enum { EMBED, NORM, NORM_BIAS, HEAD, PLACES };
@@ -51666,20 +51683,14 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     const llm_llama_config *c = &m->config;
     const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
     const char *const *name = outer[m->is_gguf ? 2 : old];
-    const size_t C = c->width, D = c->head, heads = c->heads + 2 * c->kv_heads;
-    const size_t each_layer = (old ? 16 : 4) * C + 2 * D + heads * D + (old ? c->hidden : 0);
-    const size_t floats = c->layers * (each_layer + 14 * 16) + 2 * C + D + 5 * 16;
+    const size_t C = c->width, D = c->head;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
     if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
     for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++) /* then memory is asked for */
         if (!llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
                                  (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e))
             return false;
-    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
-    const size_t turned = each * c->layers * (4 * C * C + 2 * C * c->hidden + 6 * 64);
-    if (!llm_arena_create(&m->memory, floats * sizeof(float) + turned +
-                                          c->layers * sizeof(llm_llama_file_layer) + 256))
-        return llm_fail(e, "out of memory");
+    if (!llm_arena_create(&m->memory, llm_llama_file_bytes(m))) return llm_fail(e, "out of memory");
     m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
     memset(m->layer, 0, c->layers * sizeof *m->layer);
     m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
@@ -51893,7 +51904,8 @@ LLM_API bool llm_llama_create_as(llm_llama *m, size_t context, size_t chunk,
                                  llm_llama_cache_kind kind, llm_error *e) {
     const llm_llama_config *c = &m->file.config;
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head) + C + Q;
+    /* x and in, q and out, k and v, gate and up; cosines and sines; places */
+    const size_t scratch = chunk * (2 * (C + Q + K + c->hidden) + c->head + 1) + C + Q;
     const size_t fixed = (scratch + c->vocab + 16 * 16) * sizeof(float);
     const size_t token = 2 * c->layers * K * llm_llama_cache_size(kind) + c->heads * sizeof(float);
     size_t bytes;
@@ -52017,7 +52029,6 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
     float *here = llm_arena_floats(&m->memory, C);
     int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
     for (size_t i = 0; i < n; i++) {
-        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < V);
         place[i] = (int)(m->length + i);
         llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
         if (turns) continue;
@@ -52589,7 +52600,7 @@ LLM_API bool llm_chat_lm_read(llm_llama *m, llm_buffer *seen, const int *ids, si
                               size_t *fresh, llm_error *e) {
     const int *old = (const int *)(const void *)seen->data;
     size_t same = 0;
-    LLM_ASSERT(n > 0 && seen->size == m->length * sizeof *ids);
+    LLM_ASSERT(seen->size == m->length * sizeof *ids);
     if (n > m->context)
         return llm_fail(e, "chat: the conversation has %zu tokens, the context %zu", n, m->context);
     while (same < seen->size / sizeof *ids && same + 1 < n && old[same] == ids[same]) same++;
