@@ -374,11 +374,14 @@
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   multi_token              Several tokens ahead
+ *   mtp                      Tokens ahead, one behind the other
  *   autoregression           Autoregression: series
  *   autoregression_table     Autoregression: symbols, in any order
  *   made                     MADE: all conditionals in one pass
  *   causal_lm                Causal language model
  *   mlm                      Masked language model
+ *   mlm_span                 Masking whole spans
  *   mlm_score                Scoring a text with a masked model
  *   mask_predict             Writing with a masked model
  *   transformer              The Transformer family: its sizes
@@ -39537,7 +39540,8 @@ LLM_API size_t llm_flash_tile(size_t *skip, size_t *ahead, size_t i, size_t j, s
     return *skip < rows ? rows - *skip : 0;
 }
 
-/* Row i of a tile of n keys from j on, in place: drops weights; scales scores, -inf where hidden. */
+/* Row i of a tile of n keys from j on, in place: drops weights; scales scores, -inf where
+ * hidden. */
 LLM_API void llm_flash_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
                             const llm_flash_config *c) {
     const uint64_t at = c->offset + (bh * c->T + i) * c->S + j;
@@ -43388,15 +43392,15 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
  *     z_k = Stack_k(h)      p_k(x_t+k | x_<=t) = softmax(E z_k,t)      k = 1 .. K
  *     loss = sum over k of the mean over t of -log p_k(x_t+k)
  *
- * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use one
- * table of tokens. A trunk that has to serve several tokens ahead is trained on what will matter
- * later, and not on the next word's spelling alone; larger models gain from it, most in code. In
- * use the heads but the first are thrown away, or they guess for @speculative.
+ * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use
+ * one table of tokens. A trunk that has to serve several tokens ahead is trained on what will
+ * matter later, and not on the next word's spelling alone; larger models gain from it, most in
+ * code. In use the heads but the first are thrown away, or they guess for @speculative.
  *
  * Logits are the largest thing in a step, N V numbers a head. All heads begin at the same h, so
  * each can run forward and backward before the next begins, and only the gradient of h has to wait:
- * memory for one head's logits is enough. What is easily got wrong: the last k places of a text have
- * no label for head k, and each head's mean is over its own number of places.
+ * memory for one head's logits is enough. What is easily got wrong: the last k places of a text
+ * have no label for head k, and each head's mean is over its own number of places.
  *
  * source  Gloeckle et al. 2024, "Better & Faster Large Language Models via Multi-token Prediction",
  *         section 2 and figure 2
@@ -43500,9 +43504,9 @@ LLM_API void llm_multi_token_guess(float *logits, const float *h, size_t T,
  *     u_t = M_k [rms(g_k-1,t); rms(E x_t+k)]      g_k = Layer_k(u)      g_0 = h, the trunk's
  *     p(x_t+k+1 | x_<=t+k) = softmax(E rms(g_k,t))       loss = lambda / D sum over k of the mean
  *
- * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it. Unlike
- * the heads of @multi_token, which guess each for itself, the modules form a chain, so that what
- * they say together is a text's probability and no mixture of texts. In training they make the
+ * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it.
+ * Unlike the heads of @multi_token, which guess each for itself, the modules form a chain, so that
+ * what they say together is a text's probability and no mixture of texts. In training they make the
  * trunk plan; in use the first guesses the second token, in the report rightly 85 to 90 times of
  * 100, so that two tokens come out of most passes.
  *
@@ -44383,15 +44387,15 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
  *
  *     until 15 in 100 tokens are covered:   length ~ p (1 - p)^(l-1), l <= 10     start uniform
  *
- * A covered token between two that are seen is often given away by them. SpanBERT covers runs: their
- * lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
+ * A covered token between two that are seen is often given away by them. SpanBERT covers runs:
+ * their lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
  * words', and one draw decides for a whole span whether it becomes [MASK], other tokens, or stays,
- * so that no token of it helps with the others. How many tokens are covered is not left to chance: a
- * budget; a span that would exceed it is drawn again, and one that touches a covered token, a
+ * so that no token of it helps with the others. How many tokens are covered is not left to chance:
+ * a budget; a span that would exceed it is drawn again, and one that touches a covered token, a
  * special one or the end is not taken.
  *
- * Length counts words where words are given, tokens otherwise. What is easily got wrong: a geometric
- * law that is cut must be normed again, by dividing or by drawing until it fits.
+ * Length counts words where words are given, tokens otherwise. What is easily got wrong: a
+ * geometric law that is cut must be normed again, by dividing or by drawing until it fits.
  *
  * source  Joshi et al. 2020, "SpanBERT", section 3.1 and figure 2
  * needs   rng cross_entropy mlm
@@ -51572,13 +51576,13 @@ LLM_API void llm_llama_file_close(llm_llama_file *m) {
 /* w <- the tensor of that name and shape; columns = 0: a vector, which comes as one row. */
 LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, const char *name,
                                  size_t rows, size_t columns, llm_error *e) {
-    size_t found[2] = {0, 0}, rank = 0;
+    const size_t *shape;
+    size_t found[2] = {0, 0}, rank;
     w->data = NULL;
     if (m->is_gguf) {
         const llm_gguf_file_tensor *t = llm_gguf_file_find(&m->gguf, name);
         if (!t) return llm_fail(e, "no tensor %s", name);
-        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
-        w->data = t->data, w->type = t->type, rank = t->rank;
+        w->data = t->data, w->type = t->type, shape = t->shape, rank = t->rank;
     } else {
         char longer[100];
         snprintf(longer, sizeof longer, "transformer.%s", name);
@@ -51586,8 +51590,7 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         if (!t && m->config.family == LLM_LLAMA_CONFIG_GPT2)
             t = llm_safetensors_shards_find(&m->shards, longer);
         if (!t) return llm_fail(e, "no tensor %s", name);
-        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
-        w->data = t->data, rank = t->rank;
+        w->data = t->data, shape = t->shape, rank = t->rank;
         if (t->dtype == LLM_SAFETENSORS_F32)
             w->type = LLM_GGUF_BLOCKS_F32;
         else if (t->dtype == LLM_SAFETENSORS_F16)
@@ -51597,6 +51600,7 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         else
             return llm_fail(e, "%s is neither F32, F16 nor BF16", name);
     }
+    for (size_t i = 0; i < rank && rank <= 2; i++) found[i] = shape[i];
     if (w->type >= LLM_GGUF_BLOCKS_I8 && w->type <= LLM_GGUF_BLOCKS_F64)
         return llm_fail(e, "%s does not hold floats", name);
     if (rank != (columns > 0 ? 2u : 1u) || found[0] != rows || found[1] != columns)
@@ -51619,10 +51623,10 @@ LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t
     return v;
 }
 
-/* Part p of layer l; more: of norms. Before there are layers it is only looked for. A third of a
+/* Part p of layer l; with bytes it is only looked for, and what it will take is added. A third of a
  * tensor begins where the others end; matrices of a GPT-2 directory are turned into memory. */
 LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_part p, float more,
-                                 llm_error *e) {
+                                 size_t *bytes, llm_error *e) {
     const llm_llama_config *c = &m->config;
     const int third = llm_llama_names_third(p, c);
     char name[80];
@@ -51635,41 +51639,24 @@ LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_pa
     if (rows == 0) return true;
     if (!llm_llama_file_find(&in, m, name, inputs ? columns : all, inputs ? all : columns, e))
         return false;
-    if (inputs && in.type != m->embed.type)
-        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
-    if (!m->layer) return true;
-    if (columns == 0) {
-        const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
-        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e) + before;
+    const size_t turned = inputs ? llm_stored_matrix_turn_bytes(in.type) : 0;
+    if (bytes) {
+        *bytes += ((columns > 0 ? rows * columns * turned : all * 4) + 63) / 64 * 64;
         return true;
     }
+    if (columns == 0) {
+        if (p >= LLM_LLAMA_NAMES_Q_BIAS) more = 0.0f;
+        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, more, e) + before;
+        return true;
+    }
+    if (!inputs) in.data += before * llm_stored_matrix_stride(&in);
     if (inputs) {
-        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
-                                                            llm_stored_matrix_turn_bytes(in.type));
+        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns, turned);
         llm_stored_matrix_turn(to, &in, before, rows);
         in.data = to, in.columns = columns;
-    } else {
-        in.data += before * llm_stored_matrix_stride(&in);
     }
-    in.rows = rows;
-    m->layer[l].matrix[p] = in;
+    in.rows = rows, m->layer[l].matrix[p] = in;
     return true;
-}
-
-/* The bytes of all that is not read in place, each part of which begins at a multiple of 64. */
-LLM_API size_t llm_llama_file_bytes(const llm_llama_file *m) {
-    const llm_llama_config *c = &m->config;
-    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
-    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
-    size_t rows, columns, layer = 0;
-    for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
-        llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
-        const size_t all = llm_llama_names_third((llm_llama_names_part)p, c) < 0 ? rows : 3 * rows;
-        layer += columns > 0 ? (rows * columns * each + 63) / 64 * 64 : (all + 15) / 16 * 64;
-    }
-    return c->layers * layer + (c->layers * sizeof(llm_llama_file_layer) + 63) / 64 * 64 +
-           (old ? 2 : 1) * ((c->width + 15) / 16 * 64) +
-           (old ? 0 : 2) * ((c->head / 2 + 15) / 16 * 64);
 }
 
 /* All weights; m->config and the files are there. */
@@ -51683,22 +51670,23 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     const llm_llama_config *c = &m->config;
     const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
     const char *const *name = outer[m->is_gguf ? 2 : old];
-    const size_t C = c->width, D = c->head;
+    const size_t C = c->width, D = c->head, P = LLM_LLAMA_NAMES_PARTS, parts = c->layers * P;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
     if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
-    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++) /* then memory is asked for */
-        if (!llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
-                                 (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e))
+    size_t bytes =
+        (c->layers * sizeof *m->layer + 63) / 64 * 64 + (old ? 2 : 1) * ((C + 15) / 16 * 64);
+    if (!old) bytes += 2 * ((D / 2 + 15) / 16 * 64);
+    for (size_t i = 0; i < parts; i++)
+        if (!llm_llama_file_part(m, i / P, (llm_llama_names_part)(i % P), more, &bytes, e))
             return false;
-    if (!llm_arena_create(&m->memory, llm_llama_file_bytes(m))) return llm_fail(e, "out of memory");
+    if (!llm_arena_create(&m->memory, bytes)) return llm_fail(e, "out of memory");
     m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
     memset(m->layer, 0, c->layers * sizeof *m->layer);
     m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
     if (!m->norm || !llm_llama_file_find(&m->head, m, name[c->tied ? EMBED : HEAD], c->vocab, C, e))
         return false;
-    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++)
-        llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
-                            (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e);
+    for (size_t i = 0; i < parts; i++)
+        llm_llama_file_part(m, i / P, (llm_llama_names_part)(i % P), more, NULL, e);
     if (old) {
         m->norm_bias = llm_llama_file_vector(m, name[NORM_BIAS], C, 0.0f, e);
         return m->norm_bias && llm_llama_file_find(&m->places, m, name[PLACES], c->context, C, e);

@@ -17542,8 +17542,9 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
  * added up beside it. update divides by the targets of all of them: one block adds up the squares
  * of @grad_clip and works out loss, norm, rate and corrections, and the division goes into the
  * factor that clips, which AdamW reads anyway, so that the mean costs no launch and no pass.
- * bfloat16 does not mind sums: it rounds in proportion. The loss is written behind those of the steps before, for a host that looks once in a
- * thousand steps. Places without an id at the end of a batch's list make the grid's size constant.
+ * bfloat16 does not mind sums: it rounds in proportion. The loss is written behind those of the
+ * steps before, for a host that looks once in a thousand steps. Places without an id at the end of
+ * a batch's list make the grid's size constant.
  *
  * One piece of memory holds everything; nothing is allocated and nothing waits. feed, the only copy
  * from the host, stays outside of the graph, so that the host can write the next batch elsewhere.

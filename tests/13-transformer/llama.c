@@ -166,7 +166,8 @@ TEST(llama, "a pass gives the logits behind each of its last tokens, in chunks o
 /* What an arena takes for n numbers. */
 static size_t ll_room(size_t n) { return (n + 15) / 16 * 64; }
 
-/* The most scratch at once of a pass of n tokens: attention's or the MLP's beside the pass's own. */
+/* The most scratch at once of a pass of n tokens: attention's or the MLP's beside the pass's
+ * own. */
 static size_t ll_scratch(const llm_llama_config *c, size_t n, size_t context) {
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
     const size_t mlp = ll_room(n * C) + 2 * ll_room(n * c->hidden);
