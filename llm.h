@@ -48130,8 +48130,8 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
  * 256 columns at a time, goes into the cache as floats, each weight once, and is multiplied by all
  * x as in @gemm.
  *
- * What is easily got wrong: the order of the sums is no matter of the threads, so results do not
- * depend on their number; and a row of blocks is not columns times a number of bytes.
+ * What is easily got wrong: a row of blocks is not columns times a number of bytes, and it may stand
+ * at an odd address.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
  * needs   gemm gguf_blocks stored_dot stored_dot_codes
@@ -48139,7 +48139,7 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
  * topics  -
  */
 enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
-enum { LLM_STORED_MATRIX_FEW = 5 };     /* from so many x on a matrix is unpacked for all */
+enum { LLM_STORED_MATRIX_FEW = 7 };     /* from so many x on a matrix is unpacked for all */
 typedef struct {
     const unsigned char *data; /* rows behind each other, at any address */
     llm_gguf_blocks_type type; /* of floats */
@@ -48213,7 +48213,8 @@ LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, siz
         for (size_t i = 0; i < n; i++)
             out[i] = llm_stored_matrix_half(llm_stored_matrix_word(from, i));
     } else if (llm_stored_matrix_codes(code, scale, from, n, type)) {
-        for (size_t i = 0; i < n; i++) out[i] = scale[i / 32] * (float)code[i];
+        for (size_t b = 0; b < n / 32; b++)
+            for (size_t i = b * 32; i < b * 32 + 32; i++) out[i] = scale[b] * (float)code[i];
     } else {
         llm_gguf_blocks_floats(out, from, n, type);
     }
@@ -48268,7 +48269,7 @@ LLM_API void llm_stored_matrix_rows(float *y, const unsigned char *const *row, c
 
 /* y (N,rows) <- x (N,columns), b (rows) or NULL. For few x four rows at a time are multiplied where
  * they lie; from FEW on a panel of W is unpacked at a time and multiplied as in @gemm. Sums are of
- * float. Scratch on the stack: 64 KiB. */
+ * float. Scratch on the stack: 96 KiB. */
 LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
                                        const float *b, size_t N) {
     enum { FEW = LLM_STORED_MATRIX_FEW, MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
@@ -48524,6 +48525,15 @@ LLM_API void llm_stored_rounded_forward(float *y, const float *x, const llm_stor
             }
         }
     }
+}
+
+/* The exact product, or that with x rounded. */
+LLM_API void llm_stored_rounded_product(float *y, const float *x, const llm_stored_matrix *w,
+                                        const float *b, size_t N, bool rounded) {
+    if (rounded)
+        llm_stored_rounded_forward(y, x, w, b, N);
+    else
+        llm_stored_matrix_forward(y, x, w, b, N);
 }
 
 /* @sha256 --------------------------------------------------- SHA-256
@@ -51125,6 +51135,7 @@ typedef struct {
     float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
     llm_rope_pairing pairing;
     llm_yarn_config rope; /* GPT-2: zeros */
+    bool rounded;         /* the user's choice: @stored_rounded; false unless set */
 } llm_llama_config;
 
 /* Does layer l look through the window? */
@@ -51237,6 +51248,7 @@ LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_e
     const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
     c->family = (llm_llama_config_family)f;
     c->pairing = LLM_ROPE_HALVES;
+    c->rounded = false;
     if (!llm_llama_config_size(&c->vocab, j, "vocab_size", 1 << 24, 0, e) ||
         !llm_llama_config_size(&c->context, j, "max_position_embeddings", 1 << 24, 0, e) ||
         !llm_llama_config_size(&c->width, j, "hidden_size", 1 << 16, 0, e) ||
@@ -51338,6 +51350,7 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
     c->vocab = embed->shape[0];
     c->tied = !llm_gguf_file_find(g, "output.weight");
     c->pairing = f == LLM_LLAMA_CONFIG_LLAMA ? LLM_ROPE_NEIGHBOURS : LLM_ROPE_HALVES;
+    c->rounded = false;
     if (c->vocab < 1 || c->vocab > 1 << 24)
         return llm_fail(e, "GGUF: token_embd.weight has %zu rows", c->vocab);
     if (!llm_llama_gguf_size(&c->context, g, a, "context_length", 1 << 24, 0, e) ||
@@ -51742,7 +51755,7 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
  *
  * source  Shazeer 2020, "GLU Variants Improve Transformer", eq. 6; Radford et al. 2019, "Language
  *         Models are Unsupervised Multitask Learners"
- * needs   arena activation layernorm rmsnorm stored_matrix llama_config llama_names llama_file
+ * needs   arena activation layernorm rmsnorm stored_rounded llama_config llama_names llama_file
  * see     @llama @ffn (to be trained)
  * topics  -
  */
@@ -51771,16 +51784,16 @@ LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_ll
     float *in = llm_arena_floats(a, n * c->width), *const *b = w->vector;
     float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
     llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM2], b[LLM_LLAMA_NAMES_NORM2_BIAS], n, c);
-    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
-                              b[LLM_LLAMA_NAMES_GATE_BIAS], n);
+    llm_stored_rounded_product(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
+                               b[LLM_LLAMA_NAMES_GATE_BIAS], n, c->rounded);
     llm_activation_forward(gate, gate, n * F,
                            gelu ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU);
     if (w->matrix[LLM_LLAMA_NAMES_UP].rows > 0) {
-        llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
+        llm_stored_rounded_product(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n, c->rounded);
         for (size_t i = 0; i < n * F; i++) gate[i] *= up[i];
     }
-    llm_stored_matrix_forward(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
-                              b[LLM_LLAMA_NAMES_DOWN_BIAS], n);
+    llm_stored_rounded_product(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
+                               b[LLM_LLAMA_NAMES_DOWN_BIAS], n, c->rounded);
     llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
     a->used = mark;
 }
@@ -51868,8 +51881,8 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
- * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config llama_names
- *         llama_file llama_mlp llama_cache
+ * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix stored_rounded llama_config
+ *         llama_names llama_file llama_mlp llama_cache
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
@@ -51984,16 +51997,20 @@ LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosi
     float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
     float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
     llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM1], b[LLM_LLAMA_NAMES_NORM1_BIAS], n, c);
-    llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
-    llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
-    llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
+    llm_stored_rounded_product(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n,
+                               c->rounded);
+    llm_stored_rounded_product(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n,
+                               c->rounded);
+    llm_stored_rounded_product(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n,
+                               c->rounded);
     llm_llama_turn(q, b[LLM_LLAMA_NAMES_Q_NORM], cosine, sine, n, H, c);
     llm_llama_turn(k, b[LLM_LLAMA_NAMES_K_NORM], cosine, sine, n, Hkv, c);
     const size_t end = (l * m->context + m->length) * Hkv * D;
     llm_llama_cache_write(&m->keys, end, k, n * Hkv * D);
     llm_llama_cache_write(&m->values, end, v, n * Hkv * D);
     llm_llama_attend(o, q, m, l, n);
-    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n);
+    llm_stored_rounded_product(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n,
+                               c->rounded);
     llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
     a->used = mark;
     llm_llama_mlp(x, w, c, n, a);
@@ -52029,7 +52046,7 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
     for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
     m->length += n;
     llm_llama_mlp_norm(row, row, m->file.norm, m->file.norm_bias, k, c);
-    if (k > 0) llm_stored_matrix_forward(logits, row, &m->file.head, NULL, k);
+    if (k > 0) llm_stored_rounded_product(logits, row, &m->file.head, NULL, k, c->rounded);
     for (size_t i = 0; c->logit_cap > 0.0f && i < k * V; i++)
         logits[i] = c->logit_cap * tanhf(logits[i] / c->logit_cap);
     m->memory.used = mark;
