@@ -40813,7 +40813,7 @@ typedef struct {
 LLM_API void llm_ffn_activate(const llm_ffn_acts *a, size_t N, size_t H, int kind) {
     llm_activation_forward(a->hidden, a->gate ? a->gate : a->up, N * H, kind);
     if (!a->gate) return;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N * H, 1)
     for (size_t i = 0; i < N * H; i++) a->hidden[i] *= a->up[i];
 }
 
@@ -40845,7 +40845,7 @@ LLM_API void llm_ffn_backward(float *dx, const llm_ffn_weights *dw, const float 
     } else {
         float *dgate = llm_arena_floats(arena, N * H);
         llm_activation_forward(dgate, a->gate, N * H, kind);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N * H, 1)
         for (size_t i = 0; i < N * H; i++) {
             dup[i] = dhidden[i] * dgate[i];
             dhidden[i] *= a->up[i];
@@ -43052,7 +43052,7 @@ LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_so
 LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
                                         const llm_softmax_head *p) {
     llm_matmul_forward(logits, p->h, p->w, NULL, p->N, p->C, p->rows);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(p->N, p->rows)
     for (size_t n = 0; n < p->N; n++) {
         float *z = logits + n * p->rows;
         const int target = p->target[n];
@@ -43073,7 +43073,7 @@ LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
  * and lse are forward's; logits end as their own gradient. scale is 1 / kept for the mean. */
 LLM_API void llm_softmax_head_backward(float *dh, float *dw, float *logits, const float *lse,
                                        const llm_softmax_head *p, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(p->N, p->rows)
     for (size_t n = 0; n < p->N; n++) {
         float *z = logits + n * p->rows;
         const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
@@ -43097,7 +43097,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     for (size_t first = 0; first < p->V; first += block) {
         const size_t size = p->V - first < block ? p->V - first : block;
         llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N, size)
         for (size_t n = 0; n < N; n++) {
             float *zn = z + n * size;
             const size_t hit = (size_t)p->target[n] - first;
@@ -43118,7 +43118,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
         const size_t size = p->V - first < block ? p->V - first : block;
         const float *w = p->w + first * p->C;
         llm_matmul_forward(z, p->h, w, NULL, N, p->C, size);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N, size)
         for (size_t n = 0; n < N; n++) {
             float *zn = z + n * size;
             llm_softmax_head_cap(zn, size, p->soft_cap);
@@ -43382,15 +43382,15 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
  *     z_k = Stack_k(h)      p_k(x_t+k | x_<=t) = softmax(E z_k,t)      k = 1 .. K
  *     loss = sum over k of the mean over t of -log p_k(x_t+k)
  *
- * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use one
- * table of tokens. A trunk that has to serve several tokens ahead is trained on what will matter
- * later, and not on the next word's spelling alone; larger models gain from it, most in code. In
- * use the heads but the first are thrown away, or they guess for @speculative.
+ * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use
+ * one table of tokens. A trunk that has to serve several tokens ahead is trained on what will
+ * matter later, and not on the next word's spelling alone; larger models gain from it, most in
+ * code. In use the heads but the first are thrown away, or they guess for @speculative.
  *
  * Logits are the largest thing in a step, N V numbers a head. All heads begin at the same h, so
  * each can run forward and backward before the next begins, and only the gradient of h has to wait:
- * memory for one head's logits is enough. What is easily got wrong: the last k places of a text have
- * no label for head k, and each head's mean is over its own number of places.
+ * memory for one head's logits is enough. What is easily got wrong: the last k places of a text
+ * have no label for head k, and each head's mean is over its own number of places.
  *
  * source  Gloeckle et al. 2024, "Better & Faster Large Language Models via Multi-token Prediction",
  *         section 2 and figure 2
@@ -43494,9 +43494,9 @@ LLM_API void llm_multi_token_guess(float *logits, const float *h, size_t T,
  *     u_t = M_k [rms(g_k-1,t); rms(E x_t+k)]      g_k = Layer_k(u)      g_0 = h, the trunk's
  *     p(x_t+k+1 | x_<=t+k) = softmax(E rms(g_k,t))       loss = lambda / D sum over k of the mean
  *
- * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it. Unlike
- * the heads of @multi_token, which guess each for itself, the modules form a chain, so that what
- * they say together is a text's probability and no mixture of texts. In training they make the
+ * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it.
+ * Unlike the heads of @multi_token, which guess each for itself, the modules form a chain, so that
+ * what they say together is a text's probability and no mixture of texts. In training they make the
  * trunk plan; in use the first guesses the second token, in the report rightly 85 to 90 times of
  * 100, so that two tokens come out of most passes.
  *
@@ -44377,15 +44377,15 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
  *
  *     until 15 in 100 tokens are covered:   length ~ p (1 - p)^(l-1), l <= 10     start uniform
  *
- * A covered token between two that are seen is often given away by them. SpanBERT covers runs: their
- * lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
+ * A covered token between two that are seen is often given away by them. SpanBERT covers runs:
+ * their lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
  * words', and one draw decides for a whole span whether it becomes [MASK], other tokens, or stays,
- * so that no token of it helps with the others. How many tokens are covered is not left to chance: a
- * budget; a span that would exceed it is drawn again, and one that touches a covered token, a
+ * so that no token of it helps with the others. How many tokens are covered is not left to chance:
+ * a budget; a span that would exceed it is drawn again, and one that touches a covered token, a
  * special one or the end is not taken.
  *
- * Length counts words where words are given, tokens otherwise. What is easily got wrong: a geometric
- * law that is cut must be normed again, by dividing or by drawing until it fits.
+ * Length counts words where words are given, tokens otherwise. What is easily got wrong: a
+ * geometric law that is cut must be normed again, by dividing or by drawing until it fits.
  *
  * source  Joshi et al. 2020, "SpanBERT", section 3.1 and figure 2
  * needs   rng cross_entropy mlm
@@ -51779,12 +51779,12 @@ LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_ll
  *
  *     bf16: the upper half of a float, rounded to the nearest: |x - stored| <= 2^-8 |x|
  *
- * What a long text costs in memory is its keys and values, and what a token costs in time is
- * reading them. Half of each is saved by storing them in bf16; sums stay in float, and a row is
- * made floats again when it is read. Rounded keys move a score by at most t = 2^-8 scale sum |q_d
- * k_d|; scores that move by no more than t change each weight by a factor between e^-2t and e^2t,
- * and so the sum of values by at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each
- * row is rounded once, when it is written.
+ * What a long text costs in memory is its keys and values, and each new token reads all of them. In
+ * bf16 they take half of it; sums stay in float, and a row is made floats again for each query that
+ * reads it. Rounded keys move a score by at most t = 2^-8 scale sum |q_d k_d|; scores that move by
+ * no more than t change each weight by a factor between e^-2t and e^2t, and so the sum of values by
+ * at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each row is rounded once, when it
+ * is written.
  *
  * source  Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training"
  * needs   arena flash_fp8
@@ -52874,7 +52874,7 @@ LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l
     LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0);
     const size_t H = cache->H, D = cache->D, group = Hq / H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(cache->B * H, group * n * D * (cache->B > 0 ? cache->length[0] + n : 0))
     for (size_t bh = 0; bh < cache->B * H; bh++) {
         const float *k = llm_kv_cache_keys(cache, l, bh / H, bh % H);
         const float *v = llm_kv_cache_values(cache, l, bh / H, bh % H),
