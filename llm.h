@@ -49928,6 +49928,155 @@ LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T
     return ok;
 }
 
+/* @gpt2_choices --------------------------------------------- Multiple choice from llm.c's files
+ *
+ *     256 int32: 20240522, 1, examples, bytes of the longest, 0 ..    then each example, in uint16:
+ *     65535, its bytes, its number, label, answers n, | P, P tokens | and n times | A, A tokens |
+ *
+ * What a model knows is asked without training it: which of four endings goes on a text
+ * (HellaSwag), which answer is right (MMLU)? Each is scored behind the text, and the one with the
+ * best mean log-likelihood is the model's choice; chance gives 1 of n. With one answer, the last
+ * word of a passage (LAMBADA), the question is another: would greedy decoding write it?
+ *
+ * All of a file is checked when it is opened: behind that, reading needs no care. What is easily
+ * got wrong: the mean is over an answer's own tokens, the text's take no part; and a model of
+ * another vocabulary reads the same numbers as other words.
+ *
+ * source  Karpathy 2024, llm.c: dev/data/data_common.py (write_evalfile) and llmc/dataloader.h;
+ *         Zellers et al. 2019, "HellaSwag"; Paperno et al. 2016, "LAMBADA"
+ * needs   arena error file causal_lm gpt2_bin
+ * see     @causal_lm @gpt2_bin @gpt3
+ * topics  -
+ */
+typedef struct {
+    llm_file file;
+    size_t examples, at, most; /* at: where the next one begins; most: tokens of one and its text */
+} llm_gpt2_choices;
+
+/* One example, in the arena: context (P), answers choice[start[k] .. start[k + 1]) of n. */
+typedef struct {
+    size_t label, n, P;
+    int *context, *choice;
+    size_t *start, *bytes; /* bytes (n): 1 each; the file has no texts */
+} llm_gpt2_choices_example;
+
+/* Little-endian uint16. */
+LLM_API size_t llm_gpt2_choices_word(const unsigned char *p) { return (size_t)(p[0] | p[1] << 8); }
+
+/* Is what stands at p, left bytes to the end of the file, example i, of tokens below V? *size <-
+ * its bytes, *most <- at least its text and its longest answer. */
+LLM_API bool llm_gpt2_choices_check(size_t *size, size_t *most, const unsigned char *p, size_t left,
+                                    size_t i, size_t V, llm_error *e) {
+    if (left < 10) return llm_fail(e, "choices: example %zu is cut off", i);
+    const size_t bytes = llm_gpt2_choices_word(p + 2), n = llm_gpt2_choices_word(p + 8);
+    if (llm_gpt2_choices_word(p) != 65535 || llm_gpt2_choices_word(p + 4) != i)
+        return llm_fail(e, "choices: example %zu begins with %zu and number %zu", i,
+                        llm_gpt2_choices_word(p), llm_gpt2_choices_word(p + 4));
+    if (bytes > left) return llm_fail(e, "choices: example %zu is cut off", i);
+    if (llm_gpt2_choices_word(p + 6) >= n)
+        return llm_fail(e, "choices: example %zu has label %zu of %zu answers", i,
+                        llm_gpt2_choices_word(p + 6), n);
+    size_t at = 10, text = 0;
+    for (size_t k = 0; k <= n; k++) { /* the text, then the answers */
+        const size_t tokens = at + 2 <= bytes ? llm_gpt2_choices_word(p + at) : 0;
+        if (tokens == 0 || tokens > (bytes - at - 2) / 2)
+            return llm_fail(e, "choices: part %zu of example %zu has %zu tokens in %zu bytes", k, i,
+                            tokens, bytes);
+        for (size_t t = 0; t < tokens; t++)
+            if (llm_gpt2_choices_word(p + at + 2 + 2 * t) >= V)
+                return llm_fail(e, "choices: token %zu in example %zu, the model has %zu",
+                                llm_gpt2_choices_word(p + at + 2 + 2 * t), i, V);
+        text = k == 0 ? tokens : text;
+        if (k > 0 && text + tokens > *most) *most = text + tokens;
+        at += 2 + 2 * tokens;
+    }
+    if (at != bytes)
+        return llm_fail(e, "choices: example %zu ends behind %zu of its %zu bytes", i, at, bytes);
+    *size = bytes;
+    return true;
+}
+
+/* Frees the file. */
+LLM_API void llm_gpt2_choices_close(llm_gpt2_choices *f) { llm_file_free(&f->file); }
+
+/* f <- the file at path, all of whose tokens are below V. */
+LLM_API bool llm_gpt2_choices_open(llm_gpt2_choices *f, const char *path, size_t V, llm_error *e) {
+    if (!llm_file_read(&f->file, path, e)) return false;
+    const unsigned char *data = f->file.data;
+    const size_t size = f->file.size;
+    bool ok = size >= 1024 || llm_fail(e, "choices: %zu bytes, a header has 1024", size);
+    ok = ok &&
+         (llm_gpt2_bin_int(data, 0) == 20240522 ||
+          llm_fail(e, "choices: begins with %ld, not 20240522", (long)llm_gpt2_bin_int(data, 0)));
+    ok = ok && (llm_gpt2_bin_int(data, 1) == 1 ||
+                llm_fail(e, "choices: version %ld, expected 1", (long)llm_gpt2_bin_int(data, 1)));
+    const long count = ok ? (long)llm_gpt2_bin_int(data, 2) : 0;
+    ok = ok && ((count >= 0 && count <= 65536) ||
+                llm_fail(e, "choices: %ld examples, expected 0 to 65536", count));
+    f->examples = ok ? (size_t)count : 0, f->at = 1024, f->most = 0;
+    for (size_t i = 0; ok && i < f->examples; i++) {
+        size_t bytes = 0;
+        ok = llm_gpt2_choices_check(&bytes, &f->most, data + f->at, size - f->at, i, V, e);
+        f->at += bytes;
+    }
+    ok = ok && (f->at == size || llm_fail(e, "choices: %zu bytes behind the last of %zu examples",
+                                          size - f->at, f->examples));
+    f->at = 1024;
+    if (!ok) llm_gpt2_choices_close(f);
+    return ok;
+}
+
+/* x <- the next example, in the arena; false behind the last one. */
+LLM_API bool llm_gpt2_choices_next(llm_gpt2_choices_example *x, llm_gpt2_choices *f,
+                                   llm_arena *arena) {
+    if (f->at >= f->file.size) return false;
+    const unsigned char *p = f->file.data + f->at;
+    const size_t words = llm_gpt2_choices_word(p + 2) / 2;
+    x->label = llm_gpt2_choices_word(p + 6), x->n = llm_gpt2_choices_word(p + 8);
+    x->P = llm_gpt2_choices_word(p + 10);
+    x->context = (int *)llm_arena_take(arena, words, sizeof(int)); /* more than its tokens */
+    x->start = (size_t *)llm_arena_take(arena, 2 * x->n + 1, sizeof(size_t));
+    x->bytes = x->start + x->n + 1;
+    x->choice = x->context + x->P;
+    x->start[0] = 0;
+    for (size_t t = 0; t < x->P; t++) x->context[t] = (int)llm_gpt2_choices_word(p + 12 + 2 * t);
+    p += 12 + 2 * x->P;
+    for (size_t k = 0; k < x->n; k++) {
+        const size_t tokens = llm_gpt2_choices_word(p);
+        for (size_t t = 0; t < tokens; t++)
+            x->choice[x->start[k] + t] = (int)llm_gpt2_choices_word(p + 2 + 2 * t);
+        x->start[k + 1] = x->start[k] + tokens, x->bytes[k] = 1;
+        p += 2 + 2 * tokens;
+    }
+    f->at += 2 * words;
+    return true;
+}
+
+/* Of the examples from the next one on: how many, how many right answers are the best by that
+ * measure (not PER_BYTE: there are no bytes), how many would be written by greedy decoding. */
+typedef struct {
+    size_t examples, right, greedy;
+} llm_gpt2_choices_result;
+
+/* Scratch: an example and that of llm_causal_lm_choices. An answer must fit into the model. */
+LLM_API llm_gpt2_choices_result llm_gpt2_choices_eval(llm_gpt2_choices *f, const llm_causal_lm *m,
+                                                      llm_causal_lm_measure by, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_gpt2_choices_result r = {0, 0, 0};
+    llm_gpt2_choices_example x;
+    LLM_ASSERT(by != LLM_CAUSAL_LM_PER_BYTE);
+    while (llm_gpt2_choices_next(&x, f, arena)) {
+        llm_causal_lm_choice *c =
+            (llm_causal_lm_choice *)llm_arena_take(arena, x.n, sizeof(llm_causal_lm_choice));
+        llm_causal_lm_choices(c, m, x.context, x.P, x.choice, x.start, x.bytes, x.n, arena);
+        r.examples++;
+        r.right += llm_causal_lm_best(c, x.n, by) == x.label;
+        r.greedy += c[x.label].greedy;
+        arena->used = mark;
+    }
+    return r;
+}
+
 /* @gpt2_run ------------------------------------------------- A training that can be interrupted
  *
  *     batch: B windows of T + 1 tokens, at random places of the text
