@@ -49836,7 +49836,7 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
  *
  * source  Karpathy 2024, llm.c: train_gpt2.py (write_model) and train_gpt2.c
  * needs   error file safetensors_dtype decoder_block gpt2_weights
- * see     @gpt2_file @decoder_only_file
+ * see     @gpt2_file @gpt2_state @gpt2_choices @decoder_only_file
  * topics  -
  */
 typedef struct {
@@ -49893,6 +49893,7 @@ LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T
     llm_file file;
     llm_gpt2_bin_header h;
     if (!llm_file_read(&file, path, e)) return false;
+    memset(&h, 0, sizeof h); /* a compiler does not see that it is read only when ok */
     bool ok = llm_gpt2_bin_read(&h, file.data, file.size, e);
     const llm_gpt2_config *c = &h.config;
     const size_t element = ok && h.dtype == LLM_SAFETENSORS_BF16 ? 2 : 4;
@@ -49926,6 +49927,127 @@ LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T
     }
     llm_file_free(&file);
     return ok;
+}
+
+/* @gpt2_state ----------------------------------------------- Is it the same step as PyTorch's?
+ *
+ *     256 int32: 20240327, version, B, T, 0 ..    ids (B,T), targets (B,T) int32
+ *     logits (B,T,V), loss (1), then the gradients of @gpt2_bin's 16 groups, all float32
+ *
+ * The most useful file of all that a trainer has: one batch, and what another program made of it. A
+ * hand-written backward pass is right when all sixteen kinds of gradients agree, and where they do
+ * not, the first kind from the end that is wrong says in which line to look. It is compared with
+ * what the same weights (@gpt2_bin) give here. Differences of a few 1e-3 are those of sums in
+ * another order; a wrong term shows as a difference as large as the gradient.
+ *
+ * The gradient of the table has rows for tokens that do not exist, like the table; how many is seen
+ * from the file's size.
+ *
+ * source  Karpathy 2024, llm.c: train_gpt2.py (write_state) and test_gpt2.c
+ * needs   error file gpt2_weights gpt2 gpt2_bin
+ * see     @gpt2_bin @gpt2_run
+ * topics  -
+ */
+typedef struct {
+    llm_file file;
+    size_t B, T, padded; /* padded: rows of the table's gradient */
+} llm_gpt2_state;
+
+/* Frees the file. */
+LLM_API void llm_gpt2_state_close(llm_gpt2_state *s) { llm_file_free(&s->file); }
+
+/* Is what stands in the file a batch of a model of config c? Sets s->B, T, padded. */
+LLM_API bool llm_gpt2_state_read(llm_gpt2_state *s, const llm_gpt2_config *c, llm_error *e) {
+    const unsigned char *data = s->file.data;
+    const size_t size = s->file.size, C = c->width;
+    if (size < 1024) return llm_fail(e, "state: %zu bytes, a header has 1024", size);
+    const long magic = (long)llm_gpt2_bin_int(data, 0), version = (long)llm_gpt2_bin_int(data, 1);
+    const long B = (long)llm_gpt2_bin_int(data, 2), T = (long)llm_gpt2_bin_int(data, 3);
+    if (magic != 20240327) return llm_fail(e, "state: begins with %ld, not 20240327", magic);
+    if (version != 1 && version != 2)
+        return llm_fail(e, "state: version %ld, expected 1 or 2", version);
+    if (B < 1 || T < 1 || (size_t)T > c->context)
+        return llm_fail(e, "state: %ld rows of %ld tokens, the model has %zu places", B, T,
+                        c->context);
+    s->B = (size_t)B, s->T = (size_t)T;
+    const size_t words = (size - 1024) / 4, fixed = 1 + llm_gpt2_count(c);
+    const size_t left = words > fixed ? words - fixed : 0; /* for the batch, and rows of no token */
+    if (size % 4 != 0 || s->B > left / s->T / (2 + c->vocab) ||
+        (left - s->B * s->T * (2 + c->vocab)) % C != 0)
+        return llm_fail(e, "state: %zu bytes are not %zu rows of %zu tokens of this model", size,
+                        s->B, s->T);
+    s->padded = c->vocab + (left - s->B * s->T * (2 + c->vocab)) / C;
+    if (s->padded >= c->vocab + 128 || (version == 1 && s->padded != c->vocab))
+        return llm_fail(e, "state: a table of %zu rows for %zu tokens", s->padded, c->vocab);
+    for (size_t i = 0; i < 2 * s->B * s->T; i++) {
+        const long id = (long)llm_gpt2_bin_int(data, 256 + i);
+        if (id < 0 || (size_t)id >= c->vocab)
+            return llm_fail(e, "state: token %ld, the model has %zu", id, c->vocab);
+    }
+    return true;
+}
+LLM_API bool llm_gpt2_state_open(llm_gpt2_state *s, const char *path, const llm_gpt2_config *c,
+                                 llm_error *e) {
+    if (!llm_file_read(&s->file, path, e)) return false;
+    if (llm_gpt2_state_read(s, c, e)) return true;
+    llm_gpt2_state_close(s);
+    return false;
+}
+
+/* The largest difference between x (n) and the floats from number `at` of a file on; NaN if there
+ * is one. */
+LLM_API float llm_gpt2_state_off(const float *x, size_t n, const unsigned char *data, size_t at) {
+    float most = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t bits = llm_gpt2_bin_int(data, at + i);
+        float want;
+        memcpy(&want, &bits, sizeof want);
+        const float off = fabsf(x[i] - want);
+        if (!(off <= most)) most = off;
+        if (most != most) break;
+    }
+    return most;
+}
+
+/* Largest differences of the logits, of the loss, of the gradients: groups in the file's order. */
+typedef struct {
+    float logits, loss, grad[16];
+} llm_gpt2_state_result;
+
+/* One forward and backward pass of g, created for batches of s->B rows of s->T, beside the file.
+ * Its gradients are overwritten. */
+LLM_API llm_gpt2_state_result llm_gpt2_state_compare(llm_gpt2 *g, const llm_gpt2_state *s) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t N = s->B * s->T, C = c->width, F = c->hidden, V = c->vocab;
+    const unsigned char *data = s->file.data;
+    llm_gpt2_state_result r;
+    int *ids = (int *)malloc(2 * N * sizeof(int));
+    LLM_ASSERT(ids);
+    for (size_t i = 0; i < 2 * N; i++) ids[i] = (int)llm_gpt2_bin_int(data, 256 + i);
+    const float loss = llm_gpt2_forward(g, ids, ids + N, s->B, s->T);
+    free(ids);
+    size_t at = 256 + 2 * N;
+    r.logits = llm_gpt2_state_off(g->logits, N * V, data, at), at += N * V;
+    r.loss = llm_gpt2_state_off(&loss, 1, data, at++);
+    memset(g->g, 0, g->count * sizeof(float));
+    llm_gpt2_backward(g);
+    r.grad[0] = llm_gpt2_state_off(g->grads.wte, V * C, data, at), at += s->padded * C;
+    r.grad[1] = llm_gpt2_state_off(g->grads.wpe, c->context * C, data, at), at += c->context * C;
+    const size_t size[12] = {C, C, 3 * C * C, 3 * C, C * C, C, C, C, F * C, F, C * F, C};
+    for (size_t k = 0; k < 12; k++) {
+        r.grad[2 + k] = 0.0f;
+        for (size_t l = 0; l < c->layers; l++, at += size[k]) {
+            const llm_decoder_block_weights *b = &g->grads.block[l];
+            const float *const from[12] = {
+                b->norm1_w, b->norm1_b, b->qkv_w,  b->qkv_b,       b->out_w,    b->out_b,
+                b->norm2_w, b->norm2_b, b->ffn.up, b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
+            const float off = llm_gpt2_state_off(from[k], size[k], data, at);
+            if (!(off <= r.grad[2 + k])) r.grad[2 + k] = off;
+        }
+    }
+    r.grad[14] = llm_gpt2_state_off(g->grads.norm_w, C, data, at);
+    r.grad[15] = llm_gpt2_state_off(g->grads.norm_b, C, data, at + C);
+    return r;
 }
 
 /* @gpt2_choices --------------------------------------------- Multiple choice from llm.c's files
