@@ -4756,7 +4756,7 @@ LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, con
             ok = llm_fail(error, "the start violates constraint %zu by %.3g", i, value);
     }
 
-    for (size_t round = 0; ok && !settled && round < 50 * (n + k); round++) {
+    for (size_t round = 0; ok && !settled && round <= 50 * (n + k); round++) {
         size_t used = 0;
         for (size_t i = 0; i < k; i++) {
             if (!active[i]) continue;
@@ -39500,7 +39500,7 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * topics  FlashAttention
  */
 
-enum { LLM_FLASH_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH_ROWS = 4 * LLM_FLASH_KEYS };
+enum { LLM_FLASH_KEYS = 128, LLM_FLASH_ROWS = 256 };
 
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
@@ -39537,14 +39537,15 @@ LLM_API size_t llm_flash_tile(size_t *skip, size_t *ahead, size_t i, size_t j, s
     return *skip < rows ? rows - *skip : 0;
 }
 
-/* Drops row i of a tile of n keys from j on: w in place; -inf for the scores of hidden keys. */
+/* Row i of a tile of n keys from j on, in place: drops weights; scales scores, -inf where hidden. */
 LLM_API void llm_flash_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
                             const llm_flash_config *c) {
     const uint64_t at = c->offset + (bh * c->T + i) * c->S + j;
     if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
 }
-LLM_API void llm_flash_hide(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
+LLM_API void llm_flash_scale(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
     const bool *hidden = c->hidden ? c->hidden + bh / c->H * c->S + j : NULL;
+    for (size_t k = 0; k < n; k++) s[k] *= c->scale;
     for (size_t k = 0; hidden && k < n; k++) s[k] = hidden[k] ? -INFINITY : s[k];
 }
 
@@ -39570,17 +39571,16 @@ LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const flo
                     llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
                 if (R == 0) continue;
                 const size_t i = i0 + skip;
-                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, c->scale,
+                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, 1.0f,
                                        ahead, R, N, D);
                 for (size_t r = 0; r < R; r++) {
                     const size_t seen = r + ahead < N ? r + ahead + 1 : N, at = bh * T + i + r;
                     float *p = s + r * N, sum = 0.0f;
-                    llm_flash_hide(p, bh, j, seen, c);
+                    llm_flash_scale(p, bh, j, seen, c);
                     const float max = fmaxf(m[at], llm_logsumexp_max(p, seen));
                     const float shift = max == -INFINITY ? 0.0f : max;
-                    for (size_t n = 0; n < seen; n++) p[n] = llm_expf(p[n] - shift);
                     LLM_SIMD_SUM(sum)
-                    for (size_t n = 0; n < seen; n++) sum += p[n];
+                    for (size_t n = 0; n < seen; n++) sum += p[n] = llm_expf(p[n] - shift);
                     const float old = llm_expf(m[at] - shift) * l[at], total = old + sum;
                     const float gain = total > 0.0f ? 1.0f / total : 0.0f;
                     for (size_t n = 0; n < seen; n++) p[n] *= gain;
@@ -39621,7 +39621,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                         llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
                     if (R == 0) continue;
                     const size_t i = i0 + skip, at = (bh * T + i) * D;
-                    llm_causal_attn_scores(p, N, q + at, D, kj, D, c->scale, ahead, R, N, D);
+                    llm_causal_attn_scores(p, N, q + at, D, kj, D, 1.0f, ahead, R, N, D);
                     llm_causal_attn_scores(ds, N, dout + at, D, vj, D, 1.0f, ahead, R, N, D);
                     for (size_t r = 0; r < R; r++) {
                         const size_t seen = r + ahead < N ? r + ahead + 1 : N;
@@ -39629,7 +39629,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                         float *pr = p + r * N, *dsr = ds + r * N, along = 0.0f;
                         for (size_t d = 0; d < D; d++)
                             along += dout[at + r * D + d] * out[at + r * D + d];
-                        llm_flash_hide(pr, bh, j, seen, c);
+                        llm_flash_scale(pr, bh, j, seen, c);
                         llm_flash_drop(dsr, bh, i + r, j, seen, c);
                         for (size_t n = 0; n < seen; n++) {
                             pr[n] = lse_r == -INFINITY ? 0.0f : llm_expf(pr[n] - lse_r);
@@ -40167,18 +40167,19 @@ LLM_API void llm_flash_fp8_forward(float *out, float *lse, const float *q, const
 
 /* @memory_efficient_attn ------------------------------------ Memory-efficient attention
  *
- *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
+ *     o = join over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
  *
- * Attention in memory of the size of one chunk of keys: a query meets the keys chunk by chunk, and
- * what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
+ * Attention in memory of the size of one chunk of keys: some queries meet the keys chunk by chunk,
+ * and what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
  * there. Backward makes each chunk's weights again. Rabe and Staats saw that this is enough; @flash
  * is the same sum with chunks chosen for a GPU's fast memory. What this form keeps is freedom: any
  * chunk, dropout, and any array as bias, with its gradient, in xFormers' layout (batch, position,
- * head, dimension).
+ * head, dimension). Queries taken together share their first key: what they see of a chunk is a
+ * rectangle, or stands on a diagonal as in @causal_attn, whose products these are.
  *
  * source  Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; xFormers,
  *         memory_efficient_attention and its attn_bias classes
- * needs   error exp dropout gqa flash_split
+ * needs   exp gemm logsumexp dropout causal_attn gqa
  * see     @flash23 (tiles), @masked_score (biases that broadcast), @attn_dispatch
  * topics  xFormers / Memory-Efficient Attention
  */
@@ -40195,166 +40196,169 @@ typedef enum {
 
 /* M queries, Mk keys. Texts of BLOCKS stand behind each other in one batch row: text n has queries
  * start_q[n] .. start_q[n+1]-1 and keys start_k[n] ..; blocks of them. bias (bias_B,bias_H,M,Mk) or
- * NULL: extents 1 or B and H. chunk: keys at a time. Dropout's entry (b,h,i,j) is
- * number offset + ((b H + h) M + i) Mk + j of seed's stream. */
+ * NULL: extents 1 or B and H. queries, chunk: how many queries and keys at a time, at most.
+ * Dropout's entry (b,h,i,j) is number offset + ((b H + h) M + i) Mk + j of seed's stream. */
 typedef struct {
-    size_t B, M, Mk, H, K, chunk;
+    size_t B, M, Mk, H, K, queries, chunk, blocks, bias_B, bias_H;
     llm_memory_efficient_attn_mask mask;
     const size_t *start_q, *start_k;
-    size_t blocks;
     const float *bias;
-    size_t bias_B, bias_H;
     float scale, dropout;
     uint64_t seed, offset;
 } llm_memory_efficient_attn_config;
 
-/* No mask, bias or dropout; chunks of sqrt(Mk), rounded up. */
+/* No mask, bias or dropout; 64 queries at a time, chunks of sqrt(Mk), rounded up. */
 LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
                                                                             size_t Mk, size_t H,
                                                                             size_t K) {
-    const size_t chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
-    const llm_memory_efficient_attn_config c = {
-        B,    M,    Mk, H,    K, chunk, LLM_MEMORY_EFFICIENT_ATTN_ALL,
-        NULL, NULL, 0,  NULL, 1, 1,     1.0f / sqrtf((float)K),
-        0.0f, 0,    0};
+    llm_memory_efficient_attn_config c;
+    memset(&c, 0, sizeof c);
+    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
+    c.queries = 64, c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    c.bias_B = c.bias_H = 1, c.scale = 1.0f / sqrtf((float)K);
     return c;
 }
 
-/* Query i sees the keys first .. end-1. */
-LLM_API void llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t i,
-                                             const llm_memory_efficient_attn_config *c) {
-    size_t n = 0;
-    *first = 0;
-    *end = c->Mk;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER) *end = i + 1;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
-        *end = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
-        c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL) {
+/* Query i sees the keys first .. end-1, and those behind it up to end + step, end + 2 step, ...
+ * Returns how many queries that holds for, i included: `queries` at most. */
+LLM_API size_t llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t *step, size_t i,
+                                               const llm_memory_efficient_attn_config *c) {
+    LLM_ASSERT(c->queries > 0 && c->chunk > 0);
+    size_t n = 0, own = *first = 0, left = c->M - i, all = c->Mk; /* of this text */
+    if (c->mask >= LLM_MEMORY_EFFICIENT_ATTN_BLOCKS) {
         while (n < c->blocks && c->start_q[n + 1] <= i) n++;
-        LLM_ASSERT(n < c->blocks && c->start_k[n] <= c->start_k[n + 1]);
-        *first = c->start_k[n];
-        *end = c->start_k[n + 1];
-        if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL &&
-            *end - *first > i - c->start_q[n] + 1)
-            *end = *first + (i - c->start_q[n]) + 1;
+        LLM_ASSERT(n < c->blocks && c->start_q[n + 1] <= c->M && c->start_k[n + 1] <= c->Mk);
+        LLM_ASSERT(c->start_k[n] <= c->start_k[n + 1]);
+        *first = c->start_k[n], all = c->start_k[n + 1] - *first;
+        own = c->start_q[n], left = c->start_q[n + 1] - i;
     }
-    if (*end > c->Mk) *end = c->Mk;
-}
-
-/* False and a message, if the config's bias does not broadcast or there is no chunk. */
-LLM_API bool llm_memory_efficient_attn_check(const llm_memory_efficient_attn_config *c,
-                                             llm_error *error) {
-    if (c->chunk == 0)
-        return llm_fail(error, "memory_efficient_attn: the chunk is 0, expected at least 1");
-    if (c->bias && ((c->bias_B != 1 && c->bias_B != c->B) || (c->bias_H != 1 && c->bias_H != c->H)))
-        return llm_fail(error,
-                        "memory_efficient_attn: bias for %zu texts and %zu heads, expected 1 or "
-                        "%zu and 1 or %zu",
-                        c->bias_B, c->bias_H, c->B, c->H);
-    return true;
+    size_t sees = i - own + 1;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
+        sees = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_ALL || c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+        sees > all)
+        sees = all;
+    *end = *first + sees;
+    *step = sees > 0 && sees < all;
+    const size_t alike = *step ? all - sees + 1 : sees == all ? left : 1;
+    return llm_gemm_least(llm_gemm_least(alike, left), c->queries);
 }
 
 /* The first of the Mk numbers of bias that query i of head bh = b H + h gets. */
 LLM_API size_t llm_memory_efficient_attn_bias(size_t bh, size_t i,
                                               const llm_memory_efficient_attn_config *c) {
+    LLM_ASSERT((c->bias_B == 1 || c->bias_B == c->B) && (c->bias_H == 1 || c->bias_H == c->H));
     const size_t b = c->bias_B == 1 ? 0 : bh / c->H, h = c->bias_H == 1 ? 0 : bh % c->H;
     return ((b * c->bias_H + h) * c->M + i) * c->Mk;
 }
 
-/* s (n) <- scores of query i, q (K), against n keys from j on; k is head bh's first key. */
-LLM_API void llm_memory_efficient_attn_scores(float *s, const float *q, const float *k, size_t bh,
-                                              size_t i, size_t j, size_t n,
-                                              const llm_memory_efficient_attn_config *c) {
+/* Query i against n keys from j on: s (n), products, become scores; w are weights to be dropped. */
+LLM_API void llm_memory_efficient_attn_score(float *s, size_t bh, size_t i, size_t j, size_t n,
+                                             const llm_memory_efficient_attn_config *c) {
     const float *bias = c->bias ? c->bias + llm_memory_efficient_attn_bias(bh, i, c) + j : NULL;
-    for (size_t x = 0; x < n; x++) {
-        s[x] = c->scale * llm_gqa_dot(q, k + (j + x) * c->H * c->K, c->K);
-        if (bias) s[x] += bias[x];
-    }
+    for (size_t x = 0; x < n; x++) s[x] *= c->scale;
+    for (size_t x = 0; bias && x < n; x++) s[x] += bias[x];
+}
+LLM_API void llm_memory_efficient_attn_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
+                                            const llm_memory_efficient_attn_config *c) {
+    const uint64_t at = c->offset + (bh * c->M + i) * c->Mk + j;
+    if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
 }
 
 /* out (B,M,H,K), lse (B,M,H) <- q (B,M,H,K), k, v (B,Mk,H,K). A query that sees nothing, or -inf
- * only: 0 and -inf. Scratch: B H min(chunk, Mk) + B H K floats, given back. */
+ * only: 0 and -inf. Scratch: B H min(queries, M) min(chunk, Mk) floats, given back. */
 LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const float *q,
                                                const float *k, const float *v,
                                                const llm_memory_efficient_attn_config *c,
                                                llm_arena *arena) {
-    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
     const size_t K = c->K, row = c->H * K, mark = arena->used;
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
-    float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
+    const size_t chunk = llm_gemm_least(c->chunk, c->Mk), most = llm_gemm_least(c->queries, c->M);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * most * chunk);
+    for (size_t n = 0; n < c->B * c->M * c->H; n++) lse[n] = -INFINITY;
+    for (size_t n = 0; n < c->B * c->M * row; n++) out[n] = 0.0f;
     LLM_PARALLEL_MANY(c->B * c->H, c->M * c->Mk * K)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
-        const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
-        const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
-        float *p = scratch + bh * (chunk + K), *part = p + chunk;
-        for (size_t i = 0; i < c->M; i++) {
-            float *o = out + at_q + i * row, *l = lse + (bh / c->H * c->M + i) * c->H + bh % c->H;
-            size_t first, end;
-            llm_memory_efficient_attn_range(&first, &end, i, c);
-            for (size_t d = 0; d < K; d++) o[d] = 0.0f;
-            *l = -INFINITY;
-            for (size_t j = first, n; j < end; j += n) {
-                n = end - j < chunk ? end - j : chunk;
-                float max = -INFINITY, sum = 0.0f;
-                llm_memory_efficient_attn_scores(p, q + at_q + i * row, k + at_k, bh, i, j, n, c);
-                for (size_t x = 0; x < n; x++) max = fmaxf(max, p[x]);
-                if (max == -INFINITY) continue;
-                for (size_t x = 0; x < n; x++) sum += p[x] = llm_expf(p[x] - max);
-                for (size_t x = 0; x < n; x++) p[x] /= sum;
-                if (c->dropout > 0.0f)
-                    llm_dropout_forward(p, p, n, c->dropout, c->seed,
-                                        c->offset + (bh * c->M + i) * c->Mk + j);
-                for (size_t d = 0; d < K; d++) part[d] = 0.0f;
-                for (size_t x = 0; x < n; x++)
-                    for (size_t d = 0; d < K; d++) part[d] += p[x] * v[at_k + (j + x) * row + d];
-                const float lse_part = max + logf(sum);
-                llm_flash_split_merge(o, l, part, &lse_part, 1, K);
+        const size_t b = bh / c->H, h = bh % c->H, at_k = b * c->Mk * row + h * K;
+        float *s = scratch + bh * most * chunk;
+        for (size_t i0 = 0, R; i0 < c->M; i0 += R) {
+            size_t first, end, step;
+            R = llm_memory_efficient_attn_range(&first, &end, &step, i0, c);
+            for (size_t j = first, last = end + (R - 1) * step; j < last; j += chunk) {
+                /* the first rows see none of these keys, row r behind them 0 .. r + ahead */
+                const size_t skip = j < end ? 0 : j + 1 - end, i = i0 + skip;
+                const size_t ahead = step ? end + skip - 1 - j : c->Mk, rows = R - skip;
+                const size_t N = llm_gemm_least(last - j, chunk);
+                const size_t at_q = (b * c->M + i) * row + h * K;
+                const float *kj = k + at_k + j * row, *vj = v + at_k + j * row;
+                llm_causal_attn_scores(s, N, q + at_q, row, kj, row, 1.0f, ahead, rows, N, K);
+                for (size_t r = 0; r < rows; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    float *p = s + r * N, *o = out + at_q + r * row, sum = 0.0f;
+                    float *l = lse + (b * c->M + i + r) * c->H + h;
+                    llm_memory_efficient_attn_score(p, bh, i + r, j, seen, c);
+                    const float max = llm_logsumexp_max(p, seen);
+                    const float shift = max == -INFINITY ? 0.0f : max;
+                    LLM_SIMD_SUM(sum)
+                    for (size_t x = 0; x < seen; x++) sum += p[x] = llm_expf(p[x] - shift);
+                    if (sum == 0.0f) continue;
+                    const float all = llm_logsumexp_logaddexp(*l, shift + logf(sum));
+                    const float old = llm_expf(*l - all), gain = llm_expf(shift - all);
+                    for (size_t d = 0; d < K; d++) o[d] *= old;
+                    for (size_t x = 0; x < seen; x++) p[x] *= gain;
+                    llm_memory_efficient_attn_drop(p, bh, i + r, j, seen, c);
+                    *l = all;
+                }
+                llm_causal_attn_gather(out + at_q, row, s, N, vj, row, ahead, rows, N, K);
             }
         }
     }
     arena->used = mark;
 }
 
-/* dq, dk, dv and dbias (bias's extents) += <- dout, forward's out, lse and inputs; dbias may be
- * NULL. Scratch: 2 min(chunk, Mk) floats. One head after another, since they may share dbias. */
+/* dq, dk, dv and dbias (bias's extents, may be NULL) += <- dout, forward's out, lse and inputs. One
+ * head after another: they may share dbias. Scratch: 2 min(queries, M) min(chunk, Mk) floats. */
 LLM_API void llm_memory_efficient_attn_backward(float *dq, float *dk, float *dv, float *dbias,
                                                 const float *dout, const float *out,
                                                 const float *lse, const float *q, const float *k,
                                                 const float *v,
                                                 const llm_memory_efficient_attn_config *c,
                                                 llm_arena *arena) {
-    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
     const size_t K = c->K, row = c->H * K, mark = arena->used;
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
-    float *p = llm_arena_floats(arena, 2 * chunk), *dp = p + chunk;
-    for (size_t bhi = 0; bhi < c->B * c->H * c->M; bhi++) {
-        const size_t i = bhi % c->M, bh = bhi / c->M, b = bh / c->H, h = bh % c->H;
-        const size_t at_q = (b * c->M + i) * row + h * K, at_k = b * c->Mk * row + h * K;
-        const float *g = dout + at_q, along = llm_gqa_dot(g, out + at_q, K);
-        const float total = lse[(b * c->M + i) * c->H + h];
-        size_t first, end;
-        llm_memory_efficient_attn_range(&first, &end, i, c);
-        if (total == -INFINITY) continue;
-        for (size_t j = first, n; j < end; j += n) {
-            const uint64_t number = c->offset + bhi * c->Mk + j;
-            n = end - j < chunk ? end - j : chunk;
-            llm_memory_efficient_attn_scores(p, q + at_q, k + at_k, bh, i, j, n, c);
-            for (size_t x = 0; x < n; x++) {
-                p[x] = llm_expf(p[x] - total);
-                dp[x] = llm_gqa_dot(g, v + at_k + (j + x) * row, K);
-            }
-            if (c->dropout > 0.0f) llm_dropout_forward(dp, dp, n, c->dropout, c->seed, number);
-            for (size_t x = 0; x < n; x++) dp[x] = p[x] * (dp[x] - along); /* that of the score */
-            if (c->dropout > 0.0f) llm_dropout_forward(p, p, n, c->dropout, c->seed, number);
-            for (size_t x = 0; x < n; x++) {
-                const size_t key = at_k + (j + x) * row;
-                if (dbias) dbias[llm_memory_efficient_attn_bias(bh, i, c) + j + x] += dp[x];
-                for (size_t d = 0; d < K; d++) {
-                    dq[at_q + d] += c->scale * dp[x] * k[key + d];
-                    dk[key + d] += c->scale * dp[x] * q[at_q + d];
-                    dv[key + d] += p[x] * g[d];
+    const size_t chunk = llm_gemm_least(c->chunk, c->Mk), most = llm_gemm_least(c->queries, c->M);
+    float *p = llm_arena_floats(arena, 2 * most * chunk), *ds = p + most * chunk;
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t b = bh / c->H, h = bh % c->H;
+        for (size_t i0 = 0, R; i0 < c->M; i0 += R) {
+            size_t first, end, step;
+            R = llm_memory_efficient_attn_range(&first, &end, &step, i0, c);
+            for (size_t j = first, last = end + (R - 1) * step; j < last; j += chunk) {
+                const size_t skip = j < end ? 0 : j + 1 - end, i = i0 + skip;
+                const size_t ahead = step ? end + skip - 1 - j : c->Mk, rows = R - skip;
+                const size_t N = llm_gemm_least(last - j, chunk);
+                const size_t at_q = (b * c->M + i) * row + h * K;
+                const size_t at_k = (b * c->Mk + j) * row + h * K;
+                const float *qi = q + at_q, *gi = dout + at_q, *kj = k + at_k;
+                llm_causal_attn_scores(p, N, qi, row, kj, row, 1.0f, ahead, rows, N, K);
+                llm_causal_attn_scores(ds, N, gi, row, v + at_k, row, 1.0f, ahead, rows, N, K);
+                for (size_t r = 0; r < rows; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    const float total = lse[(b * c->M + i + r) * c->H + h];
+                    const float along = llm_gqa_dot(gi + r * row, out + at_q + r * row, K);
+                    float *pr = p + r * N, *dsr = ds + r * N;
+                    llm_memory_efficient_attn_score(pr, bh, i + r, j, seen, c);
+                    llm_memory_efficient_attn_drop(dsr, bh, i + r, j, seen, c);
+                    for (size_t x = 0; x < seen; x++) {
+                        pr[x] = total == -INFINITY ? 0.0f : llm_expf(pr[x] - total);
+                        dsr[x] = pr[x] * (dsr[x] - along);
+                    }
+                    llm_memory_efficient_attn_drop(pr, bh, i + r, j, seen, c);
+                    float *to = dbias ? dbias + llm_memory_efficient_attn_bias(bh, i + r, c) : NULL;
+                    for (size_t x = 0; to && x < seen; x++) to[j + x] += dsr[x];
+                    for (size_t x = 0; x < seen; x++) dsr[x] *= c->scale;
                 }
+                llm_causal_attn_gather(dq + at_q, row, ds, N, kj, row, ahead, rows, N, K);
+                llm_causal_attn_scatter(dk + at_k, row, ds, N, qi, row, ahead, rows, N, K);
+                llm_causal_attn_scatter(dv + at_k, row, p, N, gi, row, ahead, rows, N, K);
             }
         }
     }
@@ -41587,7 +41591,8 @@ LLM_API const float *llm_bert_forward(llm_bert_acts *a, const int *ids, const in
     const llm_sublayer_config *e = &c->encoder;
     const size_t N = B * T, C = e->width;
     LLM_ASSERT(T <= c->places);
-    a->first = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->place = a->first + N;
+    a->first = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->place = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t n = 0; n < N; n++) a->first[n] = 0, a->place[n] = (int)(n % T);
     a->ids = ids, a->types = types ? types : a->first;
     a->sum = llm_arena_floats(arena, N * C);
@@ -42639,7 +42644,8 @@ LLM_API float llm_encoder_decoder_forward(llm_encoder_decoder_acts *a, const int
                                           const llm_encoder_decoder_config *c, llm_arena *arena) {
     const size_t N = B * T, C = c->decoder.width, V = c->target_vocab;
     a->source_ids = source;
-    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    a->shifted = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->labels = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t i = 0; i < N; i++) {
         a->shifted[i] = i % T ? target[i - 1] : c->start;
         a->labels[i] = target[i] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : target[i];
@@ -50263,7 +50269,6 @@ LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_er
     const size_t T = g->config.context, B = (size_t)s->batch, count = r->train.size / sizeof(int);
     if (count <= T)
         return llm_fail(e, "the text has %zu tokens, a context of %zu needs one more", count, T);
-    r->batch.size = 0;
     if (!llm_buffer_reserve(&r->batch, 2 * B * T * sizeof(int)) ||
         !llm_buffer_reserve(&r->loss, sizeof *loss))
         return llm_fail(e, "step %zu: out of memory", (size_t)s->step);
@@ -51885,38 +51890,57 @@ LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t
     return v;
 }
 
-/* Part p of layer l; more: of norms. A third of a tensor begins where the others end, and the
- * matrices of a GPT-2 directory are turned into memory of their size. */
+/* Part p of layer l; more: of norms. Before there are layers it is only looked for. A third of a
+ * tensor begins where the others end; matrices of a GPT-2 directory are turned into memory. */
 LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_part p, float more,
                                  llm_error *e) {
     const llm_llama_config *c = &m->config;
     const int third = llm_llama_names_third(p, c);
     char name[80];
     size_t rows, columns;
+    llm_stored_matrix in;
     llm_llama_names_shape(&rows, &columns, p, c);
     llm_llama_names_write(name, m->is_gguf, l, p, c);
     const size_t all = third < 0 ? rows : 3 * rows, before = third < 0 ? 0 : (size_t)third * rows;
+    const bool inputs = c->family == LLM_LLAMA_CONFIG_GPT2 && !m->is_gguf && columns > 0;
     if (rows == 0) return true;
-    if (p >= LLM_LLAMA_NAMES_MATRICES) {
+    if (!llm_llama_file_find(&in, m, name, inputs ? columns : all, inputs ? all : columns, e))
+        return false;
+    if (inputs && in.type != m->embed.type)
+        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
+    if (!m->layer) return true;
+    if (columns == 0) {
         const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
-        float *v = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e);
-        m->layer[l].vector[p] = v ? v + before : NULL;
-        return v != NULL;
-    }
-    llm_stored_matrix *w = &m->layer[l].matrix[p], in;
-    if (c->family != LLM_LLAMA_CONFIG_GPT2 || m->is_gguf) {
-        if (!llm_llama_file_find(w, m, name, all, columns, e)) return false;
-        w->data += before * llm_stored_matrix_stride(w), w->rows = rows;
+        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e) + before;
         return true;
     }
-    if (!llm_llama_file_find(&in, m, name, columns, all, e)) return false;
-    if (in.type != m->embed.type)
-        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
-    unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
-                                                        llm_stored_matrix_turn_bytes(in.type));
-    llm_stored_matrix_turn(to, &in, before, rows);
-    w->data = to, w->type = in.type, w->rows = rows, w->columns = columns;
+    if (inputs) {
+        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
+                                                            llm_stored_matrix_turn_bytes(in.type));
+        llm_stored_matrix_turn(to, &in, before, rows);
+        in.data = to, in.columns = columns;
+    } else {
+        in.data += before * llm_stored_matrix_stride(&in);
+    }
+    in.rows = rows;
+    m->layer[l].matrix[p] = in;
     return true;
+}
+
+/* The bytes of all that is not read in place, each part of which begins at a multiple of 64. */
+LLM_API size_t llm_llama_file_bytes(const llm_llama_file *m) {
+    const llm_llama_config *c = &m->config;
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
+    size_t rows, columns, layer = 0;
+    for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
+        llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
+        const size_t all = llm_llama_names_third((llm_llama_names_part)p, c) < 0 ? rows : 3 * rows;
+        layer += columns > 0 ? (rows * columns * each + 63) / 64 * 64 : (all + 15) / 16 * 64;
+    }
+    return c->layers * layer + (c->layers * sizeof(llm_llama_file_layer) + 63) / 64 * 64 +
+           (old ? 2 : 1) * ((c->width + 15) / 16 * 64) +
+           (old ? 0 : 2) * ((c->head / 2 + 15) / 16 * 64);
 }
 
 /* All weights; m->config and the files are there. */
@@ -51930,24 +51954,22 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     const llm_llama_config *c = &m->config;
     const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
     const char *const *name = outer[m->is_gguf ? 2 : old];
-    const size_t C = c->width, D = c->head, heads = c->heads + 2 * c->kv_heads;
-    const size_t each_layer = (old ? 16 : 4) * C + 2 * D + heads * D + (old ? c->hidden : 0);
-    const size_t floats = c->layers * (each_layer + 14 * 16) + 2 * C + D + 5 * 16;
+    const size_t C = c->width, D = c->head;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
     if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
-    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
-    const size_t turned = each * c->layers * (4 * C * C + 2 * C * c->hidden + 6 * 64);
-    if (!llm_arena_create(&m->memory, floats * sizeof(float) + turned +
-                                          c->layers * sizeof(llm_llama_file_layer) + 256))
-        return llm_fail(e, "out of memory");
+    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++) /* then memory is asked for */
+        if (!llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
+                                 (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e))
+            return false;
+    if (!llm_arena_create(&m->memory, llm_llama_file_bytes(m))) return llm_fail(e, "out of memory");
     m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
     memset(m->layer, 0, c->layers * sizeof *m->layer);
     m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
     if (!m->norm || !llm_llama_file_find(&m->head, m, name[c->tied ? EMBED : HEAD], c->vocab, C, e))
         return false;
-    for (size_t l = 0; l < c->layers; l++)
-        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++)
-            if (!llm_llama_file_part(m, l, (llm_llama_names_part)p, more, e)) return false;
+    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++)
+        llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
+                            (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e);
     if (old) {
         m->norm_bias = llm_llama_file_vector(m, name[NORM_BIAS], C, 0.0f, e);
         return m->norm_bias && llm_llama_file_find(&m->places, m, name[PLACES], c->context, C, e);
@@ -52153,7 +52175,8 @@ LLM_API bool llm_llama_create_as(llm_llama *m, size_t context, size_t chunk,
                                  llm_llama_cache_kind kind, llm_error *e) {
     const llm_llama_config *c = &m->file.config;
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head) + C + Q;
+    /* x and in, q and out, k and v, gate and up; cosines and sines; places */
+    const size_t scratch = chunk * (2 * (C + Q + K + c->hidden) + c->head + 1) + C + Q;
     const size_t fixed = (scratch + c->vocab + 16 * 16) * sizeof(float);
     const size_t token = 2 * c->layers * K * llm_llama_cache_size(kind) + c->heads * sizeof(float);
     size_t bytes;
@@ -52277,7 +52300,6 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
     float *here = llm_arena_floats(&m->memory, C);
     int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
     for (size_t i = 0; i < n; i++) {
-        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < V);
         place[i] = (int)(m->length + i);
         llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
         if (turns) continue;
@@ -52849,7 +52871,7 @@ LLM_API bool llm_chat_lm_read(llm_llama *m, llm_buffer *seen, const int *ids, si
                               size_t *fresh, llm_error *e) {
     const int *old = (const int *)(const void *)seen->data;
     size_t same = 0;
-    LLM_ASSERT(n > 0 && seen->size == m->length * sizeof *ids);
+    LLM_ASSERT(seen->size == m->length * sizeof *ids);
     if (n > m->context)
         return llm_fail(e, "chat: the conversation has %zu tokens, the context %zu", n, m->context);
     while (same < seen->size / sizeof *ids && same + 1 < n && old[same] == ids[same]) same++;

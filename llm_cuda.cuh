@@ -16426,7 +16426,7 @@ llm_cuda_encoder_decoder_begin(const llm_cuda_encoder_decoder_step<T> &s, const 
 template <typename T>
 LLM_KERNEL void llm_encoder_decoder_take_kernel(llm_cuda_encoder_decoder_step<T> s, size_t V,
                                                 int pad, int end) {
-    const size_t b = blockIdx.x, t = (size_t)s.place[b];
+    const size_t b = blockIdx.x;
     unsigned long long best = 0;
     for (size_t i = threadIdx.x; i < V; i += blockDim.x) {
         const unsigned long long key =
@@ -16435,7 +16435,8 @@ LLM_KERNEL void llm_encoder_decoder_take_kernel(llm_cuda_encoder_decoder_step<T>
         best = key > best ? key : best;
     }
     best = llm_select_block_max(best);
-    if (threadIdx.x > 0 || t >= s.cache.room) return;
+    const size_t t = threadIdx.x == 0 ? (size_t)s.place[b] : s.cache.room;
+    if (t >= s.cache.room) return; /* a row that is full, and all threads but one */
     const int token = s.done[b] ? pad : (int)(0xffffffffu - (uint32_t)best);
     s.ids[b * s.cache.room + t] = s.last[b] = token;
     s.done[b] = s.done[b] || token == end;
@@ -17538,10 +17539,10 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
  *     feed    add    ... feed    add    update        or, captured once:   feed    graph
  *
  * add is forward and backward of a micro-batch, for the sum of its losses; nats and targets are
- * added up beside it. update divides by the targets of all of them: one thread works out loss,
- * norm, rate and corrections, and the division goes into the factor that clips, which AdamW reads
- * anyway, so that the mean costs no launch and no pass. bfloat16 does not mind sums: it rounds in
- * proportion. The loss is written behind those of the steps before, for a host that looks once in a
+ * added up beside it. update divides by the targets of all of them: one block adds up the squares
+ * of @grad_clip and works out loss, norm, rate and corrections, and the division goes into the
+ * factor that clips, which AdamW reads anyway, so that the mean costs no launch and no pass.
+ * bfloat16 does not mind sums: it rounds in proportion. The loss is written behind those of the steps before, for a host that looks once in a
  * thousand steps. Places without an id at the end of a batch's list make the grid's size constant.
  *
  * One piece of memory holds everything; nothing is allocated and nothing waits. feed, the only copy
@@ -17551,7 +17552,8 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
  * launches take about a microsecond each instead of several.
  *
  * source  NVIDIA, CUDA C++ Programming Guide, "CUDA Graphs"
- * needs   cuda_launch, gradient_descent, adamw, grad_clip, embedding, decoder_block, decoder_only
+ * needs   cuda_launch, cuda_reduce, gradient_descent, adamw, grad_clip, embedding, decoder_block,
+ *         decoder_only
  * see     gpt2, lr_schedule, warmup, decoding_step
  * topics  -
  */
@@ -17671,10 +17673,12 @@ static inline cudaError_t llm_cuda_decoder_only_graph_add(const llm_cuda_decoder
     return error == cudaSuccess ? cudaGetLastError() : error;
 }
 
-/* norm (1): of the summed gradient. No targets make a factor that is not finite. */
+/* squares (blocks <= 1024): those of the summed gradient. No targets make a factor that is not
+ * finite. */
 LLM_KERNEL void llm_decoder_only_graph_turn_kernel(llm_cuda_decoder_only_graph_state *s, float *log,
-                                                   const float *norm,
+                                                   const double *squares, size_t blocks,
                                                    llm_cuda_decoder_only_graph_config c) {
+    const double sum = llm_block_sum(threadIdx.x < blocks ? squares[threadIdx.x] : 0.0);
     if (threadIdx.x != 0) return;
     const size_t step = ++s->step;
     const double t = (double)step, peak = (double)c.adamw.lr, least = (double)c.least;
@@ -17685,7 +17689,7 @@ LLM_KERNEL void llm_decoder_only_graph_turn_kernel(llm_cuda_decoder_only_graph_s
     else if (step < c.steps)
         rate = least + 0.5 * (peak - least) * (1.0 + cos(3.14159265358979323846 * way));
     s->loss = (float)(s->nats / s->targets);
-    s->norm = (float)((double)norm[0] / s->targets);
+    s->norm = (float)(sqrt(sum) / s->targets);
     s->rate = (float)rate;
     const float clip = c.max_norm / (s->norm + 1e-6f);
     const bool finite = s->norm < INFINITY && s->loss < INFINITY; /* NaN is not */
@@ -17716,12 +17720,15 @@ llm_cuda_decoder_only_graph_update(const llm_cuda_decoder_only_graph<T> &g, cuda
         {m.w, m.master, m.m, m.v, m.g, n, true},
         {m.w + n, m.master ? m.master + n : NULL, m.m + n, m.v + n, m.g + n, m.count - n, false}};
     const llm_cuda_decoder_only_graph_rule rule = {g.config.adamw, g.state};
-    const float *const all[1] = {m.g};
-    cudaError_t error =
-        llm_cuda_grad_clip_norm(m.norm_factor, all, &m.count, 1, INFINITY, m.squares, stream);
-    LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 32, 0, stream, g.state, g.log, m.norm_factor,
-               g.config);
-    if (error == cudaSuccess) error = cudaGetLastError();
+    const size_t shares = (m.count + 4095) / 4096; /* of the norm: fixed by the shape alone */
+    const size_t most = LLM_CUDA_GRAD_CLIP_BLOCKS, blocks = shares < most ? shares : most;
+    llm_cuda_grad_clip_list all;
+    all.g[0] = m.g, all.n[0] = m.count, all.count = 1;
+    LLM_LAUNCH(llm_grad_clip_squares_kernel, (unsigned)blocks, 256, 0, stream, m.squares, all,
+               false);
+    LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, llm_row_threads(blocks), 0, stream, g.state,
+               g.log, m.squares, blocks, g.config);
+    const cudaError_t error = cudaGetLastError();
     const cudaError_t done[] = {
         error, llm_cuda_gradient_descent_each(tensor, 2, rule, 0, &g.state->factor, 0, stream),
         cudaMemsetAsync(m.g, 0, m.count * sizeof(float), stream)};

@@ -218,14 +218,16 @@ TEST(decoder_only_graph,
     llm_cuda_decoder_only_graph_state s;
     memset(&s, 0, sizeof s);
     llm_cuda_decoder_only_graph_state *d = to_device(&s, 1);
-    float norm = 0.0f, *d_norm = to_device(&norm, 1), *d_log = to_device<float>(NULL, 6), log[6];
+    double squares[40] = {0.0}, *d_squares = to_device(squares, 40);
+    float *d_log = to_device<float>(NULL, 6), log[6];
     for (size_t t = 1; t <= 6; t++) {
         from_device(&s, d, 1);
         s.nats = 3.0 * (double)t, s.targets = 4.0;
-        norm = t % 2 ? 8.0f : 1.0f; /* 2 after the division: clipped; 1/4: not */
+        const float norm = t % 2 ? 8.0f : 1.0f; /* 2 after the division: clipped; 1/4: not */
+        squares[3] = 0.25 * (double)(norm * norm), squares[39] = 3.0 * squares[3];
         CHECK_CUDA(cudaMemcpy(d, &s, sizeof s, cudaMemcpyHostToDevice));
-        CHECK_CUDA(cudaMemcpy(d_norm, &norm, sizeof norm, cudaMemcpyHostToDevice));
-        LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 32, 0, 0, d, d_log, d_norm, c);
+        CHECK_CUDA(cudaMemcpy(d_squares, squares, sizeof squares, cudaMemcpyHostToDevice));
+        LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 64, 0, 0, d, d_log, d_squares, 40, c);
         from_device(&s, d, 1);
         CHECK(s.step == t && s.skipped == 0 && s.nats == 0.0 && s.targets == 0.0);
         CHECK_NEAR(s.loss, 0.75f * (float)t, 1e-6f);
@@ -244,7 +246,7 @@ TEST(decoder_only_graph,
 TEST(decoder_only_graph, "a loss or gradient that is not finite, or no targets, change nothing") {
     /* what add may have left: the NaN of a target outside the table, no targets, an overflow */
     const double nats[4] = {(double)NAN, 0.0, 3.0, 3.0}, targets[4] = {3.0, 0.0, 3.0, 3.0};
-    const float norms[4] = {1.0f, 0.0f, INFINITY, 1.0f};
+    const double squares[4] = {1.0, 0.0, (double)INFINITY, 1.0};
     llm_cuda_decoder_only_graph_state s;
     memset(&s, 0, sizeof s);
     llm_cuda_decoder_only_graph_state *d = to_device(&s, 1);
@@ -254,7 +256,7 @@ TEST(decoder_only_graph, "a loss or gradient that is not finite, or no targets, 
         s.nats = nats[turn], s.targets = targets[turn];
         CHECK_CUDA(cudaMemcpy(d, &s, sizeof s, cudaMemcpyHostToDevice));
         LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 32, 0, 0, d, log,
-                   to_device(norms + turn, 1), settings(2));
+                   to_device(squares + turn, 1), 1, settings(2));
         from_device(&s, d, 1);
         CHECK(s.step == turn + 1 && s.skipped == (turn < 3 ? turn + 1 : 3));
         CHECK(turn < 3 ? s.factor != s.factor : s.factor > 0.0f);

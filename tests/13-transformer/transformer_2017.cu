@@ -39,6 +39,11 @@ TEST(transformer_2017,
     size_t off = 0;
     for (size_t i = 0; i < n; i++) off += !(fabsf(got[i] - cpu.w[i]) <= 2e-5f);
     CHECK(off <= 3 * 4);
+    CHECK_ALL_NEAR(from_device(got, s.m, n), cpu.m, n, 1e-5f);
+    float most = 0.0f;
+    for (size_t i = 0; i < n; i++) most = fmaxf(most, cpu.v[i]);
+    CHECK_ALL_NEAR(from_device(got, s.v, n), cpu.v, n, 1e-4f * most);
+    from_device(got, k.m.w, n);
     CHECK_ALL_NEAR(got, cpu.w, n, 1e-2f);
     llm_arena_destroy(&arena);
 }
