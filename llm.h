@@ -40821,7 +40821,7 @@ typedef struct {
 LLM_API void llm_ffn_activate(const llm_ffn_acts *a, size_t N, size_t H, int kind) {
     llm_activation_forward(a->hidden, a->gate ? a->gate : a->up, N * H, kind);
     if (!a->gate) return;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N * H, 1)
     for (size_t i = 0; i < N * H; i++) a->hidden[i] *= a->up[i];
 }
 
@@ -40853,7 +40853,7 @@ LLM_API void llm_ffn_backward(float *dx, const llm_ffn_weights *dw, const float 
     } else {
         float *dgate = llm_arena_floats(arena, N * H);
         llm_activation_forward(dgate, a->gate, N * H, kind);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N * H, 1)
         for (size_t i = 0; i < N * H; i++) {
             dup[i] = dhidden[i] * dgate[i];
             dhidden[i] *= a->up[i];
@@ -43062,7 +43062,7 @@ LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_so
 LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
                                         const llm_softmax_head *p) {
     llm_matmul_forward(logits, p->h, p->w, NULL, p->N, p->C, p->rows);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(p->N, p->rows)
     for (size_t n = 0; n < p->N; n++) {
         float *z = logits + n * p->rows;
         const int target = p->target[n];
@@ -43083,7 +43083,7 @@ LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
  * and lse are forward's; logits end as their own gradient. scale is 1 / kept for the mean. */
 LLM_API void llm_softmax_head_backward(float *dh, float *dw, float *logits, const float *lse,
                                        const llm_softmax_head *p, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(p->N, p->rows)
     for (size_t n = 0; n < p->N; n++) {
         float *z = logits + n * p->rows;
         const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
@@ -43107,7 +43107,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     for (size_t first = 0; first < p->V; first += block) {
         const size_t size = p->V - first < block ? p->V - first : block;
         llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N, size)
         for (size_t n = 0; n < N; n++) {
             float *zn = z + n * size;
             const size_t hit = (size_t)p->target[n] - first;
@@ -43128,7 +43128,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
         const size_t size = p->V - first < block ? p->V - first : block;
         const float *w = p->w + first * p->C;
         llm_matmul_forward(z, p->h, w, NULL, N, p->C, size);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N, size)
         for (size_t n = 0; n < N; n++) {
             float *zn = z + n * size;
             llm_softmax_head_cap(zn, size, p->soft_cap);
@@ -49856,7 +49856,7 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
  *
  * source  Karpathy 2024, llm.c: train_gpt2.py (write_model) and train_gpt2.c
  * needs   error file safetensors_dtype decoder_block gpt2_weights
- * see     @gpt2_file @decoder_only_file
+ * see     @gpt2_file @gpt2_state @gpt2_choices @decoder_only_file
  * topics  -
  */
 typedef struct {
@@ -49913,6 +49913,7 @@ LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T
     llm_file file;
     llm_gpt2_bin_header h;
     if (!llm_file_read(&file, path, e)) return false;
+    memset(&h, 0, sizeof h); /* a compiler does not see that it is read only when ok */
     bool ok = llm_gpt2_bin_read(&h, file.data, file.size, e);
     const llm_gpt2_config *c = &h.config;
     const size_t element = ok && h.dtype == LLM_SAFETENSORS_BF16 ? 2 : 4;
@@ -49946,6 +49947,276 @@ LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T
     }
     llm_file_free(&file);
     return ok;
+}
+
+/* @gpt2_state ----------------------------------------------- Is it the same step as PyTorch's?
+ *
+ *     256 int32: 20240327, version, B, T, 0 ..    ids (B,T), targets (B,T) int32
+ *     logits (B,T,V), loss (1), then the gradients of @gpt2_bin's 16 groups, all float32
+ *
+ * The most useful file of all that a trainer has: one batch, and what another program made of it. A
+ * hand-written backward pass is right when all sixteen kinds of gradients agree, and where they do
+ * not, the first kind from the end that is wrong says in which line to look. It is compared with
+ * what the same weights (@gpt2_bin) give here. Differences of a few 1e-3 are those of sums in
+ * another order; a wrong term shows as a difference as large as the gradient.
+ *
+ * The gradient of the table has rows for tokens that do not exist, like the table; how many is seen
+ * from the file's size.
+ *
+ * source  Karpathy 2024, llm.c: train_gpt2.py (write_state) and test_gpt2.c
+ * needs   error file gpt2_weights gpt2 gpt2_bin
+ * see     @gpt2_bin @gpt2_run
+ * topics  -
+ */
+typedef struct {
+    llm_file file;
+    size_t B, T, padded; /* padded: rows of the table's gradient */
+} llm_gpt2_state;
+
+/* Frees the file. */
+LLM_API void llm_gpt2_state_close(llm_gpt2_state *s) { llm_file_free(&s->file); }
+
+/* Is what stands in the file a batch of a model of config c? Sets s->B, T, padded. */
+LLM_API bool llm_gpt2_state_read(llm_gpt2_state *s, const llm_gpt2_config *c, llm_error *e) {
+    const unsigned char *data = s->file.data;
+    const size_t size = s->file.size, C = c->width;
+    if (size < 1024) return llm_fail(e, "state: %zu bytes, a header has 1024", size);
+    const long magic = (long)llm_gpt2_bin_int(data, 0), version = (long)llm_gpt2_bin_int(data, 1);
+    const long B = (long)llm_gpt2_bin_int(data, 2), T = (long)llm_gpt2_bin_int(data, 3);
+    if (magic != 20240327) return llm_fail(e, "state: begins with %ld, not 20240327", magic);
+    if (version != 1 && version != 2)
+        return llm_fail(e, "state: version %ld, expected 1 or 2", version);
+    if (B < 1 || T < 1 || (size_t)T > c->context)
+        return llm_fail(e, "state: %ld rows of %ld tokens, the model has %zu places", B, T,
+                        c->context);
+    s->B = (size_t)B, s->T = (size_t)T;
+    const size_t words = (size - 1024) / 4, fixed = 1 + llm_gpt2_count(c);
+    const size_t left = words > fixed ? words - fixed : 0; /* for the batch, and rows of no token */
+    if (size % 4 != 0 || s->B > left / s->T / (2 + c->vocab) ||
+        (left - s->B * s->T * (2 + c->vocab)) % C != 0)
+        return llm_fail(e, "state: %zu bytes are not %zu rows of %zu tokens of this model", size,
+                        s->B, s->T);
+    s->padded = c->vocab + (left - s->B * s->T * (2 + c->vocab)) / C;
+    if (s->padded >= c->vocab + 128 || (version == 1 && s->padded != c->vocab))
+        return llm_fail(e, "state: a table of %zu rows for %zu tokens", s->padded, c->vocab);
+    for (size_t i = 0; i < 2 * s->B * s->T; i++) {
+        const long id = (long)llm_gpt2_bin_int(data, 256 + i);
+        if (id < 0 || (size_t)id >= c->vocab)
+            return llm_fail(e, "state: token %ld, the model has %zu", id, c->vocab);
+    }
+    return true;
+}
+LLM_API bool llm_gpt2_state_open(llm_gpt2_state *s, const char *path, const llm_gpt2_config *c,
+                                 llm_error *e) {
+    if (!llm_file_read(&s->file, path, e)) return false;
+    if (llm_gpt2_state_read(s, c, e)) return true;
+    llm_gpt2_state_close(s);
+    return false;
+}
+
+/* The largest difference between x (n) and the floats from number `at` of a file on; NaN if there
+ * is one. */
+LLM_API float llm_gpt2_state_off(const float *x, size_t n, const unsigned char *data, size_t at) {
+    float most = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t bits = llm_gpt2_bin_int(data, at + i);
+        float want;
+        memcpy(&want, &bits, sizeof want);
+        const float off = fabsf(x[i] - want);
+        if (!(off <= most)) most = off;
+        if (most != most) break;
+    }
+    return most;
+}
+
+/* Largest differences of the logits, of the loss, of the gradients: groups in the file's order. */
+typedef struct {
+    float logits, loss, grad[16];
+} llm_gpt2_state_result;
+
+/* One forward and backward pass of g, created for batches of s->B rows of s->T, beside the file.
+ * Its gradients are overwritten. */
+LLM_API llm_gpt2_state_result llm_gpt2_state_compare(llm_gpt2 *g, const llm_gpt2_state *s) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t N = s->B * s->T, C = c->width, F = c->hidden, V = c->vocab;
+    const unsigned char *data = s->file.data;
+    llm_gpt2_state_result r;
+    int *ids = (int *)malloc(2 * N * sizeof(int));
+    LLM_ASSERT(ids);
+    for (size_t i = 0; i < 2 * N; i++) ids[i] = (int)llm_gpt2_bin_int(data, 256 + i);
+    const float loss = llm_gpt2_forward(g, ids, ids + N, s->B, s->T);
+    free(ids);
+    size_t at = 256 + 2 * N;
+    r.logits = llm_gpt2_state_off(g->logits, N * V, data, at), at += N * V;
+    r.loss = llm_gpt2_state_off(&loss, 1, data, at++);
+    memset(g->g, 0, g->count * sizeof(float));
+    llm_gpt2_backward(g);
+    r.grad[0] = llm_gpt2_state_off(g->grads.wte, V * C, data, at), at += s->padded * C;
+    r.grad[1] = llm_gpt2_state_off(g->grads.wpe, c->context * C, data, at), at += c->context * C;
+    const size_t size[12] = {C, C, 3 * C * C, 3 * C, C * C, C, C, C, F * C, F, C * F, C};
+    for (size_t k = 0; k < 12; k++) {
+        r.grad[2 + k] = 0.0f;
+        for (size_t l = 0; l < c->layers; l++, at += size[k]) {
+            const llm_decoder_block_weights *b = &g->grads.block[l];
+            const float *const from[12] = {
+                b->norm1_w, b->norm1_b, b->qkv_w,  b->qkv_b,       b->out_w,    b->out_b,
+                b->norm2_w, b->norm2_b, b->ffn.up, b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
+            const float off = llm_gpt2_state_off(from[k], size[k], data, at);
+            if (!(off <= r.grad[2 + k])) r.grad[2 + k] = off;
+        }
+    }
+    r.grad[14] = llm_gpt2_state_off(g->grads.norm_w, C, data, at);
+    r.grad[15] = llm_gpt2_state_off(g->grads.norm_b, C, data, at + C);
+    return r;
+}
+
+/* @gpt2_choices --------------------------------------------- Multiple choice from llm.c's files
+ *
+ *     256 int32: 20240522, 1, examples, bytes of the longest, 0 ..    then each example, in uint16:
+ *     65535, its bytes, its number, label, answers n, | P, P tokens | and n times | A, A tokens |
+ *
+ * What a model knows is asked without training it: which of four endings goes on a text
+ * (HellaSwag), which answer is right (MMLU)? Each is scored behind the text, and the one with the
+ * best mean log-likelihood is the model's choice; chance gives 1 of n. With one answer, the last
+ * word of a passage (LAMBADA), the question is another: would greedy decoding write it?
+ *
+ * All of a file is checked when it is opened: behind that, reading needs no care. What is easily
+ * got wrong: the mean is over an answer's own tokens, the text's take no part; and a model of
+ * another vocabulary reads the same numbers as other words.
+ *
+ * source  Karpathy 2024, llm.c: dev/data/data_common.py (write_evalfile) and llmc/dataloader.h;
+ *         Zellers et al. 2019, "HellaSwag"; Paperno et al. 2016, "LAMBADA"
+ * needs   arena error file causal_lm gpt2_bin
+ * see     @causal_lm @gpt2_bin @gpt3
+ * topics  -
+ */
+typedef struct {
+    llm_file file;
+    size_t examples, at, most; /* at: where the next one begins; most: tokens of one and its text */
+} llm_gpt2_choices;
+
+/* One example, in the arena: context (P), answers choice[start[k] .. start[k + 1]) of n. */
+typedef struct {
+    size_t label, n, P;
+    int *context, *choice;
+    size_t *start, *bytes; /* bytes (n): 1 each; the file has no texts */
+} llm_gpt2_choices_example;
+
+/* Little-endian uint16. */
+LLM_API size_t llm_gpt2_choices_word(const unsigned char *p) { return (size_t)(p[0] | p[1] << 8); }
+
+/* Is what stands at p, left bytes to the end of the file, example i, of tokens below V? *size <-
+ * its bytes, *most <- at least its text and its longest answer. */
+LLM_API bool llm_gpt2_choices_check(size_t *size, size_t *most, const unsigned char *p, size_t left,
+                                    size_t i, size_t V, llm_error *e) {
+    if (left < 10) return llm_fail(e, "choices: example %zu is cut off", i);
+    const size_t bytes = llm_gpt2_choices_word(p + 2), n = llm_gpt2_choices_word(p + 8);
+    if (llm_gpt2_choices_word(p) != 65535 || llm_gpt2_choices_word(p + 4) != i)
+        return llm_fail(e, "choices: example %zu begins with %zu and number %zu", i,
+                        llm_gpt2_choices_word(p), llm_gpt2_choices_word(p + 4));
+    if (bytes > left) return llm_fail(e, "choices: example %zu is cut off", i);
+    if (llm_gpt2_choices_word(p + 6) >= n)
+        return llm_fail(e, "choices: example %zu has label %zu of %zu answers", i,
+                        llm_gpt2_choices_word(p + 6), n);
+    size_t at = 10, text = 0;
+    for (size_t k = 0; k <= n; k++) { /* the text, then the answers */
+        const size_t tokens = at + 2 <= bytes ? llm_gpt2_choices_word(p + at) : 0;
+        if (tokens == 0 || tokens > (bytes - at - 2) / 2)
+            return llm_fail(e, "choices: part %zu of example %zu has %zu tokens in %zu bytes", k, i,
+                            tokens, bytes);
+        for (size_t t = 0; t < tokens; t++)
+            if (llm_gpt2_choices_word(p + at + 2 + 2 * t) >= V)
+                return llm_fail(e, "choices: token %zu in example %zu, the model has %zu",
+                                llm_gpt2_choices_word(p + at + 2 + 2 * t), i, V);
+        text = k == 0 ? tokens : text;
+        if (k > 0 && text + tokens > *most) *most = text + tokens;
+        at += 2 + 2 * tokens;
+    }
+    if (at != bytes)
+        return llm_fail(e, "choices: example %zu ends behind %zu of its %zu bytes", i, at, bytes);
+    *size = bytes;
+    return true;
+}
+
+/* Frees the file. */
+LLM_API void llm_gpt2_choices_close(llm_gpt2_choices *f) { llm_file_free(&f->file); }
+
+/* f <- the file at path, all of whose tokens are below V. */
+LLM_API bool llm_gpt2_choices_open(llm_gpt2_choices *f, const char *path, size_t V, llm_error *e) {
+    if (!llm_file_read(&f->file, path, e)) return false;
+    const unsigned char *data = f->file.data;
+    const size_t size = f->file.size;
+    bool ok = size >= 1024 || llm_fail(e, "choices: %zu bytes, a header has 1024", size);
+    ok = ok &&
+         (llm_gpt2_bin_int(data, 0) == 20240522 ||
+          llm_fail(e, "choices: begins with %ld, not 20240522", (long)llm_gpt2_bin_int(data, 0)));
+    ok = ok && (llm_gpt2_bin_int(data, 1) == 1 ||
+                llm_fail(e, "choices: version %ld, expected 1", (long)llm_gpt2_bin_int(data, 1)));
+    const long count = ok ? (long)llm_gpt2_bin_int(data, 2) : 0;
+    ok = ok && ((count >= 0 && count <= 65536) ||
+                llm_fail(e, "choices: %ld examples, expected 0 to 65536", count));
+    f->examples = ok ? (size_t)count : 0, f->at = 1024, f->most = 0;
+    for (size_t i = 0; ok && i < f->examples; i++) {
+        size_t bytes = 0;
+        ok = llm_gpt2_choices_check(&bytes, &f->most, data + f->at, size - f->at, i, V, e);
+        f->at += bytes;
+    }
+    ok = ok && (f->at == size || llm_fail(e, "choices: %zu bytes behind the last of %zu examples",
+                                          size - f->at, f->examples));
+    f->at = 1024;
+    if (!ok) llm_gpt2_choices_close(f);
+    return ok;
+}
+
+/* x <- the next example, in the arena; false behind the last one. */
+LLM_API bool llm_gpt2_choices_next(llm_gpt2_choices_example *x, llm_gpt2_choices *f,
+                                   llm_arena *arena) {
+    if (f->at >= f->file.size) return false;
+    const unsigned char *p = f->file.data + f->at;
+    const size_t words = llm_gpt2_choices_word(p + 2) / 2;
+    x->label = llm_gpt2_choices_word(p + 6), x->n = llm_gpt2_choices_word(p + 8);
+    x->P = llm_gpt2_choices_word(p + 10);
+    x->context = (int *)llm_arena_take(arena, words, sizeof(int)); /* more than its tokens */
+    x->start = (size_t *)llm_arena_take(arena, 2 * x->n + 1, sizeof(size_t));
+    x->bytes = x->start + x->n + 1;
+    x->choice = x->context + x->P;
+    x->start[0] = 0;
+    for (size_t t = 0; t < x->P; t++) x->context[t] = (int)llm_gpt2_choices_word(p + 12 + 2 * t);
+    p += 12 + 2 * x->P;
+    for (size_t k = 0; k < x->n; k++) {
+        const size_t tokens = llm_gpt2_choices_word(p);
+        for (size_t t = 0; t < tokens; t++)
+            x->choice[x->start[k] + t] = (int)llm_gpt2_choices_word(p + 2 + 2 * t);
+        x->start[k + 1] = x->start[k] + tokens, x->bytes[k] = 1;
+        p += 2 + 2 * tokens;
+    }
+    f->at += 2 * words;
+    return true;
+}
+
+/* Of the examples from the next one on: how many, how many right answers are the best by that
+ * measure (not PER_BYTE: there are no bytes), how many would be written by greedy decoding. */
+typedef struct {
+    size_t examples, right, greedy;
+} llm_gpt2_choices_result;
+
+/* Scratch: an example and that of llm_causal_lm_choices. An answer must fit into the model. */
+LLM_API llm_gpt2_choices_result llm_gpt2_choices_eval(llm_gpt2_choices *f, const llm_causal_lm *m,
+                                                      llm_causal_lm_measure by, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_gpt2_choices_result r = {0, 0, 0};
+    llm_gpt2_choices_example x;
+    LLM_ASSERT(by != LLM_CAUSAL_LM_PER_BYTE);
+    while (llm_gpt2_choices_next(&x, f, arena)) {
+        llm_causal_lm_choice *c =
+            (llm_causal_lm_choice *)llm_arena_take(arena, x.n, sizeof(llm_causal_lm_choice));
+        llm_causal_lm_choices(c, m, x.context, x.P, x.choice, x.start, x.bytes, x.n, arena);
+        r.examples++;
+        r.right += llm_causal_lm_best(c, x.n, by) == x.label;
+        r.greedy += c[x.label].greedy;
+        arena->used = mark;
+    }
+    return r;
 }
 
 /* @gpt2_run ------------------------------------------------- A training that can be interrupted
@@ -51802,12 +52073,12 @@ LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_ll
  *
  *     bf16: the upper half of a float, rounded to the nearest: |x - stored| <= 2^-8 |x|
  *
- * What a long text costs in memory is its keys and values, and what a token costs in time is
- * reading them. Half of each is saved by storing them in bf16; sums stay in float, and a row is
- * made floats again when it is read. Rounded keys move a score by at most t = 2^-8 scale sum |q_d
- * k_d|; scores that move by no more than t change each weight by a factor between e^-2t and e^2t,
- * and so the sum of values by at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each
- * row is rounded once, when it is written.
+ * What a long text costs in memory is its keys and values, and each new token reads all of them. In
+ * bf16 they take half of it; sums stay in float, and a row is made floats again for each query that
+ * reads it. Rounded keys move a score by at most t = 2^-8 scale sum |q_d k_d|; scores that move by
+ * no more than t change each weight by a factor between e^-2t and e^2t, and so the sum of values by
+ * at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each row is rounded once, when it
+ * is written.
  *
  * source  Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training"
  * needs   arena flash_fp8
@@ -52901,7 +53172,7 @@ LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l
     LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0);
     const size_t H = cache->H, D = cache->D, group = Hq / H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(cache->B * H, group * n * D * (cache->B > 0 ? cache->length[0] + n : 0))
     for (size_t bh = 0; bh < cache->B * H; bh++) {
         const float *k = llm_kv_cache_keys(cache, l, bh / H, bh % H);
         const float *v = llm_kv_cache_values(cache, l, bh / H, bh % H),
