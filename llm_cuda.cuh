@@ -18991,6 +18991,206 @@ static inline cudaError_t llm_cuda_speculative_attend(T *out, const llm_cuda_kv_
                                            stream);
 }
 
+/* @speculative_tree ----------------------------------------- Trees of drafts, accepted and refused
+ *
+ * The verdict on a tree for all rows of a batch, a block a row, without the host: recursive
+ * rejection, child after child. All threads of a block ask the same question, two numbers and a
+ * draw, and only a refusal is work for them together: the sum of max(0, p - q), and its quotients
+ * written back. Without replacement q loses the token, too, and its rest is scaled in the same
+ * pass. What is left at the last node is written as a logarithm over it and drawn from as in
+ * @speculative. The draws are the reference's, number for number.
+ *
+ * Moves two numbers a child, and 4 to 6 rows of V a refusal, mostly in L2: the minimum is to read
+ * both. Limit: latency, and what one multiprocessor takes from L2; the target's pass is what costs.
+ *
+ * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
+ *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
+ *         Decoding" (without replacement)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_draw, sampling_control
+ * see     speculative, medusa_tree (greedy and typical)
+ * topics  -
+ */
+
+/* p (V) <- norm(max(0, p - q)) and, with x < V, q (V) <- norm(q without x); where nothing is left
+ * they stay. By a block. */
+LLM_DEVICE void llm_cuda_speculative_tree_residual(float *p, float *q, size_t x, size_t V) {
+    double left = 0.0, rest = 0.0;
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float q_v = llm_load(q, v);
+        left += (double)fmaxf(llm_load(p, v) - q_v, 0.0f);
+        rest += x < V && v != x ? (double)q_v : 0.0;
+    }
+    left = llm_block_sum(left);
+    rest = llm_block_sum(rest);
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) { /* each its own entries */
+        const float q_v = llm_load(q, v), over = fmaxf(llm_load(p, v) - q_v, 0.0f);
+        if (left > 0.0) llm_store(p, v, (float)((double)over / left));
+        if (rest > 0.0) llm_store(q, v, v == x ? 0.0f : (float)((double)q_v / rest));
+    }
+    __syncthreads();
+}
+
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_speculative_tree_kernel(size_t *path, size_t *taken, int *next, const int *ids,
+                                const int *parent, float *q, float *p, const uint64_t *seed,
+                                size_t n, size_t V, bool replace) {
+    const size_t b = blockIdx.x;
+    ids += b * n, parent += b * n, path += b * n, q += b * n * V, p += b * n * V;
+    size_t length = 1, node = 0;
+    unsigned number = 0;
+    if (threadIdx.x == 0) path[0] = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (parent[i] != (int)node) continue; /* children of the node stand behind it */
+        const size_t x = (size_t)ids[i];
+        const float p_x = llm_load(p, node * V + x), q_x = llm_load(q, node * V + x);
+        const float u = llm_cuda_sampling_control_uniform(seed[b], number++);
+        if (u * q_x < p_x) {
+            if (threadIdx.x == 0) path[length] = i;
+            length++, node = i;
+            continue;
+        }
+        __syncthreads(); /* all have read p and q of x */
+        llm_cuda_speculative_tree_residual(p + node * V, q + node * V, replace ? V : x, V);
+    }
+    float *const mine = p + node * V;
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float left = llm_load(mine, v);
+        llm_store(mine, v, left > 0.0f ? logf(left) : -INFINITY);
+    }
+    __syncthreads();
+    const unsigned long long largest = llm_select_max<float, 1>(mine, V);
+    if (threadIdx.x == 0) taken[b] = length;
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) next[b] = -1;
+        return;
+    }
+    llm_draw_entry<float, 1>(next + b, mine, V, 0, llm_select_value(largest),
+                             llm_cuda_sampling_control_uniform(seed[b], number));
+}
+/* path (B,n), taken (B), next (B) <- of each row what llm_speculative_tree_verify writes and
+ * returns with a generator of llm_rng_seed(seed[b]); next is -1 where p has no mass. ids (B,n) below
+ * V, parent (B,n); q, p (B,n,V) are overwritten. replace: children are independent draws. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_speculative_tree_verify(size_t *path, size_t *taken, int *next, const int *ids,
+                                 const int *parent, float *q, float *p, const uint64_t *seed,
+                                 size_t B, size_t n, size_t V, bool replace, cudaStream_t stream) {
+    if (n == 0 || V == 0 || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_speculative_tree_kernel, (unsigned)B, llm_row_threads(V), 0, stream, path, taken,
+               next, ids, parent, q, p, seed, n, V, replace);
+    return cudaGetLastError();
+}
+
+/* @medusa --------------------------------------------------- Medusa heads: guesses of a turn
+ *
+ * From the last hidden state of each row to the S best tokens of each of K heads. The first
+ * matrices of all heads stand below each other and are one product (@stored_matrix_product), whose
+ * end is the whole head: sums meet their bias, SiLU and the state they are added to in registers.
+ * Then a product a head, each of which fills the card, and the S best of K N rows, in one pass over
+ * them: the lanes of a warp keep the 32 best they have met in order, a register a lane; whoever is
+ * better than the last finds its rank by a ballot and moves the others down by a shuffle. In a long
+ * row that is rare. What the warps have found meets in one of them.
+ *
+ * Moves the weights once for up to 8 rows, the minimum, and 8 bytes a logit, little beside them. 2
+ * K C (C + V) operations a row. Limit: memory bandwidth.
+ *
+ * source  Cai et al. 2024, "Medusa: Simple LLM Inference Acceleration Framework with Multiple
+ *         Decoding Heads", section 2.1.1, eq. 1
+ * needs   cuda_launch, cuda_memory, activation, stored_matrix, stored_matrix_product, greedy
+ * see     medusa_tree, greedy_head
+ * topics  -
+ */
+enum { LLM_CUDA_MEDUSA_GUESSES = 32 }; /* at most, of a head: the lanes of a warp */
+
+/* Rows k C + c of the stacked matrices: r_k = h + SiLU(W1_k h + b_k). */
+struct llm_cuda_medusa_end {
+    float *r;
+    const float *h, *bias;
+    size_t N, C;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t which) const { return 2 * pair + which; }
+    LLM_DEVICE_METHOD void put(size_t row, size_t n, float u) const {
+        const size_t k = row / C, c = row % C;
+        u += llm_load(bias, row);
+        llm_store(r, (k * N + n) * C + c,
+                  llm_load(h, n * C + c) + llm_cuda_activation_value(u, LLM_ACTIVATION_SILU));
+    }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        put(2 * pair, n, a);
+        put(2 * pair + 1, n, b);
+    }
+};
+/* r (K,N,C) <- the states h (N,C), N <= 8, of which w1 (K C,C), the heads' first matrices below
+ * each other, and bias (K,C) make what the second ones are asked about. C is a multiple of 8. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_states(float *r, const float *h, const llm_stored_matrix &w1, const float *bias,
+                       size_t K, size_t N, size_t C, cudaStream_t stream) {
+    const llm_cuda_medusa_end end = {r, h, bias, N, C};
+    const float *const none = NULL;
+    if (w1.rows != K * C || w1.columns != C) return cudaErrorInvalidValue;
+    return llm_cuda_stored_matrix_product_run(end, w1, w1, K * C / 2, h, none, 0.0f, N, stream);
+}
+
+/* best: key number `lane` of the warp's 32 best, in order. Every lane may bring one, 0 is none. */
+LLM_DEVICE void llm_cuda_medusa_insert(unsigned long long &best, unsigned long long key) {
+    const unsigned lane = threadIdx.x % 32;
+    const unsigned long long last = __shfl_sync(0xffffffffu, best, 31);
+    unsigned wanted = __ballot_sync(0xffffffffu, key > last);
+    while (wanted) {
+        const int from = __ffs((int)wanted) - 1;
+        const unsigned long long now = __shfl_sync(0xffffffffu, key, from);
+        const unsigned above = __ballot_sync(0xffffffffu, best > now);
+        const unsigned long long up = __shfl_up_sync(0xffffffffu, best, 1);
+        const unsigned rank = (unsigned)__popc(above); /* in order: the first `rank` lanes */
+        best = lane < rank ? best : lane == rank ? now : up;
+        wanted &= wanted - 1;
+    }
+}
+/* A block a row of logits, K N of them; top (N,K,S). */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_medusa_top_kernel(int *top, const T *logits, size_t K, size_t N, size_t V, size_t S) {
+    __shared__ unsigned long long found[32][32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const size_t row = blockIdx.x;
+    unsigned long long best = 0;
+    for (size_t from = warp * 32; from < V; from += blockDim.x) {
+        const size_t v = from + lane;
+        llm_cuda_medusa_insert(best,
+                               v < V ? llm_cuda_greedy_key(llm_load(logits, row * V + v), v) : 0);
+    }
+    found[warp][lane] = best;
+    __syncthreads();
+    if (warp != 0) return;
+    for (unsigned w = 1; w < warps; w++) llm_cuda_medusa_insert(best, found[w][lane]);
+    if (lane < S) top[(row % N * K + row / N) * S + lane] = llm_cuda_greedy_token(best);
+}
+/* top (N,K,S) <- the S best of each row of logits (K,N,V), best first, the lower of equal ones
+ * first; -1 for a NaN, and behind the last of V < S. S <= 32. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_medusa_top(int *top, const T *logits, size_t K, size_t N,
+                                              size_t V, size_t S, cudaStream_t stream) {
+    if (S > LLM_CUDA_MEDUSA_GUESSES || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (K * N == 0 || S == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_top_kernel<T>, (unsigned)(K * N), llm_row_threads(V), 0, stream, top,
+               logits, K, N, V, S);
+    return cudaGetLastError();
+}
+
+/* top (N,K,S) <- the guesses of K heads at states h (N,C), N <= 8: llm_medusa_forward and the S
+ * best. w2 (K) matrices (V,C), an array of the host; r (K,N,C), logits (K,N,V) are scratch. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_guess(int *top, float *logits, float *r, const float *h,
+                      const llm_stored_matrix &w1, const float *bias, const llm_stored_matrix *w2,
+                      size_t K, size_t N, size_t C, size_t S, cudaStream_t stream) {
+    const float *const none = NULL;
+    cudaError_t error = llm_cuda_medusa_states(r, h, w1, bias, K, N, C, stream);
+    const size_t V = K > 0 ? w2[0].rows : 0;
+    for (size_t k = 0; k < K && error == cudaSuccess; k++)
+        error = llm_cuda_stored_matrix_product(logits + k * N * V, r + k * N * C, w2[k], none, none,
+                                               0.0f, N, false, stream);
+    return error == cudaSuccess ? llm_cuda_medusa_top(top, logits, K, N, V, S, stream) : error;
+}
+
 /* @medusa_tree ---------------------------------------------- The tree of Medusa, on the device
  *
  * A turn of tree decoding around the model's pass, without the host: the nodes' tokens from the
@@ -19218,6 +19418,199 @@ llm_cuda_medusa_tree_typical(size_t *path, size_t *taken, int *refused, const in
                stream, refused, ids, parent, apart, logits, n, V, eps, delta);
     LLM_LAUNCH(llm_medusa_tree_typical_line_kernel, llm_row_blocks(B, true), 128, 0, stream, path,
                taken, refused, mask, B, n);
+    return cudaGetLastError();
+}
+
+/* @lookahead ------------------------------------------------ Lookahead decoding, on the device
+ *
+ * Window and pool of every row live on the device, and a turn around the model's pass is four small
+ * launches: layout, picks, walk (@medusa_tree), advance. A pass always has room for all G n-grams;
+ * where fewer are known the nodes behind the window are padding, so that nothing in the launches
+ * depends on the texts. What a node sees is a formula of two numbers and where the window begins;
+ * @speculative_attend asks it in its last tiles, and no mask is stored. Of the logits only those of
+ * the drafts and of the window's last level are looked at.
+ *
+ * An advance takes the columns one after the other, since two may bring the same n-gram: a warp a
+ * row, a lane an n-gram of the pool, all compared at once. Draws take the row's numbers by depth,
+ * so that the walk's are those that the reference draws one after the other.
+ *
+ * Moves the logits that are looked at once for argmax, 3 times for a draw; N ints a node; N G ints
+ * a column. Limit: bandwidth for the picks, its launch for the rest.
+ *
+ * source  Fu, Bailis, Stoica & Zhang 2024, "Break the Sequential Dependency of LLM Inference Using
+ *         Lookahead Decoding", section 3
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_draw, greedy, sampling_control
+ * see     medusa_tree (walk, keep), speculative_attend
+ * topics  -
+ */
+
+/* As llm_lookahead, for B rows: level (B,N-1,W), pool (B,V,G,N-1), count (B,V). 2 <= N <= 32. */
+typedef struct {
+    size_t B, V, W, N, G;
+    int *level, *pool;
+    unsigned *count;
+} llm_cuda_lookahead;
+
+/* The nodes of a pass, padding included. */
+LLM_HOST_DEVICE size_t llm_cuda_lookahead_size(const llm_cuda_lookahead &s) {
+    return 1 + (s.N - 1) * (s.G + s.W);
+}
+static inline __attribute__((unused)) bool llm_cuda_lookahead_fits(const llm_cuda_lookahead *s) {
+    return s->V > 0 && s->W > 0 && s->N >= 2 && s->N <= 32;
+}
+
+LLM_KERNEL void llm_lookahead_begin_kernel(llm_cuda_lookahead s, const int *ids, size_t capacity,
+                                           const size_t *length) {
+    const size_t b = blockIdx.y, all = (s.N - 1) * s.W, n = length[b];
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < s.V) s.count[b * s.V + i] = 0;
+    if (i < all) s.level[b * all + i] = n ? ids[b * capacity + (i % s.W + i / s.W) % n] : 0;
+}
+/* Empty pools; the windows repeat the texts ids (B,capacity) of length (B). */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lookahead_begin(const llm_cuda_lookahead *s, const int *ids, size_t capacity,
+                         const size_t *length, cudaStream_t stream) {
+    const size_t all = (s->N - 1) * s->W, most = all > s->V ? all : s->V;
+    if (!llm_cuda_lookahead_fits(s) || s->B > 65535) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_begin_kernel, dim3((unsigned)((most + 127) / 128), (unsigned)s->B),
+               128, 0, stream, *s, ids, capacity, length);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_lookahead_layout_kernel(int *ids, int *parent, size_t *depth, size_t *drafts,
+                                            llm_cuda_lookahead s, const int *newest) {
+    const size_t M = llm_cuda_lookahead_size(s), m = s.N - 1, b = blockIdx.y;
+    const size_t node = (size_t)blockIdx.x * blockDim.x + threadIdx.x, first = (size_t)newest[b];
+    const size_t known = s.count[b * s.V + first] < s.G ? s.count[b * s.V + first] : s.G;
+    const size_t window = 1 + known * m, to = b * M + node;
+    if (node >= M) return;
+    if (node == 0) {
+        ids[to] = newest[b], parent[to] = -1, depth[to] = 0, drafts[b] = window;
+    } else if (node < window) {
+        const size_t k = (node - 1) / m, i = (node - 1) % m;
+        ids[to] = s.pool[((b * s.V + first) * s.G + k) * m + i];
+        parent[to] = i > 0 ? (int)node - 1 : 0, depth[to] = i + 1;
+    } else if (node < window + m * s.W) { /* level i / W, column i % W */
+        const size_t i = node - window;
+        ids[to] = s.level[b * m * s.W + i];
+        parent[to] = i == 0 ? 0 : (int)(node - (i < s.W ? 1 : s.W));
+        depth[to] = 1 + i / s.W + i % s.W;
+    } else {
+        ids[to] = parent[to] = 0, depth[to] = 1;
+    }
+}
+/* ids, parent, depth (B,size), drafts (B) <- as llm_lookahead_layout for each row's newest token
+ * (B), below V; drafts is where the window begins, depth counts from the newest token. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lookahead_layout(int *ids, int *parent, size_t *depth, size_t *drafts,
+                          const llm_cuda_lookahead *s, const int *newest, cudaStream_t stream) {
+    const size_t M = llm_cuda_lookahead_size(*s);
+    if (!llm_cuda_lookahead_fits(s) || s->B > 65535) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_layout_kernel, dim3((unsigned)((M + 127) / 128), (unsigned)s->B), 128,
+               0, stream, ids, parent, depth, drafts, *s, newest);
+    return cudaGetLastError();
+}
+
+/* Who sees whom in a layout, for llm_cuda_speculative_attend. */
+struct llm_cuda_lookahead_mask {
+    const size_t *drafts; /* (B) */
+    size_t m, W;          /* N - 1 */
+    LLM_DEVICE_METHOD bool sees(size_t b, size_t i, size_t j) const {
+        const size_t window = drafts[b];
+        if (j == 0 || i == j) return true;
+        if (j > i) return false;
+        if (i < window) return (i - 1) / m == (j - 1) / m; /* of one n-gram */
+        if (j < window || i >= window + m * W) return false;
+        const size_t column = (i - window) % W, other = (j - window) % W;
+        return other == column || (j < window + W && other < column);
+    }
+};
+
+/* A block a node; seed NULL: argmax. */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_lookahead_pick_kernel(int *pick, const T *logits, const size_t *drafts,
+                              const uint64_t *seed, llm_cuda_lookahead s) {
+    const size_t M = llm_cuda_lookahead_size(s), m = s.N - 1, b = blockIdx.x / M;
+    const size_t node = blockIdx.x % M, end = drafts[b] + m * s.W;
+    const bool draft = node < drafts[b];
+    if (!draft && (node + s.W < end || node >= end)) return;
+    const T *x = logits + blockIdx.x * s.V;
+    unsigned long long best = 0; /* keys of @greedy */
+    for (size_t v = threadIdx.x; v < s.V; v += blockDim.x) {
+        const unsigned long long key = llm_cuda_greedy_key(llm_load(x, v), v);
+        best = key > best ? key : best;
+    }
+    best = llm_select_block_max(best);
+    const float max = llm_select_value(best);
+    if (draft && seed && llm_select_drawable(best)) {
+        const unsigned number = node == 0 ? 0 : (unsigned)((node - 1) % m + 1);
+        llm_draw_entry<T, 1>(pick + blockIdx.x, x, s.V, 0, max,
+                             llm_cuda_sampling_control_uniform(seed[b], number));
+    } else if (threadIdx.x == 0) {
+        pick[blockIdx.x] = llm_cuda_greedy_token(best);
+    }
+}
+/* pick (B,size) <- from logits (B,size,V) the argmax at drafts and at the window's last level; with
+ * seed (B) what is drawn at a draft by the number of its depth, of llm_rng_seed(seed[b]). -1 where
+ * one is NaN; others are not written. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_lookahead_pick(int *pick, const T *logits, const size_t *drafts,
+                                                  const uint64_t *seed, const llm_cuda_lookahead *s,
+                                                  cudaStream_t stream) {
+    if (!llm_cuda_lookahead_fits(s) || s->V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_pick_kernel<T>, (unsigned)(s->B * llm_cuda_lookahead_size(*s)),
+               llm_row_threads(s->V), 0, stream, pick, logits, drafts, seed, *s);
+    return cudaGetLastError();
+}
+
+/* A warp a row: lane l has token l of the column's n-gram. */
+LLM_KERNEL void llm_lookahead_advance_kernel(llm_cuda_lookahead s, const int *pick,
+                                             const size_t *drafts, const size_t *running) {
+    const llm_row_place p = llm_my_row<true>();
+    const size_t b = p.row, m = s.N - 1, M = llm_cuda_lookahead_size(s);
+    if (b >= s.B || (running && running[b] == 0)) return;
+    int *level = s.level + b * m * s.W;
+    for (size_t j = 0; j < s.W; j++) {
+        int mine = 0;
+        if (p.lane < m) mine = level[p.lane * s.W + j];
+        if (p.lane == m) mine = pick[b * M + drafts[b] + (m - 1) * s.W + j];
+        if (__shfl_sync(0xffffffffu, mine, (int)m) < 0) continue; /* NaN */
+        const size_t first = b * s.V + (size_t)__shfl_sync(0xffffffffu, mine, 0);
+        const unsigned ever = s.count[first];
+        const size_t known = ever < s.G ? ever : s.G;
+        int *pool = s.pool + first * s.G * m;
+        bool there = false;
+        for (size_t k = 0; k < known; k += 32) {
+            bool same = k + p.lane < known;
+            for (size_t i = 0; i < m; i++) {
+                const int want = __shfl_sync(0xffffffffu, mine, (int)i + 1);
+                same = same && pool[(k + p.lane) * m + i] == want;
+            }
+            there = there || __any_sync(0xffffffffu, same);
+        }
+        const int next = __shfl_down_sync(0xffffffffu, mine, 1);
+        __syncwarp(); /* all have read the pool and its count */
+        if (p.lane < m) {
+            level[p.lane * s.W + j] = next;
+            if (!there && s.G > 0) pool[ever % s.G * m + p.lane] = next;
+        }
+        if (p.lane == 0 && !there && s.G > 0) s.count[first] = ever + 1;
+        __syncwarp();
+    }
+}
+/* As llm_lookahead_advance for each row, from the picks at the window's last level. running (B) or
+ * NULL: rows of 0 stay. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lookahead_advance(const llm_cuda_lookahead *s, const int *pick, const size_t *drafts,
+                           const size_t *running, cudaStream_t stream) {
+    if (!llm_cuda_lookahead_fits(s)) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_advance_kernel, llm_row_blocks(s->B, true), 128, 0, stream, *s, pick,
+               drafts, running);
     return cudaGetLastError();
 }
 
