@@ -364,8 +364,13 @@
  *   decoder                  Transformer decoder
  *   seq2seq_gru              A recurrent cell for @seq2seq
  *   seq2seq                  Sequence to sequence, recurrent
+ *   seq2seq_additive         Recurrent translation with a search
+ *   seq2seq_additive_backward The search, backward
+ *   scheduled_sampling       Scheduled sampling
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
+ *   prefix_lm                One stack that reads and writes
+ *   prefix_lm_generate       Writing behind a prefix
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
@@ -374,6 +379,8 @@
  *   made                     MADE: all conditionals in one pass
  *   causal_lm                Causal language model
  *   mlm                      Masked language model
+ *   mlm_score                Scoring a text with a masked model
+ *   mask_predict             Writing with a masked model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
  *   transformer_weights      The weights of any Transformer, bound
@@ -386,6 +393,7 @@
  *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
  *   transformer_2017         Attention Is All You Need: the recipe
+ *   token_batches            Batches by a budget of tokens
  *   decoder_only             Decoder-only Transformer, Llama style
  *   context_window           Context window
  *   transformer_xl_attn      Attention with a memory, by distances
@@ -396,7 +404,11 @@
  *   gguf_blocks              Weight files: blocks of small integers
  *   gguf_file                Weight files: GGUF
  *   gguf_write               Weight files: GGUF, writing
+ *   stored_dot               Dot products where the weights lie
+ *   stored_dot_codes         Dot products with blocks of codes
  *   stored_matrix            Matrices in their file's own numbers
+ *   stored_matrix_turn       A stored matrix, turned over
+ *   stored_rounded           Products of integers: x rounded too
  *   sha256                   SHA-256
  *   open_weights             Open weights: are they the release?
  *   gpt1                     GPT-1: a decoder, pretrained
@@ -420,6 +432,8 @@
  *   llama_gguf               Settings of a Llama from GGUF
  *   llama_names              What a Llama's weights are called
  *   llama_file               Where a Llama's weights are
+ *   llama_mlp                The MLP of a model from its files
+ *   llama_cache              Keys and values in 32 or 16 bits
  *   llama                    A large language model from its files
  *   base_model               Base model: it continues text
  *   chat_template            Chat templates: how turns are spelt
@@ -4742,7 +4756,7 @@ LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, con
             ok = llm_fail(error, "the start violates constraint %zu by %.3g", i, value);
     }
 
-    for (size_t round = 0; ok && !settled && round < 50 * (n + k); round++) {
+    for (size_t round = 0; ok && !settled && round <= 50 * (n + k); round++) {
         size_t used = 0;
         for (size_t i = 0; i < k; i++) {
             if (!active[i]) continue;
@@ -32144,7 +32158,7 @@ LLM_API bool llm_token_decoder_json_template(llm_buffer *out, const llm_json *j,
         const llm_json_node *one = text ? text : llm_json_get(j, v, "SpecialToken");
         const llm_json_node *id = one ? llm_json_get(j, one, "id") : NULL;
         const size_t type =
-            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), 10) : SIZE_MAX;
+            one ? llm_tokenizer_vocab_number(llm_json_get(j, one, "type_id"), INT_MAX) : SIZE_MAX;
         const bool first = text && id && id->text_size == 1 && id->text[0] == 'A';
         if (!id || id->kind != LLM_JSON_STRING)
             return llm_fail(error, "post_processor: expected a Sequence or SpecialToken");
@@ -32853,7 +32867,7 @@ LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g
     at = merges->at;
     for (size_t i = 0; i < merges->count && ok; i++) {
         const char *text = llm_gguf_values_string(g, &at, &size);
-        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const char *space = size > 0 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
         const size_t left = space ? (size_t)(space - text) : 0;
         ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
                    : llm_fail(error, "merges, %zu: expected \"left right\"", i);
@@ -32902,9 +32916,9 @@ LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *
     ok = ok && llm_pieces_ready(&t->spm.pieces, error);
     if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
         ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
-    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
-    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
-    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    t->spm.bos = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id");
+    t->spm.eos = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id");
+    t->spm.pad = llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id");
     return ok;
 }
 
@@ -33069,7 +33083,7 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
 /* Reads a tokenizer.json, as byte-level BPE or as parts, and its templates. */
 LLM_API bool llm_tokenizer_parse_json(llm_tokenizer *t, const llm_json *j, llm_error *error) {
     const llm_json_node *post = llm_json_get(j, j->node, "post_processor");
-    bool ok = true;
+    bool ok;
     if (llm_tokenizer_parts_wanted(j, j->node)) {
         t->parts = (struct llm_tokenizer_parts *)calloc(1, sizeof *t->parts);
         if (!t->parts) return llm_fail(error, "parts: out of memory");
@@ -33709,7 +33723,7 @@ LLM_API bool llm_token_pipeline_text(llm_buffer *out, const llm_tokenizer *t, in
                                   : llm_pre_tokenize(text + word_end, size - word_end, t->pattern);
             word++;
         }
-        const llm_token_pipeline_token one = {ids[i], 0, word < 0 ? 0 : word, number, at, at + n};
+        const llm_token_pipeline_token one = {ids[i], 0, word, number, at, at + n};
         ok = llm_buffer_put(out, &one, sizeof one) || llm_fail(error, "pipeline: out of memory");
         at += n;
     }
@@ -33782,14 +33796,14 @@ LLM_API bool llm_token_pipeline_run(llm_buffer *out, llm_buffer *ends, const llm
         else
             windows[k] = llm_token_windows_count(full[k], n[k], p->stride);
     for (size_t w = 0; ok && w < windows[0] * windows[1]; w++) {
-        const size_t later = windows[0] > 1 ? (windows[0] - 1) * windows[1] : 0;
+        const size_t later = (windows[0] - 1) * windows[1];
         size_t at[2] = {0, 0}; /* the windows of a and of b */
         if (w > 0 && w <= later) at[0] = 1 + (w - 1) / windows[1], at[1] = (w - 1) % windows[1];
         if (w > later) at[1] = w - later;
         const llm_token_pipeline_token *token[2];
         size_t count[2];
         for (size_t k = 0; k < 2; k++) {
-            const size_t from = at[k] > 0 ? at[k] * (n[k] - p->stride) : 0;
+            const size_t from = at[k] * (n[k] - p->stride);
             token[k] = (const llm_token_pipeline_token *)(const void *)text[k].data;
             if (from > 0) token[k] += from;
             count[k] = full[k] - from < n[k] ? full[k] - from : n[k];
@@ -39486,7 +39500,7 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * topics  FlashAttention
  */
 
-enum { LLM_FLASH_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH_ROWS = 4 * LLM_FLASH_KEYS };
+enum { LLM_FLASH_KEYS = 128, LLM_FLASH_ROWS = 256 };
 
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
@@ -39523,14 +39537,15 @@ LLM_API size_t llm_flash_tile(size_t *skip, size_t *ahead, size_t i, size_t j, s
     return *skip < rows ? rows - *skip : 0;
 }
 
-/* Drops row i of a tile of n keys from j on: w in place; -inf for the scores of hidden keys. */
+/* Row i of a tile of n keys from j on, in place: drops weights; scales scores, -inf where hidden. */
 LLM_API void llm_flash_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
                             const llm_flash_config *c) {
     const uint64_t at = c->offset + (bh * c->T + i) * c->S + j;
     if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
 }
-LLM_API void llm_flash_hide(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
+LLM_API void llm_flash_scale(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
     const bool *hidden = c->hidden ? c->hidden + bh / c->H * c->S + j : NULL;
+    for (size_t k = 0; k < n; k++) s[k] *= c->scale;
     for (size_t k = 0; hidden && k < n; k++) s[k] = hidden[k] ? -INFINITY : s[k];
 }
 
@@ -39556,17 +39571,16 @@ LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const flo
                     llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
                 if (R == 0) continue;
                 const size_t i = i0 + skip;
-                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, c->scale,
+                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, 1.0f,
                                        ahead, R, N, D);
                 for (size_t r = 0; r < R; r++) {
                     const size_t seen = r + ahead < N ? r + ahead + 1 : N, at = bh * T + i + r;
                     float *p = s + r * N, sum = 0.0f;
-                    llm_flash_hide(p, bh, j, seen, c);
+                    llm_flash_scale(p, bh, j, seen, c);
                     const float max = fmaxf(m[at], llm_logsumexp_max(p, seen));
                     const float shift = max == -INFINITY ? 0.0f : max;
-                    for (size_t n = 0; n < seen; n++) p[n] = llm_expf(p[n] - shift);
                     LLM_SIMD_SUM(sum)
-                    for (size_t n = 0; n < seen; n++) sum += p[n];
+                    for (size_t n = 0; n < seen; n++) sum += p[n] = llm_expf(p[n] - shift);
                     const float old = llm_expf(m[at] - shift) * l[at], total = old + sum;
                     const float gain = total > 0.0f ? 1.0f / total : 0.0f;
                     for (size_t n = 0; n < seen; n++) p[n] *= gain;
@@ -39607,7 +39621,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                         llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
                     if (R == 0) continue;
                     const size_t i = i0 + skip, at = (bh * T + i) * D;
-                    llm_causal_attn_scores(p, N, q + at, D, kj, D, c->scale, ahead, R, N, D);
+                    llm_causal_attn_scores(p, N, q + at, D, kj, D, 1.0f, ahead, R, N, D);
                     llm_causal_attn_scores(ds, N, dout + at, D, vj, D, 1.0f, ahead, R, N, D);
                     for (size_t r = 0; r < R; r++) {
                         const size_t seen = r + ahead < N ? r + ahead + 1 : N;
@@ -39615,7 +39629,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                         float *pr = p + r * N, *dsr = ds + r * N, along = 0.0f;
                         for (size_t d = 0; d < D; d++)
                             along += dout[at + r * D + d] * out[at + r * D + d];
-                        llm_flash_hide(pr, bh, j, seen, c);
+                        llm_flash_scale(pr, bh, j, seen, c);
                         llm_flash_drop(dsr, bh, i + r, j, seen, c);
                         for (size_t n = 0; n < seen; n++) {
                             pr[n] = lse_r == -INFINITY ? 0.0f : llm_expf(pr[n] - lse_r);
@@ -40153,18 +40167,19 @@ LLM_API void llm_flash_fp8_forward(float *out, float *lse, const float *q, const
 
 /* @memory_efficient_attn ------------------------------------ Memory-efficient attention
  *
- *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
+ *     o = join over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
  *
- * Attention in memory of the size of one chunk of keys: a query meets the keys chunk by chunk, and
- * what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
+ * Attention in memory of the size of one chunk of keys: some queries meet the keys chunk by chunk,
+ * and what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
  * there. Backward makes each chunk's weights again. Rabe and Staats saw that this is enough; @flash
  * is the same sum with chunks chosen for a GPU's fast memory. What this form keeps is freedom: any
  * chunk, dropout, and any array as bias, with its gradient, in xFormers' layout (batch, position,
- * head, dimension).
+ * head, dimension). Queries taken together share their first key: what they see of a chunk is a
+ * rectangle, or stands on a diagonal as in @causal_attn, whose products these are.
  *
  * source  Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; xFormers,
  *         memory_efficient_attention and its attn_bias classes
- * needs   error exp dropout gqa flash_split
+ * needs   exp gemm logsumexp dropout causal_attn gqa
  * see     @flash23 (tiles), @masked_score (biases that broadcast), @attn_dispatch
  * topics  xFormers / Memory-Efficient Attention
  */
@@ -40181,166 +40196,169 @@ typedef enum {
 
 /* M queries, Mk keys. Texts of BLOCKS stand behind each other in one batch row: text n has queries
  * start_q[n] .. start_q[n+1]-1 and keys start_k[n] ..; blocks of them. bias (bias_B,bias_H,M,Mk) or
- * NULL: extents 1 or B and H. chunk: keys at a time. Dropout's entry (b,h,i,j) is
- * number offset + ((b H + h) M + i) Mk + j of seed's stream. */
+ * NULL: extents 1 or B and H. queries, chunk: how many queries and keys at a time, at most.
+ * Dropout's entry (b,h,i,j) is number offset + ((b H + h) M + i) Mk + j of seed's stream. */
 typedef struct {
-    size_t B, M, Mk, H, K, chunk;
+    size_t B, M, Mk, H, K, queries, chunk, blocks, bias_B, bias_H;
     llm_memory_efficient_attn_mask mask;
     const size_t *start_q, *start_k;
-    size_t blocks;
     const float *bias;
-    size_t bias_B, bias_H;
     float scale, dropout;
     uint64_t seed, offset;
 } llm_memory_efficient_attn_config;
 
-/* No mask, bias or dropout; chunks of sqrt(Mk), rounded up. */
+/* No mask, bias or dropout; 64 queries at a time, chunks of sqrt(Mk), rounded up. */
 LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
                                                                             size_t Mk, size_t H,
                                                                             size_t K) {
-    const size_t chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
-    const llm_memory_efficient_attn_config c = {
-        B,    M,    Mk, H,    K, chunk, LLM_MEMORY_EFFICIENT_ATTN_ALL,
-        NULL, NULL, 0,  NULL, 1, 1,     1.0f / sqrtf((float)K),
-        0.0f, 0,    0};
+    llm_memory_efficient_attn_config c;
+    memset(&c, 0, sizeof c);
+    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
+    c.queries = 64, c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    c.bias_B = c.bias_H = 1, c.scale = 1.0f / sqrtf((float)K);
     return c;
 }
 
-/* Query i sees the keys first .. end-1. */
-LLM_API void llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t i,
-                                             const llm_memory_efficient_attn_config *c) {
-    size_t n = 0;
-    *first = 0;
-    *end = c->Mk;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER) *end = i + 1;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
-        *end = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
-        c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL) {
+/* Query i sees the keys first .. end-1, and those behind it up to end + step, end + 2 step, ...
+ * Returns how many queries that holds for, i included: `queries` at most. */
+LLM_API size_t llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t *step, size_t i,
+                                               const llm_memory_efficient_attn_config *c) {
+    LLM_ASSERT(c->queries > 0 && c->chunk > 0);
+    size_t n = 0, own = *first = 0, left = c->M - i, all = c->Mk; /* of this text */
+    if (c->mask >= LLM_MEMORY_EFFICIENT_ATTN_BLOCKS) {
         while (n < c->blocks && c->start_q[n + 1] <= i) n++;
-        LLM_ASSERT(n < c->blocks && c->start_k[n] <= c->start_k[n + 1]);
-        *first = c->start_k[n];
-        *end = c->start_k[n + 1];
-        if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL &&
-            *end - *first > i - c->start_q[n] + 1)
-            *end = *first + (i - c->start_q[n]) + 1;
+        LLM_ASSERT(n < c->blocks && c->start_q[n + 1] <= c->M && c->start_k[n + 1] <= c->Mk);
+        LLM_ASSERT(c->start_k[n] <= c->start_k[n + 1]);
+        *first = c->start_k[n], all = c->start_k[n + 1] - *first;
+        own = c->start_q[n], left = c->start_q[n + 1] - i;
     }
-    if (*end > c->Mk) *end = c->Mk;
-}
-
-/* False and a message, if the config's bias does not broadcast or there is no chunk. */
-LLM_API bool llm_memory_efficient_attn_check(const llm_memory_efficient_attn_config *c,
-                                             llm_error *error) {
-    if (c->chunk == 0)
-        return llm_fail(error, "memory_efficient_attn: the chunk is 0, expected at least 1");
-    if (c->bias && ((c->bias_B != 1 && c->bias_B != c->B) || (c->bias_H != 1 && c->bias_H != c->H)))
-        return llm_fail(error,
-                        "memory_efficient_attn: bias for %zu texts and %zu heads, expected 1 or "
-                        "%zu and 1 or %zu",
-                        c->bias_B, c->bias_H, c->B, c->H);
-    return true;
+    size_t sees = i - own + 1;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
+        sees = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_ALL || c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+        sees > all)
+        sees = all;
+    *end = *first + sees;
+    *step = sees > 0 && sees < all;
+    const size_t alike = *step ? all - sees + 1 : sees == all ? left : 1;
+    return llm_gemm_least(llm_gemm_least(alike, left), c->queries);
 }
 
 /* The first of the Mk numbers of bias that query i of head bh = b H + h gets. */
 LLM_API size_t llm_memory_efficient_attn_bias(size_t bh, size_t i,
                                               const llm_memory_efficient_attn_config *c) {
+    LLM_ASSERT((c->bias_B == 1 || c->bias_B == c->B) && (c->bias_H == 1 || c->bias_H == c->H));
     const size_t b = c->bias_B == 1 ? 0 : bh / c->H, h = c->bias_H == 1 ? 0 : bh % c->H;
     return ((b * c->bias_H + h) * c->M + i) * c->Mk;
 }
 
-/* s (n) <- scores of query i, q (K), against n keys from j on; k is head bh's first key. */
-LLM_API void llm_memory_efficient_attn_scores(float *s, const float *q, const float *k, size_t bh,
-                                              size_t i, size_t j, size_t n,
-                                              const llm_memory_efficient_attn_config *c) {
+/* Query i against n keys from j on: s (n), products, become scores; w are weights to be dropped. */
+LLM_API void llm_memory_efficient_attn_score(float *s, size_t bh, size_t i, size_t j, size_t n,
+                                             const llm_memory_efficient_attn_config *c) {
     const float *bias = c->bias ? c->bias + llm_memory_efficient_attn_bias(bh, i, c) + j : NULL;
-    for (size_t x = 0; x < n; x++) {
-        s[x] = c->scale * llm_gqa_dot(q, k + (j + x) * c->H * c->K, c->K);
-        if (bias) s[x] += bias[x];
-    }
+    for (size_t x = 0; x < n; x++) s[x] *= c->scale;
+    for (size_t x = 0; bias && x < n; x++) s[x] += bias[x];
+}
+LLM_API void llm_memory_efficient_attn_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
+                                            const llm_memory_efficient_attn_config *c) {
+    const uint64_t at = c->offset + (bh * c->M + i) * c->Mk + j;
+    if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
 }
 
 /* out (B,M,H,K), lse (B,M,H) <- q (B,M,H,K), k, v (B,Mk,H,K). A query that sees nothing, or -inf
- * only: 0 and -inf. Scratch: B H min(chunk, Mk) + B H K floats, given back. */
+ * only: 0 and -inf. Scratch: B H min(queries, M) min(chunk, Mk) floats, given back. */
 LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const float *q,
                                                const float *k, const float *v,
                                                const llm_memory_efficient_attn_config *c,
                                                llm_arena *arena) {
-    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
     const size_t K = c->K, row = c->H * K, mark = arena->used;
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
-    float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
+    const size_t chunk = llm_gemm_least(c->chunk, c->Mk), most = llm_gemm_least(c->queries, c->M);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * most * chunk);
+    for (size_t n = 0; n < c->B * c->M * c->H; n++) lse[n] = -INFINITY;
+    for (size_t n = 0; n < c->B * c->M * row; n++) out[n] = 0.0f;
     LLM_PARALLEL_MANY(c->B * c->H, c->M * c->Mk * K)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
-        const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
-        const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
-        float *p = scratch + bh * (chunk + K), *part = p + chunk;
-        for (size_t i = 0; i < c->M; i++) {
-            float *o = out + at_q + i * row, *l = lse + (bh / c->H * c->M + i) * c->H + bh % c->H;
-            size_t first, end;
-            llm_memory_efficient_attn_range(&first, &end, i, c);
-            for (size_t d = 0; d < K; d++) o[d] = 0.0f;
-            *l = -INFINITY;
-            for (size_t j = first, n; j < end; j += n) {
-                n = end - j < chunk ? end - j : chunk;
-                float max = -INFINITY, sum = 0.0f;
-                llm_memory_efficient_attn_scores(p, q + at_q + i * row, k + at_k, bh, i, j, n, c);
-                for (size_t x = 0; x < n; x++) max = fmaxf(max, p[x]);
-                if (max == -INFINITY) continue;
-                for (size_t x = 0; x < n; x++) sum += p[x] = llm_expf(p[x] - max);
-                for (size_t x = 0; x < n; x++) p[x] /= sum;
-                if (c->dropout > 0.0f)
-                    llm_dropout_forward(p, p, n, c->dropout, c->seed,
-                                        c->offset + (bh * c->M + i) * c->Mk + j);
-                for (size_t d = 0; d < K; d++) part[d] = 0.0f;
-                for (size_t x = 0; x < n; x++)
-                    for (size_t d = 0; d < K; d++) part[d] += p[x] * v[at_k + (j + x) * row + d];
-                const float lse_part = max + logf(sum);
-                llm_flash_split_merge(o, l, part, &lse_part, 1, K);
+        const size_t b = bh / c->H, h = bh % c->H, at_k = b * c->Mk * row + h * K;
+        float *s = scratch + bh * most * chunk;
+        for (size_t i0 = 0, R; i0 < c->M; i0 += R) {
+            size_t first, end, step;
+            R = llm_memory_efficient_attn_range(&first, &end, &step, i0, c);
+            for (size_t j = first, last = end + (R - 1) * step; j < last; j += chunk) {
+                /* the first rows see none of these keys, row r behind them 0 .. r + ahead */
+                const size_t skip = j < end ? 0 : j + 1 - end, i = i0 + skip;
+                const size_t ahead = step ? end + skip - 1 - j : c->Mk, rows = R - skip;
+                const size_t N = llm_gemm_least(last - j, chunk);
+                const size_t at_q = (b * c->M + i) * row + h * K;
+                const float *kj = k + at_k + j * row, *vj = v + at_k + j * row;
+                llm_causal_attn_scores(s, N, q + at_q, row, kj, row, 1.0f, ahead, rows, N, K);
+                for (size_t r = 0; r < rows; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    float *p = s + r * N, *o = out + at_q + r * row, sum = 0.0f;
+                    float *l = lse + (b * c->M + i + r) * c->H + h;
+                    llm_memory_efficient_attn_score(p, bh, i + r, j, seen, c);
+                    const float max = llm_logsumexp_max(p, seen);
+                    const float shift = max == -INFINITY ? 0.0f : max;
+                    LLM_SIMD_SUM(sum)
+                    for (size_t x = 0; x < seen; x++) sum += p[x] = llm_expf(p[x] - shift);
+                    if (sum == 0.0f) continue;
+                    const float all = llm_logsumexp_logaddexp(*l, shift + logf(sum));
+                    const float old = llm_expf(*l - all), gain = llm_expf(shift - all);
+                    for (size_t d = 0; d < K; d++) o[d] *= old;
+                    for (size_t x = 0; x < seen; x++) p[x] *= gain;
+                    llm_memory_efficient_attn_drop(p, bh, i + r, j, seen, c);
+                    *l = all;
+                }
+                llm_causal_attn_gather(out + at_q, row, s, N, vj, row, ahead, rows, N, K);
             }
         }
     }
     arena->used = mark;
 }
 
-/* dq, dk, dv and dbias (bias's extents) += <- dout, forward's out, lse and inputs; dbias may be
- * NULL. Scratch: 2 min(chunk, Mk) floats. One head after another, since they may share dbias. */
+/* dq, dk, dv and dbias (bias's extents, may be NULL) += <- dout, forward's out, lse and inputs. One
+ * head after another: they may share dbias. Scratch: 2 min(queries, M) min(chunk, Mk) floats. */
 LLM_API void llm_memory_efficient_attn_backward(float *dq, float *dk, float *dv, float *dbias,
                                                 const float *dout, const float *out,
                                                 const float *lse, const float *q, const float *k,
                                                 const float *v,
                                                 const llm_memory_efficient_attn_config *c,
                                                 llm_arena *arena) {
-    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
     const size_t K = c->K, row = c->H * K, mark = arena->used;
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
-    float *p = llm_arena_floats(arena, 2 * chunk), *dp = p + chunk;
-    for (size_t bhi = 0; bhi < c->B * c->H * c->M; bhi++) {
-        const size_t i = bhi % c->M, bh = bhi / c->M, b = bh / c->H, h = bh % c->H;
-        const size_t at_q = (b * c->M + i) * row + h * K, at_k = b * c->Mk * row + h * K;
-        const float *g = dout + at_q, along = llm_gqa_dot(g, out + at_q, K);
-        const float total = lse[(b * c->M + i) * c->H + h];
-        size_t first, end;
-        llm_memory_efficient_attn_range(&first, &end, i, c);
-        if (total == -INFINITY) continue;
-        for (size_t j = first, n; j < end; j += n) {
-            const uint64_t number = c->offset + bhi * c->Mk + j;
-            n = end - j < chunk ? end - j : chunk;
-            llm_memory_efficient_attn_scores(p, q + at_q, k + at_k, bh, i, j, n, c);
-            for (size_t x = 0; x < n; x++) {
-                p[x] = llm_expf(p[x] - total);
-                dp[x] = llm_gqa_dot(g, v + at_k + (j + x) * row, K);
-            }
-            if (c->dropout > 0.0f) llm_dropout_forward(dp, dp, n, c->dropout, c->seed, number);
-            for (size_t x = 0; x < n; x++) dp[x] = p[x] * (dp[x] - along); /* that of the score */
-            if (c->dropout > 0.0f) llm_dropout_forward(p, p, n, c->dropout, c->seed, number);
-            for (size_t x = 0; x < n; x++) {
-                const size_t key = at_k + (j + x) * row;
-                if (dbias) dbias[llm_memory_efficient_attn_bias(bh, i, c) + j + x] += dp[x];
-                for (size_t d = 0; d < K; d++) {
-                    dq[at_q + d] += c->scale * dp[x] * k[key + d];
-                    dk[key + d] += c->scale * dp[x] * q[at_q + d];
-                    dv[key + d] += p[x] * g[d];
+    const size_t chunk = llm_gemm_least(c->chunk, c->Mk), most = llm_gemm_least(c->queries, c->M);
+    float *p = llm_arena_floats(arena, 2 * most * chunk), *ds = p + most * chunk;
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t b = bh / c->H, h = bh % c->H;
+        for (size_t i0 = 0, R; i0 < c->M; i0 += R) {
+            size_t first, end, step;
+            R = llm_memory_efficient_attn_range(&first, &end, &step, i0, c);
+            for (size_t j = first, last = end + (R - 1) * step; j < last; j += chunk) {
+                const size_t skip = j < end ? 0 : j + 1 - end, i = i0 + skip;
+                const size_t ahead = step ? end + skip - 1 - j : c->Mk, rows = R - skip;
+                const size_t N = llm_gemm_least(last - j, chunk);
+                const size_t at_q = (b * c->M + i) * row + h * K;
+                const size_t at_k = (b * c->Mk + j) * row + h * K;
+                const float *qi = q + at_q, *gi = dout + at_q, *kj = k + at_k;
+                llm_causal_attn_scores(p, N, qi, row, kj, row, 1.0f, ahead, rows, N, K);
+                llm_causal_attn_scores(ds, N, gi, row, v + at_k, row, 1.0f, ahead, rows, N, K);
+                for (size_t r = 0; r < rows; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    const float total = lse[(b * c->M + i + r) * c->H + h];
+                    const float along = llm_gqa_dot(gi + r * row, out + at_q + r * row, K);
+                    float *pr = p + r * N, *dsr = ds + r * N;
+                    llm_memory_efficient_attn_score(pr, bh, i + r, j, seen, c);
+                    llm_memory_efficient_attn_drop(dsr, bh, i + r, j, seen, c);
+                    for (size_t x = 0; x < seen; x++) {
+                        pr[x] = total == -INFINITY ? 0.0f : llm_expf(pr[x] - total);
+                        dsr[x] = pr[x] * (dsr[x] - along);
+                    }
+                    llm_memory_efficient_attn_drop(pr, bh, i + r, j, seen, c);
+                    float *to = dbias ? dbias + llm_memory_efficient_attn_bias(bh, i + r, c) : NULL;
+                    for (size_t x = 0; to && x < seen; x++) to[j + x] += dsr[x];
+                    for (size_t x = 0; x < seen; x++) dsr[x] *= c->scale;
                 }
+                llm_causal_attn_gather(dq + at_q, row, ds, N, kj, row, ahead, rows, N, K);
+                llm_causal_attn_scatter(dk + at_k, row, ds, N, qi, row, ahead, rows, N, K);
+                llm_causal_attn_scatter(dv + at_k, row, p, N, gi, row, ahead, rows, N, K);
             }
         }
     }
@@ -41573,7 +41591,8 @@ LLM_API const float *llm_bert_forward(llm_bert_acts *a, const int *ids, const in
     const llm_sublayer_config *e = &c->encoder;
     const size_t N = B * T, C = e->width;
     LLM_ASSERT(T <= c->places);
-    a->first = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->place = a->first + N;
+    a->first = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->place = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t n = 0; n < N; n++) a->first[n] = 0, a->place[n] = (int)(n % T);
     a->ids = ids, a->types = types ? types : a->first;
     a->sum = llm_arena_floats(arena, N * C);
@@ -41937,7 +41956,7 @@ LLM_API void llm_seq2seq_gru_backward(float *dx, float *dh0, const llm_seq2seq_g
  * source  Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural
  *         Networks"; Luong, Pham & Manning 2015, section 3 (attention)
  * needs   arena rng matmul embedding cross_entropy luong encoder seq2seq_gru
- * see     @seq2seq_gru @luong @encoder_decoder
+ * see     @seq2seq_gru @luong @encoder_decoder @seq2seq_additive @scheduled_sampling
  * topics  Sequence-to-Sequence (Seq2Seq)
  */
 
@@ -42111,6 +42130,346 @@ LLM_API size_t llm_seq2seq_greedy(int *ids, size_t *align, size_t most, const in
     return n;
 }
 
+/* @seq2seq_additive ----------------------------------------- Recurrent translation with a search
+ *
+ *     h_j = [GRU forward_j; GRU backward_j]      s_0 = tanh(W_0 backward_1 + b_0)
+ *     c_i = sum_j a_ij h_j, a_i = softmax_j v.tanh(W s_i-1 + U h_j + b)
+ *     s_i = GRU([E target_i-1; c_i], s_i-1)      p = softmax(W_p [s_i; c_i; E target_i-1] + b_p)
+ *
+ * The first model with attention. It looks before it steps: the old state says what to look for,
+ * what is found goes into the new state, and with it into every later question; @seq2seq with
+ * @luong steps first and looks then, which is less work in a loop and forgets what it has seen. Two
+ * nets read the source, one from each end, so that each h_j knows its word and all around it.
+ *
+ * Nothing can be computed for all places at once but U h_j and the head. In the backward pass each
+ * state is reached three ways: by the next state, by the next question and by the head.
+ *
+ * source  Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and
+ *         Translate", section 3 and A.1, A.2
+ * needs   arena rng matmul embedding cross_entropy attention encoder seq2seq_gru
+ * see     @attention @seq2seq @luong @scheduled_sampling
+ * topics  -
+ */
+
+/* Vocabularies, C channels of an embedding, H of a state, A of the search; id in front of a
+ * target. */
+typedef struct {
+    size_t source_vocab, target_vocab, width, state, hidden;
+    int start;
+} llm_seq2seq_additive_config;
+
+/* Weights, or their gradients: tables (V,C); cells, the last on C + 2 H numbers; first (H,H), its
+ * bias (H); search w (A,H), u (A,2H), v (A), b (A); head (Vt,3H+C), bias (Vt). */
+typedef struct {
+    float *source, *target, *first, *first_bias, *head, *bias;
+    llm_seq2seq_gru_weights forward, backward, decoder;
+    llm_attention_params search;
+} llm_seq2seq_additive_weights;
+
+/* Numbers in the flat vector. */
+LLM_API size_t llm_seq2seq_additive_count(const llm_seq2seq_additive_config *c) {
+    const size_t C = c->width, H = c->state, A = c->hidden, V = c->target_vocab;
+    return (c->source_vocab + V) * C + 2 * (3 * H * (C + H) + 6 * H) + 3 * H * (C + 3 * H) + 6 * H +
+           H * H + H + A * (3 * H + 2) + V * (3 * H + C + 1);
+}
+/* w <- the parts of flat. */
+LLM_API void llm_seq2seq_additive_bind(llm_seq2seq_additive_weights *w, float *flat,
+                                       const llm_seq2seq_additive_config *c) {
+    const size_t C = c->width, H = c->state, A = c->hidden, V = c->target_vocab;
+    llm_seq2seq_gru_weights *const cell[3] = {&w->forward, &w->backward, &w->decoder};
+    float *p = flat;
+    w->source = llm_encoder_next(&p, c->source_vocab * C);
+    w->target = llm_encoder_next(&p, V * C);
+    for (size_t k = 0; k < 3; k++) {
+        cell[k]->wi = llm_encoder_next(&p, 3 * H * (k < 2 ? C : C + 2 * H));
+        cell[k]->wh = llm_encoder_next(&p, 3 * H * H);
+        cell[k]->bi = llm_encoder_next(&p, 3 * H), cell[k]->bh = llm_encoder_next(&p, 3 * H);
+    }
+    w->first = llm_encoder_next(&p, H * H), w->first_bias = llm_encoder_next(&p, H);
+    w->search.w = llm_encoder_next(&p, A * H), w->search.u = llm_encoder_next(&p, A * 2 * H);
+    w->search.v = llm_encoder_next(&p, A), w->search.b = llm_encoder_next(&p, A);
+    w->head = llm_encoder_next(&p, V * (3 * H + C)), w->bias = llm_encoder_next(&p, V);
+}
+/* Tables N(0, 1), all else uniform within 1/sqrt(H). */
+LLM_API void llm_seq2seq_additive_init(const llm_seq2seq_additive_weights *w,
+                                       const llm_seq2seq_additive_config *c, llm_rng *rng) {
+    const size_t tables = (c->source_vocab + c->target_vocab) * c->width;
+    const float most = 1.0f / sqrtf((float)c->state);
+    llm_rng_normal_fill(rng, w->source, tables);
+    for (size_t i = tables; i < llm_seq2seq_additive_count(c); i++)
+        w->source[i] = most * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* What forward leaves in the arena for backward. */
+typedef struct {
+    size_t S, T;
+    int *ids, *backwards, *shifted; /* (S), (S), (T) */
+    const int *target;
+    llm_seq2seq_gru_acts forward, backward, *cell; /* (T): a step each, h (2,H) its two states */
+    float *h, *k, *first;                          /* (S,2H), (S,A), s_0 (H) */
+    float *q, *att, *context, *x, *y;              /* (T,A), (T,S), (T,2H), (T,C+2H), (T,3H+C) */
+    float *logits, *loss, *lse;                    /* (T,Vt), (T), (T) */
+} llm_seq2seq_additive_acts;
+
+/* a <- source (S), and room for T steps. */
+LLM_API void llm_seq2seq_additive_encode(llm_seq2seq_additive_acts *a, const int *source, size_t S,
+                                         size_t T, const llm_seq2seq_additive_weights *w,
+                                         const llm_seq2seq_additive_config *c, llm_arena *arena) {
+    const size_t C = c->width, H = c->state, A = c->hidden;
+    const llm_attention_config z = {T, S, H, 2 * H, A};
+    LLM_ASSERT(S > 0);
+    a->S = S, a->T = T;
+    a->ids = (int *)llm_arena_take(arena, S, sizeof(int));
+    a->backwards = (int *)llm_arena_take(arena, S, sizeof(int));
+    for (size_t j = 0; j < S; j++) a->ids[j] = a->backwards[S - 1 - j] = source[j];
+    for (size_t k = 0; k < 2; k++) {
+        float *x = llm_arena_floats(arena, S * C);
+        llm_embedding_forward(x, k ? a->backwards : a->ids, w->source, S, c->source_vocab, C);
+        llm_seq2seq_gru_forward(k ? &a->backward : &a->forward, x, NULL,
+                                k ? &w->backward : &w->forward, S, C, H, arena);
+    }
+    a->h = llm_arena_floats(arena, S * 2 * H), a->k = llm_arena_floats(arena, S * A);
+    for (size_t j = 0; j < S; j++) {
+        memcpy(a->h + j * 2 * H, a->forward.h + (j + 1) * H, H * sizeof(float));
+        memcpy(a->h + j * 2 * H + H, a->backward.h + (S - j) * H, H * sizeof(float));
+    }
+    llm_attention_source(a->k, a->h, &w->search, &z);
+    a->first = llm_arena_floats(arena, H);
+    llm_matmul_forward(a->first, a->h + H, w->first, w->first_bias, 1, H, H);
+    for (size_t i = 0; i < H; i++) a->first[i] = tanhf(a->first[i]);
+    a->cell = (llm_seq2seq_gru_acts *)llm_arena_take(arena, T, sizeof(llm_seq2seq_gru_acts));
+    a->q = llm_arena_floats(arena, T * A), a->att = llm_arena_floats(arena, T * S);
+    a->context = llm_arena_floats(arena, T * 2 * H);
+    a->x = llm_arena_floats(arena, T * (C + 2 * H)),
+    a->y = llm_arena_floats(arena, T * (3 * H + C));
+    a->logits = llm_arena_floats(arena, T * c->target_vocab);
+}
+
+/* Returns s_i (H) <- s_i-1 (H) and the token before place i. */
+LLM_API const float *llm_seq2seq_additive_step(llm_seq2seq_additive_acts *a, size_t i,
+                                               const float *s, int token,
+                                               const llm_seq2seq_additive_weights *w,
+                                               const llm_seq2seq_additive_config *c,
+                                               llm_arena *arena) {
+    const size_t C = c->width, H = c->state, A = c->hidden;
+    const llm_attention_config z = {1, a->S, H, 2 * H, A};
+    float *x = a->x + i * (C + 2 * H), *y = a->y + i * (3 * H + C),
+          *context = a->context + i * 2 * H;
+    llm_attention_forward(context, a->att + i * a->S, a->q + i * A, s, a->h, a->k, a->S, &w->search,
+                          &z);
+    llm_embedding_forward(x, &token, w->target, 1, c->target_vocab, C);
+    memcpy(x + C, context, 2 * H * sizeof(float));
+    s = llm_seq2seq_gru_forward(&a->cell[i], x, s, &w->decoder, 1, C + 2 * H, H, arena);
+    memcpy(y, s, H * sizeof(float));
+    memcpy(y + H, context, 2 * H * sizeof(float));
+    memcpy(y + 3 * H, x, C * sizeof(float));
+    return s;
+}
+
+/* Returns the sum of the losses of target (T), its end token with it, after source (S). All is left
+ * in the arena; target stays where it is. */
+LLM_API float llm_seq2seq_additive_forward(llm_seq2seq_additive_acts *a, const int *source,
+                                           size_t S, const int *target, size_t T,
+                                           const llm_seq2seq_additive_weights *w,
+                                           const llm_seq2seq_additive_config *c, llm_arena *arena) {
+    const size_t V = c->target_vocab;
+    double sum = 0.0;
+    llm_seq2seq_additive_encode(a, source, S, T, w, c, arena);
+    a->target = target;
+    a->shifted = (int *)llm_arena_take(arena, T, sizeof(int));
+    a->loss = llm_arena_floats(arena, T), a->lse = llm_arena_floats(arena, T);
+    const float *s = a->first;
+    for (size_t t = 0; t < T; t++) {
+        a->shifted[t] = t ? target[t - 1] : c->start;
+        s = llm_seq2seq_additive_step(a, t, s, a->shifted[t], w, c, arena);
+    }
+    llm_matmul_forward(a->logits, a->y, w->head, w->bias, T, 3 * c->state + c->width, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, target, T, V);
+    for (size_t t = 0; t < T; t++) sum += (double)a->loss[t];
+    return (float)sum;
+}
+
+/* Returns the length of ids, at most `most`: the likeliest token after source (S) and what was
+ * written, up to and with `end`. align (most), or NULL: the place of the source that was looked at
+ * most. Scratch: the source's states and two steps. */
+LLM_API size_t llm_seq2seq_additive_greedy(int *ids, size_t *align, size_t most, const int *source,
+                                           size_t S, int end, const llm_seq2seq_additive_weights *w,
+                                           const llm_seq2seq_additive_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, H = c->state;
+    llm_seq2seq_additive_acts a;
+    size_t n = 0;
+    llm_seq2seq_additive_encode(&a, source, S, 1, w, c, arena);
+    for (int last = c->start; n < most && (n == 0 || last != end);) {
+        const size_t step = arena->used;
+        const float *s = llm_seq2seq_additive_step(&a, 0, a.first, last, w, c, arena);
+        memcpy(a.first, s, H * sizeof(float));
+        llm_matmul_forward(a.logits, a.y, w->head, w->bias, 1, 3 * H + c->width, c->target_vocab);
+        size_t best = 0, seen = 0;
+        for (size_t v = 1; v < c->target_vocab; v++) best = a.logits[v] > a.logits[best] ? v : best;
+        for (size_t j = 1; j < S; j++) seen = a.att[j] > a.att[seen] ? j : seen;
+        if (align) align[n] = seen;
+        ids[n++] = last = (int)best;
+        arena->used = step;
+    }
+    arena->used = mark;
+    return n;
+}
+
+/* @seq2seq_additive_backward -------------------------------- The search, backward
+ *
+ *     ds_i-1 = GRU'(ds_i) + W^T search'(dc_i) + the head's part   dc_i = the head's and the cell's
+ *
+ * Each state is reached three ways, and each context's gradient has two parts; the states of the
+ * encoder collect over all steps what was read of them and what was asked.
+ *
+ * source  Bahdanau, Cho & Bengio 2015
+ * needs   arena matmul embedding cross_entropy attention seq2seq_gru seq2seq_additive
+ * see     @seq2seq_additive
+ * topics  -
+ */
+
+/* dw += scale times the gradient of the sum. Scratch: T (V + 4 H + 2 C) + S (3 H + C) + 2 H floats
+ * and that of the cells and of the search. */
+LLM_API void llm_seq2seq_additive_backward(const llm_seq2seq_additive_weights *dw,
+                                           const llm_seq2seq_additive_acts *a,
+                                           const llm_seq2seq_additive_weights *w,
+                                           const llm_seq2seq_additive_config *c, float scale,
+                                           llm_arena *arena) {
+    const size_t mark = arena->used, S = a->S, T = a->T, C = c->width, H = c->state;
+    const size_t V = c->target_vocab, Y = 3 * H + C, X = C + 2 * H, A = c->hidden;
+    const llm_attention_config z = {1, S, H, 2 * H, A};
+    float *dlogits = llm_arena_floats(arena, T * V), *dy = llm_arena_floats(arena, T * Y);
+    float *dx = llm_arena_floats(arena, X), *de = llm_arena_floats(arena, T * C);
+    float *dh = llm_arena_floats(arena, S * 2 * H), *ds = llm_arena_floats(arena, 2 * H);
+    memset(dlogits, 0, T * V * sizeof(float));
+    memset(dy, 0, T * Y * sizeof(float));
+    memset(dh, 0, S * 2 * H * sizeof(float));
+    memset(ds, 0, 2 * H * sizeof(float));
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->target, T, V, scale);
+    llm_matmul_backward(dy, dw->head, dw->bias, dlogits, a->y, w->head, T, Y, V);
+    for (size_t t = T; t-- > 0;) {
+        float *d = dy + t * Y, *dc = d + H, *now = ds + t % 2 * H, *before = ds + (t + 1) % 2 * H;
+        for (size_t i = 0; i < H; i++) now[i] += d[i], before[i] = 0.0f;
+        memset(dx, 0, X * sizeof(float));
+        llm_seq2seq_gru_backward(dx, before, &dw->decoder, now, &a->cell[t], &w->decoder, X, H,
+                                 arena);
+        for (size_t i = 0; i < 2 * H; i++) dc[i] += dx[C + i];
+        for (size_t i = 0; i < C; i++) de[t * C + i] = d[3 * H + i] + dx[i];
+        llm_attention_backward(before, dh, &dw->search, dc, a->context + t * 2 * H, a->att + t * S,
+                               a->q + t * A, a->cell[t].h, a->h, a->k, S, &w->search, &z, arena);
+    }
+    llm_embedding_backward(dw->target, de, a->shifted, T, V, C);
+    float *first = ds + H; /* of s_0: what stands before t = 0 */
+    for (size_t i = 0; i < H; i++) first[i] *= 1.0f - a->first[i] * a->first[i];
+    llm_matmul_backward(dh + H, dw->first, dw->first_bias, first, a->h + H, w->first, 1, H, H);
+    float *half = llm_arena_floats(arena, S * H), *none = llm_arena_floats(arena, H);
+    float *dsource = llm_arena_floats(arena, S * C);
+    for (size_t k = 0; k < 2; k++) { /* each direction's own half, in the order it was read */
+        for (size_t j = 0; j < S; j++)
+            memcpy(half + j * H, dh + (k ? S - 1 - j : j) * 2 * H + k * H, H * sizeof(float));
+        memset(none, 0, H * sizeof(float)); /* the state before the text is no weight */
+        memset(dsource, 0, S * C * sizeof(float));
+        llm_seq2seq_gru_backward(dsource, none, k ? &dw->backward : &dw->forward, half,
+                                 k ? &a->backward : &a->forward, k ? &w->backward : &w->forward, C,
+                                 H, arena);
+        llm_embedding_backward(dw->source, dsource, k ? a->backwards : a->ids, S, c->source_vocab,
+                               C);
+    }
+    arena->used = mark;
+}
+
+/* @scheduled_sampling --------------------------------------- Scheduled sampling
+ *
+ *     token before place t:  the right one with probability eps_i, else one of the model's own
+ *     eps_i = max(least, k - slope i)    or   k^i    or   k / (k + exp(i / k))        at step i
+ *
+ * A model that is always given the right tokens meets its own mistakes for the first time in use,
+ * where each makes the next likelier (exposure bias). So let it write some of its inputs in
+ * training, few at first, when what it writes is noise, and more as it learns. The label stays the
+ * right token of that place; no gradient goes through the choice.
+ *
+ * The objective is an odd one: with eps = 0 a model that ignores its inputs and knows how frequent
+ * each token is at each place does as well as any (Huszar). Easily got wrong: the coin is thrown
+ * for each token, not for each text, and the token drawn is of the place before, given inputs that
+ * may be drawn themselves, so that no place can be computed ahead.
+ *
+ * source  Bengio et al. 2015, "Scheduled Sampling for Sequence Prediction with Recurrent Neural
+ *         Networks", section 2.4; Huszar 2015, "How (not) to Train your Generative Model"
+ * needs   arena rng cross_entropy seq2seq
+ * see     @seq2seq @seq2seq_additive @autoregression
+ * topics  -
+ */
+typedef enum {
+    LLM_SCHEDULED_SAMPLING_LINEAR,
+    LLM_SCHEDULED_SAMPLING_EXPONENTIAL,
+    LLM_SCHEDULED_SAMPLING_SIGMOID
+} llm_scheduled_sampling_kind;
+
+typedef struct {
+    llm_scheduled_sampling_kind kind;
+    double k, slope, least; /* k: at most 1, below 1, at least 1; the others: of LINEAR */
+} llm_scheduled_sampling_config;
+
+/* eps at step i = 0, 1, .. */
+LLM_API double llm_scheduled_sampling_share(const llm_scheduled_sampling_config *c, size_t step) {
+    const double i = (double)step;
+    LLM_ASSERT(c->k > 0.0);
+    if (c->kind == LLM_SCHEDULED_SAMPLING_LINEAR) return fmax(c->least, c->k - c->slope * i);
+    if (c->kind == LLM_SCHEDULED_SAMPLING_EXPONENTIAL) return pow(c->k, i);
+    return c->k / (c->k + exp(i / c->k));
+}
+
+/* A token of logits z (V): drawn from softmax(z), or the likeliest. */
+LLM_API int llm_scheduled_sampling_own(const float *z, size_t V, bool draw, llm_rng *rng) {
+    size_t best = 0;
+    double sum = 0.0;
+    for (size_t v = 1; v < V; v++) best = z[v] > z[best] ? v : best;
+    if (!draw) return (int)best;
+    for (size_t v = 0; v < V; v++) sum += exp((double)z[v] - (double)z[best]);
+    double left = (double)llm_rng_uniform(rng) * sum;
+    for (size_t v = 0; v < V; v++) {
+        left -= exp((double)z[v] - (double)z[best]);
+        if (left < 0.0) return (int)v;
+    }
+    return (int)best; /* what rounding has left */
+}
+
+/* As llm_seq2seq_forward, for its backward, with eps = share and *own (or NULL) of the T - 1 inputs
+ * behind the first written by the model itself: drawn, or its likeliest. Scratch: T steps. */
+LLM_API float llm_scheduled_sampling_forward(llm_seq2seq_acts *a, size_t *own, const int *source,
+                                             size_t S, const int *target, size_t T, double share,
+                                             bool draw, const llm_seq2seq_weights *w,
+                                             const llm_seq2seq_config *c, llm_rng *rng,
+                                             llm_arena *arena) {
+    double sum = 0.0;
+    size_t written = 0;
+    llm_seq2seq_encode(a, source, S, w, c, arena);
+    const float *first = a->h + (S - 1) * c->state;
+    int *ids = (int *)llm_arena_take(arena, T, sizeof(int));
+    float *state = llm_arena_floats(arena, c->state);
+    memcpy(state, first, c->state * sizeof(float));
+    const size_t mark = arena->used;
+    for (size_t t = 0; t < T; t++) {
+        ids[t] = t ? target[t - 1] : c->start;
+        if (t > 0 && (double)llm_rng_uniform(rng) >= share) {
+            ids[t] = llm_scheduled_sampling_own(a->logits, c->target_vocab, draw, rng);
+            written++;
+        }
+        arena->used = mark; /* the logits of the place before have been read */
+        a->shifted = ids + t;
+        llm_seq2seq_decode(a, state, 1, w, c, arena);
+        memcpy(state, a->s, c->state * sizeof(float));
+    }
+    arena->used = mark;
+    a->target = target, a->shifted = ids;
+    llm_seq2seq_decode(a, first, T, w, c, arena); /* once more, for backward */
+    a->loss = llm_arena_floats(arena, T), a->lse = llm_arena_floats(arena, T);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, target, T, c->target_vocab);
+    for (size_t t = 0; t < T; t++) sum += (double)a->loss[t];
+    if (own) *own = written;
+    return (float)sum;
+}
+
 /* @encoder_decoder_weights ---------------------------------- An encoder-decoder in one vector
  *
  *     count = V_tables C + Le (4 C^2 + 2 C F + 9 C + F) + Ld (8 C^2 + 2 C F + 15 C + F)
@@ -42214,7 +42573,7 @@ LLM_API void llm_encoder_decoder_init(const llm_encoder_decoder_weights *w,
  * source  Vaswani et al. 2017, "Attention Is All You Need", sections 3.1, 3.4 and 3.5
  * needs   arena cross_entropy label_smoothing dropout embedding matmul sinusoidal sublayer encoder
  *         decoder encoder_decoder_weights
- * see     @decoder @transformer_2017 @t5 @seq2seq
+ * see     @decoder @prefix_lm @transformer_2017 @t5 @seq2seq
  * topics  Encoder-Decoder Architecture
  */
 /* Returns x (B,T,C) = drop(s E[ids] + PE), from the arena, for ids (B,T) at places first .. first +
@@ -42285,7 +42644,8 @@ LLM_API float llm_encoder_decoder_forward(llm_encoder_decoder_acts *a, const int
                                           const llm_encoder_decoder_config *c, llm_arena *arena) {
     const size_t N = B * T, C = c->decoder.width, V = c->target_vocab;
     a->source_ids = source;
-    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    a->shifted = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->labels = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t i = 0; i < N; i++) {
         a->shifted[i] = i % T ? target[i - 1] : c->start;
         a->labels[i] = target[i] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : target[i];
@@ -42361,6 +42721,251 @@ LLM_API void llm_encoder_decoder_generate(int *ids, const int *source, size_t B,
             for (size_t i = 1; i < V; i++) best = z[i] > z[best] ? i : best;
             last[b] = ids[b * T + t] = done[b] ? c->pad : (int)best;
             done[b] = done[b] || last[b] == end;
+        }
+        arena->used = step;
+    }
+    arena->used = mark;
+}
+
+/* @prefix_lm ------------------------------------------------ One stack that reads and writes
+ *
+ *     row = source (S) | start target_0 .. target_T-2      place i sees place j:  j < S  or  j <= i
+ *     loss = mean over the target of -log p(target_t | source, target_<t)
+ *
+ * An encoder and a decoder in one stack with one set of weights. The source's places see each other
+ * in both directions, as in an encoder; the target's see the source and what has been written, as
+ * in a decoder. Attention to the memory is not needed: the memory stands in the same row. With
+ * `causal` the source is read from left to right too: a language model that is given a prompt. Only
+ * the target is asked for: the loss of a place that has been seen would teach nothing.
+ *
+ * At equal depth this stack has half the layers' weights of an encoder-decoder, at equal weights
+ * twice the depth. What is easily got wrong: places are counted by tokens, so that a source's
+ * padding, which is hidden, moves nothing.
+ *
+ * source  Liu et al. 2018, "Generating Wikipedia by Summarizing Long Sequences", section 4.2;
+ *         Raffel et al. 2020, "T5", section 3.2.1 (figure 3: the prefix mask)
+ * needs   arena rng cross_entropy dropout embedding matmul sinusoidal sublayer encoder
+ * see     @encoder_decoder @causal_lm @attn_mask @t5
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config stack;
+    size_t vocab;
+    float scale; /* of the embeddings */
+    bool causal; /* the source, too, is seen from left to right */
+    int pad, start;
+} llm_prefix_lm_config;
+
+/* Scale sqrt(C), pad 0, start 1. */
+LLM_API llm_prefix_lm_config llm_prefix_lm_defaults(size_t vocab, size_t layers, size_t width,
+                                                    size_t heads) {
+    llm_prefix_lm_config c;
+    c.stack = llm_sublayer_defaults(layers, width, heads);
+    c.vocab = vocab;
+    c.scale = sqrtf((float)width);
+    c.causal = false;
+    c.pad = 0, c.start = 1;
+    return c;
+}
+
+/* Weights, or their gradients: table (V,C), the embedding and the head. */
+typedef struct {
+    float *table;
+    llm_encoder_weights stack;
+} llm_prefix_lm_weights;
+
+/* Numbers in the flat vector; *matrices of them stand first, in matrices. */
+LLM_API size_t llm_prefix_lm_count(size_t *matrices, const llm_prefix_lm_config *c) {
+    *matrices = c->vocab * c->stack.width + llm_encoder_matrices(&c->stack);
+    return *matrices + llm_encoder_vectors(&c->stack);
+}
+/* w <- the parts of flat. Its lists lie in the arena. */
+LLM_API void llm_prefix_lm_bind(llm_prefix_lm_weights *w, float *flat,
+                                const llm_prefix_lm_config *c, llm_arena *arena) {
+    size_t matrices;
+    llm_prefix_lm_count(&matrices, c);
+    float *matrix = flat, *vector = flat + matrices;
+    w->table = llm_encoder_next(&matrix, c->vocab * c->stack.width);
+    llm_encoder_bind(&w->stack, &matrix, &vector, &c->stack, arena);
+}
+/* The table N(0, 1/C), the stack as @encoder_init. */
+LLM_API void llm_prefix_lm_init(const llm_prefix_lm_weights *w, const llm_prefix_lm_config *c,
+                                llm_rng *rng) {
+    const size_t n = c->vocab * c->stack.width;
+    llm_rng_normal_fill(rng, w->table, n);
+    for (size_t i = 0; i < n; i++) w->table[i] /= sqrtf((float)c->stack.width);
+    llm_encoder_init(&w->stack, &c->stack, rng);
+}
+
+/* Returns x (N,C) = drop(s E[ids] + PE[place]) for ids (N) at place (N), all below `places`. It
+ * lies in the arena with the places' codes. */
+LLM_API float *llm_prefix_lm_embed(const int *ids, const int *place, size_t N, size_t places,
+                                   const llm_prefix_lm_weights *w, const llm_prefix_lm_config *c,
+                                   llm_arena *arena) {
+    const llm_sublayer_config *s = &c->stack;
+    const size_t C = s->width;
+    float *x = llm_arena_floats(arena, N * C), *add = llm_arena_floats(arena, N * C);
+    float *at = llm_arena_floats(arena, places), *code = llm_arena_floats(arena, places * C);
+    for (size_t i = 0; i < places; i++) at[i] = (float)i;
+    llm_sinusoidal_table(code, at, places, C, 0, LLM_SINUSOIDAL_NEIGHBOURS);
+    llm_embedding_forward(x, ids, w->table, N, c->vocab, C);
+    llm_embedding_forward(add, place, code, N, places, C);
+    for (size_t i = 0; i < N * C; i++) x[i] = c->scale * x[i] + add[i];
+    if (s->dropout > 0.0f)
+        llm_dropout_forward(x, x, N * C, s->dropout, s->seed, 2 * s->layers * N * C);
+    return x;
+}
+
+/* What forward leaves for backward, in the arena. R = S + T places a row. */
+typedef struct {
+    size_t B, S, T, kept;
+    int *ids, *place, *labels; /* (B,R), (B,R), (B,T) */
+    bool *hidden, *blocked;    /* (B,R), (R,R) */
+    llm_encoder_acts stack;
+    float *y, *logits, *loss, *lse; /* of the target: (B,T,C), (B,T,V), (B,T), (B,T) */
+} llm_prefix_lm_acts;
+
+/* Returns the mean loss over the target's tokens (B,T) after source (B,S), both filled up with pad
+ * on the right. */
+LLM_API float llm_prefix_lm_forward(llm_prefix_lm_acts *a, const int *source, const int *target,
+                                    size_t B, size_t S, size_t T, const llm_prefix_lm_weights *w,
+                                    const llm_prefix_lm_config *c, llm_arena *arena) {
+    const size_t R = S + T, C = c->stack.width, V = c->vocab;
+    a->B = B, a->S = S, a->T = T, a->kept = 0;
+    a->ids = (int *)llm_arena_take(arena, B * R, sizeof(int));
+    a->place = (int *)llm_arena_take(arena, B * R, sizeof(int));
+    a->labels = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    a->hidden = (bool *)llm_arena_take(arena, B * R, sizeof(bool));
+    a->blocked = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
+    for (size_t i = 0; i < R; i++)
+        for (size_t j = 0; j < R; j++) a->blocked[i * R + j] = j > i && (c->causal || j >= S);
+    for (size_t b = 0; b < B; b++) {
+        const int *to = target + b * T;
+        int tokens = 0;
+        for (size_t i = 0; i < R; i++) {
+            const size_t n = b * R + i;
+            a->ids[n] = i < S ? source[b * S + i] : i > S ? to[i - S - 1] : c->start;
+            a->hidden[n] = i < S && a->ids[n] == c->pad;
+            a->place[n] = a->hidden[n] ? 0 : tokens++;
+        }
+        for (size_t t = 0; t < T; t++) {
+            a->labels[b * T + t] = to[t] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : to[t];
+            a->kept += to[t] != c->pad;
+        }
+    }
+    const float *x = llm_prefix_lm_embed(a->ids, a->place, B * R, R, w, c, arena);
+    llm_sublayer_view v = llm_sublayer_look(B, R);
+    v.hidden = a->hidden, v.blocked = a->blocked;
+    const float *all = llm_encoder_forward(&a->stack, x, &v, &w->stack, &c->stack, arena);
+    a->y = llm_arena_floats(arena, B * T * C), a->logits = llm_arena_floats(arena, B * T * V);
+    a->loss = llm_arena_floats(arena, B * T), a->lse = llm_arena_floats(arena, B * T);
+    for (size_t b = 0; b < B; b++)
+        memcpy(a->y + b * T * C, all + (b * R + S) * C, T * C * sizeof(float));
+    llm_matmul_forward(a->logits, a->y, w->table, NULL, B * T, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->labels, B * T, V);
+    double sum = 0.0;
+    for (size_t n = 0; n < B * T; n++) sum += (double)a->loss[n];
+    return a->kept ? (float)(sum / (double)a->kept) : 0.0f;
+}
+
+/* dw += the gradient of the mean loss. Scratch: B T (V + C) + B R C floats and that of the
+ * stack. */
+LLM_API void llm_prefix_lm_backward(const llm_prefix_lm_weights *dw, const llm_prefix_lm_acts *a,
+                                    const llm_prefix_lm_weights *w, const llm_prefix_lm_config *c,
+                                    llm_arena *arena) {
+    const llm_sublayer_config *s = &c->stack;
+    const size_t mark = arena->used, B = a->B, T = a->T, R = a->S + T, C = s->width, V = c->vocab;
+    if (a->kept == 0) return;
+    float *dlogits = llm_arena_floats(arena, B * T * V), *dy = llm_arena_floats(arena, B * T * C);
+    float *d = llm_arena_floats(arena, B * R * C);
+    memset(dlogits, 0, B * T * V * sizeof(float));
+    memset(dy, 0, B * T * C * sizeof(float));
+    memset(d, 0, B * R * C * sizeof(float)); /* the source is not asked for */
+    llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->labels, B * T, V,
+                               1.0f / (float)a->kept);
+    llm_matmul_backward(dy, dw->table, NULL, dlogits, a->y, w->table, B * T, C, V);
+    for (size_t b = 0; b < B; b++)
+        memcpy(d + (b * R + a->S) * C, dy + b * T * C, T * C * sizeof(float));
+    llm_encoder_backward(d, &dw->stack, &a->stack, B, R, &w->stack, s, arena);
+    if (s->dropout > 0.0f)
+        llm_dropout_forward(d, d, B * R * C, s->dropout, s->seed, 2 * s->layers * B * R * C);
+    for (size_t i = 0; i < B * R * C; i++) d[i] *= c->scale;
+    llm_embedding_backward(dw->table, d, a->ids, B * R, V, C);
+    arena->used = mark;
+}
+
+/* @prefix_lm_generate --------------------------------------- Writing behind a prefix
+ *
+ *     once: keys and values of the source in both directions     then: a token a step behind them
+ *
+ * What has been read is not read again: since no place of the source sees the target, its keys and
+ * values in all layers are those of a pass over the source alone, and the cache of @decoder, whose
+ * first S places they fill, writes on. With a bidirectional prefix this holds as long as the prefix
+ * stays as it is: a conversation whose next turn joined the prefix would have to be read anew,
+ * where a causal model's cache only grows. That is why chat models are causal.
+ *
+ * source  Raffel et al. 2020, "T5", section 3.2.1
+ * needs   arena matmul sublayer encoder decoder prefix_lm
+ * see     @prefix_lm @kv_cache
+ * topics  -
+ */
+
+/* ids (B,T) <- source (B,S), padded on the right: the likeliest token at each place, up to and with
+ * `end`, pad behind it. Scratch: a pass over the source, and a cache of S + T places. */
+LLM_API void llm_prefix_lm_generate(int *ids, const int *source, size_t B, size_t S, size_t T,
+                                    int end, const llm_prefix_lm_weights *w,
+                                    const llm_prefix_lm_config *config, llm_arena *arena) {
+    const size_t mark = arena->used, C = config->stack.width, V = config->vocab, R = S + T;
+    llm_prefix_lm_config plain = *config, *c = &plain;
+    c->stack.dropout = 0.0f;
+    const llm_decoder_weights dw = {w->stack.attn, NULL, w->stack.mlp, w->stack.norm_w,
+                                    w->stack.norm_b};
+    llm_sublayer_view v = llm_sublayer_look(B, S);
+    llm_decoder_cache cache;
+    llm_decoder_cache_create(&cache, R, &v, &dw, &c->stack, arena);
+    int *place = (int *)llm_arena_take(arena, B * S, sizeof(int));
+    int *next = (int *)llm_arena_take(arena, B, sizeof(int)); /* the place of the next token */
+    int *last = (int *)llm_arena_take(arena, B, sizeof(int));
+    bool *done = (bool *)llm_arena_take(arena, B, sizeof(bool));
+    bool *hidden = (bool *)llm_arena_take(arena, B * S, sizeof(bool));
+    bool *blocked = (bool *)llm_arena_take(arena, S * S, sizeof(bool));
+    float *y = llm_arena_floats(arena, B * C), *logits = llm_arena_floats(arena, B * V);
+    for (size_t b = 0; b < B; b++) {
+        next[b] = 0, last[b] = c->start, done[b] = false;
+        for (size_t i = 0; i < S; i++) {
+            const size_t n = b * S + i;
+            cache.ahead[b * R + i] = hidden[n] = source[n] == c->pad;
+            place[n] = hidden[n] ? 0 : next[b]++;
+        }
+    }
+    const size_t step = arena->used;
+    if (S > 0) {
+        llm_encoder_acts a;
+        for (size_t i = 0; i < S * S; i++) blocked[i] = c->causal && i % S > i / S;
+        v.hidden = hidden, v.blocked = blocked;
+        const float *x = llm_prefix_lm_embed(source, place, B * S, S, w, c, arena);
+        llm_encoder_forward(&a, x, &v, &w->stack, &c->stack, arena);
+        const size_t heads = B * c->stack.heads, D = C / c->stack.heads;
+        for (size_t i = 0; i < c->stack.layers * heads; i++) {
+            const size_t l = i / heads, h = i % heads;
+            const llm_mha_saved *from = &a.attn[l].attn, *to = &cache.attn[l];
+            memcpy(to->k + h * R * D, from->k + h * S * D, S * D * sizeof(float));
+            memcpy(to->v + h * R * D, from->v + h * S * D, S * D * sizeof(float));
+        }
+        cache.t = S;
+        arena->used = step;
+    }
+    for (size_t t = 0; t < T; t++) {
+        const float *x = llm_prefix_lm_embed(last, next, B, R, w, c, arena);
+        llm_decoder_step(y, &cache, x, &dw, &c->stack, arena);
+        llm_matmul_forward(logits, y, w->table, NULL, B, C, V);
+        for (size_t b = 0; b < B; b++) {
+            const float *z = logits + b * V;
+            size_t best = 0;
+            for (size_t i = 1; i < V; i++) best = z[i] > z[best] ? i : best;
+            last[b] = ids[b * T + t] = done[b] ? c->pad : (int)best;
+            done[b] = done[b] || last[b] == end;
+            next[b]++;
         }
         arena->used = step;
     }
@@ -42663,7 +43268,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
  *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
  *         Language Modeling" (best fit)
  * needs   arena argsort cross_entropy
- * see     @softmax_head @grad_accum @perplexity @attn_mask
+ * see     @softmax_head @grad_accum @perplexity @attn_mask @multi_token @mtp
  * topics  Next-Token Prediction Objective (Causal Language Modeling)
  */
 
@@ -42776,6 +43381,247 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
         for (size_t u = 0; u < T; u++)
             mask[i * T + u] = u <= t && (row[u] == row[t]) && (row[t] >= 0 || u == t);
     }
+}
+
+/* @multi_token ---------------------------------------------- Several tokens ahead
+ *
+ *     z_k = Stack_k(h)      p_k(x_t+k | x_<=t) = softmax(E z_k,t)      k = 1 .. K
+ *     loss = sum over k of the mean over t of -log p_k(x_t+k)
+ *
+ * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use one
+ * table of tokens. A trunk that has to serve several tokens ahead is trained on what will matter
+ * later, and not on the next word's spelling alone; larger models gain from it, most in code. In
+ * use the heads but the first are thrown away, or they guess for @speculative.
+ *
+ * Logits are the largest thing in a step, N V numbers a head. All heads begin at the same h, so
+ * each can run forward and backward before the next begins, and only the gradient of h has to wait:
+ * memory for one head's logits is enough. What is easily got wrong: the last k places of a text have
+ * no label for head k, and each head's mean is over its own number of places.
+ *
+ * source  Gloeckle et al. 2024, "Better & Faster Large Language Models via Multi-token Prediction",
+ *         section 2 and figure 2
+ * needs   arena cross_entropy matmul sublayer encoder
+ * see     @next_token @mtp @medusa
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config head; /* of each: layers 1 in the paper, pre-norm */
+    size_t ahead, vocab;      /* K, V */
+} llm_multi_token_config;
+
+/* w (K) <- the next numbers of *matrix and *vector: each head's llm_encoder_matrices and
+ * llm_encoder_vectors. Its lists lie in the arena. */
+LLM_API llm_encoder_weights *llm_multi_token_bind(float **matrix, float **vector,
+                                                  const llm_multi_token_config *c,
+                                                  llm_arena *arena) {
+    llm_encoder_weights *w =
+        (llm_encoder_weights *)llm_arena_take(arena, c->ahead, sizeof(llm_encoder_weights));
+    for (size_t k = 0; k < c->ahead; k++) llm_encoder_bind(&w[k], matrix, vector, &c->head, arena);
+    return w;
+}
+
+/* label (B,T) <- the token k places behind each of ids (B,T), ignored where the row ends or it is
+ * negative. Returns how many are not. */
+LLM_API size_t llm_multi_token_labels(int *label, const int *ids, size_t k, size_t B, size_t T) {
+    size_t count = 0;
+    for (size_t i = 0; i < B * T; i++) {
+        const bool real = i % T + k < T && ids[i + k] >= 0;
+        label[i] = real ? ids[i + k] : (int)LLM_CROSS_ENTROPY_IGNORE;
+        count += real;
+    }
+    return count;
+}
+
+/* Returns y (B,T,C), what head k makes of h (B,T,C). It and a stay in the arena. */
+LLM_API const float *llm_multi_token_head(llm_encoder_acts *a, const float *h, size_t k, size_t B,
+                                          size_t T, const llm_encoder_weights *w,
+                                          const llm_multi_token_config *c, llm_arena *arena) {
+    bool *ahead = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) ahead[i] = i % T > i / T;
+    llm_sublayer_view v = llm_sublayer_look(B, T);
+    v.blocked = ahead;
+    v.number = k * (2 * c->head.layers); /* each head drops other numbers */
+    return llm_encoder_forward(a, h, &v, &w[k], &c->head, arena);
+}
+
+/* loss (K) and their sum, returned <- h (B,T,C), ids (B,T), heads w, table (V,C). dh, dw, dtable +=
+ * the gradient; dw NULL: no gradients. Scratch: one head's stack, N (2 V + C + 3) floats. */
+LLM_API float llm_multi_token_train(float *loss, float *dh, const llm_encoder_weights *dw,
+                                    float *dtable, const float *h, const int *ids, size_t B,
+                                    size_t T, const llm_encoder_weights *w, const float *table,
+                                    const llm_multi_token_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = B * T, C = c->head.width, V = c->vocab;
+    double all = 0.0;
+    for (size_t k = 0; k < c->ahead; k++) {
+        int *label = (int *)llm_arena_take(arena, N, sizeof(int));
+        float *logits = llm_arena_floats(arena, N * V);
+        float *each = llm_arena_floats(arena, 2 * N), *lse = each + N;
+        llm_encoder_acts a;
+        const size_t count = llm_multi_token_labels(label, ids, k + 1, B, T);
+        const float *y = llm_multi_token_head(&a, h, k, B, T, w, c, arena);
+        double sum = 0.0;
+        llm_matmul_forward(logits, y, table, NULL, N, C, V);
+        llm_cross_entropy_forward(each, lse, logits, label, N, V);
+        for (size_t n = 0; n < N; n++) sum += (double)each[n];
+        loss[k] = count ? (float)(sum / (double)count) : 0.0f;
+        all += (double)loss[k];
+        if (dw && count > 0) {
+            float *dlogits = llm_arena_floats(arena, N * V), *d = llm_arena_floats(arena, N * C);
+            memset(dlogits, 0, N * V * sizeof(float));
+            memset(d, 0, N * C * sizeof(float));
+            llm_cross_entropy_backward(dlogits, logits, lse, label, N, V, 1.0f / (float)count);
+            llm_matmul_backward(d, dtable, NULL, dlogits, y, table, N, C, V);
+            llm_encoder_backward(d, &dw[k], &a, B, T, &w[k], &c->head, arena);
+            for (size_t i = 0; i < N * C; i++) dh[i] += d[i];
+        }
+        arena->used = mark; /* one head's memory at a time */
+    }
+    return (float)all;
+}
+
+/* logits (K,V) <- h (T,C): for each of the K tokens behind a text. Scratch: one head's stack. */
+LLM_API void llm_multi_token_guess(float *logits, const float *h, size_t T,
+                                   const llm_encoder_weights *w, const float *table,
+                                   const llm_multi_token_config *config, llm_arena *arena) {
+    const size_t mark = arena->used, C = config->head.width, V = config->vocab;
+    llm_multi_token_config plain = *config;
+    plain.head.dropout = 0.0f;
+    LLM_ASSERT(T > 0);
+    for (size_t k = 0; k < config->ahead; k++) {
+        llm_encoder_acts a;
+        const float *y = llm_multi_token_head(&a, h, k, 1, T, w, &plain, arena);
+        llm_matmul_forward(logits + k * V, y + (T - 1) * C, table, NULL, 1, C, V);
+        arena->used = mark;
+    }
+}
+
+/* @mtp ------------------------------------------------------ Tokens ahead, one behind the other
+ *
+ *     u_t = M_k [rms(g_k-1,t); rms(E x_t+k)]      g_k = Layer_k(u)      g_0 = h, the trunk's
+ *     p(x_t+k+1 | x_<=t+k) = softmax(E rms(g_k,t))       loss = lambda / D sum over k of the mean
+ *
+ * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it. Unlike
+ * the heads of @multi_token, which guess each for itself, the modules form a chain, so that what
+ * they say together is a text's probability and no mixture of texts. In training they make the
+ * trunk plan; in use the first guesses the second token, in the report rightly 85 to 90 times of
+ * 100, so that two tokens come out of most passes.
+ *
+ * Module k has T - k places: the last k have no token to be given, or no label. Only a causal layer
+ * makes it lawful to give it x_t+k: place t may not look at places behind it, whose inputs are the
+ * answers.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V3 Technical Report", section 2.2, eq. 21 to 25
+ * needs   arena cross_entropy embedding matmul rmsnorm sublayer encoder
+ * see     @multi_token @eagle @speculative
+ * topics  -
+ */
+
+/* Weights of one module, or their gradients: gains of three norms (C), merge (C,2C), and a layer
+ * whose stack has no last norm of its own: out is it. */
+typedef struct {
+    float *in, *token, *out, *merge;
+    llm_encoder_weights layer;
+} llm_mtp_module;
+
+/* w <- the next numbers of *matrix (2 C^2 and the stack's) and *vector (3 C and the stack's); c is
+ * that of one module's stack, with pre-norm. */
+LLM_API void llm_mtp_bind(llm_mtp_module *w, float **matrix, float **vector,
+                          const llm_sublayer_config *c, llm_arena *arena) {
+    LLM_ASSERT(llm_sublayer_norm_in(c));
+    w->merge = llm_encoder_next(matrix, 2 * c->width * c->width);
+    w->in = llm_encoder_next(vector, c->width), w->token = llm_encoder_next(vector, c->width);
+    w->out = llm_encoder_next(vector, c->width);
+    llm_encoder_bind(&w->layer, matrix, vector, c, arena);
+    w->layer.norm_w = w->layer.norm_b = NULL; /* 2 C numbers that stay unused */
+}
+
+/* What a module leaves for backward, in the arena: B (T - 1) places of rows of T. */
+typedef struct {
+    size_t B, T, count; /* T: places of what it reads */
+    int *given, *label; /* (B,T-1) */
+    llm_encoder_acts layer;
+    const float *g;                         /* (B,T-1,C): what the next module reads */
+    float *before, *e, *pair, *y;           /* (N,C), (N,C), (N,2C), (N,C) */
+    float *rstd_in, *rstd_token, *rstd_out; /* (N) each */
+    float *norm, *logits, *loss, *lse;      /* (2,N,C), (N,V), (N), (N) */
+} llm_mtp_acts;
+
+/* Returns the mean loss of module `depth` (1, 2, ..): g (B,T,C) is the trunk's output (depth 1, T
+ * the texts' length) or a->g of the module before, with one place less a module; ids (B,T + depth -
+ * 1), negative: not asked for, and read as token 0. table (V,C). All is left in the arena. */
+LLM_API float llm_mtp_forward(llm_mtp_acts *a, const float *g, const int *ids, size_t depth,
+                              size_t B, size_t T, size_t V, const llm_mtp_module *w,
+                              const float *table, const llm_sublayer_config *c, llm_arena *arena) {
+    LLM_ASSERT(depth > 0 && T > 1);
+    const size_t R = T - 1, N = B * R, C = c->width, row = T + depth - 1;
+    a->B = B, a->T = T, a->count = 0;
+    a->given = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->label = a->given + N;
+    a->before = llm_arena_floats(arena, 4 * N * C), a->e = a->before + N * C;
+    a->pair = a->e + N * C, a->norm = llm_arena_floats(arena, 2 * N * C);
+    a->rstd_in = llm_arena_floats(arena, 3 * N), a->rstd_token = a->rstd_in + N;
+    a->rstd_out = a->rstd_token + N;
+    for (size_t b = 0; b < B; b++)
+        for (size_t t = 0; t < R; t++) {
+            const int given = ids[b * row + t + depth];
+            const int next = t + depth + 1 < row ? ids[b * row + t + depth + 1] : -1;
+            a->given[b * R + t] = given < 0 ? 0 : given;
+            a->label[b * R + t] = next < 0 ? (int)LLM_CROSS_ENTROPY_IGNORE : next;
+            a->count += next >= 0;
+            memcpy(a->before + (b * R + t) * C, g + (b * T + t) * C, C * sizeof(float));
+        }
+    float *norm_in = a->norm, *norm_token = a->norm + N * C;
+    llm_embedding_forward(a->e, a->given, table, N, V, C);
+    llm_rmsnorm_forward(norm_in, a->rstd_in, a->before, w->in, N, C, c->eps);
+    llm_rmsnorm_forward(norm_token, a->rstd_token, a->e, w->token, N, C, c->eps);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(a->pair + n * 2 * C, norm_in + n * C, C * sizeof(float));
+        memcpy(a->pair + n * 2 * C + C, norm_token + n * C, C * sizeof(float));
+    }
+    float *u = llm_arena_floats(arena, N * C);
+    llm_matmul_forward(u, a->pair, w->merge, NULL, N, 2 * C, C);
+    bool *ahead = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
+    for (size_t i = 0; i < R * R; i++) ahead[i] = i % R > i / R;
+    llm_sublayer_view v = llm_sublayer_look(B, R);
+    v.blocked = ahead;
+    v.number = (depth - 1) * 2 * c->layers;
+    a->g = llm_encoder_forward(&a->layer, u, &v, &w->layer, c, arena);
+    a->y = llm_arena_floats(arena, N * C), a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    llm_rmsnorm_forward(a->y, a->rstd_out, a->g, w->out, N, C, c->eps);
+    llm_matmul_forward(a->logits, a->y, table, NULL, N, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->label, N, V);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->count ? (float)(sum / (double)a->count) : 0.0f;
+}
+
+/* dg (B,T,C), dw, dtable += scale times the gradient of the mean loss, and of a->g what dnext
+ * (B,T-1,C) has, the next module's dg, or NULL. Scratch: N (V + 7 C) floats, the layer's. */
+LLM_API void llm_mtp_backward(float *dg, const llm_mtp_module *dw, float *dtable,
+                              const float *dnext, const llm_mtp_acts *a, float scale, size_t V,
+                              const llm_mtp_module *w, const float *table,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, R = a->T - 1, N = a->B * R, C = c->width;
+    float *dlogits = llm_arena_floats(arena, N * V), *d = llm_arena_floats(arena, 7 * N * C);
+    float *dy = d + N * C, *dpair = dy + N * C, *din = dpair + 2 * N * C, *de = din + N * C;
+    float *part = de + N * C; /* of a norm's output */
+    memset(dlogits, 0, N * V * sizeof(float));
+    memset(d, 0, 7 * N * C * sizeof(float));
+    if (a->count > 0)
+        llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->label, N, V,
+                                   scale / (float)a->count);
+    llm_matmul_backward(dy, dtable, NULL, dlogits, a->y, table, N, C, V);
+    llm_rmsnorm_backward(d, dw->out, dy, a->g, w->out, a->rstd_out, N, C);
+    for (size_t i = 0; dnext && i < N * C; i++) d[i] += dnext[i];
+    llm_encoder_backward(d, &dw->layer, &a->layer, a->B, R, &w->layer, c, arena);
+    llm_matmul_backward(dpair, dw->merge, NULL, d, a->pair, w->merge, N, 2 * C, C);
+    for (size_t n = 0; n < N; n++) memcpy(part + n * C, dpair + n * 2 * C, C * sizeof(float));
+    llm_rmsnorm_backward(din, dw->in, part, a->before, w->in, a->rstd_in, N, C);
+    for (size_t n = 0; n < N; n++) memcpy(part + n * C, dpair + n * 2 * C + C, C * sizeof(float));
+    llm_rmsnorm_backward(de, dw->token, part, a->e, w->token, a->rstd_token, N, C);
+    llm_embedding_backward(dtable, de, a->given, N, V, C);
+    for (size_t i = 0; i < N * C; i++) dg[(i / C / R * a->T + i / C % R) * C + i % C] += din[i];
+    arena->used = mark;
 }
 
 /* @autoregression ------------------------------------------- Autoregression: series
@@ -43413,7 +44259,7 @@ LLM_API bool llm_causal_lm_reach(bool *reach, const llm_causal_lm *m, const int 
  * source  Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; Liu et al. 2019, "RoBERTa",
  *         section 4.1 (masking anew)
  * needs   arena rng cross_entropy matmul activation layernorm encoder
- * see     @bert @next_token
+ * see     @bert @next_token @mlm_span @mlm_score @mask_predict
  * topics  Masked language model
  */
 typedef struct {
@@ -43530,6 +44376,229 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
     memset(dnorm, 0, M * C * sizeof(float));
     llm_matmul_backward(dnorm, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C);
     for (size_t i = 0; i < M * C; i++) dh[a->row[i / C] * C + i % C] += dnorm[i];
+    arena->used = mark;
+}
+
+/* @mlm_span ------------------------------------------------- Masking whole spans
+ *
+ *     until 15 in 100 tokens are covered:   length ~ p (1 - p)^(l-1), l <= 10     start uniform
+ *
+ * A covered token between two that are seen is often given away by them. SpanBERT covers runs: their
+ * lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
+ * words', and one draw decides for a whole span whether it becomes [MASK], other tokens, or stays,
+ * so that no token of it helps with the others. How many tokens are covered is not left to chance: a
+ * budget; a span that would exceed it is drawn again, and one that touches a covered token, a
+ * special one or the end is not taken.
+ *
+ * Length counts words where words are given, tokens otherwise. What is easily got wrong: a geometric
+ * law that is cut must be normed again, by dividing or by drawing until it fits.
+ *
+ * source  Joshi et al. 2020, "SpanBERT", section 3.1 and figure 2
+ * needs   rng cross_entropy mlm
+ * see     @mlm @t5_span
+ * topics  -
+ */
+
+/* 1 .. most, with probability proportional to p (1 - p)^(l-1). */
+LLM_API size_t llm_mlm_span_length(float p, size_t most, llm_rng *rng) {
+    LLM_ASSERT(p > 0.0f && p < 1.0f && most > 0);
+    const double stay = 1.0 - (double)p, all = 1.0 - pow(stay, (double)most);
+    const double left = 1.0 - (double)llm_rng_uniform(rng) * all; /* of the tail, in (1 - all, 1] */
+    const size_t length = 1 + (size_t)floor(log(left) / log(stay));
+    return length < most ? length : most;
+}
+
+/* ids, label (N) as llm_mlm_mask, special (N) and word (N) or NULL likewise; spans of lengths as
+ * above. Covers the share c->chosen of the tokens that are not special, rounded, or as many as fit:
+ * after 20 N draws it leaves it at that. Returns how many. */
+LLM_API size_t llm_mlm_span_mask(int *ids, int *label, const bool *special, const int *word,
+                                 size_t N, float p, size_t most, const llm_mlm_config *c,
+                                 llm_rng *rng) {
+    size_t real = 0, count = 0;
+    LLM_ASSERT(c->first < c->vocab);
+    for (size_t n = 0; n < N; n++) {
+        label[n] = LLM_CROSS_ENTROPY_IGNORE;
+        real += !special[n];
+    }
+    const size_t budget = (size_t)floorf(c->chosen * (float)real + 0.5f);
+    for (size_t draws = 0; count < budget && draws < 20 * N; draws++) {
+        const size_t length = llm_mlm_span_length(p, most, rng), from = llm_rng_below(rng, N);
+        const bool inside = word && from > 0 && word[from] == word[from - 1] && !special[from - 1];
+        if (inside || (from > 0 && label[from - 1] != LLM_CROSS_ENTROPY_IGNORE)) continue;
+        size_t end = from, words = 0;
+        for (; end < N && !special[end] && label[end] == LLM_CROSS_ENTROPY_IGNORE; end++) {
+            words += end == from || !word || word[end] != word[end - 1];
+            if (words > length) break;
+        }
+        const bool met = end < N && label[end] != LLM_CROSS_ENTROPY_IGNORE;
+        if (words < length || met || end - from > budget - count) continue;
+        const float fate = llm_rng_uniform(rng);
+        for (size_t n = from; n < end; n++, count++) {
+            label[n] = ids[n];
+            if (fate < c->masked)
+                ids[n] = c->mask;
+            else if (fate < c->masked + c->random)
+                ids[n] = (int)(c->first + llm_rng_below(rng, c->vocab - c->first));
+        }
+    }
+    return count;
+}
+
+/* @mlm_score ------------------------------------------------ Scoring a text with a masked model
+ *
+ *     PLL = sum over t of log p(x_t | all x but x_t)        PPPL = exp(-PLL / number of tokens)
+ *
+ * A masked model has no probability of a text, only of a token among all others; the sum of these
+ * logarithms, one pass for each token, is the pseudo-log-likelihood. It is no likelihood: the
+ * conditionals need not belong to one distribution, and texts that take both ways of a fork in turn
+ * look good at every place. But it ranks what a recognizer or a translator offers as a causal
+ * model's likelihood does, looks at both sides, and has no bias to short beginnings.
+ *
+ * A word of several pieces scores too well, since each is guessed from the rest: hiding with each
+ * piece those that follow it in its word mends that. What is easily got wrong: [CLS] and [SEP]
+ * are not scored, and a text's padding is not part of it.
+ *
+ * source  Salazar et al. 2020, "Masked Language Model Scoring", eq. 1 and 2; Kauf & Ivanova 2023,
+ *         "A Better Way to Do Masked Language Model Scoring", section 2 (pieces of words)
+ * needs   arena cross_entropy bert mlm
+ * see     @mlm @causal_lm @perplexity
+ * topics  -
+ */
+
+/* A trained BERT and its head. */
+typedef struct {
+    llm_bert_config config;
+    llm_bert_weights bert;
+    llm_mlm_head head;
+} llm_mlm_score_model;
+
+/* *acts <- the head's for the N = B T places with a label; no dropout. All stays in the arena. */
+LLM_API void llm_mlm_score_ask(llm_mlm_acts *acts, const int *ids, const int *types,
+                               const bool *hidden, const int *label, size_t B, size_t T,
+                               const llm_mlm_score_model *m, llm_arena *arena) {
+    llm_bert_config c = m->config;
+    llm_bert_acts bert;
+    c.encoder.dropout = 0.0f;
+    const float *h = llm_bert_forward(&bert, ids, types, hidden, B, T, &m->bert, &c, arena);
+    llm_mlm_forward(acts, h, label, &m->head, m->bert.word, B * T, c.vocab, c.encoder.width,
+                    c.encoder.eps, arena);
+}
+
+/* Returns PLL; logp (T) <- the score of each token of ids (T), 0 where special (T). types (T) or
+ * NULL. word (T) or NULL: neighbours of one number are one word, whose later pieces are hidden with
+ * each. mask is the id of [MASK]; `batch` copies of the text are run at once. Scratch: batch T (2
+ * or 3 ints) and a forward pass of as many texts. */
+LLM_API double llm_mlm_score(float *logp, const int *ids, const int *types, const bool *special,
+                             const int *word, size_t T, int mask, size_t batch,
+                             const llm_mlm_score_model *m, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double sum = 0.0;
+    LLM_ASSERT(batch > 0);
+    size_t *place = (size_t *)llm_arena_take(arena, batch, sizeof(size_t));
+    int *copy = (int *)llm_arena_take(arena, batch * T, sizeof(int));
+    int *label = (int *)llm_arena_take(arena, batch * T, sizeof(int));
+    int *kind = types ? (int *)llm_arena_take(arena, batch * T, sizeof(int)) : NULL;
+    for (size_t t = 0; t < T;) {
+        const size_t step = arena->used;
+        size_t B = 0;
+        for (; t < T && B < batch; t++) {
+            int *row = copy + B * T;
+            logp[t] = 0.0f;
+            if (special[t]) continue;
+            for (size_t i = 0; i < T; i++) {
+                row[i] = ids[i];
+                label[B * T + i] = i == t ? ids[t] : LLM_CROSS_ENTROPY_IGNORE;
+                if (types) kind[B * T + i] = types[i];
+            }
+            row[t] = mask;
+            for (size_t i = t + 1; word && i < T && word[i] == word[t] && !special[i]; i++)
+                row[i] = mask;
+            place[B++] = t;
+        }
+        if (B == 0) break; /* the rest is special */
+        llm_mlm_acts acts;
+        llm_mlm_score_ask(&acts, copy, kind, NULL, label, B, T, m, arena);
+        for (size_t b = 0; b < B; b++) {
+            logp[place[b]] = -acts.loss[b];
+            sum -= (double)acts.loss[b];
+        }
+        arena->used = step;
+    }
+    arena->used = mark;
+    return sum;
+}
+
+/* @mask_predict --------------------------------------------- Writing with a masked model
+ *
+ *     round r of R:  cover the floor(n (R - r) / R) of the n open places that are least sure
+ *     y_t = argmax p(. | the rest)      sure_t = p(y_t | the rest)          for the covered alone
+ *
+ * A causal model needs a pass for each token; a masked one fills all open places at once, and
+ * badly: each is the likeliest by itself, so that of two ways to say a thing the words are mixed.
+ * Mask-predict writes all, keeps what the model was surest of, covers the others and asks again,
+ * fewer each time. R passes instead of n; with R = n one more place is settled at each.
+ *
+ * A place keeps the probability it had when it was written, though its neighbours have changed: it
+ * is neither asked nor doubted again while it is not among the least sure. How many places are to
+ * be filled must be known: for translation a model guesses some lengths, and of the texts that come
+ * out the one with the best mean log sure_t is kept.
+ *
+ * source  Ghazvininejad et al. 2019, "Mask-Predict: Parallel Decoding of Conditional Masked
+ *         Language Models", section 3
+ * needs   arena rng argsort cross_entropy mlm mlm_score
+ * see     @mlm @mlm_score @beam_search
+ * topics  -
+ */
+
+/* ids (B,T) in place: where open (B,T) an answer in c->first .. c->vocab - 1, whatever stood there,
+ * after `rounds` passes. sure (B,T): its probability when it was written, 1 where not open. score
+ * (B) or NULL: the mean log of them, 0 of none. types, hidden (B,T) or NULL as in @bert. Scratch:
+ * 2 B T ints, T size_t, T floats and a forward pass. */
+LLM_API void llm_mask_predict(int *ids, float *sure, float *score, const bool *open,
+                              const int *types, const bool *hidden, size_t B, size_t T,
+                              size_t rounds, const llm_mlm_config *c, const llm_mlm_score_model *m,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(rounds > 0 && c->first < c->vocab && c->vocab <= m->config.vocab);
+    int *label = (int *)llm_arena_take(arena, B * T, sizeof(int));
+    size_t *order = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
+    float *key = llm_arena_floats(arena, T);
+    for (size_t i = 0; i < B * T; i++) sure[i] = open[i] ? 0.0f : 1.0f;
+    for (size_t r = 0; r < rounds; r++) {
+        const size_t step = arena->used;
+        size_t asked = 0;
+        for (size_t b = 0; b < B; b++) {
+            size_t n = 0;
+            for (size_t t = 0; t < T; t++) {
+                label[b * T + t] = LLM_CROSS_ENTROPY_IGNORE;
+                key[t] = open[b * T + t] ? sure[b * T + t] : INFINITY; /* open ones first */
+                n += open[b * T + t];
+            }
+            llm_argsort(order, key, T);
+            for (size_t k = 0; k < n * (rounds - r) / rounds; k++, asked++) {
+                ids[b * T + order[k]] = c->mask;
+                label[b * T + order[k]] = 0; /* any token: asked */
+            }
+        }
+        if (asked == 0) break; /* more rounds than places */
+        llm_mlm_acts acts;
+        llm_mlm_score_ask(&acts, ids, types, hidden, label, B, T, m, arena);
+        for (size_t k = 0; k < acts.M; k++) {
+            const float *z = acts.logits + k * acts.V;
+            size_t best = c->first;
+            for (size_t v = best + 1; v < c->vocab; v++) best = z[v] > z[best] ? v : best;
+            ids[acts.row[k]] = (int)best;
+            sure[acts.row[k]] = expf(z[best] - acts.lse[k]);
+        }
+        arena->used = step;
+    }
+    for (size_t b = 0; score && b < B; b++) {
+        double sum = 0.0;
+        size_t n = 0;
+        for (size_t i = b * T; i < (b + 1) * T; i++)
+            if (open[i]) sum += log((double)sure[i]), n++;
+        score[b] = n ? (float)(sum / (double)n) : 0.0f;
+    }
     arena->used = mark;
 }
 
@@ -45129,7 +46198,7 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need", sections 5.3, 5.4 and 6.1, eq. 3
  * needs   arena rng adamw lr_schedule encoder_decoder_weights encoder_decoder
- * see     @encoder_decoder @label_smoothing @lr_schedule @beam_search
+ * see     @encoder_decoder @label_smoothing @lr_schedule @beam_search @token_batches
  * topics  Attention Is All You Need
  */
 
@@ -45211,6 +46280,111 @@ LLM_API int *llm_transformer_2017_translate(const llm_transformer_2017 *t, const
     int *ids = (int *)llm_arena_take(arena, B * T, sizeof(int));
     llm_encoder_decoder_generate(ids, source, B, S, T, end, &t->weights, &t->config, arena);
     return ids;
+}
+
+/* @token_batches -------------------------------------------- Batches by a budget of tokens
+ *
+ *     rows * longest source <= budget     and     rows * longest target <= budget
+ *
+ * What a step costs is its places, not its sentences: 2017 counted 25,000 tokens on each side to a
+ * batch. Pairs of similar length share a batch, else most of it is padding; but batches in order of
+ * length would make an epoch that begins with short sentences and ends with long ones. So an epoch
+ * is drawn in three moves: shuffle the pairs; sort them by their longer side, in pools of some
+ * thousands if the order is to keep more chance; cut the row where the budget is full; shuffle the
+ * batches. Pairs of one length fall together anew in each epoch.
+ *
+ * Pools are sorted up and down in turn, so that a batch across a border holds one length. The mean
+ * loss of a batch is over its tokens: batches of few long rows weigh as much as those of many short
+ * ones.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 5.1; Ott et al. 2019,
+ *         "fairseq" (--max-tokens)
+ * needs   arena error rng argsort
+ * see     @transformer_2017 @pad (the batch itself; texts without a partner)
+ * topics  -
+ */
+
+/* The places pair n needs on its longer side, 1 at the least. target may be NULL: there is one
+ * side. */
+LLM_API size_t llm_token_batches_width(const size_t *source, const size_t *target, size_t n) {
+    const size_t most = target && target[n] > source[n] ? target[n] : source[n];
+    return most > 0 ? most : 1;
+}
+
+/* x (n) <- one of its orders, all equally likely. */
+LLM_API void llm_token_batches_shuffle(size_t *x, size_t n, llm_rng *rng) {
+    for (size_t i = n; i > 1; i--) {
+        const size_t j = llm_rng_below(rng, i), held = x[i - 1];
+        x[i - 1] = x[j], x[j] = held;
+    }
+}
+
+/* An epoch of N pairs with so many tokens: batch k of the *batches has the pairs order[start[k]] up
+ * to order[start[k + 1]], order (N), start (N + 1). pool: how many are sorted at a time, 0 for all.
+ * false where a pair alone is above the budget. Scratch: N floats, 3 N + 1 size_t. */
+LLM_API bool llm_token_batches_make(size_t *order, size_t *start, size_t *batches,
+                                    const size_t *source, const size_t *target, size_t N,
+                                    size_t budget, size_t pool, llm_rng *rng, llm_arena *arena,
+                                    llm_error *e) {
+    const size_t mark = arena->used;
+    *batches = 0, start[0] = 0;
+    for (size_t n = 0; n < N; n++) {
+        const size_t width = llm_token_batches_width(source, target, n);
+        LLM_ASSERT(width < 1 << 24); /* a float is exact */
+        if (width > budget)
+            return llm_fail(e, "pair %zu has %zu tokens on one side, the budget is %zu", n, width,
+                            budget);
+    }
+    float *key = llm_arena_floats(arena, N);
+    size_t *drawn = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    size_t *rank = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    size_t *cut = (size_t *)llm_arena_take(arena, N + 1, sizeof(size_t));
+    for (size_t n = 0; n < N; n++) drawn[n] = n;
+    llm_token_batches_shuffle(drawn, N, rng);
+    if (pool == 0) pool = N;
+    for (size_t p = 0, turn = 0; p < N; p += pool, turn++) { /* equal lengths stay shuffled */
+        const size_t n = N - p < pool ? N - p : pool;
+        for (size_t i = 0; i < n; i++) {
+            const float width = (float)llm_token_batches_width(source, target, drawn[p + i]);
+            key[i] = turn % 2 ? -width : width;
+        }
+        llm_argsort(rank, key, n);
+        for (size_t i = 0; i < n; i++) order[p + i] = drawn[p + rank[i]];
+    }
+    size_t count = 0, longest = 0;
+    for (size_t i = 0; i < N; i++) {
+        const size_t width = llm_token_batches_width(source, target, order[i]);
+        if (width > longest) longest = width;
+        if (count == 0 || (i + 1 - cut[count - 1]) * longest > budget)
+            cut[count++] = i, longest = width;
+    }
+    cut[count] = N;
+    for (size_t k = 0; k < count; k++) rank[k] = k;
+    llm_token_batches_shuffle(rank, count, rng);
+    for (size_t i = 0; i < N; i++) drawn[i] = order[i];
+    for (size_t k = 0; k < count; k++) {
+        const size_t from = cut[rank[k]], n = cut[rank[k] + 1] - from;
+        for (size_t i = 0; i < n; i++) order[start[k] + i] = drawn[from + i];
+        start[k + 1] = start[k] + n;
+    }
+    *batches = count;
+    arena->used = mark;
+    return true;
+}
+
+/* The share of a side's places that hold no token; length is that side's. */
+LLM_API double llm_token_batches_padding(const size_t *order, const size_t *start, size_t batches,
+                                         const size_t *length) {
+    double tokens = 0.0, places = 0.0;
+    for (size_t k = 0; k < batches; k++) {
+        size_t longest = 0;
+        for (size_t i = start[k]; i < start[k + 1]; i++) {
+            tokens += (double)length[order[i]];
+            if (length[order[i]] > longest) longest = length[order[i]];
+        }
+        places += (double)(longest * (start[k + 1] - start[k]));
+    }
+    return places > 0.0 ? 1.0 - tokens / places : 0.0;
 }
 
 /* @decoder_only --------------------------------------------- Decoder-only Transformer, Llama style
@@ -46683,25 +47857,285 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
     return ok;
 }
 
+/* @stored_dot ----------------------------------------------- Dot products where the weights lie
+ *
+ *     y_r = sum_i w_ri x_i             four rows r at once, w as it stands in the file
+ *
+ * One token needs each weight once, so nothing is won by writing it down as a float before it is
+ * used: weights go from the file's bytes into registers and into the sums. BF16 is the upper half
+ * of a float. Half precision, shifted into place, has an exponent 112 too small, also where it is
+ * 0, and one product by 2^112 mends both. Two weights of 16 bits lie in each 32 bits that are
+ * loaded and end up in two registers; x is put into that order once, for all rows, which costs less
+ * than to turn every weight.
+ *
+ * Four rows at once share what is loaded of x, are enough sums to hide the latency of additions,
+ * and are four streams, which memory serves faster than one.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   lanes gguf_blocks
+ * see     @stored_dot_codes (blocks) @stored_matrix @gemm (for many x)
+ * topics  -
+ */
+enum { LLM_STORED_DOT_ROWS = 4, LLM_STORED_DOT_MOST = 4096 };  /* columns at a time */
+enum { LLM_STORED_DOT_LANES = LLM_LANES < 8 ? LLM_LANES : 8 }; /* of 32 bits: a block of Q8_0 */
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define LLM_STORED_DOT_VECTOR __attribute__((vector_size(4 * LLM_STORED_DOT_LANES)))
+#define LLM_STORED_DOT_CONVERT(x, type) __builtin_convertvector(x, type)
+#else
+#define LLM_STORED_DOT_VECTOR
+#define LLM_STORED_DOT_CONVERT(x, type) ((type)(x))
+#endif
+typedef LLM_STORED_DOT_VECTOR float llm_stored_dot_floats;
+typedef LLM_STORED_DOT_VECTOR int32_t llm_stored_dot_ints;
+typedef LLM_STORED_DOT_VECTOR uint32_t llm_stored_dot_bits;
+
+/* Reads at any address; bits as the floats they are; the sum of the lanes. */
+LLM_API llm_stored_dot_bits llm_stored_dot_load(const void *p) {
+    llm_stored_dot_bits x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+LLM_API llm_stored_dot_floats llm_stored_dot_real(llm_stored_dot_bits x) {
+    llm_stored_dot_floats y;
+    memcpy(&y, &x, sizeof y);
+    return y;
+}
+LLM_API float llm_stored_dot_sum(llm_stored_dot_floats x) {
+    float lane[LLM_STORED_DOT_LANES], sum = 0.0f;
+    memcpy(lane, &x, sizeof lane);
+    for (size_t l = 0; l < LLM_STORED_DOT_LANES; l++) sum += lane[l];
+    return sum;
+}
+
+/* Numbers of half precision in the low 16 bits of the lanes, without a branch. */
+LLM_API llm_stored_dot_floats llm_stored_dot_half(llm_stored_dot_bits word) {
+    const llm_stored_dot_bits size = word & 0x7fffu;
+    const llm_stored_dot_floats value =
+        llm_stored_dot_real(size << 13) * 5192296858534827628530496329220096.0f; /* 2^112 */
+    llm_stored_dot_bits bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits |= ((0x7bffu - size) & 0x7f800000u) | (word & 0x8000u) << 16; /* below 0: infinity, NaN */
+    return llm_stored_dot_real(bits);
+}
+
+/* How many columns fill the lanes; 0: the form has no product here. Words are taken as they lie,
+ * which on a machine with the high byte first would be wrong. */
+LLM_API size_t llm_stored_dot_group(llm_gguf_blocks_type type) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    if (first != 1) return 0;
+    if (type == LLM_GGUF_BLOCKS_Q4_0) return LLM_STORED_DOT_LANES > 4 ? 64 : 32;
+    if (type == LLM_GGUF_BLOCKS_Q8_0) return 32;
+    if (type == LLM_GGUF_BLOCKS_F32 || type == LLM_GGUF_BLOCKS_F16 || type == LLM_GGUF_BLOCKS_BF16)
+        return 2 * LLM_STORED_DOT_LANES;
+    return 0;
+}
+
+/* to (n) <- x (n) in the order in which weights come into the lanes: part j of each word, for the
+ * words of all lanes. Two parts of a byte of Q4_0 are 16 apart. What fills no lanes stays. */
+LLM_API void llm_stored_dot_arrange(float *to, const float *x, size_t n,
+                                    llm_gguf_blocks_type type) {
+    enum { L = LLM_STORED_DOT_LANES };
+    const size_t group = llm_stored_dot_group(type), whole = group ? n - n % group : 0;
+    const bool four = type == LLM_GGUF_BLOCKS_Q4_0;
+    const size_t parts = four                           ? 8
+                         : type == LLM_GGUF_BLOCKS_Q8_0 ? 4
+                         : type == LLM_GGUF_BLOCKS_F32  ? 1
+                                                        : 2;
+    for (size_t i = 0; i < whole; i += parts * L) {
+        for (size_t l = 0; l < L; l++) {
+            const size_t at = i + parts * l, low = at / 32 * 32 + at % 32 / 2;
+            for (size_t j = 0; j < parts; j++)
+                to[i + j * L + l] = x[four ? low + j / 2 + j % 2 * 16 : at + j];
+        }
+    }
+    for (size_t i = whole; i < n; i++) to[i] = x[i];
+}
+
+/* y (ROWS) <- sums over n columns of F32, F16 or BF16, whole groups; x is arranged. */
+LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n, llm_gguf_blocks_type type) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats low[ROWS], high[ROWS], x0, x1;
+    llm_stored_dot_bits word;
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r], low[r] = high[r] = none;
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_F32; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            low[r] += x0 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * i));
+            high[r] += x1 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * (i + L)));
+        }
+    }
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_BF16; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            word = llm_stored_dot_load(w[r] + 2 * i);
+            low[r] += x0 * llm_stored_dot_real(word << 16);
+            high[r] += x1 * llm_stored_dot_real(word & 0xffff0000u);
+        }
+    }
+    for (size_t i = 0; i < n && type == LLM_GGUF_BLOCKS_F16; i += 2 * L) {
+        x0 = llm_stored_dot_real(llm_stored_dot_load(x + i));
+        x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            word = llm_stored_dot_load(w[r] + 2 * i);
+            low[r] += x0 * llm_stored_dot_half(word);
+            high[r] += x1 * llm_stored_dot_half(word >> 16);
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(low[r] + high[r]);
+}
+
+/* @stored_dot_codes ----------------------------------------- Dot products with blocks of codes
+ *
+ *     y_r = sum over blocks of d_r sum_i c_ri x_i              c: 32 integers, d: their scale
+ *
+ * What @stored_dot does, for Q8_0 and Q4_0. The scale joins once a block, not once a weight. A word
+ * of 32 bits holds four codes, or eight; a shift to the left and a mask leave one of them at the
+ * top, with its sign, times 2^24 or 2^28. It becomes a float there, exactly, and the scale has that
+ * factor less. So one operation a code is saved that would bring it down again. Codes of half a
+ * byte count from 0 to 15 and mean -8 to 7: turning over each highest bit makes them signed.
+ *
+ * source  Gerganov and others, ggml (the formats, and products straight from them)
+ * needs   lanes stored_dot
+ * see     @stored_matrix @stored_rounded (integer products)
+ * topics  -
+ */
+
+/* scale (n, times) <- those of n blocks of so many bytes, times a factor, each `times` times. First
+ * all words, then all floats: what has just been written in small parts is slow to read as a
+ * vector.
+ */
+LLM_API void llm_stored_dot_scales(float *scale, const unsigned char *from, size_t n, size_t bytes,
+                                   size_t times, float by) {
+    enum { L = LLM_STORED_DOT_LANES };
+    uint32_t word[LLM_STORED_DOT_MOST / 32];
+    float d[LLM_STORED_DOT_MOST / 32];
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, from + i * bytes, 2);
+        word[i] = half;
+    }
+    for (size_t i = n; i % L != 0; i++) word[i] = 0;
+    for (size_t i = 0; i < n; i += L) {
+        const llm_stored_dot_floats part = by * llm_stored_dot_half(llm_stored_dot_load(word + i));
+        memcpy(d + i, &part, sizeof part);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < times; c++) scale[i * times + c] = d[i];
+}
+
+/* y (ROWS) <- sums over n columns of Q8_0, whole blocks; x is arranged. */
+LLM_API void llm_stored_dot_bytes(float *y, const unsigned char *const *row, const float *x,
+                                  size_t n) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 32];
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++)
+        llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 0x1p-24f);
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
+    for (size_t i = 0; i < n; i += 4 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            const llm_stored_dot_bits word = llm_stored_dot_load(w[r] + i + i / 32 * 2);
+            llm_stored_dot_floats part[4];
+            LLM_LANES_UNROLL
+            for (int j = 0; j < 4; j++)
+                part[j] = LLM_STORED_DOT_CONVERT(
+                              (llm_stored_dot_ints)(word << (24 - 8 * j) & 0xff000000u),
+                              llm_stored_dot_floats) *
+                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
+            sum[r] += scale[r][i / 32] * ((part[0] + part[1]) + (part[2] + part[3]));
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
+/* The codes of Q4_0 for all lanes: 16 bytes of each of two blocks where there are eight. */
+LLM_API llm_stored_dot_bits llm_stored_dot_pair(const unsigned char *from) {
+#if defined(__GNUC__) && !defined(__CUDACC__) && defined(__AVX__)
+    typedef uint64_t longs __attribute__((vector_size(32)));
+    uint64_t part[4];
+    memcpy(part, from, 16);
+    memcpy(part + 2, from + 18, 16);
+    const longs x = {part[0], part[1], part[2], part[3]};
+    return (llm_stored_dot_bits)x;
+#else
+    return llm_stored_dot_load(from);
+#endif
+}
+
+/* The same for Q4_0. */
+LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float zero[L] = {0.0f};
+    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++)
+        llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 0x1p-28f);
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
+    for (size_t i = 0; i < n; i += 8 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            const llm_stored_dot_bits word =
+                llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2) ^ 0x88888888u;
+            llm_stored_dot_floats part[8];
+            LLM_LANES_UNROLL
+            for (int j = 0; j < 8; j++)
+                part[j] = LLM_STORED_DOT_CONVERT(
+                              (llm_stored_dot_ints)(word << (28 - 4 * j) & 0xf0000000u),
+                              llm_stored_dot_floats) *
+                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
+            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+                      (((part[0] + part[1]) + (part[2] + part[3])) +
+                       ((part[4] + part[5]) + (part[6] + part[7])));
+        }
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
  *
  *     y_n = W x_n + b          W: rows of F32, F16, BF16 or blocks, as they stand in the file
  *
  * Writing one token reads every weight once and does two operations with it, so its time is the
  * weights' bytes over the memory's speed. Unpacked to floats a model of 16 bits would take twice as
- * long, one of 4.5 bits seven times. Here a piece of a row, 256 weights, is unpacked into the cache
- * and used at once for all x, then forgotten: memory is read in the small form. For a prompt of
- * many tokens a panel of rows is unpacked, each weight once, and multiplied as in @gemm.
+ * long, one of 4.5 bits seven times. So matrices stay as they are: for few x their rows are
+ * multiplied where they lie (@stored_dot). Unpacking pays from a handful of x on: a panel of rows,
+ * 256 columns at a time, goes into the cache as floats, each weight once, and is multiplied by all
+ * x as in @gemm.
  *
- * What is easily got wrong: half precision needs its subnormal numbers. Moved into a float's place
- * its exponent is 112 too small, also where it is 0, and one product by 2^112 mends both.
+ * What is easily got wrong: the order of the sums is no matter of the threads, so results do not
+ * depend on their number; and a row of blocks is not columns times a number of bytes.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
- * needs   lanes gemm gguf_blocks
- * see     @llama @gguf_file @matmul
+ * needs   gemm gguf_blocks stored_dot stored_dot_codes
+ * see     @stored_rounded (faster, not exact) @llama @gguf_file @matmul
  * topics  -
  */
 enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
+enum { LLM_STORED_MATRIX_FEW = 5 };     /* from so many x on a matrix is unpacked for all */
 typedef struct {
     const unsigned char *data; /* rows behind each other, at any address */
     llm_gguf_blocks_type type; /* of floats */
@@ -46721,7 +48155,7 @@ LLM_API uint16_t llm_stored_matrix_word(const unsigned char *from, size_t i) {
     return (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
 }
 
-/* The half-precision number of 16 bits, without a branch. */
+/* The half-precision number of 16 bits, as in @stored_dot. */
 LLM_API float llm_stored_matrix_half(uint16_t word) {
     const uint32_t size = word & 0x7fffu, sign = (uint32_t)(word & 0x8000u) << 16;
     uint32_t bits = size << 13;
@@ -46781,36 +48215,6 @@ LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, siz
     }
 }
 
-/* The sum of scale code x (n), n whole blocks; and that of w x (n). */
-LLM_API float llm_stored_matrix_dot(const signed char *code, const float *scale, const float *x,
-                                    size_t n) {
-    float w[32] = {0.0f};
-    llm_lanes sum = llm_lanes_load(w), none = sum;
-    for (size_t i = 0; i < n; i += 32) {
-        llm_lanes part = none;
-        for (size_t k = 0; k < 32; k++) w[k] = (float)code[i + k];
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < 32; k += LLM_LANES)
-            part += llm_lanes_load(w + k) * llm_lanes_load(x + i + k);
-        sum += scale[i / 32] * part;
-    }
-    return llm_lanes_sum(sum);
-}
-LLM_API float llm_stored_matrix_dot_floats(const float *w, const float *x, size_t n) {
-    enum { STEP = 4 * LLM_LANES };
-    float zero[LLM_LANES] = {0.0f}, rest = 0.0f;
-    llm_lanes sum[4];
-    const size_t whole = n - n % STEP;
-    for (size_t k = 0; k < 4; k++) sum[k] = llm_lanes_load(zero);
-    for (size_t i = 0; i < whole; i += STEP) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < 4; k++)
-            sum[k] += llm_lanes_load(w + i + k * LLM_LANES) * llm_lanes_load(x + i + k * LLM_LANES);
-    }
-    for (size_t i = whole; i < n; i++) rest += w[i] * x[i];
-    return llm_lanes_sum((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest;
-}
-
 /* out (columns) <- row r: a token's embedding. */
 LLM_API void llm_stored_matrix_row(float *out, const llm_stored_matrix *w, size_t r) {
     LLM_ASSERT(r < w->rows);
@@ -46832,33 +48236,287 @@ LLM_API void llm_stored_matrix_panel(float *y, const float *x, const llm_stored_
     }
 }
 
-/* y (N,rows) <- x (N,columns), b (rows) or NULL. Sums are of float within a piece. From 8 rows of x
- * on a panel of W is unpacked at a time and multiplied as in @gemm. */
+/* y (ROWS) <- rows (ROWS) of n columns times x (n), which is arranged. Columns that fill no lanes,
+ * and forms without a product of their own, are unpacked. */
+LLM_API void llm_stored_matrix_rows(float *y, const unsigned char *const *row, const float *x,
+                                    size_t n, llm_gguf_blocks_type type) {
+    enum { PIECE = LLM_STORED_MATRIX_PIECE };
+    const size_t group = llm_stored_dot_group(type), whole = group > 0 ? n - n % group : 0;
+    size_t weights = 1, bytes = 1;
+    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type);
+    if (type == LLM_GGUF_BLOCKS_Q8_0)
+        llm_stored_dot_bytes(y, row, x, whole);
+    else if (type == LLM_GGUF_BLOCKS_Q4_0)
+        llm_stored_dot_nibbles(y, row, x, whole);
+    else
+        llm_stored_dot_numbers(y, row, x, whole, type);
+    for (size_t r = 0; r < LLM_STORED_DOT_ROWS && whole < n; r++) {
+        float part[PIECE], rest = 0.0f;
+        for (size_t at = whole; at < n; at += PIECE) {
+            const size_t m = llm_gemm_least(PIECE, n - at);
+            llm_gguf_blocks_floats(part, row[r] + at / weights * bytes, m, type);
+            LLM_SIMD_SUM(rest)
+            for (size_t i = 0; i < m; i++) rest += part[i] * x[at + i];
+        }
+        y[r] += rest;
+    }
+}
+
+/* y (N,rows) <- x (N,columns), b (rows) or NULL. For few x four rows at a time are multiplied where
+ * they lie; from FEW on a panel of W is unpacked at a time and multiplied as in @gemm. Sums are of
+ * float. Scratch on the stack: 64 KiB. */
 LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
                                        const float *b, size_t N) {
-    const size_t PIECE = LLM_STORED_MATRIX_PIECE;
+    enum { FEW = LLM_STORED_MATRIX_FEW, MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
     const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
-    const size_t bytes = C > 0 ? stride * PIECE / C : 0; /* of a whole piece */
-    for (size_t i = 0; i < N * O && N >= 8; i++) y[i] = b ? b[i % O] : 0.0f;
-    if (N >= 8) {
+    float arranged[(FEW - 1) * MOST];
+    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
+    if (N >= FEW) {
         LLM_PARALLEL_MANY(O, N * C)
         for (size_t r = 0; r < O; r += LLM_GEMM_PANEL) llm_stored_matrix_panel(y, x, w, r, N);
         return;
     }
-    LLM_PARALLEL_MANY(O, N * C)
-    for (size_t r = 0; r < O; r++) {
-        float part[LLM_STORED_MATRIX_PIECE], scale[LLM_STORED_MATRIX_PIECE / 32];
-        signed char code[LLM_STORED_MATRIX_PIECE];
-        const unsigned char *from = w->data + r * stride;
-        for (size_t n = 0; n < N; n++) y[n * O + r] = b ? b[r] : 0.0f;
-        for (size_t at = 0; at < C; at += PIECE, from += bytes) {
-            const size_t m = C - at < PIECE ? C - at : PIECE;
-            const bool codes = llm_stored_matrix_codes(code, scale, from, m, w->type);
-            if (!codes) llm_stored_matrix_unpack(part, from, m, w->type);
+    for (size_t at = 0; at < C; at += MOST) {
+        const size_t m = llm_gemm_least(MOST, C - at);
+        for (size_t n = 0; n < N; n++)
+            llm_stored_dot_arrange(arranged + n * MOST, x + n * C + at, m, w->type);
+        LLM_PARALLEL_MANY(O, N * m)
+        for (size_t r = 0; r < O; r += ROWS) {
+            const size_t rows = llm_gemm_least(ROWS, O - r);
+            const unsigned char *row[ROWS]; /* missing ones repeat the first; nobody reads them */
+            float sum[ROWS];
+            for (size_t i = 0; i < ROWS; i++)
+                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
             for (size_t n = 0; n < N; n++) {
-                const float *xn = x + n * C + at;
-                y[n * O + r] += codes ? llm_stored_matrix_dot(code, scale, xn, m)
-                                      : llm_stored_matrix_dot_floats(part, xn, m);
+                llm_stored_matrix_rows(sum, row, arranged + n * MOST, m, w->type);
+                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
+            }
+        }
+    }
+}
+
+/* @stored_matrix_turn --------------------------------------- A stored matrix, turned over
+ *
+ *     out_ji = w_(i, first + j)            each number as its file has it
+ *
+ * GPT-2 multiplies from the other side, y = x W, so its files have the inputs as rows (its code
+ * calls that a convolution of width 1), and queries, keys and values side by side in one matrix.
+ * Turned once at opening they are what every product here wants, outputs as rows, and as small as
+ * they were: no number is converted. Down a column every number lies in another line of memory; so
+ * squares of 32 x 32 are turned one by one, whose lines stay in the cache until all of each is
+ * used.
+ *
+ * source  transformers, pytorch_utils.py (Conv1D)
+ * needs   gemm gguf_blocks stored_matrix
+ * see     @transpose (of floats) @llama_file
+ * topics  -
+ */
+enum { LLM_STORED_MATRIX_TURN_SIDE = 32 };
+
+/* Bytes of a number; 0: numbers come in blocks along the rows, and cannot be turned. */
+LLM_API size_t llm_stored_matrix_turn_bytes(llm_gguf_blocks_type type) {
+    if (type == LLM_GGUF_BLOCKS_F32) return 4;
+    return type == LLM_GGUF_BLOCKS_F16 || type == LLM_GGUF_BLOCKS_BF16 ? 2 : 0;
+}
+
+/* out (count,rows) <- columns first .. first + count - 1 of w, which become rows. */
+LLM_API void llm_stored_matrix_turn(unsigned char *out, const llm_stored_matrix *w, size_t first,
+                                    size_t count) {
+    const size_t SIDE = LLM_STORED_MATRIX_TURN_SIDE, rows = w->rows, stride = w->columns;
+    const size_t each = llm_stored_matrix_turn_bytes(w->type);
+    LLM_ASSERT(each > 0 && count <= stride && first <= stride - count);
+    LLM_PARALLEL_MANY(count, rows)
+    for (size_t j = 0; j < count; j += SIDE) {
+        const size_t end = llm_gemm_least(j + SIDE, count);
+        for (size_t i = 0; i < rows; i += SIDE) {
+            for (size_t r = j; r < end; r++) {
+                for (size_t k = i; k < llm_gemm_least(i + SIDE, rows); k++) {
+                    unsigned char *to = out + (r * rows + k) * each;
+                    const unsigned char *from = w->data + (k * stride + first + r) * each;
+                    memcpy(to, from, 2);
+                    if (each == 4) memcpy(to + 2, from + 2, 2);
+                }
+            }
+        }
+    }
+}
+
+/* @stored_rounded ------------------------------------------- Products of integers: x rounded too
+ *
+ *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)      K: 127 with Q8_0, 511 with Q4_0
+ *     y_r = sum over blocks of d_r s_b sum_i c_ri u_i
+ *     |y_r - exact| <= sum over blocks of s_b / 2 sum_i |w_ri|
+ *
+ * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x
+ * is rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in
+ * a register as floats, and only the sum becomes a float. What that costs is rounding x, which is
+ * as fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
+ *
+ * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products
+ * of 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as
+ * the last sum does not.
+ *
+ * source  Gerganov and others, ggml, ggml_vec_dot_q4_0_q8_0 (there K is 127 for all forms)
+ * needs   gemm gguf_blocks stored_dot stored_dot_codes stored_matrix
+ * see     @llama (decoding)
+ * topics  -
+ */
+typedef struct {                            /* x, rounded, in the order of the lanes */
+    int16_t code[LLM_STORED_DOT_MOST];      /* u */
+    int16_t start[LLM_STORED_DOT_MOST / 4]; /* -8 sum of four u: Q4_0's codes count from 8 */
+    float scale[LLM_STORED_DOT_MOST / 8];   /* s, four times each with Q4_0 */
+} llm_stored_rounded;
+
+/* q <- x (n), whole groups. A block with an infinity or a NaN becomes NaN, one below 1e-30 becomes
+ * 0. */
+LLM_API void llm_stored_rounded_from(llm_stored_rounded *q, const float *x, size_t n, bool four) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const size_t parts = four ? 4 : 2, times = four ? 4 : 1;
+    const float K = four ? 511.0f : 127.0f;
+    int16_t code[LLM_STORED_DOT_MOST];
+    for (size_t i = 0; i < n; i += 32) {
+        float most = 0.0f, odd = 0.0f;
+        for (size_t k = i; k < i + 32; k++) {
+            const float size = fabsf(x[k]);
+            most = size > most ? size : most;
+            odd += x[k] * 0.0f;
+        }
+        const bool plain = odd == 0.0f && most > 1e-30f;
+        for (size_t k = i; k < i + 32; k++)
+            code[k] = plain ? (int16_t)lrintf(x[k] / most * K) : (int16_t)0;
+        for (size_t c = 0; c < times; c++) q->scale[i / 32 * times + c] = most / K + odd;
+    }
+    for (size_t i = 0; i < n; i += parts * WORDS) {
+        for (size_t v = 0; v < WORDS; v++) {
+            const size_t at = i + parts * v, low = at / 32 * 32 + at % 32 / 2;
+            int sum = 0;
+            for (size_t j = 0; j < parts; j++) {
+                const int16_t u = code[four ? low + j / 2 + j % 2 * 16 : at + j];
+                q->code[i + j * WORDS + v] = u;
+                sum -= 8 * u;
+            }
+            if (four) q->start[i / 4 + v] = (int16_t)sum;
+        }
+    }
+}
+
+#if defined(__GNUC__) && !defined(__CUDACC__)
+/* Two numbers of 16 bits a lane; and such that run over. */
+typedef LLM_STORED_DOT_VECTOR int16_t llm_stored_rounded_words;
+typedef LLM_STORED_DOT_VECTOR uint16_t llm_stored_rounded_wraps;
+/* Reads them at any address. */
+LLM_API llm_stored_rounded_words llm_stored_rounded_load(const int16_t *p) {
+    llm_stored_rounded_words x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times
+ * u. */
+LLM_API llm_stored_dot_ints llm_stored_rounded_bytes(llm_stored_dot_bits word, const int16_t *u) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const llm_stored_rounded_words w = (llm_stored_rounded_words)word;
+    const llm_stored_rounded_words low =
+        (llm_stored_rounded_words)((llm_stored_rounded_wraps)word << 8) >> 8;
+    const llm_stored_rounded_words sum =
+        low * llm_stored_rounded_load(u) + (w >> 8) * llm_stored_rounded_load(u + WORDS);
+    return ((llm_stored_dot_ints)((llm_stored_dot_bits)sum << 16) >> 16) +
+           ((llm_stored_dot_ints)sum >> 16);
+}
+LLM_API llm_stored_dot_ints llm_stored_rounded_nibbles(llm_stored_dot_bits word, const int16_t *u,
+                                                       const int16_t *start) {
+    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
+    const llm_stored_rounded_wraps w = (llm_stored_rounded_wraps)word;
+    llm_stored_rounded_wraps sum = (llm_stored_rounded_wraps)llm_stored_rounded_load(start);
+    sum += (w & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u);
+    sum += (w >> 4 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + WORDS);
+    sum += (w >> 8 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 2 * WORDS);
+    sum += (w >> 12) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 3 * WORDS);
+    sum += (llm_stored_rounded_wraps)((llm_stored_dot_bits)sum << 16);
+    return (llm_stored_dot_ints)sum >> 16;
+}
+#else
+/* The same in one lane, for other compilers. */
+LLM_API int32_t llm_stored_rounded_bytes(uint32_t word, const int16_t *u) {
+    int32_t sum = 0;
+    for (int j = 0; j < 4; j++, word >>= 8) sum += (int8_t)(word & 255) * u[j / 2 + j % 2 * 2];
+    return sum;
+}
+LLM_API int32_t llm_stored_rounded_nibbles(uint32_t word, const int16_t *u, const int16_t *start) {
+    int32_t sum = start[0] + start[1];
+    for (int j = 0; j < 8; j++, word >>= 4) sum += (int32_t)(word & 15) * u[j / 4 + j % 4 * 2];
+    return sum;
+}
+#endif
+
+/* y (ROWS) <- rows (ROWS) of n columns, whole groups, times x. */
+LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
+                                     const llm_stored_rounded *x, size_t n, bool four) {
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+    float scale[ROWS][LLM_STORED_DOT_MOST / 8];
+    const float zero[L] = {0.0f};
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    for (size_t r = 0; r < ROWS; r++) {
+        const size_t times = four ? 4 : 1;
+        if (four)
+            llm_stored_dot_scales(scale[r], row[r], n / 32, 18, 4, 1.0f);
+        else
+            llm_stored_dot_scales(scale[r], row[r], n / 32, 34, 1, 1.0f);
+        for (size_t i = 0; i < n / 32 * times; i++) scale[r][i] *= x->scale[i];
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++)
+        w[r] = row[r] + 2, sum[r] = llm_stored_dot_real(llm_stored_dot_load(zero));
+    for (size_t i = 0; i < n && !four; i += 4 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r] +=
+                scale[r][i / 32] *
+                LLM_STORED_DOT_CONVERT(llm_stored_rounded_bytes(
+                                           llm_stored_dot_load(w[r] + i + i / 32 * 2), x->code + i),
+                                       llm_stored_dot_floats);
+    }
+    for (size_t i = 0; i < n && four; i += 8 * L) {
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r] += llm_stored_dot_real(llm_stored_dot_load(scale[r] + i / 8)) *
+                      LLM_STORED_DOT_CONVERT(
+                          llm_stored_rounded_nibbles(llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2),
+                                                     x->code + i, x->start + i / 4),
+                          llm_stored_dot_floats);
+    }
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
+}
+
+/* As llm_stored_matrix_forward; x is rounded where the form is Q8_0 or Q4_0, x are few, and columns
+ * are whole groups. */
+LLM_API void llm_stored_rounded_forward(float *y, const float *x, const llm_stored_matrix *w,
+                                        const float *b, size_t N) {
+    enum { MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
+    const bool four = w->type == LLM_GGUF_BLOCKS_Q4_0;
+    const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
+    const size_t group = llm_stored_dot_group(w->type);
+    llm_stored_rounded q[LLM_STORED_MATRIX_FEW - 1];
+    if (N >= LLM_STORED_MATRIX_FEW || (!four && w->type != LLM_GGUF_BLOCKS_Q8_0) || group == 0 ||
+        C % group != 0) {
+        llm_stored_matrix_forward(y, x, w, b, N);
+        return;
+    }
+    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
+    for (size_t at = 0; at < C; at += MOST) {
+        const size_t m = llm_gemm_least(MOST, C - at);
+        for (size_t n = 0; n < N; n++) llm_stored_rounded_from(&q[n], x + n * C + at, m, four);
+        LLM_PARALLEL_MANY(O, N * m)
+        for (size_t r = 0; r < O; r += ROWS) {
+            const size_t rows = llm_gemm_least(ROWS, O - r);
+            const unsigned char *row[ROWS]; /* as in llm_stored_matrix_forward */
+            float sum[ROWS];
+            for (size_t i = 0; i < ROWS; i++)
+                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
+            for (size_t n = 0; n < N; n++) {
+                llm_stored_rounded_rows(sum, row, &q[n], m, four);
+                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
             }
         }
     }
@@ -48340,7 +49998,6 @@ LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_er
     const size_t T = g->config.context, B = (size_t)s->batch, count = r->train.size / sizeof(int);
     if (count <= T)
         return llm_fail(e, "the text has %zu tokens, a context of %zu needs one more", count, T);
-    r->batch.size = 0;
     if (!llm_buffer_reserve(&r->batch, 2 * B * T * sizeof(int)) ||
         !llm_buffer_reserve(&r->loss, sizeof *loss))
         return llm_fail(e, "step %zu: out of memory", (size_t)s->step);
@@ -49435,12 +51092,13 @@ LLM_API bool llm_bert_file_open(llm_bert_file *m, const char *dir, llm_error *e)
  *     Qwen 2        biases of q, k, v         Qwen 3    norms of q and k, heads wider than C / H
  *     Gemma 2       norms with 1 + w, also behind the sublayers; GELU; embeddings times sqrt(C);
  *                   scores and logits capped, s = c tanh(s / c); a window in every second layer
+ *     GPT-2         the ancestor: LayerNorm, learned positions, a bias everywhere, no gate
  *
  * What is not computed is refused by name: a model that runs with a wrong formula is worse than one
  * that does not load. Sizes have a most, so that no product of them overflows.
  *
- * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2
- * needs   error json rope yarn
+ * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2, _gpt2
+ * needs   error json rope yarn gpt2_config
  * see     @llama_file @gpt2_config
  * topics  -
  */
@@ -49450,6 +51108,7 @@ typedef enum {
     LLM_LLAMA_CONFIG_QWEN2,
     LLM_LLAMA_CONFIG_QWEN3,
     LLM_LLAMA_CONFIG_GEMMA2,
+    LLM_LLAMA_CONFIG_GPT2,
     LLM_LLAMA_CONFIG_FAMILIES
 } llm_llama_config_family;
 
@@ -49461,7 +51120,7 @@ typedef struct {
     bool tied;                                    /* the head is the embedding */
     float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
     llm_rope_pairing pairing;
-    llm_yarn_config rope;
+    llm_yarn_config rope; /* GPT-2: zeros */
 } llm_llama_config;
 
 /* Does layer l look through the window? */
@@ -49542,9 +51201,23 @@ LLM_API bool llm_llama_config_layers(const llm_llama_config *c, const llm_json *
     return true;
 }
 
+/* c <- the sizes of a GPT-2 (@gpt2_config). */
+LLM_API bool llm_llama_config_gpt2(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    llm_gpt2_config g;
+    if (!llm_gpt2_config_read(&g, j, e)) return false;
+    memset(c, 0, sizeof *c);
+    c->family = LLM_LLAMA_CONFIG_GPT2;
+    c->vocab = g.vocab, c->context = g.context, c->layers = g.layers;
+    c->width = g.width, c->hidden = g.hidden, c->eps = g.eps;
+    c->heads = c->kv_heads = g.heads, c->head = g.width / g.heads;
+    c->scale = (float)(1.0 / sqrt((double)c->head));
+    c->tied = true;
+    return true;
+}
+
 /* c <- a parsed config.json. */
 LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_error *e) {
-    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2"};
+    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gpt2"};
     if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
     const llm_json_node *type = llm_json_get(j, j->node, "model_type");
     const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "";
@@ -49553,9 +51226,10 @@ LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_e
     }
     if (f < 0)
         return llm_fail(e,
-                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3 "
-                        "or gemma2",
+                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3, "
+                        "gemma2 or gpt2",
                         name);
+    if (f == LLM_LLAMA_CONFIG_GPT2) return llm_llama_config_gpt2(c, j, e);
     const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
     c->family = (llm_llama_config_family)f;
     c->pairing = LLM_ROPE_HALVES;
@@ -49644,15 +51318,16 @@ LLM_API double llm_llama_gguf_number(const llm_gguf_file *g, const char *arch, c
 
 /* c <- the pairs of an open file. */
 LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, llm_error *e) {
-    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2"};
+    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2", "gpt2"};
     int f = LLM_LLAMA_CONFIG_FAMILIES;
     while (f-- > 0 &&
            (!*known[f] || !llm_gguf_values_is(&g->values, "general.architecture", known[f]))) {
     }
     if (f < 0)
-        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2");
+        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2, "
+                           "gpt2");
     const char *a = known[f];
-    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2, old = f == LLM_LLAMA_CONFIG_GPT2;
     const llm_gguf_file_tensor *embed = llm_gguf_file_find(g, "token_embd.weight");
     if (!embed || embed->rank != 2) return llm_fail(e, "GGUF: no matrix token_embd.weight");
     c->family = (llm_llama_config_family)f;
@@ -49670,7 +51345,8 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
         !llm_llama_gguf_size(&c->head, g, a, "attention.key_length", 1 << 12,
                              c->width / c->heads ? c->width / c->heads : 1, e))
         return false;
-    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0 ||
+    if (c->heads % c->kv_heads != 0 || (c->head % 2 != 0 && !old) ||
+        (old && (c->heads != c->kv_heads || c->heads * c->head != c->width)) ||
         llm_llama_gguf_number(g, a, "rope.dimension_count", (double)c->head) != (double)c->head ||
         llm_llama_gguf_number(g, a, "attention.value_length", (double)c->head) != (double)c->head)
         return llm_fail(e, "GGUF: %zu heads of width %zu on %zu, or parts of them", c->heads,
@@ -49700,7 +51376,9 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
     if (llm_llama_gguf_pair(g, a, "attention.sliding_window") &&
         !llm_llama_gguf_size(&c->window, g, a, "attention.sliding_window", 1 << 24, 0, e))
         return false;
-    c->eps = (float)llm_llama_gguf_number(g, a, "attention.layer_norm_rms_epsilon", 1e-6);
+    c->eps = (float)llm_llama_gguf_number(
+        g, a, old ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+        old ? 1e-5 : 1e-6);
     const double width =
         gemma && c->layers == 46 ? (double)c->width / (double)c->heads : (double)c->head;
     c->scale = (float)(1.0 / sqrt(width));
@@ -49720,9 +51398,11 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
  * The parts of a layer, their shapes from the settings, and their two names. One name means two
  * things: post_attention_layernorm is the norm in front of the MLP in Llama and behind attention in
  * Gemma 2, which has a norm on either side of both sublayers. Parts that a family has not have no
- * rows.
+ * rows. In GPT-2 q, k and v are thirds of one tensor, whose name they share, and the first matrix
+ * of its MLP is called GATE here: what the activation is applied to.
  *
- * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, gguf-py/gguf/constants.py
+ * source  transformers 5, modeling_llama.py and its relatives, modeling_gpt2.py; llama.cpp,
+ *         gguf-py/gguf/constants.py
  * needs   llama_config
  * see     @llama_file
  * topics  -
@@ -49743,33 +51423,49 @@ typedef enum { /* of a layer: matrices, then vectors */
                LLM_LLAMA_NAMES_OUT2,
                LLM_LLAMA_NAMES_Q_NORM, /* of each head: Qwen 3 */
                LLM_LLAMA_NAMES_K_NORM,
-               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2 */
+               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2, GPT-2 */
                LLM_LLAMA_NAMES_K_BIAS,
                LLM_LLAMA_NAMES_V_BIAS,
+               LLM_LLAMA_NAMES_O_BIAS, /* GPT-2, and all behind */
+               LLM_LLAMA_NAMES_GATE_BIAS,
+               LLM_LLAMA_NAMES_DOWN_BIAS,
+               LLM_LLAMA_NAMES_NORM1_BIAS,
+               LLM_LLAMA_NAMES_NORM2_BIAS,
                LLM_LLAMA_NAMES_PARTS
 } llm_llama_names_part;
+
+/* Which third of its tensor a part is, 0 to 2; -1: the whole of one. */
+LLM_API int llm_llama_names_third(llm_llama_names_part part, const llm_llama_config *c) {
+    const bool bias = part >= LLM_LLAMA_NAMES_Q_BIAS && part <= LLM_LLAMA_NAMES_V_BIAS;
+    if (c->family != LLM_LLAMA_CONFIG_GPT2 || (part > LLM_LLAMA_NAMES_V && !bias)) return -1;
+    return (int)part - (bias ? LLM_LLAMA_NAMES_Q_BIAS : LLM_LLAMA_NAMES_Q);
+}
 
 /* Rows and columns of a part; 0 columns: a vector. 0 rows: the family has none. */
 LLM_API void llm_llama_names_shape(size_t *rows, size_t *columns, llm_llama_names_part part,
                                    const llm_llama_config *c) {
     const size_t C = c->width, F = c->hidden, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q, K, K, C,       F,       F, C, C,
-                                             C, C, C, c->head, c->head, Q, K, K};
-    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q,       K,       K, C, F, F, C, C, C, C, C,
+                                             c->head, c->head, Q, K, K, C, F, C, C, C};
+    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0,
+                                             0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     const llm_llama_config_family f = c->family;
+    const bool gpt2 = f == LLM_LLAMA_CONFIG_GPT2;
     const bool out = part == LLM_LLAMA_NAMES_OUT1 || part == LLM_LLAMA_NAMES_OUT2;
     const bool norm = part == LLM_LLAMA_NAMES_Q_NORM || part == LLM_LLAMA_NAMES_K_NORM;
-    const bool none = (out && f != LLM_LLAMA_CONFIG_GEMMA2) ||
-                      (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
-                      (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2);
+    const bool none =
+        (out && f != LLM_LLAMA_CONFIG_GEMMA2) || (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
+        (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2 && !gpt2) ||
+        (part >= LLM_LLAMA_NAMES_O_BIAS && !gpt2) || (part == LLM_LLAMA_NAMES_UP && gpt2);
     *rows = none ? 0 : r[part];
     *columns = k[part];
 }
 
-/* name (80) <- that of a part of layer l in either form. */
+/* name (80) <- that of a part of layer l in either form. Of GPT-2 directories without the prefix
+ * "transformer.", which some have. */
 LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_names_part part,
                                    const llm_llama_config *c) {
-    static const char *const in[2][LLM_LLAMA_NAMES_PARTS] = {
+    static const char *const in[2][LLM_LLAMA_NAMES_O_BIAS] = {
         {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
          "self_attn.o_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
          "mlp.down_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight",
@@ -49780,10 +51476,53 @@ LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_na
          "ffn_up.weight", "ffn_down.weight", "attn_norm.weight", "ffn_norm.weight",
          "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight",
          "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"}};
-    const char *what = in[gguf][part];
+    static const char *const gpt2[2][LLM_LLAMA_NAMES_PARTS] = {{"attn.c_attn.weight",
+                                                                "attn.c_attn.weight",
+                                                                "attn.c_attn.weight",
+                                                                "attn.c_proj.weight",
+                                                                "mlp.c_fc.weight",
+                                                                "",
+                                                                "mlp.c_proj.weight",
+                                                                "ln_1.weight",
+                                                                "ln_2.weight",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_proj.bias",
+                                                                "mlp.c_fc.bias",
+                                                                "mlp.c_proj.bias",
+                                                                "ln_1.bias",
+                                                                "ln_2.bias"},
+                                                               {"attn_qkv.weight",
+                                                                "attn_qkv.weight",
+                                                                "attn_qkv.weight",
+                                                                "attn_output.weight",
+                                                                "ffn_up.weight",
+                                                                "",
+                                                                "ffn_down.weight",
+                                                                "attn_norm.weight",
+                                                                "ffn_norm.weight",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "attn_qkv.bias",
+                                                                "attn_qkv.bias",
+                                                                "attn_qkv.bias",
+                                                                "attn_output.bias",
+                                                                "ffn_up.bias",
+                                                                "ffn_down.bias",
+                                                                "attn_norm.bias",
+                                                                "ffn_norm.bias"}};
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const char *what = old ? gpt2[gguf][part] : part < LLM_LLAMA_NAMES_O_BIAS ? in[gguf][part] : "";
     if (!gguf && part == LLM_LLAMA_NAMES_NORM2 && c->family == LLM_LLAMA_CONFIG_GEMMA2)
         what = "pre_feedforward_layernorm.weight";
-    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : "model.layers", l, what);
+    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : old ? "h" : "model.layers", l, what);
 }
 
 /* @llama_file ----------------------------------------------- Where a Llama's weights are
@@ -49795,26 +51534,27 @@ LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_na
  * The two forms differ in two traps. In GGUF the rows of a llama's q and k stand in another order,
  * for rotations of neighbours, while those of Qwen and Gemma stand as they were; and Gemma's norms,
  * which multiply by 1 + w, have the 1 added already. Llama 3.1's stretched rotations are a tensor
- * there. Every tensor is held against the settings; one that is missing or has another shape is
- * named.
+ * there. A directory of GPT-2 has its matrices the other way round: only they are copied, turned.
+ * Every tensor is held against the settings; one that is missing or of another shape is named.
  *
  * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, convert_hf_to_gguf.py
  * needs   arena error buffer file json yarn safetensors safetensors_shards gguf_blocks gguf_file
- *         stored_matrix llama_config llama_gguf llama_names
+ *         stored_matrix stored_matrix_turn llama_config llama_gguf llama_names
  * see     @llama
  * topics  -
  */
 typedef struct {
-    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES];
-    float *vector[LLM_LLAMA_NAMES_PARTS]; /* NULL where the family has none */
+    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES]; /* no rows, NULL: */
+    float *vector[LLM_LLAMA_NAMES_PARTS];               /* the family has none */
 } llm_llama_file_layer;
 
 typedef struct {
     llm_llama_config config;
-    llm_stored_matrix embed, head; /* (V,C) */
-    float *norm, *inv_freq;        /* (C), (D / 2) */
-    llm_llama_file_layer *layer;   /* (L) */
-    llm_safetensors_shards shards; /* one of the two is open */
+    llm_stored_matrix embed, head;      /* (V,C) */
+    llm_stored_matrix places;           /* (context,C): GPT-2; no rows: positions are rotations, */
+    float *norm, *norm_bias, *inv_freq; /* (C), (C) or NULL, (D / 2): by these */
+    llm_llama_file_layer *layer;        /* (L) */
+    llm_safetensors_shards shards;      /* one of the two is open */
     llm_gguf_file gguf;
     bool is_gguf;
     llm_arena memory;
@@ -49840,7 +51580,11 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
         w->data = t->data, w->type = t->type, rank = t->rank;
     } else {
+        char longer[100];
+        snprintf(longer, sizeof longer, "transformer.%s", name);
         const llm_safetensors_tensor *t = llm_safetensors_shards_find(&m->shards, name);
+        if (!t && m->config.family == LLM_LLAMA_CONFIG_GPT2)
+            t = llm_safetensors_shards_find(&m->shards, longer);
         if (!t) return llm_fail(e, "no tensor %s", name);
         for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
         w->data = t->data, rank = t->rank;
@@ -49875,43 +51619,92 @@ LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t
     return v;
 }
 
+/* Part p of layer l; more: of norms. Before there are layers it is only looked for. A third of a
+ * tensor begins where the others end; matrices of a GPT-2 directory are turned into memory. */
+LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_part p, float more,
+                                 llm_error *e) {
+    const llm_llama_config *c = &m->config;
+    const int third = llm_llama_names_third(p, c);
+    char name[80];
+    size_t rows, columns;
+    llm_stored_matrix in;
+    llm_llama_names_shape(&rows, &columns, p, c);
+    llm_llama_names_write(name, m->is_gguf, l, p, c);
+    const size_t all = third < 0 ? rows : 3 * rows, before = third < 0 ? 0 : (size_t)third * rows;
+    const bool inputs = c->family == LLM_LLAMA_CONFIG_GPT2 && !m->is_gguf && columns > 0;
+    if (rows == 0) return true;
+    if (!llm_llama_file_find(&in, m, name, inputs ? columns : all, inputs ? all : columns, e))
+        return false;
+    if (inputs && in.type != m->embed.type)
+        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
+    if (!m->layer) return true;
+    if (columns == 0) {
+        const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
+        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e) + before;
+        return true;
+    }
+    if (inputs) {
+        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
+                                                            llm_stored_matrix_turn_bytes(in.type));
+        llm_stored_matrix_turn(to, &in, before, rows);
+        in.data = to, in.columns = columns;
+    } else {
+        in.data += before * llm_stored_matrix_stride(&in);
+    }
+    in.rows = rows;
+    m->layer[l].matrix[p] = in;
+    return true;
+}
+
+/* The bytes of all that is not read in place, each part of which begins at a multiple of 64. */
+LLM_API size_t llm_llama_file_bytes(const llm_llama_file *m) {
+    const llm_llama_config *c = &m->config;
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
+    size_t rows, columns, layer = 0;
+    for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
+        llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
+        const size_t all = llm_llama_names_third((llm_llama_names_part)p, c) < 0 ? rows : 3 * rows;
+        layer += columns > 0 ? (rows * columns * each + 63) / 64 * 64 : (all + 15) / 16 * 64;
+    }
+    return c->layers * layer + (c->layers * sizeof(llm_llama_file_layer) + 63) / 64 * 64 +
+           (old ? 2 : 1) * ((c->width + 15) / 16 * 64) +
+           (old ? 0 : 2) * ((c->head / 2 + 15) / 16 * 64);
+}
+
 /* All weights; m->config and the files are there. */
 LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
+    enum { EMBED, NORM, NORM_BIAS, HEAD, PLACES };
+    static const char *const outer[3][5] = {
+        {"model.embed_tokens.weight", "model.norm.weight", "", "lm_head.weight", ""},
+        {"wte.weight", "ln_f.weight", "ln_f.bias", "wte.weight", "wpe.weight"},
+        {"token_embd.weight", "output_norm.weight", "output_norm.bias", "output.weight",
+         "position_embd.weight"}};
     const llm_llama_config *c = &m->config;
-    const size_t C = c->width, D = c->head, heads = c->heads + 2 * c->kv_heads;
-    const size_t floats = c->layers * (4 * C + 2 * D + heads * D + 9 * 16) + C + D + 64;
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const char *const *name = outer[m->is_gguf ? 2 : old];
+    const size_t C = c->width, D = c->head;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
-    if (!llm_arena_create(&m->memory,
-                          floats * sizeof(float) + c->layers * sizeof(llm_llama_file_layer) + 256))
-        return llm_fail(e, "out of memory");
+    if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
+    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++) /* then memory is asked for */
+        if (!llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
+                                 (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e))
+            return false;
+    if (!llm_arena_create(&m->memory, llm_llama_file_bytes(m))) return llm_fail(e, "out of memory");
+    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
+    memset(m->layer, 0, c->layers * sizeof *m->layer);
+    m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
+    if (!m->norm || !llm_llama_file_find(&m->head, m, name[c->tied ? EMBED : HEAD], c->vocab, C, e))
+        return false;
+    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++)
+        llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
+                            (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e);
+    if (old) {
+        m->norm_bias = llm_llama_file_vector(m, name[NORM_BIAS], C, 0.0f, e);
+        return m->norm_bias && llm_llama_file_find(&m->places, m, name[PLACES], c->context, C, e);
+    }
     m->inv_freq = llm_arena_floats(&m->memory, D / 2);
     llm_yarn_inv_freq(m->inv_freq, &c->rope);
-    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
-    const char *embed = m->is_gguf ? "token_embd.weight" : "model.embed_tokens.weight";
-    const char *head = m->is_gguf ? "output.weight" : "lm_head.weight";
-    m->norm = llm_llama_file_vector(m, m->is_gguf ? "output_norm.weight" : "model.norm.weight", C,
-                                    more, e);
-    if (!m->norm || !llm_llama_file_find(&m->embed, m, embed, c->vocab, C, e) ||
-        !llm_llama_file_find(&m->head, m, c->tied ? embed : head, c->vocab, C, e))
-        return false;
-    for (size_t l = 0; l < c->layers; l++) {
-        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
-            char name[80];
-            size_t rows, columns;
-            llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
-            llm_llama_names_write(name, m->is_gguf, l, (llm_llama_names_part)p, c);
-            m->layer[l].vector[p] = NULL;
-            if (rows == 0) continue;
-            if (p < LLM_LLAMA_NAMES_MATRICES) {
-                if (!llm_llama_file_find(&m->layer[l].matrix[p], m, name, rows, columns, e))
-                    return false;
-            } else {
-                const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
-                m->layer[l].vector[p] = llm_llama_file_vector(m, name, rows, bias ? 0.0f : more, e);
-                if (!m->layer[l].vector[p]) return false;
-            }
-        }
-    }
     if (!m->is_gguf || !llm_gguf_file_find(&m->gguf, "rope_freqs.weight")) return true;
     const float *by = llm_llama_file_vector(m, "rope_freqs.weight", D / 2, 0.0f, e);
     for (size_t i = 0; by && i < D / 2; i++) m->inv_freq[i] /= by[i];
@@ -49949,6 +51742,123 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
     return ok;
 }
 
+/* @llama_mlp ------------------------------------------------ The MLP of a model from its files
+ *
+ *     h = n(x)                                     n: RMSNorm, with a bias LayerNorm
+ *     g = act(W_gate h + b) [ * (W_up h) ]         SiLU; Gemma 2, GPT-2: GELU
+ *     x <- x + n'(W_down g + b)                    n': Gemma 2
+ *
+ * Two thirds of a model's weights are in this half of its layers. What differs between families is
+ * there or is not: the second matrix, without which the first is all and nothing gates (GPT-2),
+ * biases, a norm behind. The norm and the sum with the residual stream are attention's, too.
+ *
+ * source  Shazeer 2020, "GLU Variants Improve Transformer", eq. 6; Radford et al. 2019, "Language
+ *         Models are Unsupervised Multitask Learners"
+ * needs   arena activation layernorm rmsnorm stored_matrix llama_config llama_names llama_file
+ * see     @llama @ffn (to be trained)
+ * topics  -
+ */
+
+/* out (n,C) <- the norm of x (n,C) with weights w (C) and a bias (C), or NULL. out may be x. */
+LLM_API void llm_llama_mlp_norm(float *out, const float *x, const float *w, const float *bias,
+                                size_t n, const llm_llama_config *c) {
+    if (bias)
+        llm_layernorm_forward(out, NULL, NULL, x, w, bias, n, c->width, c->eps);
+    else
+        llm_rmsnorm_forward(out, NULL, x, w, n, c->width, c->eps);
+}
+
+/* x (n,C) in place: a sublayer's output f (n,C) is added, through its norm (C) if it has one. */
+LLM_API void llm_llama_mlp_add(float *x, float *f, const float *norm, size_t n,
+                               const llm_llama_config *c) {
+    if (norm) llm_rmsnorm_forward(f, NULL, f, norm, n, c->width, c->eps);
+    for (size_t i = 0; i < n * c->width; i++) x[i] += f[i];
+}
+
+/* x (n,C) in place through the MLP of a layer. Scratch: n (C + 2 F) floats, given back. */
+LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_llama_config *c,
+                           size_t n, llm_arena *a) {
+    const size_t F = c->hidden, mark = a->used;
+    const bool gelu = c->family == LLM_LLAMA_CONFIG_GEMMA2 || c->family == LLM_LLAMA_CONFIG_GPT2;
+    float *in = llm_arena_floats(a, n * c->width), *const *b = w->vector;
+    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
+    llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM2], b[LLM_LLAMA_NAMES_NORM2_BIAS], n, c);
+    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
+                              b[LLM_LLAMA_NAMES_GATE_BIAS], n);
+    llm_activation_forward(gate, gate, n * F,
+                           gelu ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU);
+    if (w->matrix[LLM_LLAMA_NAMES_UP].rows > 0) {
+        llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
+        for (size_t i = 0; i < n * F; i++) gate[i] *= up[i];
+    }
+    llm_stored_matrix_forward(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
+                              b[LLM_LLAMA_NAMES_DOWN_BIAS], n);
+    llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
+    a->used = mark;
+}
+
+/* @llama_cache ---------------------------------------------- Keys and values in 32 or 16 bits
+ *
+ *     bf16: the upper half of a float, rounded to the nearest: |x - stored| <= 2^-8 |x|
+ *
+ * What a long text costs in memory is its keys and values, and what a token costs in time is
+ * reading them. Half of each is saved by storing them in bf16; sums stay in float, and a row is
+ * made floats again when it is read. Rounded keys move a score by at most t = 2^-8 scale sum |q_d
+ * k_d|; scores that move by no more than t change each weight by a factor between e^-2t and e^2t,
+ * and so the sum of values by at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each
+ * row is rounded once, when it is written.
+ *
+ * source  Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training"
+ * needs   arena flash_fp8
+ * see     @llama @kv_cache
+ * topics  -
+ */
+typedef enum { LLM_LLAMA_CACHE_F32, LLM_LLAMA_CACHE_BF16 } llm_llama_cache_kind;
+
+/* Numbers in one of the two forms; the other is NULL. */
+typedef struct {
+    float *wide;
+    uint16_t *half;
+} llm_llama_cache;
+
+/* Bytes of one number. */
+LLM_API size_t llm_llama_cache_size(llm_llama_cache_kind kind) {
+    return kind == LLM_LLAMA_CACHE_BF16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* Room for n numbers, from the arena. */
+LLM_API llm_llama_cache llm_llama_cache_take(size_t n, llm_llama_cache_kind kind,
+                                             llm_arena *arena) {
+    llm_llama_cache c = {NULL, NULL};
+    if (kind == LLM_LLAMA_CACHE_BF16)
+        c.half = (uint16_t *)llm_arena_take(arena, n, sizeof(uint16_t));
+    else
+        c.wide = llm_arena_floats(arena, n);
+    return c;
+}
+
+/* Numbers at .. at + n - 1 <- x (n), rounded to the nearest, ties to the even one. */
+LLM_API void llm_llama_cache_write(const llm_llama_cache *c, size_t at, const float *x, size_t n) {
+    for (size_t i = 0; c->half && i < n; i++) {
+        const float rounded = llm_flash_fp8_bf16(x[i]);
+        uint32_t bits;
+        memcpy(&bits, &rounded, sizeof bits);
+        c->half[at + i] = (uint16_t)(bits >> 16);
+    }
+    if (c->wide) memcpy(c->wide + at, x, n * sizeof(float));
+}
+
+/* Returns the n numbers from `at` on as floats: where they stand, or in row (n). */
+LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, size_t at,
+                                          size_t n) {
+    if (c->wide) return c->wide + at;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = (uint32_t)c->half[at + i] << 16;
+        memcpy(row + i, &bits, sizeof bits);
+    }
+    return row;
+}
+
 /* @llama ---------------------------------------------------- A large language model from its files
  *
  *     x = E[token]
@@ -49960,7 +51870,8 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
  * read from the mapped file in the numbers they are stored in. A prompt goes through in chunks, so
  * that each weight is read once for many tokens; a token that is written reads all of them for
  * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of
- * Llama differ in a line each, found in its settings (@llama_config).
+ * Llama differ in a line each, found in its settings (@llama_config); so does GPT-2, its ancestor,
+ * which adds positions to the embeddings where the others rotate queries and keys.
  *
  * What is easily got wrong: the cap comes before the mask and the scale before the cap; Gemma's
  * embeddings are multiplied by a sqrt(C) that its weights' precision has rounded, and Qwen 3's head
@@ -49969,14 +51880,14 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
  * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
- * needs   arena error activation rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config
- *         llama_names llama_file
+ * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config llama_names
+ *         llama_file llama_mlp llama_cache
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
 typedef struct {
     llm_llama_file file;
-    float *keys, *values;          /* (L,context,Hkv,D): of the text so far, keys rotated */
+    llm_llama_cache keys, values;  /* (L,context,Hkv,D): of the text so far, keys rotated */
     size_t context, length, chunk; /* room, tokens read, tokens in one pass at most */
     float *logits;                 /* (V) behind the last token */
     llm_arena memory;
@@ -49989,22 +51900,30 @@ LLM_API void llm_llama_close(llm_llama *m) {
 }
 
 /* The model of m->file, with a cache of `context` tokens and scratch for passes of up to chunk. */
-LLM_API bool llm_llama_create(llm_llama *m, size_t context, size_t chunk, llm_error *e) {
+LLM_API bool llm_llama_create_as(llm_llama *m, size_t context, size_t chunk,
+                                 llm_llama_cache_kind kind, llm_error *e) {
     const llm_llama_config *c = &m->file.config;
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head);
-    size_t floats;
+    /* x and in, q and out, k and v, gate and up; cosines and sines; places */
+    const size_t scratch = chunk * (2 * (C + Q + K + c->hidden) + c->head + 1) + C + Q;
+    const size_t fixed = (scratch + c->vocab + 16 * 16) * sizeof(float);
+    const size_t token = 2 * c->layers * K * llm_llama_cache_size(kind) + c->heads * sizeof(float);
+    size_t bytes;
     LLM_ASSERT(chunk > 0);
-    if (!llm_size_mul(&floats, 2 * c->layers * K + c->heads, context) ||
-        !llm_size_add(&floats, floats, scratch + c->vocab + 16 * 16) ||
-        !llm_size_mul(&floats, floats, sizeof(float)) || !llm_arena_create(&m->memory, floats))
+    if (m->file.places.rows > 0 && context > c->context)
+        return llm_fail(e, "a context of %zu tokens, the model has positions for %zu", context,
+                        c->context);
+    if (!llm_size_mul(&bytes, token, context) || !llm_size_add(&bytes, bytes, fixed) ||
+        !llm_arena_create(&m->memory, bytes))
         return llm_fail(e, "no memory for a key-value cache of %zu tokens", context);
-    m->chunk = chunk;
+    m->chunk = chunk, m->context = context, m->length = 0;
     m->logits = llm_arena_floats(&m->memory, c->vocab);
-    m->keys = llm_arena_floats(&m->memory, c->layers * context * K);
-    m->values = llm_arena_floats(&m->memory, c->layers * context * K);
-    m->context = context, m->length = 0;
+    m->keys = llm_llama_cache_take(c->layers * context * K, kind, &m->memory);
+    m->values = llm_llama_cache_take(c->layers * context * K, kind, &m->memory);
     return true;
+}
+LLM_API bool llm_llama_create(llm_llama *m, size_t context, size_t chunk, llm_error *e) {
+    return llm_llama_create_as(m, context, chunk, LLM_LLAMA_CACHE_F32, e);
 }
 
 /* Opens a directory with config.json and safetensors files, or a GGUF file. */
@@ -50016,7 +51935,8 @@ LLM_API bool llm_llama_open(llm_llama *m, const char *path, size_t context, size
     return false;
 }
 
-/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation. */
+/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation, unless cosine is
+ * NULL. */
 LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, const float *sine,
                             size_t n, size_t H, const llm_llama_config *c) {
     const size_t D = c->head;
@@ -50024,6 +51944,7 @@ LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, co
         for (size_t h = 0; h < H; h++) {
             float *row = x + (i * H + h) * D;
             if (norm) llm_rmsnorm_row(row, row, norm, D, c->eps);
+            if (!cosine) continue;
             llm_rope_forward(row, row, cosine + i * (D / 2), sine + i * (D / 2), 1, 1, 1, D, D,
                              c->pairing);
         }
@@ -50031,16 +51952,15 @@ LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, co
 }
 
 /* out (n,H,D) <- q (n,H,D), the queries of the n newest positions; each sees the keys of layer l up
- * to its own, or the last of them. Scratch: H context floats, given back. */
+ * to its own, or the last of them. Scratch: H (context + D) floats, given back. */
 LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l, size_t n) {
     const llm_llama_config *c = &m->file.config;
     const size_t H = c->heads, Hkv = c->kv_heads, D = c->head, mark = m->memory.used;
-    float *scratch = llm_arena_floats(&m->memory, H * m->context);
+    float *scratch = llm_arena_floats(&m->memory, H * (m->context + D));
     LLM_PARALLEL_MANY(H, n * (m->length + n) * D)
     for (size_t h = 0; h < H; h++) {
         const size_t first = (l * m->context * Hkv + h / (H / Hkv)) * D;
-        const float *k = m->keys + first, *v = m->values + first;
-        float *p = scratch + h * m->context;
+        float *p = scratch + h * (m->context + D), *row = p + m->context;
         for (size_t i = 0; i < n; i++) {
             const size_t end = m->length + i + 1;
             const bool cut = llm_llama_config_windowed(c, l) && end > c->window;
@@ -50048,64 +51968,47 @@ LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l
             const float *qi = q + (i * H + h) * D;
             float *o = out + (i * H + h) * D, sum = 0.0f;
             for (size_t j = from; j < end; j++) {
-                p[j] = c->scale * llm_gqa_dot(qi, k + j * Hkv * D, D);
+                const float *k = llm_llama_cache_read(row, &m->keys, first + j * Hkv * D, D);
+                p[j] = c->scale * llm_gqa_dot(qi, k, D);
                 if (c->score_cap > 0.0f) p[j] = c->score_cap * tanhf(p[j] / c->score_cap);
             }
             const float max = llm_logsumexp_max(p + from, end - from);
             for (size_t j = from; j < end; j++) sum += p[j] = llm_expf(p[j] - max);
             for (size_t d = 0; d < D; d++) o[d] = 0.0f;
-            for (size_t j = from; j < end; j++)
-                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[j * Hkv * D + d];
+            for (size_t j = from; j < end; j++) {
+                const float *v = llm_llama_cache_read(row, &m->values, first + j * Hkv * D, D);
+                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[d];
+            }
         }
     }
     m->memory.used = mark;
 }
 
-/* x (n,C) in place: one sublayer's output f (n,C) is added, through its norm if it has one. */
-LLM_API void llm_llama_add(float *x, float *f, const float *norm, size_t n,
-                           const llm_llama_config *c) {
-    const size_t C = c->width;
-    for (size_t i = 0; norm && i < n; i++) llm_rmsnorm_row(f + i * C, f + i * C, norm, C, c->eps);
-    for (size_t i = 0; i < n * C; i++) x[i] += f[i];
-}
-
-/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2). */
+/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2) or NULL. */
 LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosine,
                              const float *sine, size_t n) {
     const llm_llama_config *c = &m->file.config;
     const llm_llama_file_layer *w = &m->file.layer[l];
-    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads, F = c->hidden;
+    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads;
     llm_arena *a = &m->memory;
     const size_t mark = a->used;
     float *in = llm_arena_floats(a, n * C), *q = llm_arena_floats(a, n * H * D);
     float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
     float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM1], n, C, c->eps);
+    llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM1], b[LLM_LLAMA_NAMES_NORM1_BIAS], n, c);
     llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
     llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
     llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
     llm_llama_turn(q, b[LLM_LLAMA_NAMES_Q_NORM], cosine, sine, n, H, c);
     llm_llama_turn(k, b[LLM_LLAMA_NAMES_K_NORM], cosine, sine, n, Hkv, c);
     const size_t end = (l * m->context + m->length) * Hkv * D;
-    memcpy(m->keys + end, k, n * Hkv * D * sizeof(float));
-    memcpy(m->values + end, v, n * Hkv * D * sizeof(float));
+    llm_llama_cache_write(&m->keys, end, k, n * Hkv * D);
+    llm_llama_cache_write(&m->values, end, v, n * Hkv * D);
     llm_llama_attend(o, q, m, l, n);
-    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
+    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n);
+    llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
     a->used = mark;
-
-    in = llm_arena_floats(a, n * C);
-    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM2], n, C, c->eps);
-    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE], NULL, n);
-    llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
-    llm_activation_forward(gate, gate, n * F,
-                           c->family == LLM_LLAMA_CONFIG_GEMMA2 ? LLM_ACTIVATION_GELU_TANH
-                                                                : LLM_ACTIVATION_SILU);
-    for (size_t i = 0; i < n * F; i++) up[i] *= gate[i];
-    llm_stored_matrix_forward(in, up, &w->matrix[LLM_LLAMA_NAMES_DOWN], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
-    a->used = mark;
+    llm_llama_mlp(x, w, c, n, a);
 }
 
 /* logits (k,V) <- behind each of the last k of ids (n), which are appended to what has been read;
@@ -50120,21 +52023,24 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
         logits += here * V, k -= here;
     }
     float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - k) * C;
-    float *cosine = llm_arena_floats(&m->memory, n * (D / 2));
-    float *sine = llm_arena_floats(&m->memory, n * (D / 2));
+    const bool turns = m->file.inv_freq != NULL;
+    float *cosine = turns ? llm_arena_floats(&m->memory, n * (D / 2)) : NULL;
+    float *sine = turns ? llm_arena_floats(&m->memory, n * (D / 2)) : NULL;
+    float *here = llm_arena_floats(&m->memory, C);
     int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
     for (size_t i = 0; i < n; i++) {
-        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < V);
         place[i] = (int)(m->length + i);
         llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
+        if (turns) continue;
+        llm_stored_matrix_row(here, &m->file.places, m->length + i);
+        for (size_t d = 0; d < C; d++) x[i * C + d] += here[d];
     }
     if (c->family == LLM_LLAMA_CONFIG_GEMMA2)
         for (size_t i = 0; i < n * C; i++) x[i] *= sqrtf((float)C);
-    llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
+    if (turns) llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
     for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
     m->length += n;
-    for (size_t i = 0; i < k; i++)
-        llm_rmsnorm_row(row + i * C, row + i * C, m->file.norm, C, c->eps);
+    llm_llama_mlp_norm(row, row, m->file.norm, m->file.norm_bias, k, c);
     if (k > 0) llm_stored_matrix_forward(logits, row, &m->file.head, NULL, k);
     for (size_t i = 0; c->logit_cap > 0.0f && i < k * V; i++)
         logits[i] = c->logit_cap * tanhf(logits[i] / c->logit_cap);
@@ -50694,7 +52600,7 @@ LLM_API bool llm_chat_lm_read(llm_llama *m, llm_buffer *seen, const int *ids, si
                               size_t *fresh, llm_error *e) {
     const int *old = (const int *)(const void *)seen->data;
     size_t same = 0;
-    LLM_ASSERT(n > 0 && seen->size == m->length * sizeof *ids);
+    LLM_ASSERT(seen->size == m->length * sizeof *ids);
     if (n > m->context)
         return llm_fail(e, "chat: the conversation has %zu tokens, the context %zu", n, m->context);
     while (same < seen->size / sizeof *ids && same + 1 < n && old[same] == ids[same]) same++;

@@ -279,6 +279,14 @@ TEST(bpe, "ids outside the vocabulary and texts without end are refused") {
     llm_bpe_free(&bpe);
 }
 
+TEST(bpe, "more slots than their numbers can say are not asked for") {
+    llm_bpe bpe = llm_bpe_empty();
+    bpe.merges = (size_t)1 << 30;
+    bpe.slots = (size_t)1 << 31;
+    bpe_calls = 0;
+    CHECK(llm_bpe_add(&bpe, 0, 1) == -1 && bpe_calls == 0);
+}
+
 TEST(bpe, "when memory is out, nothing is added and nothing leaks") {
     for (int calls = 0; calls < 60; calls++) {
         llm_bpe bpe;

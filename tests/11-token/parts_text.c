@@ -119,6 +119,10 @@ TEST(parts_text, "by hand: places in the original, words that count added tokens
                 "token 0 of 1: found id 11, expected one");
     CHECK_FAILS(llm_parts_text_encode(t.parts, &tokens, "", (size_t)INT_MAX / 64 + 1, true, &error),
                 error, "bytes: expected below 2^25");
+    ptext_calls = 0; /* the largest size is no error, but that memory is out at once */
+    CHECK_FAILS(llm_parts_text_encode(t.parts, &tokens, "a", (size_t)INT_MAX / 64, true, &error),
+                error, "out of memory");
+    ptext_calls = 1 << 30;
     CHECK(back.size == 0 && tokens.size == 0);
     llm_buffer_free(&back);
     llm_tokenizer_free(&t);

@@ -4,7 +4,9 @@
 
 /* malloc and its like that fail once, after a number of calls */
 static int spm_calls = 1 << 30;
-static void *spm_malloc(size_t size) { return spm_calls-- != 0 ? malloc(size) : NULL; }
+static void *spm_malloc(size_t size) { /* of nothing: NULL, as it may be */
+    return size > 0 && spm_calls-- != 0 ? malloc(size) : NULL;
+}
 static void *spm_realloc(void *p, size_t size) {
     return spm_calls-- != 0 ? realloc(p, size) : NULL;
 }
@@ -72,6 +74,10 @@ TEST(spm_text, "broken UTF-8 becomes U+FFFD, a byte at a time; empty texts stay 
     llm_spm s = spm_model();
     CHECK(strcmp(spm_of(&s, "a\xFF\xE4\xB8", 4), S "a\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD") == 0);
     CHECK(strcmp(spm_of(&s, "", 0), "") == 0 && strcmp(spm_of(&s, "  \t ", 4), "") == 0);
+    int *no_ids;
+    size_t none = 7;
+    CHECK(llm_spm_encode(&s, &no_ids, &none, "", 0, NULL) && no_ids && none == 0);
+    free(no_ids);
     CHECK(strcmp(spm_of(&s, " \n a \xE3\x80\x80 b  ", 12), S "a" S "b") == 0);
     CHECK(strcmp(spm_of(&s, "...", 3), S "...") == 0); /* user-defined: no rule applies */
     CHECK(strcmp(spm_of(&s, "..", 2), S ":") == 0);
@@ -123,7 +129,7 @@ TEST(spm_text, "when memory is out, it says so and nothing leaks") {
         bool ok = false;
         for (int calls = 0; calls < 60 && !ok; calls++) {
             llm_error error;
-            int *ids = NULL;
+            int other = 7, *ids = &other;
             size_t count = 7;
             llm_buffer out = {NULL, 0, 0};
             error.message[0] = 0;
@@ -134,6 +140,7 @@ TEST(spm_text, "when memory is out, it says so and nothing leaks") {
             CHECK(ok == (spm_calls >= 0)); /* whatever fails is told */
             spm_calls = 1 << 30;
             CHECK(ok || strstr(error.message, "out of memory"));
+            if (ok) CHECK(out.size == 199 && memcmp(out.data, text, 199) == 0);
             failed += !ok;
             free(ids);
             llm_buffer_free(&out);

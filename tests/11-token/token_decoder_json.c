@@ -189,7 +189,7 @@ TEST(token_decoder_json, "what is not supported is named") {
         {"{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":10}}"
          "],"
          "\"pair\":[]}",
-         "post_processor: token \"$A\" of type"},
+         "post_processor: token \"$A\" of type 10 is not supported"},
         {"{\"type\":\"Sequence\",\"processors\":[{\"type\":\"BertProcessing\",\"sep\":[\"e\",2],"
          "\"cls\":[\"c\",1]},{\"type\":\"BertProcessing\",\"sep\":[\"e\",2],\"cls\":[\"c\",1]}]}",
          "post_processor: only one is supported"},

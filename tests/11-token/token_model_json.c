@@ -166,6 +166,9 @@ TEST(token_model_json, "what is wrong or not supported is named") {
         {mjson_bpe, "[[\"a\",\"b\"]]", "[\"a b\",\"a z\"]",
          "merges, 1: \"z\" is not in the vocabulary"},
         {mjson_bpe, "[[\"a\",\"b\"]]", "[\"z a\"]", "merges, 0: \"z\" is not in the vocabulary"},
+        {mjson_bpe, "[[\"a\",\"b\"]]", /* cut off */
+         "[\"0123456789012345678901234567890123456789012345678901234567890123 a\"]",
+         "\"012345678901234567890123456789012345678901234567890123456789\" is not in the"},
         {mjson_bpe, "[[\"a\",\"b\"]]", "[\"a b\",\"b a\"]",
          "merges, 1: the result is not in the vocabulary"},
         {mjson_bpe, "\"a\":1", "\"a\":0",
@@ -218,8 +221,12 @@ TEST(token_model_json, "what is wrong or not supported is named") {
 }
 
 TEST(token_model_json, "when memory is out, it says so and nothing leaks") {
-    const char *const file[3] = {mjson_bpe, mjson_uni, mjson_word};
-    for (size_t k = 0; k < 3; k++) {
+    llm_buffer gap = {NULL, 0, 0}; /* 64 words, then an id without one, where the table grows */
+    CHECK(llm_buffer_print(&gap, "{\"type\":\"WordLevel\",\"unk_token\":\"w0\",\"vocab\":{"));
+    for (int i = 0; i < 64; i++) CHECK(llm_buffer_print(&gap, "\"w%d\":%d,", i, i));
+    CHECK(llm_buffer_print(&gap, "\"last\":65}}"));
+    const char *const file[4] = {mjson_bpe, mjson_uni, mjson_word, gap.data};
+    for (size_t k = 0; k < 4; k++) {
         bool ok = false;
         size_t failed = 0;
         for (int calls = 0; calls < 300 && !ok; calls++) {
@@ -240,4 +247,5 @@ TEST(token_model_json, "when memory is out, it says so and nothing leaks") {
         }
         CHECK(ok && failed > 4);
     }
+    llm_buffer_free(&gap);
 }

@@ -156,6 +156,11 @@ TEST(token_pipeline, "the bytes of a token are those it was made of, whatever a 
     for (size_t i = 1; i < n; i++)
         CHECK(token[i].start >= token[i - 1].start && token[i].word >= token[i - 1].word);
     CHECK(token[n - 1].word == token[0].word + 4); /* cafe , the zhong x */
+    for (size_t i = 0; i < n; i++) CHECK(token[i].type == 0 && token[i].text == 0);
+    out.size = 0; /* the name of a control token is text */
+    CHECK(llm_token_pipeline_text(&out, &t, 0, "[CLS]", 5, &error));
+    token = (const llm_token_pipeline_token *)(const void *)out.data;
+    CHECK(out.size > 2 * sizeof *token && token[0].id != llm_tokenizer_id(&t, "[CLS]"));
     llm_buffer_free(&out);
     llm_tokenizer_free(&t);
     t = pipe_tokenizer(); /* no template at all */
@@ -215,8 +220,10 @@ static llm_tokenizer pipe_pieces(bool prefix) {
 }
 
 TEST(token_pipeline, "places tile the text, words are runs, and every byte finds its token") {
-    static const char *const text[7] = {"",
+    static const char *const text[9] = {"",
                                         " ",
+                                        "a",
+                                        " ab",
                                         "ab ab  a",
                                         "  ab",
                                         "\xE2\x96\x81 a\xC3\xA9z",
@@ -225,9 +232,9 @@ TEST(token_pipeline, "places tile the text, words are runs, and every byte finds
     for (int kind = 0; kind < 4; kind++) { /* bytes, with a space in front; pieces, without one */
         llm_tokenizer t = kind < 2 ? pipe_tokenizer() : pipe_pieces(kind == 2);
         t.prefix_space = kind == 1;
-        for (size_t k = 0; k < 7; k++) {
+        for (size_t k = 0; k < 9; k++) {
             const size_t size = strlen(text[k]);
-            char *exact = (char *)test_memory(size, 1);
+            char *exact = (char *)malloc(size + 1) + 1; /* nothing behind it, and of "" no byte */
             if (size > 0) memcpy(exact, text[k], size);
             llm_buffer out = {NULL, 0, 0};
             CHECK(llm_token_pipeline_text(&out, &t, 1, exact, size, NULL));
@@ -242,12 +249,13 @@ TEST(token_pipeline, "places tile the text, words are runs, and every byte finds
                 CHECK(token[i].word == word || token[i].word == word + 1);
                 word = token[i].word;
                 at = token[i].end;
-                if (kind == 0) { /* the token is the slice */
+                if (kind < 2) { /* the token is the slice, the first one behind its space */
                     size_t length;
+                    const size_t front = kind == 1 && i == 0 && exact[0] != ' ';
                     const char *bytes =
                         llm_vocab_table_bytes(&t.bpe.token, (size_t)token[i].id, &length);
-                    CHECK(length == token[i].end - token[i].start);
-                    CHECK(memcmp(bytes, exact + token[i].start, length) == 0);
+                    CHECK(length == front + token[i].end - token[i].start);
+                    CHECK(memcmp(bytes + front, exact + token[i].start, length - front) == 0);
                 }
             }
             CHECK(at == size);
@@ -257,16 +265,103 @@ TEST(token_pipeline, "places tile the text, words are runs, and every byte finds
                 CHECK(llm_token_pipeline_find(token, n, 0, byte) == n);
             }
             CHECK(llm_token_pipeline_find(token, n, 1, size) == n);
-            if (kind == 2 && k == 2) { /* "ab" " ab" " " " a" */
+            if (kind == 2 && k == 3) /* the space in front of the space has no byte */
+                CHECK(n == 2 && token[0].end == 0 && token[1].end == 3);
+            if (kind == 2 && k == 4) { /* "ab" " ab" " " " a" */
                 const size_t want[5] = {0, 2, 5, 6, 8};
                 CHECK(n == 4 && token[0].word == 0 && token[1].word == 1 && token[2].word == 2);
                 for (size_t i = 0; i < 4; i++)
                     CHECK(token[i].start == want[i] && token[i].end == want[i + 1]);
             }
             llm_buffer_free(&out);
+            free(exact - 1);
         }
         llm_tokenizer_free(&t);
     }
+}
+
+TEST(token_pipeline,
+     "added tokens that are no control tokens, with an id of their own or a gap's") {
+    static const char text[] = "a<x>b<yy><x>\xC3\xA9";
+    static const size_t want[8] = {0, 1, 4, 5, 9, 12, 13, 14};
+    llm_bpe bpe;
+    llm_buffer out = {NULL, 0, 0};
+    CHECK(llm_bpe_create(&bpe) && llm_vocab_table_skip(&bpe.token));
+    llm_tokenizer t;
+    llm_tokenizer_from_bpe(&t, &bpe, LLM_PRE_TOKENIZE_GPT2);
+    CHECK(llm_added_tokens_put(&t.added, 256, "<x>", 3, false, false));
+    CHECK(llm_added_tokens_put(&t.added, 257, "<yy>", 4, false, false));
+    t.vocab = 258;
+    CHECK(llm_token_pipeline_text(&out, &t, 0, text, sizeof text - 1, NULL));
+    const llm_token_pipeline_token *token =
+        (const llm_token_pipeline_token *)(const void *)out.data;
+    CHECK(out.size == 7 * sizeof *token);
+    CHECK(token[1].id == 256 && token[3].id == 257 && token[4].id == 256);
+    for (size_t i = 0; i < 7; i++) CHECK(token[i].start == want[i] && token[i].end == want[i + 1]);
+    llm_buffer_free(&out);
+    llm_tokenizer_free(&t);
+}
+
+TEST(token_pipeline, "windows of both texts in the order of tokenizers") {
+    static const char *const want[4] = {"abcduvwx", "cdefuvwx", "cdefwxyz", "abcdwxyz"};
+    llm_bpe bpe;
+    llm_tokenizer t;
+    llm_buffer out = {NULL, 0, 0}, ends = {NULL, 0, 0};
+    llm_token_pipeline p = pipe_settings;
+    p.pair = "$A $B", p.most = 8, p.stride = 2;
+    CHECK(llm_bpe_create(&bpe));
+    llm_tokenizer_from_bpe(&t, &bpe, LLM_PRE_TOKENIZE_GPT2);
+    CHECK(llm_token_pipeline_run(&out, &ends, &p, &t, "abcdef", 6, "uvwxyz", 6, NULL));
+    const llm_token_pipeline_token *token =
+        (const llm_token_pipeline_token *)(const void *)out.data;
+    const size_t *end = (const size_t *)(const void *)ends.data;
+    CHECK(ends.size == 4 * sizeof *end);
+    for (size_t w = 0; w < 4; w++) {
+        CHECK(end[w] == 8 * (w + 1));
+        for (size_t i = 0; i < 8; i++) {
+            const llm_token_pipeline_token one = token[8 * w + i];
+            CHECK((one.text ? "uvwxyz" : "abcdef")[one.start] == want[w][i]);
+        }
+    }
+    llm_buffer_free(&out);
+    llm_buffer_free(&ends);
+    llm_tokenizer_free(&t);
+}
+
+TEST(token_pipeline, "types behind a colon, and names that look like them") {
+    static const char *const name[5] = {"!", "x7", "t:a", "t:/", "12"};
+    static const struct {
+        const char *template_text;
+        int type[2]; /* of at most two tokens */
+    } row[6] = {{"!:4 !", {4, 0}},     {"x7 x7:9", {0, 9}},    {"t:a t:a:0", {0, 0}},
+                {"t:/:1 t:/", {1, 0}}, {"$A:0 $B:3", {0, -1}}, {"12 12:2", {0, 2}}};
+    llm_tokenizer t = pipe_tokenizer();
+    llm_error error;
+    llm_buffer out = {NULL, 0, 0}, ends = {NULL, 0, 0};
+    llm_token_pipeline p = pipe_settings;
+    for (size_t i = 0; i < 5; i++) CHECK(llm_tokenizer_add_special(&t, name[i], &error));
+    for (size_t k = 0; k < 6; k++) {
+        p.single = row[k].template_text;
+        out.size = ends.size = 0;
+        if (!llm_token_pipeline_run(&out, &ends, &p, &t, "z", 1, NULL, 0, &error))
+            test_fail(__FILE__, __LINE__, "%s: %s", p.single, error.message);
+        const llm_token_pipeline_token *token =
+            (const llm_token_pipeline_token *)(const void *)out.data;
+        const size_t n = out.size / sizeof *token;
+        CHECK(n == (row[k].type[1] < 0 ? 1 : 2));
+        for (size_t i = 0; i < n; i++) CHECK(token[i].type == row[k].type[i]);
+    }
+    p.single = ":5";
+    CHECK_FAILS(llm_token_pipeline_run(&out, &ends, &p, &t, "z", 1, NULL, 0, &error), error,
+                "template: \":5\" is no control token");
+    p.single = "[CLS] $A"; /* all room is the template's, and there is no text */
+    p.most = 1;
+    out.size = ends.size = 0;
+    CHECK(llm_token_pipeline_run(&out, &ends, &p, &t, "", 0, NULL, 0, &error));
+    CHECK(out.size == sizeof(llm_token_pipeline_token) && ends.size == sizeof(size_t));
+    llm_buffer_free(&out);
+    llm_buffer_free(&ends);
+    llm_tokenizer_free(&t);
 }
 
 TEST(token_pipeline, "templates, and what is wrong in one sentence; memory runs out") {
@@ -321,9 +416,14 @@ TEST(token_pipeline, "templates, and what is wrong in one sentence; memory runs 
     }
     CHECK(ok);
     llm_tokenizer_free(&t);
-    t = pipe_pieces(true);
-    t.spm.squeeze = true;
-    CHECK_FAILS(llm_token_pipeline_text(&out, &t, 0, "a", 1, &error), error,
-                "pipeline: places through rules or unknown pieces: not supported");
-    llm_tokenizer_free(&t);
+    for (int k = 0; k < 4; k++) { /* each of these alone */
+        t = pipe_pieces(true);
+        if (k == 0) t.spm.squeeze = true;
+        if (k == 1) t.spm.suffix = true;
+        if (k == 2) t.spm.rules.size = 1;
+        if (k == 3) t.spm.pieces.byte_id[7] = -1;
+        CHECK_FAILS(llm_token_pipeline_text(&out, &t, 0, "a", 1, &error), error,
+                    "pipeline: places through rules or unknown pieces: not supported");
+        llm_tokenizer_free(&t);
+    }
 }

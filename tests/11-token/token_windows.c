@@ -34,6 +34,7 @@ TEST(token_windows, "lengths by each strategy, against taking tokens off one by 
                 CHECK(llm_token_windows_count(n, most, stride) == windows);
             }
     CHECK_ASSERTS(llm_token_windows_count(5, 3, 3));
+    CHECK(llm_token_windows_count(3, 3, 3) == 1); /* a text that fits needs no stride */
 }
 
 TEST(token_windows, "every stretch of at most `stride` tokens lies whole in a window") {

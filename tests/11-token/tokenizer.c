@@ -3,7 +3,11 @@
 
 /* malloc and its like that fail once, after a number of calls */
 static int tokenizer_calls = 1 << 30;
-static void *tokenizer_malloc(size_t size) { return tokenizer_calls-- != 0 ? malloc(size) : NULL; }
+static bool tokenizer_none = false; /* whether malloc(0) is NULL */
+static void *tokenizer_malloc(size_t size) {
+    if (size == 0 && tokenizer_none) return NULL;
+    return tokenizer_calls-- != 0 ? malloc(size) : NULL;
+}
 static void *tokenizer_calloc(size_t n, size_t size) {
     return tokenizer_calls-- != 0 ? calloc(n, size) : NULL;
 }
@@ -265,6 +269,7 @@ TEST(tokenizer, "a file of parts is loaded, used and refused like others") {
     if (!llm_tokenizer_load(&t, test_path("parts"), &error))
         test_fail(__FILE__, __LINE__, "%s", error.message);
     CHECK(t.parts && t.vocab == 7 && llm_tokenizer_id(&t, "[CLS]") == 1);
+    CHECK(t.parts->model.unknown == -1 && t.parts->model.pieces.unknown == -1);
     CHECK(strcmp(t.single.data, "[CLS] $A [SEP]") == 0);
     CHECK(strcmp(t.pair.data, "[CLS] $A [SEP] $B:1 [SEP]:1") == 0);
     for (size_t plain = 0; plain < 2; plain++) {
@@ -279,11 +284,15 @@ TEST(tokenizer, "a file of parts is loaded, used and refused like others") {
         llm_buffer_free(&out);
         free(ids);
     }
-    int *ids = NULL;
-    size_t count;
+    int other = 7, *ids = &other;
+    size_t count = 7;
     CHECK_FAILS(llm_tokenizer_encode(&t, &ids, &count, text, (size_t)INT_MAX, &error), error,
                 "expected below 2^25");
     CHECK(!ids && count == 0);
+    tokenizer_none = true;
+    CHECK(llm_tokenizer_encode(&t, &ids, &count, "", 0, &error) && ids && count == 0);
+    tokenizer_none = false;
+    free(ids);
     CHECK_FAILS(llm_tokenizer_add_special(&t, "[MASK]", &error), error,
                 "control token \"[MASK]\": this tokenizer takes no further ones");
     CHECK_FAILS(llm_tokenizer_save_json(&t, test_path("copy"), &error), error,
@@ -303,6 +312,57 @@ TEST(tokenizer, "a file of parts is loaded, used and refused like others") {
         llm_tokenizer_free(&t);
     }
     CHECK(ok);
+}
+
+TEST(tokenizer, "post-processors may stand in four Sequences, and white space before the file") {
+    static const char open[] = "{\"type\":\"Sequence\",\"processors\":[";
+    const char *post = strstr(tokenizer_bert, "\"post_processor\":") + 17;
+    const char *end = strstr(tokenizer_bert, ",\"decoder\"");
+    for (size_t depth = 0; depth < 6; depth++) {
+        llm_tokenizer t;
+        llm_error error;
+        llm_buffer file = {NULL, 0, 0};
+        CHECK(llm_buffer_print(&file, " \t\r\n%.*s", (int)(post - tokenizer_bert), tokenizer_bert));
+        for (size_t i = 0; i < depth; i++) CHECK(llm_buffer_print(&file, open));
+        CHECK(llm_buffer_put(&file, post, (size_t)(end - post)));
+        for (size_t i = 0; i < depth; i++) CHECK(llm_buffer_print(&file, "]}"));
+        CHECK(llm_buffer_print(&file, "%s", end));
+        CHECK(llm_file_write(test_path("deep"), file.data, file.size, &error));
+        if (depth < 5) {
+            CHECK(llm_tokenizer_load(&t, test_path("deep"), &error));
+            CHECK(strcmp(t.single.data, "[CLS] $A [SEP]") == 0);
+            llm_tokenizer_free(&t);
+        } else {
+            CHECK_FAILS(llm_tokenizer_load(&t, test_path("deep"), &error), error,
+                        "post_processor: \"Sequence\" is not supported");
+        }
+        llm_buffer_free(&file);
+    }
+}
+
+/* <unk>, <s>, a with a space in front */
+static const char tokenizer_pieces[] = "\x0A\x09\x0A\x05<unk>\x18\x02\x0A\x07\x0A\x03<s>\x18\x03"
+                                       "\x0A\x06\x0A\x04\xE2\x96\x81\x61";
+
+TEST(tokenizer, "a file that is no JSON is read by @tokenizer_binary, and decoded by it") {
+    llm_tokenizer t;
+    llm_error error;
+    llm_buffer out = {NULL, 0, 0};
+    int *ids;
+    size_t count;
+    CHECK(llm_file_write(test_path("p"), tokenizer_pieces, sizeof tokenizer_pieces - 1, &error));
+    CHECK(llm_tokenizer_load(&t, test_path("p"), &error) && t.pieces && t.vocab == 3);
+    CHECK(llm_tokenizer_encode_special(&t, &ids, &count, "<s>a", 4, &error));
+    CHECK(count == 2 && ids[0] == 1 && ids[1] == 2);
+    CHECK(llm_tokenizer_decode(&t, &out, ids, count, &error) && strcmp(out.data, "<s>a") == 0);
+    llm_buffer_free(&out);
+    free(ids);
+    llm_tokenizer_free(&t);
+    CHECK(t.spm.pieces.text.count == 0);
+    CHECK(llm_file_write(test_path("p"), "\0{}", 3, &error)); /* a 0 is no white space */
+    CHECK_FAILS(llm_tokenizer_load(&t, test_path("p"), &error), error, "line 1: ");
+    CHECK(llm_file_write(test_path("p"), " \n", 2, &error));
+    CHECK_FAILS(llm_tokenizer_load(&t, test_path("p"), &error), error, "JSON, ");
 }
 
 /* Parses a copy of exactly that size; what is accepted must work. */
@@ -351,6 +411,7 @@ TEST(tokenizer, "every truncation and change of a byte of a file is survived") {
     CHECK(tokenizer_try(file, size, NULL, 0));
     CHECK(tokenizer_try(vocab, strlen(vocab), merges, strlen(merges)));
     for (size_t n = 0; n < size; n++) CHECK(!tokenizer_try(file, n, NULL, 0));
+    for (size_t n = 0; n < 5; n++) CHECK(!tokenizer_try(" \t\r\n", n, NULL, 0));
     for (size_t n = 0; n < strlen(merges); n++)
         accepted += tokenizer_try(vocab, strlen(vocab), merges, n);
     CHECK(accepted >= 30); /* at least those cut at the end of a line */

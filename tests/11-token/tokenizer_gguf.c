@@ -45,6 +45,7 @@ TEST(tokenizer_gguf, "files of the gguf package: ids of tokenizers and of senten
         llm_error error;
         CHECK(llm_tokenizer_gguf_read(&t, data, size, &error));
         CHECK(t.pieces == (k > 0));
+        CHECK(k > 0 ? t.spm.pieces.text.count == 100 : t.bpe.token.count == 301);
         snprintf(array, sizeof array, "%s/ids", name[k]);
         tiny_hostile_check(array, k == 0 ? TINY_HOSTILE_KNOWN : 6, gguf_ids, &t);
         if (k == 0) {
@@ -220,6 +221,124 @@ TEST(tokenizer_gguf, "patterns by name; user-defined tokens keep their text; wro
     llm_tokenizer_free(&t);
 }
 
+TEST(tokenizer_gguf, "byte-level: what is a control token, what is only added, and what is empty") {
+    static const char *const more[4] = {"ab", "\n", "cd", NULL}, *const end[3] = {"", "ab", NULL};
+    llm_tokenizer t;
+    llm_error error;
+    for (uint32_t kind = 1; kind < 7; kind++) {
+        const bool added = kind == 3 || kind == 4;
+        gguf_maker m = gguf_begin("gpt2");
+        gguf_string(&m, "tokenizer.ggml.pre", "gpt-2");
+        gguf_tokens(&m, -1, more + (added ? 0 : 2), kind); /* "cd" is of this kind */
+        if (added) m.data[m.size - 8] = 4; /* and "\n", which is no spelling, of 4 */
+        gguf_array(&m, "tokenizer.ggml.merges", 8, 0);
+        CHECK(gguf_read(&t, &m, &error));
+        const size_t count = added ? 259 : 257;
+        CHECK(t.vocab == count && t.bpe.token.count == count);
+        CHECK(llm_vocab_table_find(&t.bpe.token, "cd", 2) == (added ? -1 : 256));
+        CHECK(llm_added_tokens_count(&t.added) == (added ? 2 : 0));
+        for (size_t i = 0; i < (added ? 2u : 0u); i++) {
+            const char *text;
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t.added, i, &text);
+            CHECK(one->id == 257 + (int)i && one->special == (i == 1 && kind == 3));
+            CHECK(!one->normalized);
+        }
+        llm_tokenizer_free(&t);
+    }
+    for (size_t k = 0; k < 3; k++) { /* a token of size 0: first, as a control token, and "" "" */
+        gguf_maker m = gguf_begin("gpt2");
+        gguf_string(&m, "tokenizer.ggml.pre", "gpt-2");
+        if (k == 0) {
+            gguf_array(&m, "tokenizer.ggml.tokens", 8, 1);
+            gguf_text(&m, "");
+        } else {
+            gguf_tokens(&m, -1, end + (k == 2), 3);
+        }
+        if (k == 1) memset(m.data + m.size - 8, 3, 1);
+        gguf_array(&m, "tokenizer.ggml.merges", 8, k == 2);
+        if (k == 2) gguf_text(&m, "");
+        if (k == 0) {
+            CHECK_FAILS(gguf_read(&t, &m, &error), error, "vocab, id 0: \"\" is empty");
+        } else if (k == 1) {
+            CHECK(gguf_read(&t, &m, &error));
+            CHECK(t.vocab == 258 && llm_added_tokens_count(&t.added) == 1);
+        } else {
+            CHECK_FAILS(gguf_read(&t, &m, &error), error, "merges, 0: expected \"left right\"");
+        }
+        llm_tokenizer_free(&t);
+    }
+    gguf_maker m = gguf_begin("gpt2");
+    gguf_string(&m, "tokenizer.ggml.pre", "gpt-2");
+    gguf_tokens(&m, 0, more + 2, 1);
+    gguf_array(&m, "tokenizer.ggml.merges", 8, 0);
+    CHECK_FAILS(gguf_read(&t, &m, &error), error, "tokens: byte 0x00 has no token");
+    llm_tokenizer_free(&t);
+}
+
+/* Five pieces, of which as many as there are digits have a kind; scores of 8 bytes, or none. */
+static gguf_maker gguf_pieces(const char *kinds, const double *score) {
+    static const char *const text[5] = {"<s>", "<unk>", "a", "<pad>", "<0x61>"};
+    gguf_maker m = gguf_begin("llama");
+    gguf_array(&m, "tokenizer.ggml.tokens", 8, 5);
+    for (size_t i = 0; i < 5; i++) gguf_text(&m, text[i]);
+    gguf_array(&m, "tokenizer.ggml.token_type", 5, strlen(kinds));
+    for (const char *k = kinds; *k; k++) gguf_number(&m, (uint64_t)(*k - '0'), 4);
+    if (score) gguf_array(&m, "tokenizer.ggml.scores", 12, 5);
+    for (size_t i = 0; score && i < 5; i++) {
+        uint64_t bits;
+        memcpy(&bits, score + i, sizeof bits);
+        gguf_number(&m, bits, 8);
+    }
+    return m;
+}
+
+TEST(tokenizer_gguf, "pieces: kinds, scores up to their bound, ids of control pieces, defaults") {
+    static const double large[5] = {0.0, 1e30, -1e30, -1.5, 0.0}, larger[5] = {0.0, 0.0, 1.5e30};
+    llm_tokenizer t;
+    llm_error error;
+    for (size_t k = 0; k < 3; k++) { /* bos, eos or pad is piece 0, the others are not there */
+        static const char *const key[3] = {"tokenizer.ggml.bos_token_id",
+                                           "tokenizer.ggml.eos_token_id",
+                                           "tokenizer.ggml.padding_token_id"};
+        gguf_maker m = gguf_pieces("32136", k == 0 ? NULL : large);
+        gguf_u32(&m, key[k], k == 2 ? 3 : 0);
+        CHECK(gguf_read(&t, &m, &error));
+        CHECK(t.spm.bos == (k == 0 ? 0 : -1) && t.spm.eos == (k == 1 ? 0 : -1));
+        CHECK(t.spm.pad == (k == 2 ? 3 : -1));
+        CHECK(t.spm.pieces.text.count == 5 && t.spm.pieces.unknown == 1);
+        CHECK(t.spm.pieces.byte_id['a'] == 4);
+        for (size_t i = 0; i < 5; i++)
+            CHECK(llm_pieces_get(&t.spm.pieces, i).score == (k == 0 ? 0.0 : large[i]));
+        llm_tokenizer_free(&t);
+    }
+    gguf_maker m = gguf_pieces("32", NULL); /* the other kinds are not there */
+    CHECK(gguf_read(&t, &m, &error));
+    for (size_t i = 2; i < 5; i++)
+        CHECK(llm_pieces_get(&t.spm.pieces, i).kind == LLM_PIECES_NORMAL);
+    llm_tokenizer_free(&t);
+    m = gguf_pieces("32136", larger);
+    CHECK_FAILS(gguf_read(&t, &m, &error), error, "scores, 2: found 1.5e+30, expected at most");
+    llm_tokenizer_free(&t);
+}
+
+TEST(tokenizer_gguf, "a file of BERT's is read by @gguf_bert") {
+    static const char *const token[3] = {"[UNK]", "\xE2\x96\x81run", "s"};
+    llm_tokenizer t;
+    llm_error error;
+    int *ids;
+    size_t count;
+    gguf_maker m = gguf_begin("bert");
+    gguf_array(&m, "tokenizer.ggml.tokens", 8, 3);
+    for (size_t i = 0; i < 3; i++) gguf_text(&m, token[i]);
+    gguf_array(&m, "tokenizer.ggml.token_type", 5, 1);
+    gguf_number(&m, 3, 4);
+    CHECK(gguf_read(&t, &m, &error) && t.parts && t.vocab == 3);
+    CHECK(llm_tokenizer_encode(&t, &ids, &count, "Runs", 4, &error));
+    CHECK(count == 2 && ids[0] == 1 && ids[1] == 2);
+    free(ids);
+    llm_tokenizer_free(&t);
+}
+
 TEST(tokenizer_gguf, "names of llama.cpp for patterns, and whether words are taken whole") {
     static const struct {
         const char *names;
@@ -261,6 +380,14 @@ TEST(tokenizer_gguf, "names of llama.cpp for patterns, and whether words are tak
                     "is not supported: expected one that cuts as gpt-2, llama-bpe, dbrx, qwen2 or");
         llm_tokenizer_free(&t);
     }
+    char name[71], want[128]; /* a long name is cut off */
+    memset(name, 'x', 70);
+    name[70] = 0;
+    snprintf(want, sizeof want, "tokenizer.ggml.pre: \"%.60s\" is not supported", name);
+    gguf_maker m = gguf_begin("gpt2");
+    gguf_string(&m, "tokenizer.ggml.pre", name);
+    CHECK_FAILS(gguf_read(&t, &m, &error), error, want);
+    llm_tokenizer_free(&t);
 }
 
 TEST(tokenizer_gguf, "when memory is out, it says so and nothing leaks") {

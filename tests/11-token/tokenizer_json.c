@@ -201,6 +201,10 @@ TEST(tokenizer_json, "what is not supported is named") {
         {"\"pattern\":{", "\"patter\":{", "pre_tokenizer, Split: pattern \"\" is not supported"},
         {"\"single_word\":false", "\"single_word\":true",
          "added_tokens, \"<|end|>\": single_word is not supported"},
+        {"\"content\":\"<|end|>\",\"single_word\":false", /* long names are cut off */
+         "\"content\":\"0123456789012345678901234567890123456789012345678901234567890123\","
+         "\"single_word\":true",
+         "\"012345678901234567890123456789012345678901234567890123456789\": single_word is not"},
         {"\"lstrip\":false", "\"lstrip\":true",
          "added_tokens, \"<|end|>\": lstrip is not supported"},
         {"\"rstrip\":false", "\"rstrip\":true",

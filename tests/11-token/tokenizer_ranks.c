@@ -4,7 +4,9 @@
 
 /* malloc and its like that fail once, after a number of calls */
 static int ranks_calls = 1 << 30;
-static void *ranks_malloc(size_t size) { return ranks_calls-- != 0 ? malloc(size) : NULL; }
+static void *ranks_malloc(size_t size) { /* of nothing: NULL, as it may be */
+    return size > 0 && ranks_calls-- != 0 ? malloc(size) : NULL;
+}
 static void *ranks_calloc(size_t n, size_t size) {
     return ranks_calls-- != 0 ? calloc(n, size) : NULL;
 }
@@ -230,4 +232,5 @@ TEST(tokenizer_ranks, "lines and tokens at the edges: none, the first one twice,
     CHECK(llm_tokenizer_ranks_put(&bpe, "Yg==", 4, &error));
     CHECK_FAILS(llm_tokenizer_ranks_merge(&bpe, &error), error, "rank 0: 4 tokens of lower rank");
     llm_bpe_free(&bpe);
+    CHECK(llm_tokenizer_ranks_merge(&bpe, &error)); /* of no tokens */
 }

@@ -196,6 +196,31 @@ TEST(tokenizer_text, "between added tokens a SentencePiece model cuts, and memor
     llm_added_tokens_free(&t.added);
 }
 
+TEST(tokenizer_text, "spaces of which each becomes three ids: more room than the text has bytes") {
+    static const char text[] = "        <s>    "; /* 8 spaces, 4, and one in front of each */
+    llm_tokenizer t;
+    int *ids;
+    size_t count;
+    memset(&t, 0, sizeof t);
+    t.spm = llm_spm_empty();
+    t.spm.squeeze = false;
+    t.pieces = true;
+    for (unsigned b = 0; b < 256; b++) {
+        char piece[8];
+        snprintf(piece, sizeof piece, "<0x%02X>", b);
+        CHECK(llm_pieces_put(&t.spm.pieces, piece, 6, 0.0, LLM_PIECES_BYTE, NULL));
+    }
+    CHECK(llm_pieces_ready(&t.spm.pieces, NULL));
+    CHECK(llm_added_tokens_put(&t.added, 256, "<s>", 3, true, false));
+    CHECK(llm_tokenizer_text_encode(&t, &ids, &count, text, sizeof text - 1, true, NULL));
+    CHECK(count == 3 * 9 + 1 + 3 * 5 && ids[27] == 256);
+    for (size_t i = 0; i < 9; i++)
+        CHECK(ids[3 * i] == 0xE2 && ids[3 * i + 1] == 0x96 && ids[3 * i + 2] == 0x81);
+    free(ids);
+    llm_spm_free(&t.spm);
+    llm_added_tokens_free(&t.added);
+}
+
 TEST(tokenizer_text, "texts too long are refused, and memory that runs out is reported") {
     llm_tokenizer t = text_tokenizer();
     llm_error error;
@@ -204,6 +229,10 @@ TEST(tokenizer_text, "texts too long are refused, and memory that runs out is re
     CHECK_FAILS(llm_tokenizer_text_encode(&t, &ids, &count, "", (size_t)INT_MAX - 1, false, &error),
                 error, "text of 2147483646 bytes: expected below 2^31");
     CHECK(!ids && count == 0);
+    text_calls = 0; /* the largest size is no error, but that memory is out at once */
+    CHECK_FAILS(llm_tokenizer_text_encode(&t, &ids, &count, "", (size_t)INT_MAX - 2, false, &error),
+                error, "tokenizing 2147483645 bytes: out of memory");
+    text_calls = 1 << 30;
     t.prefix_space = true;
     const char *text = "low lower<|end|>banana then some longer-words-of-little-use";
     size_t want_count;

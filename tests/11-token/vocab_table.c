@@ -77,6 +77,8 @@ TEST(vocab_table, "the first id, the empty string, and the most ids") {
     llm_vocab_table_free(&t);
     t.count = INT_MAX / 4; /* ids are int, slots are uint32_t: no more than this */
     CHECK(!llm_vocab_table_skip(&t) && llm_vocab_table_add(&t, "x", 1) == -1);
+    t.count = INT_MAX / 4 - 1, t.capacity = t.slots = INT_MAX; /* one more, if there were room */
+    CHECK(llm_vocab_table_grow(&t));
 }
 
 TEST(vocab_table, "the hash is FNV-1a, its halves folded") {

@@ -1,5 +1,6 @@
 """Golden values of @bert and @mlm: transformers' BertModel and BertForMaskedLM in float64, tiny, with padding and two
-types. Writes bert.txt and mlm.txt."""
+types. What @mlm_score and @mask_predict do with the latter, in NumPy on its logits. Writes bert.txt, mlm.txt,
+mlm_score.txt and mask_predict.txt."""
 import os
 import sys
 
@@ -67,4 +68,55 @@ t = head.transform
 parts = [embeddings(m.bert.embeddings)] + layers(m.bert) + [linears(t.dense), norm(t.LayerNorm), ([], [head.bias])]
 g.save("in", ids=ids, types=types, hidden=hidden, labels=labels)
 g.save("mlm", logits=out.logits[torch.from_numpy(labels) >= 0], loss=out.loss, **both(parts))
+g.write()
+
+m = randomize(Golden(__file__, seed=26), m, 1.0)  # which says another thing in the second round than in the first
+weights = both(parts)["weights"]
+MASK, FIRST = 4, 3
+
+
+def log_softmax(rows, kinds, pad=None):  # of all places
+    rows, kinds = torch.tensor(np.array(rows)), torch.tensor(np.array(kinds))
+    with torch.no_grad():
+        out = m(input_ids=rows, token_type_ids=kinds, attention_mask=None if pad is None else torch.tensor(1 - pad))
+    return torch.log_softmax(out.logits, -1).numpy()
+
+
+g = Golden(os.path.join(os.path.dirname(__file__), "mlm_score.py"), seed=1306)
+text, kinds, special = np.array([1, 5, 7, 3, 8, 2]), np.array([0, 0, 0, 1, 1, 1]), np.array([1, 0, 0, 0, 0, 1])
+word = np.array([0, 1, 1, 1, 2, 2])  # the last is special, and no piece of the one before it
+
+
+def score(pieces):
+    logp = np.zeros(6)
+    for t in np.flatnonzero(1 - special):
+        row = text.copy()
+        row[[i for i in range(6) if i == t or (pieces and i > t and word[i] == word[t] and not special[i])]] = MASK
+        logp[t] = log_softmax([row], [kinds])[0, t, text[t]]
+    return logp
+
+
+g.save("in", ids=text, types=kinds, special=special, word=word)
+g.save("score", weights=weights, tokens=score(False), pieces=score(True))
+g.write()
+
+g = Golden(os.path.join(os.path.dirname(__file__), "mask_predict.py"), seed=1306)
+text = np.array([[1, 5, 0, 0, 0, 2], [0, 0, 0, 2, 0, 0]])
+kinds = np.array([[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]])
+opened = np.array([[0, 0, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0]])
+pad = np.array([[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1]])
+g.save("in", ids=text, types=kinds, open=opened, hidden=pad)
+g.save("predict", weights=weights)
+for rounds in range(1, 6):
+    y, sure = text.copy(), np.where(opened, -1.0, 2.0)
+    for r in range(rounds):
+        covered = np.zeros_like(opened, dtype=bool)
+        for b in range(2):
+            covered[b, np.argsort(sure[b], kind="stable")[:int(opened[b].sum() * (1 - r / rounds) + 1e-9)]] = True
+        y[covered] = MASK
+        p = np.exp(log_softmax(y, kinds, pad))
+        y = np.where(covered, FIRST + p[:, :, FIRST:-1].argmax(-1), y)
+        sure = np.where(covered, p[:, :, FIRST:-1].max(-1), sure)
+    mean = [np.log(sure[b][opened[b] == 1]).mean() for b in range(2)]
+    g.save(f"rounds{rounds}", ids=y, sure=np.where(opened, sure, 1.0), score=mean)
 g.write()

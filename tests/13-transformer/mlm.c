@@ -4,62 +4,14 @@
 #include "../../llm.h"
 
 #include "../arena.h"
+#include "../tiny_mlm.h"
 
-enum { V = 9, C = 4, B = 2, T = 5, N = B * T };
-
-/* A tiny BERT with its head in one vector. */
-typedef struct {
-    llm_bert_config c;
-    llm_bert_weights w, dw;
-    llm_mlm_head head, dhead;
-    float *flat, *g;
-    size_t count;
-    llm_arena arena;
-} model;
-
-static model make(size_t vocab, size_t places, size_t layers, size_t width, size_t hidden,
-                  float *flat) {
-    model m;
-    m.c = llm_bert_defaults();
-    m.c.encoder.layers = layers, m.c.encoder.width = width, m.c.encoder.heads = 2;
-    m.c.encoder.hidden = hidden;
-    m.c.vocab = vocab, m.c.places = places;
-    /* the head stands where the pooler would: bert's matrices without it, and so on */
-    const size_t matrices = llm_bert_matrices(&m.c) + width * width;
-    m.count = matrices + llm_bert_vectors(&m.c) + 3 * width + vocab;
-    m.flat = flat ? flat : zeros(m.count), m.g = zeros(m.count);
-    m.arena = test_arena(1 << 22);
-    float *matrix = m.flat, *vector = m.flat + matrices;
-    llm_bert_bind(&m.w, &matrix, &vector, &m.c, &m.arena);
-    llm_mlm_bind(&m.head, &matrix, &vector, vocab, width);
-    CHECK(matrix == m.flat + matrices && vector == m.flat + m.count);
-    matrix = m.g, vector = m.g + matrices;
-    llm_bert_bind(&m.dw, &matrix, &vector, &m.c, &m.arena);
-    llm_mlm_bind(&m.dhead, &matrix, &vector, vocab, width);
-    return m;
-}
-
-/* Golden weights have no pooler: C C matrices and C biases are let in. */
-static float *with_pooler(const float *golden_, size_t n, bool out, float *back) {
-    model m = make(V, 6, 2, C, 5, NULL);
-    const size_t before = (size_t)(m.w.pool_w - m.flat), gap = C * C;
-    const size_t bias = (size_t)(m.w.pool_b - m.flat);
-    CHECK(n + gap + C == m.count);
-    float *all = zeros(m.count);
-    for (size_t i = 0, k = 0; i < m.count; i++) {
-        if ((i >= before && i < before + gap) || (i >= bias && i < bias + C)) continue;
-        if (out)
-            back[k++] = golden_[i];
-        else
-            all[i] = golden_[k++];
-    }
-    return all;
-}
+enum { V = TINY_MLM_V, C = TINY_MLM_C, B = 2, T = 5, N = B * T };
 
 TEST(mlm, "logits, loss and all gradients equal transformers' BertForMaskedLM") {
     size_t n;
-    const float *weights = golden_n(&n, "mlm/weights");
-    model m = make(V, 6, 2, C, 5, with_pooler(weights, n, false, NULL));
+    golden_n(&n, "mlm/weights");
+    model m = tiny_mlm_golden("mlm/weights");
     llm_bert_acts a;
     llm_mlm_acts head;
     const float *h =
@@ -80,6 +32,23 @@ TEST(mlm, "logits, loss and all gradients equal transformers' BertForMaskedLM") 
     llm_bert_backward(&m.dw, d, &a, &m.w, &m.c, &m.arena);
     with_pooler(m.g, n, true, got);
     CHECK_GOLDEN(got, n, 3e-5f, "mlm/grads");
+
+    /* one place asked, first of all or behind others: the same loss; the bias gets p - 1 */
+    const int one[3] = {3, LLM_CROSS_ENTROPY_IGNORE, 3};
+    float rows[2 * C], alone[2], bias = m.dhead.bias[3];
+    for (size_t i = 0; i < 2 * C; i++) rows[i] = h[i % C];
+    for (size_t k = 0; k < 2; k++) {
+        alone[k] =
+            llm_mlm_forward(&head, rows, one + k, &m.head, m.w.word, k + 1, V, C, eps, &m.arena);
+        CHECK(head.M == 1 && head.row[0] == k);
+    }
+    CHECK(alone[0] == alone[1]);
+    float *kept = floats(m.count), dh[2 * C] = {0};
+    memcpy(kept, m.g, m.count * sizeof(float));
+    llm_mlm_backward(dh, &m.dhead, m.dw.word, &head, &m.head, m.w.word, &m.arena);
+    CHECK_NEAR(m.dhead.bias[3] - bias, expf(-alone[1]) - 1.0f, 1e-6);
+    CHECK(dh[0] == 0.0f && dot(dh + C, dh + C, C) > 0.0);
+    memcpy(m.g, kept, m.count * sizeof(float));
 
     /* nothing asked: no loss, no gradient */
     int none[N];
@@ -132,13 +101,36 @@ TEST(mlm, "15 of 100 tokens are chosen, 80, 10, 10 of those masked, exchanged, k
     CHECK_ASSERTS(llm_mlm_mask(ids, label, special, NULL, 1, &none, &rng));
 }
 
+TEST(mlm, "a number on a border belongs to what is behind it; a word begins where the text does") {
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        llm_rng rng = llm_rng_seed(seed), same = rng;
+        llm_mlm_config c = llm_mlm_defaults(4, 5, 50);
+        const float first = llm_rng_uniform(&same), fate = llm_rng_uniform(&same);
+        const bool special[1] = {false};
+        int id = 10, label;
+        c.chosen = first, same = rng;
+        CHECK(llm_mlm_mask(&id, &label, special, NULL, 1, &c, &same) == 0 && id == 10);
+        for (size_t k = 0; k < 2; k++) { /* neither masked nor exchanged */
+            c.chosen = 1.0f, c.masked = k ? 0.0f : fate, c.random = k ? fate : 0.0f, same = rng;
+            CHECK(llm_mlm_mask(&id, &label, special, NULL, 1, &c, &same) == 1 && id == 10);
+        }
+        const bool none[4] = {false, false, false, false};
+        const int word[4] = {3, 3, 5, 5};
+        int ids[4] = {10, 10, 10, 10}, labels[4];
+        c = llm_mlm_defaults(4, 5, 50);
+        c.chosen = 0.5f;
+        llm_mlm_mask(ids, labels, none, word, 4, &c, &rng);
+        CHECK(labels[0] == labels[1] && labels[2] == labels[3]);
+    }
+}
+
 TEST(mlm, "whole words: all pieces of a word are chosen or none, and a special token parts them") {
     enum { MANY = 3000 };
     static int ids[MANY], label[MANY], word[MANY];
     static bool special[MANY];
     llm_rng rng = llm_rng_seed(2);
     const llm_mlm_config c = llm_mlm_defaults(4, 5, 50);
-    size_t words = 0, differ = 0;
+    size_t words = 0, differ = 0, next = 0;
     for (size_t n = 0; n < MANY; n++) {
         ids[n] = 10, word[n] = (int)(n / 3);
         special[n] = n % 30 == 1; /* in the middle of a word */
@@ -152,11 +144,14 @@ TEST(mlm, "whole words: all pieces of a word are chosen or none, and a special t
             differ += asked != (label[n + 2] != LLM_CROSS_ENTROPY_IGNORE);
             continue;
         }
+        if (n + 3 < MANY && n % 30 != 27)
+            next += asked != (label[n + 3] != LLM_CROSS_ENTROPY_IGNORE);
         CHECK(asked == (label[n + 1] != LLM_CROSS_ENTROPY_IGNORE));
         CHECK(asked == (label[n + 2] != LLM_CROSS_ENTROPY_IGNORE));
     }
     CHECK_NEAR((double)words / 1000.0, 0.15, 0.046);
     CHECK(differ > 0);
+    CHECK_NEAR((double)next / 800.0, 2.0 * 0.15 * 0.85, 0.08); /* neighbours, 5 deviations */
 }
 
 /* A Markov chain: the next token is this one plus 1 with probability 0.7, else any of the 5. The
@@ -182,16 +177,9 @@ TEST(mlm,
     CHECK(both < causal - 0.3);
     model m = make(STATES + 2, LONG, 1, 16, 32, NULL);
     llm_rng rng = llm_rng_seed(1);
-    const size_t matrices = llm_bert_matrices(&m.c);
-    llm_bert_init(&m.w, 0.25f, &m.c, &rng);
-    llm_rng_normal_fill(&rng, m.head.dense, 16 * 16);
-    for (size_t i = 0; i < 16 * 16; i++) m.head.dense[i] *= 0.25f;
-    for (size_t i = 0; i < 16; i++) m.head.norm_w[i] = 1.0f;
-    CHECK(m.head.dense == m.flat + matrices);
-    float *first = zeros(m.count), *second = zeros(m.count);
+    tiny_mlm_init(&m, 0.25f, &rng);
     llm_adamw_config adamw = llm_adamw_defaults();
     adamw.weight_decay = 0.0f;
-    const size_t mark = m.arena.used;
     double tail = 0.0;
     size_t asked = 0;
     for (size_t t = 1; t <= STEPS; t++) {
@@ -205,19 +193,9 @@ TEST(mlm,
         for (size_t b = 0; b < BATCH; b++) /* one of each text, not at its ends */
             for (size_t i = b * LONG + 1 + llm_rng_below(&rng, LONG - 2); label[i] < 0; ids[i] = 0)
                 label[i] = ids[i];
-        llm_bert_acts a;
-        llm_mlm_acts head;
-        const float *h = llm_bert_forward(&a, ids, NULL, NULL, BATCH, LONG, &m.w, &m.c, &m.arena);
-        const float loss = llm_mlm_forward(&head, h, label, &m.head, m.w.word, BATCH * LONG,
-                                           STATES + 2, 16, 1e-12f, &m.arena);
-        if (t > STEPS - 100) tail += (double)loss, asked++;
-        float *d = zeros(BATCH * LONG * 16);
-        llm_mlm_backward(d, &m.dhead, m.dw.word, &head, &m.head, m.w.word, &m.arena);
-        llm_bert_backward(&m.dw, d, &a, &m.w, &m.c, &m.arena);
         adamw.lr = 1e-2f * fminf(1.0f, (float)t / 50.0f) * (float)(STEPS - t) / STEPS;
-        llm_adamw_step(m.flat, first, second, m.g, m.count, &adamw, t);
-        memset(m.g, 0, m.count * sizeof(float));
-        m.arena.used = mark;
+        const float loss = tiny_mlm_step(&m, ids, label, BATCH, LONG, &adamw, t);
+        if (t > STEPS - 100) tail += (double)loss, asked++;
     }
     tail /= (double)asked;
     /* 9 seeds: 0.510 to 0.715, both 0.526, causal 0.884; 3200 answers, a standard error of 0.013 */
