@@ -16390,7 +16390,7 @@ llm_cuda_encoder_decoder_pack(llm_cuda_encoder_decoder_texts *t, int *label, con
  *
  * source  -
  * needs   cuda_launch, activation, dense, residual, dropout, label_smoothing, embedding,
- *         sinusoidal, decoder_block, sublayer, sublayer_backward, encoder_decoder_weights
+ *         sinusoidal, decoder_block, sublayer, sublayer_backward
  * see     transformer_2017
  * topics  -
  */
@@ -16541,7 +16541,7 @@ static inline cudaError_t llm_cuda_encoder_decoder_backward(
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_select, activation, dense, decoder_block, decoder,
- *         encoder_decoder_weights, encoder_decoder
+ *         encoder_decoder
  * see     decoding_step
  * topics  -
  */
@@ -17029,7 +17029,7 @@ llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size
  * lengths, a row after the other.
  *
  * source  as in llm.h
- * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * needs   cuda_launch, cuda_memory, logsumexp
  * see     next_token, decoder_only
  * topics  -
  */
@@ -17448,8 +17448,7 @@ llm_cuda_llama_block_bind(T *matrices, T *vectors, const llm_cuda_decoder_block_
  * minimum. Limit: the products.
  *
  * source  as in llm.h
- * needs   cuda_launch, cuda_memory, cuda_reduce, adamw, decoder_block, encoder_decoder_weights,
- *         encoder_decoder, lr_schedule
+ * needs   cuda_launch, cuda_memory, cuda_reduce, adamw, encoder_decoder, lr_schedule
  * see     decoder_only
  * topics  -
  */
