@@ -8,8 +8,8 @@
 static const struct {
     const char *name;
     size_t head;
-} families[6] = {{"llama", 4}, {"llama3", 4}, {"mistral", 4},
-                 {"qwen2", 4}, {"qwen3", 8},  {"gemma2", 8}};
+} families[7] = {{"llama", 4}, {"llama3", 4}, {"mistral", 4}, {"qwen2", 4},
+                 {"qwen3", 8}, {"gemma2", 8}, {"gpt2", 4}};
 
 static const char *ll_config(const char *family) {
     static char text[2000];
@@ -48,10 +48,10 @@ static void ll_logits(llm_llama *m, const char *family, size_t pass) {
     CHECK(m->length == 62);
 }
 
-TEST(llama, "six families from safetensors: transformers' logits, one token at a time and many") {
+TEST(llama, "seven families from safetensors: transformers' logits, one token at a time and many") {
     static const llm_safetensors_dtype dtype[3] = {LLM_SAFETENSORS_F32, LLM_SAFETENSORS_BF16,
                                                    LLM_SAFETENSORS_F16};
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         tiny_llama_make(&tiny, families[f].name, families[f].head);
         for (size_t k = 0; k < 3; k++) {
@@ -68,39 +68,9 @@ TEST(llama, "six families from safetensors: transformers' logits, one token at a
     }
 }
 
-/* The settings of a family as pairs. */
-static void ll_pairs(llm_buffer *b, size_t *pairs, const char *family, size_t head) {
-    const bool gemma = strcmp(family, "gemma2") == 0, mistral = strcmp(family, "mistral") == 0;
-    const char *a = family[0] == 'l' || mistral ? "llama" : family;
-    const struct {
-        const char *key;
-        llm_gguf_values_type type;
-        double value;
-    } all[] = {{"context_length", LLM_GGUF_VALUES_U32, 64},
-               {"embedding_length", LLM_GGUF_VALUES_U32, 16},
-               {"feed_forward_length", LLM_GGUF_VALUES_U32, 24},
-               {"block_count", LLM_GGUF_VALUES_U32, 2},
-               {"attention.head_count", LLM_GGUF_VALUES_U32, 4},
-               {"attention.head_count_kv", LLM_GGUF_VALUES_U32, 2},
-               {"attention.key_length", LLM_GGUF_VALUES_U32, (double)head},
-               {"attention.layer_norm_rms_epsilon", LLM_GGUF_VALUES_F32,
-                *a == 'l' && !mistral ? 1e-5 : 1e-6},
-               {"rope.freq_base", LLM_GGUF_VALUES_F32, strcmp(family, "llama3") ? 10000.0 : 100.0},
-               {mistral || gemma ? "attention.sliding_window" : "unknown", LLM_GGUF_VALUES_U32,
-                mistral ? 5 : 6},
-               {"attn_logit_softcapping", LLM_GGUF_VALUES_F32, 3.0},
-               {"final_logit_softcapping", LLM_GGUF_VALUES_F32, 5.0}};
-    CHECK(llm_gguf_write_string(b, pairs, "general.architecture", a));
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        char key[96];
-        snprintf(key, sizeof key, "%s.%s", a, all[i].key);
-        CHECK(llm_gguf_write_value(b, pairs, key, all[i].type, all[i].value));
-    }
-}
-
 TEST(llama,
      "the same from GGUF: rows in another order, 1 added to Gemma's norms, stretched rotations") {
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -110,7 +80,7 @@ TEST(llama,
         const bool stretched = strcmp(families[f].name, "llama3") == 0;
         float plain[4], slow[4];
         tiny_llama_make(&tiny, families[f].name, head);
-        ll_pairs(&pair, &pairs, families[f].name, head);
+        tiny_llama_pairs(&pair, &pairs, families[f].name, head);
         llm_yarn_config rope = llm_yarn_defaults(LLM_YARN_LLAMA3, head, 100.0, 4.0, 32.0);
         llm_yarn_inv_freq(slow, &rope);
         llm_rope_inv_freq(plain, head, 100.0f);
@@ -127,7 +97,7 @@ TEST(llama,
 }
 
 TEST(llama, "50 tokens by greedy choice are transformers'") {
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -161,7 +131,7 @@ TEST(llama, "50 tokens by greedy choice are transformers'") {
 }
 
 TEST(llama, "a pass gives the logits behind each of its last tokens, in chunks of any size") {
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -193,6 +163,101 @@ TEST(llama, "a pass gives the logits behind each of its last tokens, in chunks o
     }
 }
 
+/* What an arena takes for n numbers. */
+static size_t ll_room(size_t n) { return (n + 15) / 16 * 64; }
+
+/* The most scratch at once of a pass of n tokens: attention's or the MLP's beside the pass's own. */
+static size_t ll_scratch(const llm_llama_config *c, size_t n, size_t context) {
+    const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
+    const size_t mlp = ll_room(n * C) + 2 * ll_room(n * c->hidden);
+    const size_t attention = ll_room(n * C) + 2 * ll_room(n * Q) + 2 * ll_room(n * K) +
+                             ll_room(c->heads * (context + c->head));
+    const size_t turns = c->family == LLM_LLAMA_CONFIG_GPT2 ? 0 : 2 * ll_room(n * (c->head / 2));
+    return ll_room(n * C) + turns + ll_room(C) + ll_room(n) + (attention > mlp ? attention : mlp);
+}
+
+TEST(llama, "there is memory for models of any proportions, and a pass takes what it needs") {
+    for (size_t large = 0; large < 7; large++) {
+        llm_llama m;
+        llm_error e;
+        memset(&m, 0, sizeof m);
+        llm_llama_config *c = &m.file.config;
+        c->vocab = large == 0 ? 1000 : 5, c->width = large == 1 ? 200 : 3;
+        c->hidden = large == 2 ? 300 : 2, c->heads = large == 3 ? 50 : 1;
+        c->kv_heads = large == 4 ? 50 : 1, c->head = large == 5 ? 100 : 2;
+        c->layers = large == 6 ? 40 : 1;
+        const size_t chunk = 64, context = 70, K = c->kv_heads * c->head;
+        CHECK(llm_llama_create(&m, context, chunk, &e));
+        CHECK(m.memory.used == ll_room(c->vocab) + 2 * ll_room(c->layers * context * K));
+        CHECK(m.memory.size - m.memory.used >= ll_scratch(c, chunk, context));
+        llm_arena_destroy(&m.memory);
+    }
+    for (size_t f = 0; f < 7; f++) {
+        tiny_llama tiny;
+        llm_llama m;
+        llm_error e;
+        int ids[62];
+        tiny_llama_make(&tiny, families[f].name, families[f].head);
+        ll_ids(ids, families[f].name);
+        const char *dir =
+            tiny_llama_directory(&tiny, ll_config(families[f].name), LLM_SAFETENSORS_F32);
+        CHECK(llm_llama_open(&m, dir, 20, 9, &e));
+        llm_llama_forward(&m, ids, 9);
+        CHECK(m.memory.peak - m.memory.used == ll_scratch(&m.file.config, 9, 20));
+        CHECK_ASSERTS(llm_llama_pass(&m, m.logits, ids, 0, 0));
+        llm_llama_close(&m);
+    }
+}
+
+TEST(llama, "caps below 1 and scores of a hundred; a sublayer's norm stays within its rows") {
+    tiny_llama tiny;
+    llm_llama m;
+    llm_error e;
+    enum { H = 4, HKV = 2, D = 4, N = 3, CONTEXT = 5 };
+    float q[N * H * D], out[N * H * D], plain[24];
+    tiny_llama_make(&tiny, "llama", D);
+    const char *dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
+    CHECK(llm_llama_open(&m, dir, CONTEXT, N, &e));
+    const int ids[N] = {1, 7, 3};
+    llm_llama_forward(&m, ids, N);
+    memcpy(plain, m.logits, sizeof plain);
+    m.length = 0, m.file.config.logit_cap = 0.5f;
+    llm_llama_forward(&m, ids, N);
+    for (size_t v = 0; v < 24; v++) CHECK_NEAR(m.logits[v], 0.5f * tanhf(plain[v] / 0.5f), 1e-6);
+
+    llm_rng rng = llm_rng_seed(1);
+    llm_rng_normal_fill(&rng, q, N * H * D);
+    m.length = 0;
+    for (size_t k = 0; k < 2; k++) {
+        const double cap = k ? 0.0 : 0.5, scale = k ? 60.0 : 1.0;
+        m.file.config.score_cap = (float)cap, m.file.config.scale = (float)scale;
+        const size_t used = m.memory.used;
+        llm_llama_attend(out, q, &m, 1, N);
+        CHECK(m.memory.used == used);
+        for (size_t i = 0; i < N * H; i++) {
+            const size_t t = i / H, from = (CONTEXT * HKV + i % H / (H / HKV)) * D;
+            double p[N], sum = 0.0, most = -1e300;
+            for (size_t j = 0; j <= t; j++) {
+                p[j] = scale * dot(q + i * D, m.keys.wide + from + j * HKV * D, D);
+                if (cap > 0.0) p[j] = cap * tanh(p[j] / cap);
+                most = fmax(most, p[j]);
+            }
+            for (size_t j = 0; j <= t; j++) sum += exp(p[j] - most);
+            for (size_t d = 0; d < D; d++) {
+                double want = 0.0;
+                for (size_t j = 0; j <= t; j++)
+                    want += exp(p[j] - most) / sum * (double)m.values.wide[from + j * HKV * D + d];
+                CHECK_NEAR(out[i * D + d], want, 1e-4);
+            }
+        }
+    }
+    float *x = zeros(2 * 16), *f = floats(2 * 16), norm[16]; /* nothing behind them */
+    for (size_t i = 0; i < 32; i++) f[i] = i % 2 ? 3.0f : -3.0f, norm[i % 16] = 2.0f;
+    llm_llama_mlp_add(x, f, norm, 2, &m.file.config);
+    for (size_t i = 0; i < 32; i++) CHECK_NEAR(x[i], i % 2 ? 2.0f : -2.0f, 1e-5);
+    llm_llama_close(&m);
+}
+
 TEST(llama, "what cannot be opened says why") {
     tiny_llama tiny;
     llm_llama m;
@@ -200,7 +265,17 @@ TEST(llama, "what cannot be opened says why") {
     tiny_llama_make(&tiny, "llama", 4);
     const char *dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
     CHECK_FAILS(llm_llama_open(&m, dir, SIZE_MAX / 8, 1, &e), e, "no memory for a key-value cache");
+    tiny_llama_make(&tiny, "gpt2", 4);
+    dir = tiny_llama_directory(&tiny, ll_config("gpt2"), LLM_SAFETENSORS_F32);
+    CHECK_FAILS(llm_llama_open(&m, dir, 65, 1, &e), e,
+                "a context of 65 tokens, the model has positions for 64");
+    CHECK(llm_llama_open(&m, dir, 64, 1, &e));
+    llm_llama_close(&m);
+    dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
+    CHECK_FAILS(llm_llama_open(&m, dir, 9, 1, &e), e, "no tensor model.embed_tokens.weight");
     CHECK_FAILS(llm_llama_open(&m, test_path("no"), 9, 1, &e), e, "config.json: cannot be opened");
     CHECK_FAILS(llm_llama_open(&m, test_path("no.gguf"), 9, 1, &e), e, "no.gguf: cannot be opened");
+    tiny_llama_make(&tiny, "llama", 4);
+    dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
     CHECK_ASSERTS(llm_llama_open(&m, dir, 9, 0, &e));
 }
