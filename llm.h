@@ -42076,7 +42076,7 @@ LLM_API void llm_seq2seq_backward(const llm_seq2seq_weights *dw, const llm_seq2s
                              &a->decoder, &w->decoder, c->width, H, arena);
     llm_embedding_backward(dw->target, dx, a->shifted, T, V, c->width);
     memset(dx, 0, S * c->width * sizeof(float));
-    memset(dy, 0, H * sizeof(float)); /* the first state is no weight: what it gets is dropped */
+    /* the first state is no weight: what it gets is dropped, with what dy has been */
     llm_seq2seq_gru_backward(dx, dy, &dw->encoder, dh, &a->encoder, &w->encoder, c->width, H,
                              arena);
     llm_embedding_backward(dw->source, dx, a->source, S, c->source_vocab, c->width);
