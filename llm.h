@@ -50021,7 +50021,8 @@ LLM_API float llm_t5_forward(llm_t5_acts *a, const int *source, const int *targe
     const size_t N = B * T;
     bool *hidden;
     a->B = B, a->S = S, a->T = T, a->source = source;
-    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    a->shifted = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->labels = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t i = 0; i < N; i++) {
         a->shifted[i] = i % T ? target[i - 1] : 0;
         a->labels[i] = target[i] ? target[i] : LLM_CROSS_ENTROPY_IGNORE;
