@@ -364,8 +364,13 @@
  *   decoder                  Transformer decoder
  *   seq2seq_gru              A recurrent cell for @seq2seq
  *   seq2seq                  Sequence to sequence, recurrent
+ *   seq2seq_additive         Recurrent translation with a search
+ *   seq2seq_additive_backward The search, backward
+ *   scheduled_sampling       Scheduled sampling
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
+ *   prefix_lm                One stack that reads and writes
+ *   prefix_lm_generate       Writing behind a prefix
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
@@ -374,6 +379,8 @@
  *   made                     MADE: all conditionals in one pass
  *   causal_lm                Causal language model
  *   mlm                      Masked language model
+ *   mlm_score                Scoring a text with a masked model
+ *   mask_predict             Writing with a masked model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
  *   transformer_weights      The weights of any Transformer, bound
@@ -386,6 +393,7 @@
  *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
  *   transformer_2017         Attention Is All You Need: the recipe
+ *   token_batches            Batches by a budget of tokens
  *   decoder_only             Decoder-only Transformer, Llama style
  *   context_window           Context window
  *   transformer_xl_attn      Attention with a memory, by distances
@@ -396,7 +404,11 @@
  *   gguf_blocks              Weight files: blocks of small integers
  *   gguf_file                Weight files: GGUF
  *   gguf_write               Weight files: GGUF, writing
+ *   stored_dot               Dot products where the weights lie
+ *   stored_dot_codes         Dot products with blocks of codes
  *   stored_matrix            Matrices in their file's own numbers
+ *   stored_matrix_turn       A stored matrix, turned over
+ *   stored_rounded           Products of integers: x rounded too
  *   sha256                   SHA-256
  *   open_weights             Open weights: are they the release?
  *   gpt1                     GPT-1: a decoder, pretrained
@@ -420,6 +432,8 @@
  *   llama_gguf               Settings of a Llama from GGUF
  *   llama_names              What a Llama's weights are called
  *   llama_file               Where a Llama's weights are
+ *   llama_mlp                The MLP of a model from its files
+ *   llama_cache              Keys and values in 32 or 16 bits
  *   llama                    A large language model from its files
  *   base_model               Base model: it continues text
  *   chat_template            Chat templates: how turns are spelt
@@ -4742,7 +4756,7 @@ LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, con
             ok = llm_fail(error, "the start violates constraint %zu by %.3g", i, value);
     }
 
-    for (size_t round = 0; ok && !settled && round < 50 * (n + k); round++) {
+    for (size_t round = 0; ok && !settled && round <= 50 * (n + k); round++) {
         size_t used = 0;
         for (size_t i = 0; i < k; i++) {
             if (!active[i]) continue;
@@ -39486,7 +39500,7 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * topics  FlashAttention
  */
 
-enum { LLM_FLASH_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH_ROWS = 4 * LLM_FLASH_KEYS };
+enum { LLM_FLASH_KEYS = 128, LLM_FLASH_ROWS = 256 };
 
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
@@ -39523,14 +39537,15 @@ LLM_API size_t llm_flash_tile(size_t *skip, size_t *ahead, size_t i, size_t j, s
     return *skip < rows ? rows - *skip : 0;
 }
 
-/* Drops row i of a tile of n keys from j on: w in place; -inf for the scores of hidden keys. */
+/* Row i of a tile of n keys from j on, in place: drops weights; scales scores, -inf where hidden. */
 LLM_API void llm_flash_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
                             const llm_flash_config *c) {
     const uint64_t at = c->offset + (bh * c->T + i) * c->S + j;
     if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
 }
-LLM_API void llm_flash_hide(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
+LLM_API void llm_flash_scale(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
     const bool *hidden = c->hidden ? c->hidden + bh / c->H * c->S + j : NULL;
+    for (size_t k = 0; k < n; k++) s[k] *= c->scale;
     for (size_t k = 0; hidden && k < n; k++) s[k] = hidden[k] ? -INFINITY : s[k];
 }
 
@@ -39556,17 +39571,16 @@ LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const flo
                     llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
                 if (R == 0) continue;
                 const size_t i = i0 + skip;
-                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, c->scale,
+                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, 1.0f,
                                        ahead, R, N, D);
                 for (size_t r = 0; r < R; r++) {
                     const size_t seen = r + ahead < N ? r + ahead + 1 : N, at = bh * T + i + r;
                     float *p = s + r * N, sum = 0.0f;
-                    llm_flash_hide(p, bh, j, seen, c);
+                    llm_flash_scale(p, bh, j, seen, c);
                     const float max = fmaxf(m[at], llm_logsumexp_max(p, seen));
                     const float shift = max == -INFINITY ? 0.0f : max;
-                    for (size_t n = 0; n < seen; n++) p[n] = llm_expf(p[n] - shift);
                     LLM_SIMD_SUM(sum)
-                    for (size_t n = 0; n < seen; n++) sum += p[n];
+                    for (size_t n = 0; n < seen; n++) sum += p[n] = llm_expf(p[n] - shift);
                     const float old = llm_expf(m[at] - shift) * l[at], total = old + sum;
                     const float gain = total > 0.0f ? 1.0f / total : 0.0f;
                     for (size_t n = 0; n < seen; n++) p[n] *= gain;
@@ -39607,7 +39621,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                         llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
                     if (R == 0) continue;
                     const size_t i = i0 + skip, at = (bh * T + i) * D;
-                    llm_causal_attn_scores(p, N, q + at, D, kj, D, c->scale, ahead, R, N, D);
+                    llm_causal_attn_scores(p, N, q + at, D, kj, D, 1.0f, ahead, R, N, D);
                     llm_causal_attn_scores(ds, N, dout + at, D, vj, D, 1.0f, ahead, R, N, D);
                     for (size_t r = 0; r < R; r++) {
                         const size_t seen = r + ahead < N ? r + ahead + 1 : N;
@@ -39615,7 +39629,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                         float *pr = p + r * N, *dsr = ds + r * N, along = 0.0f;
                         for (size_t d = 0; d < D; d++)
                             along += dout[at + r * D + d] * out[at + r * D + d];
-                        llm_flash_hide(pr, bh, j, seen, c);
+                        llm_flash_scale(pr, bh, j, seen, c);
                         llm_flash_drop(dsr, bh, i + r, j, seen, c);
                         for (size_t n = 0; n < seen; n++) {
                             pr[n] = lse_r == -INFINITY ? 0.0f : llm_expf(pr[n] - lse_r);
@@ -40153,18 +40167,19 @@ LLM_API void llm_flash_fp8_forward(float *out, float *lse, const float *q, const
 
 /* @memory_efficient_attn ------------------------------------ Memory-efficient attention
  *
- *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
+ *     o = join over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
  *
- * Attention in memory of the size of one chunk of keys: a query meets the keys chunk by chunk, and
- * what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
+ * Attention in memory of the size of one chunk of keys: some queries meet the keys chunk by chunk,
+ * and what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
  * there. Backward makes each chunk's weights again. Rabe and Staats saw that this is enough; @flash
  * is the same sum with chunks chosen for a GPU's fast memory. What this form keeps is freedom: any
  * chunk, dropout, and any array as bias, with its gradient, in xFormers' layout (batch, position,
- * head, dimension).
+ * head, dimension). Queries taken together share their first key: what they see of a chunk is a
+ * rectangle, or stands on a diagonal as in @causal_attn, whose products these are.
  *
  * source  Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; xFormers,
  *         memory_efficient_attention and its attn_bias classes
- * needs   error exp dropout gqa flash_split
+ * needs   exp gemm logsumexp dropout causal_attn gqa
  * see     @flash23 (tiles), @masked_score (biases that broadcast), @attn_dispatch
  * topics  xFormers / Memory-Efficient Attention
  */
@@ -40181,166 +40196,169 @@ typedef enum {
 
 /* M queries, Mk keys. Texts of BLOCKS stand behind each other in one batch row: text n has queries
  * start_q[n] .. start_q[n+1]-1 and keys start_k[n] ..; blocks of them. bias (bias_B,bias_H,M,Mk) or
- * NULL: extents 1 or B and H. chunk: keys at a time. Dropout's entry (b,h,i,j) is
- * number offset + ((b H + h) M + i) Mk + j of seed's stream. */
+ * NULL: extents 1 or B and H. queries, chunk: how many queries and keys at a time, at most.
+ * Dropout's entry (b,h,i,j) is number offset + ((b H + h) M + i) Mk + j of seed's stream. */
 typedef struct {
-    size_t B, M, Mk, H, K, chunk;
+    size_t B, M, Mk, H, K, queries, chunk, blocks, bias_B, bias_H;
     llm_memory_efficient_attn_mask mask;
     const size_t *start_q, *start_k;
-    size_t blocks;
     const float *bias;
-    size_t bias_B, bias_H;
     float scale, dropout;
     uint64_t seed, offset;
 } llm_memory_efficient_attn_config;
 
-/* No mask, bias or dropout; chunks of sqrt(Mk), rounded up. */
+/* No mask, bias or dropout; 64 queries at a time, chunks of sqrt(Mk), rounded up. */
 LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
                                                                             size_t Mk, size_t H,
                                                                             size_t K) {
-    const size_t chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
-    const llm_memory_efficient_attn_config c = {
-        B,    M,    Mk, H,    K, chunk, LLM_MEMORY_EFFICIENT_ATTN_ALL,
-        NULL, NULL, 0,  NULL, 1, 1,     1.0f / sqrtf((float)K),
-        0.0f, 0,    0};
+    llm_memory_efficient_attn_config c;
+    memset(&c, 0, sizeof c);
+    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
+    c.queries = 64, c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    c.bias_B = c.bias_H = 1, c.scale = 1.0f / sqrtf((float)K);
     return c;
 }
 
-/* Query i sees the keys first .. end-1. */
-LLM_API void llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t i,
-                                             const llm_memory_efficient_attn_config *c) {
-    size_t n = 0;
-    *first = 0;
-    *end = c->Mk;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER) *end = i + 1;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
-        *end = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
-        c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL) {
+/* Query i sees the keys first .. end-1, and those behind it up to end + step, end + 2 step, ...
+ * Returns how many queries that holds for, i included: `queries` at most. */
+LLM_API size_t llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t *step, size_t i,
+                                               const llm_memory_efficient_attn_config *c) {
+    LLM_ASSERT(c->queries > 0 && c->chunk > 0);
+    size_t n = 0, own = *first = 0, left = c->M - i, all = c->Mk; /* of this text */
+    if (c->mask >= LLM_MEMORY_EFFICIENT_ATTN_BLOCKS) {
         while (n < c->blocks && c->start_q[n + 1] <= i) n++;
-        LLM_ASSERT(n < c->blocks && c->start_k[n] <= c->start_k[n + 1]);
-        *first = c->start_k[n];
-        *end = c->start_k[n + 1];
-        if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL &&
-            *end - *first > i - c->start_q[n] + 1)
-            *end = *first + (i - c->start_q[n]) + 1;
+        LLM_ASSERT(n < c->blocks && c->start_q[n + 1] <= c->M && c->start_k[n + 1] <= c->Mk);
+        LLM_ASSERT(c->start_k[n] <= c->start_k[n + 1]);
+        *first = c->start_k[n], all = c->start_k[n + 1] - *first;
+        own = c->start_q[n], left = c->start_q[n + 1] - i;
     }
-    if (*end > c->Mk) *end = c->Mk;
-}
-
-/* False and a message, if the config's bias does not broadcast or there is no chunk. */
-LLM_API bool llm_memory_efficient_attn_check(const llm_memory_efficient_attn_config *c,
-                                             llm_error *error) {
-    if (c->chunk == 0)
-        return llm_fail(error, "memory_efficient_attn: the chunk is 0, expected at least 1");
-    if (c->bias && ((c->bias_B != 1 && c->bias_B != c->B) || (c->bias_H != 1 && c->bias_H != c->H)))
-        return llm_fail(error,
-                        "memory_efficient_attn: bias for %zu texts and %zu heads, expected 1 or "
-                        "%zu and 1 or %zu",
-                        c->bias_B, c->bias_H, c->B, c->H);
-    return true;
+    size_t sees = i - own + 1;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
+        sees = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_ALL || c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+        sees > all)
+        sees = all;
+    *end = *first + sees;
+    *step = sees > 0 && sees < all;
+    const size_t alike = *step ? all - sees + 1 : sees == all ? left : 1;
+    return llm_gemm_least(llm_gemm_least(alike, left), c->queries);
 }
 
 /* The first of the Mk numbers of bias that query i of head bh = b H + h gets. */
 LLM_API size_t llm_memory_efficient_attn_bias(size_t bh, size_t i,
                                               const llm_memory_efficient_attn_config *c) {
+    LLM_ASSERT((c->bias_B == 1 || c->bias_B == c->B) && (c->bias_H == 1 || c->bias_H == c->H));
     const size_t b = c->bias_B == 1 ? 0 : bh / c->H, h = c->bias_H == 1 ? 0 : bh % c->H;
     return ((b * c->bias_H + h) * c->M + i) * c->Mk;
 }
 
-/* s (n) <- scores of query i, q (K), against n keys from j on; k is head bh's first key. */
-LLM_API void llm_memory_efficient_attn_scores(float *s, const float *q, const float *k, size_t bh,
-                                              size_t i, size_t j, size_t n,
-                                              const llm_memory_efficient_attn_config *c) {
+/* Query i against n keys from j on: s (n), products, become scores; w are weights to be dropped. */
+LLM_API void llm_memory_efficient_attn_score(float *s, size_t bh, size_t i, size_t j, size_t n,
+                                             const llm_memory_efficient_attn_config *c) {
     const float *bias = c->bias ? c->bias + llm_memory_efficient_attn_bias(bh, i, c) + j : NULL;
-    for (size_t x = 0; x < n; x++) {
-        s[x] = c->scale * llm_gqa_dot(q, k + (j + x) * c->H * c->K, c->K);
-        if (bias) s[x] += bias[x];
-    }
+    for (size_t x = 0; x < n; x++) s[x] *= c->scale;
+    for (size_t x = 0; bias && x < n; x++) s[x] += bias[x];
+}
+LLM_API void llm_memory_efficient_attn_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
+                                            const llm_memory_efficient_attn_config *c) {
+    const uint64_t at = c->offset + (bh * c->M + i) * c->Mk + j;
+    if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
 }
 
 /* out (B,M,H,K), lse (B,M,H) <- q (B,M,H,K), k, v (B,Mk,H,K). A query that sees nothing, or -inf
- * only: 0 and -inf. Scratch: B H min(chunk, Mk) + B H K floats, given back. */
+ * only: 0 and -inf. Scratch: B H min(queries, M) min(chunk, Mk) floats, given back. */
 LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const float *q,
                                                const float *k, const float *v,
                                                const llm_memory_efficient_attn_config *c,
                                                llm_arena *arena) {
-    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
     const size_t K = c->K, row = c->H * K, mark = arena->used;
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
-    float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
+    const size_t chunk = llm_gemm_least(c->chunk, c->Mk), most = llm_gemm_least(c->queries, c->M);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * most * chunk);
+    for (size_t n = 0; n < c->B * c->M * c->H; n++) lse[n] = -INFINITY;
+    for (size_t n = 0; n < c->B * c->M * row; n++) out[n] = 0.0f;
     LLM_PARALLEL_MANY(c->B * c->H, c->M * c->Mk * K)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
-        const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
-        const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
-        float *p = scratch + bh * (chunk + K), *part = p + chunk;
-        for (size_t i = 0; i < c->M; i++) {
-            float *o = out + at_q + i * row, *l = lse + (bh / c->H * c->M + i) * c->H + bh % c->H;
-            size_t first, end;
-            llm_memory_efficient_attn_range(&first, &end, i, c);
-            for (size_t d = 0; d < K; d++) o[d] = 0.0f;
-            *l = -INFINITY;
-            for (size_t j = first, n; j < end; j += n) {
-                n = end - j < chunk ? end - j : chunk;
-                float max = -INFINITY, sum = 0.0f;
-                llm_memory_efficient_attn_scores(p, q + at_q + i * row, k + at_k, bh, i, j, n, c);
-                for (size_t x = 0; x < n; x++) max = fmaxf(max, p[x]);
-                if (max == -INFINITY) continue;
-                for (size_t x = 0; x < n; x++) sum += p[x] = llm_expf(p[x] - max);
-                for (size_t x = 0; x < n; x++) p[x] /= sum;
-                if (c->dropout > 0.0f)
-                    llm_dropout_forward(p, p, n, c->dropout, c->seed,
-                                        c->offset + (bh * c->M + i) * c->Mk + j);
-                for (size_t d = 0; d < K; d++) part[d] = 0.0f;
-                for (size_t x = 0; x < n; x++)
-                    for (size_t d = 0; d < K; d++) part[d] += p[x] * v[at_k + (j + x) * row + d];
-                const float lse_part = max + logf(sum);
-                llm_flash_split_merge(o, l, part, &lse_part, 1, K);
+        const size_t b = bh / c->H, h = bh % c->H, at_k = b * c->Mk * row + h * K;
+        float *s = scratch + bh * most * chunk;
+        for (size_t i0 = 0, R; i0 < c->M; i0 += R) {
+            size_t first, end, step;
+            R = llm_memory_efficient_attn_range(&first, &end, &step, i0, c);
+            for (size_t j = first, last = end + (R - 1) * step; j < last; j += chunk) {
+                /* the first rows see none of these keys, row r behind them 0 .. r + ahead */
+                const size_t skip = j < end ? 0 : j + 1 - end, i = i0 + skip;
+                const size_t ahead = step ? end + skip - 1 - j : c->Mk, rows = R - skip;
+                const size_t N = llm_gemm_least(last - j, chunk);
+                const size_t at_q = (b * c->M + i) * row + h * K;
+                const float *kj = k + at_k + j * row, *vj = v + at_k + j * row;
+                llm_causal_attn_scores(s, N, q + at_q, row, kj, row, 1.0f, ahead, rows, N, K);
+                for (size_t r = 0; r < rows; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    float *p = s + r * N, *o = out + at_q + r * row, sum = 0.0f;
+                    float *l = lse + (b * c->M + i + r) * c->H + h;
+                    llm_memory_efficient_attn_score(p, bh, i + r, j, seen, c);
+                    const float max = llm_logsumexp_max(p, seen);
+                    const float shift = max == -INFINITY ? 0.0f : max;
+                    LLM_SIMD_SUM(sum)
+                    for (size_t x = 0; x < seen; x++) sum += p[x] = llm_expf(p[x] - shift);
+                    if (sum == 0.0f) continue;
+                    const float all = llm_logsumexp_logaddexp(*l, shift + logf(sum));
+                    const float old = llm_expf(*l - all), gain = llm_expf(shift - all);
+                    for (size_t d = 0; d < K; d++) o[d] *= old;
+                    for (size_t x = 0; x < seen; x++) p[x] *= gain;
+                    llm_memory_efficient_attn_drop(p, bh, i + r, j, seen, c);
+                    *l = all;
+                }
+                llm_causal_attn_gather(out + at_q, row, s, N, vj, row, ahead, rows, N, K);
             }
         }
     }
     arena->used = mark;
 }
 
-/* dq, dk, dv and dbias (bias's extents) += <- dout, forward's out, lse and inputs; dbias may be
- * NULL. Scratch: 2 min(chunk, Mk) floats. One head after another, since they may share dbias. */
+/* dq, dk, dv and dbias (bias's extents, may be NULL) += <- dout, forward's out, lse and inputs. One
+ * head after another: they may share dbias. Scratch: 2 min(queries, M) min(chunk, Mk) floats. */
 LLM_API void llm_memory_efficient_attn_backward(float *dq, float *dk, float *dv, float *dbias,
                                                 const float *dout, const float *out,
                                                 const float *lse, const float *q, const float *k,
                                                 const float *v,
                                                 const llm_memory_efficient_attn_config *c,
                                                 llm_arena *arena) {
-    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
     const size_t K = c->K, row = c->H * K, mark = arena->used;
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
-    float *p = llm_arena_floats(arena, 2 * chunk), *dp = p + chunk;
-    for (size_t bhi = 0; bhi < c->B * c->H * c->M; bhi++) {
-        const size_t i = bhi % c->M, bh = bhi / c->M, b = bh / c->H, h = bh % c->H;
-        const size_t at_q = (b * c->M + i) * row + h * K, at_k = b * c->Mk * row + h * K;
-        const float *g = dout + at_q, along = llm_gqa_dot(g, out + at_q, K);
-        const float total = lse[(b * c->M + i) * c->H + h];
-        size_t first, end;
-        llm_memory_efficient_attn_range(&first, &end, i, c);
-        if (total == -INFINITY) continue;
-        for (size_t j = first, n; j < end; j += n) {
-            const uint64_t number = c->offset + bhi * c->Mk + j;
-            n = end - j < chunk ? end - j : chunk;
-            llm_memory_efficient_attn_scores(p, q + at_q, k + at_k, bh, i, j, n, c);
-            for (size_t x = 0; x < n; x++) {
-                p[x] = llm_expf(p[x] - total);
-                dp[x] = llm_gqa_dot(g, v + at_k + (j + x) * row, K);
-            }
-            if (c->dropout > 0.0f) llm_dropout_forward(dp, dp, n, c->dropout, c->seed, number);
-            for (size_t x = 0; x < n; x++) dp[x] = p[x] * (dp[x] - along); /* that of the score */
-            if (c->dropout > 0.0f) llm_dropout_forward(p, p, n, c->dropout, c->seed, number);
-            for (size_t x = 0; x < n; x++) {
-                const size_t key = at_k + (j + x) * row;
-                if (dbias) dbias[llm_memory_efficient_attn_bias(bh, i, c) + j + x] += dp[x];
-                for (size_t d = 0; d < K; d++) {
-                    dq[at_q + d] += c->scale * dp[x] * k[key + d];
-                    dk[key + d] += c->scale * dp[x] * q[at_q + d];
-                    dv[key + d] += p[x] * g[d];
+    const size_t chunk = llm_gemm_least(c->chunk, c->Mk), most = llm_gemm_least(c->queries, c->M);
+    float *p = llm_arena_floats(arena, 2 * most * chunk), *ds = p + most * chunk;
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t b = bh / c->H, h = bh % c->H;
+        for (size_t i0 = 0, R; i0 < c->M; i0 += R) {
+            size_t first, end, step;
+            R = llm_memory_efficient_attn_range(&first, &end, &step, i0, c);
+            for (size_t j = first, last = end + (R - 1) * step; j < last; j += chunk) {
+                const size_t skip = j < end ? 0 : j + 1 - end, i = i0 + skip;
+                const size_t ahead = step ? end + skip - 1 - j : c->Mk, rows = R - skip;
+                const size_t N = llm_gemm_least(last - j, chunk);
+                const size_t at_q = (b * c->M + i) * row + h * K;
+                const size_t at_k = (b * c->Mk + j) * row + h * K;
+                const float *qi = q + at_q, *gi = dout + at_q, *kj = k + at_k;
+                llm_causal_attn_scores(p, N, qi, row, kj, row, 1.0f, ahead, rows, N, K);
+                llm_causal_attn_scores(ds, N, gi, row, v + at_k, row, 1.0f, ahead, rows, N, K);
+                for (size_t r = 0; r < rows; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    const float total = lse[(b * c->M + i + r) * c->H + h];
+                    const float along = llm_gqa_dot(gi + r * row, out + at_q + r * row, K);
+                    float *pr = p + r * N, *dsr = ds + r * N;
+                    llm_memory_efficient_attn_score(pr, bh, i + r, j, seen, c);
+                    llm_memory_efficient_attn_drop(dsr, bh, i + r, j, seen, c);
+                    for (size_t x = 0; x < seen; x++) {
+                        pr[x] = total == -INFINITY ? 0.0f : llm_expf(pr[x] - total);
+                        dsr[x] = pr[x] * (dsr[x] - along);
+                    }
+                    llm_memory_efficient_attn_drop(pr, bh, i + r, j, seen, c);
+                    float *to = dbias ? dbias + llm_memory_efficient_attn_bias(bh, i + r, c) : NULL;
+                    for (size_t x = 0; to && x < seen; x++) to[j + x] += dsr[x];
+                    for (size_t x = 0; x < seen; x++) dsr[x] *= c->scale;
                 }
+                llm_causal_attn_gather(dq + at_q, row, ds, N, kj, row, ahead, rows, N, K);
+                llm_causal_attn_scatter(dk + at_k, row, ds, N, qi, row, ahead, rows, N, K);
+                llm_causal_attn_scatter(dv + at_k, row, p, N, gi, row, ahead, rows, N, K);
             }
         }
     }
@@ -42820,8 +42838,7 @@ LLM_API float llm_prefix_lm_forward(llm_prefix_lm_acts *a, const int *source, co
     a->hidden = (bool *)llm_arena_take(arena, B * R, sizeof(bool));
     a->blocked = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
     for (size_t i = 0; i < R; i++)
-        for (size_t j = 0; j < R; j++)
-            a->blocked[i * R + j] = j > i && (c->causal || j >= S);
+        for (size_t j = 0; j < R; j++) a->blocked[i * R + j] = j > i && (c->causal || j >= S);
     for (size_t b = 0; b < B; b++) {
         const int *to = target + b * T;
         int tokens = 0;
@@ -43251,7 +43268,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
  *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
  *         Language Modeling" (best fit)
  * needs   arena argsort cross_entropy
- * see     @softmax_head @grad_accum @perplexity @attn_mask
+ * see     @softmax_head @grad_accum @perplexity @attn_mask @multi_token @mtp
  * topics  Next-Token Prediction Objective (Causal Language Modeling)
  */
 
@@ -43364,6 +43381,247 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
         for (size_t u = 0; u < T; u++)
             mask[i * T + u] = u <= t && (row[u] == row[t]) && (row[t] >= 0 || u == t);
     }
+}
+
+/* @multi_token ---------------------------------------------- Several tokens ahead
+ *
+ *     z_k = Stack_k(h)      p_k(x_t+k | x_<=t) = softmax(E z_k,t)      k = 1 .. K
+ *     loss = sum over k of the mean over t of -log p_k(x_t+k)
+ *
+ * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use one
+ * table of tokens. A trunk that has to serve several tokens ahead is trained on what will matter
+ * later, and not on the next word's spelling alone; larger models gain from it, most in code. In
+ * use the heads but the first are thrown away, or they guess for @speculative.
+ *
+ * Logits are the largest thing in a step, N V numbers a head. All heads begin at the same h, so
+ * each can run forward and backward before the next begins, and only the gradient of h has to wait:
+ * memory for one head's logits is enough. What is easily got wrong: the last k places of a text have
+ * no label for head k, and each head's mean is over its own number of places.
+ *
+ * source  Gloeckle et al. 2024, "Better & Faster Large Language Models via Multi-token Prediction",
+ *         section 2 and figure 2
+ * needs   arena cross_entropy matmul sublayer encoder
+ * see     @next_token @mtp @medusa
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config head; /* of each: layers 1 in the paper, pre-norm */
+    size_t ahead, vocab;      /* K, V */
+} llm_multi_token_config;
+
+/* w (K) <- the next numbers of *matrix and *vector: each head's llm_encoder_matrices and
+ * llm_encoder_vectors. Its lists lie in the arena. */
+LLM_API llm_encoder_weights *llm_multi_token_bind(float **matrix, float **vector,
+                                                  const llm_multi_token_config *c,
+                                                  llm_arena *arena) {
+    llm_encoder_weights *w =
+        (llm_encoder_weights *)llm_arena_take(arena, c->ahead, sizeof(llm_encoder_weights));
+    for (size_t k = 0; k < c->ahead; k++) llm_encoder_bind(&w[k], matrix, vector, &c->head, arena);
+    return w;
+}
+
+/* label (B,T) <- the token k places behind each of ids (B,T), ignored where the row ends or it is
+ * negative. Returns how many are not. */
+LLM_API size_t llm_multi_token_labels(int *label, const int *ids, size_t k, size_t B, size_t T) {
+    size_t count = 0;
+    for (size_t i = 0; i < B * T; i++) {
+        const bool real = i % T + k < T && ids[i + k] >= 0;
+        label[i] = real ? ids[i + k] : (int)LLM_CROSS_ENTROPY_IGNORE;
+        count += real;
+    }
+    return count;
+}
+
+/* Returns y (B,T,C), what head k makes of h (B,T,C). It and a stay in the arena. */
+LLM_API const float *llm_multi_token_head(llm_encoder_acts *a, const float *h, size_t k, size_t B,
+                                          size_t T, const llm_encoder_weights *w,
+                                          const llm_multi_token_config *c, llm_arena *arena) {
+    bool *ahead = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) ahead[i] = i % T > i / T;
+    llm_sublayer_view v = llm_sublayer_look(B, T);
+    v.blocked = ahead;
+    v.number = k * (2 * c->head.layers); /* each head drops other numbers */
+    return llm_encoder_forward(a, h, &v, &w[k], &c->head, arena);
+}
+
+/* loss (K) and their sum, returned <- h (B,T,C), ids (B,T), heads w, table (V,C). dh, dw, dtable +=
+ * the gradient; dw NULL: no gradients. Scratch: one head's stack, N (2 V + C + 3) floats. */
+LLM_API float llm_multi_token_train(float *loss, float *dh, const llm_encoder_weights *dw,
+                                    float *dtable, const float *h, const int *ids, size_t B,
+                                    size_t T, const llm_encoder_weights *w, const float *table,
+                                    const llm_multi_token_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = B * T, C = c->head.width, V = c->vocab;
+    double all = 0.0;
+    for (size_t k = 0; k < c->ahead; k++) {
+        int *label = (int *)llm_arena_take(arena, N, sizeof(int));
+        float *logits = llm_arena_floats(arena, N * V);
+        float *each = llm_arena_floats(arena, 2 * N), *lse = each + N;
+        llm_encoder_acts a;
+        const size_t count = llm_multi_token_labels(label, ids, k + 1, B, T);
+        const float *y = llm_multi_token_head(&a, h, k, B, T, w, c, arena);
+        double sum = 0.0;
+        llm_matmul_forward(logits, y, table, NULL, N, C, V);
+        llm_cross_entropy_forward(each, lse, logits, label, N, V);
+        for (size_t n = 0; n < N; n++) sum += (double)each[n];
+        loss[k] = count ? (float)(sum / (double)count) : 0.0f;
+        all += (double)loss[k];
+        if (dw && count > 0) {
+            float *dlogits = llm_arena_floats(arena, N * V), *d = llm_arena_floats(arena, N * C);
+            memset(dlogits, 0, N * V * sizeof(float));
+            memset(d, 0, N * C * sizeof(float));
+            llm_cross_entropy_backward(dlogits, logits, lse, label, N, V, 1.0f / (float)count);
+            llm_matmul_backward(d, dtable, NULL, dlogits, y, table, N, C, V);
+            llm_encoder_backward(d, &dw[k], &a, B, T, &w[k], &c->head, arena);
+            for (size_t i = 0; i < N * C; i++) dh[i] += d[i];
+        }
+        arena->used = mark; /* one head's memory at a time */
+    }
+    return (float)all;
+}
+
+/* logits (K,V) <- h (T,C): for each of the K tokens behind a text. Scratch: one head's stack. */
+LLM_API void llm_multi_token_guess(float *logits, const float *h, size_t T,
+                                   const llm_encoder_weights *w, const float *table,
+                                   const llm_multi_token_config *config, llm_arena *arena) {
+    const size_t mark = arena->used, C = config->head.width, V = config->vocab;
+    llm_multi_token_config plain = *config;
+    plain.head.dropout = 0.0f;
+    LLM_ASSERT(T > 0);
+    for (size_t k = 0; k < config->ahead; k++) {
+        llm_encoder_acts a;
+        const float *y = llm_multi_token_head(&a, h, k, 1, T, w, &plain, arena);
+        llm_matmul_forward(logits + k * V, y + (T - 1) * C, table, NULL, 1, C, V);
+        arena->used = mark;
+    }
+}
+
+/* @mtp ------------------------------------------------------ Tokens ahead, one behind the other
+ *
+ *     u_t = M_k [rms(g_k-1,t); rms(E x_t+k)]      g_k = Layer_k(u)      g_0 = h, the trunk's
+ *     p(x_t+k+1 | x_<=t+k) = softmax(E rms(g_k,t))       loss = lambda / D sum over k of the mean
+ *
+ * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it. Unlike
+ * the heads of @multi_token, which guess each for itself, the modules form a chain, so that what
+ * they say together is a text's probability and no mixture of texts. In training they make the
+ * trunk plan; in use the first guesses the second token, in the report rightly 85 to 90 times of
+ * 100, so that two tokens come out of most passes.
+ *
+ * Module k has T - k places: the last k have no token to be given, or no label. Only a causal layer
+ * makes it lawful to give it x_t+k: place t may not look at places behind it, whose inputs are the
+ * answers.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V3 Technical Report", section 2.2, eq. 21 to 25
+ * needs   arena cross_entropy embedding matmul rmsnorm sublayer encoder
+ * see     @multi_token @eagle @speculative
+ * topics  -
+ */
+
+/* Weights of one module, or their gradients: gains of three norms (C), merge (C,2C), and a layer
+ * whose stack has no last norm of its own: out is it. */
+typedef struct {
+    float *in, *token, *out, *merge;
+    llm_encoder_weights layer;
+} llm_mtp_module;
+
+/* w <- the next numbers of *matrix (2 C^2 and the stack's) and *vector (3 C and the stack's); c is
+ * that of one module's stack, with pre-norm. */
+LLM_API void llm_mtp_bind(llm_mtp_module *w, float **matrix, float **vector,
+                          const llm_sublayer_config *c, llm_arena *arena) {
+    LLM_ASSERT(llm_sublayer_norm_in(c));
+    w->merge = llm_encoder_next(matrix, 2 * c->width * c->width);
+    w->in = llm_encoder_next(vector, c->width), w->token = llm_encoder_next(vector, c->width);
+    w->out = llm_encoder_next(vector, c->width);
+    llm_encoder_bind(&w->layer, matrix, vector, c, arena);
+    w->layer.norm_w = w->layer.norm_b = NULL; /* 2 C numbers that stay unused */
+}
+
+/* What a module leaves for backward, in the arena: B (T - 1) places of rows of T. */
+typedef struct {
+    size_t B, T, count; /* T: places of what it reads */
+    int *given, *label; /* (B,T-1) */
+    llm_encoder_acts layer;
+    const float *g;                         /* (B,T-1,C): what the next module reads */
+    float *before, *e, *pair, *y;           /* (N,C), (N,C), (N,2C), (N,C) */
+    float *rstd_in, *rstd_token, *rstd_out; /* (N) each */
+    float *norm, *logits, *loss, *lse;      /* (2,N,C), (N,V), (N), (N) */
+} llm_mtp_acts;
+
+/* Returns the mean loss of module `depth` (1, 2, ..): g (B,T,C) is the trunk's output (depth 1, T
+ * the texts' length) or a->g of the module before, with one place less a module; ids (B,T + depth -
+ * 1), negative: not asked for, and read as token 0. table (V,C). All is left in the arena. */
+LLM_API float llm_mtp_forward(llm_mtp_acts *a, const float *g, const int *ids, size_t depth,
+                              size_t B, size_t T, size_t V, const llm_mtp_module *w,
+                              const float *table, const llm_sublayer_config *c, llm_arena *arena) {
+    LLM_ASSERT(depth > 0 && T > 1);
+    const size_t R = T - 1, N = B * R, C = c->width, row = T + depth - 1;
+    a->B = B, a->T = T, a->count = 0;
+    a->given = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->label = a->given + N;
+    a->before = llm_arena_floats(arena, 4 * N * C), a->e = a->before + N * C;
+    a->pair = a->e + N * C, a->norm = llm_arena_floats(arena, 2 * N * C);
+    a->rstd_in = llm_arena_floats(arena, 3 * N), a->rstd_token = a->rstd_in + N;
+    a->rstd_out = a->rstd_token + N;
+    for (size_t b = 0; b < B; b++)
+        for (size_t t = 0; t < R; t++) {
+            const int given = ids[b * row + t + depth];
+            const int next = t + depth + 1 < row ? ids[b * row + t + depth + 1] : -1;
+            a->given[b * R + t] = given < 0 ? 0 : given;
+            a->label[b * R + t] = next < 0 ? (int)LLM_CROSS_ENTROPY_IGNORE : next;
+            a->count += next >= 0;
+            memcpy(a->before + (b * R + t) * C, g + (b * T + t) * C, C * sizeof(float));
+        }
+    float *norm_in = a->norm, *norm_token = a->norm + N * C;
+    llm_embedding_forward(a->e, a->given, table, N, V, C);
+    llm_rmsnorm_forward(norm_in, a->rstd_in, a->before, w->in, N, C, c->eps);
+    llm_rmsnorm_forward(norm_token, a->rstd_token, a->e, w->token, N, C, c->eps);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(a->pair + n * 2 * C, norm_in + n * C, C * sizeof(float));
+        memcpy(a->pair + n * 2 * C + C, norm_token + n * C, C * sizeof(float));
+    }
+    float *u = llm_arena_floats(arena, N * C);
+    llm_matmul_forward(u, a->pair, w->merge, NULL, N, 2 * C, C);
+    bool *ahead = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
+    for (size_t i = 0; i < R * R; i++) ahead[i] = i % R > i / R;
+    llm_sublayer_view v = llm_sublayer_look(B, R);
+    v.blocked = ahead;
+    v.number = (depth - 1) * 2 * c->layers;
+    a->g = llm_encoder_forward(&a->layer, u, &v, &w->layer, c, arena);
+    a->y = llm_arena_floats(arena, N * C), a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    llm_rmsnorm_forward(a->y, a->rstd_out, a->g, w->out, N, C, c->eps);
+    llm_matmul_forward(a->logits, a->y, table, NULL, N, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->label, N, V);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->count ? (float)(sum / (double)a->count) : 0.0f;
+}
+
+/* dg (B,T,C), dw, dtable += scale times the gradient of the mean loss, and of a->g what dnext
+ * (B,T-1,C) has, the next module's dg, or NULL. Scratch: N (V + 7 C) floats, the layer's. */
+LLM_API void llm_mtp_backward(float *dg, const llm_mtp_module *dw, float *dtable,
+                              const float *dnext, const llm_mtp_acts *a, float scale, size_t V,
+                              const llm_mtp_module *w, const float *table,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, R = a->T - 1, N = a->B * R, C = c->width;
+    float *dlogits = llm_arena_floats(arena, N * V), *d = llm_arena_floats(arena, 7 * N * C);
+    float *dy = d + N * C, *dpair = dy + N * C, *din = dpair + 2 * N * C, *de = din + N * C;
+    float *part = de + N * C; /* of a norm's output */
+    memset(dlogits, 0, N * V * sizeof(float));
+    memset(d, 0, 7 * N * C * sizeof(float));
+    if (a->count > 0)
+        llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->label, N, V,
+                                   scale / (float)a->count);
+    llm_matmul_backward(dy, dtable, NULL, dlogits, a->y, table, N, C, V);
+    llm_rmsnorm_backward(d, dw->out, dy, a->g, w->out, a->rstd_out, N, C);
+    for (size_t i = 0; dnext && i < N * C; i++) d[i] += dnext[i];
+    llm_encoder_backward(d, &dw->layer, &a->layer, a->B, R, &w->layer, c, arena);
+    llm_matmul_backward(dpair, dw->merge, NULL, d, a->pair, w->merge, N, 2 * C, C);
+    for (size_t n = 0; n < N; n++) memcpy(part + n * C, dpair + n * 2 * C, C * sizeof(float));
+    llm_rmsnorm_backward(din, dw->in, part, a->before, w->in, a->rstd_in, N, C);
+    for (size_t n = 0; n < N; n++) memcpy(part + n * C, dpair + n * 2 * C + C, C * sizeof(float));
+    llm_rmsnorm_backward(de, dw->token, part, a->e, w->token, a->rstd_token, N, C);
+    llm_embedding_backward(dtable, de, a->given, N, V, C);
+    for (size_t i = 0; i < N * C; i++) dg[(i / C / R * a->T + i / C % R) * C + i % C] += din[i];
+    arena->used = mark;
 }
 
 /* @autoregression ------------------------------------------- Autoregression: series
@@ -44001,7 +44259,7 @@ LLM_API bool llm_causal_lm_reach(bool *reach, const llm_causal_lm *m, const int 
  * source  Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; Liu et al. 2019, "RoBERTa",
  *         section 4.1 (masking anew)
  * needs   arena rng cross_entropy matmul activation layernorm encoder
- * see     @bert @next_token @mlm_score @mask_predict
+ * see     @bert @next_token @mlm_span @mlm_score @mask_predict
  * topics  Masked language model
  */
 typedef struct {
@@ -44119,6 +44377,71 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
     llm_matmul_backward(dnorm, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C);
     for (size_t i = 0; i < M * C; i++) dh[a->row[i / C] * C + i % C] += dnorm[i];
     arena->used = mark;
+}
+
+/* @mlm_span ------------------------------------------------- Masking whole spans
+ *
+ *     until 15 in 100 tokens are covered:   length ~ p (1 - p)^(l-1), l <= 10     start uniform
+ *
+ * A covered token between two that are seen is often given away by them. SpanBERT covers runs: their
+ * lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
+ * words', and one draw decides for a whole span whether it becomes [MASK], other tokens, or stays,
+ * so that no token of it helps with the others. How many tokens are covered is not left to chance: a
+ * budget; a span that would exceed it is drawn again, and one that touches a covered token, a
+ * special one or the end is not taken.
+ *
+ * Length counts words where words are given, tokens otherwise. What is easily got wrong: a geometric
+ * law that is cut must be normed again, by dividing or by drawing until it fits.
+ *
+ * source  Joshi et al. 2020, "SpanBERT", section 3.1 and figure 2
+ * needs   rng cross_entropy mlm
+ * see     @mlm @t5_span
+ * topics  -
+ */
+
+/* 1 .. most, with probability proportional to p (1 - p)^(l-1). */
+LLM_API size_t llm_mlm_span_length(float p, size_t most, llm_rng *rng) {
+    LLM_ASSERT(p > 0.0f && p < 1.0f && most > 0);
+    const double stay = 1.0 - (double)p, all = 1.0 - pow(stay, (double)most);
+    const double left = 1.0 - (double)llm_rng_uniform(rng) * all; /* of the tail, in (1 - all, 1] */
+    const size_t length = 1 + (size_t)floor(log(left) / log(stay));
+    return length < most ? length : most;
+}
+
+/* ids, label (N) as llm_mlm_mask, special (N) and word (N) or NULL likewise; spans of lengths as
+ * above. Covers the share c->chosen of the tokens that are not special, rounded, or as many as fit:
+ * after 20 N draws it leaves it at that. Returns how many. */
+LLM_API size_t llm_mlm_span_mask(int *ids, int *label, const bool *special, const int *word,
+                                 size_t N, float p, size_t most, const llm_mlm_config *c,
+                                 llm_rng *rng) {
+    size_t real = 0, count = 0;
+    LLM_ASSERT(c->first < c->vocab);
+    for (size_t n = 0; n < N; n++) {
+        label[n] = LLM_CROSS_ENTROPY_IGNORE;
+        real += !special[n];
+    }
+    const size_t budget = (size_t)floorf(c->chosen * (float)real + 0.5f);
+    for (size_t draws = 0; count < budget && draws < 20 * N; draws++) {
+        const size_t length = llm_mlm_span_length(p, most, rng), from = llm_rng_below(rng, N);
+        const bool inside = word && from > 0 && word[from] == word[from - 1] && !special[from - 1];
+        if (inside || (from > 0 && label[from - 1] != LLM_CROSS_ENTROPY_IGNORE)) continue;
+        size_t end = from, words = 0;
+        for (; end < N && !special[end] && label[end] == LLM_CROSS_ENTROPY_IGNORE; end++) {
+            words += end == from || !word || word[end] != word[end - 1];
+            if (words > length) break;
+        }
+        const bool met = end < N && label[end] != LLM_CROSS_ENTROPY_IGNORE;
+        if (words < length || met || end - from > budget - count) continue;
+        const float fate = llm_rng_uniform(rng);
+        for (size_t n = from; n < end; n++, count++) {
+            label[n] = ids[n];
+            if (fate < c->masked)
+                ids[n] = c->mask;
+            else if (fate < c->masked + c->random)
+                ids[n] = (int)(c->first + llm_rng_below(rng, c->vocab - c->first));
+        }
+    }
+    return count;
 }
 
 /* @mlm_score ------------------------------------------------ Scoring a text with a masked model
@@ -47691,7 +48014,8 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
  */
 
 /* scale (n, times) <- those of n blocks of so many bytes, times a factor, each `times` times. First
- * all words, then all floats: what has just been written in small parts is slow to read as a vector.
+ * all words, then all floats: what has just been written in small parts is slow to read as a
+ * vector.
  */
 LLM_API void llm_stored_dot_scales(float *scale, const unsigned char *from, size_t n, size_t bytes,
                                    size_t times, float by) {
@@ -47971,20 +48295,66 @@ LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_store
     }
 }
 
+/* @stored_matrix_turn --------------------------------------- A stored matrix, turned over
+ *
+ *     out_ji = w_(i, first + j)            each number as its file has it
+ *
+ * GPT-2 multiplies from the other side, y = x W, so its files have the inputs as rows (its code
+ * calls that a convolution of width 1), and queries, keys and values side by side in one matrix.
+ * Turned once at opening they are what every product here wants, outputs as rows, and as small as
+ * they were: no number is converted. Down a column every number lies in another line of memory; so
+ * squares of 32 x 32 are turned one by one, whose lines stay in the cache until all of each is
+ * used.
+ *
+ * source  transformers, pytorch_utils.py (Conv1D)
+ * needs   gemm gguf_blocks stored_matrix
+ * see     @transpose (of floats) @llama_file
+ * topics  -
+ */
+enum { LLM_STORED_MATRIX_TURN_SIDE = 32 };
+
+/* Bytes of a number; 0: numbers come in blocks along the rows, and cannot be turned. */
+LLM_API size_t llm_stored_matrix_turn_bytes(llm_gguf_blocks_type type) {
+    if (type == LLM_GGUF_BLOCKS_F32) return 4;
+    return type == LLM_GGUF_BLOCKS_F16 || type == LLM_GGUF_BLOCKS_BF16 ? 2 : 0;
+}
+
+/* out (count,rows) <- columns first .. first + count - 1 of w, which become rows. */
+LLM_API void llm_stored_matrix_turn(unsigned char *out, const llm_stored_matrix *w, size_t first,
+                                    size_t count) {
+    const size_t SIDE = LLM_STORED_MATRIX_TURN_SIDE, rows = w->rows, stride = w->columns;
+    const size_t each = llm_stored_matrix_turn_bytes(w->type);
+    LLM_ASSERT(each > 0 && count <= stride && first <= stride - count);
+    LLM_PARALLEL_MANY(count, rows)
+    for (size_t j = 0; j < count; j += SIDE) {
+        const size_t end = llm_gemm_least(j + SIDE, count);
+        for (size_t i = 0; i < rows; i += SIDE) {
+            for (size_t r = j; r < end; r++) {
+                for (size_t k = i; k < llm_gemm_least(i + SIDE, rows); k++) {
+                    unsigned char *to = out + (r * rows + k) * each;
+                    const unsigned char *from = w->data + (k * stride + first + r) * each;
+                    memcpy(to, from, 2);
+                    if (each == 4) memcpy(to + 2, from + 2, 2);
+                }
+            }
+        }
+    }
+}
+
 /* @stored_rounded ------------------------------------------- Products of integers: x rounded too
  *
- *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)            K: 127 with Q8_0, 511 with Q4_0
+ *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)      K: 127 with Q8_0, 511 with Q4_0
  *     y_r = sum over blocks of d_r s_b sum_i c_ri u_i
  *     |y_r - exact| <= sum over blocks of s_b / 2 sum_i |w_ri|
  *
- * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x is
- * rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in a
- * register as floats, and only the sum becomes a float. What that costs is rounding x, which is as
- * fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
+ * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x
+ * is rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in
+ * a register as floats, and only the sum becomes a float. What that costs is rounding x, which is
+ * as fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
  *
- * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products of
- * 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as the
- * last sum does not.
+ * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products
+ * of 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as
+ * the last sum does not.
  *
  * source  Gerganov and others, ggml, ggml_vec_dot_q4_0_q8_0 (there K is 127 for all forms)
  * needs   gemm gguf_blocks stored_dot stored_dot_codes stored_matrix
@@ -48040,7 +48410,8 @@ LLM_API llm_stored_rounded_words llm_stored_rounded_load(const int16_t *p) {
     memcpy(&x, p, sizeof x);
     return x;
 }
-/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times u. */
+/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times
+ * u. */
 LLM_API llm_stored_dot_ints llm_stored_rounded_bytes(llm_stored_dot_bits word, const int16_t *u) {
     enum { WORDS = 2 * LLM_STORED_DOT_LANES };
     const llm_stored_rounded_words w = (llm_stored_rounded_words)word;
@@ -50722,12 +51093,13 @@ LLM_API bool llm_bert_file_open(llm_bert_file *m, const char *dir, llm_error *e)
  *     Qwen 2        biases of q, k, v         Qwen 3    norms of q and k, heads wider than C / H
  *     Gemma 2       norms with 1 + w, also behind the sublayers; GELU; embeddings times sqrt(C);
  *                   scores and logits capped, s = c tanh(s / c); a window in every second layer
+ *     GPT-2         the ancestor: LayerNorm, learned positions, a bias everywhere, no gate
  *
  * What is not computed is refused by name: a model that runs with a wrong formula is worse than one
  * that does not load. Sizes have a most, so that no product of them overflows.
  *
- * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2
- * needs   error json rope yarn
+ * source  transformers 5, configuration_llama.py, _mistral, _qwen2, _qwen3, _gemma2, _gpt2
+ * needs   error json rope yarn gpt2_config
  * see     @llama_file @gpt2_config
  * topics  -
  */
@@ -50737,6 +51109,7 @@ typedef enum {
     LLM_LLAMA_CONFIG_QWEN2,
     LLM_LLAMA_CONFIG_QWEN3,
     LLM_LLAMA_CONFIG_GEMMA2,
+    LLM_LLAMA_CONFIG_GPT2,
     LLM_LLAMA_CONFIG_FAMILIES
 } llm_llama_config_family;
 
@@ -50748,7 +51121,7 @@ typedef struct {
     bool tied;                                    /* the head is the embedding */
     float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
     llm_rope_pairing pairing;
-    llm_yarn_config rope;
+    llm_yarn_config rope; /* GPT-2: zeros */
 } llm_llama_config;
 
 /* Does layer l look through the window? */
@@ -50829,9 +51202,23 @@ LLM_API bool llm_llama_config_layers(const llm_llama_config *c, const llm_json *
     return true;
 }
 
+/* c <- the sizes of a GPT-2 (@gpt2_config). */
+LLM_API bool llm_llama_config_gpt2(llm_llama_config *c, const llm_json *j, llm_error *e) {
+    llm_gpt2_config g;
+    if (!llm_gpt2_config_read(&g, j, e)) return false;
+    memset(c, 0, sizeof *c);
+    c->family = LLM_LLAMA_CONFIG_GPT2;
+    c->vocab = g.vocab, c->context = g.context, c->layers = g.layers;
+    c->width = g.width, c->hidden = g.hidden, c->eps = g.eps;
+    c->heads = c->kv_heads = g.heads, c->head = g.width / g.heads;
+    c->scale = (float)(1.0 / sqrt((double)c->head));
+    c->tied = true;
+    return true;
+}
+
 /* c <- a parsed config.json. */
 LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_error *e) {
-    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2"};
+    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gpt2"};
     if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
     const llm_json_node *type = llm_json_get(j, j->node, "model_type");
     const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "";
@@ -50840,9 +51227,10 @@ LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_e
     }
     if (f < 0)
         return llm_fail(e,
-                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3 "
-                        "or gemma2",
+                        "config.json: model_type \"%s\", expected llama, mistral, qwen2, qwen3, "
+                        "gemma2 or gpt2",
                         name);
+    if (f == LLM_LLAMA_CONFIG_GPT2) return llm_llama_config_gpt2(c, j, e);
     const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
     c->family = (llm_llama_config_family)f;
     c->pairing = LLM_ROPE_HALVES;
@@ -50931,15 +51319,16 @@ LLM_API double llm_llama_gguf_number(const llm_gguf_file *g, const char *arch, c
 
 /* c <- the pairs of an open file. */
 LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, llm_error *e) {
-    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2"};
+    static const char *const known[] = {"llama", "", "qwen2", "qwen3", "gemma2", "gpt2"};
     int f = LLM_LLAMA_CONFIG_FAMILIES;
     while (f-- > 0 &&
            (!*known[f] || !llm_gguf_values_is(&g->values, "general.architecture", known[f]))) {
     }
     if (f < 0)
-        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2");
+        return llm_fail(e, "GGUF: general.architecture is none of llama, qwen2, qwen3, gemma2, "
+                           "gpt2");
     const char *a = known[f];
-    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
+    const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2, old = f == LLM_LLAMA_CONFIG_GPT2;
     const llm_gguf_file_tensor *embed = llm_gguf_file_find(g, "token_embd.weight");
     if (!embed || embed->rank != 2) return llm_fail(e, "GGUF: no matrix token_embd.weight");
     c->family = (llm_llama_config_family)f;
@@ -50957,7 +51346,8 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
         !llm_llama_gguf_size(&c->head, g, a, "attention.key_length", 1 << 12,
                              c->width / c->heads ? c->width / c->heads : 1, e))
         return false;
-    if (c->heads % c->kv_heads != 0 || c->head % 2 != 0 ||
+    if (c->heads % c->kv_heads != 0 || (c->head % 2 != 0 && !old) ||
+        (old && (c->heads != c->kv_heads || c->heads * c->head != c->width)) ||
         llm_llama_gguf_number(g, a, "rope.dimension_count", (double)c->head) != (double)c->head ||
         llm_llama_gguf_number(g, a, "attention.value_length", (double)c->head) != (double)c->head)
         return llm_fail(e, "GGUF: %zu heads of width %zu on %zu, or parts of them", c->heads,
@@ -50987,7 +51377,9 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
     if (llm_llama_gguf_pair(g, a, "attention.sliding_window") &&
         !llm_llama_gguf_size(&c->window, g, a, "attention.sliding_window", 1 << 24, 0, e))
         return false;
-    c->eps = (float)llm_llama_gguf_number(g, a, "attention.layer_norm_rms_epsilon", 1e-6);
+    c->eps = (float)llm_llama_gguf_number(
+        g, a, old ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+        old ? 1e-5 : 1e-6);
     const double width =
         gemma && c->layers == 46 ? (double)c->width / (double)c->heads : (double)c->head;
     c->scale = (float)(1.0 / sqrt(width));
@@ -51007,9 +51399,11 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
  * The parts of a layer, their shapes from the settings, and their two names. One name means two
  * things: post_attention_layernorm is the norm in front of the MLP in Llama and behind attention in
  * Gemma 2, which has a norm on either side of both sublayers. Parts that a family has not have no
- * rows.
+ * rows. In GPT-2 q, k and v are thirds of one tensor, whose name they share, and the first matrix
+ * of its MLP is called GATE here: what the activation is applied to.
  *
- * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, gguf-py/gguf/constants.py
+ * source  transformers 5, modeling_llama.py and its relatives, modeling_gpt2.py; llama.cpp,
+ *         gguf-py/gguf/constants.py
  * needs   llama_config
  * see     @llama_file
  * topics  -
@@ -51030,33 +51424,49 @@ typedef enum { /* of a layer: matrices, then vectors */
                LLM_LLAMA_NAMES_OUT2,
                LLM_LLAMA_NAMES_Q_NORM, /* of each head: Qwen 3 */
                LLM_LLAMA_NAMES_K_NORM,
-               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2 */
+               LLM_LLAMA_NAMES_Q_BIAS, /* Qwen 2, GPT-2 */
                LLM_LLAMA_NAMES_K_BIAS,
                LLM_LLAMA_NAMES_V_BIAS,
+               LLM_LLAMA_NAMES_O_BIAS, /* GPT-2, and all behind */
+               LLM_LLAMA_NAMES_GATE_BIAS,
+               LLM_LLAMA_NAMES_DOWN_BIAS,
+               LLM_LLAMA_NAMES_NORM1_BIAS,
+               LLM_LLAMA_NAMES_NORM2_BIAS,
                LLM_LLAMA_NAMES_PARTS
 } llm_llama_names_part;
+
+/* Which third of its tensor a part is, 0 to 2; -1: the whole of one. */
+LLM_API int llm_llama_names_third(llm_llama_names_part part, const llm_llama_config *c) {
+    const bool bias = part >= LLM_LLAMA_NAMES_Q_BIAS && part <= LLM_LLAMA_NAMES_V_BIAS;
+    if (c->family != LLM_LLAMA_CONFIG_GPT2 || (part > LLM_LLAMA_NAMES_V && !bias)) return -1;
+    return (int)part - (bias ? LLM_LLAMA_NAMES_Q_BIAS : LLM_LLAMA_NAMES_Q);
+}
 
 /* Rows and columns of a part; 0 columns: a vector. 0 rows: the family has none. */
 LLM_API void llm_llama_names_shape(size_t *rows, size_t *columns, llm_llama_names_part part,
                                    const llm_llama_config *c) {
     const size_t C = c->width, F = c->hidden, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q, K, K, C,       F,       F, C, C,
-                                             C, C, C, c->head, c->head, Q, K, K};
-    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const size_t r[LLM_LLAMA_NAMES_PARTS] = {Q,       K,       K, C, F, F, C, C, C, C, C,
+                                             c->head, c->head, Q, K, K, C, F, C, C, C};
+    const size_t k[LLM_LLAMA_NAMES_PARTS] = {C, C, C, Q, C, C, F, 0, 0, 0, 0,
+                                             0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     const llm_llama_config_family f = c->family;
+    const bool gpt2 = f == LLM_LLAMA_CONFIG_GPT2;
     const bool out = part == LLM_LLAMA_NAMES_OUT1 || part == LLM_LLAMA_NAMES_OUT2;
     const bool norm = part == LLM_LLAMA_NAMES_Q_NORM || part == LLM_LLAMA_NAMES_K_NORM;
-    const bool none = (out && f != LLM_LLAMA_CONFIG_GEMMA2) ||
-                      (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
-                      (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2);
+    const bool none =
+        (out && f != LLM_LLAMA_CONFIG_GEMMA2) || (norm && f != LLM_LLAMA_CONFIG_QWEN3) ||
+        (part >= LLM_LLAMA_NAMES_Q_BIAS && f != LLM_LLAMA_CONFIG_QWEN2 && !gpt2) ||
+        (part >= LLM_LLAMA_NAMES_O_BIAS && !gpt2) || (part == LLM_LLAMA_NAMES_UP && gpt2);
     *rows = none ? 0 : r[part];
     *columns = k[part];
 }
 
-/* name (80) <- that of a part of layer l in either form. */
+/* name (80) <- that of a part of layer l in either form. Of GPT-2 directories without the prefix
+ * "transformer.", which some have. */
 LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_names_part part,
                                    const llm_llama_config *c) {
-    static const char *const in[2][LLM_LLAMA_NAMES_PARTS] = {
+    static const char *const in[2][LLM_LLAMA_NAMES_O_BIAS] = {
         {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
          "self_attn.o_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
          "mlp.down_proj.weight", "input_layernorm.weight", "post_attention_layernorm.weight",
@@ -51067,10 +51477,53 @@ LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_na
          "ffn_up.weight", "ffn_down.weight", "attn_norm.weight", "ffn_norm.weight",
          "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight",
          "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"}};
-    const char *what = in[gguf][part];
+    static const char *const gpt2[2][LLM_LLAMA_NAMES_PARTS] = {{"attn.c_attn.weight",
+                                                                "attn.c_attn.weight",
+                                                                "attn.c_attn.weight",
+                                                                "attn.c_proj.weight",
+                                                                "mlp.c_fc.weight",
+                                                                "",
+                                                                "mlp.c_proj.weight",
+                                                                "ln_1.weight",
+                                                                "ln_2.weight",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_attn.bias",
+                                                                "attn.c_proj.bias",
+                                                                "mlp.c_fc.bias",
+                                                                "mlp.c_proj.bias",
+                                                                "ln_1.bias",
+                                                                "ln_2.bias"},
+                                                               {"attn_qkv.weight",
+                                                                "attn_qkv.weight",
+                                                                "attn_qkv.weight",
+                                                                "attn_output.weight",
+                                                                "ffn_up.weight",
+                                                                "",
+                                                                "ffn_down.weight",
+                                                                "attn_norm.weight",
+                                                                "ffn_norm.weight",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "",
+                                                                "attn_qkv.bias",
+                                                                "attn_qkv.bias",
+                                                                "attn_qkv.bias",
+                                                                "attn_output.bias",
+                                                                "ffn_up.bias",
+                                                                "ffn_down.bias",
+                                                                "attn_norm.bias",
+                                                                "ffn_norm.bias"}};
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const char *what = old ? gpt2[gguf][part] : part < LLM_LLAMA_NAMES_O_BIAS ? in[gguf][part] : "";
     if (!gguf && part == LLM_LLAMA_NAMES_NORM2 && c->family == LLM_LLAMA_CONFIG_GEMMA2)
         what = "pre_feedforward_layernorm.weight";
-    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : "model.layers", l, what);
+    snprintf(name, 80, "%s.%zu.%s", gguf ? "blk" : old ? "h" : "model.layers", l, what);
 }
 
 /* @llama_file ----------------------------------------------- Where a Llama's weights are
@@ -51082,26 +51535,27 @@ LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_na
  * The two forms differ in two traps. In GGUF the rows of a llama's q and k stand in another order,
  * for rotations of neighbours, while those of Qwen and Gemma stand as they were; and Gemma's norms,
  * which multiply by 1 + w, have the 1 added already. Llama 3.1's stretched rotations are a tensor
- * there. Every tensor is held against the settings; one that is missing or has another shape is
- * named.
+ * there. A directory of GPT-2 has its matrices the other way round: only they are copied, turned.
+ * Every tensor is held against the settings; one that is missing or of another shape is named.
  *
  * source  transformers 5, modeling_llama.py and its relatives; llama.cpp, convert_hf_to_gguf.py
  * needs   arena error buffer file json yarn safetensors safetensors_shards gguf_blocks gguf_file
- *         stored_matrix llama_config llama_gguf llama_names
+ *         stored_matrix stored_matrix_turn llama_config llama_gguf llama_names
  * see     @llama
  * topics  -
  */
 typedef struct {
-    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES];
-    float *vector[LLM_LLAMA_NAMES_PARTS]; /* NULL where the family has none */
+    llm_stored_matrix matrix[LLM_LLAMA_NAMES_MATRICES]; /* no rows, NULL: */
+    float *vector[LLM_LLAMA_NAMES_PARTS];               /* the family has none */
 } llm_llama_file_layer;
 
 typedef struct {
     llm_llama_config config;
-    llm_stored_matrix embed, head; /* (V,C) */
-    float *norm, *inv_freq;        /* (C), (D / 2) */
-    llm_llama_file_layer *layer;   /* (L) */
-    llm_safetensors_shards shards; /* one of the two is open */
+    llm_stored_matrix embed, head;      /* (V,C) */
+    llm_stored_matrix places;           /* (context,C): GPT-2; no rows: positions are rotations, */
+    float *norm, *norm_bias, *inv_freq; /* (C), (C) or NULL, (D / 2): by these */
+    llm_llama_file_layer *layer;        /* (L) */
+    llm_safetensors_shards shards;      /* one of the two is open */
     llm_gguf_file gguf;
     bool is_gguf;
     llm_arena memory;
@@ -51127,7 +51581,11 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
         w->data = t->data, w->type = t->type, rank = t->rank;
     } else {
+        char longer[100];
+        snprintf(longer, sizeof longer, "transformer.%s", name);
         const llm_safetensors_tensor *t = llm_safetensors_shards_find(&m->shards, name);
+        if (!t && m->config.family == LLM_LLAMA_CONFIG_GPT2)
+            t = llm_safetensors_shards_find(&m->shards, longer);
         if (!t) return llm_fail(e, "no tensor %s", name);
         for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
         w->data = t->data, rank = t->rank;
@@ -51162,50 +51620,92 @@ LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t
     return v;
 }
 
-/* The bytes of all vectors in the arena, each of which begins at a multiple of 64. */
-LLM_API size_t llm_llama_file_bytes(const llm_llama_config *c) {
-    size_t rows, columns, bytes = (c->layers * sizeof(llm_llama_file_layer) + 63) / 64 * 64;
-    for (int p = LLM_LLAMA_NAMES_MATRICES; p < LLM_LLAMA_NAMES_PARTS; p++) {
-        llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
-        bytes += c->layers * ((rows + 15) / 16 * 64);
+/* Part p of layer l; more: of norms. Before there are layers it is only looked for. A third of a
+ * tensor begins where the others end; matrices of a GPT-2 directory are turned into memory. */
+LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_part p, float more,
+                                 llm_error *e) {
+    const llm_llama_config *c = &m->config;
+    const int third = llm_llama_names_third(p, c);
+    char name[80];
+    size_t rows, columns;
+    llm_stored_matrix in;
+    llm_llama_names_shape(&rows, &columns, p, c);
+    llm_llama_names_write(name, m->is_gguf, l, p, c);
+    const size_t all = third < 0 ? rows : 3 * rows, before = third < 0 ? 0 : (size_t)third * rows;
+    const bool inputs = c->family == LLM_LLAMA_CONFIG_GPT2 && !m->is_gguf && columns > 0;
+    if (rows == 0) return true;
+    if (!llm_llama_file_find(&in, m, name, inputs ? columns : all, inputs ? all : columns, e))
+        return false;
+    if (inputs && in.type != m->embed.type)
+        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
+    if (!m->layer) return true;
+    if (columns == 0) {
+        const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
+        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e) + before;
+        return true;
     }
-    return bytes + (c->width + 15) / 16 * 64 + 2 * ((c->head / 2 + 15) / 16 * 64);
+    if (inputs) {
+        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
+                                                            llm_stored_matrix_turn_bytes(in.type));
+        llm_stored_matrix_turn(to, &in, before, rows);
+        in.data = to, in.columns = columns;
+    } else {
+        in.data += before * llm_stored_matrix_stride(&in);
+    }
+    in.rows = rows;
+    m->layer[l].matrix[p] = in;
+    return true;
+}
+
+/* The bytes of all that is not read in place, each part of which begins at a multiple of 64. */
+LLM_API size_t llm_llama_file_bytes(const llm_llama_file *m) {
+    const llm_llama_config *c = &m->config;
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
+    size_t rows, columns, layer = 0;
+    for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
+        llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
+        const size_t all = llm_llama_names_third((llm_llama_names_part)p, c) < 0 ? rows : 3 * rows;
+        layer += columns > 0 ? (rows * columns * each + 63) / 64 * 64 : (all + 15) / 16 * 64;
+    }
+    return c->layers * layer + (c->layers * sizeof(llm_llama_file_layer) + 63) / 64 * 64 +
+           (old ? 2 : 1) * ((c->width + 15) / 16 * 64) +
+           (old ? 0 : 2) * ((c->head / 2 + 15) / 16 * 64);
 }
 
 /* All weights; m->config and the files are there. */
 LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
+    enum { EMBED, NORM, NORM_BIAS, HEAD, PLACES };
+    static const char *const outer[3][5] = {
+        {"model.embed_tokens.weight", "model.norm.weight", "", "lm_head.weight", ""},
+        {"wte.weight", "ln_f.weight", "ln_f.bias", "wte.weight", "wpe.weight"},
+        {"token_embd.weight", "output_norm.weight", "output_norm.bias", "output.weight",
+         "position_embd.weight"}};
     const llm_llama_config *c = &m->config;
+    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
+    const char *const *name = outer[m->is_gguf ? 2 : old];
     const size_t C = c->width, D = c->head;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
-    if (!llm_arena_create(&m->memory, llm_llama_file_bytes(c))) return llm_fail(e, "out of memory");
+    if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
+    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++) /* then memory is asked for */
+        if (!llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
+                                 (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e))
+            return false;
+    if (!llm_arena_create(&m->memory, llm_llama_file_bytes(m))) return llm_fail(e, "out of memory");
+    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
+    memset(m->layer, 0, c->layers * sizeof *m->layer);
+    m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
+    if (!m->norm || !llm_llama_file_find(&m->head, m, name[c->tied ? EMBED : HEAD], c->vocab, C, e))
+        return false;
+    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++)
+        llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
+                            (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e);
+    if (old) {
+        m->norm_bias = llm_llama_file_vector(m, name[NORM_BIAS], C, 0.0f, e);
+        return m->norm_bias && llm_llama_file_find(&m->places, m, name[PLACES], c->context, C, e);
+    }
     m->inv_freq = llm_arena_floats(&m->memory, D / 2);
     llm_yarn_inv_freq(m->inv_freq, &c->rope);
-    m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
-    const char *embed = m->is_gguf ? "token_embd.weight" : "model.embed_tokens.weight";
-    const char *head = m->is_gguf ? "output.weight" : "lm_head.weight";
-    m->norm = llm_llama_file_vector(m, m->is_gguf ? "output_norm.weight" : "model.norm.weight", C,
-                                    more, e);
-    if (!m->norm || !llm_llama_file_find(&m->embed, m, embed, c->vocab, C, e) ||
-        !llm_llama_file_find(&m->head, m, c->tied ? embed : head, c->vocab, C, e))
-        return false;
-    for (size_t l = 0; l < c->layers; l++) {
-        for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
-            char name[80];
-            size_t rows, columns;
-            llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
-            llm_llama_names_write(name, m->is_gguf, l, (llm_llama_names_part)p, c);
-            m->layer[l].vector[p] = NULL;
-            if (rows == 0) continue;
-            if (p < LLM_LLAMA_NAMES_MATRICES) {
-                if (!llm_llama_file_find(&m->layer[l].matrix[p], m, name, rows, columns, e))
-                    return false;
-            } else {
-                const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
-                m->layer[l].vector[p] = llm_llama_file_vector(m, name, rows, bias ? 0.0f : more, e);
-                if (!m->layer[l].vector[p]) return false;
-            }
-        }
-    }
     if (!m->is_gguf || !llm_gguf_file_find(&m->gguf, "rope_freqs.weight")) return true;
     const float *by = llm_llama_file_vector(m, "rope_freqs.weight", D / 2, 0.0f, e);
     for (size_t i = 0; by && i < D / 2; i++) m->inv_freq[i] /= by[i];
@@ -51241,6 +51741,61 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
     ok = ok && llm_llama_file_bind(m, e);
     if (!ok) llm_llama_file_close(m);
     return ok;
+}
+
+/* @llama_mlp ------------------------------------------------ The MLP of a model from its files
+ *
+ *     h = n(x)                                     n: RMSNorm, with a bias LayerNorm
+ *     g = act(W_gate h + b) [ * (W_up h) ]         SiLU; Gemma 2, GPT-2: GELU
+ *     x <- x + n'(W_down g + b)                    n': Gemma 2
+ *
+ * Two thirds of a model's weights are in this half of its layers. What differs between families is
+ * there or is not: the second matrix, without which the first is all and nothing gates (GPT-2),
+ * biases, a norm behind. The norm and the sum with the residual stream are attention's, too.
+ *
+ * source  Shazeer 2020, "GLU Variants Improve Transformer", eq. 6; Radford et al. 2019, "Language
+ *         Models are Unsupervised Multitask Learners"
+ * needs   arena activation layernorm rmsnorm stored_matrix llama_config llama_names llama_file
+ * see     @llama @ffn (to be trained)
+ * topics  -
+ */
+
+/* out (n,C) <- the norm of x (n,C) with weights w (C) and a bias (C), or NULL. out may be x. */
+LLM_API void llm_llama_mlp_norm(float *out, const float *x, const float *w, const float *bias,
+                                size_t n, const llm_llama_config *c) {
+    if (bias)
+        llm_layernorm_forward(out, NULL, NULL, x, w, bias, n, c->width, c->eps);
+    else
+        llm_rmsnorm_forward(out, NULL, x, w, n, c->width, c->eps);
+}
+
+/* x (n,C) in place: a sublayer's output f (n,C) is added, through its norm (C) if it has one. */
+LLM_API void llm_llama_mlp_add(float *x, float *f, const float *norm, size_t n,
+                               const llm_llama_config *c) {
+    if (norm) llm_rmsnorm_forward(f, NULL, f, norm, n, c->width, c->eps);
+    for (size_t i = 0; i < n * c->width; i++) x[i] += f[i];
+}
+
+/* x (n,C) in place through the MLP of a layer. Scratch: n (C + 2 F) floats, given back. */
+LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_llama_config *c,
+                           size_t n, llm_arena *a) {
+    const size_t F = c->hidden, mark = a->used;
+    const bool gelu = c->family == LLM_LLAMA_CONFIG_GEMMA2 || c->family == LLM_LLAMA_CONFIG_GPT2;
+    float *in = llm_arena_floats(a, n * c->width), *const *b = w->vector;
+    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
+    llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM2], b[LLM_LLAMA_NAMES_NORM2_BIAS], n, c);
+    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
+                              b[LLM_LLAMA_NAMES_GATE_BIAS], n);
+    llm_activation_forward(gate, gate, n * F,
+                           gelu ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU);
+    if (w->matrix[LLM_LLAMA_NAMES_UP].rows > 0) {
+        llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
+        for (size_t i = 0; i < n * F; i++) gate[i] *= up[i];
+    }
+    llm_stored_matrix_forward(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
+                              b[LLM_LLAMA_NAMES_DOWN_BIAS], n);
+    llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
+    a->used = mark;
 }
 
 /* @llama_cache ---------------------------------------------- Keys and values in 32 or 16 bits
@@ -51315,7 +51870,9 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * What runs when a released model writes: no gradients, keys and values kept (@kv_cache), weights
  * read from the mapped file in the numbers they are stored in. A prompt goes through in chunks, so
  * that each weight is read once for many tokens; a token that is written reads all of them for
- * itself. The relatives of Llama differ in a line each, found in its settings (@llama_config).
+ * itself, and the model's bytes over the memory's speed is the time it takes. The relatives of
+ * Llama differ in a line each, found in its settings (@llama_config); so does GPT-2, its ancestor,
+ * which adds positions to the embeddings where the others rotate queries and keys.
  *
  * What is easily got wrong: the cap comes before the mask and the scale before the cap; Gemma's
  * embeddings are multiplied by a sqrt(C) that its weights' precision has rounded, and Qwen 3's head
@@ -51324,8 +51881,8 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
- * needs   arena error activation rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config
- *         llama_names llama_file llama_cache
+ * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config llama_names
+ *         llama_file llama_mlp llama_cache
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
@@ -51349,11 +51906,14 @@ LLM_API bool llm_llama_create_as(llm_llama *m, size_t context, size_t chunk,
     const llm_llama_config *c = &m->file.config;
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
     /* x and in, q and out, k and v, gate and up; cosines and sines; places */
-    const size_t scratch = chunk * (2 * (C + Q + K + c->hidden) + c->head + 1) + Q;
+    const size_t scratch = chunk * (2 * (C + Q + K + c->hidden) + c->head + 1) + C + Q;
     const size_t fixed = (scratch + c->vocab + 16 * 16) * sizeof(float);
     const size_t token = 2 * c->layers * K * llm_llama_cache_size(kind) + c->heads * sizeof(float);
     size_t bytes;
     LLM_ASSERT(chunk > 0);
+    if (m->file.places.rows > 0 && context > c->context)
+        return llm_fail(e, "a context of %zu tokens, the model has positions for %zu", context,
+                        c->context);
     if (!llm_size_mul(&bytes, token, context) || !llm_size_add(&bytes, bytes, fixed) ||
         !llm_arena_create(&m->memory, bytes))
         return llm_fail(e, "no memory for a key-value cache of %zu tokens", context);
@@ -51376,7 +51936,8 @@ LLM_API bool llm_llama_open(llm_llama *m, const char *path, size_t context, size
     return false;
 }
 
-/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation. */
+/* Rows of q and k (n,H D) <- their norm, where there is one, and their rotation, unless cosine is
+ * NULL. */
 LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, const float *sine,
                             size_t n, size_t H, const llm_llama_config *c) {
     const size_t D = c->head;
@@ -51384,6 +51945,7 @@ LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, co
         for (size_t h = 0; h < H; h++) {
             float *row = x + (i * H + h) * D;
             if (norm) llm_rmsnorm_row(row, row, norm, D, c->eps);
+            if (!cosine) continue;
             llm_rope_forward(row, row, cosine + i * (D / 2), sine + i * (D / 2), 1, 1, 1, D, D,
                              c->pairing);
         }
@@ -51423,26 +51985,18 @@ LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l
     m->memory.used = mark;
 }
 
-/* x (n,C) in place: one sublayer's output f (n,C) is added, through its norm if it has one. */
-LLM_API void llm_llama_add(float *x, float *f, const float *norm, size_t n,
-                           const llm_llama_config *c) {
-    const size_t C = c->width;
-    for (size_t i = 0; norm && i < n; i++) llm_rmsnorm_row(f + i * C, f + i * C, norm, C, c->eps);
-    for (size_t i = 0; i < n * C; i++) x[i] += f[i];
-}
-
-/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2). */
+/* x (n,C) in place: layer l, its keys and values appended. cosine, sine (n,D/2) or NULL. */
 LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosine,
                              const float *sine, size_t n) {
     const llm_llama_config *c = &m->file.config;
     const llm_llama_file_layer *w = &m->file.layer[l];
-    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads, F = c->hidden;
+    const size_t C = c->width, D = c->head, H = c->heads, Hkv = c->kv_heads;
     llm_arena *a = &m->memory;
     const size_t mark = a->used;
     float *in = llm_arena_floats(a, n * C), *q = llm_arena_floats(a, n * H * D);
     float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
     float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM1], n, C, c->eps);
+    llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM1], b[LLM_LLAMA_NAMES_NORM1_BIAS], n, c);
     llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
     llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
     llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
@@ -51452,22 +52006,10 @@ LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosi
     llm_llama_cache_write(&m->keys, end, k, n * Hkv * D);
     llm_llama_cache_write(&m->values, end, v, n * Hkv * D);
     llm_llama_attend(o, q, m, l, n);
-    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
+    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n);
+    llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
     a->used = mark;
-
-    in = llm_arena_floats(a, n * C);
-    float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
-    llm_rmsnorm_forward(in, NULL, x, b[LLM_LLAMA_NAMES_NORM2], n, C, c->eps);
-    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE], NULL, n);
-    llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
-    llm_activation_forward(gate, gate, n * F,
-                           c->family == LLM_LLAMA_CONFIG_GEMMA2 ? LLM_ACTIVATION_GELU_TANH
-                                                                : LLM_ACTIVATION_SILU);
-    for (size_t i = 0; i < n * F; i++) up[i] *= gate[i];
-    llm_stored_matrix_forward(in, up, &w->matrix[LLM_LLAMA_NAMES_DOWN], NULL, n);
-    llm_llama_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
-    a->used = mark;
+    llm_llama_mlp(x, w, c, n, a);
 }
 
 /* logits (k,V) <- behind each of the last k of ids (n), which are appended to what has been read;
@@ -51482,19 +52024,24 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
         logits += here * V, k -= here;
     }
     float *x = llm_arena_floats(&m->memory, n * C), *row = x + (n - k) * C;
-    float *cosine = llm_arena_floats(&m->memory, 2 * n * (D / 2)), *sine = cosine + n * (D / 2);
+    const bool turns = m->file.inv_freq != NULL;
+    float *cosine = turns ? llm_arena_floats(&m->memory, n * (D / 2)) : NULL;
+    float *sine = turns ? llm_arena_floats(&m->memory, n * (D / 2)) : NULL;
+    float *here = llm_arena_floats(&m->memory, C);
     int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
     for (size_t i = 0; i < n; i++) {
         place[i] = (int)(m->length + i);
         llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
+        if (turns) continue;
+        llm_stored_matrix_row(here, &m->file.places, m->length + i);
+        for (size_t d = 0; d < C; d++) x[i * C + d] += here[d];
     }
     if (c->family == LLM_LLAMA_CONFIG_GEMMA2)
         for (size_t i = 0; i < n * C; i++) x[i] *= sqrtf((float)C);
-    llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
+    if (turns) llm_yarn_table(cosine, sine, place, m->file.inv_freq, n, &c->rope);
     for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
     m->length += n;
-    for (size_t i = 0; i < k; i++)
-        llm_rmsnorm_row(row + i * C, row + i * C, m->file.norm, C, c->eps);
+    llm_llama_mlp_norm(row, row, m->file.norm, m->file.norm_bias, k, c);
     if (k > 0) llm_stored_matrix_forward(logits, row, &m->file.head, NULL, k);
     for (size_t i = 0; c->logit_cap > 0.0f && i < k * V; i++)
         logits[i] = c->logit_cap * tanhf(logits[i] / c->logit_cap);

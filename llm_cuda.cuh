@@ -15326,6 +15326,1148 @@ llm_cuda_decoder_block_backward(T *d, const llm_cuda_decoder_block_weights<float
     return llm_cuda_first_error(done);
 }
 
+/* @sublayer_attend ------------------------------------------ Attention of a sublayer, by its rule
+ *
+ * The rule of @flash23 with one term more: a bias for a head and a distance, which is read where a
+ * score stands in its register. Its table of 2 T - 1 numbers a head stays in L1; a bias of (H,T,T)
+ * is never made. bfloat16 rows that are multiples of 16 bytes take tensor cores.
+ *
+ * The bias' gradient is a sum of dS over texts and along diagonals. A block owns a head and a
+ * diagonal of tiles: it makes their dS again, two products of the seven that backward has, puts
+ * each tile into shared memory, and thread n adds up diagonal n of it, in double. Two neighbours
+ * have shares in a distance, and a small kernel adds those in order. Without atomics, and without
+ * dS in memory, which would be B H T T numbers.
+ *
+ * Traffic: as @flash; of the gradient 4 rows of D for each 64 of a tile, and H (2 T + 126) doubles.
+ * 4 T T D operations a head. Limit: float multiply-adds. Shared memory: 87 KB for D <= 64, 153 KB
+ * for D <= 128.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1
+ * needs   cuda_launch, cuda_memory, flash, flash_backward, flash23, flash23_bf16,
+ *         flash23_bf16_backward
+ * see     relative_position_t5, sublayer
+ * topics  -
+ */
+
+/* bias (H,2 most - 1) or NULL: entry j + most - 1 - i of a head belongs to query i and key j; no
+ * text is longer than `most`. */
+struct llm_cuda_sublayer_rule : llm_cuda_flash23_rule {
+    const float *bias;
+    size_t most;
+    LLM_DEVICE_METHOD float score(float &gain, float dot, size_t i, size_t j) const {
+        const float s = llm_cuda_flash23_rule::score(gain, dot, i, j);
+        if (!bias || i >= T || j >= S) return s; /* backward asks outside of the text, too */
+        return s + llm_load(bias, h * (2 * most - 1) + j + most - 1 - i);
+    }
+};
+/* Texts of at most Tq queries and Tk keys. */
+static inline __attribute__((unused)) llm_cuda_sublayer_rule
+llm_cuda_sublayer_attend_make(const llm_flash23_config *c, size_t Tq, size_t Tk, const float *bias,
+                              size_t most) {
+    llm_cuda_sublayer_rule rule;
+    static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(c, Tq, Tk, false);
+    rule.bias = bias, rule.most = most;
+    return rule;
+}
+
+/* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D), as llm_cuda_flash23_forward, by any rule
+ * with its Tq and Tk. */
+template <typename T, typename R>
+static inline cudaError_t llm_cuda_sublayer_attend(T *out, float *lse, const T *q, const T *k,
+                                                   const T *v, const R &rule, cudaStream_t stream) {
+    return llm_cuda_flash_run(out, lse, q, k, v, rule, rule.Tq, stream);
+}
+template <typename R>
+static inline cudaError_t llm_cuda_sublayer_attend(llm_bf16 *out, float *lse, const llm_bf16 *q,
+                                                   const llm_bf16 *k, const llm_bf16 *v,
+                                                   const R &rule, cudaStream_t stream) {
+    return rule.c.D % 8 == 0 ? llm_cuda_flash23_bf16_run(out, lse, q, k, v, rule, rule.Tq, stream)
+                             : llm_cuda_flash_run(out, lse, q, k, v, rule, rule.Tq, stream);
+}
+/* dq, dk, dv += , as llm_cuda_flash23_backward. along: N H floats of scratch. */
+template <typename T, typename R>
+static inline cudaError_t
+llm_cuda_sublayer_attend_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                  const float *lse, const T *q, const T *k, const T *v,
+                                  const R &rule, float *along, cudaStream_t stream) {
+    return llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, rule.Tq, rule.Tk,
+                                       along, stream);
+}
+template <typename R>
+static inline cudaError_t
+llm_cuda_sublayer_attend_backward(llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout,
+                                  const llm_bf16 *out, const float *lse, const llm_bf16 *q,
+                                  const llm_bf16 *k, const llm_bf16 *v, const R &rule, float *along,
+                                  cudaStream_t stream) {
+    return rule.c.D % 8 == 0
+               ? llm_cuda_flash23_bf16_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule,
+                                                    rule.Tq, rule.Tk, along, stream)
+               : llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, rule.Tq,
+                                             rule.Tk, along, stream);
+}
+
+/* part (H,bands,127) <- this block's sums: band t holds the tiles whose keys stand t - (bands - 1)
+ * / 2 tiles behind their queries. */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256, W == 64 ? 2 : 1)
+    llm_sublayer_attend_bias_kernel(double *part, const T *dout, const float *lse,
+                                    const float *along, const T *q, const T *k, const T *v,
+                                    llm_cuda_sublayer_rule rule) {
+    enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float *ds_tile = v_tile + TILE, p[4][4], ds[4][4];
+    const size_t x = threadIdx.x % 16, y = threadIdx.x / 16, D = rule.c.D, half = gridDim.x / 2;
+    double mine = 0.0;
+    for (size_t b = 0; b < rule.c.B; b++) {
+        rule.enter(b * rule.c.H + blockIdx.y);
+        for (size_t tile = 0; tile * 64 < rule.T; tile++) {
+            size_t first, end;
+            const size_t i = tile * 64, ahead = tile + blockIdx.x; /* of the keys, and half more */
+            rule.keys(first, end, i);
+            if (ahead < half + first || ahead >= half + end) continue; /* the whole block */
+            const size_t j = (ahead - half) * 64;
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash_load<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+            llm_cuda_flash_load<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+            llm_cuda_flash_load<W>(k_tile, k + rule.k_at(j), rule.S - j, D, rule.k_row());
+            llm_cuda_flash_load<W>(v_tile, v + rule.k_at(j), rule.S - j, D, rule.k_row());
+            __syncthreads();
+            llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along,
+                                               false, i, j, rule);
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++)
+                ds_tile[(y + e / 4 * 16) * ROW + x + e % 4 * 16] = ds[e / 4][e % 4];
+            __syncthreads();
+            for (unsigned r = 0; r < 64 && threadIdx.x < 127; r++) {
+                const unsigned column = r + threadIdx.x; /* 63 more than diagonal n - 63 has it */
+                if (column >= 63 && column < 127) mine += (double)ds_tile[r * ROW + column - 63];
+            }
+        }
+    }
+    if (threadIdx.x < 127)
+        part[((size_t)blockIdx.y * gridDim.x + blockIdx.x) * 127 + threadIdx.x] = mine;
+}
+LLM_KERNEL void llm_sublayer_attend_bias_sum_kernel(double *sum, const double *part, size_t most,
+                                                    size_t bands, double gain) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
+    if (n >= 2 * most - 1) return;
+    /* the distance, counted from the first diagonal of the first band */
+    const size_t at = n + 64 * (bands / 2) + 63 - (most - 1);
+    double all = 0.0;
+    for (size_t back = 0; back < 2; back++) { /* band t begins at 64 t and has 127 */
+        const size_t t = at / 64 - back, in = at - 64 * t;
+        if (at / 64 >= back && t < bands && in < 127) all += part[(h * bands + t) * 127 + in];
+    }
+    sum[h * (2 * most - 1) + n] += gain * all;
+}
+
+/* Doubles of scratch. */
+static inline __attribute__((unused)) size_t llm_cuda_sublayer_attend_bias_scratch(size_t H,
+                                                                                   size_t most) {
+    return H * (2 * ((most + 63) / 64) - 1) * 127;
+}
+/* sum (H,2 most - 1) += the gradient of the rule's bias: what backward has just left in `along`,
+ * and forward's dout .. v. scratch: llm_cuda_sublayer_attend_bias_scratch doubles. Without a
+ * cap. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_attend_bias(double *sum, const T *dout,
+                                                        const float *lse, const float *along,
+                                                        const T *q, const T *k, const T *v,
+                                                        const llm_cuda_sublayer_rule &rule,
+                                                        double *scratch, cudaStream_t stream) {
+    const size_t H = rule.c.H, D = rule.c.D, most = rule.most, bands = 2 * ((most + 63) / 64) - 1;
+    const size_t row = D <= 64 ? 68 : 132;
+    if (D > 128 || H != rule.c.Hkv || rule.c.cap != 0.0f || rule.Tq > most || rule.Tk > most)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (rule.c.B * H * most * D == 0) return cudaSuccess;
+    const auto bias =
+        D <= 64 ? llm_sublayer_attend_bias_kernel<T, 64> : llm_sublayer_attend_bias_kernel<T, 128>;
+    LLM_LAUNCH(bias, dim3((unsigned)bands, (unsigned)H), 256,
+               64 * (4 * row + LLM_CUDA_FLASH_ROW) * sizeof(float), stream, scratch, dout, lse,
+               along, q, k, v, rule);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_sublayer_attend_bias_sum_kernel,
+               dim3((unsigned)((2 * most + 126) / 128), (unsigned)H), 128, 0, stream, sum, scratch,
+               most, bands, 1.0 / (double)rule.c.scale); /* dS has the scores' scale in it */
+    return cudaGetLastError();
+}
+
+/* @sublayer ------------------------------------------------- Sublayers: any stack as one queue
+ *
+ * A stack is a list of parts, attention to itself, attention to a memory, or an MLP, and of n + 1
+ * norms, and this section runs the list, forwards and backwards. Encoder, decoder, both of T5's
+ * stacks, GPT-3 and the model of 2017 are lists. Tokens of all texts lie behind each other without
+ * padding (@pad): no operation is spent on it, and nothing has to be masked.
+ *
+ *     attention   one product for q, k and v; flash; the output's product
+ *     MLP         @ffn
+ *     then        dropout; add and norm in one kernel (@prenorm)
+ *
+ * With the norm behind a sublayer that kernel makes what the next one reads and adds to; with the
+ * norm in front it makes the stream and the next sublayer's input. So both are the same queue, and
+ * only backward asks. The product's epilogue puts q, k and v into planes of (N,H D), the layout
+ * that attention reads: nothing is split or merged. Dropout numbers rows as they lie, without
+ * padding.
+ *
+ * Traffic between the kernels, forwards, in elements of (N,C): 14 for attention, 6 and 3 of (N,F)
+ * for an MLP, 2 more with dropout. Limit: the products; at long T attention.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation, dense, dropout, layernorm, rmsnorm, ffn, prenorm,
+ *         decoder_block, sublayer_attend
+ * see     encoder, decoder
+ * topics  -
+ */
+typedef enum {
+    LLM_CUDA_SUBLAYER_SELF,
+    LLM_CUDA_SUBLAYER_CROSS,
+    LLM_CUDA_SUBLAYER_MLP
+} llm_cuda_sublayer_kind;
+
+/* Of a stack; C, H, D, F, L. norm is LLM_PRENORM_POST, _PRE or _DEEPNORM; rms: without means and
+ * biases of the norms. scale: of the scores. */
+typedef struct {
+    size_t width, heads, head_size, hidden, layers;
+    llm_prenorm_kind norm;
+    bool gated, rms;
+    int act;
+    float eps, dropout, scale;
+    uint64_t seed;
+} llm_cuda_sublayer_config;
+/* Of a stack of llm.h. */
+static inline __attribute__((unused)) llm_cuda_sublayer_config
+llm_cuda_sublayer_of(const llm_sublayer_config &c) {
+    const size_t D = c.width / c.heads;
+    const llm_cuda_sublayer_config d = {c.width,  c.heads, D,         c.hidden,
+                                        c.layers, c.norm,  false,     false,
+                                        c.act,    c.eps,   c.dropout, 1.0f / sqrtf((float)D),
+                                        c.seed};
+    return d;
+}
+
+/* A part of the list, its weights or (T is float) their gradients: wq, wk, wv (H D,C) are one
+ * matrix in a row, and so are their biases or NULL. left, right: how far attention sees. norm: with
+ * the norm in front this part's own, else that of the part before; entry n has only a norm, the
+ * last one, and where norms stand behind entry 0 has none. */
+template <typename T> struct llm_cuda_sublayer_part {
+    llm_cuda_sublayer_kind kind;
+    size_t left, right;
+    T *wq, *bq, *wo, *bo, *norm_w, *norm_b;
+    llm_cuda_ffn_weights<T> ffn;
+};
+/* What is seen: B texts in N rows, text b from start[b] on (B+1, on the device), at most T long; a
+ * memory of M rows likewise; a bias of distances below `most`, and its gradient's sum, or NULL.
+ * number: of the first part, for dropout. */
+template <typename T> struct llm_cuda_sublayer_view {
+    size_t B, N, T_most, M, S_most, most, number;
+    const size_t *start, *mem_start;
+    const T *mem;
+    T *dmem;
+    const float *bias;
+    double *dbias;
+};
+/* What forward leaves at entry e: y = N(sum), which part e reads. */
+template <typename T> struct llm_cuda_sublayer_acts {
+    T *sum, *y;
+    float *mean, *rstd, *lse;
+    T *q, *k, *v, *out; /* (N,H D) each, k, v (M,H D) of a memory; q, k, v or k, v neighbours */
+    llm_cuda_ffn_acts<T> ffn;
+};
+/* What all parts share. */
+template <typename T> struct llm_cuda_sublayer_scratch {
+    T *f, *df, *e, *dout, *dq, *dk; /* dk: and dv behind it */
+    llm_cuda_ffn_acts<T> dffn;
+    float *along, *sums;
+    double *bands;
+};
+
+/* Points a (n + 1) and s into base, which may be NULL to count; returns the bytes. */
+template <typename T>
+static inline size_t
+llm_cuda_sublayer_bind(llm_cuda_sublayer_acts<T> *a, llm_cuda_sublayer_scratch<T> &s,
+                       unsigned char *base, const llm_cuda_sublayer_part<T> *p, size_t n,
+                       const llm_cuda_sublayer_view<T> &v, const llm_cuda_sublayer_config &c) {
+    const size_t N = v.N, C = c.width, Q = c.heads * c.head_size, F = c.hidden;
+    const size_t more = v.M > N ? v.M : N;
+    size_t used = 0;
+    for (size_t e = 0; e <= n; e++) {
+        const bool attends = e < n && p[e].kind != LLM_CUDA_SUBLAYER_MLP, mlp = e < n && !attends;
+        const size_t M = attends && p[e].kind == LLM_CUDA_SUBLAYER_CROSS ? v.M : N;
+        a[e].y = llm_cuda_decoder_block_take<T>(base, used, N * C);
+        a[e].sum = llm_cuda_decoder_block_take<T>(base, used, N * C);
+        a[e].mean = llm_cuda_decoder_block_take<float>(base, used, c.rms ? 0 : N);
+        a[e].rstd = llm_cuda_decoder_block_take<float>(base, used, N);
+        a[e].lse = llm_cuda_decoder_block_take<float>(base, used, attends ? N * c.heads : 0);
+        a[e].out = llm_cuda_decoder_block_take<T>(base, used, attends ? N * Q : 0);
+        a[e].q = llm_cuda_decoder_block_take<T>(base, used, attends ? (N + 2 * M) * Q : 0);
+        a[e].k = a[e].q ? a[e].q + N * Q : NULL, a[e].v = a[e].k ? a[e].k + M * Q : NULL;
+        a[e].ffn.gate = llm_cuda_decoder_block_take<T>(base, used, mlp && c.gated ? N * F : 0);
+        a[e].ffn.up = llm_cuda_decoder_block_take<T>(base, used, mlp ? N * F : 0);
+        a[e].ffn.hidden = llm_cuda_decoder_block_take<T>(base, used, mlp ? N * F : 0);
+    }
+    T **const part[8] = {&s.f, &s.df, &s.e, &s.dout, &s.dq, &s.dk, &s.dffn.gate, &s.dffn.up};
+    const size_t size[8] = {N * C, N * C, N * C, N * Q, N * Q, 2 * more * Q, c.gated ? N * F : 0,
+                            N * F};
+    for (size_t i = 0; i < 8; i++) *part[i] = llm_cuda_decoder_block_take<T>(base, used, size[i]);
+    s.dffn.hidden = NULL;
+    const size_t sums[4] = {llm_cuda_prenorm_scratch<T>(N, C),
+                            llm_cuda_dense_slices(more, C, Q) * Q * C,
+                            llm_cuda_dense_slices(N, Q, C) * Q * C, llm_cuda_ffn_scratch(N, C, F)};
+    size_t most = 0;
+    for (size_t k : sums) most = k > most ? k : most;
+    s.along = llm_cuda_decoder_block_take<float>(base, used, N * c.heads);
+    s.sums = llm_cuda_decoder_block_take<float>(base, used, most);
+    s.bands = llm_cuda_decoder_block_take<double>(
+        base, used, v.dbias ? llm_cuda_sublayer_attend_bias_scratch(c.heads, v.most) : 0);
+    return used;
+}
+
+/* Entries of x W^T + b, columns of several matrices of Q rows each, go to planes (N,Q). */
+template <typename T> struct llm_cuda_sublayer_planes {
+    T *y;
+    const T *b;
+    size_t N, Q, O;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&v)[4]) const {
+        if (wide) { /* all four in one plane */
+            float u[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+            if (b) llm_load_vector(u, b, o);
+            LLM_UNROLL
+            for (int k = 0; k < 4; k++) u[k] += v[k];
+            llm_store_vector(y, (o / Q * N + n) * Q + o % Q, u);
+            return;
+        }
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= O) break;
+            const size_t plane = (o + k) / Q, at = (o + k) % Q;
+            llm_store(y, (plane * N + n) * Q + at, v[k] + (b ? llm_load(b, o + k) : 0.0f));
+        }
+    }
+};
+/* planes (P,N,Q) <- x (N,C) w (P Q,C)^T + b (P Q) or NULL. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_project(T *planes, const T *x, const T *w, const T *b,
+                                                    size_t N, size_t C, size_t Q, size_t P,
+                                                    cudaStream_t stream) {
+    if (N * Q == 0) return cudaSuccess;
+    const bool wide = Q % 4 == 0 && llm_aligned(planes, 16) && llm_aligned(b, 16);
+    const llm_cuda_sublayer_planes<T> end = {planes, b, N, Q, P * Q, wide};
+    return llm_cuda_dense_product<false, false, T>::launch(end, x, w, N, P * Q, C, 1, C, stream);
+}
+
+/* The rule of part p. */
+template <typename T>
+static inline llm_cuda_sublayer_rule llm_cuda_sublayer_look(const llm_cuda_sublayer_part<T> &p,
+                                                            const llm_cuda_sublayer_view<T> &v,
+                                                            const llm_cuda_sublayer_config &c) {
+    const bool self = p.kind == LLM_CUDA_SUBLAYER_SELF;
+    const llm_flash23_config f = {
+        v.B,    c.heads, c.heads, c.head_size, v.start, self ? v.start : v.mem_start,
+        p.left, p.right, c.scale, 0.0f,        NULL};
+    return llm_cuda_sublayer_attend_make(&f, v.T_most, self ? v.T_most : v.S_most,
+                                         self ? v.bias : NULL, v.most);
+}
+
+/* a[1] .. a[n] <- the parts, from x (N,C), which stands in a[0].sum with norms in front, else in
+ * a[0].y. The stack's output is a[n].y. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sublayer_forward(const llm_cuda_sublayer_acts<T> *a, const llm_cuda_sublayer_part<T> *p,
+                          size_t n, const llm_cuda_sublayer_view<T> &v,
+                          const llm_cuda_sublayer_config &c, const llm_cuda_sublayer_scratch<T> &s,
+                          cudaStream_t stream) {
+    const size_t N = v.N, C = c.width, Q = c.heads * c.head_size;
+    const bool pre = c.norm == LLM_PRENORM_PRE;
+    const float alpha = llm_prenorm_alpha(c.norm, c.layers);
+    T *const none = NULL;
+    cudaError_t error = cudaSuccess;
+    if (pre && c.rms)
+        error = llm_cuda_rmsnorm_forward(a->y, a->rstd, a->sum, p->norm_w, N, C, c.eps, stream);
+    else if (pre)
+        error = llm_cuda_layernorm_forward(a->y, a->mean, a->rstd, a->sum, p->norm_w, p->norm_b, N,
+                                           C, c.eps, stream);
+    for (size_t e = 0; e < n && error == cudaSuccess; e++) {
+        const llm_cuda_sublayer_part<T> &w = p[e];
+        const llm_cuda_sublayer_acts<T> &now = a[e], &next = a[e + 1];
+        if (w.kind == LLM_CUDA_SUBLAYER_MLP) {
+            error = llm_cuda_ffn_forward(s.f, now.ffn, now.y, w.ffn, N, C, c.hidden, c.act, stream);
+        } else {
+            const bool self = w.kind == LLM_CUDA_SUBLAYER_SELF;
+            const cudaError_t done[] = {
+                llm_cuda_sublayer_project(now.q, now.y, w.wq, w.bq, N, C, Q, self ? 3 : 1, stream),
+                self ? cudaSuccess
+                     : llm_cuda_sublayer_project(now.k, v.mem, w.wq + Q * C, w.bq ? w.bq + Q : none,
+                                                 v.M, C, Q, 2, stream),
+                llm_cuda_sublayer_attend(now.out, now.lse, now.q, now.k, now.v,
+                                         llm_cuda_sublayer_look(w, v, c), stream),
+                llm_cuda_dense_forward(s.f, none, now.out, w.wo, w.bo, N, Q, C,
+                                       LLM_ACTIVATION_IDENTITY, stream)};
+            error = llm_cuda_first_error(done);
+        }
+        if (error == cudaSuccess && c.dropout > 0.0f)
+            error = llm_cuda_dropout_forward(s.f, s.f, N * C, c.dropout, c.seed,
+                                             (v.number + e) * N * C, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_prenorm_forward(next.y, next.sum, next.mean, next.rstd,
+                                             pre ? now.sum : now.y, s.f, p[e + 1].norm_w,
+                                             p[e + 1].norm_b, N, C, alpha, c.eps, stream);
+    }
+    return error;
+}
+
+/* @sublayer_backward ---------------------------------------- The list of sublayers, backwards
+ *
+ *     norms behind     d -> norm -> e -> dropout -> f -> + alpha e = d       of the part before
+ *     norms in front   e += norm(d)      d = f(dropout(e))                   e: the stream's
+ *
+ * Two arrays of (N,C) go from right to left. d is the gradient of what a norm has made, e that of
+ * the sum it was made from; where norms stand in front e is the stream's own, which all parts add
+ * to. Each part adds its input's gradient to d by its products, so nothing is added afterwards, and
+ * dropout's numbers are drawn again. A memory's gradient is added up over the layers in one array,
+ * in T: with bfloat16 it is rounded once a layer and product.
+ *
+ * Traffic between the kernels, in elements of (N,C): about 50 for attention, 16 and 5 of (N,F) for
+ * an MLP. Limit: the products, twice forward's; at long T attention.
+ *
+ * source  -
+ * needs   cuda_launch, dense, residual, dropout, ffn, prenorm, sublayer_attend, sublayer
+ * see     sublayer
+ * topics  -
+ */
+
+/* d (N,C) += the gradient of part e's input, for df (N,C) of its output. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_part_backward(
+    T *d, const llm_cuda_sublayer_part<float> &g, const T *df, const llm_cuda_sublayer_acts<T> &a,
+    const llm_cuda_sublayer_part<T> &w, const llm_cuda_sublayer_view<T> &v,
+    const llm_cuda_sublayer_config &c, const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = v.N, C = c.width, Q = c.heads * c.head_size;
+    if (w.kind == LLM_CUDA_SUBLAYER_MLP)
+        return llm_cuda_ffn_backward(d, g.ffn, df, a.ffn, a.y, w.ffn, N, C, c.hidden, c.act, false,
+                                     s.dffn, s.sums, stream);
+    const bool self = w.kind == LLM_CUDA_SUBLAYER_SELF;
+    const size_t M = self ? N : v.M, one = Q * C;
+    const T *const from = self ? a.y : v.mem;
+    T *const dfrom = self ? d : v.dmem, *const dv = s.dk + M * Q;
+    float *const no = NULL;
+    const llm_cuda_sublayer_rule rule = llm_cuda_sublayer_look(w, v, c);
+    const cudaError_t done[] = {
+        cudaMemsetAsync(s.dout, 0, N * Q * sizeof(T), stream),
+        cudaMemsetAsync(s.dq, 0, N * Q * sizeof(T), stream),
+        cudaMemsetAsync(s.dk, 0, 2 * M * Q * sizeof(T), stream),
+        llm_cuda_dense_backward(s.dout, g.wo, g.bo, df, a.out, w.wo, N, Q, C, s.sums, stream),
+        llm_cuda_sublayer_attend_backward(s.dq, s.dk, dv, s.dout, a.out, a.lse, a.q, a.k, a.v, rule,
+                                          s.along, stream),
+        v.dbias && self ? llm_cuda_sublayer_attend_bias(v.dbias, s.dout, a.lse, s.along, a.q, a.k,
+                                                        a.v, rule, s.bands, stream)
+                        : cudaSuccess,
+        llm_cuda_dense_backward(d, g.wq, g.bq, s.dq, a.y, w.wq, N, C, Q, s.sums, stream),
+        llm_cuda_dense_backward(dfrom, g.wq + one, g.bq ? g.bq + Q : no, s.dk, from, w.wq + one, M,
+                                C, Q, s.sums, stream),
+        llm_cuda_dense_backward(dfrom, g.wq + 2 * one, g.bq ? g.bq + 2 * Q : no, dv, from,
+                                w.wq + 2 * one, M, C, Q, s.sums, stream)};
+    return llm_cuda_first_error(done);
+}
+/* d (N,C) in place: the gradient of the output becomes that of x; g's arrays, v.dmem and v.dbias
+ * += . The rest as in forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_backward(
+    T *d, const llm_cuda_sublayer_part<float> *g, const llm_cuda_sublayer_acts<T> *a,
+    const llm_cuda_sublayer_part<T> *p, size_t n, const llm_cuda_sublayer_view<T> &v,
+    const llm_cuda_sublayer_config &c, const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = v.N, C = c.width, bytes = N * C * sizeof(T);
+    const bool pre = c.norm == LLM_PRENORM_PRE, drops = c.dropout > 0.0f;
+    const float alpha = llm_prenorm_alpha(c.norm, c.layers);
+    cudaError_t error = cudaMemsetAsync(s.e, 0, bytes, stream);
+    for (size_t e = n; e-- > 0 && error == cudaSuccess;) {
+        const llm_cuda_sublayer_acts<T> &next = a[e + 1];
+        /* d is that of next.y; s.e becomes that of next.sum, d what passes f by */
+        const cudaError_t done[] = {
+            pre ? cudaSuccess : cudaMemsetAsync(s.e, 0, bytes, stream),
+            llm_cuda_prenorm_backward(s.e, g[e + 1].norm_w, g[e + 1].norm_b, d, next.sum,
+                                      p[e + 1].norm_w, next.mean, next.rstd, N, C, s.sums, stream),
+            cudaMemsetAsync(d, 0, bytes, stream),
+            pre ? cudaSuccess : llm_cuda_residual_forward(d, d, s.e, N * C, alpha, stream),
+            drops ? llm_cuda_dropout_forward(s.df, s.e, N * C, c.dropout, c.seed,
+                                             (v.number + e) * N * C, stream)
+                  : cudaSuccess,
+            llm_cuda_sublayer_part_backward(d, g[e], drops ? s.df : s.e, a[e], p[e], v, c, s,
+                                            stream)};
+        error = llm_cuda_first_error(done);
+    }
+    if (!pre || error != cudaSuccess) return error;
+    const cudaError_t done[] = {llm_cuda_prenorm_backward(s.e, g->norm_w, g->norm_b, d, a->sum,
+                                                          p->norm_w, a->mean, a->rstd, N, C, s.sums,
+                                                          stream),
+                                cudaMemcpyAsync(d, s.e, bytes, cudaMemcpyDeviceToDevice, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @encoder -------------------------------------------------- Transformer encoder, without padding
+ *
+ * The list of an encoder for @sublayer, and the ends of its way: a mask becomes places and starts
+ * of the texts, rows are moved together (@pad), the stack works on tokens alone, and a pool makes a
+ * vector of each text where it lies. Two texts of 10 and 500 tokens cost 510 rows, and attention 10
+ * x 10 and 500 x 500; filled up they would cost 1000 rows and twice 500 x 500 pairs, under a mask
+ * that each score has to ask.
+ *
+ * A thread of the pool has 16 bytes of columns of one text and walks down its rows.
+ *
+ * Traffic of the pool: each element once, the minimum. Limit: memory bandwidth; with few texts the
+ * T dependent additions. Else as @sublayer.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_reduce, cuda_memory, pad, sublayer
+ * see     pad, decoder
+ * topics  -
+ */
+LLM_KERNEL void llm_encoder_starts_kernel(size_t *start, const int *cu, size_t B) {
+    for (size_t b = threadIdx.x; b <= B; b += blockDim.x) start[b] = (size_t)cu[b];
+}
+/* start (B + 1), cu (B + 1), index, place (B T) <- mask (B,T), true at tokens: llm_cuda_pad_varlen,
+ * and its sums as flash wants them. How many tokens there are, and how many in the longest text,
+ * the host knows, or it takes B T and T. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_encoder_find(size_t *start, int *cu, int *index, int *place, const bool *mask, size_t B,
+                      size_t T, cudaStream_t stream) {
+    const cudaError_t error = llm_cuda_pad_varlen(cu, index, place, mask, B, T, stream);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_encoder_starts_kernel, 1, llm_row_threads(B + 1), 0, stream, start, cu, B);
+    return cudaGetLastError();
+}
+
+/* The next n numbers at p. */
+template <typename T> static inline T *llm_cuda_encoder_next(T *&p, size_t n) {
+    T *const here = p;
+    p += n;
+    return here;
+}
+/* Part e of a list <- the next numbers of matrix and vector, as llm_encoder_bind_attn and _mlp. */
+template <typename T>
+static inline void llm_cuda_encoder_part(llm_cuda_sublayer_part<T> *p, size_t e,
+                                         llm_cuda_sublayer_kind kind, T *&matrix, T *&vector,
+                                         const llm_cuda_sublayer_config &c) {
+    const size_t C = c.width, F = c.hidden, Q = c.heads * c.head_size;
+    llm_cuda_sublayer_part<T> &w = p[e], &norm = p[e + (c.norm == LLM_PRENORM_PRE ? 0 : 1)];
+    w.kind = kind, w.left = w.right = SIZE_MAX;
+    w.wq = w.bq = w.wo = w.bo = w.ffn.gate = NULL;
+    if (kind == LLM_CUDA_SUBLAYER_MLP) {
+        w.ffn.up = llm_cuda_encoder_next(matrix, F * C);
+        w.ffn.down = llm_cuda_encoder_next(matrix, C * F);
+        w.ffn.up_bias = llm_cuda_encoder_next(vector, F);
+        w.ffn.down_bias = llm_cuda_encoder_next(vector, C);
+    } else {
+        w.wq = llm_cuda_encoder_next(matrix, 3 * Q * C);
+        w.wo = llm_cuda_encoder_next(matrix, C * Q);
+        w.bq = llm_cuda_encoder_next(vector, 3 * Q);
+        w.bo = llm_cuda_encoder_next(vector, C);
+    }
+    norm.norm_w = llm_cuda_encoder_next(vector, C);
+    norm.norm_b = llm_cuda_encoder_next(vector, C);
+}
+/* The last norm's entry, of a list of n parts. */
+template <typename T>
+static inline void llm_cuda_encoder_last(llm_cuda_sublayer_part<T> *p, size_t n, T *&vector,
+                                         const llm_cuda_sublayer_config &c) {
+    if (c.norm == LLM_PRENORM_PRE) {
+        p[n].norm_w = llm_cuda_encoder_next(vector, c.width);
+        p[n].norm_b = llm_cuda_encoder_next(vector, c.width);
+    } else {
+        p->norm_w = p->norm_b = NULL;
+    }
+}
+/* p (2 L + 1) <- the next numbers of matrix and vector, in the order of llm_encoder_bind. */
+template <typename T>
+static inline void llm_cuda_encoder_parts(llm_cuda_sublayer_part<T> *p, T *&matrix, T *&vector,
+                                          const llm_cuda_sublayer_config &c) {
+    const size_t n = 2 * c.layers;
+    for (size_t e = 0; e < n; e++)
+        llm_cuda_encoder_part(p, e, e % 2 ? LLM_CUDA_SUBLAYER_MLP : LLM_CUDA_SUBLAYER_SELF, matrix,
+                              vector, c);
+    llm_cuda_encoder_last(p, n, vector, c);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_encoder_pool_kernel(T *out, const T *y, const size_t *start, size_t C,
+                                        llm_encoder_pooling kind) {
+    const llm_place at = llm_my_place<V>(C);
+    const size_t first = start[at.row], end = start[at.row + 1];
+    float sum[V], v[V];
+    if (at.column >= C) return;
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) sum[k] = kind == LLM_ENCODER_MAX ? -INFINITY : 0.0f;
+    for (size_t n = first; n < end && (n == first || kind != LLM_ENCODER_FIRST); n++) {
+        llm_load_vector(v, y, n * C + at.column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            sum[k] = kind == LLM_ENCODER_MAX ? fmaxf(sum[k], v[k]) : sum[k] + v[k];
+    }
+    LLM_UNROLL
+    for (int k = 0; k < V && kind == LLM_ENCODER_MEAN && end > first; k++)
+        sum[k] /= (float)(end - first);
+    llm_store_vector(out, at.row * C + at.column, sum);
+}
+/* out (B,C) <- y (N,C), rows of B texts behind each other: as llm_encoder_pool. T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_pool(T *out, const T *y, const size_t *start, size_t B,
+                                                size_t C, llm_encoder_pooling kind,
+                                                cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (B == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(out, C) && llm_aligned(y, C);
+    const auto pool = wide ? llm_encoder_pool_kernel<T, V> : llm_encoder_pool_kernel<T, 1>;
+    LLM_LAUNCH(pool, llm_place_blocks(B, C, wide ? (size_t)V : 1), 256, 0, stream, out, y, start, C,
+               kind);
+    return cudaGetLastError();
+}
+
+/* @decoder -------------------------------------------------- Transformer decoder
+ *
+ * Training is a list of three parts a layer for @sublayer. Writing is here: a token of each text
+ * goes through all layers, against the keys and values of those before it and of the memory.
+ *
+ *     QKV product, appends    attend    product + add + norm
+ *     Q product               attend    product + add + norm        the memory: K, V made once
+ *     up + act                down + add + norm
+ *
+ * Appending costs no launch: the product's epilogue puts queries where attention reads them, and
+ * keys and values behind those of the cache, whose lengths stand on the device. The memory's keys
+ * and values are one product a layer and source, from rows without padding to heads; both caches
+ * have the layout of @gqa's kernel, which splits long texts over blocks. No argument depends on the
+ * token, so a step can be captured as a graph.
+ *
+ * Traffic: each weight once, and for a text 2 (t + S) C elements a layer: the minimum; append
+ * writes 2 C. Limit: reading weights and caches; for few texts the launches, 11 a layer. Products
+ * of few rows leave most of a tile idle, but they wait for the weights all the same.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation, dense, layernorm, gqa, ffn, prenorm, decoder_block,
+ *         sublayer, encoder
+ * see     cross_attn, kv_cache, encoder_decoder
+ * topics  -
+ */
+
+/* p (3 L + 1) <- the next numbers of matrix and vector, in the order of llm_decoder_bind with a
+ * memory. */
+template <typename T>
+static inline void llm_cuda_decoder_parts(llm_cuda_sublayer_part<T> *p, T *&matrix, T *&vector,
+                                          const llm_cuda_sublayer_config &c) {
+    const size_t n = 3 * c.layers;
+    const llm_cuda_sublayer_kind kind[3] = {LLM_CUDA_SUBLAYER_SELF, LLM_CUDA_SUBLAYER_CROSS,
+                                            LLM_CUDA_SUBLAYER_MLP};
+    for (size_t e = 0; e < n; e++) {
+        llm_cuda_encoder_part(p, e, kind[e % 3], matrix, vector, c);
+        if (e % 3 == 0) p[e].right = 0; /* nobody looks ahead */
+    }
+    llm_cuda_encoder_last(p, n, vector, c);
+}
+
+/* B texts: keys and values own (L,2,B,H,room,D) of the tokens so far, length (B) of each text; mem
+ * (L,2,B,H,S,D) of the memory, mem_length (B) of each. The rest is scratch of a step:
+ * llm_cuda_decoder_cache_bind points all of it into memory. */
+template <typename T> struct llm_cuda_decoder_cache {
+    size_t B, room, S;
+    size_t *length, *mem_length;
+    T *own, *mem, *x, *in, *f, *q, *out, *up, *hidden;
+    float *part;
+};
+/* Attention of a step: to the cache with its newest token, or to the memory. */
+template <typename T>
+static inline llm_cuda_gqa_config llm_cuda_decoder_cache_look(const llm_cuda_decoder_cache<T> &k,
+                                                              bool own,
+                                                              const llm_cuda_sublayer_config &c) {
+    llm_cuda_gqa_config g = llm_cuda_gqa_defaults(k.B, c.heads, c.heads, own ? 1 : 0, c.head_size);
+    g.room = own ? k.room : k.S, g.length = own ? k.length : k.mem_length, g.scale = c.scale;
+    return g;
+}
+/* Returns the bytes; memory may be NULL to count. Lengths are to be set by the caller. */
+template <typename T>
+static inline size_t llm_cuda_decoder_cache_bind(llm_cuda_decoder_cache<T> &k,
+                                                 unsigned char *memory,
+                                                 const llm_cuda_sublayer_config &c) {
+    const size_t C = c.width, Q = c.heads * c.head_size, each = 2 * c.layers * k.B * Q;
+    size_t used = 0;
+    k.length = llm_cuda_decoder_block_take<size_t>(memory, used, k.B);
+    k.mem_length = llm_cuda_decoder_block_take<size_t>(memory, used, k.B);
+    k.own = llm_cuda_decoder_block_take<T>(memory, used, each * k.room);
+    k.mem = llm_cuda_decoder_block_take<T>(memory, used, each * k.S);
+    T **const row[7] = {&k.x, &k.in, &k.f, &k.q, &k.out, &k.up, &k.hidden};
+    const size_t wide[7] = {C, C, C, Q, Q, c.hidden, c.hidden};
+    for (size_t i = 0; i < 7; i++)
+        *row[i] = llm_cuda_decoder_block_take<T>(memory, used, k.B * wide[i]);
+    const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
+    const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
+    const size_t a = llm_cuda_gqa_scratch(&own), b = llm_cuda_gqa_scratch(&mem);
+    k.part = llm_cuda_decoder_block_take<float>(memory, used, a > b ? a : b);
+    return used;
+}
+
+/* What becomes of a product with wq, wk, wv, or wk, wv in a row: q (N,H D), or NULL, and keys, then
+ * values (2,B,H,room,D), at place length[n] of text n, or of rows b room + t = index[n] (index
+ * NULL: n). */
+template <typename T> struct llm_cuda_decoder_put {
+    T *q, *kv;
+    const T *bias;
+    const size_t *length;
+    const int *index;
+    size_t B, H, D, room, O;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&v)[4]) const {
+        const size_t Q = H * D, at = index ? (size_t)index[n] : n;
+        const size_t b = length ? n : at / room, t = length ? length[n] : at % room;
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= O) break;
+            const size_t plane = (o + k) / Q, in = (o + k) % Q;
+            const float x = v[k] + (bias ? llm_load(bias, o + k) : 0.0f);
+            if (q && plane == 0) {
+                llm_store(q, n * Q + in, x);
+            } else if (t < room) {
+                const size_t half = plane - (q ? 1 : 0), head = (half * B + b) * H + in / D;
+                llm_store(kv, (head * room + t) * D + in % D, x);
+            }
+        }
+    }
+};
+/* k.mem <- mem (M,C), rows of all texts: index (M) names row b S + t for each, NULL: mem is
+ * (B,S,C). Once for a source. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_memory(const llm_cuda_decoder_cache<T> &k, const T *mem, const int *index,
+                        size_t M, const llm_cuda_sublayer_part<T> *p,
+                        const llm_cuda_sublayer_config &c, cudaStream_t stream) {
+    const size_t C = c.width, Q = c.heads * c.head_size;
+    cudaError_t error = cudaSuccess;
+    for (size_t l = 0; l < c.layers && M > 0 && error == cudaSuccess; l++) {
+        const llm_cuda_sublayer_part<T> &w = p[3 * l + 1];
+        const llm_cuda_decoder_put<T> end = {NULL,
+                                             k.mem + 2 * l * k.B * Q * k.S,
+                                             w.bq ? w.bq + Q : NULL,
+                                             NULL,
+                                             index,
+                                             k.B,
+                                             c.heads,
+                                             c.head_size,
+                                             k.S,
+                                             2 * Q};
+        error = llm_cuda_dense_product<false, false, T>::launch(end, mem, (const T *)w.wq + Q * C,
+                                                                M, 2 * Q, C, 1, C, stream);
+    }
+    return error;
+}
+
+LLM_KERNEL void llm_decoder_advance_kernel(size_t *length, size_t B, size_t room) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += length[b] < room;
+}
+/* y (B,C) <- x (B,C), the next token of each text, which joins the cache: as llm_decoder_step. A
+ * text whose room is full gets numbers without meaning, and its cache stays. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_step(T *y, const llm_cuda_decoder_cache<T> &k,
+                                                const T *x, const llm_cuda_sublayer_part<T> *p,
+                                                const llm_cuda_sublayer_config &c,
+                                                cudaStream_t stream) {
+    const size_t B = k.B, C = c.width, Q = c.heads * c.head_size, n = 3 * c.layers;
+    const bool pre = c.norm == LLM_PRENORM_PRE;
+    const float alpha = llm_prenorm_alpha(c.norm, c.layers);
+    const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
+    const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
+    const llm_cuda_ffn_acts<T> acts = {NULL, k.up, k.hidden};
+    T *const none = NULL, *in = k.in, *stream_x = k.x; /* with norms behind they take turns */
+    float *const no = NULL;
+    if (B == 0) return cudaSuccess;
+    cudaError_t error =
+        cudaMemcpyAsync(pre ? k.x : k.in, x, B * C * sizeof(T), cudaMemcpyDeviceToDevice, stream);
+    if (pre && error == cudaSuccess)
+        error = llm_cuda_layernorm_forward(k.in, no, no, k.x, p->norm_w, p->norm_b, B, C, c.eps,
+                                           stream);
+    for (size_t e = 0; e < n && error == cudaSuccess; e++) {
+        const llm_cuda_sublayer_part<T> &w = p[e];
+        const size_t l = e / 3;
+        T *const cache = k.own + 2 * l * B * Q * k.room, *const memory =
+                                                             k.mem + 2 * l * B * Q * k.S;
+        if (w.kind == LLM_CUDA_SUBLAYER_MLP) {
+            error = llm_cuda_ffn_forward(k.f, acts, in, w.ffn, B, C, c.hidden, c.act, stream);
+        } else {
+            const bool self = w.kind == LLM_CUDA_SUBLAYER_SELF;
+            const llm_cuda_decoder_put<T> end = {
+                k.q, cache,   w.bq,        k.length, NULL,
+                B,   c.heads, c.head_size, k.room,   self ? 3 * Q : Q};
+            const T *const keys = self ? cache : memory;
+            const cudaError_t done[] = {
+                llm_cuda_dense_product<false, false, T>::launch(end, in, w.wq, B, self ? 3 * Q : Q,
+                                                                C, 1, C, stream),
+                llm_cuda_gqa_decode(k.out, k.q, keys, keys + B * Q * (self ? k.room : k.S),
+                                    self ? &own : &mem, k.part, stream),
+                llm_cuda_dense_forward(k.f, none, k.out, w.wo, w.bo, B, Q, C,
+                                       LLM_ACTIVATION_IDENTITY, stream)};
+            error = llm_cuda_first_error(done);
+        }
+        if (error != cudaSuccess) break;
+        T *const to = e + 1 == n ? y : pre ? in : stream_x;
+        error =
+            llm_cuda_prenorm_forward(to, pre ? stream_x : k.f, no, no, pre ? stream_x : in, k.f,
+                                     p[e + 1].norm_w, p[e + 1].norm_b, B, C, alpha, c.eps, stream);
+        if (!pre) stream_x = in, in = to;
+    }
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_decoder_advance_kernel, 1, llm_row_threads(B), 0, stream, k.length, B, k.room);
+    return cudaGetLastError();
+}
+
+/* @encoder_decoder_weights ---------------------------------- An encoder-decoder and its batches
+ *
+ * The flat vectors of llm_encoder_decoder_bind cut into the lists of two stacks (@sublayer) and
+ * three tables, which are one where they are tied; and a batch of texts as the kernels want it:
+ * tokens behind each other, without padding, with the place of each in its text, the starts, and
+ * the places of each id for the table's gradient. The host packs the next batch while the card
+ * works on this one. No kernel stands here.
+ *
+ * source  -
+ * needs   embedding, sublayer, encoder, decoder
+ * see     encoder_decoder
+ * topics  -
+ */
+
+/* A model on the device: its flat vectors in the order of llm_encoder_decoder_bind; T is float or
+ * llm_bf16. frequency (C/2) are llm_sinusoidal_frequency's. Parts are arrays of the host with 2 Le
+ * + 1 and 3 Ld + 1 entries. llm_cuda_encoder_decoder_bind sets what follows `frequency`. */
+template <typename T> struct llm_cuda_encoder_decoder {
+    llm_encoder_decoder_config config;
+    T *w;
+    float *g;
+    const double *frequency;
+    llm_cuda_sublayer_config encoder, decoder;
+    llm_cuda_sublayer_part<T> *enc, *dec;
+    llm_cuda_sublayer_part<float> *denc, *ddec;
+    T *source, *target, *head;
+    float *dsource, *dtarget, *dhead;
+};
+/* Points m's tables and lists into its vectors. */
+template <typename T>
+static inline void llm_cuda_encoder_decoder_bind(llm_cuda_encoder_decoder<T> &m) {
+    const llm_encoder_decoder_config &c = m.config;
+    const size_t C = c.encoder.width, s = c.source_vocab * C, t = c.target_vocab * C;
+    size_t matrices;
+    llm_encoder_decoder_count(&matrices, &c);
+    m.encoder = llm_cuda_sublayer_of(c.encoder), m.decoder = llm_cuda_sublayer_of(c.decoder);
+    T *w = m.w + (c.tied ? s : s + 2 * t), *v = m.w + matrices;
+    float *g = m.g + (c.tied ? s : s + 2 * t), *h = m.g + matrices;
+    m.source = m.w, m.target = c.tied ? m.w : m.w + s, m.head = c.tied ? m.w : m.w + s + t;
+    m.dsource = m.g, m.dtarget = c.tied ? m.g : m.g + s, m.dhead = c.tied ? m.g : m.g + s + t;
+    llm_cuda_encoder_parts(m.enc, w, v, m.encoder);
+    llm_cuda_encoder_parts(m.denc, g, h, m.encoder);
+    llm_cuda_decoder_parts(m.dec, w, v, m.decoder);
+    llm_cuda_decoder_parts(m.ddec, g, h, m.decoder);
+}
+
+/* N tokens of B texts behind each other: their ids and places in their text (N), starts (B + 1),
+ * and for the table's gradient order (N), segment (segments + 1) of llm_cuda_embedding_sort. On the
+ * host as well as on the device. */
+typedef struct {
+    int *ids, *place, *order, *segment;
+    size_t *start;
+    size_t B, N, most, segments;
+} llm_cuda_encoder_decoder_texts;
+/* On the host: t's arrays (room for B T tokens) <- rows (B,T), filled up with pad on the right;
+ * shift: behind `start`, one place to the right, label (B T) gets what they should become. scratch:
+ * V + 1 ints. */
+static inline __attribute__((unused)) void
+llm_cuda_encoder_decoder_pack(llm_cuda_encoder_decoder_texts *t, int *label, const int *rows,
+                              size_t B, size_t T, bool shift, size_t V, int pad, int start,
+                              int *scratch) {
+    t->B = B, t->N = t->most = 0;
+    for (size_t b = 0; b < B; b++) {
+        size_t n = 0;
+        t->start[b] = t->N;
+        for (; n < T && rows[b * T + n] != pad; n++) {
+            t->place[t->N] = (int)n;
+            t->ids[t->N] = !shift ? rows[b * T + n] : n ? rows[b * T + n - 1] : start;
+            if (label) label[t->N] = rows[b * T + n];
+            t->N++;
+        }
+        t->most = n > t->most ? n : t->most;
+    }
+    t->start[B] = t->N;
+    t->segments = llm_cuda_embedding_sort(t->order, t->segment, t->ids, t->N, V, scratch);
+}
+
+/* @encoder_decoder ------------------------------------------ Transformer encoder-decoder
+ *
+ * A source's tokens and a target's lie without padding, each in a batch of their own. Forwards:
+ *
+ *     gather the source's rows, times s, plus sines    the encoder's list    m
+ *     gather the target's rows, times s, plus sines    the decoder's list    logits
+ *     loss, and the logits' gradient in their place (@label_smoothing)
+ *
+ * and the same back; the memory's gradient is the sum of all layers' attention to it, and goes
+ * through the encoder. Tied, one table gets the gradients of all three uses, one after another in
+ * the stream.
+ *
+ * Operations: 6 for each weight and token. Limit: the products.
+ *
+ * source  -
+ * needs   cuda_launch, activation, dense, residual, dropout, label_smoothing, embedding,
+ *         sinusoidal, decoder_block, sublayer, sublayer_backward
+ * see     transformer_2017
+ * topics  -
+ */
+
+/* x (N,C) <- drop(scale table[ids] + PE): as llm_encoder_decoder_embed. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_encoder_decoder_embed(T *x, const T *table, const llm_cuda_encoder_decoder_texts &t,
+                               size_t V, const double *frequency, float scale, size_t number,
+                               const llm_cuda_sublayer_config &c, cudaStream_t stream) {
+    const size_t n = t.N * c.width;
+    const cudaError_t done[] = {
+        llm_cuda_embedding_forward(x, t.ids, table, t.N, V, c.width, stream),
+        llm_cuda_sinusoidal_forward(x, (const T *)x, t.place, frequency, t.N, 1, c.width, scale,
+                                    LLM_SINUSOIDAL_NEIGHBOURS, stream),
+        c.dropout > 0.0f ? llm_cuda_dropout_forward(x, x, n, c.dropout, c.seed, number * n, stream)
+                         : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
+/* dtable (V,C) += <- dx (N,C), which is overwritten. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_embed_backward(
+    float *dtable, T *dx, const llm_cuda_encoder_decoder_texts &t, float scale, size_t number,
+    const llm_cuda_sublayer_config &c, cudaStream_t stream) {
+    const size_t n = t.N * c.width;
+    const cudaError_t done[] = {
+        c.dropout > 0.0f
+            ? llm_cuda_dropout_forward(dx, dx, n, c.dropout, c.seed, number * n, stream)
+            : cudaSuccess,
+        scale == 1.0f ? cudaSuccess
+                      : llm_cuda_residual_forward(dx, dx, dx, n, scale - 1.0f, stream),
+        llm_cuda_embedding_backward(dtable, dx, t.ids, t.order, t.segment, t.segments, c.width,
+                                    stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* What a batch needs: activations of both stacks (2 Le + 1, 3 Ld + 1), what they share, logits
+ * (N,Vt), loss (N), the memory's and the target's gradients. */
+template <typename T> struct llm_cuda_encoder_decoder_acts {
+    llm_cuda_sublayer_acts<T> *enc, *dec;
+    llm_cuda_sublayer_view<T> source, target;
+    llm_cuda_sublayer_scratch<T> se, sd;
+    T *logits, *d, *dmem;
+    float *loss, *sums;
+};
+/* Points a into memory for a batch, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_encoder_decoder_take(llm_cuda_encoder_decoder_acts<T> &a,
+                                                   unsigned char *memory,
+                                                   const llm_cuda_encoder_decoder<T> &m,
+                                                   const llm_cuda_encoder_decoder_texts &source,
+                                                   const llm_cuda_encoder_decoder_texts &target) {
+    const size_t C = m.encoder.width, V = m.config.target_vocab, n = 2 * m.encoder.layers;
+    size_t used = 0;
+    memset(&a.source, 0, sizeof a.source), memset(&a.target, 0, sizeof a.target);
+    a.source.B = source.B, a.source.N = source.N, a.source.T_most = source.most;
+    a.source.start = source.start;
+    a.target.B = target.B, a.target.N = target.N, a.target.T_most = target.most;
+    a.target.start = target.start;
+    a.target.M = source.N, a.target.S_most = source.most, a.target.mem_start = source.start;
+    a.logits = llm_cuda_decoder_block_take<T>(memory, used, target.N * V);
+    a.d = llm_cuda_decoder_block_take<T>(memory, used, target.N * C);
+    a.dmem = llm_cuda_decoder_block_take<T>(memory, used, source.N * C);
+    a.loss = llm_cuda_decoder_block_take<float>(memory, used, target.N);
+    a.sums = llm_cuda_decoder_block_take<float>(memory, used,
+                                                llm_cuda_dense_slices(target.N, C, V) * V * C);
+    unsigned char *rest = memory ? memory + used : NULL;
+    used += llm_cuda_sublayer_bind(a.enc, a.se, rest, m.enc, n, a.source, m.encoder);
+    rest = memory ? memory + used : NULL;
+    a.target.mem = a.enc[n].y, a.target.dmem = a.dmem;
+    return used + llm_cuda_sublayer_bind(a.dec, a.sd, rest, m.dec, 3 * m.decoder.layers, a.target,
+                                         m.decoder);
+}
+
+/* The memory a.enc[2 Le].y (Ns,C) <- source. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_encoder_decoder_encode(const llm_cuda_encoder_decoder_acts<T> &a,
+                                const llm_cuda_encoder_decoder<T> &m,
+                                const llm_cuda_encoder_decoder_texts &source, cudaStream_t stream) {
+    const size_t L = m.encoder.layers;
+    const cudaError_t done[] = {
+        llm_cuda_encoder_decoder_embed(m.encoder.norm == LLM_PRENORM_PRE ? a.enc->sum : a.enc->y,
+                                       (const T *)m.source, source, m.config.source_vocab,
+                                       m.frequency, m.config.scale, 2 * L, m.encoder, stream),
+        llm_cuda_sublayer_forward(a.enc, m.enc, 2 * L, a.source, m.encoder, a.se, stream)};
+    return llm_cuda_first_error(done);
+}
+/* loss (Nt) and logits, which become gain times the gradient of the summed loss, <- source, target,
+ * label (Nt): as llm_encoder_decoder_forward; gain is 1 / (labels). */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_forward(
+    const llm_cuda_encoder_decoder_acts<T> &a, const llm_cuda_encoder_decoder<T> &m,
+    const llm_cuda_encoder_decoder_texts &source, const llm_cuda_encoder_decoder_texts &target,
+    const int *label, float gain, cudaStream_t stream) {
+    const size_t L = m.decoder.layers, C = m.decoder.width, V = m.config.target_vocab;
+    T *const none = NULL, *const x = m.decoder.norm == LLM_PRENORM_PRE ? a.dec->sum : a.dec->y;
+    const cudaError_t done[] = {
+        llm_cuda_encoder_decoder_encode(a, m, source, stream),
+        llm_cuda_encoder_decoder_embed(x, (const T *)m.target, target, V, m.frequency,
+                                       m.config.scale, 3 * L, m.decoder, stream),
+        llm_cuda_sublayer_forward(a.dec, m.dec, 3 * L, a.target, m.decoder, a.sd, stream),
+        llm_cuda_dense_forward(a.logits, none, a.dec[3 * L].y, m.head, none, target.N, C, V,
+                               LLM_ACTIVATION_IDENTITY, stream),
+        llm_cuda_label_smoothing_in_place(a.loss, a.logits, label, (const float *)NULL, target.N, V,
+                                          m.config.smoothing, LLM_LABEL_SMOOTHING_ALL, gain,
+                                          stream)};
+    return llm_cuda_first_error(done);
+}
+/* m.g += the gradient of what forward has left. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_backward(
+    const llm_cuda_encoder_decoder_acts<T> &a, const llm_cuda_encoder_decoder<T> &m,
+    const llm_cuda_encoder_decoder_texts &source, const llm_cuda_encoder_decoder_texts &target,
+    cudaStream_t stream) {
+    const size_t Le = m.encoder.layers, Ld = m.decoder.layers, C = m.decoder.width;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(a.d, 0, target.N * C * sizeof(T), stream),
+        cudaMemsetAsync(a.dmem, 0, source.N * C * sizeof(T), stream),
+        llm_cuda_dense_backward(a.d, m.dhead, (float *)NULL, a.logits, a.dec[3 * Ld].y, m.head,
+                                target.N, C, m.config.target_vocab, a.sums, stream),
+        llm_cuda_sublayer_backward(a.d, m.ddec, a.dec, m.dec, 3 * Ld, a.target, m.decoder, a.sd,
+                                   stream),
+        llm_cuda_encoder_decoder_embed_backward(m.dtarget, a.d, target, m.config.scale, 3 * Ld,
+                                                m.decoder, stream),
+        llm_cuda_sublayer_backward(a.dmem, m.denc, a.enc, m.enc, 2 * Le, a.source, m.encoder, a.se,
+                                   stream),
+        llm_cuda_encoder_decoder_embed_backward(m.dsource, a.dmem, source, m.config.scale, 2 * Le,
+                                                m.encoder, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @encoder_decoder_step ------------------------------------ A target's next token without the host
+ *
+ * Greedy writing of an encoder-decoder: the source is encoded once and its keys and values are put
+ * into the cache, then every token is the same launches with the same arguments.
+ *
+ *     begin    lengths, places, and rows of memory to heads
+ *     token    embed    @decoder's step    logits    take
+ *
+ * take looks for the largest logit of a row, a block a row, ends rows, writes ids, and leaves the
+ * token and its place where embed reads them; rows that have ended write pad and go on as before,
+ * since a graph has no branches. The host looks at `done` when it likes, or never, and replays the
+ * graph as often as there is room.
+ *
+ * take moves V elements a row, the minimum. Limit: reading weights and caches; for few texts the
+ * launches, 11 a layer and 7.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select, activation, dense, decoder_block, decoder,
+ *         encoder_decoder
+ * see     decoding_step
+ * topics  -
+ */
+
+/* Given: cache.B, cache.room (tokens to write), cache.S (the longest source). ids (B,room); last,
+ * place, done (B); index: of at most B S rows of memory. llm_cuda_encoder_decoder_step_bind points
+ * all into memory. */
+template <typename T> struct llm_cuda_encoder_decoder_step {
+    llm_cuda_decoder_cache<T> cache;
+    int *ids, *last, *place, *index;
+    bool *done;
+    T *x, *y, *logits;
+};
+/* Returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_encoder_decoder_step_bind(llm_cuda_encoder_decoder_step<T> &s,
+                                                        unsigned char *memory,
+                                                        const llm_cuda_encoder_decoder<T> &m) {
+    const size_t B = s.cache.B, C = m.decoder.width;
+    size_t used = 0;
+    s.ids = llm_cuda_decoder_block_take<int>(memory, used, B * s.cache.room);
+    s.last = llm_cuda_decoder_block_take<int>(memory, used, B);
+    s.place = llm_cuda_decoder_block_take<int>(memory, used, B);
+    s.index = llm_cuda_decoder_block_take<int>(memory, used, B * s.cache.S);
+    s.done = llm_cuda_decoder_block_take<bool>(memory, used, B);
+    s.x = llm_cuda_decoder_block_take<T>(memory, used, B * C);
+    s.y = llm_cuda_decoder_block_take<T>(memory, used, B * C);
+    s.logits = llm_cuda_decoder_block_take<T>(memory, used, B * m.config.target_vocab);
+    unsigned char *const rest = memory ? memory + used : NULL;
+    return used + llm_cuda_decoder_cache_bind(s.cache, rest, m.decoder);
+}
+
+/* A block a text. */
+template <typename T>
+LLM_KERNEL void llm_encoder_decoder_begin_kernel(llm_cuda_encoder_decoder_step<T> s,
+                                                 const size_t *start, int first) {
+    const size_t b = blockIdx.x, at = start[b], n = start[b + 1] - at;
+    for (size_t t = threadIdx.x; t < n; t += blockDim.x) s.index[at + t] = (int)(b * s.cache.S + t);
+    if (threadIdx.x > 0) return;
+    s.cache.length[b] = 0, s.cache.mem_length[b] = n;
+    s.last[b] = first, s.place[b] = 0, s.done[b] = false;
+}
+/* The memory (N,C) of source, what llm_cuda_encoder_decoder_encode has made, joins the cache; the
+ * texts begin anew. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_encoder_decoder_begin(const llm_cuda_encoder_decoder_step<T> &s, const T *memory,
+                               const llm_cuda_encoder_decoder<T> &m,
+                               const llm_cuda_encoder_decoder_texts &source, cudaStream_t stream) {
+    if (source.B != s.cache.B || source.most > s.cache.S) return (cudaError_t)cudaErrorInvalidValue;
+    if (source.B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_encoder_decoder_begin_kernel<T>, (unsigned)source.B, 128, 0, stream, s,
+               source.start, m.config.start);
+    const cudaError_t error = cudaGetLastError();
+    return error != cudaSuccess ? error
+                                : llm_cuda_decoder_memory(s.cache, memory, s.index, source.N, m.dec,
+                                                          m.decoder, stream);
+}
+
+/* A block a row: the first of the largest logits, which are finite. */
+template <typename T>
+LLM_KERNEL void llm_encoder_decoder_take_kernel(llm_cuda_encoder_decoder_step<T> s, size_t V,
+                                                int pad, int end) {
+    const size_t b = blockIdx.x;
+    unsigned long long best = 0;
+    for (size_t i = threadIdx.x; i < V; i += blockDim.x) {
+        const unsigned long long key =
+            (unsigned long long)llm_select_order(llm_load(s.logits, b * V + i)) << 32 |
+            (0xffffffffu - (uint32_t)i);
+        best = key > best ? key : best;
+    }
+    best = llm_select_block_max(best);
+    const size_t t = threadIdx.x == 0 ? (size_t)s.place[b] : s.cache.room;
+    if (t >= s.cache.room) return; /* a row that is full, and all threads but one */
+    const int token = s.done[b] ? pad : (int)(0xffffffffu - (uint32_t)best);
+    s.ids[b * s.cache.room + t] = s.last[b] = token;
+    s.done[b] = s.done[b] || token == end;
+    s.place[b] = (int)t + 1;
+}
+/* A token of each text joins s.ids: to be queued `room` times, or captured once and replayed. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_token(const llm_cuda_encoder_decoder_step<T> &s,
+                                                         const llm_cuda_encoder_decoder<T> &m,
+                                                         int end, cudaStream_t stream) {
+    const size_t B = s.cache.B, V = m.config.target_vocab;
+    llm_cuda_sublayer_config c = m.decoder;
+    llm_cuda_encoder_decoder_texts now;
+    T *const none = NULL;
+    memset(&now, 0, sizeof now);
+    now.ids = s.last, now.place = s.place, now.N = B;
+    c.dropout = 0.0f;
+    if (B == 0 || s.cache.room == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        llm_cuda_encoder_decoder_embed(s.x, (const T *)m.target, now, V, m.frequency,
+                                       m.config.scale, 0, c, stream),
+        llm_cuda_decoder_step(s.y, s.cache, (const T *)s.x, m.dec, c, stream),
+        llm_cuda_dense_forward(s.logits, none, (const T *)s.y, (const T *)m.head, (const T *)none,
+                               B, c.width, V, LLM_ACTIVATION_IDENTITY, stream)};
+    const cudaError_t error = llm_cuda_first_error(done);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_encoder_decoder_take_kernel<T>, (unsigned)B, llm_row_threads(V), 0, stream, s, V,
+               m.config.pad, end);
+    return cudaGetLastError();
+}
+
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  * The classifier, fused: logits become their own gradient in place, and the loss and lse fall out
@@ -15692,6 +16834,367 @@ llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size
     return cudaGetLastError();
 }
 
+/* @causal_lm ------------------------------------------------ Causal language model: its answers
+ *
+ * Answers to questions are chosen by their likelihood: behind a forward pass over context and
+ * answer, each needs the log-probability of its few tokens and whether they would have been written
+ * greedily. A block takes an answer and goes through its rows of logits, once: maximum and sum of
+ * the row run along as in @logsumexp, the token's own logit falls out on the way, and it would have
+ * been written if it is the maximum. Log-softmax of whole rows, a gather and a comparison would
+ * read them three times. A second launch picks the best answer of each question.
+ *
+ * A training step of the whole model on the device is that of @gpt2 and @decoder_only, as a graph
+ * @decoder_only_graph; text is written by @decoding_step.
+ *
+ * Moves each logit of an answer once, the minimum. Limit: memory bandwidth; with few answers their
+ * lengths, a row after the other.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, logsumexp
+ * see     next_token, decoder_only
+ * topics  -
+ */
+
+/* n answers: answer k is choice[start[k] .. start[k+1]), and its first token is asked for by row
+ * first[k] of the logits, the others by those behind it; it has bytes[k] bytes. All on the
+ * device. */
+typedef struct {
+    const int *choice;
+    const size_t *start, *first, *bytes;
+    size_t n;
+} llm_cuda_causal_lm_answers;
+
+template <typename T, int W>
+LLM_KERNEL void llm_causal_lm_choices_kernel(double *total, bool *greedy, const T *logits,
+                                             llm_cuda_causal_lm_answers a, size_t V) {
+    __shared__ float at_token;
+    const size_t k = blockIdx.x;
+    double sum = 0.0;
+    bool best = true;
+    for (size_t t = a.start[k]; t < a.start[k + 1]; t++) {
+        const size_t row = (a.first[k] + t - a.start[k]) * V, token = (size_t)a.choice[t];
+        llm_logsumexp_pair pair = {-INFINITY, 0.0f};
+        __syncthreads(); /* the token before has been added */
+        if (threadIdx.x == 0) at_token = token < V ? llm_load(logits, row + token) : NAN;
+        for (size_t i = (size_t)threadIdx.x * W; i < V; i += (size_t)blockDim.x * W) {
+            float v[W];
+            llm_load_vector(v, logits, row + i);
+            llm_cuda_logsumexp_add(pair, v, 1.0f);
+        }
+        pair = llm_cuda_logsumexp_row<false>(pair, 1.0f);
+        __syncthreads();
+        sum += (double)((at_token - pair.max) - logf(pair.sum));
+        best = best && at_token == pair.max;
+    }
+    if (threadIdx.x == 0) total[k] = sum, greedy[k] = best;
+}
+/* total, greedy (n) <- logits (rows,V), a: as llm_causal_lm_choices. A token outside 0..V-1 makes a
+ * NaN. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_causal_lm_choices(double *total, bool *greedy, const T *logits,
+                                                     const llm_cuda_causal_lm_answers &a, size_t V,
+                                                     cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (a.n == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto choices =
+        wide ? llm_causal_lm_choices_kernel<T, W> : llm_causal_lm_choices_kernel<T, 1>;
+    LLM_LAUNCH(choices, (unsigned)a.n, llm_row_threads(wide ? V / W : V), 0, stream, total, greedy,
+               logits, a, V);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_causal_lm_best_kernel(int *best, const double *total,
+                                          llm_cuda_causal_lm_answers a, const size_t *question,
+                                          size_t questions, llm_causal_lm_measure by) {
+    const size_t q = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (q >= questions) return;
+    int found = -1;
+    double most = 0.0;
+    for (size_t k = question[q]; k < question[q + 1]; k++) {
+        const double tokens = (double)(a.start[k + 1] - a.start[k]);
+        const double size = by == LLM_CAUSAL_LM_PER_TOKEN  ? tokens
+                            : by == LLM_CAUSAL_LM_PER_BYTE ? (double)a.bytes[k]
+                                                           : 1.0;
+        const double measured = total[k] / size;
+        if (found < 0 || measured > most) found = (int)(k - question[q]), most = measured;
+    }
+    best[q] = found;
+}
+/* best (questions) <- which of the answers question[q] .. question[q+1]-1 is the best by that
+ * measure, counted from 0, the first among equals: as llm_causal_lm_best. -1 without answers. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_causal_lm_best(int *best, const double *total, const llm_cuda_causal_lm_answers &a,
+                        const size_t *question, size_t questions, llm_causal_lm_measure by,
+                        cudaStream_t stream) {
+    if (questions == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_causal_lm_best_kernel, (unsigned)((questions + 127) / 128), 128, 0, stream, best,
+               total, a, question, questions, by);
+    return cudaGetLastError();
+}
+
+/* @mlm ------------------------------------------------------ Masked language model
+ *
+ * Only one token in seven is asked for, and a row of logits is the dearest row there is: the head
+ * works on the asked rows alone. One block finds them: it walks over the labels, 1024 at a time,
+ * and each thread's place comes from a ballot, the counts of the warps and what went before. So the
+ * list is in order and the same in each run, and so are all sums. It has room for a number of rows
+ * that the host chooses; those behind the last are zeros with an ignored label, and no launch
+ * depends on how many were asked for, which the host need not know.
+ *
+ * Then rows are gathered (@pad), W and GELU are one product, norm, logits, and the classifier turns
+ * logits into their gradient in place. Backward adds dh at the asked places: each belongs to one
+ * row, so without atomics.
+ *
+ * Moves 8 bytes a label, and 2 elements of (room,C) each for the gathering and, with one more, for
+ * the scattering; the products have 2 room C (C + V) operations instead of 2 N C (C + V): 15 in
+ * 100. Limit: the products.
+ *
+ * source  -
+ * needs   cuda_launch, activation, dense, layernorm, pad, softmax_head
+ * see     encoder, softmax_head
+ * topics  -
+ */
+
+/* Rows that are asked for, on the device: where each stands among the N (room), -1 behind the last;
+ * its label (room), ignored there; which row of the head each of the N is (N), -1 for none; how
+ * many were asked for, which may be more than there is room for (1). */
+typedef struct {
+    int *from, *label, *place, *count;
+    size_t N, room;
+} llm_cuda_mlm_places;
+
+LLM_KERNEL void llm_mlm_places_kernel(llm_cuda_mlm_places p, const int *label) {
+    __shared__ int part[32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int asked = 0;
+    for (size_t first = 0; first < p.N; first += blockDim.x) {
+        const size_t n = first + threadIdx.x;
+        const bool mine = n < p.N && label[n] != LLM_CROSS_ENTROPY_IGNORE;
+        const unsigned ballot = __ballot_sync(0xffffffffu, mine);
+        __syncthreads(); /* the round before has been read */
+        if (lane == 0) part[warp] = __popc(ballot);
+        __syncthreads();
+        int row = asked + __popc(ballot & ((1u << lane) - 1u));
+        for (unsigned w = 0; w < blockDim.x / 32; w++) {
+            row += w < warp ? part[w] : 0;
+            asked += part[w];
+        }
+        const bool fits = mine && (size_t)row < p.room;
+        if (n < p.N) p.place[n] = fits ? row : -1;
+        if (fits) p.from[row] = (int)n, p.label[row] = label[n];
+    }
+    for (size_t m = (size_t)asked + threadIdx.x; m < p.room; m += blockDim.x)
+        p.from[m] = -1, p.label[m] = LLM_CROSS_ENTROPY_IGNORE;
+    if (threadIdx.x == 0) *p.count = asked;
+}
+/* p's arrays <- label (N). */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_mlm_find(const llm_cuda_mlm_places *p, const int *label, cudaStream_t stream) {
+    LLM_LAUNCH(llm_mlm_places_kernel, 1, llm_row_threads(p->N), 0, stream, *p, label);
+    return cudaGetLastError();
+}
+
+/* As llm_mlm_head; for gradients T is float. */
+template <typename T> struct llm_cuda_mlm_head { T *dense, *dense_bias, *norm_w, *norm_b, *bias; };
+/* What forward leaves, for `room` rows M: (M,C) each, mean, rstd (M), logits (M,V), loss (M). */
+template <typename T> struct llm_cuda_mlm_acts {
+    T *h, *z, *gelu, *norm, *logits;
+    float *mean, *rstd, *loss;
+};
+
+/* a <- h (N,C) at the places of p, the table E (V,C): as llm_mlm_forward, a->loss 0 in rows without
+ * a label. With gradient a->logits is scale times that of the summed loss. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_mlm_forward(const llm_cuda_mlm_acts<T> *a, const T *h, const llm_cuda_mlm_places *p,
+                     const llm_cuda_mlm_head<T> *w, const T *table, size_t V, size_t C, float eps,
+                     float scale, bool gradient, cudaStream_t stream) {
+    const size_t M = p->room;
+    T *const none = NULL;
+    const llm_cuda_softmax_head head = llm_cuda_softmax_head_defaults(p->label, M, C, V);
+    const cudaError_t done[] = {llm_cuda_pad_move(a->h, h, p->from, M, C, false, stream),
+                                llm_cuda_dense_forward(a->gelu, a->z, a->h, w->dense, w->dense_bias,
+                                                       M, C, C, LLM_ACTIVATION_GELU, stream),
+                                llm_cuda_layernorm_forward(a->norm, a->mean, a->rstd, a->gelu,
+                                                           w->norm_w, w->norm_b, M, C, eps, stream),
+                                llm_cuda_dense_forward(a->logits, none, a->norm, table, w->bias, M,
+                                                       C, V, LLM_ACTIVATION_IDENTITY, stream),
+                                llm_cuda_softmax_head_in_place(a->loss, (float *)NULL, a->logits,
+                                                               head, scale, gradient, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* Floats of scratch for the sums of backward. */
+template <typename T> static inline size_t llm_cuda_mlm_sums(size_t M, size_t V, size_t C) {
+    const size_t wants[3] = {llm_cuda_dense_slices(M, C, V) * V * C,
+                             llm_cuda_dense_slices(M, C, C) * C * C,
+                             2 * C * llm_cuda_layernorm_blocks<T>(M, C)};
+    size_t most = 0;
+    for (size_t n : wants) most = n > most ? n : most;
+    return most;
+}
+/* dh (N,C), dw, dtable (V,C) += <- forward's a with its gradient. d (3,M,C) of T and sums,
+ * llm_cuda_mlm_sums floats, are scratch. dh may be NULL. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_mlm_backward(T *dh, const llm_cuda_mlm_head<float> *dw, float *dtable,
+                      const llm_cuda_mlm_acts<T> *a, const llm_cuda_mlm_places *p,
+                      const llm_cuda_mlm_head<T> *w, const T *table, size_t V, size_t C, T *d,
+                      float *sums, cudaStream_t stream) {
+    const size_t M = p->room, n = M * C;
+    T *const dgelu = d + n, *const dz = dgelu + n;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(d, 0, 3 * n * sizeof(T), stream),
+        llm_cuda_dense_backward(d, dtable, dw->bias, a->logits, a->norm, table, M, C, V, sums,
+                                stream),
+        llm_cuda_layernorm_backward(dgelu, dw->norm_w, dw->norm_b, d, a->gelu, w->norm_w, a->mean,
+                                    a->rstd, M, C, sums, stream),
+        llm_cuda_activation_backward(dz, (float *)NULL, dgelu, a->z, (const T *)NULL, 1, n,
+                                     LLM_ACTIVATION_GELU, (float *)NULL, stream),
+        cudaMemsetAsync(d, 0, n * sizeof(T), stream), /* of norm; now of h */
+        llm_cuda_dense_backward(d, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C, sums,
+                                stream),
+        dh ? llm_cuda_pad_move(dh, d, p->place, p->N, C, true, stream) : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
+
+/* @t5_stack ------------------------------------------------- T5's stacks
+ *
+ * T5's rows as lists for @sublayer: RMSNorm in front, no biases, scores as they are, a plain or a
+ * gated MLP. What is T5's own is the bias of distances. A launch makes the table of one number for
+ * a head and a distance, 2 T - 1 of them, from the buckets; all layers' attention adds it to scores
+ * in registers (@sublayer_attend). Backward every layer adds its diagonals to one array of doubles,
+ * and at the end one launch sums diagonals to buckets, in order: B T T terms a head and layer meet
+ * in 32 numbers, the same in each run.
+ *
+ * Traffic: of the bias H (2 T - 1) floats forwards, once for the stack; backwards as many doubles a
+ * layer, where a bias in memory would be H T T numbers each way. Limit: as @sublayer; the gradient
+ * of the bias costs two products more for each layer's seven.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, relative_position_t5, prenorm, sublayer, sublayer_backward,
+ *         encoder
+ * see     relative_position_t5
+ * topics  -
+ */
+
+/* Given: c, and device memory: bucket (2 most - 1) of llm_relative_position_t5_diagonals for T = S
+ * = most, the longest text there will be; bias (H,2 most - 1), dbias as many doubles. p, g: arrays
+ * of n + 1 parts on the host. The rest is set by llm_cuda_t5_stack_bind. */
+template <typename T> struct llm_cuda_t5_stack {
+    llm_t5_stack_config c;
+    const int *bucket;
+    float *bias;
+    double *dbias;
+    llm_cuda_sublayer_part<T> *p;
+    llm_cuda_sublayer_part<float> *g;
+    size_t n;
+    llm_cuda_sublayer_config config;
+    T *distances; /* (buckets,H) */
+    float *ddistances;
+};
+/* The parts of a stack <- the next numbers of matrix and vector, in llm_t5_stack_bind's order.
+ * Returns the table of distances. */
+template <typename T>
+static inline T *llm_cuda_t5_stack_parts(llm_cuda_sublayer_part<T> *p, T *&matrix, T *&vector,
+                                         const llm_t5_stack_config &c) {
+    const size_t C = c.attn.width, Q = c.attn.heads * c.attn.head_size, F = c.hidden;
+    const size_t each = c.decoder ? 3 : 2, n = each * c.layers;
+    for (size_t e = 0; e <= n; e++) {
+        llm_cuda_sublayer_part<T> &w = p[e];
+        const bool attends = e < n && e % each + 1 < each, mlp = e < n && !attends;
+        memset(&w, 0, sizeof w);
+        w.kind = mlp                          ? LLM_CUDA_SUBLAYER_MLP
+                 : c.decoder && e % each == 1 ? LLM_CUDA_SUBLAYER_CROSS
+                                              : LLM_CUDA_SUBLAYER_SELF;
+        w.left = SIZE_MAX, w.right = c.decoder && e % each == 0 ? 0 : SIZE_MAX;
+        if (attends) {
+            w.wq = llm_cuda_encoder_next(matrix, 3 * Q * C);
+            w.wo = llm_cuda_encoder_next(matrix, C * Q);
+        } else if (mlp) {
+            w.ffn.gate = c.gated ? llm_cuda_encoder_next(matrix, F * C) : NULL;
+            w.ffn.up = llm_cuda_encoder_next(matrix, F * C);
+            w.ffn.down = llm_cuda_encoder_next(matrix, C * F);
+        }
+        w.norm_w = llm_cuda_encoder_next(vector, C);
+    }
+    return llm_cuda_encoder_next(matrix, c.buckets * c.attn.heads);
+}
+/* Points s into the next numbers of w and g. */
+template <typename T>
+static inline void llm_cuda_t5_stack_bind(llm_cuda_t5_stack<T> &s, T *&w_matrix, T *&w_vector,
+                                          float *&g_matrix, float *&g_vector) {
+    const llm_t5_stack_config &c = s.c;
+    const llm_cuda_sublayer_config config = {c.attn.width,
+                                             c.attn.heads,
+                                             c.attn.head_size,
+                                             c.hidden,
+                                             c.layers,
+                                             LLM_PRENORM_PRE,
+                                             c.gated,
+                                             true,
+                                             llm_t5_stack_activation(&c),
+                                             c.attn.eps,
+                                             0.0f,
+                                             1.0f,
+                                             0};
+    s.config = config;
+    s.n = (c.decoder ? 3 : 2) * c.layers;
+    s.distances = llm_cuda_t5_stack_parts(s.p, w_matrix, w_vector, c);
+    s.ddistances = llm_cuda_t5_stack_parts(s.g, g_matrix, g_vector, c);
+}
+
+template <typename T>
+LLM_KERNEL void llm_t5_stack_bias_kernel(float *bias, const T *w, const int *bucket, size_t H,
+                                         size_t diagonals) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
+    if (n < diagonals) llm_store(bias, h * diagonals + n, llm_load(w, (size_t)bucket[n] * H + h));
+}
+/* The view of a stack: v with the bias, and with its gradient for backward. */
+template <typename T>
+static inline llm_cuda_sublayer_view<T> llm_cuda_t5_stack_view(const llm_cuda_t5_stack<T> &s,
+                                                               const llm_cuda_sublayer_view<T> &v,
+                                                               size_t most) {
+    llm_cuda_sublayer_view<T> with = v;
+    with.bias = s.bias, with.dbias = s.dbias, with.most = most;
+    return with;
+}
+/* a[n].y (N,C) <- x (N,C) in a[0].sum: as llm_t5_stack_forward without padding. v is of
+ * llm_cuda_t5_stack_view. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_t5_stack_forward(const llm_cuda_sublayer_acts<T> *a, const llm_cuda_t5_stack<T> &s,
+                          const llm_cuda_sublayer_view<T> &v,
+                          const llm_cuda_sublayer_scratch<T> &scratch, cudaStream_t stream) {
+    const size_t diagonals = 2 * v.most - 1;
+    if (v.T_most > v.most) return (cudaError_t)cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_t5_stack_bias_kernel<T>,
+               dim3((unsigned)((diagonals + 127) / 128), (unsigned)s.config.heads), 128, 0, stream,
+               s.bias, s.distances, s.bucket, s.config.heads, diagonals);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    return llm_cuda_sublayer_forward(a, s.p, s.n, v, s.config, scratch, stream);
+}
+/* d (N,C) in place: the gradient of y becomes that of x; s.g's arrays, s.ddistances, v.dmem += : as
+ * llm_t5_stack_backward. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_t5_stack_backward(T *d, const llm_cuda_sublayer_acts<T> *a, const llm_cuda_t5_stack<T> &s,
+                           const llm_cuda_sublayer_view<T> &v,
+                           const llm_cuda_sublayer_scratch<T> &scratch, cudaStream_t stream) {
+    const size_t H = s.config.heads, diagonals = 2 * v.most - 1;
+    if (s.c.buckets > LLM_CUDA_RELATIVE_POSITION_T5_BUCKETS)
+        return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(s.dbias, 0, H * diagonals * sizeof(double), stream),
+        llm_cuda_sublayer_backward(d, s.g, a, s.p, s.n, v, s.config, scratch, stream)};
+    LLM_LAUNCH(llm_relative_position_t5_bucket_kernel, (unsigned)H, (unsigned)s.c.buckets, 0,
+               stream, s.ddistances, s.dbias, s.bucket, H, diagonals);
+    const cudaError_t error = llm_cuda_first_error(done);
+    return error == cudaSuccess ? cudaGetLastError() : error;
+}
+
 /* @llama_block ---------------------------------------------- Decoder block, the form of Llama
  *
  * The kernels and the order of @decoder_block; RMSNorm, rotations, grouped heads, SwiGLU and no
@@ -15749,6 +17252,83 @@ llm_cuda_llama_block_bind(T *matrices, T *vectors, const llm_cuda_decoder_block_
     for (size_t i = 0; i < 5; i++) *matrix[i] = m[i] ? matrices : NULL, matrices += m[i];
     for (size_t i = 0; i < 8; i++) *vector[i] = v[i] ? vectors : NULL, vectors += v[i];
     return w;
+}
+
+/* @transformer_2017 ----------------------------------------- Attention Is All You Need: a step
+ *
+ * A step of the recipe as one queue: @encoder_decoder forwards, with the smoothed loss and its
+ * gradient in the logits' place, and backwards into one table for both embeddings and the head; and
+ * Adam over all weights in one launch, at the rate that the host works out from the step's number.
+ * Dropout is drawn where it is needed, forwards and backwards the same, by seeds made from the
+ * step: no mask is stored.
+ *
+ * The mean of the last checkpoints is taken as they come, so that only one more vector is held: w
+ * is read, the mean read and written.
+ *
+ * Moves, beside @encoder_decoder's: 28 bytes a float weight for Adam; 12 for a checkpoint, the
+ * minimum. Limit: the products.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce, adamw, encoder_decoder, lr_schedule
+ * see     decoder_only
+ * topics  -
+ */
+
+/* Of all `count` weights: moments, and a float master where T is llm_bf16, else NULL. */
+typedef struct {
+    float *m, *v, *master;
+    size_t count, warmup;
+} llm_cuda_transformer_2017_state;
+
+/* Step t (from 1) on source and target with label (Nt): m.g is cleared and gets the gradient, the
+ * weights move; a.loss (Nt) are the losses before it. gain: 1 / (labels). As
+ * llm_transformer_2017_step; seeds of dropout are set in m. */
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_2017_step(
+    llm_cuda_encoder_decoder<T> &m, const llm_cuda_transformer_2017_state &s,
+    const llm_cuda_encoder_decoder_acts<T> &a, const llm_cuda_encoder_decoder_texts &source,
+    const llm_cuda_encoder_decoder_texts &target, const int *label, float gain, size_t t,
+    cudaStream_t stream) {
+    llm_adamw_config adam = llm_adamw_defaults();
+    adam.lr = (float)llm_lr_schedule_noam(1.0, m.decoder.width, s.warmup, t);
+    adam.beta1 = 0.9f, adam.beta2 = 0.98f, adam.eps = 1e-9f;
+    adam.weight_decay = 0.0f;
+    m.encoder.seed = 2 * t, m.decoder.seed = 2 * t + 1;
+    const llm_cuda_adamw_tensor<T> all = {m.w, s.master, s.m, s.v, m.g, s.count, false};
+    const cudaError_t done[] = {
+        cudaMemsetAsync(m.g, 0, s.count * sizeof(float), stream),
+        llm_cuda_encoder_decoder_forward(a, m, source, target, label, gain, stream),
+        llm_cuda_encoder_decoder_backward(a, m, source, target, stream),
+        llm_cuda_adamw_step(&all, 1, &adam, t, (const float *)NULL, t, stream)};
+    return llm_cuda_first_error(done);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_transformer_2017_average_kernel(float *mean, const T *w, size_t n,
+                                                    float share) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float m[V], v[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) m[k] = 0.0f;
+    if (share < 1.0f) llm_load_vector(m, mean, i); /* the first checkpoint: nothing is there */
+    llm_load_vector(v, w, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = share < 1.0f ? m[k] + share * (v[k] - m[k]) : v[k];
+    llm_store_vector(mean, i, v);
+}
+/* mean (count) takes in w (count), checkpoint number `taken` = 0, 1, ..: as
+ * llm_transformer_2017_average. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_2017_average(float *mean, const T *w, size_t count,
+                                                            size_t taken, cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    const bool wide = llm_aligned(mean, count) && llm_aligned(w, count);
+    const auto average = wide ? llm_transformer_2017_average_kernel<T, 4>
+                              : llm_transformer_2017_average_kernel<T, 1>;
+    LLM_LAUNCH(average, llm_place_blocks(1, count, wide ? 4 : 1), 256, 0, stream, mean, w, count,
+               1.0f / (float)(taken + 1));
+    return cudaGetLastError();
 }
 
 /* @decoder_only --------------------------------------------- Decoder-only Transformer: training
@@ -15959,10 +17539,10 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
  *     feed    add    ... feed    add    update        or, captured once:   feed    graph
  *
  * add is forward and backward of a micro-batch, for the sum of its losses; nats and targets are
- * added up beside it. update divides by the targets of all of them: one thread works out loss,
- * norm, rate and corrections, and the division goes into the factor that clips, which AdamW reads
- * anyway, so that the mean costs no launch and no pass. bfloat16 does not mind sums: it rounds in
- * proportion. The loss is written behind those of the steps before, for a host that looks once in a
+ * added up beside it. update divides by the targets of all of them: one block adds up the squares
+ * of @grad_clip and works out loss, norm, rate and corrections, and the division goes into the
+ * factor that clips, which AdamW reads anyway, so that the mean costs no launch and no pass.
+ * bfloat16 does not mind sums: it rounds in proportion. The loss is written behind those of the steps before, for a host that looks once in a
  * thousand steps. Places without an id at the end of a batch's list make the grid's size constant.
  *
  * One piece of memory holds everything; nothing is allocated and nothing waits. feed, the only copy
@@ -15972,7 +17552,8 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
  * launches take about a microsecond each instead of several.
  *
  * source  NVIDIA, CUDA C++ Programming Guide, "CUDA Graphs"
- * needs   cuda_launch, gradient_descent, adamw, grad_clip, embedding, decoder_block, decoder_only
+ * needs   cuda_launch, cuda_reduce, gradient_descent, adamw, grad_clip, embedding, decoder_block,
+ *         decoder_only
  * see     gpt2, lr_schedule, warmup, decoding_step
  * topics  -
  */
@@ -16092,10 +17673,12 @@ static inline cudaError_t llm_cuda_decoder_only_graph_add(const llm_cuda_decoder
     return error == cudaSuccess ? cudaGetLastError() : error;
 }
 
-/* norm (1): of the summed gradient. No targets make a factor that is not finite. */
+/* squares (blocks <= 1024): those of the summed gradient. No targets make a factor that is not
+ * finite. */
 LLM_KERNEL void llm_decoder_only_graph_turn_kernel(llm_cuda_decoder_only_graph_state *s, float *log,
-                                                   const float *norm,
+                                                   const double *squares, size_t blocks,
                                                    llm_cuda_decoder_only_graph_config c) {
+    const double sum = llm_block_sum(threadIdx.x < blocks ? squares[threadIdx.x] : 0.0);
     if (threadIdx.x != 0) return;
     const size_t step = ++s->step;
     const double t = (double)step, peak = (double)c.adamw.lr, least = (double)c.least;
@@ -16106,7 +17689,7 @@ LLM_KERNEL void llm_decoder_only_graph_turn_kernel(llm_cuda_decoder_only_graph_s
     else if (step < c.steps)
         rate = least + 0.5 * (peak - least) * (1.0 + cos(3.14159265358979323846 * way));
     s->loss = (float)(s->nats / s->targets);
-    s->norm = (float)((double)norm[0] / s->targets);
+    s->norm = (float)(sqrt(sum) / s->targets);
     s->rate = (float)rate;
     const float clip = c.max_norm / (s->norm + 1e-6f);
     const bool finite = s->norm < INFINITY && s->loss < INFINITY; /* NaN is not */
@@ -16137,16 +17720,385 @@ llm_cuda_decoder_only_graph_update(const llm_cuda_decoder_only_graph<T> &g, cuda
         {m.w, m.master, m.m, m.v, m.g, n, true},
         {m.w + n, m.master ? m.master + n : NULL, m.m + n, m.v + n, m.g + n, m.count - n, false}};
     const llm_cuda_decoder_only_graph_rule rule = {g.config.adamw, g.state};
-    const float *const all[1] = {m.g};
-    cudaError_t error =
-        llm_cuda_grad_clip_norm(m.norm_factor, all, &m.count, 1, INFINITY, m.squares, stream);
-    LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 32, 0, stream, g.state, g.log, m.norm_factor,
-               g.config);
-    if (error == cudaSuccess) error = cudaGetLastError();
+    const size_t shares = (m.count + 4095) / 4096; /* of the norm: fixed by the shape alone */
+    const size_t most = LLM_CUDA_GRAD_CLIP_BLOCKS, blocks = shares < most ? shares : most;
+    llm_cuda_grad_clip_list all;
+    all.g[0] = m.g, all.n[0] = m.count, all.count = 1;
+    LLM_LAUNCH(llm_grad_clip_squares_kernel, (unsigned)blocks, 256, 0, stream, m.squares, all,
+               false);
+    LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, llm_row_threads(blocks), 0, stream, g.state,
+               g.log, m.squares, blocks, g.config);
+    const cudaError_t error = cudaGetLastError();
     const cudaError_t done[] = {
         error, llm_cuda_gradient_descent_each(tensor, 2, rule, 0, &g.state->factor, 0, stream),
         cudaMemsetAsync(m.g, 0, m.count * sizeof(float), stream)};
     return llm_cuda_first_error(done);
+}
+
+/* @context_window ------------------------------------------- Context window
+ *
+ * A full cache forgets `drop` positions behind the first `keep`, and what lies behind them moves up
+ * in place, keys turned back by as much. Position p takes what stood at p + drop, so positions that
+ * differ by a multiple of drop form chains, and nobody reads or writes in two of them: a thread has
+ * 16 bytes, or with a rotation two times 16, of one chain and walks it from the front. No second
+ * cache, no barrier, no order between blocks; and since half of the rest is dropped, a chain has
+ * one link, at most two.
+ *
+ * The angle of all keys is the same, drop, and the model's own table has it: row drop, turned by
+ * -1. All layers go in one launch. Texts that are not full yet are left alone, so a batch needs no
+ * agreement: lengths stand on the device.
+ *
+ * Moves 2 elements for each one that stays behind the gap, the minimum; rot floats of table from
+ * L1. Limit: memory bandwidth. bfloat16 keys are rounded once more at each move.
+ *
+ * source  llama.cpp, examples/main (n_keep, n_discard = n_left / 2)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, rope
+ * see     kv_cache, sinks (keys turned when they are read)
+ * topics  -
+ */
+
+/* A cache (L,2,B,H,room,D), keys and values of each layer, as @kv_cache has it. A text moves when
+ * it has at least `full` positions. rot of D dimensions turn (0: none); D is even. */
+typedef struct {
+    size_t L, B, H, room, D, rot, keep, drop, full;
+    llm_rope_pairing pairing;
+} llm_cuda_context_window_config;
+
+/* Does a text of so many positions move? */
+LLM_HOST_DEVICE bool llm_cuda_context_window_moves(const llm_cuda_context_window_config &c,
+                                                   size_t length) {
+    return length >= c.full && length >= c.keep + c.drop;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_context_window_shift_kernel(T *memory, const size_t *length,
+                                                const float *cosine, const float *sine,
+                                                llm_cuda_context_window_config c) {
+    const size_t units = c.D / (2 * V), columns = c.drop * units;
+    const llm_place at = llm_my_place<1>(columns); /* a row: a head's keys, or its values */
+    const size_t b = at.row / c.H % c.B, n = length[b];
+    if (at.column >= columns || !llm_cuda_context_window_moves(c, n)) return;
+    const bool keys = at.row / (c.B * c.H) % 2 == 0;
+    T *const head = memory + at.row * c.room * c.D;
+    const float *const cos_drop = cosine + c.drop * (c.rot / 2);
+    const float *const sin_drop = sine + c.drop * (c.rot / 2);
+    for (size_t p = c.keep + at.column / units; p + c.drop < n; p += c.drop)
+        llm_cuda_rope_turn<T, V>(head + p * c.D, head + (p + c.drop) * c.D, cos_drop, sin_drop,
+                                 -1.0f, at.column % units, c.rot, c.pairing, keys && c.rot > 0,
+                                 false);
+}
+LLM_KERNEL void llm_context_window_lengths_kernel(size_t *length,
+                                                  llm_cuda_context_window_config c) {
+    for (size_t b = threadIdx.x; b < c.B; b += blockDim.x)
+        if (llm_cuda_context_window_moves(c, length[b])) length[b] -= c.drop;
+}
+
+/* memory, length (B) in place: llm_context_window_shift for each layer and text. cosine, sine:
+ * llm_rope_table of the positions 0 .. drop at least, NULL where rot is 0. T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_context_window_shift(T *memory, size_t *length, const float *cosine, const float *sine,
+                              const llm_cuda_context_window_config *c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (c->D % 2 != 0 || c->rot % 2 != 0 || c->rot > c->D || c->keep + c->drop > c->room)
+        return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = 2 * c->L * c->B * c->H, columns = c->drop * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const float *const turned = cosine + (cosine ? c->drop * (c->rot / 2) : 0);
+    const bool wide =
+        llm_cuda_rope_wide<T>(memory, memory, memory, memory, turned, turned, c->D, c->rot) &&
+        llm_aligned(sine, c->rot / 2);
+    const auto shift =
+        wide ? llm_context_window_shift_kernel<T, V> : llm_context_window_shift_kernel<T, 1>;
+    LLM_LAUNCH(shift, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream,
+               memory, length, cosine, sine, *c);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_context_window_lengths_kernel, 1, llm_row_threads(c->B), 0, stream, length, *c);
+    return cudaGetLastError();
+}
+
+/* @transformer_xl_attn -------------------------------------- Attention with a memory, by distances
+ *
+ *     s_ij = ((q_i + u).k_j + D_{i, M+i-j}) / sqrt(D)        D = (q + v) R^T, a product a head
+ *
+ * The product with distances D (H,B T,S) is one for tensor cores, and @flash's kernels, compiled
+ * for a rule that reads it, take entry M + i - j of a query's row where key j's score stands in its
+ * register. So the shift is an address: no array is shifted, padded or gathered, and the weights
+ * are never stored. q + u and q + v leave the query's product in one epilogue, in the layouts that
+ * the two readers want.
+ *
+ * Backward: first @flash's, for q + u, k and v. Then a kernel makes the tiles of dS again and
+ * writes each over the entry of D that its own thread has just read, zeros at distances that no key
+ * has: D becomes its gradient in place. Two products a head more make those of q + v and of R; du
+ * and dv are sums over columns.
+ *
+ * Traffic: beside @flash's H B T S elements twice forwards (written, read) and six times backwards.
+ * A band of R in shared memory would save them for a second tile of D operations: what @flash
+ * avoids is half done here. Operations: 2 T S D a head for D, the triangle not used, beside
+ * @flash's, and twice as many backwards. Limit: that traffic; for small M and T the launches, 4 a
+ * head.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.3 and appendix B
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, flash23, decoder_block,
+ *         sublayer_attend, sublayer
+ * see     sublayer_attend
+ * topics  -
+ */
+
+/* distance (H,B T,S): entry M + i - j of query i's row belongs to key j. */
+template <typename U> struct llm_cuda_transformer_xl_attn_rule : llm_cuda_flash23_rule {
+    U *distance;
+    LLM_DEVICE_METHOD U *at(size_t i) const { return distance + (h * c.B * T + q0 + i) * S; }
+    LLM_DEVICE_METHOD float score(float &gain, float dot, size_t i, size_t j) const {
+        gain = c.scale;
+        const bool there = i < T && j < S && j + T <= i + S; /* backward asks beyond that, too */
+        return c.scale * (dot + (there ? llm_load(at(i), i + S - T - j) : 0.0f));
+    }
+};
+
+/* Weights, or with T float their gradients: q (C,C), kv (2C,C), r (C,C), out (C,C), u, v (H,D). */
+template <typename T> struct llm_cuda_transformer_xl_attn_weights { T *q, *kv, *r, *out, *u, *v; };
+/* What forward leaves, S = M + T: all (B,S,C), qu (B T,C), qv (H,B T,D), k, v (2,B S,C), r (H,S,D),
+ * distance (H,B T,S), mixed (B T,C), lse (B T,H); waves (S,C) are given, as T and as floats. */
+template <typename T> struct llm_cuda_transformer_xl_attn_acts {
+    T *all, *qu, *qv, *k, *r, *distance, *mixed;
+    float *lse;
+    const T *waves;
+    const float *waves_float;
+};
+/* Of backward: (B T,C), (B T,C), (H,B T,D), (2,B S,C) of T; floats (H,S,D), (B T,H), sums. */
+template <typename T> struct llm_cuda_transformer_xl_attn_scratch {
+    T *dmixed, *dqu, *dqv, *dk;
+    float *dr, *along, *sums;
+};
+/* Points a and s into memory, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_transformer_xl_attn_bind(llm_cuda_transformer_xl_attn_acts<T> &a,
+                                                       llm_cuda_transformer_xl_attn_scratch<T> &s,
+                                                       unsigned char *memory,
+                                                       const llm_transformer_xl_attn_config &c) {
+    const size_t N = c.B * c.T, S = c.M + c.T, C = c.C, D = C / c.H, M = c.B * S;
+    T **const part[11] = {&a.all,   &a.qu,     &a.qv,  &a.k,   &a.r, &a.distance,
+                          &a.mixed, &s.dmixed, &s.dqu, &s.dqv, &s.dk};
+    const size_t size[11] = {M * C, N * C, N * C, 2 * M * C, S * C,    c.H * N * S,
+                             N * C, N * C, N * C, N * C,     2 * M * C};
+    const size_t sums[4] = {
+        llm_cuda_dense_slices(N, C, C) * C * C, llm_cuda_dense_slices(M, C, C) * C * C,
+        llm_cuda_dense_slices(N, D, S) * S * D, llm_cuda_dense_slices(S, C, D) * D * C};
+    size_t used = 0, most = 0;
+    for (size_t k : sums) most = k > most ? k : most;
+    for (size_t i = 0; i < 11; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(memory, used, size[i]);
+    a.lse = llm_cuda_decoder_block_take<float>(memory, used, N * c.H);
+    s.along = llm_cuda_decoder_block_take<float>(memory, used, N * c.H);
+    s.dr = llm_cuda_decoder_block_take<float>(memory, used, S * C);
+    s.sums = llm_cuda_decoder_block_take<float>(memory, used, most);
+    return used;
+}
+
+/* Entries of q: q + u goes to rows (N,C), q + v to heads (H,N,D). */
+template <typename T> struct llm_cuda_transformer_xl_attn_ask {
+    T *qu, *qv;
+    const T *u, *v;
+    size_t N, C, D;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&q)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= C) break;
+            llm_store(qu, n * C + o + k, q[k] + llm_load(u, o + k));
+            llm_store(qv, ((o + k) / D * N + n) * D + (o + k) % D, q[k] + llm_load(v, o + k));
+        }
+    }
+};
+/* all (B,S,C) <- memory (B,M,C) and x (B,T,C), rows of C numbers. */
+template <typename T>
+LLM_KERNEL void llm_transformer_xl_attn_join_kernel(T *all, const T *memory, const T *x, size_t M,
+                                                    size_t length, size_t C) {
+    const llm_place at = llm_my_place<1>(C);
+    const size_t S = M + length, b = at.row / S, j = at.row % S;
+    if (at.column >= C) return;
+    const T *from = j < M ? memory + (b * M + j) * C : x + (b * length + j - M) * C;
+    llm_store(all, at.row * C + at.column, llm_load(from, at.column));
+}
+template <typename T>
+static inline llm_cuda_transformer_xl_attn_rule<T>
+llm_cuda_transformer_xl_attn_look(T *distance, const llm_transformer_xl_attn_config &c) {
+    const size_t D = c.C / c.H;
+    llm_flash23_config f = llm_flash23_defaults(NULL, c.B, c.H, c.H, D);
+    llm_cuda_transformer_xl_attn_rule<T> rule;
+    static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, c.T, c.M + c.T, false);
+    rule.distance = distance;
+    return rule;
+}
+/* y (B,T,C), a <- x (B,T,C), memory (B,M,C), NULL with M = 0: as
+ * llm_transformer_xl_attn_forward. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_transformer_xl_attn_forward(T *y, const llm_cuda_transformer_xl_attn_acts<T> &a,
+                                     const T *x, const T *memory,
+                                     const llm_cuda_transformer_xl_attn_weights<T> &w,
+                                     const llm_transformer_xl_attn_config &c, cudaStream_t stream) {
+    const size_t N = c.B * c.T, S = c.M + c.T, C = c.C, D = c.H ? C / c.H : 0;
+    T *const none = NULL;
+    if (c.H == 0 || C % c.H != 0 || D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    if (N * C == 0) return cudaSuccess;
+    const llm_cuda_transformer_xl_attn_ask<T> ask = {a.qu, a.qv, w.u, w.v, N, C, D};
+    LLM_LAUNCH(llm_transformer_xl_attn_join_kernel<T>, llm_place_blocks(c.B * S, C, 1), 256, 0,
+               stream, a.all, memory, x, c.M, c.T, C);
+    const cudaError_t products[] = {
+        cudaGetLastError(),
+        llm_cuda_dense_product<false, false, T>::launch(ask, x, (const T *)w.q, N, C, C, 1, C,
+                                                        stream),
+        llm_cuda_sublayer_project(a.k, (const T *)a.all, w.kv, none, c.B * S, C, C, 2, stream),
+        llm_cuda_sublayer_project(a.r, a.waves, w.r, none, S, C, D, c.H, stream)};
+    cudaError_t error = llm_cuda_first_error(products);
+    for (size_t h = 0; h < c.H && error == cudaSuccess; h++)
+        error =
+            llm_cuda_dense_forward(a.distance + h * N * S, none, a.qv + h * N * D, a.r + h * S * D,
+                                   none, N, D, S, LLM_ACTIVATION_IDENTITY, stream);
+    if (error != cudaSuccess) return error;
+    const cudaError_t done[] = {
+        llm_cuda_sublayer_attend(a.mixed, a.lse, (const T *)a.qu, (const T *)a.k,
+                                 (const T *)a.k + c.B * S * C,
+                                 llm_cuda_transformer_xl_attn_look(a.distance, c), stream),
+        llm_cuda_dense_forward(y, none, a.mixed, w.out, none, N, C, C, LLM_ACTIVATION_IDENTITY,
+                               stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @transformer_xl_attn_backward ----------------------------- Attention by distances, backwards
+ *
+ * What @transformer_xl_attn says of the way back. A block of the kernel that turns D into its
+ * gradient owns 64 queries of a head and walks along their keys, as @flash_backward's for dq, and
+ * with the same products: two more than the seven there.
+ *
+ * Traffic and limit: as @transformer_xl_attn. Shared memory: 70 KB for D <= 64, 136 KB for D <=
+ * 128.
+ *
+ * source  as @transformer_xl_attn
+ * needs   cuda_launch, cuda_memory, cuda_reduce, dense, flash, flash_backward, sublayer_attend,
+ *         transformer_xl_attn
+ * see     transformer_xl_attn
+ * topics  -
+ */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_transformer_xl_attn_backward_distance_kernel(const T *dout, const float *lse,
+                                                     const float *along, const T *q, const T *k,
+                                                     const T *v,
+                                                     llm_cuda_transformer_xl_attn_rule<T> rule) {
+    enum { TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float p[4][4], ds[4][4];
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    rule.keys(n, end, i);
+    llm_cuda_flash_load<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    llm_cuda_flash_load<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+    for (; n < end; n++) {
+        const size_t j = n * 64;
+        __syncthreads(); /* the tile before is worked off */
+        llm_cuda_flash_load<W>(k_tile, k + rule.k_at(j), rule.S - j, D, rule.k_row());
+        llm_cuda_flash_load<W>(v_tile, v + rule.k_at(j), rule.S - j, D, rule.k_row());
+        __syncthreads();
+        llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along, false,
+                                           i, j, rule);
+        LLM_UNROLL
+        for (unsigned e = 0; e < 16; e++) {
+            const size_t query = i + threadIdx.x / 16 + e / 4 * 16;
+            const size_t key = j + threadIdx.x % 16 + e % 4 * 16;
+            if (query < rule.T && rule.seen(query, key))
+                llm_store(rule.at(query), query + rule.S - rule.T - key, ds[e / 4][e % 4]);
+        }
+    }
+    for (size_t r = threadIdx.x / 32; r < 64 && i + r < rule.T; r += 8) /* distances of no key */
+        for (size_t d = i + r + rule.S - rule.T + 1 + threadIdx.x % 32; d < rule.S; d += 32)
+            llm_store(rule.at(i + r), d, 0.0f);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_xl_attn_backward_distance(
+    const T *dout, const float *lse, const float *along, const T *q, const T *k, const T *v,
+    const llm_cuda_transformer_xl_attn_rule<T> &rule, cudaStream_t stream) {
+    const size_t D = rule.c.D, row = D <= 64 ? 68 : 132;
+    const auto distance = D <= 64 ? llm_transformer_xl_attn_backward_distance_kernel<T, 64>
+                                  : llm_transformer_xl_attn_backward_distance_kernel<T, 128>;
+    LLM_LAUNCH(distance, dim3((unsigned)(rule.c.B * rule.c.H), (unsigned)((rule.Tq + 63) / 64)),
+               256, 64 * 4 * row * sizeof(float), stream, dout, lse, along, q, k, v, rule);
+    return cudaGetLastError();
+}
+/* dq (N,C) += heads dqv (H,N,D). */
+template <typename T>
+LLM_KERNEL void llm_transformer_xl_attn_backward_merge_kernel(T *dq, const T *dqv, size_t N,
+                                                              size_t C, size_t D) {
+    const llm_place at = llm_my_place<1>(C);
+    const size_t i = at.row * C + at.column;
+    if (at.column >= C) return;
+    llm_store(dq, i,
+              llm_load(dq, i) + llm_load(dqv, (at.column / D * N + at.row) * D + at.column % D));
+}
+/* dx (B,T,C), dw += <- dy (B,T,C) and forward's x, a, whose distance is used up: as
+ * llm_transformer_xl_attn_backward. None for the memory. */
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_xl_attn_backward(
+    T *dx, const llm_cuda_transformer_xl_attn_weights<float> &dw, const T *dy,
+    const llm_cuda_transformer_xl_attn_acts<T> &a, const T *x,
+    const llm_cuda_transformer_xl_attn_weights<T> &w, const llm_transformer_xl_attn_config &c,
+    const llm_cuda_transformer_xl_attn_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = c.B * c.T, S = c.M + c.T, C = c.C, D = c.H ? C / c.H : 0, M = c.B * S;
+    float *const no = NULL;
+    T *const none = NULL, *const dv = s.dk + M * C, *const v = a.k + M * C;
+    const llm_cuda_transformer_xl_attn_rule<T> rule =
+        llm_cuda_transformer_xl_attn_look(a.distance, c);
+    if (N * C == 0) return cudaSuccess;
+    const cudaError_t attends[] = {
+        cudaMemsetAsync(s.dmixed, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dqu, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dqv, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dk, 0, 2 * M * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dr, 0, S * C * sizeof(float), stream),
+        llm_cuda_dense_backward(s.dmixed, dw.out, no, dy, a.mixed, w.out, N, C, C, s.sums, stream),
+        llm_cuda_sublayer_attend_backward(s.dqu, s.dk, dv, s.dmixed, a.mixed, a.lse, a.qu, a.k, v,
+                                          rule, s.along, stream),
+        llm_cuda_transformer_xl_attn_backward_distance((const T *)s.dmixed, a.lse, s.along,
+                                                       (const T *)a.qu, (const T *)a.k,
+                                                       (const T *)v, rule, stream),
+        llm_cuda_column_sum(dw.u, s.dqu, N, C, stream)};
+    cudaError_t error = llm_cuda_first_error(attends);
+    for (size_t h = 0; h < c.H && error == cudaSuccess; h++) {
+        T *const dqv = s.dqv + h * N * D;
+        float *const dr = s.dr + h * S * D;
+        const cudaError_t done[] = {
+            llm_cuda_dense_backward(dqv, dr, no, a.distance + h * N * S, a.qv + h * N * D,
+                                    a.r + h * S * D, N, D, S, s.sums, stream),
+            llm_cuda_column_sum(dw.v + h * D, dqv, N, D, stream),
+            llm_cuda_dense_backward(no, dw.r + h * D * C, no, (const float *)dr, a.waves_float, no,
+                                    S, C, D, s.sums, stream)};
+        error = llm_cuda_first_error(done);
+    }
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_transformer_xl_attn_backward_merge_kernel<T>, llm_place_blocks(N, C, 1), 256, 0,
+               stream, s.dqu, s.dqv, N, C, D);
+    const cudaError_t done[] = {
+        cudaGetLastError(),
+        llm_cuda_dense_backward(dx, dw.q, no, s.dqu, x, w.q, N, C, C, s.sums, stream),
+        llm_cuda_dense_backward(none, dw.kv, no, s.dk, a.all, w.kv, M, C, C, s.sums, stream),
+        llm_cuda_dense_backward(none, dw.kv + C * C, no, dv, a.all, w.kv + C * C, M, C, C, s.sums,
+                                stream)};
+    error = llm_cuda_first_error(done);
+    for (size_t b = 0; b < c.B && error == cudaSuccess; b++) { /* of each text its last rows: x */
+        const size_t from = (b * S + c.M) * C;
+        const cudaError_t both[] = {llm_cuda_dense_backward(dx + b * c.T * C, no, no, s.dk + from,
+                                                            x, w.kv, c.T, C, C, no, stream),
+                                    llm_cuda_dense_backward(dx + b * c.T * C, no, no, dv + from, x,
+                                                            w.kv + C * C, c.T, C, C, no, stream)};
+        error = llm_cuda_first_error(both);
+    }
+    return error;
 }
 
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
@@ -16554,6 +18506,297 @@ llm_cuda_gpt2_config(const llm_gpt2_config &c) {
     d.tied = true;
     d.block = llm_cuda_decoder_block_gpt2(llm_gpt2_block_config(&c));
     return d;
+}
+
+/* @gpt3 ---------------------------------------------------- GPT-3: dense and banded layers in turn
+ *
+ * The list of an encoder (@sublayer) that nobody looks ahead in, and whose odd layers see W tokens:
+ * numbers of the rule, not masks. A banded layer visits the tiles that its band crosses, so what it
+ * costs grows with T W; every second layer of a model with W = T / 16 costs an eighth of the other
+ * one. Tokens and places are added as they are gathered (@absolute_position), and the gradients of
+ * both tables are sums in a fixed order.
+ *
+ * Traffic: as @sublayer; of attention see @sliding_window. Limit: the products.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_reduce, embedding, absolute_position, sublayer, sublayer_backward,
+ *         encoder, gpt1
+ * see     sliding_window, gpt2
+ * topics  -
+ */
+
+/* wte (V,C), wpe (context,C) and p (2 L + 1) <- flat, in llm_gpt1_bind's order. Odd layers see W
+ * tokens, the token itself included. */
+template <typename T>
+static inline void llm_cuda_gpt3_bind(T *&wte, T *&wpe, llm_cuda_sublayer_part<T> *p, T *flat,
+                                      const llm_gpt1_config &c, size_t W) {
+    const llm_cuda_sublayer_config stack = llm_cuda_sublayer_of(c.stack);
+    T *matrix = flat, *vector = flat + llm_gpt1_matrices(&c);
+    wte = llm_cuda_encoder_next(matrix, c.vocab * stack.width);
+    wpe = llm_cuda_encoder_next(matrix, c.context * stack.width);
+    matrix += c.classes * stack.width;
+    llm_cuda_encoder_parts(p, matrix, vector, stack);
+    for (size_t l = 0; l < c.stack.layers; l++) {
+        p[2 * l].right = 0;
+        if (l % 2) p[2 * l].left = W - 1;
+    }
+}
+/* a[2 L].y (B,T,C) <- ids (B,T): as llm_gpt3_forward. v: B texts of T tokens. W > 0. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_gpt3_forward(const llm_cuda_sublayer_acts<T> *a, const int *ids, const T *wte,
+                      const T *wpe, const llm_cuda_sublayer_part<T> *p,
+                      const llm_cuda_sublayer_view<T> &v, const llm_gpt1_config &c,
+                      const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const llm_cuda_sublayer_config stack = llm_cuda_sublayer_of(c.stack);
+    if (v.T_most > c.context || c.stack.norm != LLM_PRENORM_PRE || c.stack.dropout > 0.0f)
+        return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        llm_cuda_absolute_position_embed(a->sum, ids, (const int *)NULL, wte, wpe, v.N, c.vocab,
+                                         c.context, v.T_most, stack.width, stream),
+        llm_cuda_sublayer_forward(a, p, 2 * c.stack.layers, v, stack, s, stream)};
+    return llm_cuda_first_error(done);
+}
+/* d (B,T,C), the gradient of the output, is used up; g's arrays, dwte, dwpe += . order, segment of
+ * llm_cuda_embedding_sort for ids. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_part<float> *g,
+                       const llm_cuda_sublayer_acts<T> *a, const int *ids, const int *order,
+                       const int *segment, size_t segments, const llm_cuda_sublayer_part<T> *p,
+                       const llm_cuda_sublayer_view<T> &v, const llm_gpt1_config &c,
+                       const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const llm_cuda_sublayer_config stack = llm_cuda_sublayer_of(c.stack);
+    const size_t C = stack.width;
+    const cudaError_t done[] = {
+        llm_cuda_sublayer_backward(d, g, a, p, 2 * c.stack.layers, v, stack, s, stream),
+        llm_cuda_embedding_backward(dwte, d, ids, order, segment, segments, C, stream),
+        llm_cuda_column_sum(dwpe, d, v.B, v.T_most * C, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @llama ---------------------------------------------------- A large language model: its prompts
+ *
+ * Prompts of several texts, behind each other without padding, go through the layers of Llama,
+ * Mistral, Qwen 2 and 3 or Gemma 2 as products on tensor cores, and their keys and values into
+ * pages. What a layer does between the products are three kernels:
+ *
+ *     bias in the product's epilogue;   head norms, rotation, and to their places;   attention
+ *     add + norm (or norm + add + norm)      gate, up, act in epilogues (@ffn)       add + norm
+ *
+ * A page holds keys and values of `page` positions, a multiple of attention's tile, and a table
+ * says for each text which pages are its own: @flash23's rule asks it once for a tile. So texts
+ * grow without room reserved for each, share pages of a common beginning, and a prompt can come in
+ * chunks: new queries see what is in the cache and themselves. Windows and caps of scores are
+ * numbers of the rule. The logits of each text's last token alone are made, capped in the product's
+ * epilogue. Matrices in other forms are unpacked first (@stored_matrix); single tokens go this way
+ * too, but @decoding_step is for them.
+ *
+ * Traffic between the kernels, in elements: 13 of (N,C), about 4 of (N,O), 5 of (N,F).
+ * 2 operations a weight and token, 4 H D for each pair seen. Limit: the products.
+ *
+ * source  Kwon et al. 2023, "Efficient Memory Management for Large Language Model Serving with
+ *         PagedAttention", section 4
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, rmsnorm, embedding, pad, ffn,
+ *         prenorm, weight_tying, decoder_block, sublayer_attend, flash23, llama_config
+ * see     kv_cache, decoding_step
+ * topics  -
+ */
+
+/* A layer: qkv (O,C), O = (H + 2 Hkv) D, bias (O) or NULL, norms of q's and k's heads (D) or NULL,
+ * out (C,H D), norms in front (C), norms behind attention and MLP (C) or NULL, a gated MLP. */
+template <typename T> struct llm_cuda_llama_layer {
+    const T *qkv, *bias, *q_norm, *k_norm, *out, *norm1, *norm2, *out1, *out2;
+    llm_cuda_ffn_weights<T> ffn;
+};
+/* layer (L) is an array of the host; cosine, sine (positions,D/2). pages: (L,count,2,Hkv,page,D);
+ * table (B,most): numbers below count; length (B): positions in the cache. */
+template <typename T> struct llm_cuda_llama {
+    llm_llama_config config;
+    const llm_cuda_llama_layer<T> *layer;
+    const T *embed, *head, *norm;
+    const float *cosine, *sine;
+    T *pages;
+    size_t count, page, most;
+    const int *table;
+    size_t *length;
+};
+/* New tokens of B texts, N in all: ids, their texts and positions (N), starts (B + 1), the row of
+ * each text's last one (B); no text has more than T_most new ones. On the device. */
+typedef struct {
+    const int *ids, *text, *place, *last;
+    const size_t *start;
+    size_t B, N, T_most;
+} llm_cuda_llama_batch;
+template <typename T> struct llm_cuda_llama_scratch {
+    T *x, *in, *f, *rows, *q, *out, *end; /* (N,C) three times, (N,O), (N,H D) twice, (B,C) */
+    llm_cuda_ffn_acts<T> ffn;
+    float *lse;
+};
+/* Points s into memory, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_llama_bind(llm_cuda_llama_scratch<T> &s, unsigned char *memory,
+                                         const llm_llama_config &c, size_t B, size_t N) {
+    const size_t C = c.width, Q = c.heads * c.head, O = Q + 2 * c.kv_heads * c.head, F = c.hidden;
+    T **const part[9] = {&s.x,   &s.in,       &s.f,      &s.rows,      &s.q,
+                         &s.out, &s.ffn.gate, &s.ffn.up, &s.ffn.hidden};
+    const size_t wide[9] = {C, C, C, O, Q, Q, F, F, F};
+    size_t used = 0;
+    for (size_t i = 0; i < 9; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(memory, used, N * wide[i]);
+    s.end = llm_cuda_decoder_block_take<T>(memory, used, B * C);
+    s.lse = llm_cuda_decoder_block_take<float>(memory, used, N * c.heads);
+    return used;
+}
+
+/* A warp: a head of a row (N,O), normed, turned, and put to q (N,H,D) or its page of a layer. */
+template <typename T>
+LLM_KERNEL void llm_llama_store_kernel(T *q, T *pages, const T *rows, llm_cuda_llama_layer<T> w,
+                                       llm_cuda_llama<T> m, llm_cuda_llama_batch b) {
+    const size_t D = m.config.head, half = D / 2, H = m.config.heads, Hkv = m.config.kv_heads;
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= b.N * (H + 2 * Hkv)) return;
+    const size_t n = p.row / (H + 2 * Hkv), h = p.row % (H + 2 * Hkv), at = (size_t)b.place[n];
+    const bool query = h < H, value = h >= H + Hkv,
+               neighbours = m.config.pairing == LLM_ROPE_NEIGHBOURS;
+    const T *const norm = query ? w.q_norm : value ? NULL : w.k_norm;
+    float a[4], c[4], sum = 0.0f;
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++) { /* pairs of dimensions, at most 128 */
+        const size_t i = p.lane + 32 * k, first = neighbours ? 2 * i : i;
+        a[k] = i < half ? llm_load(rows, p.row * D + first) : 0.0f;
+        c[k] = i < half ? llm_load(rows, p.row * D + first + (neighbours ? 1 : half)) : 0.0f;
+        sum += a[k] * a[k] + c[k] * c[k];
+    }
+    const float r = norm ? rsqrtf(llm_warp_sum(sum) / (float)D + m.config.eps) : 1.0f;
+    T *to = q + (n * H + h) * D;
+    if (!query) {
+        const size_t page = (size_t)m.table[(size_t)b.text[n] * m.most + at / m.page];
+        const size_t head = (2 * page + value) * Hkv + (h - H) % Hkv;
+        to = pages + (head * m.page + at % m.page) * D;
+    }
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++) {
+        const size_t i = p.lane + 32 * k, first = neighbours ? 2 * i : i;
+        const size_t second = first + (neighbours ? 1 : half);
+        if (i >= half) break;
+        const float x = norm ? a[k] * r * llm_load(norm, first) : a[k];
+        const float y = norm ? c[k] * r * llm_load(norm, second) : c[k];
+        const float cosine = value ? 1.0f : llm_load(m.cosine, at * half + i);
+        const float sine = value ? 0.0f : llm_load(m.sine, at * half + i);
+        llm_store(to, first, x * cosine - y * sine);
+        llm_store(to, second, x * sine + y * cosine);
+    }
+}
+
+/* New queries of a text against all of its pages. */
+struct llm_cuda_llama_rule : llm_cuda_flash23_rule {
+    const int *table, *own;
+    const size_t *length;
+    size_t page, most;
+    LLM_DEVICE_METHOD void enter(size_t bh) {
+        const size_t b = bh / c.H;
+        h = bh % c.H, q0 = c.start_q[b], T = c.start_q[b + 1] - q0;
+        S = length[b] + T, k0 = 0, slope = 0.0f, own = table + b * most;
+    }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const { /* a tile lies in one page */
+        const size_t head = (size_t)own[j / page] * 2 * c.Hkv + h / (c.H / c.Hkv);
+        return (head * page + j % page) * c.D;
+    }
+    LLM_DEVICE_METHOD size_t k_row() const { return c.D; }
+};
+
+/* Logits of the last tokens: y (B,V) <- cap tanh(v / cap), or v. */
+struct llm_cuda_llama_logits {
+    float *y;
+    size_t V;
+    float cap;
+    LLM_DEVICE_METHOD void operator()(size_t b, size_t i, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++)
+            if (i + k < V) llm_store(y, b * V + i + k, cap > 0.0f ? cap * tanhf(v[k] / cap) : v[k]);
+    }
+};
+
+/* x += f through its norm, if it has one; in <- the norm of that in front of what comes next. */
+template <typename T>
+static inline cudaError_t llm_cuda_llama_add(const llm_cuda_llama_scratch<T> &s, const T *out,
+                                             const T *next, size_t N, const llm_llama_config &c,
+                                             cudaStream_t stream) {
+    float *const no = NULL;
+    const T *const none = NULL;
+    if (!out)
+        return llm_cuda_prenorm_forward(s.in, s.x, no, no, (const T *)s.x, (const T *)s.f, next,
+                                        none, N, c.width, 1.0f, c.eps, stream);
+    const cudaError_t done[] = {
+        /* each thread reads its entries of x before it writes them */
+        llm_cuda_prenorm_forward(s.x, (T *)NULL, no, no, (const T *)s.x, (const T *)s.f, out, none,
+                                 N, c.width, 1.0f, c.eps, stream),
+        llm_cuda_rmsnorm_forward(s.in, no, (const T *)s.x, next, N, c.width, c.eps, stream)};
+    return llm_cuda_first_error(done);
+}
+LLM_KERNEL void llm_llama_advance_kernel(size_t *length, const size_t *start, size_t B) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += start[b + 1] - start[b];
+}
+
+/* logits (B,V) behind each text's last token <- the batch, which joins the cache: as
+ * llm_llama_forward for each text. D is even and at most 128, page a multiple of 64. A text without
+ * new tokens has logits of whatever row `last` names for it. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda_llama_batch &b,
+                       const llm_cuda_llama_scratch<T> &s, cudaStream_t stream) {
+    const llm_llama_config &c = m.config;
+    const size_t N = b.N, C = c.width, D = c.head, Q = c.heads * D, O = Q + 2 * c.kv_heads * D;
+    const bool gemma = c.family == LLM_LLAMA_CONFIG_GEMMA2;
+    const int act = gemma ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU;
+    T *const none = NULL;
+    if (D % 2 != 0 || D > 128 || m.page == 0 || m.page % 64 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (b.B == 0 || N == 0) return cudaSuccess;
+    llm_flash23_config f = llm_flash23_defaults(b.start, b.B, c.heads, c.kv_heads, D);
+    f.scale = c.scale, f.cap = c.score_cap;
+    llm_cuda_llama_rule rule;
+    const cudaError_t begin[] = {
+        llm_cuda_embedding_forward(s.x, b.ids, m.embed, N, c.vocab, C, stream),
+        gemma ? llm_cuda_weight_tying_scale(s.x, (const T *)s.x, N * C, sqrtf((float)C), stream)
+              : cudaSuccess,
+        llm_cuda_rmsnorm_forward(s.in, (float *)NULL, (const T *)s.x, m.layer[0].norm1, N, C, c.eps,
+                                 stream)};
+    cudaError_t error = llm_cuda_first_error(begin);
+    for (size_t l = 0; l < c.layers && error == cudaSuccess; l++) {
+        const llm_cuda_llama_layer<T> &w = m.layer[l];
+        T *const pages = m.pages + l * m.count * 2 * c.kv_heads * m.page * D;
+        f.left = llm_llama_config_windowed(&c, l) ? c.window - 1 : SIZE_MAX;
+        static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, b.T_most, 0, false);
+        rule.table = m.table, rule.own = NULL, rule.length = m.length;
+        rule.page = m.page, rule.most = m.most;
+        error = llm_cuda_dense_forward(s.rows, none, (const T *)s.in, w.qkv, w.bias, N, C, O,
+                                       LLM_ACTIVATION_IDENTITY, stream);
+        if (error != cudaSuccess) break;
+        LLM_LAUNCH(llm_llama_store_kernel<T>, llm_row_blocks(N * (c.heads + 2 * c.kv_heads), true),
+                   128, 0, stream, s.q, pages, s.rows, w, m, b);
+        const cudaError_t done[] = {
+            cudaGetLastError(),
+            llm_cuda_sublayer_attend(s.out, s.lse, (const T *)s.q, (const T *)pages,
+                                     (const T *)pages + c.kv_heads * m.page * D, rule, stream),
+            llm_cuda_dense_forward(s.f, none, (const T *)s.out, w.out, (const T *)NULL, N, Q, C,
+                                   LLM_ACTIVATION_IDENTITY, stream),
+            llm_cuda_llama_add(s, w.out1, w.norm2, N, c, stream),
+            llm_cuda_ffn_forward(s.f, s.ffn, (const T *)s.in, w.ffn, N, C, c.hidden, act, stream),
+            llm_cuda_llama_add(s, w.out2, l + 1 < c.layers ? m.layer[l + 1].norm1 : m.norm, N, c,
+                               stream)};
+        error = llm_cuda_first_error(done);
+    }
+    if (error == cudaSuccess)
+        error = llm_cuda_pad_move(s.end, (const T *)s.in, b.last, b.B, C, false, stream);
+    if (error != cudaSuccess) return error;
+    const llm_cuda_llama_logits end = {logits, c.vocab, c.logit_cap};
+    error = llm_cuda_dense_product<false, false, T>::launch(end, (const T *)s.end, m.head, b.B,
+                                                            c.vocab, C, 1, C, stream);
+    LLM_LAUNCH(llm_llama_advance_kernel, 1, llm_row_threads(b.B), 0, stream, m.length, b.start,
+               b.B);
+    return error == cudaSuccess ? cudaGetLastError() : error;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */

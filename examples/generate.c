@@ -5,10 +5,11 @@
  *     ./generate Llama-3.2-1B-Instruct --chat                 a conversation: a line for each turn
  *     ./generate qwen3.gguf --chat --prompt "Why is the sky blue?" --temp 0       one answer
  *     ./generate Qwen3-8B --chat --draft Qwen3-0.6B            the same law, in fewer passes
+ *     head book.txt | ./generate gpt2 --prompt -               a text from standard input
  *
  * The model is a directory as Hugging Face has it (config.json, safetensors, tokenizer) or a GGUF
- * file: Llama, Mistral, Qwen 2 and 3, Gemma 2, SmolLM2, in 32 to 4 bits. Ctrl-C ends an answer, and
- * at a question the conversation. An error ends with exit code 2. */
+ * file: Llama, Mistral, Qwen 2 and 3, Gemma 2, SmolLM2, GPT-2, in the file's 32 to 4 bits. Ctrl-C
+ * ends an answer, and at a question the conversation. An error ends with exit code 2. */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
@@ -16,36 +17,50 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 static struct {
     const char *model, *prompt, *system, *template, *draft;
-    double ahead, tokens, context, temp, top_k, top_p, min_p, repeat, seed, chat, quiet;
+    double ahead, tokens, context, last, seed, chat, quiet;
 } o;
+static float surprise;                 /* Mirostat's, or 0 */
+static llm_sampling_text_config chain; /* what is done to the logits, in llama.cpp's order */
 
 static const struct {
-    const char *name, **text; /* a text, or */
-    double *number, start, least,
-        most; /* a number; whole where the help says N; or 1 for being there */
+    const char *name;
+    char kind; /* Text, Number that is whole, X: a float, K: one that is whole, -: being there */
+    void *to;
+    double start, least, most;
     const char *help;
 } known[] = {
-    {"--prompt", &o.prompt, NULL, 0, 0, 0, "TEXT   what it goes on from, or the question"},
-    {"--chat", NULL, &o.chat, 0, 0, -1, "          a conversation: a line for each turn"},
-    {"--system", &o.system, NULL, 0, 0, 0, "TEXT   what the model is told in front of it"},
-    {"--template", &o.template, NULL, 0, 0, 0, "NAME a spelling of turns other than its own"},
-    {"--no-think", NULL, &o.quiet, 0, 0, -1, "     answers begin behind empty thoughts"},
-    {"--draft", &o.draft, NULL, 0, 0, 0,
-     "MODEL   a small one that guesses, for the model to check"},
-    {"--ahead", NULL, &o.ahead, 4, 1, 64, "N       tokens it guesses at a time (4)"},
-    {"--tokens", NULL, &o.tokens, 256, 0, 1e9, "N      of an answer, at most (256)"},
-    {"--context", NULL, &o.context, 4096, 2, 1 << 24, "N     tokens it can see (4096)"},
-    {"--temp", NULL, &o.temp, 0.8, 0, 100, "X        of the choice; 0: the likeliest (0.8)"},
-    {"--top-k", NULL, &o.top_k, 0, 0, 1e6, "N       only the k likeliest; 0: all (0)"},
-    {"--top-p", NULL, &o.top_p, 0.95, 0, 1, "X       only the likeliest of this share (0.95)"},
-    {"--min-p", NULL, &o.min_p, 0, 0, 1, "X       only what has this share of the best (0)"},
-    {"--repeat", NULL, &o.repeat, 1, 0.01, 100, "X      factor against the last 64 tokens (1)"},
-    {"--seed", NULL, &o.seed, 1, 0, 4294967295.0, "N        of all random numbers (1)"},
+    {"--prompt", 'T', &o.prompt, 0, 0, 0, "what it goes on from, or the question; - for stdin"},
+    {"--chat", '-', &o.chat, 0, 0, 1, "a conversation: a line for each turn"},
+    {"--system", 'T', &o.system, 0, 0, 0, "what the model is told in front of it"},
+    {"--template", 'T', &o.template, 0, 0, 0, "a spelling of turns other than its own"},
+    {"--no-think", '-', &o.quiet, 0, 0, 1, "answers begin behind empty thoughts"},
+    {"--draft", 'T', &o.draft, 0, 0, 0, "a small model that guesses, for the model to check"},
+    {"--ahead", 'N', &o.ahead, 4, 1, 64, "tokens it guesses at a time (4)"},
+    {"--tokens", 'N', &o.tokens, 256, 0, 1e9, "of an answer, at most (256)"},
+    {"--context", 'N', &o.context, 4096, 2, 1 << 24, "tokens it can see (4096)"},
+    {"--seed", 'N', &o.seed, 1, 0, 4294967295.0, "of all random numbers (1)"},
+    {"--temp", 'X', &chain.filter.temperature, 0.8, 0, 100, "0: the likeliest (0.8)"},
+    {"--top-k", 'K', &chain.filter.top_k, 0, 0, 1e6, "only so many of the likeliest; 0: all (0)"},
+    {"--top-p", 'X', &chain.filter.top_p, 0.95, 0, 1, "only the likeliest of this share (0.95)"},
+    {"--min-p", 'X', &chain.filter.min_p, 0, 0, 1, "only what has this share of the best (0)"},
+    {"--typical", 'X', &chain.filter.typical, 1, 0, 1, "only the most typical of this share (1)"},
+    {"--epsilon", 'X', &chain.filter.epsilon, 0, 0, 1, "only what is this probable (0)"},
+    {"--eta", 'X', &chain.filter.eta, 0, 0, 1, "the same, less where many would do (0)"},
+    {"--top-sigma", 'X', &chain.filter.top_n_sigma, 0, 0, 100, "deviations below the best (off)"},
+    {"--xtc", 'X', &chain.xtc_chance, 0, 0, 1, "chance that what is expected most goes (0)"},
+    {"--xtc-above", 'X', &chain.xtc_threshold, 0.1, 0, 1, "from this probability on (0.1)"},
+    {"--mirostat", 'X', &surprise, 0, 0, 100, "instead: bits of surprise a token (off)"},
+    {"--repeat", 'X', &chain.repetition, 1, 0.01, 100, "divides the logits of used tokens (1)"},
+    {"--frequency", 'X', &chain.frequency, 0, -100, 100, "off a logit, for each use (0)"},
+    {"--presence", 'X', &chain.presence, 0, -100, 100, "off it once, if it was used (0)"},
+    {"--dry", 'X', &chain.dry.multiplier, 0, 0, 100, "off it, where a piece would repeat (0)"},
+    {"--last", 'N', &o.last, 64, 0, 1 << 24, "tokens these four look at; 0: all (64)"},
 };
 enum { KNOWN = sizeof known / sizeof *known, CHUNK = 128, ENDS = 16 };
 
@@ -74,14 +89,25 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static void set(size_t k, double x) {
+    if (strchr("N-", known[k].kind)) *(double *)known[k].to = x;
+    if (strchr("XK", known[k].kind)) *(float *)known[k].to = (float)x;
+}
+
 static void parse(int argc, char **argv) {
-    for (size_t k = 0; k < KNOWN; k++)
-        if (known[k].number) *known[k].number = known[k].start;
+    chain = llm_sampling_text_defaults(LLM_SAMPLING_TEXT_LLAMA_CPP);
+    for (size_t k = 0; k < KNOWN; k++) set(k, known[k].start);
     for (int i = 1; i < argc; i++) {
         size_t k = 0;
         if (strcmp(argv[i], "--help") == 0) {
             printf("generate MODEL [options]; MODEL: a directory or a .gguf file\n");
-            for (; k < KNOWN; k++) printf("  %s %s\n", known[k].name, known[k].help);
+            for (; k < KNOWN; k++)
+                printf("  %-11s %-4s  %s\n", known[k].name,
+                       known[k].kind == 'T'          ? "TEXT"
+                       : known[k].kind == '-'        ? ""
+                       : strchr("NK", known[k].kind) ? "N"
+                                                     : "X",
+                       known[k].help);
             exit(0);
         }
         if (strncmp(argv[i], "--", 2) != 0) {
@@ -91,14 +117,14 @@ static void parse(int argc, char **argv) {
         }
         while (k < KNOWN && strcmp(argv[i], known[k].name) != 0) k++;
         if (k == KNOWN) die("%s is no option; --help lists them", argv[i]);
-        const bool alone = known[k].most < 0;
+        const bool alone = known[k].kind == '-', whole = strchr("NK", known[k].kind) != NULL;
         if (!alone && ++i == argc) die("%s needs a value", known[k].name);
-        if (known[k].text) *known[k].text = argv[i];
-        if (alone) *known[k].number = 1;
-        if (alone || known[k].text) continue;
+        if (alone) set(k, 1);
+        if (known[k].kind == 'T') *(const char **)known[k].to = argv[i];
+        if (alone || known[k].kind == 'T') continue;
         char *end;
-        const double x = *known[k].number = strtod(argv[i], &end);
-        const bool whole = known[k].help[0] == 'N';
+        const double x = strtod(argv[i], &end);
+        set(k, x);
         if (end == argv[i] || *end || !(x >= known[k].least && x <= known[k].most) ||
             (whole && x != floor(x)))
             die("%s is '%s', expected a %snumber from %g to %g", known[k].name, argv[i],
@@ -108,6 +134,47 @@ static void parse(int argc, char **argv) {
     if (o.chat == 0 && !o.prompt) die("--prompt TEXT or --chat is missing; see --help");
     if (o.chat == 0 && (o.system || o.template || o.quiet > 0))
         die("--system, --template and --no-think are for --chat");
+    if (surprise > 0 && o.draft) die("--mirostat and --draft exclude each other");
+    chain.last_n = chain.dry.last_n = (size_t)o.last;
+}
+
+/* The prompt from standard input, without the ends of its last line. */
+static void read_prompt(void) {
+    static llm_buffer in;
+    for (size_t got = 1; got > 0; in.size += got) {
+        room(llm_buffer_reserve(&in, 4096));
+        got = fread(in.data + in.size, 1, 4096, stdin);
+    }
+    if (ferror(stdin)) die("standard input: %s", strerror(errno));
+    if (in.size > 0 && memchr(in.data, 0, in.size))
+        die("standard input holds a 0, which no text has");
+    while (in.size > 0 && strchr("\r\n", in.data[in.size - 1])) in.size--;
+    room(llm_buffer_put(&in, "", 1));
+    o.prompt = in.data;
+}
+
+/* Whether the directory has such a file. */
+static bool has(const char *dir, const char *name) {
+    char path[4096];
+    return snprintf(path, sizeof path, "%s/%s", dir, name) < 4096 && access(path, R_OK) == 0;
+}
+
+/* What can be said of a model before it is opened. */
+static void look_at(const char *path) {
+    struct stat info;
+    const size_t size = strlen(path);
+    const bool gguf = size > 5 && strcmp(path + size - 5, ".gguf") == 0;
+    if (stat(path, &info) != 0)
+        die("%s: %s; expected a model's directory or a .gguf file", path, strerror(errno));
+    if (gguf) return;
+    if (!S_ISDIR(info.st_mode))
+        die("%s is a file that does not end in .gguf; expected a directory or such a file", path);
+    if (!has(path, "config.json"))
+        die("%s has no config.json; expected a model's directory as Hugging Face has it", path);
+    if (!has(path, "tokenizer.json") && !has(path, "vocab.json") && !has(path, "tokenizer.model"))
+        die("%s has no tokenizer; expected tokenizer.json, vocab.json and merges.txt, or "
+            "tokenizer.model",
+            path);
 }
 
 static void end_with(double id) {
@@ -148,8 +215,8 @@ static void read_ends(void) {
     }
 }
 
-/* The token in front of a text, or -1. */
-static int begin(void) {
+/* The token in front of a text, or -1. An empty one begins with it even if others do not. */
+static int begin(bool empty) {
     llm_bos bos = {-1, false};
     llm_json j;
     llm_file f;
@@ -162,10 +229,17 @@ static int begin(void) {
                           tokenizer.pieces || tokenizer.single.size > 0, &e));
         llm_json_free(&j), llm_file_free(&f);
     }
-    return bos.add ? bos.id : -1;
+    if (empty && bos.id < 0 && json_of(&j, &f, "config.json")) {
+        const llm_json_node *v = llm_json_get(&j, j.node, "bos_token_id");
+        const size_t id = llm_tokenizer_vocab_number(v, m.file.config.vocab);
+        bos.id = id < m.file.config.vocab ? (int)id : -1;
+        llm_json_free(&j), llm_file_free(&f);
+    }
+    return bos.add || empty ? bos.id : -1;
 }
 
 static void load_model(llm_llama *to, llm_tokenizer *t, const char *path) {
+    look_at(path);
     need(llm_llama_file_open(&to->file, path, &e));
     const size_t most = to->file.config.context;
     need(llm_llama_create(to, o.context < (double)most ? (size_t)o.context : most, CHUNK, &e));
@@ -190,7 +264,12 @@ static void load(void) {
     size_t k = 0;
     while (o.template && llm_chat_template_get(&template, k) && strcmp(template.name, o.template))
         k++;
-    if (!llm_chat_template_get(&template, k)) die("--template %s is not known here", o.template);
+    if (!llm_chat_template_get(&template, k)) {
+        llm_buffer names = {NULL, 0, 0};
+        for (k = 0; llm_chat_template_get(&template, k); k++)
+            room(llm_buffer_print(&names, " %s", template.name));
+        die("--template %s is not known here; expected one of%s", o.template, names.data);
+    }
     if (!o.template && !llm_chat_lm_template(&template, &m.file, o.model, &e))
         die("%s; --template NAME chooses one", e.message);
     need(llm_chat_lm_fits(&tokenizer, &template, &e));
@@ -224,6 +303,21 @@ static void report(size_t fresh, double reading, size_t count, double writing,
     fprintf(stderr, "%.0f MB]\n", (double)usage.ru_maxrss / 1024.0);
 }
 
+/* One token more by Mirostat, whose own filter follows penalties and temperature. */
+static size_t mirostat(int *text, size_t n, llm_sampling_text *s) {
+    static float mu;
+    const size_t V = m.file.config.vocab, mark = s->arena->used;
+    if (n > m.length) llm_llama_forward(&m, text + m.length, n - m.length);
+    if (!(mu > 0.0f)) mu = 2.0f * surprise;
+    float *logits = llm_arena_floats(s->arena, V);
+    memcpy(logits, m.logits, V * sizeof *logits);
+    llm_sampling_text_penalize(logits, V, s, text, n);
+    llm_temperature_apply(logits, V, chain.filter.temperature);
+    text[n] = llm_sampling_control_mirostat(&mu, logits, V, surprise, 0.1f, &rng, s->arena);
+    s->arena->used = mark;
+    return text[n] >= 0;
+}
+
 /* Reads ids (n) and writes on to an end; answer gets the text, behind the prompt's where whole. */
 static void write_on(llm_buffer *answer, const int *ids, size_t n, bool whole) {
     const size_t V = m.file.config.vocab, first = whole ? 0 : n, ahead = (size_t)o.ahead;
@@ -231,13 +325,12 @@ static void write_on(llm_buffer *answer, const int *ids, size_t n, bool whole) {
     bool ended = false;
     llm_arena arena;
     llm_sampling_text s;
-    llm_sampling_text_config c = llm_sampling_text_defaults(LLM_SAMPLING_TEXT_LLAMA_CPP);
     llm_llama_draft d = {&m, o.draft ? &draft : NULL, &s, ahead, 0, 0};
-    c.filter.temperature = (float)o.temp, c.filter.top_k = (float)o.top_k;
-    c.filter.top_p = (float)o.top_p, c.filter.min_p = (float)o.min_p;
-    c.repetition = (float)o.repeat;
+    if (n > m.context)
+        die("the %s has %zu tokens, the context %zu; --context N makes it up to %zu",
+            whole ? "prompt" : "conversation", n, m.context, m.file.config.context);
     room(llm_arena_create(&arena, V * (96 + 8 * ahead) + m.context * 16 + 4096));
-    llm_sampling_text_create(&s, &c, V, m.context, n, &arena);
+    llm_sampling_text_create(&s, &chain, V, m.context, n, &arena);
     const double start = now();
     need(llm_chat_lm_read(&m, &seen, ids, n, &fresh, &e));
     if (draft.length > n - fresh) draft.length = n - fresh; /* what it has read of these */
@@ -248,7 +341,9 @@ static void write_on(llm_buffer *answer, const int *ids, size_t n, bool whole) {
         room(llm_buffer_reserve(&seen, (ahead + 1) * sizeof(int)));
         int *text = (int *)(void *)seen.data;
         const size_t most = (size_t)o.tokens - count;
-        const size_t got = llm_llama_draft_turn(&d, text, n + count, most, &rng), end = count + got;
+        const size_t got = surprise > 0 ? mirostat(text, n + count, &s)
+                                        : llm_llama_draft_turn(&d, text, n + count, most, &rng);
+        const size_t end = count + got;
         if (got == 0) die("the model's logits are no numbers");
         for (; count < end && !ended; count += !ended)
             ended = llm_eos_check(text[n + count], 1, ends, end_count, NULL, 2) == LLM_EOS_TOKEN;
@@ -268,11 +363,11 @@ static void go_on(void) {
     llm_buffer answer = {NULL, 0, 0};
     int *ids;
     size_t n;
-    const int bos = begin();
     need(llm_tokenizer_encode(&tokenizer, &ids, &n, o.prompt, strlen(o.prompt), &e));
     room((ids = (int *)realloc(ids, (n + 2) * sizeof *ids)) != NULL);
+    const int bos = begin(n == 0);
     if (bos >= 0) n = llm_bos_prepend(ids, n, (llm_bos){bos, true});
-    if (n == 0) die("this model needs a --prompt that is not empty");
+    if (n == 0) die("the --prompt is empty, and this model has no token that begins a text");
     write_on(&answer, ids, n, true);
     free(ids), llm_buffer_free(&answer);
 }
@@ -316,6 +411,7 @@ int main(int argc, char **argv) {
     memset(&action, 0, sizeof action);
     action.sa_handler = on_interrupt; /* and no SA_RESTART: waiting for a line ends */
     parse(argc, argv);
+    if (o.prompt && strcmp(o.prompt, "-") == 0) read_prompt();
     load();
     sigaction(SIGINT, &action, NULL);
     rng = llm_rng_seed((uint64_t)o.seed);

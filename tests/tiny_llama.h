@@ -26,16 +26,44 @@ static int tiny_llama_order(const void *a, const void *b) {
     return strcmp(((const tiny_llama_tensor *)a)->name, ((const tiny_llama_tensor *)b)->name);
 }
 
+/* Those of a GPT-2: 4 heads of 4, 64 positions. */
+static void tiny_llama_gpt2(tiny_llama *m) {
+    static const struct {
+        const char *name;
+        size_t rows, columns;
+    } part[12] = {
+        {"ln_1.weight", 16, 0},      {"ln_1.bias", 16, 0},           {"attn.c_attn.weight", 16, 48},
+        {"attn.c_attn.bias", 48, 0}, {"attn.c_proj.weight", 16, 16}, {"attn.c_proj.bias", 16, 0},
+        {"ln_2.weight", 16, 0},      {"ln_2.bias", 16, 0},           {"mlp.c_fc.weight", 16, 24},
+        {"mlp.c_fc.bias", 24, 0},    {"mlp.c_proj.weight", 24, 16},  {"mlp.c_proj.bias", 16, 0}};
+    tiny_llama_add(m, "transformer.wte.weight", 24, 16);
+    tiny_llama_add(m, "transformer.wpe.weight", 64, 16);
+    tiny_llama_add(m, "transformer.ln_f.weight", 16, 0);
+    tiny_llama_add(m, "transformer.ln_f.bias", 16, 0);
+    for (int i = 0; i < 24; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "transformer.h.%d.%s", i / 12, part[i % 12].name);
+        tiny_llama_add(m, name, part[i % 12].rows, part[i % 12].columns);
+    }
+}
+
+static bool tiny_llama_is_norm(const char *name) {
+    const char *dot = strrchr(name, '.');
+    return (dot - name > 4 && strcmp(dot - 4, "norm.weight") == 0) ||
+           (strstr(name, ".ln_") && strcmp(dot, ".weight") == 0);
+}
+
 /* All tensors of a model, by the names of transformers, sorted and filled: 2 layers, width 16, MLP
  * 24, 24 tokens, 4 heads of `head` on 2. */
 TEST_UNUSED static void tiny_llama_make(tiny_llama *m, const char *family, size_t head) {
-    const bool gemma = strcmp(family, "gemma2") == 0,
+    const bool gemma = strcmp(family, "gemma2") == 0, gpt2 = strcmp(family, "gpt2") == 0,
                tied = gemma || strcmp(family, "llama3") == 0 || strcmp(family, "qwen2") == 0;
     m->count = 0;
-    tiny_llama_add(m, "model.embed_tokens.weight", 24, 16);
-    tiny_llama_add(m, "model.norm.weight", 16, 0);
-    if (!tied) tiny_llama_add(m, "lm_head.weight", 24, 16);
-    for (int l = 0; l < 2; l++) {
+    if (gpt2) tiny_llama_gpt2(m);
+    if (!gpt2) tiny_llama_add(m, "model.embed_tokens.weight", 24, 16);
+    if (!gpt2) tiny_llama_add(m, "model.norm.weight", 16, 0);
+    if (!gpt2 && !tied) tiny_llama_add(m, "lm_head.weight", 24, 16);
+    for (int l = 0; l < 2 && !gpt2; l++) {
         const struct {
             const char *name, *only; /* in this family, or in all */
             size_t rows, columns;
@@ -68,8 +96,7 @@ TEST_UNUSED static void tiny_llama_make(tiny_llama *m, const char *family, size_
         tiny_llama_tensor *t = &m->t[i];
         const size_t n = t->rows * (t->columns ? t->columns : 1);
         t->data = (float *)test_memory(n, sizeof(float));
-        const bool norm =
-            strlen(t->name) > 11 && strcmp(t->name + strlen(t->name) - 11, "norm.weight") == 0;
+        const bool norm = tiny_llama_is_norm(t->name);
         for (size_t j = 0; j < n; j++) {
             uint32_t x = ++k * 2654435761u;
             x = (x ^ x >> 15) * 2246822519u;
@@ -145,7 +172,20 @@ static const char *tiny_llama_gguf_name(const char *name, bool gemma) {
         {"input_layernorm.weight", "attn_norm.weight"},
         {"pre_feedforward_layernorm.weight", "ffn_norm.weight"},
         {"post_feedforward_layernorm.weight", "post_ffw_norm.weight"}};
+    static const char *const old[][2] = {
+        {"ln_1", "attn_norm"}, {"attn.c_attn", "attn_qkv"}, {"attn.c_proj", "attn_output"},
+        {"ln_2", "ffn_norm"},  {"mlp.c_fc", "ffn_up"},      {"mlp.c_proj", "ffn_down"},
+        {"wte", "token_embd"}, {"wpe", "position_embd"},    {"ln_f", "output_norm"}};
     static char text[64];
+    if (strncmp(name, "transformer.", 12) == 0) {
+        const bool inner = strncmp(name, "transformer.h.", 14) == 0;
+        const char *part = name + (inner ? 16 : 12), *dot = strrchr(name, '.');
+        size_t i = 0;
+        while (strncmp(old[i][0], part, strlen(old[i][0])) != 0) i++;
+        snprintf(text, sizeof text, inner ? "blk.%c.%s%s" : "%.0d%s%s", inner ? name[14] : 0,
+                 old[i][1], dot);
+        return text;
+    }
     if (strcmp(name, "model.embed_tokens.weight") == 0) return "token_embd.weight";
     if (strcmp(name, "model.norm.weight") == 0) return "output_norm.weight";
     if (strcmp(name, "lm_head.weight") == 0) return "output.weight";
@@ -163,8 +203,9 @@ static const char *tiny_llama_gguf_name(const char *name, bool gemma) {
 TEST_UNUSED static void tiny_llama_gguf(const char *path, const tiny_llama *m, const char *family,
                                         size_t head, const llm_buffer *pair, size_t pairs,
                                         const float *rope_freqs) {
-    const bool gemma = strcmp(family, "gemma2") == 0,
-               turned = strcmp(family, "qwen2") != 0 && strcmp(family, "qwen3") != 0 && !gemma;
+    const bool gemma = strcmp(family, "gemma2") == 0, turned = strcmp(family, "llama") == 0 ||
+                                                               strcmp(family, "llama3") == 0 ||
+                                                               strcmp(family, "mistral") == 0;
     llm_gguf_file_tensor t[TINY_LLAMA_MOST + 1];
     llm_error e;
     memset(t, 0, sizeof t);
@@ -173,8 +214,8 @@ TEST_UNUSED static void tiny_llama_gguf(const char *path, const tiny_llama *m, c
         const tiny_llama_tensor *from = &m->t[i];
         const size_t n = from->rows * (from->columns ? from->columns : 1);
         float *x = (float *)test_memory(n, sizeof(float));
-        const bool norm = strlen(from->name) > 11 &&
-                          strcmp(from->name + strlen(from->name) - 11, "norm.weight") == 0;
+        const bool norm = tiny_llama_is_norm(from->name);
+        const bool inputs = from->columns && strstr(from->name, ".c_"); /* are rows: GPT-2 */
         const bool rotated =
             turned && (strstr(from->name, "q_proj.weight") || strstr(from->name, "k_proj.weight"));
         for (size_t r = 0; r < from->rows; r++) {
@@ -182,12 +223,12 @@ TEST_UNUSED static void tiny_llama_gguf(const char *path, const tiny_llama *m, c
                          to = rotated ? r - in + (in < head / 2 ? 2 * in : 2 * (in - head / 2) + 1)
                                       : r;
             for (size_t c = 0; c < n / from->rows; c++)
-                x[to * (n / from->rows) + c] =
+                x[inputs ? c * from->rows + r : to * (n / from->rows) + c] =
                     from->data[r * (n / from->rows) + c] + (norm && gemma ? 1.0f : 0.0f);
         }
         snprintf(t[i].name, sizeof t[i].name, "%s", tiny_llama_gguf_name(from->name, gemma));
         t[i].type = LLM_GGUF_BLOCKS_F32, t[i].rank = from->columns ? 2 : 1;
-        t[i].shape[0] = from->rows, t[i].shape[1] = from->columns;
+        t[i].shape[inputs] = from->rows, t[i].shape[!inputs] = from->columns;
         t[i].data = tiny_llama_bytes(x, n, LLM_SAFETENSORS_F32);
     }
     if (rope_freqs) {
@@ -203,6 +244,7 @@ TEST_UNUSED static void tiny_llama_pairs(llm_buffer *b, size_t *pairs, const cha
                                          size_t head) {
     const bool gemma = strcmp(family, "gemma2") == 0, mistral = strcmp(family, "mistral") == 0;
     const char *a = family[0] == 'l' || mistral ? "llama" : family;
+    const bool old = strcmp(family, "gpt2") == 0;
     const struct {
         const char *key;
         llm_gguf_values_type type;
@@ -212,13 +254,13 @@ TEST_UNUSED static void tiny_llama_pairs(llm_buffer *b, size_t *pairs, const cha
                {"feed_forward_length", LLM_GGUF_VALUES_U32, 24},
                {"block_count", LLM_GGUF_VALUES_U32, 2},
                {"attention.head_count", LLM_GGUF_VALUES_U32, 4},
-               {"attention.head_count_kv", LLM_GGUF_VALUES_U32, 2},
+               {"attention.head_count_kv", LLM_GGUF_VALUES_U32, old ? 4.0 : 2.0},
                {"attention.key_length", LLM_GGUF_VALUES_U32, (double)head},
-               {"attention.layer_norm_rms_epsilon", LLM_GGUF_VALUES_F32,
-                *a == 'l' && !mistral ? 1e-5 : 1e-6},
+               {old ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+                LLM_GGUF_VALUES_F32, (*a == 'l' && !mistral) || old ? 1e-5 : 1e-6},
                {"rope.freq_base", LLM_GGUF_VALUES_F32, strcmp(family, "llama3") ? 10000.0 : 100.0},
                {mistral || gemma ? "attention.sliding_window" : "unknown", LLM_GGUF_VALUES_U32,
-                mistral ? 5 : 6},
+                mistral ? 5.0 : 6.0},
                {"attn_logit_softcapping", LLM_GGUF_VALUES_F32, 3.0},
                {"final_logit_softcapping", LLM_GGUF_VALUES_F32, 5.0}};
     CHECK(llm_gguf_write_string(b, pairs, "general.architecture", a));

@@ -295,6 +295,107 @@ TEST(chat_lm, "a model's template comes from its directory or GGUF file, or is m
 }
 
 TEST(chat_lm,
+     "a tokenizer_config.json cut off anywhere, or with any byte changed, is read or refused "
+     "in a sentence") {
+    static const char whole[] = "{\"chat_template\": [{\"name\": \"default\", \"template\": "
+                                "\"[INST] <<SYS>>\"}], \"bos_token\": \"<s>\"}";
+    enum { SIZE = sizeof whole - 1 };
+    size_t read = 0;
+    for (size_t k = 0; k < SIZE + SIZE * 255; k++) {
+        char text[SIZE];
+        llm_json j;
+        llm_chat_template t;
+        llm_error e;
+        const size_t size = k < SIZE ? k : SIZE, at = (k - size) / 255;
+        memcpy(text, whole, SIZE);
+        if (size == SIZE) text[at] = (char)(text[at] ^ (char)(1 + (k - SIZE) % 255));
+        e.message[0] = 0, t.name = NULL;
+        if (!llm_json_parse(&j, text, size, &e)) {
+            CHECK(e.message[0]);
+            continue;
+        }
+        if (llm_chat_lm_config(&t, &j, &e)) {
+            read++;
+            CHECK(t.name && strcmp(t.name, "llama2") == 0);
+        } else {
+            CHECK(strstr(e.message, "tokenizer_config.json") || strstr(e.message, "chat template"));
+        }
+        llm_json_free(&j);
+    }
+    CHECK(read > 1000 && read < 10000); /* what stands in bos_token, and beside the words */
+}
+
+/* From a model of documents that are mostly lists of questions (@base_model) to one that answers.
+ * Tokens behind the documents': U a user's turn, S the assistant's, E the end of either. */
+enum { QUESTIONS = 4, TEXT = 12, ROWS = 16, VOCAB = 2 * QUESTIONS + 4 };
+enum { U = 2 * QUESTIONS + 1, S, E };
+
+/* rate (3) <- mean probability of the answer behind the question alone; in the form of a chat; of
+ * the end behind that answer. */
+static void cl_rate(double *rate, llm_gpt2 *g) {
+    float p[VOCAB];
+    rate[0] = rate[1] = rate[2] = 0.0;
+    for (int q = 1; q <= QUESTIONS; q++) {
+        const int plain[2] = {0, q}, chat[5] = {U, q, E, S, q + QUESTIONS};
+        llm_gpt2_forward(g, plain, NULL, 1, 2);
+        llm_softmax_forward(p, g->logits + VOCAB, 1, VOCAB, 1.0f);
+        rate[0] += (double)p[q + QUESTIONS] / QUESTIONS;
+        llm_gpt2_forward(g, chat, NULL, 1, 5);
+        llm_softmax_forward(p, g->logits + 3 * VOCAB, 1, VOCAB, 1.0f);
+        rate[1] += (double)p[q + QUESTIONS] / QUESTIONS;
+        llm_softmax_forward(p, g->logits + 4 * VOCAB, 1, VOCAB, 1.0f);
+        rate[2] += (double)p[E] / QUESTIONS;
+    }
+}
+
+TEST(chat_lm, "from base to chat: it learns to end its turn first, then what to answer") {
+    const llm_base_model world = llm_base_model_defaults(QUESTIONS, TEXT, 0.95);
+    for (uint64_t seed = 1; seed <= 2; seed++) {
+        llm_gpt2_config c = llm_gpt2_defaults();
+        llm_gpt2 g;
+        llm_error e;
+        llm_rng rng = llm_rng_seed(seed);
+        llm_adamw_config adamw = llm_adamw_defaults();
+        int ids[ROWS * TEXT], target[ROWS * TEXT];
+        bool answer[ROWS * TEXT];
+        double rate[3];
+        c.vocab = VOCAB, c.context = TEXT, c.layers = 1, c.heads = 2, c.width = 16, c.hidden = 32;
+        CHECK(llm_gpt2_create(&g, &c, ROWS, TEXT, &e));
+        llm_gpt2_init(&g, &rng);
+        adamw.weight_decay = 0.0f, adamw.beta2 = 0.99f;
+        for (size_t t = 1; t <= 200; t++) {
+            adamw.lr = 0.01f * (t < 30    ? (float)t / 30.0f
+                                : t > 100 ? (float)(201 - t) / 100.0f
+                                          : 1.0f);
+            for (size_t b = 0; b < ROWS; b++) llm_base_model_document(ids + b * TEXT, &world, &rng);
+            llm_next_token_targets(target, ids, NULL, ROWS, TEXT);
+            llm_gpt2_forward(&g, ids, target, ROWS, TEXT);
+            llm_gpt2_backward(&g);
+            llm_gpt2_step(&g, &adamw, t);
+        }
+        cl_rate(rate, &g); /* seeds 1 to 18: 0.012 to 0.030; 0.003 to 0.167; 0 to 0.008 */
+        CHECK(rate[0] < 0.1 && rate[1] < 0.3 && rate[2] < 0.1);
+        memset(g.m, 0, g.count * sizeof *g.m);
+        memset(g.v, 0, g.count * sizeof *g.v);
+        adamw.lr = 0.01f;
+        for (size_t t = 1; t <= 500; t++) {
+            for (size_t i = 0; i < ROWS * TEXT; i += 6) { /* a question and its answer */
+                const int q = 1 + (int)llm_rng_below(&rng, QUESTIONS);
+                const int turn[6] = {U, q, E, S, q + QUESTIONS, E};
+                for (size_t k = 0; k < 6; k++) ids[i + k] = turn[k], answer[i + k] = k >= 4;
+            }
+            llm_chat_lm_step(&g, target, ids, answer, ROWS, TEXT, &adamw, t);
+            if (t != 100) continue;
+            cl_rate(rate, &g); /* 0.240 to 0.559, most of them chance; ends 0.963 to 0.997 */
+            CHECK(rate[1] < 0.8 && rate[2] > 0.9);
+        }
+        cl_rate(rate, &g); /* 0.995 to 1.000; after 200 steps 0.250 to 0.996 */
+        CHECK(rate[1] > 0.95 && rate[2] > 0.98);
+        llm_gpt2_destroy(&g);
+    }
+}
+
+TEST(chat_lm,
      "a step's loss is that of the answers' tokens; steps teach an answer and its end, and "
      "with no answer nothing but decay") {
     enum { B = 2, T = 6, V = 7 };

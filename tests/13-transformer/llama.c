@@ -8,8 +8,8 @@
 static const struct {
     const char *name;
     size_t head;
-} families[6] = {{"llama", 4}, {"llama3", 4}, {"mistral", 4},
-                 {"qwen2", 4}, {"qwen3", 8},  {"gemma2", 8}};
+} families[7] = {{"llama", 4}, {"llama3", 4}, {"mistral", 4}, {"qwen2", 4},
+                 {"qwen3", 8}, {"gemma2", 8}, {"gpt2", 4}};
 
 static const char *ll_config(const char *family) {
     static char text[2000];
@@ -48,10 +48,10 @@ static void ll_logits(llm_llama *m, const char *family, size_t pass) {
     CHECK(m->length == 62);
 }
 
-TEST(llama, "six families from safetensors: transformers' logits, one token at a time and many") {
+TEST(llama, "seven families from safetensors: transformers' logits, one token at a time and many") {
     static const llm_safetensors_dtype dtype[3] = {LLM_SAFETENSORS_F32, LLM_SAFETENSORS_BF16,
                                                    LLM_SAFETENSORS_F16};
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         tiny_llama_make(&tiny, families[f].name, families[f].head);
         for (size_t k = 0; k < 3; k++) {
@@ -70,7 +70,7 @@ TEST(llama, "six families from safetensors: transformers' logits, one token at a
 
 TEST(llama,
      "the same from GGUF: rows in another order, 1 added to Gemma's norms, stretched rotations") {
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -97,7 +97,7 @@ TEST(llama,
 }
 
 TEST(llama, "50 tokens by greedy choice are transformers'") {
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -131,7 +131,7 @@ TEST(llama, "50 tokens by greedy choice are transformers'") {
 }
 
 TEST(llama, "a pass gives the logits behind each of its last tokens, in chunks of any size") {
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -172,8 +172,8 @@ static size_t ll_scratch(const llm_llama_config *c, size_t n, size_t context) {
     const size_t mlp = ll_room(n * C) + 2 * ll_room(n * c->hidden);
     const size_t attention = ll_room(n * C) + 2 * ll_room(n * Q) + 2 * ll_room(n * K) +
                              ll_room(c->heads * (context + c->head));
-    return ll_room(n * C) + ll_room(2 * n * (c->head / 2)) + ll_room(n) +
-           (attention > mlp ? attention : mlp);
+    const size_t turns = c->family == LLM_LLAMA_CONFIG_GPT2 ? 0 : 2 * ll_room(n * (c->head / 2));
+    return ll_room(n * C) + turns + ll_room(C) + ll_room(n) + (attention > mlp ? attention : mlp);
 }
 
 TEST(llama, "there is memory for models of any proportions, and a pass takes what it needs") {
@@ -192,7 +192,7 @@ TEST(llama, "there is memory for models of any proportions, and a pass takes wha
         CHECK(m.memory.size - m.memory.used >= ll_scratch(c, chunk, context));
         llm_arena_destroy(&m.memory);
     }
-    for (size_t f = 0; f < 6; f++) {
+    for (size_t f = 0; f < 7; f++) {
         tiny_llama tiny;
         llm_llama m;
         llm_error e;
@@ -268,7 +268,7 @@ TEST(llama, "caps below 1 and scores of a hundred; a sublayer's norm stays withi
     llm_arena_destroy(&half.memory);
     float *x = zeros(2 * 16), *f = floats(2 * 16), norm[16]; /* nothing behind them */
     for (size_t i = 0; i < 32; i++) f[i] = i % 2 ? 3.0f : -3.0f, norm[i % 16] = 2.0f;
-    llm_llama_add(x, f, norm, 2, &m.file.config);
+    llm_llama_mlp_add(x, f, norm, 2, &m.file.config);
     for (size_t i = 0; i < 32; i++) CHECK_NEAR(x[i], i % 2 ? 2.0f : -2.0f, 1e-5);
     llm_llama_close(&m);
 }
@@ -280,7 +280,17 @@ TEST(llama, "what cannot be opened says why") {
     tiny_llama_make(&tiny, "llama", 4);
     const char *dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
     CHECK_FAILS(llm_llama_open(&m, dir, SIZE_MAX / 8, 1, &e), e, "no memory for a key-value cache");
+    tiny_llama_make(&tiny, "gpt2", 4);
+    dir = tiny_llama_directory(&tiny, ll_config("gpt2"), LLM_SAFETENSORS_F32);
+    CHECK_FAILS(llm_llama_open(&m, dir, 65, 1, &e), e,
+                "a context of 65 tokens, the model has positions for 64");
+    CHECK(llm_llama_open(&m, dir, 64, 1, &e));
+    llm_llama_close(&m);
+    dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
+    CHECK_FAILS(llm_llama_open(&m, dir, 9, 1, &e), e, "no tensor model.embed_tokens.weight");
     CHECK_FAILS(llm_llama_open(&m, test_path("no"), 9, 1, &e), e, "config.json: cannot be opened");
     CHECK_FAILS(llm_llama_open(&m, test_path("no.gguf"), 9, 1, &e), e, "no.gguf: cannot be opened");
+    tiny_llama_make(&tiny, "llama", 4);
+    dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
     CHECK_ASSERTS(llm_llama_open(&m, dir, 9, 0, &e));
 }

@@ -1,4 +1,4 @@
-"""Golden values of @llama: logits and 50 greedy tokens of transformers' models of six families with tiny weights that the
+"""Golden values of @llama: logits and 50 greedy tokens of transformers' models of seven families with tiny weights that the
 test makes, too, and their config.json."""
 import sys
 
@@ -18,7 +18,8 @@ FAMILIES = {"llama": t.LlamaConfig(**SMALL, rms_norm_eps=1e-5),
             "mistral": t.MistralConfig(**SMALL, sliding_window=5), "qwen2": t.Qwen2Config(**SMALL, tie_word_embeddings=True),
             "qwen3": t.Qwen3Config(**SMALL, head_dim=8),
             "gemma2": t.Gemma2Config(**SMALL, head_dim=8, sliding_window=6, query_pre_attn_scalar=12, attn_logit_softcapping=3.0,
-                                     final_logit_softcapping=5.0)}
+                                     final_logit_softcapping=5.0),
+            "gpt2": t.GPT2Config(vocab_size=24, n_embd=16, n_inner=24, n_layer=2, n_head=4, n_positions=64)}
 
 
 def weights(model, gemma):
@@ -30,7 +31,7 @@ def weights(model, gemma):
         n = np.arange(k + 1, k + 1 + w.numel(), dtype=np.uint64) * 2654435761 % 2**32
         n = (n ^ n >> 15) * 2246822519 % 2**32
         x = (n >> 24).astype(np.float64) / 256 - 0.5
-        if name.endswith("norm.weight"):
+        if name.endswith("norm.weight") or ".ln_" in name and name.endswith(".weight"):
             x = ((n >> 28).astype(np.float64) - 8) / 32 + (0 if gemma else 1)
         w.copy_(torch.from_numpy(x.reshape(w.shape)))
         k += w.numel()

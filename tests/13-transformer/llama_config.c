@@ -61,6 +61,25 @@ TEST(llama_config, "what is said is read: heads, window, caps, ties") {
     CHECK(!llm_llama_config_windowed(&c, 0));
 }
 
+TEST(llama_config, "a GPT-2 is read by its own names: no rotations, heads of any width") {
+    llm_llama_config c;
+    llm_error e;
+    CHECK(lc_read(&c,
+                  "\"model_type\":\"gpt2\",\"n_positions\":64,\"n_embd\":15,\"n_layer\":2,"
+                  "\"n_head\":3,\"layer_norm_epsilon\":0.25",
+                  &e));
+    CHECK(c.family == LLM_LLAMA_CONFIG_GPT2 && c.vocab == 100 && c.context == 64 && c.width == 15);
+    CHECK(c.hidden == 60 && c.layers == 2 && c.heads == 3 && c.kv_heads == 3 && c.head == 5);
+    CHECK(c.window == 0 && c.tied && c.eps == 0.25f && c.scale == (float)(1.0 / sqrt(5.0)));
+    CHECK(c.score_cap == 0.0f && c.logit_cap == 0.0f && c.rope.theta == 0.0);
+    CHECK(!llm_llama_config_windowed(&c, 0));
+    CHECK(lc_read(&c,
+                  "\"model_type\":\"gpt2\",\"n_positions\":64,\"n_embd\":15,\"n_layer\":2,"
+                  "\"n_head\":3,\"n_inner\":7",
+                  &e));
+    CHECK(c.hidden == 7 && c.eps == 1e-5f);
+}
+
 TEST(llama_config, "rotations in the old form and in the new") {
     llm_llama_config c;
     llm_error e;
@@ -83,6 +102,45 @@ TEST(llama_config, "rotations in the old form and in the new") {
     CHECK(lc_read(&c, "\"model_type\":\"llama\",\"rope_scaling\":null", &e));
     CHECK(c.rope.mode == LLM_YARN_NONE && c.rope.low_freq == 1.0 && c.rope.high_freq == 4.0);
     CHECK(c.rope.fast == 32.0 && c.rope.slow == 1.0);
+}
+
+TEST(llama_config, "cut off anywhere or with any byte changed it is read within bounds, or refused "
+                   "in a sentence") {
+    static const char *const whole[2] = {
+        "{\"model_type\":\"mistral\",\"vocab_size\":9,\"max_position_embeddings\":8,\"hidden_"
+        "size\":8,"
+        "\"intermediate_size\":9,\"num_hidden_layers\":2,\"num_attention_heads\":2,"
+        "\"sliding_window\":5,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4}}",
+        "{\"model_type\":\"gpt2\",\"vocab_size\":9,\"n_positions\":8,\"n_embd\":8,\"n_layer\":2,"
+        "\"n_head\":2,\"n_inner\":9}"};
+    for (int w = 0; w < 2; w++) {
+        const size_t all = strlen(whole[w]);
+        size_t read = 0;
+        for (size_t k = 0; k < all + all * 255; k++) {
+            char text[300];
+            llm_json j;
+            llm_llama_config c;
+            llm_error e;
+            const size_t size = k < all ? k : all, at = (k - size) / 255;
+            memcpy(text, whole[w], all);
+            if (size == all) text[at] = (char)(text[at] ^ (char)(1 + (k - all) % 255));
+            e.message[0] = 0;
+            if (!llm_json_parse(&j, text, size, &e)) {
+                CHECK(e.message[0]);
+                continue;
+            }
+            if (llm_llama_config_read(&c, &j, &e)) {
+                read++;
+                CHECK(c.vocab > 0 && c.context > 0 && c.layers > 0 && c.width > 0 && c.hidden > 0);
+                CHECK(c.heads > 0 && c.head > 0 && c.heads % c.kv_heads == 0 && c.scale > 0.0f);
+                CHECK(w == 1 || (c.head % 2 == 0 && c.rope.theta > 1.0 && c.rope.factor > 0.0));
+            } else {
+                CHECK(strncmp(e.message, "config.json: ", 13) == 0);
+            }
+            llm_json_free(&j);
+        }
+        CHECK(read > 20); /* another digit, or another name for what may be absent */
+    }
 }
 
 TEST(llama_config, "the largest and the smallest of each size are read") {
@@ -113,8 +171,9 @@ TEST(llama_config, "what is not computed here is refused in a sentence") {
     static const struct {
         const char *members, *says;
     } all[] = {
-        {"", "model_type \"\""},
-        {"\"model_type\":\"gpt2\"", "model_type \"gpt2\""},
+        {"", "model_type \"\", expected llama, mistral, qwen2, qwen3, gemma2 or gpt2"},
+        {"\"model_type\":\"gpt\"", "model_type \"gpt\""},
+        {"\"model_type\":\"gpt2\"", "config.json: no n_positions"},
         {"\"model_type\":1", "model_type \"\""},
         {"\"model_type\":\"llama\",\"vocab_size\":0", "vocab_size is 0, expected 1 to 16777216"},
         {"\"model_type\":\"llama\",\"vocab_size\":16777217", "vocab_size is 16777217"},

@@ -73,6 +73,12 @@ TEST(llama_gguf,
         CHECK(c.pairing == LLM_ROPE_HALVES);
     }
     CHECK(c.score_cap == 50.0f && c.logit_cap == 30.0f && c.scale == (float)(1.0 / sqrt(8.0)));
+    const lg_pair odd[3] = {{"embedding_length", 12, NULL},
+                            {"attention.layer_norm_epsilon", 0.5, NULL},
+                            {"attention.layer_norm_rms_epsilon", 0.25, NULL}};
+    CHECK(lg_read(&c, "gpt2", odd, 3, false, 2, &e) && c.family == LLM_LLAMA_CONFIG_GPT2);
+    CHECK(c.head == 3 && c.kv_heads == 4 && c.eps == 0.5f && c.tied && c.window == 0);
+    CHECK(lg_read(&c, "gpt2", NULL, 0, true, 2, &e) && c.eps == 1e-5f && !c.tied);
 }
 
 TEST(llama_gguf, "what is said is read") {
@@ -171,6 +177,10 @@ TEST(llama_gguf, "what is missing or out of bounds is named") {
     llm_error e;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         CHECK_FAILS(lg_read(&c, "llama", &all[i].pair, 1, true, 2, &e), e, all[i].says);
+    const lg_pair grouped = {"attention.head_count_kv", 2, NULL};
+    CHECK_FAILS(lg_read(&c, "gpt2", &grouped, 1, true, 2, &e), e, "4 heads of width 8 on 2");
+    const lg_pair wide = {"attention.key_length", 6, NULL};
+    CHECK_FAILS(lg_read(&c, "gpt2", &wide, 1, true, 2, &e), e, "4 heads of width 6 on 4");
     CHECK_FAILS(lg_read(&c, "mistral", NULL, 0, true, 2, &e), e, "general.architecture is none of");
     CHECK_FAILS(lg_read(&c, "", NULL, 0, true, 2, &e), e, "general.architecture is none of");
     CHECK_FAILS(lg_read(&c, "llama", NULL, 0, true, 1, &e), e, "no matrix token_embd.weight");

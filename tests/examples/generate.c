@@ -39,6 +39,7 @@ static int generate(const char *arguments) {
     strcpy(text, arguments);
     for (char *w = strtok(text, " "); w && argc < 32; w = strtok(NULL, " ")) {
         for (char *c = w; *c; c++) *c = *c == '_' ? ' ' : *c; /* a space within a word */
+        if (!strcmp(w, "''")) *w = 0;
         argv[argc++] = w;
     }
     return program_run(generate_main, argc, argv, test_path(""));
@@ -53,14 +54,19 @@ static const char config[] =
     "24, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
     "\"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5%s}";
 
+static const char config_gpt2[] =
+    "{\"model_type\": \"%s\", \"vocab_size\": 24, \"n_embd\": 16, \"n_inner\": 24, \"n_layer\": 2, "
+    "\"n_head\": 4, \"n_positions\": 64, \"layer_norm_epsilon\": 1e-5%s}";
+
 /* A directory with that model, or that of another family with heads of 8: letters, `more` in
  * config.json and these control tokens, or "". */
 static void family(const char *name, const char *more, const char *control) {
     tiny_llama tiny;
     char text[4000];
     size_t n = 0;
-    snprintf(text, sizeof text, config, name, more);
-    tiny_llama_make(&tiny, name, strcmp(name, "llama") ? 8 : 4);
+    const bool gpt2 = strcmp(name, "gpt2") == 0;
+    snprintf(text, sizeof text, gpt2 ? config_gpt2 : config, name, more);
+    tiny_llama_make(&tiny, name, gpt2 || strcmp(name, "llama") == 0 ? 4 : 8);
     tiny_llama_directory(&tiny, text, LLM_SAFETENSORS_F32);
     n += (size_t)sprintf(text, "{\"version\": \"1.0\", \"added_tokens\": [");
     if (*control)
@@ -98,7 +104,8 @@ TEST(generate, "goes on as transformers does, to the number of tokens, an end, o
     CHECK(generate(". --prompt x_c_v_f_t_n_h_q_g_p_g_a --temp 0 --context 14") == 0);
     CHECK(says("g a e j e\n") && says("wrote 3,")); /* the last one is not read any more */
     CHECK(generate(". --prompt x_c --tokens 0") == 0 && !strncmp(program_output, "x c\n", 4));
-    CHECK(generate(". --prompt x_c_v --context 2") == 2 && says("has 3 tokens, the context 2\n"));
+    CHECK(generate(". --prompt x_c_v --context 2") == 2 &&
+          says("the prompt has 3 tokens, the context 2; --context N makes it up to 64\n"));
     CHECK(generate(". --prompt x_c --tokens 9 --temp 2 --seed 3") == 0);
     char *first = strcpy((char *)test_memory(sizeof program_output, 1), program_output);
     *strchr(first, '[') = 0;
@@ -136,7 +143,8 @@ TEST(generate, "talks: a question from the arguments or lines, of which only wha
     CHECK(generate(". --chat --prompt b --template zephyr") == 2 &&
           says("the tokenizer has no </s>, which template zephyr wants"));
     CHECK(generate(". --chat --prompt b --template x") == 2 &&
-          says("--template x is not known here"));
+          says("--template x is not known here; expected one of llama2 llama3.1 ") &&
+          says(" gemma\n"));
     CHECK(generate(". --chat --prompt b --system a --temp 0 --tokens 2") == 0 &&
           says("[read 10 tokens"));
     CHECK(generate(". --chat --prompt b --no-think --temp 0 --tokens 2") == 0);
@@ -220,7 +228,7 @@ TEST(generate, "a draft with another vocabulary, or none, is refused") {
     CHECK(generate(". --prompt a --draft plain") == 2);
     CHECK(says("generate: --draft plain has another vocabulary: draft: token 21 twice is 'v v', of "
                "the model '<s>"));
-    CHECK(generate(". --prompt a --draft none") == 2 && says("none/config.json: cannot be opened"));
+    CHECK(generate(". --prompt a --draft none") == 2 && says("none: No such file"));
     CHECK(generate(". --prompt a --draft . --ahead 0") == 2 && says("--ahead is '0', expected"));
 }
 
@@ -337,6 +345,164 @@ TEST(generate, "a GGUF file brings its tokenizer, beginning, ends and template")
     CHECK(generate("m.gguf --prompt xcv --draft .") == 2 && says("--draft . has another vocabu"));
 }
 
+static const char gpt2_prompt[] = "f_n_j_v_i_e_i_e_o_a_f_p";
+static const char gpt2_text[] = "f n j v i e i e o a f p r x x x q q q q q q q q q q g g r r x x q "
+                                "q q q r r s s s s s s s s s s q q q g q q q q q q q q q q\n";
+
+TEST(generate, "GPT-2 in 32 and 16 bits writes transformers' 50 tokens, with drafts and without") {
+    static const llm_safetensors_dtype dtype[3] = {LLM_SAFETENSORS_F32, LLM_SAFETENSORS_F16,
+                                                   LLM_SAFETENSORS_BF16};
+    char run[200];
+    tiny_llama tiny;
+    family("gpt2", "", "");
+    CHECK(generate(". --prompt ''") == 2 && says("generate: the --prompt is empty"));
+    for (size_t k = 0; k < 3; k++) {
+        char text[400];
+        snprintf(text, sizeof text, config_gpt2, "gpt2", "");
+        tiny_llama_make(&tiny, "gpt2", 4);
+        tiny_llama_directory(&tiny, text, dtype[k]);
+        snprintf(run, sizeof run, ". --prompt %s --temp 0 --tokens 50", gpt2_prompt);
+        CHECK(generate(run) == 0 && !strncmp(program_output, gpt2_text, strlen(gpt2_text)));
+        CHECK(says("[read 12 tokens, ") && says("; wrote 50, "));
+    }
+    snprintf(run, sizeof run, ". --prompt %s --temp 0 --tokens 50 --draft .", gpt2_prompt);
+    CHECK(generate(run) == 0 && !strncmp(program_output, gpt2_text, strlen(gpt2_text)));
+    CHECK(says("100 % of "));
+    snprintf(run, sizeof run, ". --prompt %s --temp 0", gpt2_prompt); /* to the context's end */
+    CHECK(generate(run) == 0 && says("; wrote 53, "));
+    CHECK(generate(". --chat --prompt b") == 2 && says("--template NAME chooses one"));
+}
+
+TEST(generate, "GPT-2 with vocab.json and merges.txt: bytes, an end, and texts from nothing") {
+    enum { V = 258, COUNT = 20 };
+    llm_gpt2 g;
+    llm_gpt2_decode_state d;
+    llm_gpt2_config c = {V, 32, 2, 2, 8, 12, 1e-5f};
+    llm_buffer vocab = {NULL, 0, 0}, want = {NULL, 0, 0};
+    llm_tokenizer t;
+    llm_error e2;
+    int other = 256, ids[2][2 + COUNT] = {{257, 'e'}, {256}};
+    CHECK(llm_gpt2_create(&g, &c, 0, 0, &e2));
+    llm_rng r = llm_rng_seed(5);
+    for (size_t i = 0; i < g.count; i++) g.w[i] = 0.5f * llm_rng_normal(&r);
+    for (size_t i = 0; i < 256 * c.width; i++) /* most often a letter */
+        if (i / c.width < 'a' || i / c.width > 'z') g.weights.wte[i] *= 0.1f;
+    for (int b = 0; b < 256; b++) { /* OpenAI's spelling of bytes */
+        const bool plain = (b > 32 && b < 127) || (b > 160 && b != 173);
+        llm_buffer_print(&vocab, "%s\"\\u%04x\": %d", b ? ", " : "{", plain ? b : other++, b);
+    }
+    llm_buffer_print(&vocab, ", \"<|endoftext|>\": 256, \"th\": 257}");
+    CHECK(llm_gpt2_save(&g, tiny_llama_path(""), &e2));
+    file_of("vocab.json", vocab.data);
+    CHECK(generate(". --prompt the") == 2 && says("merges.txt: cannot be opened"));
+    file_of("merges.txt", "#version: 0.2\nt h\n");
+    CHECK(llm_tokenizer_load(&t, tiny_llama_path(""), &e2));
+    CHECK(llm_gpt2_decode_create(&d, &g, 8, &e2));
+    for (int k = 0; k < 2; k++) { /* "the"; an empty prompt, behind the end of another text */
+        const size_t n = k ? 1 : 2;
+        llm_rng unused = llm_rng_seed(1);
+        CHECK(llm_gpt2_decode_text(&d, ids[k], n, COUNT, -1, 0.0f, 0, 1.0f, &unused) == COUNT);
+        want.size = 0;
+        if (k == 0) CHECK(llm_buffer_put(&want, "the", 3));
+        CHECK(llm_tokenizer_decode(&t, &want, ids[k] + n, COUNT, &e2));
+        if (k == 1) {
+            char text[400];
+            CHECK(generate(". --prompt ''") == 2 && says("no token that begins a text"));
+            snprintf(
+                text, sizeof text,
+                "{\"model_type\": \"gpt2\", \"vocab_size\": 258, \"n_embd\": 8, \"n_inner\": 12, "
+                "\"n_layer\": 2, \"n_head\": 2, \"n_positions\": 32, \"bos_token_id\": 256}");
+            file_of("config.json", text);
+        }
+        CHECK(generate(k ? ". --prompt '' --temp 0 --tokens 20"
+                         : ". --prompt the --temp 0 --tokens 20") == 0);
+        CHECK(!memcmp(program_output, want.data, want.size) && program_output[want.size] == '\n');
+    }
+    char text[60];
+    snprintf(text, sizeof text, "{\"eos_token_id\": %d}", ids[0][2 + 3]);
+    size_t first = 0;
+    while (ids[0][2 + first] != ids[0][2 + 3]) first++;
+    file_of("generation_config.json", text);
+    snprintf(text, sizeof text, "; wrote %zu, ", first);
+    CHECK(generate(". --prompt the --temp 0 --tokens 20") == 0);
+    CHECK(llm_chat_template_has(program_output, sizeof program_output, text));
+}
+
+/* Letters of what was written behind the prompt of 12, without the spaces. */
+static const char *written(const char *options) {
+    static char text[2][100];
+    static int turn;
+    char run[300];
+    size_t n = 0;
+    turn = !turn;
+    snprintf(run, sizeof run, ". --prompt %s --tokens 11 %s", gpt2_prompt, options);
+    CHECK(generate(run) == 0 && says("; wrote 11, "));
+    for (const char *c = program_output + 24; *c && *c != '\n'; c++)
+        if (*c != ' ') text[turn][n++] = *c;
+    text[turn][n] = 0;
+    CHECK(n == 11);
+    return text[turn];
+}
+
+TEST(generate, "every step of the chain is an option, and does what it says") {
+    static const char *const greedy[] = {"--top-k 1",   "--top-p 0",        "--min-p 1",
+                                         "--epsilon 1", "--top-sigma 1e-6", "--mirostat 1e-6",
+                                         "--temp 0"};
+    static const char best[] = "rxxxqqqqqqq";
+    family("gpt2", "", "");
+    for (size_t i = 0; i < 7; i++) CHECK(!strcmp(written(greedy[i]), best));
+    static const char *const other[] = {"--typical 0.2", "--eta 0.3", "--xtc 1 --xtc-above 0.01",
+                                        "--mirostat 5",  "--temp 3",  "--dry 100 --temp 0"};
+    for (size_t i = 0; i < 6; i++) CHECK(strcmp(written(other[i]), best) != 0);
+    static const char *const priced[] = {"--frequency 100 --temp 0", "--presence 100 --temp 0"};
+    for (size_t i = 0; i < 2; i++) {
+        const char *text = written(priced[i]);
+        for (size_t k = 0; k < 11; k++) /* what was said is never said again */
+            CHECK(!strchr("fnjvieoap", text[k]) && !strchr(text + k + 1, text[k]));
+    }
+    const char *text = written("--frequency 100 --temp 0 --last 1");
+    bool back = false;
+    for (size_t k = 0; k + 1 < 11; k++) {
+        CHECK(text[k] != text[k + 1]);
+        back = back || strchr(text + k + 1, text[k]);
+    }
+    CHECK(back);
+    CHECK(strcmp(written("--mirostat 3 --seed 2"), written("--mirostat 3 --seed 2")) == 0);
+    CHECK(strcmp(written("--mirostat 3 --seed 2"), written("--mirostat 3 --seed 3")) != 0);
+    CHECK(generate(". --prompt f --mirostat 3 --draft .") == 2 &&
+          says("--mirostat and --draft exclude each other"));
+}
+
+/* Standard input of the programs that follow. */
+static void input(const char *text, size_t size) {
+    CHECK(llm_file_write(test_path("lines"), text, size, NULL));
+    CHECK(freopen(test_path("lines"), "r", stdin) != NULL);
+}
+
+TEST(generate, "a prompt of - is standard input, whole, without the end of its last line") {
+    model("", "");
+    input("x c v f t n h q g\np g a\r\n\n", 26);
+    CHECK(generate(". --prompt - --temp 0 --tokens 12") == 0);
+    CHECK(!strncmp(program_output, "x c v f t n h q g\np g a e j e j e b v e j e b v\n", 48));
+    input("x\0c", 3);
+    CHECK(generate(". --prompt -") == 2 && says("standard input holds a 0"));
+    input("\n", 1);
+    CHECK(generate(". --prompt -") == 2 && says("the --prompt is empty"));
+    model("", "<|im_start|>\0<|im_end|>");
+    input("b c\n", 4);
+    CHECK(generate(". --chat --prompt - --template chatml --temp 0 --tokens 4") == 0);
+    double share;
+    size_t drafts;
+    const char *want = text_of(&share, &drafts);
+    CHECK(generate(". --chat --prompt b_c --template chatml --temp 0 --tokens 4") == 0);
+    CHECK(!strcmp(text_of(&share, &drafts), want));
+    char large[9001];
+    memset(large, 'a', 9000);
+    input(large, 9000); /* one unknown word */
+    CHECK(generate(". --prompt - --tokens 0") == 0 && !strncmp(program_output, large, 9000));
+    CHECK(strstr(program_output, "[read 1 tokens"));
+}
+
 TEST(generate, "Ctrl-C ends an answer, and at a question the conversation") {
     static const char marks[] = "<|im_start|>\0<|im_end|>";
     int silent[2];
@@ -359,22 +525,35 @@ TEST(generate, "Ctrl-C ends an answer, and at a question the conversation") {
 TEST(generate, "what cannot be is refused in a sentence") {
     static const struct {
         const char *arguments, *text;
-    } bad[] = {{"", "which model?"},
-               {".", "--prompt TEXT or --chat is missing"},
-               {". x --prompt a", ". and x: expected one model"},
-               {". --prompt", "--prompt needs a value"},
-               {". --what", "--what is no option"},
-               {". --prompt a --tokens 1.5", "--tokens is '1.5', expected a whole number from 0"},
-               {". --prompt a --temp hot", "--temp is 'hot', expected a number from 0 to 100"},
-               {". --prompt a --top-p 2", "--top-p is '2', expected a number from 0 to 1"},
-               {". --prompt a --system b", "are for --chat"},
-               {"none --prompt a", "none/config.json: cannot be opened"},
-               {"none.gguf --prompt a", "none.gguf: cannot be opened"}};
+    } bad[] = {
+        {"", "which model?"},
+        {".", "--prompt TEXT or --chat is missing"},
+        {". x --prompt a", ". and x: expected one model"},
+        {". --prompt", "--prompt needs a value"},
+        {". --what", "--what is no option"},
+        {". --prompt a --tokens 1.5", "--tokens is '1.5', expected a whole number from 0"},
+        {". --prompt a --temp hot", "--temp is 'hot', expected a number from 0 to 100"},
+        {". --prompt a --top-p 2", "--top-p is '2', expected a number from 0 to 1"},
+        {". --prompt a --top-k 1.5", "--top-k is '1.5', expected a whole number from 0"},
+        {". --prompt a --system b", "are for --chat"},
+        {"none --prompt a",
+         "none: No such file or directory; expected a model's directory or a .gguf file"},
+        {"none.gguf --prompt a", "none.gguf: No such file or directory; expected"},
+        {"letter.txt --prompt a", "letter.txt is a file that does not end in .gguf; expected"},
+        {"letter.gguf --prompt a", "GGUF"},
+        {". --prompt a", ". has no config.json; expected a model's directory"}};
+    file_of("letter.txt", "Dear reader");
+    file_of("letter.gguf", "Dear reader");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         CHECK(generate(bad[i].arguments) == 2 && says(bad[i].text));
         CHECK(!strncmp(program_output, "generate: ", 10) && strchr(program_output, '\n')[1] == 0);
     }
-    CHECK(generate("--help") == 0 && says("--no-think") && says("--seed N") && says("--ahead N"));
+    CHECK(generate("--help") == 0 && says("--no-think  ") && says("--seed      N ") &&
+          says("--template  TEXT ") && says("--top-k     N ") && says("--top-p     X "));
+    file_of("config.json", "{}");
+    CHECK(generate(". --prompt a") == 2 &&
+          says("generate: . has no tokenizer; expected tokenizer.json, vocab.json and merges.txt, "
+               "or tokenizer.model\n"));
     model("", "");
     file_of("tokenizer.json", "{}");
     CHECK(generate(". --prompt a") == 2 && says("generate: tokenizer "));

@@ -1,5 +1,23 @@
-/* @gpt2_config @gpt2_file: a config.json, a byte 0, a model.safetensors, as a directory. */
+/* @gpt2_config @gpt2_file @llama: a config.json, a byte 0, a model.safetensors, as a directory, to
+ * be trained and to write two tokens. */
 #include "fuzz.h"
+
+static void write_two(void) {
+    llm_llama m;
+    llm_error e;
+    e.message[0] = 0;
+    if (!llm_llama_file_open(&m.file, fuzz_directory(), &e)) {
+        FUZZ_CHECK_SENTENCE(e);
+        return;
+    }
+    const size_t context = m.file.config.context < 2 ? 1 : 2;
+    const int ids[2] = {0, (int)m.file.config.vocab - 1};
+    if (llm_llama_create(&m, context, 2, &e)) {
+        llm_llama_forward(&m, ids, context);
+        llm_arena_destroy(&m.memory);
+    }
+    llm_llama_file_close(&m.file);
+}
 
 static void fuzz(const unsigned char *data, size_t size) {
     const unsigned char *zero = size > 0 ? (const unsigned char *)memchr(data, 0, size) : NULL;
@@ -9,6 +27,7 @@ static void fuzz(const unsigned char *data, size_t size) {
     e.message[0] = 0;
     fuzz_file("config.json", data, first);
     fuzz_file("model.safetensors", data + second, size - second);
+    write_two();
     if (!llm_gpt2_load(&g, fuzz_directory(), 1, 0, &e)) {
         FUZZ_CHECK_SENTENCE(e);
         return;
