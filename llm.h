@@ -42098,7 +42098,7 @@ LLM_API void llm_seq2seq_backward(const llm_seq2seq_weights *dw, const llm_seq2s
                              &a->decoder, &w->decoder, c->width, H, arena);
     llm_embedding_backward(dw->target, dx, a->shifted, T, V, c->width);
     memset(dx, 0, S * c->width * sizeof(float));
-    memset(dy, 0, H * sizeof(float)); /* the first state is no weight: what it gets is dropped */
+    /* the first state is no weight: what it gets is dropped, with what dy has been */
     llm_seq2seq_gru_backward(dx, dy, &dw->encoder, dh, &a->encoder, &w->encoder, c->width, H,
                              arena);
     llm_embedding_backward(dw->source, dx, a->source, S, c->source_vocab, c->width);
@@ -50677,7 +50677,8 @@ LLM_API float llm_t5_forward(llm_t5_acts *a, const int *source, const int *targe
     const size_t N = B * T;
     bool *hidden;
     a->B = B, a->S = S, a->T = T, a->source = source;
-    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    a->shifted = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->labels = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t i = 0; i < N; i++) {
         a->shifted[i] = i % T ? target[i - 1] : 0;
         a->labels[i] = target[i] ? target[i] : LLM_CROSS_ENTROPY_IGNORE;

@@ -185,10 +185,10 @@ TEST(llama, "there is memory for models of any proportions, and a pass takes wha
         memset(&m, 0, sizeof m);
         llm_llama_config *c = &m.file.config;
         c->vocab = large == 0 ? 1000 : 5, c->width = large == 1 ? 200 : 3;
-        c->hidden = large == 2 ? 300 : 2, c->heads = large == 3 ? 50 : 1;
-        c->kv_heads = large == 4 ? 50 : 1, c->head = large == 5 ? 100 : 2;
+        c->hidden = large == 2 ? 300 : 0, c->heads = large == 3 ? 50 : 1;
+        c->kv_heads = large == 4 ? 50 : 1, c->head = large == 5 ? 400 : 2;
         c->layers = large == 6 ? 40 : 1;
-        const size_t chunk = 64, context = 70, K = c->kv_heads * c->head;
+        const size_t chunk = 600, context = 70, K = c->kv_heads * c->head;
         CHECK(llm_llama_create(&m, context, chunk, &e));
         CHECK(m.memory.used == ll_room(c->vocab) + 2 * ll_room(c->layers * context * K));
         CHECK(m.memory.size - m.memory.used >= ll_scratch(c, chunk, context));
@@ -228,19 +228,31 @@ TEST(llama, "caps below 1 and scores of a hundred; a sublayer's norm stays withi
     for (size_t v = 0; v < 24; v++) CHECK_NEAR(m.logits[v], 0.5f * tanhf(plain[v] / 0.5f), 1e-6);
 
     llm_rng rng = llm_rng_seed(1);
+    llm_llama half; /* the same with keys and values in 16 bits */
+    memset(&half, 0, sizeof half);
+    half.file.config = m.file.config, half.file.config.logit_cap = 0.0f;
+    CHECK(llm_llama_create_as(&half, N, N, LLM_LLAMA_CACHE_BF16, &e));
+    float *numbers = floats(2 * N * HKV * D); /* keys and values of both layers */
+    llm_rng_normal_fill(&rng, numbers, 2 * N * HKV * D);
+    llm_llama_cache_write(&half.keys, 0, numbers, 2 * N * HKV * D);
+    llm_rng_normal_fill(&rng, numbers, 2 * N * HKV * D);
+    llm_llama_cache_write(&half.values, 0, numbers, 2 * N * HKV * D);
     llm_rng_normal_fill(&rng, q, N * H * D);
     m.length = 0;
-    for (size_t k = 0; k < 2; k++) {
-        const double cap = k ? 0.0 : 0.5, scale = k ? 60.0 : 1.0;
-        m.file.config.score_cap = (float)cap, m.file.config.scale = (float)scale;
-        const size_t used = m.memory.used;
-        llm_llama_attend(out, q, &m, 1, N);
-        CHECK(m.memory.used == used);
+    for (size_t k = 0; k < 3; k++) {
+        llm_llama *at = k == 2 ? &half : &m;
+        const double cap = k == 0 ? 0.5 : 0.0, scale = k == 1 ? 60.0 : 1.0;
+        at->file.config.score_cap = (float)cap, at->file.config.scale = (float)scale;
+        const size_t used = at->memory.used;
+        llm_llama_attend(out, q, at, 1, N);
+        CHECK(at->memory.used == used);
         for (size_t i = 0; i < N * H; i++) {
-            const size_t t = i / H, from = (CONTEXT * HKV + i % H / (H / HKV)) * D;
+            const size_t t = i / H, from = (at->context * HKV + i % H / (H / HKV)) * D;
             double p[N], sum = 0.0, most = -1e300;
+            float row[D];
             for (size_t j = 0; j <= t; j++) {
-                p[j] = scale * dot(q + i * D, m.keys.wide + from + j * HKV * D, D);
+                const float *key = llm_llama_cache_read(row, &at->keys, from + j * HKV * D, D);
+                p[j] = scale * dot(q + i * D, key, D);
                 if (cap > 0.0) p[j] = cap * tanh(p[j] / cap);
                 most = fmax(most, p[j]);
             }
@@ -248,11 +260,14 @@ TEST(llama, "caps below 1 and scores of a hundred; a sublayer's norm stays withi
             for (size_t d = 0; d < D; d++) {
                 double want = 0.0;
                 for (size_t j = 0; j <= t; j++)
-                    want += exp(p[j] - most) / sum * (double)m.values.wide[from + j * HKV * D + d];
+                    want +=
+                        exp(p[j] - most) / sum *
+                        (double)llm_llama_cache_read(row, &at->values, from + j * HKV * D, D)[d];
                 CHECK_NEAR(out[i * D + d], want, 1e-4);
             }
         }
     }
+    llm_arena_destroy(&half.memory);
     float *x = zeros(2 * 16), *f = floats(2 * 16), norm[16]; /* nothing behind them */
     for (size_t i = 0; i < 32; i++) f[i] = i % 2 ? 3.0f : -3.0f, norm[i % 16] = 2.0f;
     llm_llama_mlp_add(x, f, norm, 2, &m.file.config);

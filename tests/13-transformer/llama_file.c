@@ -10,6 +10,7 @@ static void *lf_realloc(void *p, size_t size) { return lf_calls-- > 0 ? realloc(
 
 #include "../../llm.h"
 
+#include "../arena.h"
 #include "../tiny_llama.h"
 
 #define CONFIG                                                                                     \
@@ -243,6 +244,40 @@ TEST(llama_file, "in GGUF too matrices stay, vectors come as they are, rotations
     }
 }
 
+TEST(llama_file,
+     "the memory is that of the vectors, one by one, and of heads wider than a line of 64") {
+    for (size_t f = 0; f < LLM_LLAMA_CONFIG_FAMILIES; f++)
+        for (size_t k = 0; k < 6; k++) {
+            const size_t width[6] = {1, 16, 17, 100, 160, 321}, head[6] = {2, 64, 66, 32, 34, 160};
+            llm_llama_config c;
+            llm_arena arena = test_arena(1 << 18);
+            memset(&c, 0, sizeof c);
+            c.family = (llm_llama_config_family)f, c.width = width[k], c.head = head[k];
+            c.hidden = 7, c.layers = 1 + k, c.heads = 5, c.kv_heads = 2;
+            llm_arena_take(&arena, c.layers, sizeof(llm_llama_file_layer));
+            for (size_t l = 0; l < c.layers; l++)
+                for (int p = LLM_LLAMA_NAMES_NORM1; p < LLM_LLAMA_NAMES_PARTS; p++) {
+                    size_t rows, columns;
+                    llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, &c);
+                    llm_arena_floats(&arena, rows);
+                }
+            llm_arena_floats(&arena, c.width);
+            for (size_t i = 0; i < 2; i++) llm_arena_floats(&arena, c.head / 2);
+            CHECK(llm_llama_file_bytes(&c) == arena.used);
+        }
+    tiny_llama tiny;
+    llm_llama_file m;
+    llm_error e;
+    tiny_llama_make(&tiny, "qwen3", 40);
+    CHECK(llm_llama_file_open(
+        &m,
+        tiny_llama_directory(&tiny, "{\"model_type\":\"qwen3\",\"head_dim\":40," CONFIG,
+                             LLM_SAFETENSORS_F32),
+        &e));
+    CHECK(m.memory.size - m.memory.used == 128); /* factors of the rotations, of GGUF alone */
+    llm_llama_file_close(&m);
+}
+
 TEST(llama_file, "in GGUF too every tensor is needed, and refused by name") {
     tiny_llama tiny;
     llm_llama_file m;
@@ -353,6 +388,7 @@ TEST(llama_file, "numbers that are no floats, files that are not there, memory t
     const char *dir = tiny_llama_directory(&tiny, families[0].config, LLM_SAFETENSORS_I16);
     CHECK_FAILS(llm_llama_file_open(&m, dir, &e), e, "is neither F32, F16 nor BF16");
     dir = tiny_llama_directory(&tiny, "{", LLM_SAFETENSORS_F32);
+    memset(&m, 0xff, sizeof m); /* what stood there is not freed */
     CHECK_FAILS(llm_llama_file_open(&m, dir, &e), e, "JSON");
     dir = tiny_llama_directory(&tiny, "{}", LLM_SAFETENSORS_F32);
     CHECK_FAILS(llm_llama_file_open(&m, dir, &e), e, "model_type");
