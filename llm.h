@@ -423,6 +423,8 @@
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
  *   gpt2_bin                 GPT-2's weights from llm.c
+ *   gpt2_state               Is it the same step as PyTorch's?
+ *   gpt2_choices             Multiple choice from llm.c's files
  *   gpt2_run                 A training that can be interrupted
  *   gpt3                     GPT-3: tasks from examples in the text
  *   t5                       T5
@@ -48130,8 +48132,8 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
  * 256 columns at a time, goes into the cache as floats, each weight once, and is multiplied by all
  * x as in @gemm.
  *
- * What is easily got wrong: a row of blocks is not columns times a number of bytes, and it may stand
- * at an odd address.
+ * What is easily got wrong: a row of blocks is not columns times a number of bytes, and it may
+ * stand at an odd address.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
  * needs   gemm gguf_blocks stored_dot stored_dot_codes

@@ -19389,7 +19389,8 @@ static inline cudaError_t llm_cuda_greedy_pick(int *token, unsigned long long *p
  */
 enum { LLM_CUDA_GREEDY_HEAD_BLOCKS = 4096 }; /* at most, a key of each token in scratch */
 
-/* w: V rows of C weights; x (tokens,C) of at most N tokens; gain (C) or NULL. Eight warps a block. */
+/* w: V rows of C weights; x (tokens,C) of at most N tokens; gain (C) or NULL. Eight warps a
+ * block. */
 template <int type, int N, typename X>
 LLM_KERNEL void __launch_bounds__(256)
     llm_greedy_head_kernel(unsigned long long *part, const unsigned char *data, size_t stride,
@@ -20364,8 +20365,8 @@ LLM_DEVICE void llm_cuda_sampling_heat(float *x, size_t V, unsigned long long ke
     }
 }
 
-/* The cut of what is kept of x (V) behind the steps of a chain, from `kept` on. A temperature writes
- * x; max is its largest. */
+/* The cut of what is kept of x (V) behind the steps of a chain, from `kept` on. A temperature
+ * writes x; max is its largest. */
 template <int W>
 LLM_DEVICE unsigned long long llm_cuda_sampling_steps(float *x, size_t V,
                                                       const llm_sampling_step *chain, unsigned n,
@@ -21491,8 +21492,8 @@ LLM_KERNEL void __launch_bounds__(1024)
                              llm_cuda_sampling_control_uniform(seed[b], number));
 }
 /* path (B,n), taken (B), next (B) <- of each row what llm_speculative_tree_verify writes and
- * returns with a generator of llm_rng_seed(seed[b]); next is -1 where p has no mass. ids (B,n) below
- * V, parent (B,n); q, p (B,n,V) are overwritten. replace: children are independent draws. */
+ * returns with a generator of llm_rng_seed(seed[b]); next is -1 where p has no mass. ids (B,n)
+ * below V, parent (B,n); q, p (B,n,V) are overwritten. replace: children are independent draws. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_speculative_tree_verify(size_t *path, size_t *taken, int *next, const int *ids,
                                  const int *parent, float *q, float *p, const uint64_t *seed,
@@ -21827,8 +21828,8 @@ LLM_KERNEL void llm_medusa_tree_typical_line_kernel(size_t *path, size_t *taken,
     taken[p.row] = length;
 }
 /* path (B,n), taken (B) <- llm_medusa_tree_typical of each row, from logits (B,n,V) instead of
- * probabilities; parent as for llm_cuda_medusa_tree_walk, mask made of it. refused (B,n) is scratch.
- * T is float or llm_bf16. */
+ * probabilities; parent as for llm_cuda_medusa_tree_walk, mask made of it. refused (B,n) is
+ * scratch. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_medusa_tree_typical(size_t *path, size_t *taken, int *refused, const int *ids,

@@ -27,8 +27,9 @@ static llm_bert_config config(size_t layers, size_t width) {
     return c;
 }
 
-/* h and pooled output beside golden values where `want` is not NULL, else beside llm_bert; gradients
- * beside llm_bert, which gets no gradient at padding. hidden (B,T): padding on the right. */
+/* h and pooled output beside golden values where `want` is not NULL, else beside llm_bert;
+ * gradients beside llm_bert, which gets no gradient at padding. hidden (B,T): padding on the
+ * right. */
 template <typename T>
 static void check_bert(const llm_bert_config &c, float *flat, const int *ids, const int *types,
                        const bool *hidden, size_t B, size_t length, float *dh, float *dp,

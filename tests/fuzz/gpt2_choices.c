@@ -1,4 +1,5 @@
-/* @gpt2_choices: a file of questions; what is accepted is answered by a model that knows nothing. */
+/* @gpt2_choices: a file of questions; what is accepted is answered by a model that knows
+ * nothing. */
 #include "fuzz.h"
 
 static void nothing(void *context, float *logits, const int *ids, size_t rows, size_t t) {
