@@ -364,16 +364,26 @@
  *   decoder                  Transformer decoder
  *   seq2seq_gru              A recurrent cell for @seq2seq
  *   seq2seq                  Sequence to sequence, recurrent
+ *   seq2seq_additive         Recurrent translation with a search
+ *   seq2seq_additive_backward The search, backward
+ *   scheduled_sampling       Scheduled sampling
  *   encoder_decoder_weights  An encoder-decoder in one vector
  *   encoder_decoder          Transformer encoder-decoder
+ *   prefix_lm                One stack that reads and writes
+ *   prefix_lm_generate       Writing behind a prefix
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   multi_token              Several tokens ahead
+ *   mtp                      Tokens ahead, one behind the other
  *   autoregression           Autoregression: series
  *   autoregression_table     Autoregression: symbols, in any order
  *   made                     MADE: all conditionals in one pass
  *   causal_lm                Causal language model
  *   mlm                      Masked language model
+ *   mlm_span                 Masking whole spans
+ *   mlm_score                Scoring a text with a masked model
+ *   mask_predict             Writing with a masked model
  *   transformer              The Transformer family: its sizes
  *   transformer_layout       The tensors of a Transformer by name
  *   transformer_weights      The weights of any Transformer, bound
@@ -386,6 +396,7 @@
  *   t5_stack                 T5's stacks
  *   llama_block              Decoder block, the form of Llama
  *   transformer_2017         Attention Is All You Need: the recipe
+ *   token_batches            Batches by a budget of tokens
  *   decoder_only             Decoder-only Transformer, Llama style
  *   context_window           Context window
  *   transformer_xl_attn      Attention with a memory, by distances
@@ -396,7 +407,11 @@
  *   gguf_blocks              Weight files: blocks of small integers
  *   gguf_file                Weight files: GGUF
  *   gguf_write               Weight files: GGUF, writing
+ *   stored_dot               Dot products where the weights lie
+ *   stored_dot_codes         Dot products with blocks of codes
  *   stored_matrix            Matrices in their file's own numbers
+ *   stored_matrix_turn       A stored matrix, turned over
+ *   stored_rounded           Products of integers: x rounded too
  *   sha256                   SHA-256
  *   open_weights             Open weights: are they the release?
  *   gpt1                     GPT-1: a decoder, pretrained
@@ -408,6 +423,8 @@
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
  *   gpt2_bin                 GPT-2's weights from llm.c
+ *   gpt2_state               Is it the same step as PyTorch's?
+ *   gpt2_choices             Multiple choice from llm.c's files
  *   gpt2_run                 A training that can be interrupted
  *   gpt3                     GPT-3: tasks from examples in the text
  *   t5                       T5
@@ -420,6 +437,8 @@
  *   llama_gguf               Settings of a Llama from GGUF
  *   llama_names              What a Llama's weights are called
  *   llama_file               Where a Llama's weights are
+ *   llama_mlp                The MLP of a model from its files
+ *   llama_cache              Keys and values in 32 or 16 bits
  *   llama                    A large language model from its files
  *   base_model               Base model: it continues text
  *   chat_template            Chat templates: how turns are spelt
@@ -4742,7 +4761,7 @@ LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, con
             ok = llm_fail(error, "the start violates constraint %zu by %.3g", i, value);
     }
 
-    for (size_t round = 0; ok && !settled && round < 50 * (n + k); round++) {
+    for (size_t round = 0; ok && !settled && round <= 50 * (n + k); round++) {
         size_t used = 0;
         for (size_t i = 0; i < k; i++) {
             if (!active[i]) continue;
@@ -39486,7 +39505,7 @@ LLM_API void llm_sinks_learned_backward(float *dsink, const float *dout, const f
  * topics  FlashAttention
  */
 
-enum { LLM_FLASH_KEYS = LLM_CAUSAL_ATTN_TILE, LLM_FLASH_ROWS = 4 * LLM_FLASH_KEYS };
+enum { LLM_FLASH_KEYS = 128, LLM_FLASH_ROWS = 256 };
 
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
@@ -39523,14 +39542,16 @@ LLM_API size_t llm_flash_tile(size_t *skip, size_t *ahead, size_t i, size_t j, s
     return *skip < rows ? rows - *skip : 0;
 }
 
-/* Drops row i of a tile of n keys from j on: w in place; -inf for the scores of hidden keys. */
+/* Row i of a tile of n keys from j on, in place: drops weights; scales scores, -inf where
+ * hidden. */
 LLM_API void llm_flash_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
                             const llm_flash_config *c) {
     const uint64_t at = c->offset + (bh * c->T + i) * c->S + j;
     if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
 }
-LLM_API void llm_flash_hide(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
+LLM_API void llm_flash_scale(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
     const bool *hidden = c->hidden ? c->hidden + bh / c->H * c->S + j : NULL;
+    for (size_t k = 0; k < n; k++) s[k] *= c->scale;
     for (size_t k = 0; hidden && k < n; k++) s[k] = hidden[k] ? -INFINITY : s[k];
 }
 
@@ -39556,17 +39577,16 @@ LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const flo
                     llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
                 if (R == 0) continue;
                 const size_t i = i0 + skip;
-                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, c->scale,
+                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, 1.0f,
                                        ahead, R, N, D);
                 for (size_t r = 0; r < R; r++) {
                     const size_t seen = r + ahead < N ? r + ahead + 1 : N, at = bh * T + i + r;
                     float *p = s + r * N, sum = 0.0f;
-                    llm_flash_hide(p, bh, j, seen, c);
+                    llm_flash_scale(p, bh, j, seen, c);
                     const float max = fmaxf(m[at], llm_logsumexp_max(p, seen));
                     const float shift = max == -INFINITY ? 0.0f : max;
-                    for (size_t n = 0; n < seen; n++) p[n] = llm_expf(p[n] - shift);
                     LLM_SIMD_SUM(sum)
-                    for (size_t n = 0; n < seen; n++) sum += p[n];
+                    for (size_t n = 0; n < seen; n++) sum += p[n] = llm_expf(p[n] - shift);
                     const float old = llm_expf(m[at] - shift) * l[at], total = old + sum;
                     const float gain = total > 0.0f ? 1.0f / total : 0.0f;
                     for (size_t n = 0; n < seen; n++) p[n] *= gain;
@@ -39607,7 +39627,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                         llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
                     if (R == 0) continue;
                     const size_t i = i0 + skip, at = (bh * T + i) * D;
-                    llm_causal_attn_scores(p, N, q + at, D, kj, D, c->scale, ahead, R, N, D);
+                    llm_causal_attn_scores(p, N, q + at, D, kj, D, 1.0f, ahead, R, N, D);
                     llm_causal_attn_scores(ds, N, dout + at, D, vj, D, 1.0f, ahead, R, N, D);
                     for (size_t r = 0; r < R; r++) {
                         const size_t seen = r + ahead < N ? r + ahead + 1 : N;
@@ -39615,7 +39635,7 @@ LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *do
                         float *pr = p + r * N, *dsr = ds + r * N, along = 0.0f;
                         for (size_t d = 0; d < D; d++)
                             along += dout[at + r * D + d] * out[at + r * D + d];
-                        llm_flash_hide(pr, bh, j, seen, c);
+                        llm_flash_scale(pr, bh, j, seen, c);
                         llm_flash_drop(dsr, bh, i + r, j, seen, c);
                         for (size_t n = 0; n < seen; n++) {
                             pr[n] = lse_r == -INFINITY ? 0.0f : llm_expf(pr[n] - lse_r);
@@ -40153,18 +40173,19 @@ LLM_API void llm_flash_fp8_forward(float *out, float *lse, const float *q, const
 
 /* @memory_efficient_attn ------------------------------------ Memory-efficient attention
  *
- *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
+ *     o = join over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
  *
- * Attention in memory of the size of one chunk of keys: a query meets the keys chunk by chunk, and
- * what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
+ * Attention in memory of the size of one chunk of keys: some queries meet the keys chunk by chunk,
+ * and what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
  * there. Backward makes each chunk's weights again. Rabe and Staats saw that this is enough; @flash
  * is the same sum with chunks chosen for a GPU's fast memory. What this form keeps is freedom: any
  * chunk, dropout, and any array as bias, with its gradient, in xFormers' layout (batch, position,
- * head, dimension).
+ * head, dimension). Queries taken together share their first key: what they see of a chunk is a
+ * rectangle, or stands on a diagonal as in @causal_attn, whose products these are.
  *
  * source  Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; xFormers,
  *         memory_efficient_attention and its attn_bias classes
- * needs   error exp dropout gqa flash_split
+ * needs   exp gemm logsumexp dropout causal_attn gqa
  * see     @flash23 (tiles), @masked_score (biases that broadcast), @attn_dispatch
  * topics  xFormers / Memory-Efficient Attention
  */
@@ -40181,166 +40202,169 @@ typedef enum {
 
 /* M queries, Mk keys. Texts of BLOCKS stand behind each other in one batch row: text n has queries
  * start_q[n] .. start_q[n+1]-1 and keys start_k[n] ..; blocks of them. bias (bias_B,bias_H,M,Mk) or
- * NULL: extents 1 or B and H. chunk: keys at a time. Dropout's entry (b,h,i,j) is
- * number offset + ((b H + h) M + i) Mk + j of seed's stream. */
+ * NULL: extents 1 or B and H. queries, chunk: how many queries and keys at a time, at most.
+ * Dropout's entry (b,h,i,j) is number offset + ((b H + h) M + i) Mk + j of seed's stream. */
 typedef struct {
-    size_t B, M, Mk, H, K, chunk;
+    size_t B, M, Mk, H, K, queries, chunk, blocks, bias_B, bias_H;
     llm_memory_efficient_attn_mask mask;
     const size_t *start_q, *start_k;
-    size_t blocks;
     const float *bias;
-    size_t bias_B, bias_H;
     float scale, dropout;
     uint64_t seed, offset;
 } llm_memory_efficient_attn_config;
 
-/* No mask, bias or dropout; chunks of sqrt(Mk), rounded up. */
+/* No mask, bias or dropout; 64 queries at a time, chunks of sqrt(Mk), rounded up. */
 LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
                                                                             size_t Mk, size_t H,
                                                                             size_t K) {
-    const size_t chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
-    const llm_memory_efficient_attn_config c = {
-        B,    M,    Mk, H,    K, chunk, LLM_MEMORY_EFFICIENT_ATTN_ALL,
-        NULL, NULL, 0,  NULL, 1, 1,     1.0f / sqrtf((float)K),
-        0.0f, 0,    0};
+    llm_memory_efficient_attn_config c;
+    memset(&c, 0, sizeof c);
+    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
+    c.queries = 64, c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    c.bias_B = c.bias_H = 1, c.scale = 1.0f / sqrtf((float)K);
     return c;
 }
 
-/* Query i sees the keys first .. end-1. */
-LLM_API void llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t i,
-                                             const llm_memory_efficient_attn_config *c) {
-    size_t n = 0;
-    *first = 0;
-    *end = c->Mk;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER) *end = i + 1;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
-        *end = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
-    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
-        c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL) {
+/* Query i sees the keys first .. end-1, and those behind it up to end + step, end + 2 step, ...
+ * Returns how many queries that holds for, i included: `queries` at most. */
+LLM_API size_t llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t *step, size_t i,
+                                               const llm_memory_efficient_attn_config *c) {
+    LLM_ASSERT(c->queries > 0 && c->chunk > 0);
+    size_t n = 0, own = *first = 0, left = c->M - i, all = c->Mk; /* of this text */
+    if (c->mask >= LLM_MEMORY_EFFICIENT_ATTN_BLOCKS) {
         while (n < c->blocks && c->start_q[n + 1] <= i) n++;
-        LLM_ASSERT(n < c->blocks && c->start_k[n] <= c->start_k[n + 1]);
-        *first = c->start_k[n];
-        *end = c->start_k[n + 1];
-        if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL &&
-            *end - *first > i - c->start_q[n] + 1)
-            *end = *first + (i - c->start_q[n]) + 1;
+        LLM_ASSERT(n < c->blocks && c->start_q[n + 1] <= c->M && c->start_k[n + 1] <= c->Mk);
+        LLM_ASSERT(c->start_k[n] <= c->start_k[n + 1]);
+        *first = c->start_k[n], all = c->start_k[n + 1] - *first;
+        own = c->start_q[n], left = c->start_q[n + 1] - i;
     }
-    if (*end > c->Mk) *end = c->Mk;
-}
-
-/* False and a message, if the config's bias does not broadcast or there is no chunk. */
-LLM_API bool llm_memory_efficient_attn_check(const llm_memory_efficient_attn_config *c,
-                                             llm_error *error) {
-    if (c->chunk == 0)
-        return llm_fail(error, "memory_efficient_attn: the chunk is 0, expected at least 1");
-    if (c->bias && ((c->bias_B != 1 && c->bias_B != c->B) || (c->bias_H != 1 && c->bias_H != c->H)))
-        return llm_fail(error,
-                        "memory_efficient_attn: bias for %zu texts and %zu heads, expected 1 or "
-                        "%zu and 1 or %zu",
-                        c->bias_B, c->bias_H, c->B, c->H);
-    return true;
+    size_t sees = i - own + 1;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
+        sees = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_ALL || c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+        sees > all)
+        sees = all;
+    *end = *first + sees;
+    *step = sees > 0 && sees < all;
+    const size_t alike = *step ? all - sees + 1 : sees == all ? left : 1;
+    return llm_gemm_least(llm_gemm_least(alike, left), c->queries);
 }
 
 /* The first of the Mk numbers of bias that query i of head bh = b H + h gets. */
 LLM_API size_t llm_memory_efficient_attn_bias(size_t bh, size_t i,
                                               const llm_memory_efficient_attn_config *c) {
+    LLM_ASSERT((c->bias_B == 1 || c->bias_B == c->B) && (c->bias_H == 1 || c->bias_H == c->H));
     const size_t b = c->bias_B == 1 ? 0 : bh / c->H, h = c->bias_H == 1 ? 0 : bh % c->H;
     return ((b * c->bias_H + h) * c->M + i) * c->Mk;
 }
 
-/* s (n) <- scores of query i, q (K), against n keys from j on; k is head bh's first key. */
-LLM_API void llm_memory_efficient_attn_scores(float *s, const float *q, const float *k, size_t bh,
-                                              size_t i, size_t j, size_t n,
-                                              const llm_memory_efficient_attn_config *c) {
+/* Query i against n keys from j on: s (n), products, become scores; w are weights to be dropped. */
+LLM_API void llm_memory_efficient_attn_score(float *s, size_t bh, size_t i, size_t j, size_t n,
+                                             const llm_memory_efficient_attn_config *c) {
     const float *bias = c->bias ? c->bias + llm_memory_efficient_attn_bias(bh, i, c) + j : NULL;
-    for (size_t x = 0; x < n; x++) {
-        s[x] = c->scale * llm_gqa_dot(q, k + (j + x) * c->H * c->K, c->K);
-        if (bias) s[x] += bias[x];
-    }
+    for (size_t x = 0; x < n; x++) s[x] *= c->scale;
+    for (size_t x = 0; bias && x < n; x++) s[x] += bias[x];
+}
+LLM_API void llm_memory_efficient_attn_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
+                                            const llm_memory_efficient_attn_config *c) {
+    const uint64_t at = c->offset + (bh * c->M + i) * c->Mk + j;
+    if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
 }
 
 /* out (B,M,H,K), lse (B,M,H) <- q (B,M,H,K), k, v (B,Mk,H,K). A query that sees nothing, or -inf
- * only: 0 and -inf. Scratch: B H min(chunk, Mk) + B H K floats, given back. */
+ * only: 0 and -inf. Scratch: B H min(queries, M) min(chunk, Mk) floats, given back. */
 LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const float *q,
                                                const float *k, const float *v,
                                                const llm_memory_efficient_attn_config *c,
                                                llm_arena *arena) {
-    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
     const size_t K = c->K, row = c->H * K, mark = arena->used;
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
-    float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
+    const size_t chunk = llm_gemm_least(c->chunk, c->Mk), most = llm_gemm_least(c->queries, c->M);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * most * chunk);
+    for (size_t n = 0; n < c->B * c->M * c->H; n++) lse[n] = -INFINITY;
+    for (size_t n = 0; n < c->B * c->M * row; n++) out[n] = 0.0f;
     LLM_PARALLEL_MANY(c->B * c->H, c->M * c->Mk * K)
     for (size_t bh = 0; bh < c->B * c->H; bh++) {
-        const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
-        const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
-        float *p = scratch + bh * (chunk + K), *part = p + chunk;
-        for (size_t i = 0; i < c->M; i++) {
-            float *o = out + at_q + i * row, *l = lse + (bh / c->H * c->M + i) * c->H + bh % c->H;
-            size_t first, end;
-            llm_memory_efficient_attn_range(&first, &end, i, c);
-            for (size_t d = 0; d < K; d++) o[d] = 0.0f;
-            *l = -INFINITY;
-            for (size_t j = first, n; j < end; j += n) {
-                n = end - j < chunk ? end - j : chunk;
-                float max = -INFINITY, sum = 0.0f;
-                llm_memory_efficient_attn_scores(p, q + at_q + i * row, k + at_k, bh, i, j, n, c);
-                for (size_t x = 0; x < n; x++) max = fmaxf(max, p[x]);
-                if (max == -INFINITY) continue;
-                for (size_t x = 0; x < n; x++) sum += p[x] = llm_expf(p[x] - max);
-                for (size_t x = 0; x < n; x++) p[x] /= sum;
-                if (c->dropout > 0.0f)
-                    llm_dropout_forward(p, p, n, c->dropout, c->seed,
-                                        c->offset + (bh * c->M + i) * c->Mk + j);
-                for (size_t d = 0; d < K; d++) part[d] = 0.0f;
-                for (size_t x = 0; x < n; x++)
-                    for (size_t d = 0; d < K; d++) part[d] += p[x] * v[at_k + (j + x) * row + d];
-                const float lse_part = max + logf(sum);
-                llm_flash_split_merge(o, l, part, &lse_part, 1, K);
+        const size_t b = bh / c->H, h = bh % c->H, at_k = b * c->Mk * row + h * K;
+        float *s = scratch + bh * most * chunk;
+        for (size_t i0 = 0, R; i0 < c->M; i0 += R) {
+            size_t first, end, step;
+            R = llm_memory_efficient_attn_range(&first, &end, &step, i0, c);
+            for (size_t j = first, last = end + (R - 1) * step; j < last; j += chunk) {
+                /* the first rows see none of these keys, row r behind them 0 .. r + ahead */
+                const size_t skip = j < end ? 0 : j + 1 - end, i = i0 + skip;
+                const size_t ahead = step ? end + skip - 1 - j : c->Mk, rows = R - skip;
+                const size_t N = llm_gemm_least(last - j, chunk);
+                const size_t at_q = (b * c->M + i) * row + h * K;
+                const float *kj = k + at_k + j * row, *vj = v + at_k + j * row;
+                llm_causal_attn_scores(s, N, q + at_q, row, kj, row, 1.0f, ahead, rows, N, K);
+                for (size_t r = 0; r < rows; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    float *p = s + r * N, *o = out + at_q + r * row, sum = 0.0f;
+                    float *l = lse + (b * c->M + i + r) * c->H + h;
+                    llm_memory_efficient_attn_score(p, bh, i + r, j, seen, c);
+                    const float max = llm_logsumexp_max(p, seen);
+                    const float shift = max == -INFINITY ? 0.0f : max;
+                    LLM_SIMD_SUM(sum)
+                    for (size_t x = 0; x < seen; x++) sum += p[x] = llm_expf(p[x] - shift);
+                    if (sum == 0.0f) continue;
+                    const float all = llm_logsumexp_logaddexp(*l, shift + logf(sum));
+                    const float old = llm_expf(*l - all), gain = llm_expf(shift - all);
+                    for (size_t d = 0; d < K; d++) o[d] *= old;
+                    for (size_t x = 0; x < seen; x++) p[x] *= gain;
+                    llm_memory_efficient_attn_drop(p, bh, i + r, j, seen, c);
+                    *l = all;
+                }
+                llm_causal_attn_gather(out + at_q, row, s, N, vj, row, ahead, rows, N, K);
             }
         }
     }
     arena->used = mark;
 }
 
-/* dq, dk, dv and dbias (bias's extents) += <- dout, forward's out, lse and inputs; dbias may be
- * NULL. Scratch: 2 min(chunk, Mk) floats. One head after another, since they may share dbias. */
+/* dq, dk, dv and dbias (bias's extents, may be NULL) += <- dout, forward's out, lse and inputs. One
+ * head after another: they may share dbias. Scratch: 2 min(queries, M) min(chunk, Mk) floats. */
 LLM_API void llm_memory_efficient_attn_backward(float *dq, float *dk, float *dv, float *dbias,
                                                 const float *dout, const float *out,
                                                 const float *lse, const float *q, const float *k,
                                                 const float *v,
                                                 const llm_memory_efficient_attn_config *c,
                                                 llm_arena *arena) {
-    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
     const size_t K = c->K, row = c->H * K, mark = arena->used;
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
-    float *p = llm_arena_floats(arena, 2 * chunk), *dp = p + chunk;
-    for (size_t bhi = 0; bhi < c->B * c->H * c->M; bhi++) {
-        const size_t i = bhi % c->M, bh = bhi / c->M, b = bh / c->H, h = bh % c->H;
-        const size_t at_q = (b * c->M + i) * row + h * K, at_k = b * c->Mk * row + h * K;
-        const float *g = dout + at_q, along = llm_gqa_dot(g, out + at_q, K);
-        const float total = lse[(b * c->M + i) * c->H + h];
-        size_t first, end;
-        llm_memory_efficient_attn_range(&first, &end, i, c);
-        if (total == -INFINITY) continue;
-        for (size_t j = first, n; j < end; j += n) {
-            const uint64_t number = c->offset + bhi * c->Mk + j;
-            n = end - j < chunk ? end - j : chunk;
-            llm_memory_efficient_attn_scores(p, q + at_q, k + at_k, bh, i, j, n, c);
-            for (size_t x = 0; x < n; x++) {
-                p[x] = llm_expf(p[x] - total);
-                dp[x] = llm_gqa_dot(g, v + at_k + (j + x) * row, K);
-            }
-            if (c->dropout > 0.0f) llm_dropout_forward(dp, dp, n, c->dropout, c->seed, number);
-            for (size_t x = 0; x < n; x++) dp[x] = p[x] * (dp[x] - along); /* that of the score */
-            if (c->dropout > 0.0f) llm_dropout_forward(p, p, n, c->dropout, c->seed, number);
-            for (size_t x = 0; x < n; x++) {
-                const size_t key = at_k + (j + x) * row;
-                if (dbias) dbias[llm_memory_efficient_attn_bias(bh, i, c) + j + x] += dp[x];
-                for (size_t d = 0; d < K; d++) {
-                    dq[at_q + d] += c->scale * dp[x] * k[key + d];
-                    dk[key + d] += c->scale * dp[x] * q[at_q + d];
-                    dv[key + d] += p[x] * g[d];
+    const size_t chunk = llm_gemm_least(c->chunk, c->Mk), most = llm_gemm_least(c->queries, c->M);
+    float *p = llm_arena_floats(arena, 2 * most * chunk), *ds = p + most * chunk;
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t b = bh / c->H, h = bh % c->H;
+        for (size_t i0 = 0, R; i0 < c->M; i0 += R) {
+            size_t first, end, step;
+            R = llm_memory_efficient_attn_range(&first, &end, &step, i0, c);
+            for (size_t j = first, last = end + (R - 1) * step; j < last; j += chunk) {
+                const size_t skip = j < end ? 0 : j + 1 - end, i = i0 + skip;
+                const size_t ahead = step ? end + skip - 1 - j : c->Mk, rows = R - skip;
+                const size_t N = llm_gemm_least(last - j, chunk);
+                const size_t at_q = (b * c->M + i) * row + h * K;
+                const size_t at_k = (b * c->Mk + j) * row + h * K;
+                const float *qi = q + at_q, *gi = dout + at_q, *kj = k + at_k;
+                llm_causal_attn_scores(p, N, qi, row, kj, row, 1.0f, ahead, rows, N, K);
+                llm_causal_attn_scores(ds, N, gi, row, v + at_k, row, 1.0f, ahead, rows, N, K);
+                for (size_t r = 0; r < rows; r++) {
+                    const size_t seen = llm_gemm_least(r + ahead + 1, N);
+                    const float total = lse[(b * c->M + i + r) * c->H + h];
+                    const float along = llm_gqa_dot(gi + r * row, out + at_q + r * row, K);
+                    float *pr = p + r * N, *dsr = ds + r * N;
+                    llm_memory_efficient_attn_score(pr, bh, i + r, j, seen, c);
+                    llm_memory_efficient_attn_drop(dsr, bh, i + r, j, seen, c);
+                    for (size_t x = 0; x < seen; x++) {
+                        pr[x] = total == -INFINITY ? 0.0f : llm_expf(pr[x] - total);
+                        dsr[x] = pr[x] * (dsr[x] - along);
+                    }
+                    llm_memory_efficient_attn_drop(pr, bh, i + r, j, seen, c);
+                    float *to = dbias ? dbias + llm_memory_efficient_attn_bias(bh, i + r, c) : NULL;
+                    for (size_t x = 0; to && x < seen; x++) to[j + x] += dsr[x];
+                    for (size_t x = 0; x < seen; x++) dsr[x] *= c->scale;
                 }
+                llm_causal_attn_gather(dq + at_q, row, ds, N, kj, row, ahead, rows, N, K);
+                llm_causal_attn_scatter(dk + at_k, row, ds, N, qi, row, ahead, rows, N, K);
+                llm_causal_attn_scatter(dv + at_k, row, p, N, gi, row, ahead, rows, N, K);
             }
         }
     }
@@ -40799,7 +40823,7 @@ typedef struct {
 LLM_API void llm_ffn_activate(const llm_ffn_acts *a, size_t N, size_t H, int kind) {
     llm_activation_forward(a->hidden, a->gate ? a->gate : a->up, N * H, kind);
     if (!a->gate) return;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N * H, 1)
     for (size_t i = 0; i < N * H; i++) a->hidden[i] *= a->up[i];
 }
 
@@ -40831,7 +40855,7 @@ LLM_API void llm_ffn_backward(float *dx, const llm_ffn_weights *dw, const float 
     } else {
         float *dgate = llm_arena_floats(arena, N * H);
         llm_activation_forward(dgate, a->gate, N * H, kind);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N * H, 1)
         for (size_t i = 0; i < N * H; i++) {
             dup[i] = dhidden[i] * dgate[i];
             dhidden[i] *= a->up[i];
@@ -41573,7 +41597,8 @@ LLM_API const float *llm_bert_forward(llm_bert_acts *a, const int *ids, const in
     const llm_sublayer_config *e = &c->encoder;
     const size_t N = B * T, C = e->width;
     LLM_ASSERT(T <= c->places);
-    a->first = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->place = a->first + N;
+    a->first = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->place = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t n = 0; n < N; n++) a->first[n] = 0, a->place[n] = (int)(n % T);
     a->ids = ids, a->types = types ? types : a->first;
     a->sum = llm_arena_floats(arena, N * C);
@@ -42075,7 +42100,7 @@ LLM_API void llm_seq2seq_backward(const llm_seq2seq_weights *dw, const llm_seq2s
                              &a->decoder, &w->decoder, c->width, H, arena);
     llm_embedding_backward(dw->target, dx, a->shifted, T, V, c->width);
     memset(dx, 0, S * c->width * sizeof(float));
-    memset(dy, 0, H * sizeof(float)); /* the first state is no weight: what it gets is dropped */
+    /* the first state is no weight: what it gets is dropped, with what dy has been */
     llm_seq2seq_gru_backward(dx, dy, &dw->encoder, dh, &a->encoder, &w->encoder, c->width, H,
                              arena);
     llm_embedding_backward(dw->source, dx, a->source, S, c->source_vocab, c->width);
@@ -42625,7 +42650,8 @@ LLM_API float llm_encoder_decoder_forward(llm_encoder_decoder_acts *a, const int
                                           const llm_encoder_decoder_config *c, llm_arena *arena) {
     const size_t N = B * T, C = c->decoder.width, V = c->target_vocab;
     a->source_ids = source;
-    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    a->shifted = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->labels = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t i = 0; i < N; i++) {
         a->shifted[i] = i % T ? target[i - 1] : c->start;
         a->labels[i] = target[i] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : target[i];
@@ -42818,8 +42844,7 @@ LLM_API float llm_prefix_lm_forward(llm_prefix_lm_acts *a, const int *source, co
     a->hidden = (bool *)llm_arena_take(arena, B * R, sizeof(bool));
     a->blocked = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
     for (size_t i = 0; i < R; i++)
-        for (size_t j = 0; j < R; j++)
-            a->blocked[i * R + j] = j > i && (c->causal || j >= S);
+        for (size_t j = 0; j < R; j++) a->blocked[i * R + j] = j > i && (c->causal || j >= S);
     for (size_t b = 0; b < B; b++) {
         const int *to = target + b * T;
         int tokens = 0;
@@ -43039,7 +43064,7 @@ LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_so
 LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
                                         const llm_softmax_head *p) {
     llm_matmul_forward(logits, p->h, p->w, NULL, p->N, p->C, p->rows);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(p->N, p->rows)
     for (size_t n = 0; n < p->N; n++) {
         float *z = logits + n * p->rows;
         const int target = p->target[n];
@@ -43060,7 +43085,7 @@ LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
  * and lse are forward's; logits end as their own gradient. scale is 1 / kept for the mean. */
 LLM_API void llm_softmax_head_backward(float *dh, float *dw, float *logits, const float *lse,
                                        const llm_softmax_head *p, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(p->N, p->rows)
     for (size_t n = 0; n < p->N; n++) {
         float *z = logits + n * p->rows;
         const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
@@ -43084,7 +43109,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     for (size_t first = 0; first < p->V; first += block) {
         const size_t size = p->V - first < block ? p->V - first : block;
         llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N, size)
         for (size_t n = 0; n < N; n++) {
             float *zn = z + n * size;
             const size_t hit = (size_t)p->target[n] - first;
@@ -43105,7 +43130,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
         const size_t size = p->V - first < block ? p->V - first : block;
         const float *w = p->w + first * p->C;
         llm_matmul_forward(z, p->h, w, NULL, N, p->C, size);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N, size)
         for (size_t n = 0; n < N; n++) {
             float *zn = z + n * size;
             llm_softmax_head_cap(zn, size, p->soft_cap);
@@ -43249,7 +43274,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
  *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
  *         Language Modeling" (best fit)
  * needs   arena argsort cross_entropy
- * see     @softmax_head @grad_accum @perplexity @attn_mask
+ * see     @softmax_head @grad_accum @perplexity @attn_mask @multi_token @mtp
  * topics  Next-Token Prediction Objective (Causal Language Modeling)
  */
 
@@ -43362,6 +43387,247 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
         for (size_t u = 0; u < T; u++)
             mask[i * T + u] = u <= t && (row[u] == row[t]) && (row[t] >= 0 || u == t);
     }
+}
+
+/* @multi_token ---------------------------------------------- Several tokens ahead
+ *
+ *     z_k = Stack_k(h)      p_k(x_t+k | x_<=t) = softmax(E z_k,t)      k = 1 .. K
+ *     loss = sum over k of the mean over t of -log p_k(x_t+k)
+ *
+ * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use
+ * one table of tokens. A trunk that has to serve several tokens ahead is trained on what will
+ * matter later, and not on the next word's spelling alone; larger models gain from it, most in
+ * code. In use the heads but the first are thrown away, or they guess for @speculative.
+ *
+ * Logits are the largest thing in a step, N V numbers a head. All heads begin at the same h, so
+ * each can run forward and backward before the next begins, and only the gradient of h has to wait:
+ * memory for one head's logits is enough. What is easily got wrong: the last k places of a text
+ * have no label for head k, and each head's mean is over its own number of places.
+ *
+ * source  Gloeckle et al. 2024, "Better & Faster Large Language Models via Multi-token Prediction",
+ *         section 2 and figure 2
+ * needs   arena cross_entropy matmul sublayer encoder
+ * see     @next_token @mtp @medusa
+ * topics  -
+ */
+typedef struct {
+    llm_sublayer_config head; /* of each: layers 1 in the paper, pre-norm */
+    size_t ahead, vocab;      /* K, V */
+} llm_multi_token_config;
+
+/* w (K) <- the next numbers of *matrix and *vector: each head's llm_encoder_matrices and
+ * llm_encoder_vectors. Its lists lie in the arena. */
+LLM_API llm_encoder_weights *llm_multi_token_bind(float **matrix, float **vector,
+                                                  const llm_multi_token_config *c,
+                                                  llm_arena *arena) {
+    llm_encoder_weights *w =
+        (llm_encoder_weights *)llm_arena_take(arena, c->ahead, sizeof(llm_encoder_weights));
+    for (size_t k = 0; k < c->ahead; k++) llm_encoder_bind(&w[k], matrix, vector, &c->head, arena);
+    return w;
+}
+
+/* label (B,T) <- the token k places behind each of ids (B,T), ignored where the row ends or it is
+ * negative. Returns how many are not. */
+LLM_API size_t llm_multi_token_labels(int *label, const int *ids, size_t k, size_t B, size_t T) {
+    size_t count = 0;
+    for (size_t i = 0; i < B * T; i++) {
+        const bool real = i % T + k < T && ids[i + k] >= 0;
+        label[i] = real ? ids[i + k] : (int)LLM_CROSS_ENTROPY_IGNORE;
+        count += real;
+    }
+    return count;
+}
+
+/* Returns y (B,T,C), what head k makes of h (B,T,C). It and a stay in the arena. */
+LLM_API const float *llm_multi_token_head(llm_encoder_acts *a, const float *h, size_t k, size_t B,
+                                          size_t T, const llm_encoder_weights *w,
+                                          const llm_multi_token_config *c, llm_arena *arena) {
+    bool *ahead = (bool *)llm_arena_take(arena, T * T, sizeof(bool));
+    for (size_t i = 0; i < T * T; i++) ahead[i] = i % T > i / T;
+    llm_sublayer_view v = llm_sublayer_look(B, T);
+    v.blocked = ahead;
+    v.number = k * (2 * c->head.layers); /* each head drops other numbers */
+    return llm_encoder_forward(a, h, &v, &w[k], &c->head, arena);
+}
+
+/* loss (K) and their sum, returned <- h (B,T,C), ids (B,T), heads w, table (V,C). dh, dw, dtable +=
+ * the gradient; dw NULL: no gradients. Scratch: one head's stack, N (2 V + C + 3) floats. */
+LLM_API float llm_multi_token_train(float *loss, float *dh, const llm_encoder_weights *dw,
+                                    float *dtable, const float *h, const int *ids, size_t B,
+                                    size_t T, const llm_encoder_weights *w, const float *table,
+                                    const llm_multi_token_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = B * T, C = c->head.width, V = c->vocab;
+    double all = 0.0;
+    for (size_t k = 0; k < c->ahead; k++) {
+        int *label = (int *)llm_arena_take(arena, N, sizeof(int));
+        float *logits = llm_arena_floats(arena, N * V);
+        float *each = llm_arena_floats(arena, 2 * N), *lse = each + N;
+        llm_encoder_acts a;
+        const size_t count = llm_multi_token_labels(label, ids, k + 1, B, T);
+        const float *y = llm_multi_token_head(&a, h, k, B, T, w, c, arena);
+        double sum = 0.0;
+        llm_matmul_forward(logits, y, table, NULL, N, C, V);
+        llm_cross_entropy_forward(each, lse, logits, label, N, V);
+        for (size_t n = 0; n < N; n++) sum += (double)each[n];
+        loss[k] = count ? (float)(sum / (double)count) : 0.0f;
+        all += (double)loss[k];
+        if (dw && count > 0) {
+            float *dlogits = llm_arena_floats(arena, N * V), *d = llm_arena_floats(arena, N * C);
+            memset(dlogits, 0, N * V * sizeof(float));
+            memset(d, 0, N * C * sizeof(float));
+            llm_cross_entropy_backward(dlogits, logits, lse, label, N, V, 1.0f / (float)count);
+            llm_matmul_backward(d, dtable, NULL, dlogits, y, table, N, C, V);
+            llm_encoder_backward(d, &dw[k], &a, B, T, &w[k], &c->head, arena);
+            for (size_t i = 0; i < N * C; i++) dh[i] += d[i];
+        }
+        arena->used = mark; /* one head's memory at a time */
+    }
+    return (float)all;
+}
+
+/* logits (K,V) <- h (T,C): for each of the K tokens behind a text. Scratch: one head's stack. */
+LLM_API void llm_multi_token_guess(float *logits, const float *h, size_t T,
+                                   const llm_encoder_weights *w, const float *table,
+                                   const llm_multi_token_config *config, llm_arena *arena) {
+    const size_t mark = arena->used, C = config->head.width, V = config->vocab;
+    llm_multi_token_config plain = *config;
+    plain.head.dropout = 0.0f;
+    LLM_ASSERT(T > 0);
+    for (size_t k = 0; k < config->ahead; k++) {
+        llm_encoder_acts a;
+        const float *y = llm_multi_token_head(&a, h, k, 1, T, w, &plain, arena);
+        llm_matmul_forward(logits + k * V, y + (T - 1) * C, table, NULL, 1, C, V);
+        arena->used = mark;
+    }
+}
+
+/* @mtp ------------------------------------------------------ Tokens ahead, one behind the other
+ *
+ *     u_t = M_k [rms(g_k-1,t); rms(E x_t+k)]      g_k = Layer_k(u)      g_0 = h, the trunk's
+ *     p(x_t+k+1 | x_<=t+k) = softmax(E rms(g_k,t))       loss = lambda / D sum over k of the mean
+ *
+ * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it.
+ * Unlike the heads of @multi_token, which guess each for itself, the modules form a chain, so that
+ * what they say together is a text's probability and no mixture of texts. In training they make the
+ * trunk plan; in use the first guesses the second token, in the report rightly 85 to 90 times of
+ * 100, so that two tokens come out of most passes.
+ *
+ * Module k has T - k places: the last k have no token to be given, or no label. Only a causal layer
+ * makes it lawful to give it x_t+k: place t may not look at places behind it, whose inputs are the
+ * answers.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V3 Technical Report", section 2.2, eq. 21 to 25
+ * needs   arena cross_entropy embedding matmul rmsnorm sublayer encoder
+ * see     @multi_token @eagle @speculative
+ * topics  -
+ */
+
+/* Weights of one module, or their gradients: gains of three norms (C), merge (C,2C), and a layer
+ * whose stack has no last norm of its own: out is it. */
+typedef struct {
+    float *in, *token, *out, *merge;
+    llm_encoder_weights layer;
+} llm_mtp_module;
+
+/* w <- the next numbers of *matrix (2 C^2 and the stack's) and *vector (3 C and the stack's); c is
+ * that of one module's stack, with pre-norm. */
+LLM_API void llm_mtp_bind(llm_mtp_module *w, float **matrix, float **vector,
+                          const llm_sublayer_config *c, llm_arena *arena) {
+    LLM_ASSERT(llm_sublayer_norm_in(c));
+    w->merge = llm_encoder_next(matrix, 2 * c->width * c->width);
+    w->in = llm_encoder_next(vector, c->width), w->token = llm_encoder_next(vector, c->width);
+    w->out = llm_encoder_next(vector, c->width);
+    llm_encoder_bind(&w->layer, matrix, vector, c, arena);
+    w->layer.norm_w = w->layer.norm_b = NULL; /* 2 C numbers that stay unused */
+}
+
+/* What a module leaves for backward, in the arena: B (T - 1) places of rows of T. */
+typedef struct {
+    size_t B, T, count; /* T: places of what it reads */
+    int *given, *label; /* (B,T-1) */
+    llm_encoder_acts layer;
+    const float *g;                         /* (B,T-1,C): what the next module reads */
+    float *before, *e, *pair, *y;           /* (N,C), (N,C), (N,2C), (N,C) */
+    float *rstd_in, *rstd_token, *rstd_out; /* (N) each */
+    float *norm, *logits, *loss, *lse;      /* (2,N,C), (N,V), (N), (N) */
+} llm_mtp_acts;
+
+/* Returns the mean loss of module `depth` (1, 2, ..): g (B,T,C) is the trunk's output (depth 1, T
+ * the texts' length) or a->g of the module before, with one place less a module; ids (B,T + depth -
+ * 1), negative: not asked for, and read as token 0. table (V,C). All is left in the arena. */
+LLM_API float llm_mtp_forward(llm_mtp_acts *a, const float *g, const int *ids, size_t depth,
+                              size_t B, size_t T, size_t V, const llm_mtp_module *w,
+                              const float *table, const llm_sublayer_config *c, llm_arena *arena) {
+    LLM_ASSERT(depth > 0 && T > 1);
+    const size_t R = T - 1, N = B * R, C = c->width, row = T + depth - 1;
+    a->B = B, a->T = T, a->count = 0;
+    a->given = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->label = a->given + N;
+    a->before = llm_arena_floats(arena, 4 * N * C), a->e = a->before + N * C;
+    a->pair = a->e + N * C, a->norm = llm_arena_floats(arena, 2 * N * C);
+    a->rstd_in = llm_arena_floats(arena, 3 * N), a->rstd_token = a->rstd_in + N;
+    a->rstd_out = a->rstd_token + N;
+    for (size_t b = 0; b < B; b++)
+        for (size_t t = 0; t < R; t++) {
+            const int given = ids[b * row + t + depth];
+            const int next = t + depth + 1 < row ? ids[b * row + t + depth + 1] : -1;
+            a->given[b * R + t] = given < 0 ? 0 : given;
+            a->label[b * R + t] = next < 0 ? (int)LLM_CROSS_ENTROPY_IGNORE : next;
+            a->count += next >= 0;
+            memcpy(a->before + (b * R + t) * C, g + (b * T + t) * C, C * sizeof(float));
+        }
+    float *norm_in = a->norm, *norm_token = a->norm + N * C;
+    llm_embedding_forward(a->e, a->given, table, N, V, C);
+    llm_rmsnorm_forward(norm_in, a->rstd_in, a->before, w->in, N, C, c->eps);
+    llm_rmsnorm_forward(norm_token, a->rstd_token, a->e, w->token, N, C, c->eps);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(a->pair + n * 2 * C, norm_in + n * C, C * sizeof(float));
+        memcpy(a->pair + n * 2 * C + C, norm_token + n * C, C * sizeof(float));
+    }
+    float *u = llm_arena_floats(arena, N * C);
+    llm_matmul_forward(u, a->pair, w->merge, NULL, N, 2 * C, C);
+    bool *ahead = (bool *)llm_arena_take(arena, R * R, sizeof(bool));
+    for (size_t i = 0; i < R * R; i++) ahead[i] = i % R > i / R;
+    llm_sublayer_view v = llm_sublayer_look(B, R);
+    v.blocked = ahead;
+    v.number = (depth - 1) * 2 * c->layers;
+    a->g = llm_encoder_forward(&a->layer, u, &v, &w->layer, c, arena);
+    a->y = llm_arena_floats(arena, N * C), a->logits = llm_arena_floats(arena, N * V);
+    a->loss = llm_arena_floats(arena, N), a->lse = llm_arena_floats(arena, N);
+    llm_rmsnorm_forward(a->y, a->rstd_out, a->g, w->out, N, C, c->eps);
+    llm_matmul_forward(a->logits, a->y, table, NULL, N, C, V);
+    llm_cross_entropy_forward(a->loss, a->lse, a->logits, a->label, N, V);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)a->loss[n];
+    return a->count ? (float)(sum / (double)a->count) : 0.0f;
+}
+
+/* dg (B,T,C), dw, dtable += scale times the gradient of the mean loss, and of a->g what dnext
+ * (B,T-1,C) has, the next module's dg, or NULL. Scratch: N (V + 7 C) floats, the layer's. */
+LLM_API void llm_mtp_backward(float *dg, const llm_mtp_module *dw, float *dtable,
+                              const float *dnext, const llm_mtp_acts *a, float scale, size_t V,
+                              const llm_mtp_module *w, const float *table,
+                              const llm_sublayer_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, R = a->T - 1, N = a->B * R, C = c->width;
+    float *dlogits = llm_arena_floats(arena, N * V), *d = llm_arena_floats(arena, 7 * N * C);
+    float *dy = d + N * C, *dpair = dy + N * C, *din = dpair + 2 * N * C, *de = din + N * C;
+    float *part = de + N * C; /* of a norm's output */
+    memset(dlogits, 0, N * V * sizeof(float));
+    memset(d, 0, 7 * N * C * sizeof(float));
+    if (a->count > 0)
+        llm_cross_entropy_backward(dlogits, a->logits, a->lse, a->label, N, V,
+                                   scale / (float)a->count);
+    llm_matmul_backward(dy, dtable, NULL, dlogits, a->y, table, N, C, V);
+    llm_rmsnorm_backward(d, dw->out, dy, a->g, w->out, a->rstd_out, N, C);
+    for (size_t i = 0; dnext && i < N * C; i++) d[i] += dnext[i];
+    llm_encoder_backward(d, &dw->layer, &a->layer, a->B, R, &w->layer, c, arena);
+    llm_matmul_backward(dpair, dw->merge, NULL, d, a->pair, w->merge, N, 2 * C, C);
+    for (size_t n = 0; n < N; n++) memcpy(part + n * C, dpair + n * 2 * C, C * sizeof(float));
+    llm_rmsnorm_backward(din, dw->in, part, a->before, w->in, a->rstd_in, N, C);
+    for (size_t n = 0; n < N; n++) memcpy(part + n * C, dpair + n * 2 * C + C, C * sizeof(float));
+    llm_rmsnorm_backward(de, dw->token, part, a->e, w->token, a->rstd_token, N, C);
+    llm_embedding_backward(dtable, de, a->given, N, V, C);
+    for (size_t i = 0; i < N * C; i++) dg[(i / C / R * a->T + i / C % R) * C + i % C] += din[i];
+    arena->used = mark;
 }
 
 /* @autoregression ------------------------------------------- Autoregression: series
@@ -43999,7 +44265,7 @@ LLM_API bool llm_causal_lm_reach(bool *reach, const llm_causal_lm *m, const int 
  * source  Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; Liu et al. 2019, "RoBERTa",
  *         section 4.1 (masking anew)
  * needs   arena rng cross_entropy matmul activation layernorm encoder
- * see     @bert @next_token @mlm_score @mask_predict
+ * see     @bert @next_token @mlm_span @mlm_score @mask_predict
  * topics  Masked language model
  */
 typedef struct {
@@ -44117,6 +44383,71 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
     llm_matmul_backward(dnorm, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C);
     for (size_t i = 0; i < M * C; i++) dh[a->row[i / C] * C + i % C] += dnorm[i];
     arena->used = mark;
+}
+
+/* @mlm_span ------------------------------------------------- Masking whole spans
+ *
+ *     until 15 in 100 tokens are covered:   length ~ p (1 - p)^(l-1), l <= 10     start uniform
+ *
+ * A covered token between two that are seen is often given away by them. SpanBERT covers runs:
+ * their lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
+ * words', and one draw decides for a whole span whether it becomes [MASK], other tokens, or stays,
+ * so that no token of it helps with the others. How many tokens are covered is not left to chance:
+ * a budget; a span that would exceed it is drawn again, and one that touches a covered token, a
+ * special one or the end is not taken.
+ *
+ * Length counts words where words are given, tokens otherwise. What is easily got wrong: a
+ * geometric law that is cut must be normed again, by dividing or by drawing until it fits.
+ *
+ * source  Joshi et al. 2020, "SpanBERT", section 3.1 and figure 2
+ * needs   rng cross_entropy mlm
+ * see     @mlm @t5_span
+ * topics  -
+ */
+
+/* 1 .. most, with probability proportional to p (1 - p)^(l-1). */
+LLM_API size_t llm_mlm_span_length(float p, size_t most, llm_rng *rng) {
+    LLM_ASSERT(p > 0.0f && p < 1.0f && most > 0);
+    const double stay = 1.0 - (double)p, all = 1.0 - pow(stay, (double)most);
+    const double left = 1.0 - (double)llm_rng_uniform(rng) * all; /* of the tail, in (1 - all, 1] */
+    const size_t length = 1 + (size_t)floor(log(left) / log(stay));
+    return length < most ? length : most;
+}
+
+/* ids, label (N) as llm_mlm_mask, special (N) and word (N) or NULL likewise; spans of lengths as
+ * above. Covers the share c->chosen of the tokens that are not special, rounded, or as many as fit:
+ * after 20 N draws it leaves it at that. Returns how many. */
+LLM_API size_t llm_mlm_span_mask(int *ids, int *label, const bool *special, const int *word,
+                                 size_t N, float p, size_t most, const llm_mlm_config *c,
+                                 llm_rng *rng) {
+    size_t real = 0, count = 0;
+    LLM_ASSERT(c->first < c->vocab);
+    for (size_t n = 0; n < N; n++) {
+        label[n] = LLM_CROSS_ENTROPY_IGNORE;
+        real += !special[n];
+    }
+    const size_t budget = (size_t)floorf(c->chosen * (float)real + 0.5f);
+    for (size_t draws = 0; count < budget && draws < 20 * N; draws++) {
+        const size_t length = llm_mlm_span_length(p, most, rng), from = llm_rng_below(rng, N);
+        const bool inside = word && from > 0 && word[from] == word[from - 1] && !special[from - 1];
+        if (inside || (from > 0 && label[from - 1] != LLM_CROSS_ENTROPY_IGNORE)) continue;
+        size_t end = from, words = 0;
+        for (; end < N && !special[end] && label[end] == LLM_CROSS_ENTROPY_IGNORE; end++) {
+            words += end == from || !word || word[end] != word[end - 1];
+            if (words > length) break;
+        }
+        const bool met = end < N && label[end] != LLM_CROSS_ENTROPY_IGNORE;
+        if (words < length || met || end - from > budget - count) continue;
+        const float fate = llm_rng_uniform(rng);
+        for (size_t n = from; n < end; n++, count++) {
+            label[n] = ids[n];
+            if (fate < c->masked)
+                ids[n] = c->mask;
+            else if (fate < c->masked + c->random)
+                ids[n] = (int)(c->first + llm_rng_below(rng, c->vocab - c->first));
+        }
+    }
+    return count;
 }
 
 /* @mlm_score ------------------------------------------------ Scoring a text with a masked model
@@ -47689,7 +48020,8 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
  */
 
 /* scale (n, times) <- those of n blocks of so many bytes, times a factor, each `times` times. First
- * all words, then all floats: what has just been written in small parts is slow to read as a vector.
+ * all words, then all floats: what has just been written in small parts is slow to read as a
+ * vector.
  */
 LLM_API void llm_stored_dot_scales(float *scale, const unsigned char *from, size_t n, size_t bytes,
                                    size_t times, float by) {
@@ -47800,8 +48132,8 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
  * 256 columns at a time, goes into the cache as floats, each weight once, and is multiplied by all
  * x as in @gemm.
  *
- * What is easily got wrong: the order of the sums is no matter of the threads, so results do not
- * depend on their number; and a row of blocks is not columns times a number of bytes.
+ * What is easily got wrong: a row of blocks is not columns times a number of bytes, and it may
+ * stand at an odd address.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
  * needs   gemm gguf_blocks stored_dot stored_dot_codes
@@ -47809,7 +48141,7 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
  * topics  -
  */
 enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
-enum { LLM_STORED_MATRIX_FEW = 5 };     /* from so many x on a matrix is unpacked for all */
+enum { LLM_STORED_MATRIX_FEW = 7 };     /* from so many x on a matrix is unpacked for all */
 typedef struct {
     const unsigned char *data; /* rows behind each other, at any address */
     llm_gguf_blocks_type type; /* of floats */
@@ -47883,7 +48215,8 @@ LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, siz
         for (size_t i = 0; i < n; i++)
             out[i] = llm_stored_matrix_half(llm_stored_matrix_word(from, i));
     } else if (llm_stored_matrix_codes(code, scale, from, n, type)) {
-        for (size_t i = 0; i < n; i++) out[i] = scale[i / 32] * (float)code[i];
+        for (size_t b = 0; b < n / 32; b++)
+            for (size_t i = b * 32; i < b * 32 + 32; i++) out[i] = scale[b] * (float)code[i];
     } else {
         llm_gguf_blocks_floats(out, from, n, type);
     }
@@ -47938,7 +48271,7 @@ LLM_API void llm_stored_matrix_rows(float *y, const unsigned char *const *row, c
 
 /* y (N,rows) <- x (N,columns), b (rows) or NULL. For few x four rows at a time are multiplied where
  * they lie; from FEW on a panel of W is unpacked at a time and multiplied as in @gemm. Sums are of
- * float. Scratch on the stack: 64 KiB. */
+ * float. Scratch on the stack: 96 KiB. */
 LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
                                        const float *b, size_t N) {
     enum { FEW = LLM_STORED_MATRIX_FEW, MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
@@ -47977,7 +48310,8 @@ LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_store
  * calls that a convolution of width 1), and queries, keys and values side by side in one matrix.
  * Turned once at opening they are what every product here wants, outputs as rows, and as small as
  * they were: no number is converted. Down a column every number lies in another line of memory; so
- * squares of 32 x 32 are turned one by one, whose lines stay in the cache until all of each is used.
+ * squares of 32 x 32 are turned one by one, whose lines stay in the cache until all of each is
+ * used.
  *
  * source  transformers, pytorch_utils.py (Conv1D)
  * needs   gemm gguf_blocks stored_matrix
@@ -48016,18 +48350,18 @@ LLM_API void llm_stored_matrix_turn(unsigned char *out, const llm_stored_matrix 
 
 /* @stored_rounded ------------------------------------------- Products of integers: x rounded too
  *
- *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)            K: 127 with Q8_0, 511 with Q4_0
+ *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)      K: 127 with Q8_0, 511 with Q4_0
  *     y_r = sum over blocks of d_r s_b sum_i c_ri u_i
  *     |y_r - exact| <= sum over blocks of s_b / 2 sum_i |w_ri|
  *
- * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x is
- * rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in a
- * register as floats, and only the sum becomes a float. What that costs is rounding x, which is as
- * fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
+ * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x
+ * is rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in
+ * a register as floats, and only the sum becomes a float. What that costs is rounding x, which is
+ * as fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
  *
- * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products of
- * 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as the
- * last sum does not.
+ * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products
+ * of 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as
+ * the last sum does not.
  *
  * source  Gerganov and others, ggml, ggml_vec_dot_q4_0_q8_0 (there K is 127 for all forms)
  * needs   gemm gguf_blocks stored_dot stored_dot_codes stored_matrix
@@ -48083,7 +48417,8 @@ LLM_API llm_stored_rounded_words llm_stored_rounded_load(const int16_t *p) {
     memcpy(&x, p, sizeof x);
     return x;
 }
-/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times u. */
+/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times
+ * u. */
 LLM_API llm_stored_dot_ints llm_stored_rounded_bytes(llm_stored_dot_bits word, const int16_t *u) {
     enum { WORDS = 2 * LLM_STORED_DOT_LANES };
     const llm_stored_rounded_words w = (llm_stored_rounded_words)word;
@@ -48192,6 +48527,15 @@ LLM_API void llm_stored_rounded_forward(float *y, const float *x, const llm_stor
             }
         }
     }
+}
+
+/* The exact product, or that with x rounded. */
+LLM_API void llm_stored_rounded_product(float *y, const float *x, const llm_stored_matrix *w,
+                                        const float *b, size_t N, bool rounded) {
+    if (rounded)
+        llm_stored_rounded_forward(y, x, w, b, N);
+    else
+        llm_stored_matrix_forward(y, x, w, b, N);
 }
 
 /* @sha256 --------------------------------------------------- SHA-256
@@ -49514,7 +49858,7 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
  *
  * source  Karpathy 2024, llm.c: train_gpt2.py (write_model) and train_gpt2.c
  * needs   error file safetensors_dtype decoder_block gpt2_weights
- * see     @gpt2_file @decoder_only_file
+ * see     @gpt2_file @gpt2_state @gpt2_choices @decoder_only_file
  * topics  -
  */
 typedef struct {
@@ -49571,6 +49915,7 @@ LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T
     llm_file file;
     llm_gpt2_bin_header h;
     if (!llm_file_read(&file, path, e)) return false;
+    memset(&h, 0, sizeof h); /* a compiler does not see that it is read only when ok */
     bool ok = llm_gpt2_bin_read(&h, file.data, file.size, e);
     const llm_gpt2_config *c = &h.config;
     const size_t element = ok && h.dtype == LLM_SAFETENSORS_BF16 ? 2 : 4;
@@ -49604,6 +49949,276 @@ LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T
     }
     llm_file_free(&file);
     return ok;
+}
+
+/* @gpt2_state ----------------------------------------------- Is it the same step as PyTorch's?
+ *
+ *     256 int32: 20240327, version, B, T, 0 ..    ids (B,T), targets (B,T) int32
+ *     logits (B,T,V), loss (1), then the gradients of @gpt2_bin's 16 groups, all float32
+ *
+ * The most useful file of all that a trainer has: one batch, and what another program made of it. A
+ * hand-written backward pass is right when all sixteen kinds of gradients agree, and where they do
+ * not, the first kind from the end that is wrong says in which line to look. It is compared with
+ * what the same weights (@gpt2_bin) give here. Differences of a few 1e-3 are those of sums in
+ * another order; a wrong term shows as a difference as large as the gradient.
+ *
+ * The gradient of the table has rows for tokens that do not exist, like the table; how many is seen
+ * from the file's size.
+ *
+ * source  Karpathy 2024, llm.c: train_gpt2.py (write_state) and test_gpt2.c
+ * needs   error file gpt2_weights gpt2 gpt2_bin
+ * see     @gpt2_bin @gpt2_run
+ * topics  -
+ */
+typedef struct {
+    llm_file file;
+    size_t B, T, padded; /* padded: rows of the table's gradient */
+} llm_gpt2_state;
+
+/* Frees the file. */
+LLM_API void llm_gpt2_state_close(llm_gpt2_state *s) { llm_file_free(&s->file); }
+
+/* Is what stands in the file a batch of a model of config c? Sets s->B, T, padded. */
+LLM_API bool llm_gpt2_state_read(llm_gpt2_state *s, const llm_gpt2_config *c, llm_error *e) {
+    const unsigned char *data = s->file.data;
+    const size_t size = s->file.size, C = c->width;
+    if (size < 1024) return llm_fail(e, "state: %zu bytes, a header has 1024", size);
+    const long magic = (long)llm_gpt2_bin_int(data, 0), version = (long)llm_gpt2_bin_int(data, 1);
+    const long B = (long)llm_gpt2_bin_int(data, 2), T = (long)llm_gpt2_bin_int(data, 3);
+    if (magic != 20240327) return llm_fail(e, "state: begins with %ld, not 20240327", magic);
+    if (version != 1 && version != 2)
+        return llm_fail(e, "state: version %ld, expected 1 or 2", version);
+    if (B < 1 || T < 1 || (size_t)T > c->context)
+        return llm_fail(e, "state: %ld rows of %ld tokens, the model has %zu places", B, T,
+                        c->context);
+    s->B = (size_t)B, s->T = (size_t)T;
+    const size_t words = (size - 1024) / 4, fixed = 1 + llm_gpt2_count(c);
+    const size_t left = words > fixed ? words - fixed : 0; /* for the batch, and rows of no token */
+    if (size % 4 != 0 || s->B > left / s->T / (2 + c->vocab) ||
+        (left - s->B * s->T * (2 + c->vocab)) % C != 0)
+        return llm_fail(e, "state: %zu bytes are not %zu rows of %zu tokens of this model", size,
+                        s->B, s->T);
+    s->padded = c->vocab + (left - s->B * s->T * (2 + c->vocab)) / C;
+    if (s->padded >= c->vocab + 128 || (version == 1 && s->padded != c->vocab))
+        return llm_fail(e, "state: a table of %zu rows for %zu tokens", s->padded, c->vocab);
+    for (size_t i = 0; i < 2 * s->B * s->T; i++) {
+        const long id = (long)llm_gpt2_bin_int(data, 256 + i);
+        if (id < 0 || (size_t)id >= c->vocab)
+            return llm_fail(e, "state: token %ld, the model has %zu", id, c->vocab);
+    }
+    return true;
+}
+LLM_API bool llm_gpt2_state_open(llm_gpt2_state *s, const char *path, const llm_gpt2_config *c,
+                                 llm_error *e) {
+    if (!llm_file_read(&s->file, path, e)) return false;
+    if (llm_gpt2_state_read(s, c, e)) return true;
+    llm_gpt2_state_close(s);
+    return false;
+}
+
+/* The largest difference between x (n) and the floats from number `at` of a file on; NaN if there
+ * is one. */
+LLM_API float llm_gpt2_state_off(const float *x, size_t n, const unsigned char *data, size_t at) {
+    float most = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t bits = llm_gpt2_bin_int(data, at + i);
+        float want;
+        memcpy(&want, &bits, sizeof want);
+        const float off = fabsf(x[i] - want);
+        if (!(off <= most)) most = off;
+        if (most != most) break;
+    }
+    return most;
+}
+
+/* Largest differences of the logits, of the loss, of the gradients: groups in the file's order. */
+typedef struct {
+    float logits, loss, grad[16];
+} llm_gpt2_state_result;
+
+/* One forward and backward pass of g, created for batches of s->B rows of s->T, beside the file.
+ * Its gradients are overwritten. */
+LLM_API llm_gpt2_state_result llm_gpt2_state_compare(llm_gpt2 *g, const llm_gpt2_state *s) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t N = s->B * s->T, C = c->width, F = c->hidden, V = c->vocab;
+    const unsigned char *data = s->file.data;
+    llm_gpt2_state_result r;
+    int *ids = (int *)malloc(2 * N * sizeof(int));
+    LLM_ASSERT(ids);
+    for (size_t i = 0; i < 2 * N; i++) ids[i] = (int)llm_gpt2_bin_int(data, 256 + i);
+    const float loss = llm_gpt2_forward(g, ids, ids + N, s->B, s->T);
+    free(ids);
+    size_t at = 256 + 2 * N;
+    r.logits = llm_gpt2_state_off(g->logits, N * V, data, at), at += N * V;
+    r.loss = llm_gpt2_state_off(&loss, 1, data, at++);
+    memset(g->g, 0, g->count * sizeof(float));
+    llm_gpt2_backward(g);
+    r.grad[0] = llm_gpt2_state_off(g->grads.wte, V * C, data, at), at += s->padded * C;
+    r.grad[1] = llm_gpt2_state_off(g->grads.wpe, c->context * C, data, at), at += c->context * C;
+    const size_t size[12] = {C, C, 3 * C * C, 3 * C, C * C, C, C, C, F * C, F, C * F, C};
+    for (size_t k = 0; k < 12; k++) {
+        r.grad[2 + k] = 0.0f;
+        for (size_t l = 0; l < c->layers; l++, at += size[k]) {
+            const llm_decoder_block_weights *b = &g->grads.block[l];
+            const float *const from[12] = {
+                b->norm1_w, b->norm1_b, b->qkv_w,  b->qkv_b,       b->out_w,    b->out_b,
+                b->norm2_w, b->norm2_b, b->ffn.up, b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
+            const float off = llm_gpt2_state_off(from[k], size[k], data, at);
+            if (!(off <= r.grad[2 + k])) r.grad[2 + k] = off;
+        }
+    }
+    r.grad[14] = llm_gpt2_state_off(g->grads.norm_w, C, data, at);
+    r.grad[15] = llm_gpt2_state_off(g->grads.norm_b, C, data, at + C);
+    return r;
+}
+
+/* @gpt2_choices --------------------------------------------- Multiple choice from llm.c's files
+ *
+ *     256 int32: 20240522, 1, examples, bytes of the longest, 0 ..    then each example, in uint16:
+ *     65535, its bytes, its number, label, answers n, | P, P tokens | and n times | A, A tokens |
+ *
+ * What a model knows is asked without training it: which of four endings goes on a text
+ * (HellaSwag), which answer is right (MMLU)? Each is scored behind the text, and the one with the
+ * best mean log-likelihood is the model's choice; chance gives 1 of n. With one answer, the last
+ * word of a passage (LAMBADA), the question is another: would greedy decoding write it?
+ *
+ * All of a file is checked when it is opened: behind that, reading needs no care. What is easily
+ * got wrong: the mean is over an answer's own tokens, the text's take no part; and a model of
+ * another vocabulary reads the same numbers as other words.
+ *
+ * source  Karpathy 2024, llm.c: dev/data/data_common.py (write_evalfile) and llmc/dataloader.h;
+ *         Zellers et al. 2019, "HellaSwag"; Paperno et al. 2016, "LAMBADA"
+ * needs   arena error file causal_lm gpt2_bin
+ * see     @causal_lm @gpt2_bin @gpt3
+ * topics  -
+ */
+typedef struct {
+    llm_file file;
+    size_t examples, at, most; /* at: where the next one begins; most: tokens of one and its text */
+} llm_gpt2_choices;
+
+/* One example, in the arena: context (P), answers choice[start[k] .. start[k + 1]) of n. */
+typedef struct {
+    size_t label, n, P;
+    int *context, *choice;
+    size_t *start, *bytes; /* bytes (n): 1 each; the file has no texts */
+} llm_gpt2_choices_example;
+
+/* Little-endian uint16. */
+LLM_API size_t llm_gpt2_choices_word(const unsigned char *p) { return (size_t)(p[0] | p[1] << 8); }
+
+/* Is what stands at p, left bytes to the end of the file, example i, of tokens below V? *size <-
+ * its bytes, *most <- at least its text and its longest answer. */
+LLM_API bool llm_gpt2_choices_check(size_t *size, size_t *most, const unsigned char *p, size_t left,
+                                    size_t i, size_t V, llm_error *e) {
+    if (left < 10) return llm_fail(e, "choices: example %zu is cut off", i);
+    const size_t bytes = llm_gpt2_choices_word(p + 2), n = llm_gpt2_choices_word(p + 8);
+    if (llm_gpt2_choices_word(p) != 65535 || llm_gpt2_choices_word(p + 4) != i)
+        return llm_fail(e, "choices: example %zu begins with %zu and number %zu", i,
+                        llm_gpt2_choices_word(p), llm_gpt2_choices_word(p + 4));
+    if (bytes > left) return llm_fail(e, "choices: example %zu is cut off", i);
+    if (llm_gpt2_choices_word(p + 6) >= n)
+        return llm_fail(e, "choices: example %zu has label %zu of %zu answers", i,
+                        llm_gpt2_choices_word(p + 6), n);
+    size_t at = 10, text = 0;
+    for (size_t k = 0; k <= n; k++) { /* the text, then the answers */
+        const size_t tokens = at + 2 <= bytes ? llm_gpt2_choices_word(p + at) : 0;
+        if (tokens == 0 || tokens > (bytes - at - 2) / 2)
+            return llm_fail(e, "choices: part %zu of example %zu has %zu tokens in %zu bytes", k, i,
+                            tokens, bytes);
+        for (size_t t = 0; t < tokens; t++)
+            if (llm_gpt2_choices_word(p + at + 2 + 2 * t) >= V)
+                return llm_fail(e, "choices: token %zu in example %zu, the model has %zu",
+                                llm_gpt2_choices_word(p + at + 2 + 2 * t), i, V);
+        text = k == 0 ? tokens : text;
+        if (k > 0 && text + tokens > *most) *most = text + tokens;
+        at += 2 + 2 * tokens;
+    }
+    if (at != bytes)
+        return llm_fail(e, "choices: example %zu ends behind %zu of its %zu bytes", i, at, bytes);
+    *size = bytes;
+    return true;
+}
+
+/* Frees the file. */
+LLM_API void llm_gpt2_choices_close(llm_gpt2_choices *f) { llm_file_free(&f->file); }
+
+/* f <- the file at path, all of whose tokens are below V. */
+LLM_API bool llm_gpt2_choices_open(llm_gpt2_choices *f, const char *path, size_t V, llm_error *e) {
+    if (!llm_file_read(&f->file, path, e)) return false;
+    const unsigned char *data = f->file.data;
+    const size_t size = f->file.size;
+    bool ok = size >= 1024 || llm_fail(e, "choices: %zu bytes, a header has 1024", size);
+    ok = ok &&
+         (llm_gpt2_bin_int(data, 0) == 20240522 ||
+          llm_fail(e, "choices: begins with %ld, not 20240522", (long)llm_gpt2_bin_int(data, 0)));
+    ok = ok && (llm_gpt2_bin_int(data, 1) == 1 ||
+                llm_fail(e, "choices: version %ld, expected 1", (long)llm_gpt2_bin_int(data, 1)));
+    const long count = ok ? (long)llm_gpt2_bin_int(data, 2) : 0;
+    ok = ok && ((count >= 0 && count <= 65536) ||
+                llm_fail(e, "choices: %ld examples, expected 0 to 65536", count));
+    f->examples = ok ? (size_t)count : 0, f->at = 1024, f->most = 0;
+    for (size_t i = 0; ok && i < f->examples; i++) {
+        size_t bytes = 0;
+        ok = llm_gpt2_choices_check(&bytes, &f->most, data + f->at, size - f->at, i, V, e);
+        f->at += bytes;
+    }
+    ok = ok && (f->at == size || llm_fail(e, "choices: %zu bytes behind the last of %zu examples",
+                                          size - f->at, f->examples));
+    f->at = 1024;
+    if (!ok) llm_gpt2_choices_close(f);
+    return ok;
+}
+
+/* x <- the next example, in the arena; false behind the last one. */
+LLM_API bool llm_gpt2_choices_next(llm_gpt2_choices_example *x, llm_gpt2_choices *f,
+                                   llm_arena *arena) {
+    if (f->at >= f->file.size) return false;
+    const unsigned char *p = f->file.data + f->at;
+    const size_t words = llm_gpt2_choices_word(p + 2) / 2;
+    x->label = llm_gpt2_choices_word(p + 6), x->n = llm_gpt2_choices_word(p + 8);
+    x->P = llm_gpt2_choices_word(p + 10);
+    x->context = (int *)llm_arena_take(arena, words, sizeof(int)); /* more than its tokens */
+    x->start = (size_t *)llm_arena_take(arena, 2 * x->n + 1, sizeof(size_t));
+    x->bytes = x->start + x->n + 1;
+    x->choice = x->context + x->P;
+    x->start[0] = 0;
+    for (size_t t = 0; t < x->P; t++) x->context[t] = (int)llm_gpt2_choices_word(p + 12 + 2 * t);
+    p += 12 + 2 * x->P;
+    for (size_t k = 0; k < x->n; k++) {
+        const size_t tokens = llm_gpt2_choices_word(p);
+        for (size_t t = 0; t < tokens; t++)
+            x->choice[x->start[k] + t] = (int)llm_gpt2_choices_word(p + 2 + 2 * t);
+        x->start[k + 1] = x->start[k] + tokens, x->bytes[k] = 1;
+        p += 2 + 2 * tokens;
+    }
+    f->at += 2 * words;
+    return true;
+}
+
+/* Of the examples from the next one on: how many, how many right answers are the best by that
+ * measure (not PER_BYTE: there are no bytes), how many would be written by greedy decoding. */
+typedef struct {
+    size_t examples, right, greedy;
+} llm_gpt2_choices_result;
+
+/* Scratch: an example and that of llm_causal_lm_choices. An answer must fit into the model. */
+LLM_API llm_gpt2_choices_result llm_gpt2_choices_eval(llm_gpt2_choices *f, const llm_causal_lm *m,
+                                                      llm_causal_lm_measure by, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_gpt2_choices_result r = {0, 0, 0};
+    llm_gpt2_choices_example x;
+    LLM_ASSERT(by != LLM_CAUSAL_LM_PER_BYTE);
+    while (llm_gpt2_choices_next(&x, f, arena)) {
+        llm_causal_lm_choice *c =
+            (llm_causal_lm_choice *)llm_arena_take(arena, x.n, sizeof(llm_causal_lm_choice));
+        llm_causal_lm_choices(c, m, x.context, x.P, x.choice, x.start, x.bytes, x.n, arena);
+        r.examples++;
+        r.right += llm_causal_lm_best(c, x.n, by) == x.label;
+        r.greedy += c[x.label].greedy;
+        arena->used = mark;
+    }
+    return r;
 }
 
 /* @gpt2_run ------------------------------------------------- A training that can be interrupted
@@ -49670,7 +50285,6 @@ LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_er
     const size_t T = g->config.context, B = (size_t)s->batch, count = r->train.size / sizeof(int);
     if (count <= T)
         return llm_fail(e, "the text has %zu tokens, a context of %zu needs one more", count, T);
-    r->batch.size = 0;
     if (!llm_buffer_reserve(&r->batch, 2 * B * T * sizeof(int)) ||
         !llm_buffer_reserve(&r->loss, sizeof *loss))
         return llm_fail(e, "step %zu: out of memory", (size_t)s->step);
@@ -50065,7 +50679,8 @@ LLM_API float llm_t5_forward(llm_t5_acts *a, const int *source, const int *targe
     const size_t N = B * T;
     bool *hidden;
     a->B = B, a->S = S, a->T = T, a->source = source;
-    a->shifted = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->labels = a->shifted + N;
+    a->shifted = (int *)llm_arena_take(arena, N, sizeof(int));
+    a->labels = (int *)llm_arena_take(arena, N, sizeof(int));
     for (size_t i = 0; i < N; i++) {
         a->shifted[i] = i % T ? target[i - 1] : 0;
         a->labels[i] = target[i] ? target[i] : LLM_CROSS_ENTROPY_IGNORE;
@@ -50794,6 +51409,7 @@ typedef struct {
     float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
     llm_rope_pairing pairing;
     llm_yarn_config rope; /* GPT-2: zeros */
+    bool rounded;         /* the user's choice: @stored_rounded; false unless set */
 } llm_llama_config;
 
 /* Does layer l look through the window? */
@@ -50906,6 +51522,7 @@ LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_e
     const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
     c->family = (llm_llama_config_family)f;
     c->pairing = LLM_ROPE_HALVES;
+    c->rounded = false;
     if (!llm_llama_config_size(&c->vocab, j, "vocab_size", 1 << 24, 0, e) ||
         !llm_llama_config_size(&c->context, j, "max_position_embeddings", 1 << 24, 0, e) ||
         !llm_llama_config_size(&c->width, j, "hidden_size", 1 << 16, 0, e) ||
@@ -51007,6 +51624,7 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
     c->vocab = embed->shape[0];
     c->tied = !llm_gguf_file_find(g, "output.weight");
     c->pairing = f == LLM_LLAMA_CONFIG_LLAMA ? LLM_ROPE_NEIGHBOURS : LLM_ROPE_HALVES;
+    c->rounded = false;
     if (c->vocab < 1 || c->vocab > 1 << 24)
         return llm_fail(e, "GGUF: token_embd.weight has %zu rows", c->vocab);
     if (!llm_llama_gguf_size(&c->context, g, a, "context_length", 1 << 24, 0, e) ||
@@ -51245,13 +51863,13 @@ LLM_API void llm_llama_file_close(llm_llama_file *m) {
 /* w <- the tensor of that name and shape; columns = 0: a vector, which comes as one row. */
 LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, const char *name,
                                  size_t rows, size_t columns, llm_error *e) {
-    size_t found[2] = {0, 0}, rank = 0;
+    const size_t *shape;
+    size_t found[2] = {0, 0}, rank;
     w->data = NULL;
     if (m->is_gguf) {
         const llm_gguf_file_tensor *t = llm_gguf_file_find(&m->gguf, name);
         if (!t) return llm_fail(e, "no tensor %s", name);
-        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
-        w->data = t->data, w->type = t->type, rank = t->rank;
+        w->data = t->data, w->type = t->type, shape = t->shape, rank = t->rank;
     } else {
         char longer[100];
         snprintf(longer, sizeof longer, "transformer.%s", name);
@@ -51259,8 +51877,7 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         if (!t && m->config.family == LLM_LLAMA_CONFIG_GPT2)
             t = llm_safetensors_shards_find(&m->shards, longer);
         if (!t) return llm_fail(e, "no tensor %s", name);
-        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
-        w->data = t->data, rank = t->rank;
+        w->data = t->data, shape = t->shape, rank = t->rank;
         if (t->dtype == LLM_SAFETENSORS_F32)
             w->type = LLM_GGUF_BLOCKS_F32;
         else if (t->dtype == LLM_SAFETENSORS_F16)
@@ -51270,6 +51887,7 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         else
             return llm_fail(e, "%s is neither F32, F16 nor BF16", name);
     }
+    for (size_t i = 0; i < rank && rank <= 2; i++) found[i] = shape[i];
     if (w->type >= LLM_GGUF_BLOCKS_I8 && w->type <= LLM_GGUF_BLOCKS_F64)
         return llm_fail(e, "%s does not hold floats", name);
     if (rank != (columns > 0 ? 2u : 1u) || found[0] != rows || found[1] != columns)
@@ -51292,10 +51910,10 @@ LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t
     return v;
 }
 
-/* Part p of layer l; more: of norms. Before there are layers it is only looked for. A third of a
+/* Part p of layer l; with bytes it is only looked for, and what it will take is added. A third of a
  * tensor begins where the others end; matrices of a GPT-2 directory are turned into memory. */
 LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_part p, float more,
-                                 llm_error *e) {
+                                 size_t *bytes, llm_error *e) {
     const llm_llama_config *c = &m->config;
     const int third = llm_llama_names_third(p, c);
     char name[80];
@@ -51308,24 +51926,23 @@ LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_pa
     if (rows == 0) return true;
     if (!llm_llama_file_find(&in, m, name, inputs ? columns : all, inputs ? all : columns, e))
         return false;
-    if (inputs && in.type != m->embed.type)
-        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
-    if (!m->layer) return true;
-    if (columns == 0) {
-        const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
-        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e) + before;
+    const size_t turned = inputs ? llm_stored_matrix_turn_bytes(in.type) : 0;
+    if (bytes) {
+        *bytes += ((columns > 0 ? rows * columns * turned : all * 4) + 63) / 64 * 64;
         return true;
     }
+    if (columns == 0) {
+        if (p >= LLM_LLAMA_NAMES_Q_BIAS) more = 0.0f;
+        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, more, e) + before;
+        return true;
+    }
+    if (!inputs) in.data += before * llm_stored_matrix_stride(&in);
     if (inputs) {
-        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
-                                                            llm_stored_matrix_turn_bytes(in.type));
+        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns, turned);
         llm_stored_matrix_turn(to, &in, before, rows);
         in.data = to, in.columns = columns;
-    } else {
-        in.data += before * llm_stored_matrix_stride(&in);
     }
-    in.rows = rows;
-    m->layer[l].matrix[p] = in;
+    in.rows = rows, m->layer[l].matrix[p] = in;
     return true;
 }
 
@@ -51340,28 +51957,23 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     const llm_llama_config *c = &m->config;
     const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
     const char *const *name = outer[m->is_gguf ? 2 : old];
-    const size_t C = c->width, D = c->head, heads = c->heads + 2 * c->kv_heads;
-    const size_t each_layer = (old ? 16 : 4) * C + 2 * D + heads * D + (old ? c->hidden : 0);
-    const size_t floats = c->layers * (each_layer + 14 * 16) + 2 * C + D + 5 * 16;
+    const size_t C = c->width, D = c->head, P = LLM_LLAMA_NAMES_PARTS, parts = c->layers * P;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
     if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
-    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++) /* then memory is asked for */
-        if (!llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
-                                 (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e))
+    size_t bytes =
+        (c->layers * sizeof *m->layer + 63) / 64 * 64 + (old ? 2 : 1) * ((C + 15) / 16 * 64);
+    if (!old) bytes += 2 * ((D / 2 + 15) / 16 * 64);
+    for (size_t i = 0; i < parts; i++)
+        if (!llm_llama_file_part(m, i / P, (llm_llama_names_part)(i % P), more, &bytes, e))
             return false;
-    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
-    const size_t turned = each * c->layers * (4 * C * C + 2 * C * c->hidden + 6 * 64);
-    if (!llm_arena_create(&m->memory, floats * sizeof(float) + turned +
-                                          c->layers * sizeof(llm_llama_file_layer) + 256))
-        return llm_fail(e, "out of memory");
+    if (!llm_arena_create(&m->memory, bytes)) return llm_fail(e, "out of memory");
     m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
     memset(m->layer, 0, c->layers * sizeof *m->layer);
     m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
     if (!m->norm || !llm_llama_file_find(&m->head, m, name[c->tied ? EMBED : HEAD], c->vocab, C, e))
         return false;
-    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++)
-        llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
-                            (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e);
+    for (size_t i = 0; i < parts; i++)
+        llm_llama_file_part(m, i / P, (llm_llama_names_part)(i % P), more, NULL, e);
     if (old) {
         m->norm_bias = llm_llama_file_vector(m, name[NORM_BIAS], C, 0.0f, e);
         return m->norm_bias && llm_llama_file_find(&m->places, m, name[PLACES], c->context, C, e);
@@ -51417,7 +52029,7 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
  *
  * source  Shazeer 2020, "GLU Variants Improve Transformer", eq. 6; Radford et al. 2019, "Language
  *         Models are Unsupervised Multitask Learners"
- * needs   arena activation layernorm rmsnorm stored_matrix llama_config llama_names llama_file
+ * needs   arena activation layernorm rmsnorm stored_rounded llama_config llama_names llama_file
  * see     @llama @ffn (to be trained)
  * topics  -
  */
@@ -51446,16 +52058,16 @@ LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_ll
     float *in = llm_arena_floats(a, n * c->width), *const *b = w->vector;
     float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
     llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM2], b[LLM_LLAMA_NAMES_NORM2_BIAS], n, c);
-    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
-                              b[LLM_LLAMA_NAMES_GATE_BIAS], n);
+    llm_stored_rounded_product(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
+                               b[LLM_LLAMA_NAMES_GATE_BIAS], n, c->rounded);
     llm_activation_forward(gate, gate, n * F,
                            gelu ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU);
     if (w->matrix[LLM_LLAMA_NAMES_UP].rows > 0) {
-        llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
+        llm_stored_rounded_product(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n, c->rounded);
         for (size_t i = 0; i < n * F; i++) gate[i] *= up[i];
     }
-    llm_stored_matrix_forward(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
-                              b[LLM_LLAMA_NAMES_DOWN_BIAS], n);
+    llm_stored_rounded_product(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
+                               b[LLM_LLAMA_NAMES_DOWN_BIAS], n, c->rounded);
     llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
     a->used = mark;
 }
@@ -51464,12 +52076,12 @@ LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_ll
  *
  *     bf16: the upper half of a float, rounded to the nearest: |x - stored| <= 2^-8 |x|
  *
- * What a long text costs in memory is its keys and values, and what a token costs in time is
- * reading them. Half of each is saved by storing them in bf16; sums stay in float, and a row is
- * made floats again when it is read. Rounded keys move a score by at most t = 2^-8 scale sum |q_d
- * k_d|; scores that move by no more than t change each weight by a factor between e^-2t and e^2t,
- * and so the sum of values by at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each
- * row is rounded once, when it is written.
+ * What a long text costs in memory is its keys and values, and each new token reads all of them. In
+ * bf16 they take half of it; sums stay in float, and a row is made floats again for each query that
+ * reads it. Rounded keys move a score by at most t = 2^-8 scale sum |q_d k_d|; scores that move by
+ * no more than t change each weight by a factor between e^-2t and e^2t, and so the sum of values by
+ * at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each row is rounded once, when it
+ * is written.
  *
  * source  Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training"
  * needs   arena flash_fp8
@@ -51543,8 +52155,8 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
- * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config llama_names
- *         llama_file llama_mlp llama_cache
+ * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix stored_rounded llama_config
+ *         llama_names llama_file llama_mlp llama_cache
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
@@ -51567,7 +52179,8 @@ LLM_API bool llm_llama_create_as(llm_llama *m, size_t context, size_t chunk,
                                  llm_llama_cache_kind kind, llm_error *e) {
     const llm_llama_config *c = &m->file.config;
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
-    const size_t scratch = chunk * (3 * C + 2 * Q + 2 * K + 2 * c->hidden + c->head) + C + Q;
+    /* x and in, q and out, k and v, gate and up; cosines and sines; places */
+    const size_t scratch = chunk * (2 * (C + Q + K + c->hidden) + c->head + 1) + C + Q;
     const size_t fixed = (scratch + c->vocab + 16 * 16) * sizeof(float);
     const size_t token = 2 * c->layers * K * llm_llama_cache_size(kind) + c->heads * sizeof(float);
     size_t bytes;
@@ -51658,16 +52271,20 @@ LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosi
     float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
     float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
     llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM1], b[LLM_LLAMA_NAMES_NORM1_BIAS], n, c);
-    llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
-    llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
-    llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
+    llm_stored_rounded_product(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n,
+                               c->rounded);
+    llm_stored_rounded_product(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n,
+                               c->rounded);
+    llm_stored_rounded_product(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n,
+                               c->rounded);
     llm_llama_turn(q, b[LLM_LLAMA_NAMES_Q_NORM], cosine, sine, n, H, c);
     llm_llama_turn(k, b[LLM_LLAMA_NAMES_K_NORM], cosine, sine, n, Hkv, c);
     const size_t end = (l * m->context + m->length) * Hkv * D;
     llm_llama_cache_write(&m->keys, end, k, n * Hkv * D);
     llm_llama_cache_write(&m->values, end, v, n * Hkv * D);
     llm_llama_attend(o, q, m, l, n);
-    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n);
+    llm_stored_rounded_product(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n,
+                               c->rounded);
     llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
     a->used = mark;
     llm_llama_mlp(x, w, c, n, a);
@@ -51691,7 +52308,6 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
     float *here = llm_arena_floats(&m->memory, C);
     int *place = (int *)llm_arena_take(&m->memory, n, sizeof(int));
     for (size_t i = 0; i < n; i++) {
-        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < V);
         place[i] = (int)(m->length + i);
         llm_stored_matrix_row(x + i * C, &m->file.embed, (size_t)ids[i]);
         if (turns) continue;
@@ -51704,7 +52320,7 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
     for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
     m->length += n;
     llm_llama_mlp_norm(row, row, m->file.norm, m->file.norm_bias, k, c);
-    if (k > 0) llm_stored_matrix_forward(logits, row, &m->file.head, NULL, k);
+    if (k > 0) llm_stored_rounded_product(logits, row, &m->file.head, NULL, k, c->rounded);
     for (size_t i = 0; c->logit_cap > 0.0f && i < k * V; i++)
         logits[i] = c->logit_cap * tanhf(logits[i] / c->logit_cap);
     m->memory.used = mark;
@@ -52263,7 +52879,7 @@ LLM_API bool llm_chat_lm_read(llm_llama *m, llm_buffer *seen, const int *ids, si
                               size_t *fresh, llm_error *e) {
     const int *old = (const int *)(const void *)seen->data;
     size_t same = 0;
-    LLM_ASSERT(n > 0 && seen->size == m->length * sizeof *ids);
+    LLM_ASSERT(seen->size == m->length * sizeof *ids);
     if (n > m->context)
         return llm_fail(e, "chat: the conversation has %zu tokens, the context %zu", n, m->context);
     while (same < seen->size / sizeof *ids && same + 1 < n && old[same] == ids[same]) same++;
@@ -52559,7 +53175,7 @@ LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l
     LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0);
     const size_t H = cache->H, D = cache->D, group = Hq / H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(cache->B * H, group * n * D * (cache->B > 0 ? cache->length[0] + n : 0))
     for (size_t bh = 0; bh < cache->B * H; bh++) {
         const float *k = llm_kv_cache_keys(cache, l, bh / H, bh % H);
         const float *v = llm_kv_cache_values(cache, l, bh / H, bh % H),

@@ -15326,6 +15326,1327 @@ llm_cuda_decoder_block_backward(T *d, const llm_cuda_decoder_block_weights<float
     return llm_cuda_first_error(done);
 }
 
+/* @sublayer_attend ------------------------------------------ Attention of a sublayer, by its rule
+ *
+ * The rule of @flash23 with one term more: a bias for a head and a distance, which is read where a
+ * score stands in its register. Its table of 2 T - 1 numbers a head stays in L1; a bias of (H,T,T)
+ * is never made. bfloat16 rows that are multiples of 16 bytes take tensor cores.
+ *
+ * The bias' gradient is a sum of dS over texts and along diagonals. A block owns a head and a
+ * diagonal of tiles: it makes their dS again, two products of the seven that backward has, puts
+ * each tile into shared memory, and thread n adds up diagonal n of it, in double. Two neighbours
+ * have shares in a distance, and a small kernel adds those in order. Without atomics, and without
+ * dS in memory, which would be B H T T numbers.
+ *
+ * Traffic: as @flash; of the gradient 4 rows of D for each 64 of a tile, and H (2 T + 126) doubles.
+ * 4 T T D operations a head. Limit: float multiply-adds. Shared memory: 87 KB for D <= 64, 153 KB
+ * for D <= 128.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1
+ * needs   cuda_launch, cuda_memory, flash, flash_backward, flash23, flash23_bf16,
+ *         flash23_bf16_backward
+ * see     relative_position_t5, sublayer
+ * topics  -
+ */
+
+/* bias (H,2 most - 1) or NULL: entry j + most - 1 - i of a head belongs to query i and key j; no
+ * text is longer than `most`. */
+struct llm_cuda_sublayer_rule : llm_cuda_flash23_rule {
+    const float *bias;
+    size_t most;
+    LLM_DEVICE_METHOD float score(float &gain, float dot, size_t i, size_t j) const {
+        const float s = llm_cuda_flash23_rule::score(gain, dot, i, j);
+        if (!bias || i >= T || j >= S) return s; /* backward asks outside of the text, too */
+        return s + llm_load(bias, h * (2 * most - 1) + j + most - 1 - i);
+    }
+};
+/* Texts of at most Tq queries and Tk keys. */
+static inline __attribute__((unused)) llm_cuda_sublayer_rule
+llm_cuda_sublayer_attend_make(const llm_flash23_config *c, size_t Tq, size_t Tk, const float *bias,
+                              size_t most) {
+    llm_cuda_sublayer_rule rule;
+    static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(c, Tq, Tk, false);
+    rule.bias = bias, rule.most = most;
+    return rule;
+}
+
+/* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D), as llm_cuda_flash23_forward, by any rule
+ * with its Tq and Tk. */
+template <typename T, typename R>
+static inline cudaError_t llm_cuda_sublayer_attend(T *out, float *lse, const T *q, const T *k,
+                                                   const T *v, const R &rule, cudaStream_t stream) {
+    return llm_cuda_flash_run(out, lse, q, k, v, rule, rule.Tq, stream);
+}
+template <typename R>
+static inline cudaError_t llm_cuda_sublayer_attend(llm_bf16 *out, float *lse, const llm_bf16 *q,
+                                                   const llm_bf16 *k, const llm_bf16 *v,
+                                                   const R &rule, cudaStream_t stream) {
+    return rule.c.D % 8 == 0 ? llm_cuda_flash23_bf16_run(out, lse, q, k, v, rule, rule.Tq, stream)
+                             : llm_cuda_flash_run(out, lse, q, k, v, rule, rule.Tq, stream);
+}
+/* dq, dk, dv += , as llm_cuda_flash23_backward. along: N H floats of scratch. */
+template <typename T, typename R>
+static inline cudaError_t
+llm_cuda_sublayer_attend_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                  const float *lse, const T *q, const T *k, const T *v,
+                                  const R &rule, float *along, cudaStream_t stream) {
+    return llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, rule.Tq, rule.Tk,
+                                       along, stream);
+}
+template <typename R>
+static inline cudaError_t
+llm_cuda_sublayer_attend_backward(llm_bf16 *dq, llm_bf16 *dk, llm_bf16 *dv, const llm_bf16 *dout,
+                                  const llm_bf16 *out, const float *lse, const llm_bf16 *q,
+                                  const llm_bf16 *k, const llm_bf16 *v, const R &rule, float *along,
+                                  cudaStream_t stream) {
+    return rule.c.D % 8 == 0
+               ? llm_cuda_flash23_bf16_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule,
+                                                    rule.Tq, rule.Tk, along, stream)
+               : llm_cuda_flash_run_backward(dq, dk, dv, dout, out, lse, q, k, v, rule, rule.Tq,
+                                             rule.Tk, along, stream);
+}
+
+/* part (H,bands,127) <- this block's sums: band t holds the tiles whose keys stand t - (bands - 1)
+ * / 2 tiles behind their queries. */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256, W == 64 ? 2 : 1)
+    llm_sublayer_attend_bias_kernel(double *part, const T *dout, const float *lse,
+                                    const float *along, const T *q, const T *k, const T *v,
+                                    llm_cuda_sublayer_rule rule) {
+    enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float *ds_tile = v_tile + TILE, p[4][4], ds[4][4];
+    const size_t x = threadIdx.x % 16, y = threadIdx.x / 16, D = rule.c.D, half = gridDim.x / 2;
+    double mine = 0.0;
+    for (size_t b = 0; b < rule.c.B; b++) {
+        rule.enter(b * rule.c.H + blockIdx.y);
+        for (size_t tile = 0; tile * 64 < rule.T; tile++) {
+            size_t first, end;
+            const size_t i = tile * 64, ahead = tile + blockIdx.x; /* of the keys, and half more */
+            rule.keys(first, end, i);
+            if (ahead < half + first || ahead >= half + end) continue; /* the whole block */
+            const size_t j = (ahead - half) * 64;
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash_load<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+            llm_cuda_flash_load<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+            llm_cuda_flash_load<W>(k_tile, k + rule.k_at(j), rule.S - j, D, rule.k_row());
+            llm_cuda_flash_load<W>(v_tile, v + rule.k_at(j), rule.S - j, D, rule.k_row());
+            __syncthreads();
+            llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along,
+                                               false, i, j, rule);
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++)
+                ds_tile[(y + e / 4 * 16) * ROW + x + e % 4 * 16] = ds[e / 4][e % 4];
+            __syncthreads();
+            for (unsigned r = 0; r < 64 && threadIdx.x < 127; r++) {
+                const unsigned column = r + threadIdx.x; /* 63 more than diagonal n - 63 has it */
+                if (column >= 63 && column < 127) mine += (double)ds_tile[r * ROW + column - 63];
+            }
+        }
+    }
+    if (threadIdx.x < 127)
+        part[((size_t)blockIdx.y * gridDim.x + blockIdx.x) * 127 + threadIdx.x] = mine;
+}
+LLM_KERNEL void llm_sublayer_attend_bias_sum_kernel(double *sum, const double *part, size_t most,
+                                                    size_t bands, double gain) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
+    if (n >= 2 * most - 1) return;
+    /* the distance, counted from the first diagonal of the first band */
+    const size_t at = n + 64 * (bands / 2) + 63 - (most - 1);
+    double all = 0.0;
+    for (size_t back = 0; back < 2; back++) { /* band t begins at 64 t and has 127 */
+        const size_t t = at / 64 - back, in = at - 64 * t;
+        if (at / 64 >= back && t < bands && in < 127) all += part[(h * bands + t) * 127 + in];
+    }
+    sum[h * (2 * most - 1) + n] += gain * all;
+}
+
+/* Doubles of scratch. */
+static inline __attribute__((unused)) size_t llm_cuda_sublayer_attend_bias_scratch(size_t H,
+                                                                                   size_t most) {
+    return H * (2 * ((most + 63) / 64) - 1) * 127;
+}
+/* sum (H,2 most - 1) += the gradient of the rule's bias: what backward has just left in `along`,
+ * and forward's dout .. v. scratch: llm_cuda_sublayer_attend_bias_scratch doubles. Without a
+ * cap. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_attend_bias(double *sum, const T *dout,
+                                                        const float *lse, const float *along,
+                                                        const T *q, const T *k, const T *v,
+                                                        const llm_cuda_sublayer_rule &rule,
+                                                        double *scratch, cudaStream_t stream) {
+    const size_t H = rule.c.H, D = rule.c.D, most = rule.most, bands = 2 * ((most + 63) / 64) - 1;
+    const size_t row = D <= 64 ? 68 : 132;
+    if (D > 128 || H != rule.c.Hkv || rule.c.cap != 0.0f || rule.Tq > most || rule.Tk > most)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (rule.c.B * H * most * D == 0) return cudaSuccess;
+    const auto bias =
+        D <= 64 ? llm_sublayer_attend_bias_kernel<T, 64> : llm_sublayer_attend_bias_kernel<T, 128>;
+    LLM_LAUNCH(bias, dim3((unsigned)bands, (unsigned)H), 256,
+               64 * (4 * row + LLM_CUDA_FLASH_ROW) * sizeof(float), stream, scratch, dout, lse,
+               along, q, k, v, rule);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_sublayer_attend_bias_sum_kernel,
+               dim3((unsigned)((2 * most + 126) / 128), (unsigned)H), 128, 0, stream, sum, scratch,
+               most, bands, 1.0 / (double)rule.c.scale); /* dS has the scores' scale in it */
+    return cudaGetLastError();
+}
+
+/* @sublayer ------------------------------------------------- Sublayers: any stack as one queue
+ *
+ * A stack is a list of parts, attention to itself, attention to a memory, or an MLP, and of n + 1
+ * norms, and this section runs the list, forwards and backwards. Encoder, decoder, both of T5's
+ * stacks, GPT-3 and the model of 2017 are lists. Tokens of all texts lie behind each other without
+ * padding (@pad): no operation is spent on it, and nothing has to be masked.
+ *
+ *     attention   one product for q, k and v; flash; the output's product
+ *     MLP         @ffn
+ *     then        dropout; add and norm in one kernel (@prenorm)
+ *
+ * With the norm behind a sublayer that kernel makes what the next one reads and adds to; with the
+ * norm in front it makes the stream and the next sublayer's input. So both are the same queue, and
+ * only backward asks. The product's epilogue puts q, k and v into planes of (N,H D), the layout
+ * that attention reads: nothing is split or merged. Dropout numbers rows as they lie, without
+ * padding.
+ *
+ * Traffic between the kernels, forwards, in elements of (N,C): 14 for attention, 6 and 3 of (N,F)
+ * for an MLP, 2 more with dropout. Limit: the products; at long T attention.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation, dense, dropout, layernorm, rmsnorm, ffn, prenorm,
+ *         decoder_block, sublayer_attend
+ * see     encoder, decoder
+ * topics  -
+ */
+typedef enum {
+    LLM_CUDA_SUBLAYER_SELF,
+    LLM_CUDA_SUBLAYER_CROSS,
+    LLM_CUDA_SUBLAYER_MLP
+} llm_cuda_sublayer_kind;
+
+/* Of a stack; C, H, D, F, L. norm is LLM_PRENORM_POST, _PRE or _DEEPNORM; rms: without means and
+ * biases of the norms. scale: of the scores. */
+typedef struct {
+    size_t width, heads, head_size, hidden, layers;
+    llm_prenorm_kind norm;
+    bool gated, rms;
+    int act;
+    float eps, dropout, scale;
+    uint64_t seed;
+} llm_cuda_sublayer_config;
+/* Of a stack of llm.h. */
+static inline __attribute__((unused)) llm_cuda_sublayer_config
+llm_cuda_sublayer_of(const llm_sublayer_config &c) {
+    const size_t D = c.width / c.heads;
+    const llm_cuda_sublayer_config d = {c.width,  c.heads, D,         c.hidden,
+                                        c.layers, c.norm,  false,     false,
+                                        c.act,    c.eps,   c.dropout, 1.0f / sqrtf((float)D),
+                                        c.seed};
+    return d;
+}
+
+/* A part of the list, its weights or (T is float) their gradients: wq, wk, wv (H D,C) are one
+ * matrix in a row, and so are their biases or NULL. left, right: how far attention sees. norm: with
+ * the norm in front this part's own, else that of the part before; entry n has only a norm, the
+ * last one, and where norms stand behind entry 0 has none. */
+template <typename T> struct llm_cuda_sublayer_part {
+    llm_cuda_sublayer_kind kind;
+    size_t left, right;
+    T *wq, *bq, *wo, *bo, *norm_w, *norm_b;
+    llm_cuda_ffn_weights<T> ffn;
+};
+/* What is seen: B texts in N rows, text b from start[b] on (B+1, on the device), at most T long; a
+ * memory of M rows likewise; a bias of distances below `most`, and its gradient's sum, or NULL.
+ * number: of the first part, for dropout. */
+template <typename T> struct llm_cuda_sublayer_view {
+    size_t B, N, T_most, M, S_most, most, number;
+    const size_t *start, *mem_start;
+    const T *mem;
+    T *dmem;
+    const float *bias;
+    double *dbias;
+};
+/* What forward leaves at entry e: y = N(sum), which part e reads. */
+template <typename T> struct llm_cuda_sublayer_acts {
+    T *sum, *y;
+    float *mean, *rstd, *lse;
+    T *q, *k, *v, *out; /* (N,H D) each, k, v (M,H D) of a memory; q, k, v or k, v neighbours */
+    llm_cuda_ffn_acts<T> ffn;
+};
+/* What all parts share. */
+template <typename T> struct llm_cuda_sublayer_scratch {
+    T *f, *df, *e, *dout, *dq, *dk; /* dk: and dv behind it */
+    llm_cuda_ffn_acts<T> dffn;
+    float *along, *sums;
+    double *bands;
+};
+
+/* Points a (n + 1) and s into base, which may be NULL to count; returns the bytes. */
+template <typename T>
+static inline size_t
+llm_cuda_sublayer_bind(llm_cuda_sublayer_acts<T> *a, llm_cuda_sublayer_scratch<T> &s,
+                       unsigned char *base, const llm_cuda_sublayer_part<T> *p, size_t n,
+                       const llm_cuda_sublayer_view<T> &v, const llm_cuda_sublayer_config &c) {
+    const size_t N = v.N, C = c.width, Q = c.heads * c.head_size, F = c.hidden;
+    const size_t more = v.M > N ? v.M : N;
+    size_t used = 0;
+    for (size_t e = 0; e <= n; e++) {
+        const bool attends = e < n && p[e].kind != LLM_CUDA_SUBLAYER_MLP, mlp = e < n && !attends;
+        const size_t M = attends && p[e].kind == LLM_CUDA_SUBLAYER_CROSS ? v.M : N;
+        a[e].y = llm_cuda_decoder_block_take<T>(base, used, N * C);
+        a[e].sum = llm_cuda_decoder_block_take<T>(base, used, N * C);
+        a[e].mean = llm_cuda_decoder_block_take<float>(base, used, c.rms ? 0 : N);
+        a[e].rstd = llm_cuda_decoder_block_take<float>(base, used, N);
+        a[e].lse = llm_cuda_decoder_block_take<float>(base, used, attends ? N * c.heads : 0);
+        a[e].out = llm_cuda_decoder_block_take<T>(base, used, attends ? N * Q : 0);
+        a[e].q = llm_cuda_decoder_block_take<T>(base, used, attends ? (N + 2 * M) * Q : 0);
+        a[e].k = a[e].q ? a[e].q + N * Q : NULL, a[e].v = a[e].k ? a[e].k + M * Q : NULL;
+        a[e].ffn.gate = llm_cuda_decoder_block_take<T>(base, used, mlp && c.gated ? N * F : 0);
+        a[e].ffn.up = llm_cuda_decoder_block_take<T>(base, used, mlp ? N * F : 0);
+        a[e].ffn.hidden = llm_cuda_decoder_block_take<T>(base, used, mlp ? N * F : 0);
+    }
+    T **const part[8] = {&s.f, &s.df, &s.e, &s.dout, &s.dq, &s.dk, &s.dffn.gate, &s.dffn.up};
+    const size_t size[8] = {N * C, N * C, N * C, N * Q, N * Q, 2 * more * Q, c.gated ? N * F : 0,
+                            N * F};
+    for (size_t i = 0; i < 8; i++) *part[i] = llm_cuda_decoder_block_take<T>(base, used, size[i]);
+    s.dffn.hidden = NULL;
+    const size_t sums[4] = {llm_cuda_prenorm_scratch<T>(N, C),
+                            llm_cuda_dense_slices(more, C, Q) * Q * C,
+                            llm_cuda_dense_slices(N, Q, C) * Q * C, llm_cuda_ffn_scratch(N, C, F)};
+    size_t most = 0;
+    for (size_t k : sums) most = k > most ? k : most;
+    s.along = llm_cuda_decoder_block_take<float>(base, used, N * c.heads);
+    s.sums = llm_cuda_decoder_block_take<float>(base, used, most);
+    s.bands = llm_cuda_decoder_block_take<double>(
+        base, used, v.dbias ? llm_cuda_sublayer_attend_bias_scratch(c.heads, v.most) : 0);
+    return used;
+}
+
+/* Entries of x W^T + b, columns of several matrices of Q rows each, go to planes (N,Q). */
+template <typename T> struct llm_cuda_sublayer_planes {
+    T *y;
+    const T *b;
+    size_t N, Q, O;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&v)[4]) const {
+        if (wide) { /* all four in one plane */
+            float u[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+            if (b) llm_load_vector(u, b, o);
+            LLM_UNROLL
+            for (int k = 0; k < 4; k++) u[k] += v[k];
+            llm_store_vector(y, (o / Q * N + n) * Q + o % Q, u);
+            return;
+        }
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= O) break;
+            const size_t plane = (o + k) / Q, at = (o + k) % Q;
+            llm_store(y, (plane * N + n) * Q + at, v[k] + (b ? llm_load(b, o + k) : 0.0f));
+        }
+    }
+};
+/* planes (P,N,Q) <- x (N,C) w (P Q,C)^T + b (P Q) or NULL. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_project(T *planes, const T *x, const T *w, const T *b,
+                                                    size_t N, size_t C, size_t Q, size_t P,
+                                                    cudaStream_t stream) {
+    if (N * Q == 0) return cudaSuccess;
+    const bool wide = Q % 4 == 0 && llm_aligned(planes, 16) && llm_aligned(b, 16);
+    const llm_cuda_sublayer_planes<T> end = {planes, b, N, Q, P * Q, wide};
+    return llm_cuda_dense_product<false, false, T>::launch(end, x, w, N, P * Q, C, 1, C, stream);
+}
+
+/* The rule of part p. */
+template <typename T>
+static inline llm_cuda_sublayer_rule llm_cuda_sublayer_look(const llm_cuda_sublayer_part<T> &p,
+                                                            const llm_cuda_sublayer_view<T> &v,
+                                                            const llm_cuda_sublayer_config &c) {
+    const bool self = p.kind == LLM_CUDA_SUBLAYER_SELF;
+    const llm_flash23_config f = {
+        v.B,    c.heads, c.heads, c.head_size, v.start, self ? v.start : v.mem_start,
+        p.left, p.right, c.scale, 0.0f,        NULL};
+    return llm_cuda_sublayer_attend_make(&f, v.T_most, self ? v.T_most : v.S_most,
+                                         self ? v.bias : NULL, v.most);
+}
+
+/* a[1] .. a[n] <- the parts, from x (N,C), which stands in a[0].sum with norms in front, else in
+ * a[0].y. The stack's output is a[n].y. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sublayer_forward(const llm_cuda_sublayer_acts<T> *a, const llm_cuda_sublayer_part<T> *p,
+                          size_t n, const llm_cuda_sublayer_view<T> &v,
+                          const llm_cuda_sublayer_config &c, const llm_cuda_sublayer_scratch<T> &s,
+                          cudaStream_t stream) {
+    const size_t N = v.N, C = c.width, Q = c.heads * c.head_size;
+    const bool pre = c.norm == LLM_PRENORM_PRE;
+    const float alpha = llm_prenorm_alpha(c.norm, c.layers);
+    T *const none = NULL;
+    cudaError_t error = cudaSuccess;
+    if (pre && c.rms)
+        error = llm_cuda_rmsnorm_forward(a->y, a->rstd, a->sum, p->norm_w, N, C, c.eps, stream);
+    else if (pre)
+        error = llm_cuda_layernorm_forward(a->y, a->mean, a->rstd, a->sum, p->norm_w, p->norm_b, N,
+                                           C, c.eps, stream);
+    for (size_t e = 0; e < n && error == cudaSuccess; e++) {
+        const llm_cuda_sublayer_part<T> &w = p[e];
+        const llm_cuda_sublayer_acts<T> &now = a[e], &next = a[e + 1];
+        if (w.kind == LLM_CUDA_SUBLAYER_MLP) {
+            error = llm_cuda_ffn_forward(s.f, now.ffn, now.y, w.ffn, N, C, c.hidden, c.act, stream);
+        } else {
+            const bool self = w.kind == LLM_CUDA_SUBLAYER_SELF;
+            const cudaError_t done[] = {
+                llm_cuda_sublayer_project(now.q, now.y, w.wq, w.bq, N, C, Q, self ? 3 : 1, stream),
+                self ? cudaSuccess
+                     : llm_cuda_sublayer_project(now.k, v.mem, w.wq + Q * C, w.bq ? w.bq + Q : none,
+                                                 v.M, C, Q, 2, stream),
+                llm_cuda_sublayer_attend(now.out, now.lse, now.q, now.k, now.v,
+                                         llm_cuda_sublayer_look(w, v, c), stream),
+                llm_cuda_dense_forward(s.f, none, now.out, w.wo, w.bo, N, Q, C,
+                                       LLM_ACTIVATION_IDENTITY, stream)};
+            error = llm_cuda_first_error(done);
+        }
+        if (error == cudaSuccess && c.dropout > 0.0f)
+            error = llm_cuda_dropout_forward(s.f, s.f, N * C, c.dropout, c.seed,
+                                             (v.number + e) * N * C, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_prenorm_forward(next.y, next.sum, next.mean, next.rstd,
+                                             pre ? now.sum : now.y, s.f, p[e + 1].norm_w,
+                                             p[e + 1].norm_b, N, C, alpha, c.eps, stream);
+    }
+    return error;
+}
+
+/* @sublayer_backward ---------------------------------------- The list of sublayers, backwards
+ *
+ *     norms behind     d -> norm -> e -> dropout -> f -> + alpha e = d       of the part before
+ *     norms in front   e += norm(d)      d = f(dropout(e))                   e: the stream's
+ *
+ * Two arrays of (N,C) go from right to left. d is the gradient of what a norm has made, e that of
+ * the sum it was made from; where norms stand in front e is the stream's own, which all parts add
+ * to. Each part adds its input's gradient to d by its products, so nothing is added afterwards, and
+ * dropout's numbers are drawn again. A memory's gradient is added up over the layers in one array,
+ * in T: with bfloat16 it is rounded once a layer and product.
+ *
+ * Traffic between the kernels, in elements of (N,C): about 50 for attention, 16 and 5 of (N,F) for
+ * an MLP. Limit: the products, twice forward's; at long T attention.
+ *
+ * source  -
+ * needs   cuda_launch, dense, residual, dropout, ffn, prenorm, sublayer_attend, sublayer
+ * see     sublayer
+ * topics  -
+ */
+
+/* d (N,C) += the gradient of part e's input, for df (N,C) of its output. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_part_backward(
+    T *d, const llm_cuda_sublayer_part<float> &g, const T *df, const llm_cuda_sublayer_acts<T> &a,
+    const llm_cuda_sublayer_part<T> &w, const llm_cuda_sublayer_view<T> &v,
+    const llm_cuda_sublayer_config &c, const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = v.N, C = c.width, Q = c.heads * c.head_size;
+    if (w.kind == LLM_CUDA_SUBLAYER_MLP)
+        return llm_cuda_ffn_backward(d, g.ffn, df, a.ffn, a.y, w.ffn, N, C, c.hidden, c.act, false,
+                                     s.dffn, s.sums, stream);
+    const bool self = w.kind == LLM_CUDA_SUBLAYER_SELF;
+    const size_t M = self ? N : v.M, one = Q * C;
+    const T *const from = self ? a.y : v.mem;
+    T *const dfrom = self ? d : v.dmem, *const dv = s.dk + M * Q;
+    float *const no = NULL;
+    const llm_cuda_sublayer_rule rule = llm_cuda_sublayer_look(w, v, c);
+    const cudaError_t done[] = {
+        cudaMemsetAsync(s.dout, 0, N * Q * sizeof(T), stream),
+        cudaMemsetAsync(s.dq, 0, N * Q * sizeof(T), stream),
+        cudaMemsetAsync(s.dk, 0, 2 * M * Q * sizeof(T), stream),
+        llm_cuda_dense_backward(s.dout, g.wo, g.bo, df, a.out, w.wo, N, Q, C, s.sums, stream),
+        llm_cuda_sublayer_attend_backward(s.dq, s.dk, dv, s.dout, a.out, a.lse, a.q, a.k, a.v, rule,
+                                          s.along, stream),
+        v.dbias && self ? llm_cuda_sublayer_attend_bias(v.dbias, s.dout, a.lse, s.along, a.q, a.k,
+                                                        a.v, rule, s.bands, stream)
+                        : cudaSuccess,
+        llm_cuda_dense_backward(d, g.wq, g.bq, s.dq, a.y, w.wq, N, C, Q, s.sums, stream),
+        llm_cuda_dense_backward(dfrom, g.wq + one, g.bq ? g.bq + Q : no, s.dk, from, w.wq + one, M,
+                                C, Q, s.sums, stream),
+        llm_cuda_dense_backward(dfrom, g.wq + 2 * one, g.bq ? g.bq + 2 * Q : no, dv, from,
+                                w.wq + 2 * one, M, C, Q, s.sums, stream)};
+    return llm_cuda_first_error(done);
+}
+/* d (N,C) in place: the gradient of the output becomes that of x; g's arrays, v.dmem and v.dbias
+ * += . The rest as in forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_sublayer_backward(
+    T *d, const llm_cuda_sublayer_part<float> *g, const llm_cuda_sublayer_acts<T> *a,
+    const llm_cuda_sublayer_part<T> *p, size_t n, const llm_cuda_sublayer_view<T> &v,
+    const llm_cuda_sublayer_config &c, const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = v.N, C = c.width, bytes = N * C * sizeof(T);
+    const bool pre = c.norm == LLM_PRENORM_PRE, drops = c.dropout > 0.0f;
+    const float alpha = llm_prenorm_alpha(c.norm, c.layers);
+    cudaError_t error = cudaMemsetAsync(s.e, 0, bytes, stream);
+    for (size_t e = n; e-- > 0 && error == cudaSuccess;) {
+        const llm_cuda_sublayer_acts<T> &next = a[e + 1];
+        /* d is that of next.y; s.e becomes that of next.sum, d what passes f by */
+        const cudaError_t done[] = {
+            pre ? cudaSuccess : cudaMemsetAsync(s.e, 0, bytes, stream),
+            llm_cuda_prenorm_backward(s.e, g[e + 1].norm_w, g[e + 1].norm_b, d, next.sum,
+                                      p[e + 1].norm_w, next.mean, next.rstd, N, C, s.sums, stream),
+            cudaMemsetAsync(d, 0, bytes, stream),
+            pre ? cudaSuccess : llm_cuda_residual_forward(d, d, s.e, N * C, alpha, stream),
+            drops ? llm_cuda_dropout_forward(s.df, s.e, N * C, c.dropout, c.seed,
+                                             (v.number + e) * N * C, stream)
+                  : cudaSuccess,
+            llm_cuda_sublayer_part_backward(d, g[e], drops ? s.df : s.e, a[e], p[e], v, c, s,
+                                            stream)};
+        error = llm_cuda_first_error(done);
+    }
+    if (!pre || error != cudaSuccess) return error;
+    const cudaError_t done[] = {llm_cuda_prenorm_backward(s.e, g->norm_w, g->norm_b, d, a->sum,
+                                                          p->norm_w, a->mean, a->rstd, N, C, s.sums,
+                                                          stream),
+                                cudaMemcpyAsync(d, s.e, bytes, cudaMemcpyDeviceToDevice, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @encoder -------------------------------------------------- Transformer encoder, without padding
+ *
+ * The list of an encoder for @sublayer, and the ends of its way: a mask becomes places and starts
+ * of the texts, rows are moved together (@pad), the stack works on tokens alone, and a pool makes a
+ * vector of each text where it lies. Two texts of 10 and 500 tokens cost 510 rows, and attention 10
+ * x 10 and 500 x 500; filled up they would cost 1000 rows and twice 500 x 500 pairs, under a mask
+ * that each score has to ask.
+ *
+ * A thread of the pool has 16 bytes of columns of one text and walks down its rows.
+ *
+ * Traffic of the pool: each element once, the minimum. Limit: memory bandwidth; with few texts the
+ * T dependent additions. Else as @sublayer.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_reduce, cuda_memory, pad, sublayer
+ * see     pad, decoder
+ * topics  -
+ */
+LLM_KERNEL void llm_encoder_starts_kernel(size_t *start, const int *cu, size_t B) {
+    for (size_t b = threadIdx.x; b <= B; b += blockDim.x) start[b] = (size_t)cu[b];
+}
+/* start (B + 1), cu (B + 1), index, place (B T) <- mask (B,T), true at tokens: llm_cuda_pad_varlen,
+ * and its sums as flash wants them. How many tokens there are, and how many in the longest text,
+ * the host knows, or it takes B T and T. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_encoder_find(size_t *start, int *cu, int *index, int *place, const bool *mask, size_t B,
+                      size_t T, cudaStream_t stream) {
+    const cudaError_t error = llm_cuda_pad_varlen(cu, index, place, mask, B, T, stream);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_encoder_starts_kernel, 1, llm_row_threads(B + 1), 0, stream, start, cu, B);
+    return cudaGetLastError();
+}
+
+/* The next n numbers at p. */
+template <typename T> static inline T *llm_cuda_encoder_next(T *&p, size_t n) {
+    T *const here = p;
+    p += n;
+    return here;
+}
+/* Part e of a list <- the next numbers of matrix and vector, as llm_encoder_bind_attn and _mlp. */
+template <typename T>
+static inline void llm_cuda_encoder_part(llm_cuda_sublayer_part<T> *p, size_t e,
+                                         llm_cuda_sublayer_kind kind, T *&matrix, T *&vector,
+                                         const llm_cuda_sublayer_config &c) {
+    const size_t C = c.width, F = c.hidden, Q = c.heads * c.head_size;
+    llm_cuda_sublayer_part<T> &w = p[e], &norm = p[e + (c.norm == LLM_PRENORM_PRE ? 0 : 1)];
+    w.kind = kind, w.left = w.right = SIZE_MAX;
+    w.wq = w.bq = w.wo = w.bo = w.ffn.gate = NULL;
+    if (kind == LLM_CUDA_SUBLAYER_MLP) {
+        w.ffn.up = llm_cuda_encoder_next(matrix, F * C);
+        w.ffn.down = llm_cuda_encoder_next(matrix, C * F);
+        w.ffn.up_bias = llm_cuda_encoder_next(vector, F);
+        w.ffn.down_bias = llm_cuda_encoder_next(vector, C);
+    } else {
+        w.wq = llm_cuda_encoder_next(matrix, 3 * Q * C);
+        w.wo = llm_cuda_encoder_next(matrix, C * Q);
+        w.bq = llm_cuda_encoder_next(vector, 3 * Q);
+        w.bo = llm_cuda_encoder_next(vector, C);
+    }
+    norm.norm_w = llm_cuda_encoder_next(vector, C);
+    norm.norm_b = llm_cuda_encoder_next(vector, C);
+}
+/* The last norm's entry, of a list of n parts. */
+template <typename T>
+static inline void llm_cuda_encoder_last(llm_cuda_sublayer_part<T> *p, size_t n, T *&vector,
+                                         const llm_cuda_sublayer_config &c) {
+    if (c.norm == LLM_PRENORM_PRE) {
+        p[n].norm_w = llm_cuda_encoder_next(vector, c.width);
+        p[n].norm_b = llm_cuda_encoder_next(vector, c.width);
+    } else {
+        p->norm_w = p->norm_b = NULL;
+    }
+}
+/* p (2 L + 1) <- the next numbers of matrix and vector, in the order of llm_encoder_bind. */
+template <typename T>
+static inline void llm_cuda_encoder_parts(llm_cuda_sublayer_part<T> *p, T *&matrix, T *&vector,
+                                          const llm_cuda_sublayer_config &c) {
+    const size_t n = 2 * c.layers;
+    for (size_t e = 0; e < n; e++)
+        llm_cuda_encoder_part(p, e, e % 2 ? LLM_CUDA_SUBLAYER_MLP : LLM_CUDA_SUBLAYER_SELF, matrix,
+                              vector, c);
+    llm_cuda_encoder_last(p, n, vector, c);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_encoder_pool_kernel(T *out, const T *y, const size_t *start, size_t C,
+                                        llm_encoder_pooling kind) {
+    const llm_place at = llm_my_place<V>(C);
+    const size_t first = start[at.row], end = start[at.row + 1];
+    float sum[V], v[V];
+    if (at.column >= C) return;
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) sum[k] = kind == LLM_ENCODER_MAX ? -INFINITY : 0.0f;
+    for (size_t n = first; n < end && (n == first || kind != LLM_ENCODER_FIRST); n++) {
+        llm_load_vector(v, y, n * C + at.column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            sum[k] = kind == LLM_ENCODER_MAX ? fmaxf(sum[k], v[k]) : sum[k] + v[k];
+    }
+    LLM_UNROLL
+    for (int k = 0; k < V && kind == LLM_ENCODER_MEAN && end > first; k++)
+        sum[k] /= (float)(end - first);
+    llm_store_vector(out, at.row * C + at.column, sum);
+}
+/* out (B,C) <- y (N,C), rows of B texts behind each other: as llm_encoder_pool. T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_pool(T *out, const T *y, const size_t *start, size_t B,
+                                                size_t C, llm_encoder_pooling kind,
+                                                cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (B == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(out, C) && llm_aligned(y, C);
+    const auto pool = wide ? llm_encoder_pool_kernel<T, V> : llm_encoder_pool_kernel<T, 1>;
+    LLM_LAUNCH(pool, llm_place_blocks(B, C, wide ? (size_t)V : 1), 256, 0, stream, out, y, start, C,
+               kind);
+    return cudaGetLastError();
+}
+
+/* @bert ----------------------------------------------------- BERT
+ *
+ * What BERT has in front of the encoder and behind it. A row of word, place and type is gathered,
+ * added and normed by one block, and waits in shared memory between the passes; apart, three
+ * gathers, two additions and a norm would move 13 elements for each, here it is 3 read, of which
+ * the places' and the types' come from L2, and 2 written, one of them for backward. Tokens have no
+ * padding (@encoder), so each brings its place and its type.
+ *
+ * Backward is the norm's and, for each table, a sum over the rows that took part, in a fixed order
+ * (@embedding). The pooler is a gather, a product with tanh in its epilogue, and back a product and
+ * an addition to the first row of each text.
+ *
+ * Limit: memory bandwidth. C floats of shared memory.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, layernorm, embedding, dropout,
+ *         sublayer, encoder
+ * see     encoder, mlm
+ * topics  -
+ */
+
+/* Tables word (V,C), place (P,C), type (types,C), the norm behind their sum (C), the pooler (C,C),
+ * (C); for gradients T is float. */
+template <typename T> struct llm_cuda_bert_weights {
+    T *word, *place, *type, *norm_w, *norm_b, *pool_w, *pool_b;
+};
+/* N tokens: an id for each table, and for its gradient order (N), segment (segments + 1) of
+ * llm_cuda_embedding_sort; in the order word, place, type. On the device. */
+typedef struct {
+    const int *ids[3], *order[3], *segment[3];
+    size_t segments[3], N;
+} llm_cuda_bert_batch;
+/* w, p (2 L + 1) <- the next numbers of matrix and vector, in llm_bert_bind's order. */
+template <typename T>
+static inline void llm_cuda_bert_bind(llm_cuda_bert_weights<T> &w, llm_cuda_sublayer_part<T> *p,
+                                      T *&matrix, T *&vector, const llm_bert_config &c) {
+    const size_t C = c.encoder.width;
+    w.word = llm_cuda_encoder_next(matrix, c.vocab * C);
+    w.place = llm_cuda_encoder_next(matrix, c.places * C);
+    w.type = llm_cuda_encoder_next(matrix, c.types * C);
+    w.norm_w = llm_cuda_encoder_next(vector, C);
+    w.norm_b = llm_cuda_encoder_next(vector, C);
+    llm_cuda_encoder_parts(p, matrix, vector, llm_cuda_sublayer_of(c.encoder));
+    w.pool_w = llm_cuda_encoder_next(matrix, C * C);
+    w.pool_b = llm_cuda_encoder_next(vector, C);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_bert_embed_kernel(T *y, T *sum, float *mean, float *rstd, llm_cuda_bert_batch b,
+                                      llm_cuda_bert_weights<T> w, llm_bert_config c) {
+    LLM_DYNAMIC_SHARED(float, row); /* entry i + k of the row at k * (C / V) + i / V */
+    const size_t C = c.encoder.width, n = blockIdx.x, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V, rows[3] = {c.vocab, c.places, c.types};
+    const T *const table[3] = {w.word, w.place, w.type};
+    bool known = true;
+    for (int t = 0; t < 3; t++) known = known && b.ids[t][n] >= 0 && (size_t)b.ids[t][n] < rows[t];
+    float v[V], u[V], total = 0.0f, square = 0.0f;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = known ? 0.0f : NAN;
+        for (int t = 0; t < 3 && known; t++) {
+            llm_load_vector(u, table[t], (size_t)b.ids[t][n] * C + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += u[k];
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            v[k] = llm_rounded<T>(v[k]); /* what backward will read */
+            row[(size_t)k * (C / V) + i / V] = v[k];
+            total += v[k];
+        }
+        llm_store_vector(sum, n * C + i, v);
+    }
+    const float m = llm_block_sum(total) / (float)C;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = row[(size_t)k * (C / V) + i / V] - m;
+            square += d * d;
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(square) / (float)C + c.encoder.eps);
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, w.norm_w, i);
+        llm_load_vector(u, w.norm_b, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            v[k] = v[k] * ((row[(size_t)k * (C / V) + i / V] - m) * r) + u[k];
+        llm_store_vector(y, n * C + i, v);
+    }
+    if (threadIdx.x == 0) llm_store(mean, n, m), llm_store(rstd, n, r);
+}
+/* y (N,C), sum (N,C), mean, rstd (N) <- the batch: x of llm_bert_forward, into a[0].y of the
+ * encoder. An id outside its table makes a row of NaN. */
+template <typename T>
+static inline cudaError_t llm_cuda_bert_embed(T *y, T *sum, float *mean, float *rstd,
+                                              const llm_cuda_bert_batch &b,
+                                              const llm_cuda_bert_weights<T> &w,
+                                              const llm_bert_config &c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t C = c.encoder.width, n = b.N * C;
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(sum, C) && llm_aligned(w.word, C) &&
+                      llm_aligned(w.place, C) && llm_aligned(w.type, C) &&
+                      llm_aligned(w.norm_w, C) && llm_aligned(w.norm_b, C);
+    const auto embed = wide ? llm_bert_embed_kernel<T, V> : llm_bert_embed_kernel<T, 1>;
+    LLM_LAUNCH(embed, (unsigned)b.N, llm_row_threads(wide ? C / V : C), C * sizeof(float), stream,
+               y, sum, mean, rstd, b, w, c);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess || !(c.encoder.dropout > 0.0f)) return error;
+    return llm_cuda_dropout_forward(y, y, n, c.encoder.dropout, c.encoder.seed,
+                                    2 * c.encoder.layers * n, stream);
+}
+/* dw's tables and norm += <- d (N,C), the encoder's dx, which is overwritten with dropout; dsum
+ * (N,C) is written. sums: 2 C llm_cuda_layernorm_blocks<T>(N, C) floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_bert_embed_backward(const llm_cuda_bert_weights<float> &dw, T *d, T *dsum, const T *sum,
+                             const float *mean, const float *rstd, const llm_cuda_bert_batch &b,
+                             const llm_cuda_bert_weights<T> &w, const llm_bert_config &c,
+                             float *sums, cudaStream_t stream) {
+    const size_t C = c.encoder.width, n = b.N * C;
+    float *const table[3] = {dw.word, dw.place, dw.type};
+    const cudaError_t done[] = {
+        cudaMemsetAsync(dsum, 0, n * sizeof(T), stream),
+        c.encoder.dropout > 0.0f
+            ? llm_cuda_dropout_forward(d, d, n, c.encoder.dropout, c.encoder.seed,
+                                       2 * c.encoder.layers * n, stream)
+            : cudaSuccess,
+        llm_cuda_layernorm_backward(dsum, dw.norm_w, dw.norm_b, d, sum, w.norm_w, mean, rstd, b.N,
+                                    C, sums, stream)};
+    cudaError_t error = llm_cuda_first_error(done);
+    for (int t = 0; t < 3 && error == cudaSuccess; t++)
+        error = llm_cuda_embedding_backward(table[t], dsum, b.ids[t], b.order[t], b.segment[t],
+                                            b.segments[t], C, stream);
+    return error;
+}
+
+/* p, z, first (B,C) <- h (N,C), texts from start (B + 1) on: as llm_bert_pool_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_bert_pool(T *p, T *z, T *first, const T *h, const size_t *start,
+                                             size_t B, const llm_cuda_bert_weights<T> &w, size_t C,
+                                             cudaStream_t stream) {
+    const cudaError_t done[] = {
+        llm_cuda_encoder_pool(first, h, start, B, C, LLM_ENCODER_FIRST, stream),
+        llm_cuda_dense_forward(p, z, (const T *)first, (const T *)w.pool_w, (const T *)w.pool_b, B,
+                               C, C, LLM_ACTIVATION_TANH, stream)};
+    return llm_cuda_first_error(done);
+}
+/* A block a text: dh[start[b]] += dfirst[b]. */
+template <typename T>
+LLM_KERNEL void llm_bert_scatter_kernel(T *dh, const T *dfirst, const size_t *start, size_t C) {
+    const size_t b = blockIdx.x, to = start[b] * C;
+    for (size_t i = threadIdx.x; i < C && start[b] < start[b + 1]; i += blockDim.x)
+        llm_store(dh, to + i, llm_load(dh, to + i) + llm_load(dfirst, b * C + i));
+}
+/* dh (N,C), dw's pooler += <- dp (B,C) and forward's z, first. d (2,B,C) is scratch; sums as
+ * llm_cuda_dense_backward for B, C, C. */
+template <typename T>
+static inline cudaError_t llm_cuda_bert_pool_backward(T *dh, const llm_cuda_bert_weights<float> &dw,
+                                                      const T *dp, const T *z, const T *first,
+                                                      const size_t *start, size_t B,
+                                                      const llm_cuda_bert_weights<T> &w, size_t C,
+                                                      T *d, float *sums, cudaStream_t stream) {
+    const size_t n = B * C;
+    if (n == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(d, 0, 2 * n * sizeof(T), stream),
+        llm_cuda_activation_backward(d, (float *)NULL, dp, z, (const T *)NULL, 1, n,
+                                     LLM_ACTIVATION_TANH, (float *)NULL, stream),
+        llm_cuda_dense_backward(d + n, dw.pool_w, dw.pool_b, (const T *)d, first,
+                                (const T *)w.pool_w, B, C, C, sums, stream)};
+    const cudaError_t error = llm_cuda_first_error(done);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_bert_scatter_kernel<T>, (unsigned)B, llm_row_threads(C), 0, stream, dh, d + n,
+               start, C);
+    return cudaGetLastError();
+}
+
+/* @decoder -------------------------------------------------- Transformer decoder
+ *
+ * Training is a list of three parts a layer for @sublayer. Writing is here: a token of each text
+ * goes through all layers, against the keys and values of those before it and of the memory.
+ *
+ *     QKV product, appends    attend    product + add + norm
+ *     Q product               attend    product + add + norm        the memory: K, V made once
+ *     up + act                down + add + norm
+ *
+ * Appending costs no launch: the product's epilogue puts queries where attention reads them, and
+ * keys and values behind those of the cache, whose lengths stand on the device. The memory's keys
+ * and values are one product a layer and source, from rows without padding to heads; both caches
+ * have the layout of @gqa's kernel, which splits long texts over blocks. No argument depends on the
+ * token, so a step can be captured as a graph.
+ *
+ * Traffic: each weight once, and for a text 2 (t + S) C elements a layer: the minimum; append
+ * writes 2 C. Limit: reading weights and caches; for few texts the launches, 11 a layer. Products
+ * of few rows leave most of a tile idle, but they wait for the weights all the same.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation, dense, layernorm, gqa, ffn, prenorm, decoder_block,
+ *         sublayer, encoder
+ * see     cross_attn, kv_cache, encoder_decoder
+ * topics  -
+ */
+
+/* p (3 L + 1) <- the next numbers of matrix and vector, in the order of llm_decoder_bind with a
+ * memory. */
+template <typename T>
+static inline void llm_cuda_decoder_parts(llm_cuda_sublayer_part<T> *p, T *&matrix, T *&vector,
+                                          const llm_cuda_sublayer_config &c) {
+    const size_t n = 3 * c.layers;
+    const llm_cuda_sublayer_kind kind[3] = {LLM_CUDA_SUBLAYER_SELF, LLM_CUDA_SUBLAYER_CROSS,
+                                            LLM_CUDA_SUBLAYER_MLP};
+    for (size_t e = 0; e < n; e++) {
+        llm_cuda_encoder_part(p, e, kind[e % 3], matrix, vector, c);
+        if (e % 3 == 0) p[e].right = 0; /* nobody looks ahead */
+    }
+    llm_cuda_encoder_last(p, n, vector, c);
+}
+
+/* B texts: keys and values own (L,2,B,H,room,D) of the tokens so far, length (B) of each text; mem
+ * (L,2,B,H,S,D) of the memory, mem_length (B) of each. The rest is scratch of a step:
+ * llm_cuda_decoder_cache_bind points all of it into memory. */
+template <typename T> struct llm_cuda_decoder_cache {
+    size_t B, room, S;
+    size_t *length, *mem_length;
+    T *own, *mem, *x, *in, *f, *q, *out, *up, *hidden;
+    float *part;
+};
+/* Attention of a step: to the cache with its newest token, or to the memory. */
+template <typename T>
+static inline llm_cuda_gqa_config llm_cuda_decoder_cache_look(const llm_cuda_decoder_cache<T> &k,
+                                                              bool own,
+                                                              const llm_cuda_sublayer_config &c) {
+    llm_cuda_gqa_config g = llm_cuda_gqa_defaults(k.B, c.heads, c.heads, own ? 1 : 0, c.head_size);
+    g.room = own ? k.room : k.S, g.length = own ? k.length : k.mem_length, g.scale = c.scale;
+    return g;
+}
+/* Returns the bytes; memory may be NULL to count. Lengths are to be set by the caller. */
+template <typename T>
+static inline size_t llm_cuda_decoder_cache_bind(llm_cuda_decoder_cache<T> &k,
+                                                 unsigned char *memory,
+                                                 const llm_cuda_sublayer_config &c) {
+    const size_t C = c.width, Q = c.heads * c.head_size, each = 2 * c.layers * k.B * Q;
+    size_t used = 0;
+    k.length = llm_cuda_decoder_block_take<size_t>(memory, used, k.B);
+    k.mem_length = llm_cuda_decoder_block_take<size_t>(memory, used, k.B);
+    k.own = llm_cuda_decoder_block_take<T>(memory, used, each * k.room);
+    k.mem = llm_cuda_decoder_block_take<T>(memory, used, each * k.S);
+    T **const row[7] = {&k.x, &k.in, &k.f, &k.q, &k.out, &k.up, &k.hidden};
+    const size_t wide[7] = {C, C, C, Q, Q, c.hidden, c.hidden};
+    for (size_t i = 0; i < 7; i++)
+        *row[i] = llm_cuda_decoder_block_take<T>(memory, used, k.B * wide[i]);
+    const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
+    const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
+    const size_t a = llm_cuda_gqa_scratch(&own), b = llm_cuda_gqa_scratch(&mem);
+    k.part = llm_cuda_decoder_block_take<float>(memory, used, a > b ? a : b);
+    return used;
+}
+
+/* What becomes of a product with wq, wk, wv, or wk, wv in a row: q (N,H D), or NULL, and keys, then
+ * values (2,B,H,room,D), at place length[n] of text n, or of rows b room + t = index[n] (index
+ * NULL: n). */
+template <typename T> struct llm_cuda_decoder_put {
+    T *q, *kv;
+    const T *bias;
+    const size_t *length;
+    const int *index;
+    size_t B, H, D, room, O;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&v)[4]) const {
+        const size_t Q = H * D, at = index ? (size_t)index[n] : n;
+        const size_t b = length ? n : at / room, t = length ? length[n] : at % room;
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= O) break;
+            const size_t plane = (o + k) / Q, in = (o + k) % Q;
+            const float x = v[k] + (bias ? llm_load(bias, o + k) : 0.0f);
+            if (q && plane == 0) {
+                llm_store(q, n * Q + in, x);
+            } else if (t < room) {
+                const size_t half = plane - (q ? 1 : 0), head = (half * B + b) * H + in / D;
+                llm_store(kv, (head * room + t) * D + in % D, x);
+            }
+        }
+    }
+};
+/* k.mem <- mem (M,C), rows of all texts: index (M) names row b S + t for each, NULL: mem is
+ * (B,S,C). Once for a source. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_memory(const llm_cuda_decoder_cache<T> &k, const T *mem, const int *index,
+                        size_t M, const llm_cuda_sublayer_part<T> *p,
+                        const llm_cuda_sublayer_config &c, cudaStream_t stream) {
+    const size_t C = c.width, Q = c.heads * c.head_size;
+    cudaError_t error = cudaSuccess;
+    for (size_t l = 0; l < c.layers && M > 0 && error == cudaSuccess; l++) {
+        const llm_cuda_sublayer_part<T> &w = p[3 * l + 1];
+        const llm_cuda_decoder_put<T> end = {NULL,
+                                             k.mem + 2 * l * k.B * Q * k.S,
+                                             w.bq ? w.bq + Q : NULL,
+                                             NULL,
+                                             index,
+                                             k.B,
+                                             c.heads,
+                                             c.head_size,
+                                             k.S,
+                                             2 * Q};
+        error = llm_cuda_dense_product<false, false, T>::launch(end, mem, (const T *)w.wq + Q * C,
+                                                                M, 2 * Q, C, 1, C, stream);
+    }
+    return error;
+}
+
+LLM_KERNEL void llm_decoder_advance_kernel(size_t *length, size_t B, size_t room) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += length[b] < room;
+}
+/* y (B,C) <- x (B,C), the next token of each text, which joins the cache: as llm_decoder_step. A
+ * text whose room is full gets numbers without meaning, and its cache stays. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_step(T *y, const llm_cuda_decoder_cache<T> &k,
+                                                const T *x, const llm_cuda_sublayer_part<T> *p,
+                                                const llm_cuda_sublayer_config &c,
+                                                cudaStream_t stream) {
+    const size_t B = k.B, C = c.width, Q = c.heads * c.head_size, n = 3 * c.layers;
+    const bool pre = c.norm == LLM_PRENORM_PRE;
+    const float alpha = llm_prenorm_alpha(c.norm, c.layers);
+    const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
+    const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
+    const llm_cuda_ffn_acts<T> acts = {NULL, k.up, k.hidden};
+    T *const none = NULL, *in = k.in, *stream_x = k.x; /* with norms behind they take turns */
+    float *const no = NULL;
+    if (B == 0) return cudaSuccess;
+    cudaError_t error =
+        cudaMemcpyAsync(pre ? k.x : k.in, x, B * C * sizeof(T), cudaMemcpyDeviceToDevice, stream);
+    if (pre && error == cudaSuccess)
+        error = llm_cuda_layernorm_forward(k.in, no, no, k.x, p->norm_w, p->norm_b, B, C, c.eps,
+                                           stream);
+    for (size_t e = 0; e < n && error == cudaSuccess; e++) {
+        const llm_cuda_sublayer_part<T> &w = p[e];
+        const size_t l = e / 3;
+        T *const cache = k.own + 2 * l * B * Q * k.room, *const memory =
+                                                             k.mem + 2 * l * B * Q * k.S;
+        if (w.kind == LLM_CUDA_SUBLAYER_MLP) {
+            error = llm_cuda_ffn_forward(k.f, acts, in, w.ffn, B, C, c.hidden, c.act, stream);
+        } else {
+            const bool self = w.kind == LLM_CUDA_SUBLAYER_SELF;
+            const llm_cuda_decoder_put<T> end = {
+                k.q, cache,   w.bq,        k.length, NULL,
+                B,   c.heads, c.head_size, k.room,   self ? 3 * Q : Q};
+            const T *const keys = self ? cache : memory;
+            const cudaError_t done[] = {
+                llm_cuda_dense_product<false, false, T>::launch(end, in, w.wq, B, self ? 3 * Q : Q,
+                                                                C, 1, C, stream),
+                llm_cuda_gqa_decode(k.out, k.q, keys, keys + B * Q * (self ? k.room : k.S),
+                                    self ? &own : &mem, k.part, stream),
+                llm_cuda_dense_forward(k.f, none, k.out, w.wo, w.bo, B, Q, C,
+                                       LLM_ACTIVATION_IDENTITY, stream)};
+            error = llm_cuda_first_error(done);
+        }
+        if (error != cudaSuccess) break;
+        T *const to = e + 1 == n ? y : pre ? in : stream_x;
+        error =
+            llm_cuda_prenorm_forward(to, pre ? stream_x : k.f, no, no, pre ? stream_x : in, k.f,
+                                     p[e + 1].norm_w, p[e + 1].norm_b, B, C, alpha, c.eps, stream);
+        if (!pre) stream_x = in, in = to;
+    }
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_decoder_advance_kernel, 1, llm_row_threads(B), 0, stream, k.length, B, k.room);
+    return cudaGetLastError();
+}
+
+/* @encoder_decoder_weights ---------------------------------- An encoder-decoder and its batches
+ *
+ * The flat vectors of llm_encoder_decoder_bind cut into the lists of two stacks (@sublayer) and
+ * three tables, which are one where they are tied; and a batch of texts as the kernels want it:
+ * tokens behind each other, without padding, with the place of each in its text, the starts, and
+ * the places of each id for the table's gradient. The host packs the next batch while the card
+ * works on this one. No kernel stands here.
+ *
+ * source  -
+ * needs   embedding, sublayer, encoder, decoder
+ * see     encoder_decoder
+ * topics  -
+ */
+
+/* A model on the device: its flat vectors in the order of llm_encoder_decoder_bind; T is float or
+ * llm_bf16. frequency (C/2) are llm_sinusoidal_frequency's. Parts are arrays of the host with 2 Le
+ * + 1 and 3 Ld + 1 entries. llm_cuda_encoder_decoder_bind sets what follows `frequency`. */
+template <typename T> struct llm_cuda_encoder_decoder {
+    llm_encoder_decoder_config config;
+    T *w;
+    float *g;
+    const double *frequency;
+    llm_cuda_sublayer_config encoder, decoder;
+    llm_cuda_sublayer_part<T> *enc, *dec;
+    llm_cuda_sublayer_part<float> *denc, *ddec;
+    T *source, *target, *head;
+    float *dsource, *dtarget, *dhead;
+};
+/* Points m's tables and lists into its vectors. */
+template <typename T>
+static inline void llm_cuda_encoder_decoder_bind(llm_cuda_encoder_decoder<T> &m) {
+    const llm_encoder_decoder_config &c = m.config;
+    const size_t C = c.encoder.width, s = c.source_vocab * C, t = c.target_vocab * C;
+    size_t matrices;
+    llm_encoder_decoder_count(&matrices, &c);
+    m.encoder = llm_cuda_sublayer_of(c.encoder), m.decoder = llm_cuda_sublayer_of(c.decoder);
+    T *w = m.w + (c.tied ? s : s + 2 * t), *v = m.w + matrices;
+    float *g = m.g + (c.tied ? s : s + 2 * t), *h = m.g + matrices;
+    m.source = m.w, m.target = c.tied ? m.w : m.w + s, m.head = c.tied ? m.w : m.w + s + t;
+    m.dsource = m.g, m.dtarget = c.tied ? m.g : m.g + s, m.dhead = c.tied ? m.g : m.g + s + t;
+    llm_cuda_encoder_parts(m.enc, w, v, m.encoder);
+    llm_cuda_encoder_parts(m.denc, g, h, m.encoder);
+    llm_cuda_decoder_parts(m.dec, w, v, m.decoder);
+    llm_cuda_decoder_parts(m.ddec, g, h, m.decoder);
+}
+
+/* N tokens of B texts behind each other: their ids and places in their text (N), starts (B + 1),
+ * and for the table's gradient order (N), segment (segments + 1) of llm_cuda_embedding_sort. On the
+ * host as well as on the device. */
+typedef struct {
+    int *ids, *place, *order, *segment;
+    size_t *start;
+    size_t B, N, most, segments;
+} llm_cuda_encoder_decoder_texts;
+/* On the host: t's arrays (room for B T tokens) <- rows (B,T), filled up with pad on the right;
+ * shift: behind `start`, one place to the right, label (B T) gets what they should become. scratch:
+ * V + 1 ints. */
+static inline __attribute__((unused)) void
+llm_cuda_encoder_decoder_pack(llm_cuda_encoder_decoder_texts *t, int *label, const int *rows,
+                              size_t B, size_t T, bool shift, size_t V, int pad, int start,
+                              int *scratch) {
+    t->B = B, t->N = t->most = 0;
+    for (size_t b = 0; b < B; b++) {
+        size_t n = 0;
+        t->start[b] = t->N;
+        for (; n < T && rows[b * T + n] != pad; n++) {
+            t->place[t->N] = (int)n;
+            t->ids[t->N] = !shift ? rows[b * T + n] : n ? rows[b * T + n - 1] : start;
+            if (label) label[t->N] = rows[b * T + n];
+            t->N++;
+        }
+        t->most = n > t->most ? n : t->most;
+    }
+    t->start[B] = t->N;
+    t->segments = llm_cuda_embedding_sort(t->order, t->segment, t->ids, t->N, V, scratch);
+}
+
+/* @encoder_decoder ------------------------------------------ Transformer encoder-decoder
+ *
+ * A source's tokens and a target's lie without padding, each in a batch of their own. Forwards:
+ *
+ *     gather the source's rows, times s, plus sines    the encoder's list    m
+ *     gather the target's rows, times s, plus sines    the decoder's list    logits
+ *     loss, and the logits' gradient in their place (@label_smoothing)
+ *
+ * and the same back; the memory's gradient is the sum of all layers' attention to it, and goes
+ * through the encoder. Tied, one table gets the gradients of all three uses, one after another in
+ * the stream.
+ *
+ * Operations: 6 for each weight and token. Limit: the products.
+ *
+ * source  -
+ * needs   cuda_launch, activation, dense, residual, dropout, label_smoothing, embedding,
+ *         sinusoidal, decoder_block, sublayer, sublayer_backward
+ * see     transformer_2017
+ * topics  -
+ */
+
+/* x (N,C) <- drop(scale table[ids] + PE): as llm_encoder_decoder_embed. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_encoder_decoder_embed(T *x, const T *table, const llm_cuda_encoder_decoder_texts &t,
+                               size_t V, const double *frequency, float scale, size_t number,
+                               const llm_cuda_sublayer_config &c, cudaStream_t stream) {
+    const size_t n = t.N * c.width;
+    const cudaError_t done[] = {
+        llm_cuda_embedding_forward(x, t.ids, table, t.N, V, c.width, stream),
+        llm_cuda_sinusoidal_forward(x, (const T *)x, t.place, frequency, t.N, 1, c.width, scale,
+                                    LLM_SINUSOIDAL_NEIGHBOURS, stream),
+        c.dropout > 0.0f ? llm_cuda_dropout_forward(x, x, n, c.dropout, c.seed, number * n, stream)
+                         : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
+/* dtable (V,C) += <- dx (N,C), which is overwritten. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_embed_backward(
+    float *dtable, T *dx, const llm_cuda_encoder_decoder_texts &t, float scale, size_t number,
+    const llm_cuda_sublayer_config &c, cudaStream_t stream) {
+    const size_t n = t.N * c.width;
+    const cudaError_t done[] = {
+        c.dropout > 0.0f
+            ? llm_cuda_dropout_forward(dx, dx, n, c.dropout, c.seed, number * n, stream)
+            : cudaSuccess,
+        scale == 1.0f ? cudaSuccess
+                      : llm_cuda_residual_forward(dx, dx, dx, n, scale - 1.0f, stream),
+        llm_cuda_embedding_backward(dtable, dx, t.ids, t.order, t.segment, t.segments, c.width,
+                                    stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* What a batch needs: activations of both stacks (2 Le + 1, 3 Ld + 1), what they share, logits
+ * (N,Vt), loss (N), the memory's and the target's gradients. */
+template <typename T> struct llm_cuda_encoder_decoder_acts {
+    llm_cuda_sublayer_acts<T> *enc, *dec;
+    llm_cuda_sublayer_view<T> source, target;
+    llm_cuda_sublayer_scratch<T> se, sd;
+    T *logits, *d, *dmem;
+    float *loss, *sums;
+};
+/* Points a into memory for a batch, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_encoder_decoder_take(llm_cuda_encoder_decoder_acts<T> &a,
+                                                   unsigned char *memory,
+                                                   const llm_cuda_encoder_decoder<T> &m,
+                                                   const llm_cuda_encoder_decoder_texts &source,
+                                                   const llm_cuda_encoder_decoder_texts &target) {
+    const size_t C = m.encoder.width, V = m.config.target_vocab, n = 2 * m.encoder.layers;
+    size_t used = 0;
+    memset(&a.source, 0, sizeof a.source), memset(&a.target, 0, sizeof a.target);
+    a.source.B = source.B, a.source.N = source.N, a.source.T_most = source.most;
+    a.source.start = source.start;
+    a.target.B = target.B, a.target.N = target.N, a.target.T_most = target.most;
+    a.target.start = target.start;
+    a.target.M = source.N, a.target.S_most = source.most, a.target.mem_start = source.start;
+    a.logits = llm_cuda_decoder_block_take<T>(memory, used, target.N * V);
+    a.d = llm_cuda_decoder_block_take<T>(memory, used, target.N * C);
+    a.dmem = llm_cuda_decoder_block_take<T>(memory, used, source.N * C);
+    a.loss = llm_cuda_decoder_block_take<float>(memory, used, target.N);
+    a.sums = llm_cuda_decoder_block_take<float>(memory, used,
+                                                llm_cuda_dense_slices(target.N, C, V) * V * C);
+    unsigned char *rest = memory ? memory + used : NULL;
+    used += llm_cuda_sublayer_bind(a.enc, a.se, rest, m.enc, n, a.source, m.encoder);
+    rest = memory ? memory + used : NULL;
+    a.target.mem = a.enc[n].y, a.target.dmem = a.dmem;
+    return used + llm_cuda_sublayer_bind(a.dec, a.sd, rest, m.dec, 3 * m.decoder.layers, a.target,
+                                         m.decoder);
+}
+
+/* The memory a.enc[2 Le].y (Ns,C) <- source. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_encoder_decoder_encode(const llm_cuda_encoder_decoder_acts<T> &a,
+                                const llm_cuda_encoder_decoder<T> &m,
+                                const llm_cuda_encoder_decoder_texts &source, cudaStream_t stream) {
+    const size_t L = m.encoder.layers;
+    const cudaError_t done[] = {
+        llm_cuda_encoder_decoder_embed(m.encoder.norm == LLM_PRENORM_PRE ? a.enc->sum : a.enc->y,
+                                       (const T *)m.source, source, m.config.source_vocab,
+                                       m.frequency, m.config.scale, 2 * L, m.encoder, stream),
+        llm_cuda_sublayer_forward(a.enc, m.enc, 2 * L, a.source, m.encoder, a.se, stream)};
+    return llm_cuda_first_error(done);
+}
+/* loss (Nt) and logits, which become gain times the gradient of the summed loss, <- source, target,
+ * label (Nt): as llm_encoder_decoder_forward; gain is 1 / (labels). */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_forward(
+    const llm_cuda_encoder_decoder_acts<T> &a, const llm_cuda_encoder_decoder<T> &m,
+    const llm_cuda_encoder_decoder_texts &source, const llm_cuda_encoder_decoder_texts &target,
+    const int *label, float gain, cudaStream_t stream) {
+    const size_t L = m.decoder.layers, C = m.decoder.width, V = m.config.target_vocab;
+    T *const none = NULL, *const x = m.decoder.norm == LLM_PRENORM_PRE ? a.dec->sum : a.dec->y;
+    const cudaError_t done[] = {
+        llm_cuda_encoder_decoder_encode(a, m, source, stream),
+        llm_cuda_encoder_decoder_embed(x, (const T *)m.target, target, V, m.frequency,
+                                       m.config.scale, 3 * L, m.decoder, stream),
+        llm_cuda_sublayer_forward(a.dec, m.dec, 3 * L, a.target, m.decoder, a.sd, stream),
+        llm_cuda_dense_forward(a.logits, none, a.dec[3 * L].y, m.head, none, target.N, C, V,
+                               LLM_ACTIVATION_IDENTITY, stream),
+        llm_cuda_label_smoothing_in_place(a.loss, a.logits, label, (const float *)NULL, target.N, V,
+                                          m.config.smoothing, LLM_LABEL_SMOOTHING_ALL, gain,
+                                          stream)};
+    return llm_cuda_first_error(done);
+}
+/* m.g += the gradient of what forward has left. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_backward(
+    const llm_cuda_encoder_decoder_acts<T> &a, const llm_cuda_encoder_decoder<T> &m,
+    const llm_cuda_encoder_decoder_texts &source, const llm_cuda_encoder_decoder_texts &target,
+    cudaStream_t stream) {
+    const size_t Le = m.encoder.layers, Ld = m.decoder.layers, C = m.decoder.width;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(a.d, 0, target.N * C * sizeof(T), stream),
+        cudaMemsetAsync(a.dmem, 0, source.N * C * sizeof(T), stream),
+        llm_cuda_dense_backward(a.d, m.dhead, (float *)NULL, a.logits, a.dec[3 * Ld].y, m.head,
+                                target.N, C, m.config.target_vocab, a.sums, stream),
+        llm_cuda_sublayer_backward(a.d, m.ddec, a.dec, m.dec, 3 * Ld, a.target, m.decoder, a.sd,
+                                   stream),
+        llm_cuda_encoder_decoder_embed_backward(m.dtarget, a.d, target, m.config.scale, 3 * Ld,
+                                                m.decoder, stream),
+        llm_cuda_sublayer_backward(a.dmem, m.denc, a.enc, m.enc, 2 * Le, a.source, m.encoder, a.se,
+                                   stream),
+        llm_cuda_encoder_decoder_embed_backward(m.dsource, a.dmem, source, m.config.scale, 2 * Le,
+                                                m.encoder, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @encoder_decoder_step ------------------------------------ A target's next token without the host
+ *
+ * Greedy writing of an encoder-decoder: the source is encoded once and its keys and values are put
+ * into the cache, then every token is the same launches with the same arguments.
+ *
+ *     begin    lengths, places, and rows of memory to heads
+ *     token    embed    @decoder's step    logits    take
+ *
+ * take looks for the largest logit of a row, a block a row, ends rows, writes ids, and leaves the
+ * token and its place where embed reads them; rows that have ended write pad and go on as before,
+ * since a graph has no branches. The host looks at `done` when it likes, or never, and replays the
+ * graph as often as there is room.
+ *
+ * take moves V elements a row, the minimum. Limit: reading weights and caches; for few texts the
+ * launches, 11 a layer and 7.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select, activation, dense, decoder_block, decoder,
+ *         encoder_decoder
+ * see     decoding_step
+ * topics  -
+ */
+
+/* Given: cache.B, cache.room (tokens to write), cache.S (the longest source). ids (B,room); last,
+ * place, done (B); index: of at most B S rows of memory. llm_cuda_encoder_decoder_step_bind points
+ * all into memory. */
+template <typename T> struct llm_cuda_encoder_decoder_step {
+    llm_cuda_decoder_cache<T> cache;
+    int *ids, *last, *place, *index;
+    bool *done;
+    T *x, *y, *logits;
+};
+/* Returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_encoder_decoder_step_bind(llm_cuda_encoder_decoder_step<T> &s,
+                                                        unsigned char *memory,
+                                                        const llm_cuda_encoder_decoder<T> &m) {
+    const size_t B = s.cache.B, C = m.decoder.width;
+    size_t used = 0;
+    s.ids = llm_cuda_decoder_block_take<int>(memory, used, B * s.cache.room);
+    s.last = llm_cuda_decoder_block_take<int>(memory, used, B);
+    s.place = llm_cuda_decoder_block_take<int>(memory, used, B);
+    s.index = llm_cuda_decoder_block_take<int>(memory, used, B * s.cache.S);
+    s.done = llm_cuda_decoder_block_take<bool>(memory, used, B);
+    s.x = llm_cuda_decoder_block_take<T>(memory, used, B * C);
+    s.y = llm_cuda_decoder_block_take<T>(memory, used, B * C);
+    s.logits = llm_cuda_decoder_block_take<T>(memory, used, B * m.config.target_vocab);
+    unsigned char *const rest = memory ? memory + used : NULL;
+    return used + llm_cuda_decoder_cache_bind(s.cache, rest, m.decoder);
+}
+
+/* A block a text. */
+template <typename T>
+LLM_KERNEL void llm_encoder_decoder_begin_kernel(llm_cuda_encoder_decoder_step<T> s,
+                                                 const size_t *start, int first) {
+    const size_t b = blockIdx.x, at = start[b], n = start[b + 1] - at;
+    for (size_t t = threadIdx.x; t < n; t += blockDim.x) s.index[at + t] = (int)(b * s.cache.S + t);
+    if (threadIdx.x > 0) return;
+    s.cache.length[b] = 0, s.cache.mem_length[b] = n;
+    s.last[b] = first, s.place[b] = 0, s.done[b] = false;
+}
+/* The memory (N,C) of source, what llm_cuda_encoder_decoder_encode has made, joins the cache; the
+ * texts begin anew. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_encoder_decoder_begin(const llm_cuda_encoder_decoder_step<T> &s, const T *memory,
+                               const llm_cuda_encoder_decoder<T> &m,
+                               const llm_cuda_encoder_decoder_texts &source, cudaStream_t stream) {
+    if (source.B != s.cache.B || source.most > s.cache.S) return (cudaError_t)cudaErrorInvalidValue;
+    if (source.B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_encoder_decoder_begin_kernel<T>, (unsigned)source.B, 128, 0, stream, s,
+               source.start, m.config.start);
+    const cudaError_t error = cudaGetLastError();
+    return error != cudaSuccess ? error
+                                : llm_cuda_decoder_memory(s.cache, memory, s.index, source.N, m.dec,
+                                                          m.decoder, stream);
+}
+
+/* A block a row: the first of the largest logits, which are finite. */
+template <typename T>
+LLM_KERNEL void llm_encoder_decoder_take_kernel(llm_cuda_encoder_decoder_step<T> s, size_t V,
+                                                int pad, int end) {
+    const size_t b = blockIdx.x;
+    unsigned long long best = 0;
+    for (size_t i = threadIdx.x; i < V; i += blockDim.x) {
+        const unsigned long long key =
+            (unsigned long long)llm_select_order(llm_load(s.logits, b * V + i)) << 32 |
+            (0xffffffffu - (uint32_t)i);
+        best = key > best ? key : best;
+    }
+    best = llm_select_block_max(best);
+    const size_t t = threadIdx.x == 0 ? (size_t)s.place[b] : s.cache.room;
+    if (t >= s.cache.room) return; /* a row that is full, and all threads but one */
+    const int token = s.done[b] ? pad : (int)(0xffffffffu - (uint32_t)best);
+    s.ids[b * s.cache.room + t] = s.last[b] = token;
+    s.done[b] = s.done[b] || token == end;
+    s.place[b] = (int)t + 1;
+}
+/* A token of each text joins s.ids: to be queued `room` times, or captured once and replayed. */
+template <typename T>
+static inline cudaError_t llm_cuda_encoder_decoder_token(const llm_cuda_encoder_decoder_step<T> &s,
+                                                         const llm_cuda_encoder_decoder<T> &m,
+                                                         int end, cudaStream_t stream) {
+    const size_t B = s.cache.B, V = m.config.target_vocab;
+    llm_cuda_sublayer_config c = m.decoder;
+    llm_cuda_encoder_decoder_texts now;
+    T *const none = NULL;
+    memset(&now, 0, sizeof now);
+    now.ids = s.last, now.place = s.place, now.N = B;
+    c.dropout = 0.0f;
+    if (B == 0 || s.cache.room == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        llm_cuda_encoder_decoder_embed(s.x, (const T *)m.target, now, V, m.frequency,
+                                       m.config.scale, 0, c, stream),
+        llm_cuda_decoder_step(s.y, s.cache, (const T *)s.x, m.dec, c, stream),
+        llm_cuda_dense_forward(s.logits, none, (const T *)s.y, (const T *)m.head, (const T *)none,
+                               B, c.width, V, LLM_ACTIVATION_IDENTITY, stream)};
+    const cudaError_t error = llm_cuda_first_error(done);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_encoder_decoder_take_kernel<T>, (unsigned)B, llm_row_threads(V), 0, stream, s, V,
+               m.config.pad, end);
+    return cudaGetLastError();
+}
+
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  * The classifier, fused: logits become their own gradient in place, and the loss and lse fall out
@@ -15692,6 +17013,367 @@ llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size
     return cudaGetLastError();
 }
 
+/* @causal_lm ------------------------------------------------ Causal language model: its answers
+ *
+ * Answers to questions are chosen by their likelihood: behind a forward pass over context and
+ * answer, each needs the log-probability of its few tokens and whether they would have been written
+ * greedily. A block takes an answer and goes through its rows of logits, once: maximum and sum of
+ * the row run along as in @logsumexp, the token's own logit falls out on the way, and it would have
+ * been written if it is the maximum. Log-softmax of whole rows, a gather and a comparison would
+ * read them three times. A second launch picks the best answer of each question.
+ *
+ * A training step of the whole model on the device is that of @gpt2 and @decoder_only, as a graph
+ * @decoder_only_graph; text is written by @decoding_step.
+ *
+ * Moves each logit of an answer once, the minimum. Limit: memory bandwidth; with few answers their
+ * lengths, a row after the other.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, logsumexp
+ * see     next_token, decoder_only
+ * topics  -
+ */
+
+/* n answers: answer k is choice[start[k] .. start[k+1]), and its first token is asked for by row
+ * first[k] of the logits, the others by those behind it; it has bytes[k] bytes. All on the
+ * device. */
+typedef struct {
+    const int *choice;
+    const size_t *start, *first, *bytes;
+    size_t n;
+} llm_cuda_causal_lm_answers;
+
+template <typename T, int W>
+LLM_KERNEL void llm_causal_lm_choices_kernel(double *total, bool *greedy, const T *logits,
+                                             llm_cuda_causal_lm_answers a, size_t V) {
+    __shared__ float at_token;
+    const size_t k = blockIdx.x;
+    double sum = 0.0;
+    bool best = true;
+    for (size_t t = a.start[k]; t < a.start[k + 1]; t++) {
+        const size_t row = (a.first[k] + t - a.start[k]) * V, token = (size_t)a.choice[t];
+        llm_logsumexp_pair pair = {-INFINITY, 0.0f};
+        __syncthreads(); /* the token before has been added */
+        if (threadIdx.x == 0) at_token = token < V ? llm_load(logits, row + token) : NAN;
+        for (size_t i = (size_t)threadIdx.x * W; i < V; i += (size_t)blockDim.x * W) {
+            float v[W];
+            llm_load_vector(v, logits, row + i);
+            llm_cuda_logsumexp_add(pair, v, 1.0f);
+        }
+        pair = llm_cuda_logsumexp_row<false>(pair, 1.0f);
+        __syncthreads();
+        sum += (double)((at_token - pair.max) - logf(pair.sum));
+        best = best && at_token == pair.max;
+    }
+    if (threadIdx.x == 0) total[k] = sum, greedy[k] = best;
+}
+/* total, greedy (n) <- logits (rows,V), a: as llm_causal_lm_choices. A token outside 0..V-1 makes a
+ * NaN. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_causal_lm_choices(double *total, bool *greedy, const T *logits,
+                                                     const llm_cuda_causal_lm_answers &a, size_t V,
+                                                     cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (a.n == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto choices =
+        wide ? llm_causal_lm_choices_kernel<T, W> : llm_causal_lm_choices_kernel<T, 1>;
+    LLM_LAUNCH(choices, (unsigned)a.n, llm_row_threads(wide ? V / W : V), 0, stream, total, greedy,
+               logits, a, V);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_causal_lm_best_kernel(int *best, const double *total,
+                                          llm_cuda_causal_lm_answers a, const size_t *question,
+                                          size_t questions, llm_causal_lm_measure by) {
+    const size_t q = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (q >= questions) return;
+    int found = -1;
+    double most = 0.0;
+    for (size_t k = question[q]; k < question[q + 1]; k++) {
+        const double tokens = (double)(a.start[k + 1] - a.start[k]);
+        const double size = by == LLM_CAUSAL_LM_PER_TOKEN  ? tokens
+                            : by == LLM_CAUSAL_LM_PER_BYTE ? (double)a.bytes[k]
+                                                           : 1.0;
+        const double measured = total[k] / size;
+        if (found < 0 || measured > most) found = (int)(k - question[q]), most = measured;
+    }
+    best[q] = found;
+}
+/* best (questions) <- which of the answers question[q] .. question[q+1]-1 is the best by that
+ * measure, counted from 0, the first among equals: as llm_causal_lm_best. -1 without answers. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_causal_lm_best(int *best, const double *total, const llm_cuda_causal_lm_answers &a,
+                        const size_t *question, size_t questions, llm_causal_lm_measure by,
+                        cudaStream_t stream) {
+    if (questions == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_causal_lm_best_kernel, (unsigned)((questions + 127) / 128), 128, 0, stream, best,
+               total, a, question, questions, by);
+    return cudaGetLastError();
+}
+
+/* @mlm ------------------------------------------------------ Masked language model
+ *
+ * Only one token in seven is asked for, and a row of logits is the dearest row there is: the head
+ * works on the asked rows alone. One block finds them: it walks over the labels, 1024 at a time,
+ * and each thread's place comes from a ballot, the counts of the warps and what went before. So the
+ * list is in order and the same in each run, and so are all sums. It has room for a number of rows
+ * that the host chooses; those behind the last are zeros with an ignored label, and no launch
+ * depends on how many were asked for, which the host need not know.
+ *
+ * Then rows are gathered (@pad), W and GELU are one product, norm, logits, and the classifier turns
+ * logits into their gradient in place. Backward adds dh at the asked places: each belongs to one
+ * row, so without atomics.
+ *
+ * Moves 8 bytes a label, and 2 elements of (room,C) each for the gathering and, with one more, for
+ * the scattering; the products have 2 room C (C + V) operations instead of 2 N C (C + V): 15 in
+ * 100. Limit: the products.
+ *
+ * source  -
+ * needs   cuda_launch, activation, dense, layernorm, pad, softmax_head
+ * see     encoder, softmax_head
+ * topics  -
+ */
+
+/* Rows that are asked for, on the device: where each stands among the N (room), -1 behind the last;
+ * its label (room), ignored there; which row of the head each of the N is (N), -1 for none; how
+ * many were asked for, which may be more than there is room for (1). */
+typedef struct {
+    int *from, *label, *place, *count;
+    size_t N, room;
+} llm_cuda_mlm_places;
+
+LLM_KERNEL void llm_mlm_places_kernel(llm_cuda_mlm_places p, const int *label) {
+    __shared__ int part[32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int asked = 0;
+    for (size_t first = 0; first < p.N; first += blockDim.x) {
+        const size_t n = first + threadIdx.x;
+        const bool mine = n < p.N && label[n] != LLM_CROSS_ENTROPY_IGNORE;
+        const unsigned ballot = __ballot_sync(0xffffffffu, mine);
+        __syncthreads(); /* the round before has been read */
+        if (lane == 0) part[warp] = __popc(ballot);
+        __syncthreads();
+        int row = asked + __popc(ballot & ((1u << lane) - 1u));
+        for (unsigned w = 0; w < blockDim.x / 32; w++) {
+            row += w < warp ? part[w] : 0;
+            asked += part[w];
+        }
+        const bool fits = mine && (size_t)row < p.room;
+        if (n < p.N) p.place[n] = fits ? row : -1;
+        if (fits) p.from[row] = (int)n, p.label[row] = label[n];
+    }
+    for (size_t m = (size_t)asked + threadIdx.x; m < p.room; m += blockDim.x)
+        p.from[m] = -1, p.label[m] = LLM_CROSS_ENTROPY_IGNORE;
+    if (threadIdx.x == 0) *p.count = asked;
+}
+/* p's arrays <- label (N). */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_mlm_find(const llm_cuda_mlm_places *p, const int *label, cudaStream_t stream) {
+    LLM_LAUNCH(llm_mlm_places_kernel, 1, llm_row_threads(p->N), 0, stream, *p, label);
+    return cudaGetLastError();
+}
+
+/* As llm_mlm_head; for gradients T is float. */
+template <typename T> struct llm_cuda_mlm_head { T *dense, *dense_bias, *norm_w, *norm_b, *bias; };
+/* What forward leaves, for `room` rows M: (M,C) each, mean, rstd (M), logits (M,V), loss (M). */
+template <typename T> struct llm_cuda_mlm_acts {
+    T *h, *z, *gelu, *norm, *logits;
+    float *mean, *rstd, *loss;
+};
+
+/* a <- h (N,C) at the places of p, the table E (V,C): as llm_mlm_forward, a->loss 0 in rows without
+ * a label. With gradient a->logits is scale times that of the summed loss. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_mlm_forward(const llm_cuda_mlm_acts<T> *a, const T *h, const llm_cuda_mlm_places *p,
+                     const llm_cuda_mlm_head<T> *w, const T *table, size_t V, size_t C, float eps,
+                     float scale, bool gradient, cudaStream_t stream) {
+    const size_t M = p->room;
+    T *const none = NULL;
+    const llm_cuda_softmax_head head = llm_cuda_softmax_head_defaults(p->label, M, C, V);
+    const cudaError_t done[] = {llm_cuda_pad_move(a->h, h, p->from, M, C, false, stream),
+                                llm_cuda_dense_forward(a->gelu, a->z, a->h, w->dense, w->dense_bias,
+                                                       M, C, C, LLM_ACTIVATION_GELU, stream),
+                                llm_cuda_layernorm_forward(a->norm, a->mean, a->rstd, a->gelu,
+                                                           w->norm_w, w->norm_b, M, C, eps, stream),
+                                llm_cuda_dense_forward(a->logits, none, a->norm, table, w->bias, M,
+                                                       C, V, LLM_ACTIVATION_IDENTITY, stream),
+                                llm_cuda_softmax_head_in_place(a->loss, (float *)NULL, a->logits,
+                                                               head, scale, gradient, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* Floats of scratch for the sums of backward. */
+template <typename T> static inline size_t llm_cuda_mlm_sums(size_t M, size_t V, size_t C) {
+    const size_t wants[3] = {llm_cuda_dense_slices(M, C, V) * V * C,
+                             llm_cuda_dense_slices(M, C, C) * C * C,
+                             2 * C * llm_cuda_layernorm_blocks<T>(M, C)};
+    size_t most = 0;
+    for (size_t n : wants) most = n > most ? n : most;
+    return most;
+}
+/* dh (N,C), dw, dtable (V,C) += <- forward's a with its gradient. d (3,M,C) of T and sums,
+ * llm_cuda_mlm_sums floats, are scratch. dh may be NULL. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_mlm_backward(T *dh, const llm_cuda_mlm_head<float> *dw, float *dtable,
+                      const llm_cuda_mlm_acts<T> *a, const llm_cuda_mlm_places *p,
+                      const llm_cuda_mlm_head<T> *w, const T *table, size_t V, size_t C, T *d,
+                      float *sums, cudaStream_t stream) {
+    const size_t M = p->room, n = M * C;
+    T *const dgelu = d + n, *const dz = dgelu + n;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(d, 0, 3 * n * sizeof(T), stream),
+        llm_cuda_dense_backward(d, dtable, dw->bias, a->logits, a->norm, table, M, C, V, sums,
+                                stream),
+        llm_cuda_layernorm_backward(dgelu, dw->norm_w, dw->norm_b, d, a->gelu, w->norm_w, a->mean,
+                                    a->rstd, M, C, sums, stream),
+        llm_cuda_activation_backward(dz, (float *)NULL, dgelu, a->z, (const T *)NULL, 1, n,
+                                     LLM_ACTIVATION_GELU, (float *)NULL, stream),
+        cudaMemsetAsync(d, 0, n * sizeof(T), stream), /* of norm; now of h */
+        llm_cuda_dense_backward(d, dw->dense, dw->dense_bias, dz, a->h, w->dense, M, C, C, sums,
+                                stream),
+        dh ? llm_cuda_pad_move(dh, d, p->place, p->N, C, true, stream) : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
+
+/* @t5_stack ------------------------------------------------- T5's stacks
+ *
+ * T5's rows as lists for @sublayer: RMSNorm in front, no biases, scores as they are, a plain or a
+ * gated MLP. What is T5's own is the bias of distances. A launch makes the table of one number for
+ * a head and a distance, 2 T - 1 of them, from the buckets; all layers' attention adds it to scores
+ * in registers (@sublayer_attend). Backward every layer adds its diagonals to one array of doubles,
+ * and at the end one launch sums diagonals to buckets, in order: B T T terms a head and layer meet
+ * in 32 numbers, the same in each run.
+ *
+ * Traffic: of the bias H (2 T - 1) floats forwards, once for the stack; backwards as many doubles a
+ * layer, where a bias in memory would be H T T numbers each way. Limit: as @sublayer; the gradient
+ * of the bias costs two products more for each layer's seven.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, relative_position_t5, prenorm, sublayer, sublayer_backward,
+ *         encoder
+ * see     relative_position_t5
+ * topics  -
+ */
+
+/* Given: c, and device memory: bucket (2 most - 1) of llm_relative_position_t5_diagonals for T = S
+ * = most, the longest text there will be; bias (H,2 most - 1), dbias as many doubles. p, g: arrays
+ * of n + 1 parts on the host. The rest is set by llm_cuda_t5_stack_bind. */
+template <typename T> struct llm_cuda_t5_stack {
+    llm_t5_stack_config c;
+    const int *bucket;
+    float *bias;
+    double *dbias;
+    llm_cuda_sublayer_part<T> *p;
+    llm_cuda_sublayer_part<float> *g;
+    size_t n;
+    llm_cuda_sublayer_config config;
+    T *distances; /* (buckets,H) */
+    float *ddistances;
+};
+/* The parts of a stack <- the next numbers of matrix and vector, in llm_t5_stack_bind's order.
+ * Returns the table of distances. */
+template <typename T>
+static inline T *llm_cuda_t5_stack_parts(llm_cuda_sublayer_part<T> *p, T *&matrix, T *&vector,
+                                         const llm_t5_stack_config &c) {
+    const size_t C = c.attn.width, Q = c.attn.heads * c.attn.head_size, F = c.hidden;
+    const size_t each = c.decoder ? 3 : 2, n = each * c.layers;
+    for (size_t e = 0; e <= n; e++) {
+        llm_cuda_sublayer_part<T> &w = p[e];
+        const bool attends = e < n && e % each + 1 < each, mlp = e < n && !attends;
+        memset(&w, 0, sizeof w);
+        w.kind = mlp                          ? LLM_CUDA_SUBLAYER_MLP
+                 : c.decoder && e % each == 1 ? LLM_CUDA_SUBLAYER_CROSS
+                                              : LLM_CUDA_SUBLAYER_SELF;
+        w.left = SIZE_MAX, w.right = c.decoder && e % each == 0 ? 0 : SIZE_MAX;
+        if (attends) {
+            w.wq = llm_cuda_encoder_next(matrix, 3 * Q * C);
+            w.wo = llm_cuda_encoder_next(matrix, C * Q);
+        } else if (mlp) {
+            w.ffn.gate = c.gated ? llm_cuda_encoder_next(matrix, F * C) : NULL;
+            w.ffn.up = llm_cuda_encoder_next(matrix, F * C);
+            w.ffn.down = llm_cuda_encoder_next(matrix, C * F);
+        }
+        w.norm_w = llm_cuda_encoder_next(vector, C);
+    }
+    return llm_cuda_encoder_next(matrix, c.buckets * c.attn.heads);
+}
+/* Points s into the next numbers of w and g. */
+template <typename T>
+static inline void llm_cuda_t5_stack_bind(llm_cuda_t5_stack<T> &s, T *&w_matrix, T *&w_vector,
+                                          float *&g_matrix, float *&g_vector) {
+    const llm_t5_stack_config &c = s.c;
+    const llm_cuda_sublayer_config config = {c.attn.width,
+                                             c.attn.heads,
+                                             c.attn.head_size,
+                                             c.hidden,
+                                             c.layers,
+                                             LLM_PRENORM_PRE,
+                                             c.gated,
+                                             true,
+                                             llm_t5_stack_activation(&c),
+                                             c.attn.eps,
+                                             0.0f,
+                                             1.0f,
+                                             0};
+    s.config = config;
+    s.n = (c.decoder ? 3 : 2) * c.layers;
+    s.distances = llm_cuda_t5_stack_parts(s.p, w_matrix, w_vector, c);
+    s.ddistances = llm_cuda_t5_stack_parts(s.g, g_matrix, g_vector, c);
+}
+
+template <typename T>
+LLM_KERNEL void llm_t5_stack_bias_kernel(float *bias, const T *w, const int *bucket, size_t H,
+                                         size_t diagonals) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
+    if (n < diagonals) llm_store(bias, h * diagonals + n, llm_load(w, (size_t)bucket[n] * H + h));
+}
+/* The view of a stack: v with the bias, and with its gradient for backward. */
+template <typename T>
+static inline llm_cuda_sublayer_view<T> llm_cuda_t5_stack_view(const llm_cuda_t5_stack<T> &s,
+                                                               const llm_cuda_sublayer_view<T> &v,
+                                                               size_t most) {
+    llm_cuda_sublayer_view<T> with = v;
+    with.bias = s.bias, with.dbias = s.dbias, with.most = most;
+    return with;
+}
+/* a[n].y (N,C) <- x (N,C) in a[0].sum: as llm_t5_stack_forward without padding. v is of
+ * llm_cuda_t5_stack_view. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_t5_stack_forward(const llm_cuda_sublayer_acts<T> *a, const llm_cuda_t5_stack<T> &s,
+                          const llm_cuda_sublayer_view<T> &v,
+                          const llm_cuda_sublayer_scratch<T> &scratch, cudaStream_t stream) {
+    const size_t diagonals = 2 * v.most - 1;
+    if (v.T_most > v.most) return (cudaError_t)cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_t5_stack_bias_kernel<T>,
+               dim3((unsigned)((diagonals + 127) / 128), (unsigned)s.config.heads), 128, 0, stream,
+               s.bias, s.distances, s.bucket, s.config.heads, diagonals);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    return llm_cuda_sublayer_forward(a, s.p, s.n, v, s.config, scratch, stream);
+}
+/* d (N,C) in place: the gradient of y becomes that of x; s.g's arrays, s.ddistances, v.dmem += : as
+ * llm_t5_stack_backward. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_t5_stack_backward(T *d, const llm_cuda_sublayer_acts<T> *a, const llm_cuda_t5_stack<T> &s,
+                           const llm_cuda_sublayer_view<T> &v,
+                           const llm_cuda_sublayer_scratch<T> &scratch, cudaStream_t stream) {
+    const size_t H = s.config.heads, diagonals = 2 * v.most - 1;
+    if (s.c.buckets > LLM_CUDA_RELATIVE_POSITION_T5_BUCKETS)
+        return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(s.dbias, 0, H * diagonals * sizeof(double), stream),
+        llm_cuda_sublayer_backward(d, s.g, a, s.p, s.n, v, s.config, scratch, stream)};
+    LLM_LAUNCH(llm_relative_position_t5_bucket_kernel, (unsigned)H, (unsigned)s.c.buckets, 0,
+               stream, s.ddistances, s.dbias, s.bucket, H, diagonals);
+    const cudaError_t error = llm_cuda_first_error(done);
+    return error == cudaSuccess ? cudaGetLastError() : error;
+}
+
 /* @llama_block ---------------------------------------------- Decoder block, the form of Llama
  *
  * The kernels and the order of @decoder_block; RMSNorm, rotations, grouped heads, SwiGLU and no
@@ -15749,6 +17431,83 @@ llm_cuda_llama_block_bind(T *matrices, T *vectors, const llm_cuda_decoder_block_
     for (size_t i = 0; i < 5; i++) *matrix[i] = m[i] ? matrices : NULL, matrices += m[i];
     for (size_t i = 0; i < 8; i++) *vector[i] = v[i] ? vectors : NULL, vectors += v[i];
     return w;
+}
+
+/* @transformer_2017 ----------------------------------------- Attention Is All You Need: a step
+ *
+ * A step of the recipe as one queue: @encoder_decoder forwards, with the smoothed loss and its
+ * gradient in the logits' place, and backwards into one table for both embeddings and the head; and
+ * Adam over all weights in one launch, at the rate that the host works out from the step's number.
+ * Dropout is drawn where it is needed, forwards and backwards the same, by seeds made from the
+ * step: no mask is stored.
+ *
+ * The mean of the last checkpoints is taken as they come, so that only one more vector is held: w
+ * is read, the mean read and written.
+ *
+ * Moves, beside @encoder_decoder's: 28 bytes a float weight for Adam; 12 for a checkpoint, the
+ * minimum. Limit: the products.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_reduce, adamw, encoder_decoder, lr_schedule
+ * see     decoder_only
+ * topics  -
+ */
+
+/* Of all `count` weights: moments, and a float master where T is llm_bf16, else NULL. */
+typedef struct {
+    float *m, *v, *master;
+    size_t count, warmup;
+} llm_cuda_transformer_2017_state;
+
+/* Step t (from 1) on source and target with label (Nt): m.g is cleared and gets the gradient, the
+ * weights move; a.loss (Nt) are the losses before it. gain: 1 / (labels). As
+ * llm_transformer_2017_step; seeds of dropout are set in m. */
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_2017_step(
+    llm_cuda_encoder_decoder<T> &m, const llm_cuda_transformer_2017_state &s,
+    const llm_cuda_encoder_decoder_acts<T> &a, const llm_cuda_encoder_decoder_texts &source,
+    const llm_cuda_encoder_decoder_texts &target, const int *label, float gain, size_t t,
+    cudaStream_t stream) {
+    llm_adamw_config adam = llm_adamw_defaults();
+    adam.lr = (float)llm_lr_schedule_noam(1.0, m.decoder.width, s.warmup, t);
+    adam.beta1 = 0.9f, adam.beta2 = 0.98f, adam.eps = 1e-9f;
+    adam.weight_decay = 0.0f;
+    m.encoder.seed = 2 * t, m.decoder.seed = 2 * t + 1;
+    const llm_cuda_adamw_tensor<T> all = {m.w, s.master, s.m, s.v, m.g, s.count, false};
+    const cudaError_t done[] = {
+        cudaMemsetAsync(m.g, 0, s.count * sizeof(float), stream),
+        llm_cuda_encoder_decoder_forward(a, m, source, target, label, gain, stream),
+        llm_cuda_encoder_decoder_backward(a, m, source, target, stream),
+        llm_cuda_adamw_step(&all, 1, &adam, t, (const float *)NULL, t, stream)};
+    return llm_cuda_first_error(done);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_transformer_2017_average_kernel(float *mean, const T *w, size_t n,
+                                                    float share) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float m[V], v[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) m[k] = 0.0f;
+    if (share < 1.0f) llm_load_vector(m, mean, i); /* the first checkpoint: nothing is there */
+    llm_load_vector(v, w, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = share < 1.0f ? m[k] + share * (v[k] - m[k]) : v[k];
+    llm_store_vector(mean, i, v);
+}
+/* mean (count) takes in w (count), checkpoint number `taken` = 0, 1, ..: as
+ * llm_transformer_2017_average. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_2017_average(float *mean, const T *w, size_t count,
+                                                            size_t taken, cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    const bool wide = llm_aligned(mean, count) && llm_aligned(w, count);
+    const auto average = wide ? llm_transformer_2017_average_kernel<T, 4>
+                              : llm_transformer_2017_average_kernel<T, 1>;
+    LLM_LAUNCH(average, llm_place_blocks(1, count, wide ? 4 : 1), 256, 0, stream, mean, w, count,
+               1.0f / (float)(taken + 1));
+    return cudaGetLastError();
 }
 
 /* @decoder_only --------------------------------------------- Decoder-only Transformer: training
@@ -15959,11 +17718,12 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
  *     feed    add    ... feed    add    update        or, captured once:   feed    graph
  *
  * add is forward and backward of a micro-batch, for the sum of its losses; nats and targets are
- * added up beside it. update divides by the targets of all of them: one thread works out loss,
- * norm, rate and corrections, and the division goes into the factor that clips, which AdamW reads
- * anyway, so that the mean costs no launch and no pass. bfloat16 does not mind sums: it rounds in
- * proportion. The loss is written behind those of the steps before, for a host that looks once in a
- * thousand steps. Places without an id at the end of a batch's list make the grid's size constant.
+ * added up beside it. update divides by the targets of all of them: one block adds up the squares
+ * of @grad_clip and works out loss, norm, rate and corrections, and the division goes into the
+ * factor that clips, which AdamW reads anyway, so that the mean costs no launch and no pass.
+ * bfloat16 does not mind sums: it rounds in proportion. The loss is written behind those of the
+ * steps before, for a host that looks once in a thousand steps. Places without an id at the end of
+ * a batch's list make the grid's size constant.
  *
  * One piece of memory holds everything; nothing is allocated and nothing waits. feed, the only copy
  * from the host, stays outside of the graph, so that the host can write the next batch elsewhere.
@@ -15972,7 +17732,8 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
  * launches take about a microsecond each instead of several.
  *
  * source  NVIDIA, CUDA C++ Programming Guide, "CUDA Graphs"
- * needs   cuda_launch, gradient_descent, adamw, grad_clip, embedding, decoder_block, decoder_only
+ * needs   cuda_launch, cuda_reduce, gradient_descent, adamw, grad_clip, embedding, decoder_block,
+ *         decoder_only
  * see     gpt2, lr_schedule, warmup, decoding_step
  * topics  -
  */
@@ -16092,10 +17853,12 @@ static inline cudaError_t llm_cuda_decoder_only_graph_add(const llm_cuda_decoder
     return error == cudaSuccess ? cudaGetLastError() : error;
 }
 
-/* norm (1): of the summed gradient. No targets make a factor that is not finite. */
+/* squares (blocks <= 1024): those of the summed gradient. No targets make a factor that is not
+ * finite. */
 LLM_KERNEL void llm_decoder_only_graph_turn_kernel(llm_cuda_decoder_only_graph_state *s, float *log,
-                                                   const float *norm,
+                                                   const double *squares, size_t blocks,
                                                    llm_cuda_decoder_only_graph_config c) {
+    const double sum = llm_block_sum(threadIdx.x < blocks ? squares[threadIdx.x] : 0.0);
     if (threadIdx.x != 0) return;
     const size_t step = ++s->step;
     const double t = (double)step, peak = (double)c.adamw.lr, least = (double)c.least;
@@ -16106,7 +17869,7 @@ LLM_KERNEL void llm_decoder_only_graph_turn_kernel(llm_cuda_decoder_only_graph_s
     else if (step < c.steps)
         rate = least + 0.5 * (peak - least) * (1.0 + cos(3.14159265358979323846 * way));
     s->loss = (float)(s->nats / s->targets);
-    s->norm = (float)((double)norm[0] / s->targets);
+    s->norm = (float)(sqrt(sum) / s->targets);
     s->rate = (float)rate;
     const float clip = c.max_norm / (s->norm + 1e-6f);
     const bool finite = s->norm < INFINITY && s->loss < INFINITY; /* NaN is not */
@@ -16137,16 +17900,385 @@ llm_cuda_decoder_only_graph_update(const llm_cuda_decoder_only_graph<T> &g, cuda
         {m.w, m.master, m.m, m.v, m.g, n, true},
         {m.w + n, m.master ? m.master + n : NULL, m.m + n, m.v + n, m.g + n, m.count - n, false}};
     const llm_cuda_decoder_only_graph_rule rule = {g.config.adamw, g.state};
-    const float *const all[1] = {m.g};
-    cudaError_t error =
-        llm_cuda_grad_clip_norm(m.norm_factor, all, &m.count, 1, INFINITY, m.squares, stream);
-    LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 32, 0, stream, g.state, g.log, m.norm_factor,
-               g.config);
-    if (error == cudaSuccess) error = cudaGetLastError();
+    const size_t shares = (m.count + 4095) / 4096; /* of the norm: fixed by the shape alone */
+    const size_t most = LLM_CUDA_GRAD_CLIP_BLOCKS, blocks = shares < most ? shares : most;
+    llm_cuda_grad_clip_list all;
+    all.g[0] = m.g, all.n[0] = m.count, all.count = 1;
+    LLM_LAUNCH(llm_grad_clip_squares_kernel, (unsigned)blocks, 256, 0, stream, m.squares, all,
+               false);
+    LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, llm_row_threads(blocks), 0, stream, g.state,
+               g.log, m.squares, blocks, g.config);
+    const cudaError_t error = cudaGetLastError();
     const cudaError_t done[] = {
         error, llm_cuda_gradient_descent_each(tensor, 2, rule, 0, &g.state->factor, 0, stream),
         cudaMemsetAsync(m.g, 0, m.count * sizeof(float), stream)};
     return llm_cuda_first_error(done);
+}
+
+/* @context_window ------------------------------------------- Context window
+ *
+ * A full cache forgets `drop` positions behind the first `keep`, and what lies behind them moves up
+ * in place, keys turned back by as much. Position p takes what stood at p + drop, so positions that
+ * differ by a multiple of drop form chains, and nobody reads or writes in two of them: a thread has
+ * 16 bytes, or with a rotation two times 16, of one chain and walks it from the front. No second
+ * cache, no barrier, no order between blocks; and since half of the rest is dropped, a chain has
+ * one link, at most two.
+ *
+ * The angle of all keys is the same, drop, and the model's own table has it: row drop, turned by
+ * -1. All layers go in one launch. Texts that are not full yet are left alone, so a batch needs no
+ * agreement: lengths stand on the device.
+ *
+ * Moves 2 elements for each one that stays behind the gap, the minimum; rot floats of table from
+ * L1. Limit: memory bandwidth. bfloat16 keys are rounded once more at each move.
+ *
+ * source  llama.cpp, examples/main (n_keep, n_discard = n_left / 2)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, rope
+ * see     kv_cache, sinks (keys turned when they are read)
+ * topics  -
+ */
+
+/* A cache (L,2,B,H,room,D), keys and values of each layer, as @kv_cache has it. A text moves when
+ * it has at least `full` positions. rot of D dimensions turn (0: none); D is even. */
+typedef struct {
+    size_t L, B, H, room, D, rot, keep, drop, full;
+    llm_rope_pairing pairing;
+} llm_cuda_context_window_config;
+
+/* Does a text of so many positions move? */
+LLM_HOST_DEVICE bool llm_cuda_context_window_moves(const llm_cuda_context_window_config &c,
+                                                   size_t length) {
+    return length >= c.full && length >= c.keep + c.drop;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_context_window_shift_kernel(T *memory, const size_t *length,
+                                                const float *cosine, const float *sine,
+                                                llm_cuda_context_window_config c) {
+    const size_t units = c.D / (2 * V), columns = c.drop * units;
+    const llm_place at = llm_my_place<1>(columns); /* a row: a head's keys, or its values */
+    const size_t b = at.row / c.H % c.B, n = length[b];
+    if (at.column >= columns || !llm_cuda_context_window_moves(c, n)) return;
+    const bool keys = at.row / (c.B * c.H) % 2 == 0;
+    T *const head = memory + at.row * c.room * c.D;
+    const float *const cos_drop = cosine + c.drop * (c.rot / 2);
+    const float *const sin_drop = sine + c.drop * (c.rot / 2);
+    for (size_t p = c.keep + at.column / units; p + c.drop < n; p += c.drop)
+        llm_cuda_rope_turn<T, V>(head + p * c.D, head + (p + c.drop) * c.D, cos_drop, sin_drop,
+                                 -1.0f, at.column % units, c.rot, c.pairing, keys && c.rot > 0,
+                                 false);
+}
+LLM_KERNEL void llm_context_window_lengths_kernel(size_t *length,
+                                                  llm_cuda_context_window_config c) {
+    for (size_t b = threadIdx.x; b < c.B; b += blockDim.x)
+        if (llm_cuda_context_window_moves(c, length[b])) length[b] -= c.drop;
+}
+
+/* memory, length (B) in place: llm_context_window_shift for each layer and text. cosine, sine:
+ * llm_rope_table of the positions 0 .. drop at least, NULL where rot is 0. T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_context_window_shift(T *memory, size_t *length, const float *cosine, const float *sine,
+                              const llm_cuda_context_window_config *c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (c->D % 2 != 0 || c->rot % 2 != 0 || c->rot > c->D || c->keep + c->drop > c->room)
+        return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = 2 * c->L * c->B * c->H, columns = c->drop * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const float *const turned = cosine + (cosine ? c->drop * (c->rot / 2) : 0);
+    const bool wide =
+        llm_cuda_rope_wide<T>(memory, memory, memory, memory, turned, turned, c->D, c->rot) &&
+        llm_aligned(sine, c->rot / 2);
+    const auto shift =
+        wide ? llm_context_window_shift_kernel<T, V> : llm_context_window_shift_kernel<T, 1>;
+    LLM_LAUNCH(shift, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream,
+               memory, length, cosine, sine, *c);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_context_window_lengths_kernel, 1, llm_row_threads(c->B), 0, stream, length, *c);
+    return cudaGetLastError();
+}
+
+/* @transformer_xl_attn -------------------------------------- Attention with a memory, by distances
+ *
+ *     s_ij = ((q_i + u).k_j + D_{i, M+i-j}) / sqrt(D)        D = (q + v) R^T, a product a head
+ *
+ * The product with distances D (H,B T,S) is one for tensor cores, and @flash's kernels, compiled
+ * for a rule that reads it, take entry M + i - j of a query's row where key j's score stands in its
+ * register. So the shift is an address: no array is shifted, padded or gathered, and the weights
+ * are never stored. q + u and q + v leave the query's product in one epilogue, in the layouts that
+ * the two readers want.
+ *
+ * Backward: first @flash's, for q + u, k and v. Then a kernel makes the tiles of dS again and
+ * writes each over the entry of D that its own thread has just read, zeros at distances that no key
+ * has: D becomes its gradient in place. Two products a head more make those of q + v and of R; du
+ * and dv are sums over columns.
+ *
+ * Traffic: beside @flash's H B T S elements twice forwards (written, read) and six times backwards.
+ * A band of R in shared memory would save them for a second tile of D operations: what @flash
+ * avoids is half done here. Operations: 2 T S D a head for D, the triangle not used, beside
+ * @flash's, and twice as many backwards. Limit: that traffic; for small M and T the launches, 4 a
+ * head.
+ *
+ * source  Dai et al. 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length
+ *         Context", section 3.3 and appendix B
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, flash23, decoder_block,
+ *         sublayer_attend, sublayer
+ * see     sublayer_attend
+ * topics  -
+ */
+
+/* distance (H,B T,S): entry M + i - j of query i's row belongs to key j. */
+template <typename U> struct llm_cuda_transformer_xl_attn_rule : llm_cuda_flash23_rule {
+    U *distance;
+    LLM_DEVICE_METHOD U *at(size_t i) const { return distance + (h * c.B * T + q0 + i) * S; }
+    LLM_DEVICE_METHOD float score(float &gain, float dot, size_t i, size_t j) const {
+        gain = c.scale;
+        const bool there = i < T && j < S && j + T <= i + S; /* backward asks beyond that, too */
+        return c.scale * (dot + (there ? llm_load(at(i), i + S - T - j) : 0.0f));
+    }
+};
+
+/* Weights, or with T float their gradients: q (C,C), kv (2C,C), r (C,C), out (C,C), u, v (H,D). */
+template <typename T> struct llm_cuda_transformer_xl_attn_weights { T *q, *kv, *r, *out, *u, *v; };
+/* What forward leaves, S = M + T: all (B,S,C), qu (B T,C), qv (H,B T,D), k, v (2,B S,C), r (H,S,D),
+ * distance (H,B T,S), mixed (B T,C), lse (B T,H); waves (S,C) are given, as T and as floats. */
+template <typename T> struct llm_cuda_transformer_xl_attn_acts {
+    T *all, *qu, *qv, *k, *r, *distance, *mixed;
+    float *lse;
+    const T *waves;
+    const float *waves_float;
+};
+/* Of backward: (B T,C), (B T,C), (H,B T,D), (2,B S,C) of T; floats (H,S,D), (B T,H), sums. */
+template <typename T> struct llm_cuda_transformer_xl_attn_scratch {
+    T *dmixed, *dqu, *dqv, *dk;
+    float *dr, *along, *sums;
+};
+/* Points a and s into memory, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_transformer_xl_attn_bind(llm_cuda_transformer_xl_attn_acts<T> &a,
+                                                       llm_cuda_transformer_xl_attn_scratch<T> &s,
+                                                       unsigned char *memory,
+                                                       const llm_transformer_xl_attn_config &c) {
+    const size_t N = c.B * c.T, S = c.M + c.T, C = c.C, D = C / c.H, M = c.B * S;
+    T **const part[11] = {&a.all,   &a.qu,     &a.qv,  &a.k,   &a.r, &a.distance,
+                          &a.mixed, &s.dmixed, &s.dqu, &s.dqv, &s.dk};
+    const size_t size[11] = {M * C, N * C, N * C, 2 * M * C, S * C,    c.H * N * S,
+                             N * C, N * C, N * C, N * C,     2 * M * C};
+    const size_t sums[4] = {
+        llm_cuda_dense_slices(N, C, C) * C * C, llm_cuda_dense_slices(M, C, C) * C * C,
+        llm_cuda_dense_slices(N, D, S) * S * D, llm_cuda_dense_slices(S, C, D) * D * C};
+    size_t used = 0, most = 0;
+    for (size_t k : sums) most = k > most ? k : most;
+    for (size_t i = 0; i < 11; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(memory, used, size[i]);
+    a.lse = llm_cuda_decoder_block_take<float>(memory, used, N * c.H);
+    s.along = llm_cuda_decoder_block_take<float>(memory, used, N * c.H);
+    s.dr = llm_cuda_decoder_block_take<float>(memory, used, S * C);
+    s.sums = llm_cuda_decoder_block_take<float>(memory, used, most);
+    return used;
+}
+
+/* Entries of q: q + u goes to rows (N,C), q + v to heads (H,N,D). */
+template <typename T> struct llm_cuda_transformer_xl_attn_ask {
+    T *qu, *qv;
+    const T *u, *v;
+    size_t N, C, D;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&q)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= C) break;
+            llm_store(qu, n * C + o + k, q[k] + llm_load(u, o + k));
+            llm_store(qv, ((o + k) / D * N + n) * D + (o + k) % D, q[k] + llm_load(v, o + k));
+        }
+    }
+};
+/* all (B,S,C) <- memory (B,M,C) and x (B,T,C), rows of C numbers. */
+template <typename T>
+LLM_KERNEL void llm_transformer_xl_attn_join_kernel(T *all, const T *memory, const T *x, size_t M,
+                                                    size_t length, size_t C) {
+    const llm_place at = llm_my_place<1>(C);
+    const size_t S = M + length, b = at.row / S, j = at.row % S;
+    if (at.column >= C) return;
+    const T *from = j < M ? memory + (b * M + j) * C : x + (b * length + j - M) * C;
+    llm_store(all, at.row * C + at.column, llm_load(from, at.column));
+}
+template <typename T>
+static inline llm_cuda_transformer_xl_attn_rule<T>
+llm_cuda_transformer_xl_attn_look(T *distance, const llm_transformer_xl_attn_config &c) {
+    const size_t D = c.C / c.H;
+    llm_flash23_config f = llm_flash23_defaults(NULL, c.B, c.H, c.H, D);
+    llm_cuda_transformer_xl_attn_rule<T> rule;
+    static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, c.T, c.M + c.T, false);
+    rule.distance = distance;
+    return rule;
+}
+/* y (B,T,C), a <- x (B,T,C), memory (B,M,C), NULL with M = 0: as
+ * llm_transformer_xl_attn_forward. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_transformer_xl_attn_forward(T *y, const llm_cuda_transformer_xl_attn_acts<T> &a,
+                                     const T *x, const T *memory,
+                                     const llm_cuda_transformer_xl_attn_weights<T> &w,
+                                     const llm_transformer_xl_attn_config &c, cudaStream_t stream) {
+    const size_t N = c.B * c.T, S = c.M + c.T, C = c.C, D = c.H ? C / c.H : 0;
+    T *const none = NULL;
+    if (c.H == 0 || C % c.H != 0 || D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    if (N * C == 0) return cudaSuccess;
+    const llm_cuda_transformer_xl_attn_ask<T> ask = {a.qu, a.qv, w.u, w.v, N, C, D};
+    LLM_LAUNCH(llm_transformer_xl_attn_join_kernel<T>, llm_place_blocks(c.B * S, C, 1), 256, 0,
+               stream, a.all, memory, x, c.M, c.T, C);
+    const cudaError_t products[] = {
+        cudaGetLastError(),
+        llm_cuda_dense_product<false, false, T>::launch(ask, x, (const T *)w.q, N, C, C, 1, C,
+                                                        stream),
+        llm_cuda_sublayer_project(a.k, (const T *)a.all, w.kv, none, c.B * S, C, C, 2, stream),
+        llm_cuda_sublayer_project(a.r, a.waves, w.r, none, S, C, D, c.H, stream)};
+    cudaError_t error = llm_cuda_first_error(products);
+    for (size_t h = 0; h < c.H && error == cudaSuccess; h++)
+        error =
+            llm_cuda_dense_forward(a.distance + h * N * S, none, a.qv + h * N * D, a.r + h * S * D,
+                                   none, N, D, S, LLM_ACTIVATION_IDENTITY, stream);
+    if (error != cudaSuccess) return error;
+    const cudaError_t done[] = {
+        llm_cuda_sublayer_attend(a.mixed, a.lse, (const T *)a.qu, (const T *)a.k,
+                                 (const T *)a.k + c.B * S * C,
+                                 llm_cuda_transformer_xl_attn_look(a.distance, c), stream),
+        llm_cuda_dense_forward(y, none, a.mixed, w.out, none, N, C, C, LLM_ACTIVATION_IDENTITY,
+                               stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @transformer_xl_attn_backward ----------------------------- Attention by distances, backwards
+ *
+ * What @transformer_xl_attn says of the way back. A block of the kernel that turns D into its
+ * gradient owns 64 queries of a head and walks along their keys, as @flash_backward's for dq, and
+ * with the same products: two more than the seven there.
+ *
+ * Traffic and limit: as @transformer_xl_attn. Shared memory: 70 KB for D <= 64, 136 KB for D <=
+ * 128.
+ *
+ * source  as @transformer_xl_attn
+ * needs   cuda_launch, cuda_memory, cuda_reduce, dense, flash, flash_backward, sublayer_attend,
+ *         transformer_xl_attn
+ * see     transformer_xl_attn
+ * topics  -
+ */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_transformer_xl_attn_backward_distance_kernel(const T *dout, const float *lse,
+                                                     const float *along, const T *q, const T *k,
+                                                     const T *v,
+                                                     llm_cuda_transformer_xl_attn_rule<T> rule) {
+    enum { TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float p[4][4], ds[4][4];
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    rule.keys(n, end, i);
+    llm_cuda_flash_load<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    llm_cuda_flash_load<W>(g_tile, dout + rule.q_at(i), rule.T - i, D, rule.q_row());
+    for (; n < end; n++) {
+        const size_t j = n * 64;
+        __syncthreads(); /* the tile before is worked off */
+        llm_cuda_flash_load<W>(k_tile, k + rule.k_at(j), rule.S - j, D, rule.k_row());
+        llm_cuda_flash_load<W>(v_tile, v + rule.k_at(j), rule.S - j, D, rule.k_row());
+        __syncthreads();
+        llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along, false,
+                                           i, j, rule);
+        LLM_UNROLL
+        for (unsigned e = 0; e < 16; e++) {
+            const size_t query = i + threadIdx.x / 16 + e / 4 * 16;
+            const size_t key = j + threadIdx.x % 16 + e % 4 * 16;
+            if (query < rule.T && rule.seen(query, key))
+                llm_store(rule.at(query), query + rule.S - rule.T - key, ds[e / 4][e % 4]);
+        }
+    }
+    for (size_t r = threadIdx.x / 32; r < 64 && i + r < rule.T; r += 8) /* distances of no key */
+        for (size_t d = i + r + rule.S - rule.T + 1 + threadIdx.x % 32; d < rule.S; d += 32)
+            llm_store(rule.at(i + r), d, 0.0f);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_xl_attn_backward_distance(
+    const T *dout, const float *lse, const float *along, const T *q, const T *k, const T *v,
+    const llm_cuda_transformer_xl_attn_rule<T> &rule, cudaStream_t stream) {
+    const size_t D = rule.c.D, row = D <= 64 ? 68 : 132;
+    const auto distance = D <= 64 ? llm_transformer_xl_attn_backward_distance_kernel<T, 64>
+                                  : llm_transformer_xl_attn_backward_distance_kernel<T, 128>;
+    LLM_LAUNCH(distance, dim3((unsigned)(rule.c.B * rule.c.H), (unsigned)((rule.Tq + 63) / 64)),
+               256, 64 * 4 * row * sizeof(float), stream, dout, lse, along, q, k, v, rule);
+    return cudaGetLastError();
+}
+/* dq (N,C) += heads dqv (H,N,D). */
+template <typename T>
+LLM_KERNEL void llm_transformer_xl_attn_backward_merge_kernel(T *dq, const T *dqv, size_t N,
+                                                              size_t C, size_t D) {
+    const llm_place at = llm_my_place<1>(C);
+    const size_t i = at.row * C + at.column;
+    if (at.column >= C) return;
+    llm_store(dq, i,
+              llm_load(dq, i) + llm_load(dqv, (at.column / D * N + at.row) * D + at.column % D));
+}
+/* dx (B,T,C), dw += <- dy (B,T,C) and forward's x, a, whose distance is used up: as
+ * llm_transformer_xl_attn_backward. None for the memory. */
+template <typename T>
+static inline cudaError_t llm_cuda_transformer_xl_attn_backward(
+    T *dx, const llm_cuda_transformer_xl_attn_weights<float> &dw, const T *dy,
+    const llm_cuda_transformer_xl_attn_acts<T> &a, const T *x,
+    const llm_cuda_transformer_xl_attn_weights<T> &w, const llm_transformer_xl_attn_config &c,
+    const llm_cuda_transformer_xl_attn_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = c.B * c.T, S = c.M + c.T, C = c.C, D = c.H ? C / c.H : 0, M = c.B * S;
+    float *const no = NULL;
+    T *const none = NULL, *const dv = s.dk + M * C, *const v = a.k + M * C;
+    const llm_cuda_transformer_xl_attn_rule<T> rule =
+        llm_cuda_transformer_xl_attn_look(a.distance, c);
+    if (N * C == 0) return cudaSuccess;
+    const cudaError_t attends[] = {
+        cudaMemsetAsync(s.dmixed, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dqu, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dqv, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dk, 0, 2 * M * C * sizeof(T), stream),
+        cudaMemsetAsync(s.dr, 0, S * C * sizeof(float), stream),
+        llm_cuda_dense_backward(s.dmixed, dw.out, no, dy, a.mixed, w.out, N, C, C, s.sums, stream),
+        llm_cuda_sublayer_attend_backward(s.dqu, s.dk, dv, s.dmixed, a.mixed, a.lse, a.qu, a.k, v,
+                                          rule, s.along, stream),
+        llm_cuda_transformer_xl_attn_backward_distance((const T *)s.dmixed, a.lse, s.along,
+                                                       (const T *)a.qu, (const T *)a.k,
+                                                       (const T *)v, rule, stream),
+        llm_cuda_column_sum(dw.u, s.dqu, N, C, stream)};
+    cudaError_t error = llm_cuda_first_error(attends);
+    for (size_t h = 0; h < c.H && error == cudaSuccess; h++) {
+        T *const dqv = s.dqv + h * N * D;
+        float *const dr = s.dr + h * S * D;
+        const cudaError_t done[] = {
+            llm_cuda_dense_backward(dqv, dr, no, a.distance + h * N * S, a.qv + h * N * D,
+                                    a.r + h * S * D, N, D, S, s.sums, stream),
+            llm_cuda_column_sum(dw.v + h * D, dqv, N, D, stream),
+            llm_cuda_dense_backward(no, dw.r + h * D * C, no, (const float *)dr, a.waves_float, no,
+                                    S, C, D, s.sums, stream)};
+        error = llm_cuda_first_error(done);
+    }
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_transformer_xl_attn_backward_merge_kernel<T>, llm_place_blocks(N, C, 1), 256, 0,
+               stream, s.dqu, s.dqv, N, C, D);
+    const cudaError_t done[] = {
+        cudaGetLastError(),
+        llm_cuda_dense_backward(dx, dw.q, no, s.dqu, x, w.q, N, C, C, s.sums, stream),
+        llm_cuda_dense_backward(none, dw.kv, no, s.dk, a.all, w.kv, M, C, C, s.sums, stream),
+        llm_cuda_dense_backward(none, dw.kv + C * C, no, dv, a.all, w.kv + C * C, M, C, C, s.sums,
+                                stream)};
+    error = llm_cuda_first_error(done);
+    for (size_t b = 0; b < c.B && error == cudaSuccess; b++) { /* of each text its last rows: x */
+        const size_t from = (b * S + c.M) * C;
+        const cudaError_t both[] = {llm_cuda_dense_backward(dx + b * c.T * C, no, no, s.dk + from,
+                                                            x, w.kv, c.T, C, C, no, stream),
+                                    llm_cuda_dense_backward(dx + b * c.T * C, no, no, dv + from, x,
+                                                            w.kv + C * C, c.T, C, C, no, stream)};
+        error = llm_cuda_first_error(both);
+    }
+    return error;
 }
 
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
@@ -16556,6 +18688,297 @@ llm_cuda_gpt2_config(const llm_gpt2_config &c) {
     return d;
 }
 
+/* @gpt3 ---------------------------------------------------- GPT-3: dense and banded layers in turn
+ *
+ * The list of an encoder (@sublayer) that nobody looks ahead in, and whose odd layers see W tokens:
+ * numbers of the rule, not masks. A banded layer visits the tiles that its band crosses, so what it
+ * costs grows with T W; every second layer of a model with W = T / 16 costs an eighth of the other
+ * one. Tokens and places are added as they are gathered (@absolute_position), and the gradients of
+ * both tables are sums in a fixed order.
+ *
+ * Traffic: as @sublayer; of attention see @sliding_window. Limit: the products.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_reduce, embedding, absolute_position, sublayer, sublayer_backward,
+ *         encoder, gpt1
+ * see     sliding_window, gpt2
+ * topics  -
+ */
+
+/* wte (V,C), wpe (context,C) and p (2 L + 1) <- flat, in llm_gpt1_bind's order. Odd layers see W
+ * tokens, the token itself included. */
+template <typename T>
+static inline void llm_cuda_gpt3_bind(T *&wte, T *&wpe, llm_cuda_sublayer_part<T> *p, T *flat,
+                                      const llm_gpt1_config &c, size_t W) {
+    const llm_cuda_sublayer_config stack = llm_cuda_sublayer_of(c.stack);
+    T *matrix = flat, *vector = flat + llm_gpt1_matrices(&c);
+    wte = llm_cuda_encoder_next(matrix, c.vocab * stack.width);
+    wpe = llm_cuda_encoder_next(matrix, c.context * stack.width);
+    matrix += c.classes * stack.width;
+    llm_cuda_encoder_parts(p, matrix, vector, stack);
+    for (size_t l = 0; l < c.stack.layers; l++) {
+        p[2 * l].right = 0;
+        if (l % 2) p[2 * l].left = W - 1;
+    }
+}
+/* a[2 L].y (B,T,C) <- ids (B,T): as llm_gpt3_forward. v: B texts of T tokens. W > 0. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_gpt3_forward(const llm_cuda_sublayer_acts<T> *a, const int *ids, const T *wte,
+                      const T *wpe, const llm_cuda_sublayer_part<T> *p,
+                      const llm_cuda_sublayer_view<T> &v, const llm_gpt1_config &c,
+                      const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const llm_cuda_sublayer_config stack = llm_cuda_sublayer_of(c.stack);
+    if (v.T_most > c.context || c.stack.norm != LLM_PRENORM_PRE || c.stack.dropout > 0.0f)
+        return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        llm_cuda_absolute_position_embed(a->sum, ids, (const int *)NULL, wte, wpe, v.N, c.vocab,
+                                         c.context, v.T_most, stack.width, stream),
+        llm_cuda_sublayer_forward(a, p, 2 * c.stack.layers, v, stack, s, stream)};
+    return llm_cuda_first_error(done);
+}
+/* d (B,T,C), the gradient of the output, is used up; g's arrays, dwte, dwpe += . order, segment of
+ * llm_cuda_embedding_sort for ids. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_part<float> *g,
+                       const llm_cuda_sublayer_acts<T> *a, const int *ids, const int *order,
+                       const int *segment, size_t segments, const llm_cuda_sublayer_part<T> *p,
+                       const llm_cuda_sublayer_view<T> &v, const llm_gpt1_config &c,
+                       const llm_cuda_sublayer_scratch<T> &s, cudaStream_t stream) {
+    const llm_cuda_sublayer_config stack = llm_cuda_sublayer_of(c.stack);
+    const size_t C = stack.width;
+    const cudaError_t done[] = {
+        llm_cuda_sublayer_backward(d, g, a, p, 2 * c.stack.layers, v, stack, s, stream),
+        llm_cuda_embedding_backward(dwte, d, ids, order, segment, segments, C, stream),
+        llm_cuda_column_sum(dwpe, d, v.B, v.T_most * C, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @llama ---------------------------------------------------- A large language model: its prompts
+ *
+ * Prompts of several texts, behind each other without padding, go through the layers of Llama,
+ * Mistral, Qwen 2 and 3 or Gemma 2 as products on tensor cores, and their keys and values into
+ * pages. What a layer does between the products are three kernels:
+ *
+ *     bias in the product's epilogue;   head norms, rotation, and to their places;   attention
+ *     add + norm (or norm + add + norm)      gate, up, act in epilogues (@ffn)       add + norm
+ *
+ * A page holds keys and values of `page` positions, a multiple of attention's tile, and a table
+ * says for each text which pages are its own: @flash23's rule asks it once for a tile. So texts
+ * grow without room reserved for each, share pages of a common beginning, and a prompt can come in
+ * chunks: new queries see what is in the cache and themselves. Windows and caps of scores are
+ * numbers of the rule. The logits of each text's last token alone are made, capped in the product's
+ * epilogue. Matrices in other forms are unpacked first (@stored_matrix); single tokens go this way
+ * too, but @decoding_step is for them.
+ *
+ * Traffic between the kernels, in elements: 13 of (N,C), about 4 of (N,O), 5 of (N,F).
+ * 2 operations a weight and token, 4 H D for each pair seen. Limit: the products.
+ *
+ * source  Kwon et al. 2023, "Efficient Memory Management for Large Language Model Serving with
+ *         PagedAttention", section 4
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, rmsnorm, embedding, pad, ffn,
+ *         prenorm, weight_tying, decoder_block, sublayer_attend, flash23, llama_config
+ * see     kv_cache, decoding_step
+ * topics  -
+ */
+
+/* A layer: qkv (O,C), O = (H + 2 Hkv) D, bias (O) or NULL, norms of q's and k's heads (D) or NULL,
+ * out (C,H D), norms in front (C), norms behind attention and MLP (C) or NULL, a gated MLP. */
+template <typename T> struct llm_cuda_llama_layer {
+    const T *qkv, *bias, *q_norm, *k_norm, *out, *norm1, *norm2, *out1, *out2;
+    llm_cuda_ffn_weights<T> ffn;
+};
+/* layer (L) is an array of the host; cosine, sine (positions,D/2). pages: (L,count,2,Hkv,page,D);
+ * table (B,most): numbers below count; length (B): positions in the cache. */
+template <typename T> struct llm_cuda_llama {
+    llm_llama_config config;
+    const llm_cuda_llama_layer<T> *layer;
+    const T *embed, *head, *norm;
+    const float *cosine, *sine;
+    T *pages;
+    size_t count, page, most;
+    const int *table;
+    size_t *length;
+};
+/* New tokens of B texts, N in all: ids, their texts and positions (N), starts (B + 1), the row of
+ * each text's last one (B); no text has more than T_most new ones. On the device. */
+typedef struct {
+    const int *ids, *text, *place, *last;
+    const size_t *start;
+    size_t B, N, T_most;
+} llm_cuda_llama_batch;
+template <typename T> struct llm_cuda_llama_scratch {
+    T *x, *in, *f, *rows, *q, *out, *end; /* (N,C) three times, (N,O), (N,H D) twice, (B,C) */
+    llm_cuda_ffn_acts<T> ffn;
+    float *lse;
+};
+/* Points s into memory, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_llama_bind(llm_cuda_llama_scratch<T> &s, unsigned char *memory,
+                                         const llm_llama_config &c, size_t B, size_t N) {
+    const size_t C = c.width, Q = c.heads * c.head, O = Q + 2 * c.kv_heads * c.head, F = c.hidden;
+    T **const part[9] = {&s.x,   &s.in,       &s.f,      &s.rows,      &s.q,
+                         &s.out, &s.ffn.gate, &s.ffn.up, &s.ffn.hidden};
+    const size_t wide[9] = {C, C, C, O, Q, Q, F, F, F};
+    size_t used = 0;
+    for (size_t i = 0; i < 9; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(memory, used, N * wide[i]);
+    s.end = llm_cuda_decoder_block_take<T>(memory, used, B * C);
+    s.lse = llm_cuda_decoder_block_take<float>(memory, used, N * c.heads);
+    return used;
+}
+
+/* A warp: a head of a row (N,O), normed, turned, and put to q (N,H,D) or its page of a layer. */
+template <typename T>
+LLM_KERNEL void llm_llama_store_kernel(T *q, T *pages, const T *rows, llm_cuda_llama_layer<T> w,
+                                       llm_cuda_llama<T> m, llm_cuda_llama_batch b) {
+    const size_t D = m.config.head, half = D / 2, H = m.config.heads, Hkv = m.config.kv_heads;
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= b.N * (H + 2 * Hkv)) return;
+    const size_t n = p.row / (H + 2 * Hkv), h = p.row % (H + 2 * Hkv), at = (size_t)b.place[n];
+    const bool query = h < H, value = h >= H + Hkv,
+               neighbours = m.config.pairing == LLM_ROPE_NEIGHBOURS;
+    const T *const norm = query ? w.q_norm : value ? NULL : w.k_norm;
+    float a[4], c[4], sum = 0.0f;
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++) { /* pairs of dimensions, at most 128 */
+        const size_t i = p.lane + 32 * k, first = neighbours ? 2 * i : i;
+        a[k] = i < half ? llm_load(rows, p.row * D + first) : 0.0f;
+        c[k] = i < half ? llm_load(rows, p.row * D + first + (neighbours ? 1 : half)) : 0.0f;
+        sum += a[k] * a[k] + c[k] * c[k];
+    }
+    const float r = norm ? rsqrtf(llm_warp_sum(sum) / (float)D + m.config.eps) : 1.0f;
+    T *to = q + (n * H + h) * D;
+    if (!query) {
+        const size_t page = (size_t)m.table[(size_t)b.text[n] * m.most + at / m.page];
+        const size_t head = (2 * page + value) * Hkv + (h - H) % Hkv;
+        to = pages + (head * m.page + at % m.page) * D;
+    }
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++) {
+        const size_t i = p.lane + 32 * k, first = neighbours ? 2 * i : i;
+        const size_t second = first + (neighbours ? 1 : half);
+        if (i >= half) break;
+        const float x = norm ? a[k] * r * llm_load(norm, first) : a[k];
+        const float y = norm ? c[k] * r * llm_load(norm, second) : c[k];
+        const float cosine = value ? 1.0f : llm_load(m.cosine, at * half + i);
+        const float sine = value ? 0.0f : llm_load(m.sine, at * half + i);
+        llm_store(to, first, x * cosine - y * sine);
+        llm_store(to, second, x * sine + y * cosine);
+    }
+}
+
+/* New queries of a text against all of its pages. */
+struct llm_cuda_llama_rule : llm_cuda_flash23_rule {
+    const int *table, *own;
+    const size_t *length;
+    size_t page, most;
+    LLM_DEVICE_METHOD void enter(size_t bh) {
+        const size_t b = bh / c.H;
+        h = bh % c.H, q0 = c.start_q[b], T = c.start_q[b + 1] - q0;
+        S = length[b] + T, k0 = 0, slope = 0.0f, own = table + b * most;
+    }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const { /* a tile lies in one page */
+        const size_t head = (size_t)own[j / page] * 2 * c.Hkv + h / (c.H / c.Hkv);
+        return (head * page + j % page) * c.D;
+    }
+    LLM_DEVICE_METHOD size_t k_row() const { return c.D; }
+};
+
+/* Logits of the last tokens: y (B,V) <- cap tanh(v / cap), or v. */
+struct llm_cuda_llama_logits {
+    float *y;
+    size_t V;
+    float cap;
+    LLM_DEVICE_METHOD void operator()(size_t b, size_t i, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++)
+            if (i + k < V) llm_store(y, b * V + i + k, cap > 0.0f ? cap * tanhf(v[k] / cap) : v[k]);
+    }
+};
+
+/* x += f through its norm, if it has one; in <- the norm of that in front of what comes next. */
+template <typename T>
+static inline cudaError_t llm_cuda_llama_add(const llm_cuda_llama_scratch<T> &s, const T *out,
+                                             const T *next, size_t N, const llm_llama_config &c,
+                                             cudaStream_t stream) {
+    float *const no = NULL;
+    const T *const none = NULL;
+    if (!out)
+        return llm_cuda_prenorm_forward(s.in, s.x, no, no, (const T *)s.x, (const T *)s.f, next,
+                                        none, N, c.width, 1.0f, c.eps, stream);
+    const cudaError_t done[] = {
+        /* each thread reads its entries of x before it writes them */
+        llm_cuda_prenorm_forward(s.x, (T *)NULL, no, no, (const T *)s.x, (const T *)s.f, out, none,
+                                 N, c.width, 1.0f, c.eps, stream),
+        llm_cuda_rmsnorm_forward(s.in, no, (const T *)s.x, next, N, c.width, c.eps, stream)};
+    return llm_cuda_first_error(done);
+}
+LLM_KERNEL void llm_llama_advance_kernel(size_t *length, const size_t *start, size_t B) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += start[b + 1] - start[b];
+}
+
+/* logits (B,V) behind each text's last token <- the batch, which joins the cache: as
+ * llm_llama_forward for each text. D is even and at most 128, page a multiple of 64. A text without
+ * new tokens has logits of whatever row `last` names for it. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda_llama_batch &b,
+                       const llm_cuda_llama_scratch<T> &s, cudaStream_t stream) {
+    const llm_llama_config &c = m.config;
+    const size_t N = b.N, C = c.width, D = c.head, Q = c.heads * D, O = Q + 2 * c.kv_heads * D;
+    const bool gemma = c.family == LLM_LLAMA_CONFIG_GEMMA2;
+    const int act = gemma ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU;
+    T *const none = NULL;
+    if (D % 2 != 0 || D > 128 || m.page == 0 || m.page % 64 != 0)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (b.B == 0 || N == 0) return cudaSuccess;
+    llm_flash23_config f = llm_flash23_defaults(b.start, b.B, c.heads, c.kv_heads, D);
+    f.scale = c.scale, f.cap = c.score_cap;
+    llm_cuda_llama_rule rule;
+    const cudaError_t begin[] = {
+        llm_cuda_embedding_forward(s.x, b.ids, m.embed, N, c.vocab, C, stream),
+        gemma ? llm_cuda_weight_tying_scale(s.x, (const T *)s.x, N * C, sqrtf((float)C), stream)
+              : cudaSuccess,
+        llm_cuda_rmsnorm_forward(s.in, (float *)NULL, (const T *)s.x, m.layer[0].norm1, N, C, c.eps,
+                                 stream)};
+    cudaError_t error = llm_cuda_first_error(begin);
+    for (size_t l = 0; l < c.layers && error == cudaSuccess; l++) {
+        const llm_cuda_llama_layer<T> &w = m.layer[l];
+        T *const pages = m.pages + l * m.count * 2 * c.kv_heads * m.page * D;
+        f.left = llm_llama_config_windowed(&c, l) ? c.window - 1 : SIZE_MAX;
+        static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, b.T_most, 0, false);
+        rule.table = m.table, rule.own = NULL, rule.length = m.length;
+        rule.page = m.page, rule.most = m.most;
+        error = llm_cuda_dense_forward(s.rows, none, (const T *)s.in, w.qkv, w.bias, N, C, O,
+                                       LLM_ACTIVATION_IDENTITY, stream);
+        if (error != cudaSuccess) break;
+        LLM_LAUNCH(llm_llama_store_kernel<T>, llm_row_blocks(N * (c.heads + 2 * c.kv_heads), true),
+                   128, 0, stream, s.q, pages, s.rows, w, m, b);
+        const cudaError_t done[] = {
+            cudaGetLastError(),
+            llm_cuda_sublayer_attend(s.out, s.lse, (const T *)s.q, (const T *)pages,
+                                     (const T *)pages + c.kv_heads * m.page * D, rule, stream),
+            llm_cuda_dense_forward(s.f, none, (const T *)s.out, w.out, (const T *)NULL, N, Q, C,
+                                   LLM_ACTIVATION_IDENTITY, stream),
+            llm_cuda_llama_add(s, w.out1, w.norm2, N, c, stream),
+            llm_cuda_ffn_forward(s.f, s.ffn, (const T *)s.in, w.ffn, N, C, c.hidden, act, stream),
+            llm_cuda_llama_add(s, w.out2, l + 1 < c.layers ? m.layer[l + 1].norm1 : m.norm, N, c,
+                               stream)};
+        error = llm_cuda_first_error(done);
+    }
+    if (error == cudaSuccess)
+        error = llm_cuda_pad_move(s.end, (const T *)s.in, b.last, b.B, C, false, stream);
+    if (error != cudaSuccess) return error;
+    const llm_cuda_llama_logits end = {logits, c.vocab, c.logit_cap};
+    error = llm_cuda_dense_product<false, false, T>::launch(end, (const T *)s.end, m.head, b.B,
+                                                            c.vocab, C, 1, C, stream);
+    LLM_LAUNCH(llm_llama_advance_kernel, 1, llm_row_threads(b.B), 0, stream, m.length, b.start,
+               b.B);
+    return error == cudaSuccess ? cudaGetLastError() : error;
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
@@ -16599,16 +19022,18 @@ LLM_HOST_DEVICE T *llm_cuda_kv_cache_keys(const llm_cuda_kv_cache<T> &c, size_t 
 template <typename T>
 LLM_KERNEL void llm_kv_cache_append_kernel(llm_cuda_kv_cache<T> c, size_t l, T *q, const T *k,
                                            const T *v, const float *cosine, const float *sine,
-                                           size_t Hq, size_t n, size_t half, bool neighbours) {
+                                           size_t Hq, size_t n, size_t half, bool neighbours,
+                                           const size_t *depth, size_t apart) {
     const size_t heads = Hq + 2 * c.H, i = blockIdx.x % n, b = blockIdx.x / n / heads;
-    const size_t h = blockIdx.x / n % heads, position = c.length[b] + i, D = c.D;
-    if (position >= c.room) return;
+    const size_t h = blockIdx.x / n % heads, slot = c.length[b] + i, D = c.D;
+    const size_t position = depth ? c.length[b] + depth[b * apart + i] : slot;
+    if (slot >= c.room) return;
     const bool query = h < Hq, value = h >= Hq + c.H;
     const size_t head = query ? b * Hq + h : b * c.H + (h - Hq) % c.H;
     const T *from = (query ? q : value ? v : k) + (head * n + i) * D;
     T *to = q + (head * n + i) * D;
     if (!query) {
-        to = llm_cuda_kv_cache_keys(c, l) + (head * c.room + position) * D;
+        to = llm_cuda_kv_cache_keys(c, l) + (head * c.room + slot) * D;
         if (value) to += c.B * c.H * c.room * D;
     }
     const size_t pairs = value ? 0 : half;
@@ -16625,18 +19050,21 @@ LLM_KERNEL void llm_kv_cache_append_kernel(llm_cuda_kv_cache<T> c, size_t l, T *
 /* Layer l <- k, v (B,H,n,D), n positions behind each row; k and q (B,Hq,n,D) are turned, q in
  * place, by the rows of cosine and sine (room,rot/2), tables of llm_rope_table for positions 0 ..
  * room-1. rot = 0 turns nothing; q may then be NULL, with Hq = 0. What does not fit in the room is
- * not stored. T is float or llm_bf16. */
+ * not stored. depth, not NULL: the n are nodes of a tree, and node i of row b is turned as position
+ * depth[b apart + i] <= i behind the row. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_kv_cache_append(const llm_cuda_kv_cache<T> *c, size_t l, T *q, const T *k, const T *v,
                          const float *cosine, const float *sine, size_t Hq, size_t n, size_t rot,
-                         llm_rope_pairing pairing, cudaStream_t stream) {
+                         llm_rope_pairing pairing, cudaStream_t stream, const size_t *depth = NULL,
+                         size_t apart = 0) {
     const size_t blocks = c->B * (Hq + 2 * c->H) * n;
     if (l >= c->L || rot % 2 != 0 || rot > c->D) return (cudaError_t)cudaErrorInvalidValue;
     if (blocks == 0 || c->D == 0) return cudaSuccess;
     const size_t threads = c->D < 256 ? c->D : 256;
     LLM_LAUNCH(llm_kv_cache_append_kernel<T>, (unsigned)blocks, llm_row_threads(threads), 0, stream,
-               *c, l, q, k, v, cosine, sine, Hq, n, rot / 2, pairing == LLM_ROPE_NEIGHBOURS);
+               *c, l, q, k, v, cosine, sine, Hq, n, rot / 2, pairing == LLM_ROPE_NEIGHBOURS, depth,
+               apart);
     return cudaGetLastError();
 }
 
@@ -16765,9 +19193,16 @@ typedef struct {
     uint64_t key;
 } llm_cuda_decoding_rows;
 
-/* token NULL: the rows begin. logprob (B) or NULL: of the tokens. */
+/* What holds a row of so many tokens up, as llm_decoding_open. */
+LLM_DEVICE int llm_cuda_decoding_end(const llm_cuda_decoding_rows &r, size_t b, size_t length) {
+    if (length == 0) return LLM_DECODING_FAILED;
+    if (length - r.prompt[b] >= r.max_new) return LLM_DECODING_BUDGET;
+    return length >= r.capacity ? LLM_DECODING_FULL : LLM_DECODING_RUNNING;
+}
+/* token NULL: the rows begin. Else count[b] of token (B,apart), 1 with count NULL, and logprob (B)
+ * or NULL of the first. */
 LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *token,
-                                         const float *logprob) {
+                                         const float *logprob, const size_t *count, size_t apart) {
     int open = 0;
     for (size_t first = 0; first < r.B; first += blockDim.x) {
         const size_t b = first + threadIdx.x;
@@ -16775,27 +19210,22 @@ LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *to
         if (b < r.B) {
             size_t length = r.length[b];
             int end = token ? r.end[b] : LLM_DECODING_RUNNING;
-            if (token && end == LLM_DECODING_RUNNING) {
-                const int y = token[b];
+            const size_t many = !token ? 0 : count ? count[b] : 1;
+            if (!token) end = llm_cuda_decoding_end(r, b, length);
+            for (size_t k = 0; k < many && end == LLM_DECODING_RUNNING; k++) {
+                const int y = token[b * apart + k];
                 if (y < 0) {
                     end = LLM_DECODING_FAILED;
-                } else {
-                    if (r.logprob && logprob) r.logprob[b * r.capacity + length] = logprob[b];
-                    r.ids[b * r.capacity + length++] = y;
-                    for (size_t s = 0; s < r.stops; s++)
-                        if (y == r.stop[s]) end = LLM_DECODING_STOP;
+                    break;
                 }
-                r.length[b] = length;
+                if (r.logprob && logprob) r.logprob[b * r.capacity + length] = logprob[b];
+                r.ids[b * r.capacity + length++] = y;
+                end = llm_cuda_decoding_end(r, b, length);
+                for (size_t s = 0; s < r.stops; s++)
+                    if (y == r.stop[s]) end = LLM_DECODING_STOP;
             }
+            r.length[b] = length;
             const size_t step = length - r.prompt[b];
-            if (end == LLM_DECODING_RUNNING) { /* as llm_decoding_open */
-                if (length == 0)
-                    end = LLM_DECODING_FAILED;
-                else if (step >= r.max_new)
-                    end = LLM_DECODING_BUDGET;
-                else if (length >= r.capacity)
-                    end = LLM_DECODING_FULL;
-            }
             running = end == LLM_DECODING_RUNNING;
             r.end[b] = end;
             r.count[b] = running;
@@ -16812,7 +19242,7 @@ LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *to
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_decoding_begin(const llm_cuda_decoding_rows *r, cudaStream_t stream) {
     LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
-               *r, NULL, NULL);
+               *r, NULL, NULL, NULL, 1);
     return cudaGetLastError();
 }
 /* Appends token (B), and logprob (B) or NULL, to the rows that go on; -1 ends a row as FAILED. */
@@ -16820,7 +19250,16 @@ static inline __attribute__((unused)) cudaError_t
 llm_cuda_decoding_take(const llm_cuda_decoding_rows *r, const int *token, const float *logprob,
                        cudaStream_t stream) {
     LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
-               *r, token, logprob);
+               *r, token, logprob, NULL, 1);
+    return cudaGetLastError();
+}
+/* Appends count[b] of token (B,apart) to each row b that goes on, one after the other until it
+ * ends: what a turn of @speculative, @medusa_tree or @lookahead has accepted. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_take_many(const llm_cuda_decoding_rows *r, const int *token, const size_t *count,
+                            size_t apart, cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, token, NULL, count, apart);
     return cudaGetLastError();
 }
 
@@ -16927,6 +19366,130 @@ static inline cudaError_t llm_cuda_greedy_pick(int *token, unsigned long long *p
         LLM_LAUNCH(llm_greedy_merge_kernel, llm_row_blocks(rows, true), 128, 0, stream, token, part,
                    rows, pieces);
     return cudaGetLastError();
+}
+
+/* @greedy_head ---------------------------------------------- The argmax of a head, without logits
+ *
+ * The product of the head with up to 8 hidden states, of which only the largest logit's place is
+ * wanted: a lane keeps the best key (@greedy) of one token over all rows that its warp multiplies,
+ * the warps of a block meet in shared memory, the blocks in a second launch. No logit is written.
+ * The norm in front of the head is half done: its gains go into the product, its root is a positive
+ * factor of all logits of a token, changes no argmax, and is not computed. Weights stay in their
+ * file's form (@stored_matrix); a warp takes two rows at a time, as @stored_matrix_product.
+ *
+ * Moves the weights once, the minimum, and 8 bytes a token and block instead of 8 a logit: 1 byte
+ * in a thousand of the weights for 4096 channels, so what is saved is a launch and the room of the
+ * logits. 2 V C operations a token. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, stored_matrix, stored_matrix_product,
+ *         greedy
+ * see     decoding_step, medusa_tree
+ * topics  -
+ */
+enum { LLM_CUDA_GREEDY_HEAD_BLOCKS = 4096 }; /* at most, a key of each token in scratch */
+
+/* w: V rows of C weights; x (tokens,C) of at most N tokens; gain (C) or NULL. Eight warps a
+ * block. */
+template <int type, int N, typename X>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_greedy_head_kernel(unsigned long long *part, const unsigned char *data, size_t stride,
+                           size_t V, const X *x, const float *gain, size_t tokens, size_t C) {
+    __shared__ unsigned long long found[8][N];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const unsigned at = llm_cuda_stored_matrix_first<type>(lane);
+    const unsigned apart = llm_cuda_stored_matrix_apart<type>();
+    unsigned long long best = 0; /* of token `lane` */
+    for (size_t row = 2 * (blockIdx.x * 8 + warp); row < V; row += 16 * (size_t)gridDim.x) {
+        const unsigned char *w[2] = {data + row * stride, data + (row + 1) * stride};
+        float sum[2][N] = {};
+        for (size_t i = at; i < C; i += 256) {
+            float w_v[2][8] = {}, part_v[4];
+            LLM_UNROLL
+            for (size_t r = 0; r < 2; r++) {
+                if (row + r < V) llm_cuda_stored_matrix_take<type>(w_v[r], w[r], lane);
+                w[r] += llm_cuda_stored_matrix_piece<type>();
+            }
+            LLM_UNROLL
+            for (int k = 0; k < 8 && gain; k++) {
+                if (k % 4 == 0) llm_load_vector(part_v, gain, i + (size_t)(k / 4) * apart);
+                w_v[0][k] *= part_v[k % 4], w_v[1][k] *= part_v[k % 4];
+            }
+            LLM_UNROLL
+            for (size_t n = 0; n < N; n++) {
+                if (n >= tokens) continue;
+                LLM_UNROLL
+                for (int k = 0; k < 8; k++) {
+                    if (k % 4 == 0) llm_load_vector(part_v, x, n * C + i + (size_t)(k / 4) * apart);
+                    sum[0][n] += w_v[0][k] * part_v[k % 4], sum[1][n] += w_v[1][k] * part_v[k % 4];
+                }
+            }
+        }
+        LLM_UNROLL
+        for (size_t n = 0; n < N; n++) {
+            if (n >= tokens) continue;
+            LLM_UNROLL
+            for (size_t r = 0; r < 2; r++) {
+                const float z = llm_warp_sum(sum[r][n]);
+                const unsigned long long key = llm_cuda_greedy_key(z, row + r);
+                if (lane == n && row + r < V && key > best) best = key;
+            }
+        }
+    }
+    if (lane < N) found[warp][lane] = best;
+    __syncthreads();
+    if (threadIdx.x >= tokens) return;
+    for (unsigned i = 0; i < 8; i++)
+        best = found[i][threadIdx.x] > best ? found[i][threadIdx.x] : best;
+    part[threadIdx.x * gridDim.x + blockIdx.x] = best;
+}
+/* A block a token: the best of the blocks' keys. */
+LLM_KERNEL void llm_greedy_head_merge_kernel(int *token, const unsigned long long *part,
+                                             size_t blocks) {
+    unsigned long long key = 0;
+    for (size_t i = threadIdx.x; i < blocks; i += blockDim.x) {
+        const unsigned long long other = part[blockIdx.x * blocks + i];
+        key = other > key ? other : key;
+    }
+    key = llm_select_block_max(key);
+    if (threadIdx.x == 0) token[blockIdx.x] = llm_cuda_greedy_token(key);
+}
+template <typename X> struct llm_cuda_greedy_head_launch {
+    int *token;
+    unsigned long long *part;
+    const X *x;
+    const llm_stored_matrix &w;
+    const float *gain;
+    size_t N;
+    cudaStream_t stream;
+    /* With the kernel of one form. */
+    template <int type> cudaError_t run(void) const {
+        enum { most = LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS };
+        const size_t all = (w.rows + 15) / 16, fill = 16 * (size_t)llm_multiprocessors();
+        const size_t room = LLM_CUDA_GREEDY_HEAD_BLOCKS, bound = fill < room ? fill : room;
+        const unsigned blocks = (unsigned)(all < bound ? all : bound);
+        const auto head =
+            N == 1 ? llm_greedy_head_kernel<type, 1, X> : llm_greedy_head_kernel<type, most, X>;
+        LLM_LAUNCH(head, blocks, 256, 0, stream, part, w.data, llm_stored_matrix_stride(&w), w.rows,
+                   x, gain, N, w.columns);
+        LLM_LAUNCH(llm_greedy_head_merge_kernel, (unsigned)N, 256, 0, stream, token, part, blocks);
+        return cudaGetLastError();
+    }
+};
+/* token (N) <- llm_greedy_pick of the logits N(x) w^T for x (N,columns), N <= 8: -1 where one is
+ * NaN. N is RMSNorm with gain (columns), or nothing where that is NULL. part: scratch of N
+ * LLM_CUDA_GREEDY_HEAD_BLOCKS keys. w.data is on the device; X is float or llm_bf16. */
+template <typename X>
+static inline cudaError_t llm_cuda_greedy_head_pick(int *token, unsigned long long *part,
+                                                    const X *x, const llm_stored_matrix &w,
+                                                    const float *gain, size_t N,
+                                                    cudaStream_t stream) {
+    if (!llm_cuda_stored_matrix_fits(w) || !llm_aligned(x, 8) || !llm_aligned(gain, 8) ||
+        N > LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS || w.rows == 0 || w.rows > 0x7fffffff)
+        return cudaErrorInvalidValue;
+    if (N == 0) return cudaSuccess;
+    const llm_cuda_greedy_head_launch<X> launch = {token, part, x, w, gain, N, stream};
+    return llm_cuda_stored_matrix_each((int)w.type, launch);
 }
 
 /* @temperature ---------------------------------------------- Softmax temperature
@@ -17338,6 +19901,384 @@ static inline cudaError_t llm_cuda_min_p_filter(T *logits, size_t rows, size_t V
     return cudaGetLastError();
 }
 
+/* @frequency_penalty ---------------------------------------- Penalties of tokens that were said
+ *
+ * Repetition, frequency and presence at once, charged to the tokens of a window and to no others.
+ * Nothing is kept from one token of the text to the next: the counts are made anew, in a table of
+ * zeros, a place of the text a thread. Behind a barrier every place asks for the count of its token
+ * and puts back 0 with the same atomic: whoever comes first gets the count and charges the token,
+ * the others find 0, and the table is clean for the next launch. So a text may be taken back as far
+ * as one likes (@speculative), a window is a bound of a loop, and which place wins changes no bit.
+ *
+ * Moves 2 atomics a place of the window, and each charged logit in and out: 64 places are 128
+ * atomics where reading the counts of all V tokens would be V. Limit: latency; where the window is
+ * longer than the vocabulary, counts that are kept (@sampling) read less.
+ *
+ * source  Keskar et al. 2019, "CTRL", section 4.1 (repetition); OpenAI API reference (frequency,
+ *         presence)
+ * needs   cuda_launch, cuda_memory
+ * see     dry, sampling, sampling_text, decoding
+ * topics  -
+ */
+
+/* The texts of B rows on the device, as llm_cuda_decoding_rows has them: ids (B,capacity) below V,
+ * length (B), prompt (B). table (B,V): zeros, and zeros again behind each launch. */
+typedef struct {
+    const int *ids;
+    const size_t *length, *prompt;
+    size_t capacity;
+    unsigned *table;
+} llm_cuda_frequency_penalty_text;
+
+/* The factor (1: off), then count times frequency and presence (0: off), of the last last_n tokens,
+ * 0 for all. output: prompts count for the factor only, as in the API; prompt may be NULL without.
+ */
+typedef struct {
+    float factor, frequency, presence;
+    size_t last_n;
+    bool output;
+} llm_cuda_frequency_penalty_config;
+
+/* Everything off. */
+static inline __attribute__((unused)) llm_cuda_frequency_penalty_config
+llm_cuda_frequency_penalty_defaults(void) {
+    const llm_cuda_frequency_penalty_config c = {1.0f, 0.0f, 0.0f, 0, false};
+    return c;
+}
+/* Would c change anything? */
+LLM_HOST_DEVICE bool llm_cuda_frequency_penalty_on(const llm_cuda_frequency_penalty_config &c) {
+    return c.factor != 1.0f || c.frequency != 0.0f || c.presence != 0.0f;
+}
+
+/* x (V) of row b, by a block; the logits are there for all of it. */
+template <typename T>
+LLM_DEVICE void llm_cuda_frequency_penalty_charge(T *x, size_t V, size_t b,
+                                                  const llm_cuda_frequency_penalty_text &t,
+                                                  const llm_cuda_frequency_penalty_config &c) {
+    const unsigned said = 0x80000000u; /* in the prompt; below it the count */
+    const int *ids = t.ids + b * t.capacity;
+    unsigned *table = t.table + b * V;
+    const size_t n = t.length[b], first = c.last_n > 0 && n > c.last_n ? n - c.last_n : 0;
+    const size_t counted = c.output ? t.prompt[b] : 0;
+    for (size_t i = first + threadIdx.x; i < n; i += blockDim.x) {
+        if (i < counted)
+            atomicOr(table + ids[i], said);
+        else
+            atomicAdd(table + ids[i], 1u);
+    }
+    __syncthreads();
+    for (size_t i = first + threadIdx.x; i < n; i += blockDim.x) {
+        const unsigned word = atomicExch(table + ids[i], 0u), count = word & ~said;
+        if (word == 0) continue; /* another place of this token was first */
+        float z = llm_load(x, (size_t)ids[i]);
+        z = z > 0.0f ? z / c.factor : z * c.factor;
+        if (count > 0) z -= (float)count * c.frequency + c.presence;
+        llm_store(x, (size_t)ids[i], z);
+    }
+    __syncthreads();
+}
+
+template <typename T>
+LLM_KERNEL void llm_frequency_penalty_kernel(T *logits, size_t V, llm_cuda_frequency_penalty_text t,
+                                             llm_cuda_frequency_penalty_config c) {
+    llm_cuda_frequency_penalty_charge(logits + blockIdx.x * V, V, blockIdx.x, t, c);
+}
+/* logits (B,V) in place: llm_repetition_penalty_three of each row's window, or with output
+ * llm_repetition_penalty_apply of the whole text and llm_presence_penalty_combined of what stands
+ * behind the prompt. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_frequency_penalty_apply(T *logits, size_t B, size_t V,
+                                 const llm_cuda_frequency_penalty_text *t,
+                                 const llm_cuda_frequency_penalty_config *c, cudaStream_t stream) {
+    if (!(c->factor > 0.0f) || (c->output && !t->prompt)) return cudaErrorInvalidValue;
+    if (B == 0 || V == 0 || !llm_cuda_frequency_penalty_on(*c)) return cudaSuccess;
+    const size_t most = c->last_n > 0 && c->last_n < t->capacity ? c->last_n : t->capacity;
+    LLM_LAUNCH(llm_frequency_penalty_kernel<T>, (unsigned)B, llm_row_threads(most), 0, stream,
+               logits, V, *t, *c);
+    return cudaGetLastError();
+}
+
+/* @presence_penalty ----------------------------------------- Topics that were said
+ *
+ * A price for groups of tokens of which any was said. Which groups those are is a set of bits in
+ * shared memory, filled by the places of the text, read once for each token of the vocabulary: a
+ * block makes the set for its own piece of the row, so that pieces need not wait for each other.
+ * (The plain penalty is @frequency_penalty's.)
+ *
+ * Moves the group of each token in, 4 bytes, and each charged logit in and out: the minimum, but
+ * for the text, which every piece reads. Limit: memory bandwidth.
+ *
+ * source  OpenAI API reference (presence_penalty)
+ * needs   cuda_launch, cuda_memory, frequency_penalty
+ * see     frequency_penalty
+ * topics  -
+ */
+enum { LLM_CUDA_PRESENCE_PENALTY_GROUPS = 65536 }; /* at most: 8 KB of bits */
+
+template <typename T>
+LLM_KERNEL void llm_presence_penalty_topics_kernel(T *logits, size_t V,
+                                                   llm_cuda_frequency_penalty_text t, size_t last_n,
+                                                   const int *group, size_t groups, float alpha) {
+    LLM_DYNAMIC_SHARED(unsigned, said);
+    const size_t b = blockIdx.y, n = t.length[b], from = t.prompt ? t.prompt[b] : 0;
+    const size_t first = last_n > 0 && n > from + last_n ? n - last_n : from;
+    for (size_t g = threadIdx.x; g < (groups + 31) / 32; g += blockDim.x) said[g] = 0;
+    __syncthreads();
+    for (size_t i = first + threadIdx.x; i < n; i += blockDim.x) {
+        const int g = group[t.ids[b * t.capacity + i]];
+        if (g >= 0 && (size_t)g < groups) atomicOr(said + g / 32, 1u << g % 32);
+    }
+    __syncthreads();
+    const size_t v = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (v >= V) return;
+    const int g = group[v];
+    if (g >= 0 && (size_t)g < groups && said[g / 32] >> g % 32 & 1)
+        llm_store(logits, b * V + v, llm_load(logits, b * V + v) - alpha);
+}
+/* logits (B,V) in place: llm_presence_penalty_topics of each row, of its last last_n tokens (0:
+ * all) behind the prompt (NULL: all count). group (V) is on the device, t's table is not used;
+ * groups <= 65536, B <= 65535. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_presence_penalty_topics(T *logits, size_t B, size_t V,
+                                                           const llm_cuda_frequency_penalty_text *t,
+                                                           size_t last_n, const int *group,
+                                                           size_t groups, float alpha,
+                                                           cudaStream_t stream) {
+    if (groups > LLM_CUDA_PRESENCE_PENALTY_GROUPS || B > 65535) return cudaErrorInvalidValue;
+    if (B == 0 || V == 0 || groups == 0) return cudaSuccess;
+    const size_t bytes = (groups + 31) / 32 * sizeof(unsigned);
+    const unsigned pieces = (unsigned)((V + 1023) / 1024);
+    LLM_LAUNCH(llm_presence_penalty_topics_kernel<T>, dim3(pieces, (unsigned)B), llm_row_threads(V),
+               bytes, stream, logits, V, *t, last_n, group, groups, alpha);
+    return cudaGetLastError();
+}
+
+/* @dry ------------------------------------------------------ N-gram blocking and DRY
+ *
+ * How long a repetition every place of the text would go on, all places at once: a thread compares
+ * what stands before its place with the end of the text, token by token, until they differ. Nearly
+ * all differ at once. What can be long is known to be of no use beyond a bound, up to the last
+ * breaker, to the power that a float can hold, or to the n of an n-gram, so that a text caught in a
+ * loop costs a block 100 comparisons a place and not T. (The reference's Z-function is O(T) in all,
+ * and one comparison behind the other.) A table by token gathers the longest, as the counts of
+ * @frequency_penalty: filled by atomicMax, and claimed and cleared behind a barrier.
+ *
+ * Moves the text once, from L1 what agrees, and 2 atomics a place that is charged. Limit: latency.
+ *
+ * source  Paulus, Xiong & Socher 2018, "A Deep Reinforced Model for Abstractive Summarization",
+ *         section 2.5 (blocking); llama.cpp (DRY)
+ * needs   cuda_launch, cuda_memory, cuda_select, frequency_penalty
+ * see     frequency_penalty, sampling_text
+ * topics  -
+ */
+
+/* What is charged: repetitions of at least `least` tokens, of which `most` count, at places from
+ * first on; with ban by -inf, else as by llm_dry_apply. */
+typedef struct {
+    llm_dry_config dry;
+    size_t least, most, first;
+    bool ban;
+} llm_cuda_dry_rule;
+
+/* The rule of llm_dry_apply; c's breakers are on the device. */
+static inline __attribute__((unused)) llm_cuda_dry_rule
+llm_cuda_dry_penalty(const llm_dry_config *c) {
+    /* base^power is the largest that a float can hold */
+    const double b = (double)c->base, power = b > 1.000001 ? floor(88.7228391 / log(b)) : 0.0;
+    const size_t most = power > 0.0 ? c->allowed + (size_t)power : (size_t)-1;
+    const llm_cuda_dry_rule rule = {*c, c->allowed, most, 1, false};
+    return rule;
+}
+/* The rule of llm_dry_no_ngram, n > 0. */
+static inline __attribute__((unused)) llm_cuda_dry_rule llm_cuda_dry_blocking(size_t n) {
+    const llm_cuda_dry_rule rule = {llm_dry_defaults(), n - 1, n - 1, 0, true};
+    return rule;
+}
+/* Would the rule change anything? */
+LLM_HOST_DEVICE bool llm_cuda_dry_on(const llm_cuda_dry_rule &rule) {
+    return rule.ban || (rule.dry.multiplier != 0.0f && rule.dry.base >= 1.0f);
+}
+LLM_DEVICE bool llm_cuda_dry_breaks(int token, const llm_dry_config &c) {
+    for (size_t i = 0; i < c.breakers; i++)
+        if (token == c.breaker[i]) return true;
+    return false;
+}
+/* l_j of ids (n), up to most. */
+LLM_DEVICE size_t llm_cuda_dry_length(const int *ids, size_t n, size_t j, size_t most) {
+    size_t same = 0;
+    while (same < most && same < j && ids[j - 1 - same] == ids[n - 1 - same]) same++;
+    return same;
+}
+
+/* x (V) of row b, by a block; the logits are there for all of it. */
+template <typename T>
+LLM_DEVICE void llm_cuda_dry_charge(T *x, size_t V, size_t b,
+                                    const llm_cuda_frequency_penalty_text &t,
+                                    const llm_cuda_dry_rule &rule) {
+    const llm_dry_config &c = rule.dry;
+    const int *ids = t.ids + b * t.capacity;
+    unsigned *table = t.table + b * V;
+    size_t n = t.length[b], most = rule.most;
+    if (!rule.ban && c.last_n > 0 && n > c.last_n) ids += n - c.last_n, n = c.last_n;
+    if (!rule.ban && n <= rule.least) return;
+    if (!rule.ban && c.breakers > 0) { /* no repetition reaches over the last breaker */
+        size_t end = n < most ? n : most, d = threadIdx.x;
+        while (d < end && !llm_cuda_dry_breaks(ids[n - 1 - d], c)) d += blockDim.x;
+        most = (size_t)~llm_select_block_max(~(unsigned long long)(d < end ? d : end));
+    }
+    for (size_t j = rule.first + threadIdx.x; j < n; j += blockDim.x) {
+        const size_t same = llm_cuda_dry_length(ids, n, j, most);
+        if (same >= rule.least) atomicMax(table + ids[j], (unsigned)same + 1);
+    }
+    __syncthreads();
+    for (size_t j = rule.first + threadIdx.x; j < n; j += blockDim.x) {
+        if (rule.least > 0 && (j == 0 || ids[j - 1] != ids[n - 1])) continue; /* not charged */
+        const unsigned longest = atomicExch(table + ids[j], 0u);
+        if (longest == 0) continue; /* or by another place */
+        const size_t v = (size_t)ids[j];
+        if (rule.ban) {
+            llm_store(x, v, -INFINITY);
+        } else if (!llm_cuda_dry_breaks(ids[j], c)) {
+            const double over = (double)(longest - 1 - (unsigned)rule.least);
+            llm_store(x, v, llm_load(x, v) - c.multiplier * (float)pow((double)c.base, over));
+        }
+    }
+    __syncthreads();
+}
+
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_dry_kernel(T *logits, size_t V, llm_cuda_frequency_penalty_text t, llm_cuda_dry_rule rule) {
+    llm_cuda_dry_charge(logits + blockIdx.x * V, V, blockIdx.x, t, rule);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_dry_run(T *logits, size_t B, size_t V,
+                                           const llm_cuda_frequency_penalty_text *t,
+                                           const llm_cuda_dry_rule &rule, cudaStream_t stream) {
+    if (B == 0 || V == 0 || !llm_cuda_dry_on(rule)) return cudaSuccess;
+    LLM_LAUNCH(llm_dry_kernel<T>, (unsigned)B, llm_row_threads(t->capacity), 0, stream, logits, V,
+               *t, rule);
+    return cudaGetLastError();
+}
+/* logits (B,V) in place: llm_dry_apply with each row's text; c's breakers, and t, are on the
+ * device, prompts do not matter. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dry_apply(T *logits, size_t B, size_t V,
+                                             const llm_cuda_frequency_penalty_text *t,
+                                             const llm_dry_config *c, cudaStream_t stream) {
+    return llm_cuda_dry_run(logits, B, V, t, llm_cuda_dry_penalty(c), stream);
+}
+/* logits (B,V) in place: llm_dry_no_ngram with each row's text, n > 0. */
+template <typename T>
+static inline cudaError_t llm_cuda_dry_no_ngram(T *logits, size_t B, size_t V,
+                                                const llm_cuda_frequency_penalty_text *t, size_t n,
+                                                cudaStream_t stream) {
+    if (n == 0) return cudaErrorInvalidValue;
+    return llm_cuda_dry_run(logits, B, V, t, llm_cuda_dry_blocking(n), stream);
+}
+
+/* @logit_bias ----------------------------------------------- Logit bias, masks, guidance
+ *
+ * Guidance, bias and a grammar's mask on one row in one kernel. Guidance combines two rows that the
+ * model has made in the same batch, with a prompt and without it: their two log-sum-exps run along
+ * in one pass, and the second writes u + s (c - u). The mask is a bit a token, 32 to a word, as
+ * grammars make it (V / 8 bytes a row, also from a host, while the model computes): what it forbids
+ * becomes -inf on the way. The list of biases is scattered over the row behind a barrier.
+ *
+ * Guidance reads two rows, the second time from L2, and writes one, where apart two log-softmaxes
+ * and a combination move nine. The mask costs 1/32 of a row more; without guidance the row is read
+ * and written once. Limit: memory bandwidth; a block a row, so for few rows what one multiprocessor
+ * takes.
+ *
+ * source  Sanchez et al. 2023, "Stay on topic with Classifier-Free Guidance", eq. 7; Dong et al.
+ *         2024, "XGrammar" (masks of bits)
+ * needs   cuda_launch, cuda_memory, cuda_select, logsumexp
+ * see     sampling_text, frequency_penalty
+ * topics  -
+ */
+
+/* Words of a row's mask. */
+LLM_HOST_DEVICE size_t llm_cuda_logit_bias_words(size_t V) { return (V + 31) / 32; }
+
+/* What is done to row b of B, in this order; NULL for what is not. */
+template <typename T> struct llm_cuda_logit_bias_config {
+    const T *unconditional; /* (B,V) and the strength s */
+    float strength;
+    const uint32_t *mask; /* (B,words): bit v % 32 of word v / 32 is 1 where v is allowed */
+    const int *token;     /* (biases), below V, no two the same */
+    const float *bias;    /* (biases); -INFINITY bans */
+    size_t biases;
+};
+/* Nothing. */
+template <typename T> static inline llm_cuda_logit_bias_config<T> llm_cuda_logit_bias_defaults() {
+    const llm_cuda_logit_bias_config<T> c = {NULL, 1.0f, NULL, NULL, NULL, 0};
+    return c;
+}
+
+/* x (V), row b, in place, by a block; the logits are there for all of it. */
+template <typename T, int W>
+LLM_DEVICE void llm_cuda_logit_bias_row(T *x, size_t V, size_t b,
+                                        const llm_cuda_logit_bias_config<T> &c) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const T *other = c.unconditional ? c.unconditional + b * V : x;
+    float lse_c = 0.0f, lse_u = 0.0f;
+    if (c.unconditional) {
+        llm_logsumexp_pair sum_c = {-INFINITY, 0.0f}, sum_u = sum_c;
+        for (size_t i = span.begin; i < span.end; i += 32 * W) {
+            float v[W], u[W];
+            llm_load_vector(v, x, i);
+            llm_load_vector(u, other, i);
+            llm_cuda_logsumexp_add(sum_c, v, 1.0f);
+            llm_cuda_logsumexp_add(sum_u, u, 1.0f);
+        }
+        sum_c = llm_cuda_logsumexp_row<false>(sum_c, 1.0f);
+        sum_u = llm_cuda_logsumexp_row<false>(sum_u, 1.0f);
+        lse_c = sum_c.max + logf(sum_c.sum), lse_u = sum_u.max + logf(sum_u.sum);
+    }
+    for (size_t i = span.begin; i < span.end && (c.unconditional || c.mask); i += 32 * W) {
+        float v[W], u[W] = {};
+        llm_load_vector(v, x, i);
+        if (c.unconditional) llm_load_vector(u, other, i);
+        const uint32_t word = c.mask ? c.mask[b * llm_cuda_logit_bias_words(V) + i / 32] : ~0u;
+        LLM_UNROLL
+        for (unsigned k = 0; k < W; k++) {
+            if (c.unconditional) {
+                v[k] -= lse_c, u[k] -= lse_u;
+                if (v[k] != -INFINITY && u[k] != -INFINITY)
+                    v[k] = u[k] + c.strength * (v[k] - u[k]);
+            }
+            if (!(word >> (i % 32 + k) & 1)) v[k] = -INFINITY;
+        }
+        llm_store_vector(x, i, v);
+    }
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < c.biases; i += blockDim.x) {
+        const size_t v = (size_t)c.token[i];
+        llm_store(x, v, llm_load(x, v) + c.bias[i]);
+    }
+    __syncthreads();
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_logit_bias_kernel(T *logits, size_t V, llm_cuda_logit_bias_config<T> c) {
+    llm_cuda_logit_bias_row<T, W>(logits + blockIdx.x * V, V, blockIdx.x, c);
+}
+/* logits (B,V) in place: llm_logit_bias_guidance with the unconditional rows, then the mask, then
+ * llm_logit_bias_apply; a mask wins over a bias. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_logit_bias_apply(T *logits, size_t B, size_t V,
+                                                    const llm_cuda_logit_bias_config<T> *c,
+                                                    cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (B == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V) && llm_aligned(c->unconditional, V);
+    const auto bias = wide ? llm_logit_bias_kernel<T, W> : llm_logit_bias_kernel<T, 1>;
+    LLM_LAUNCH(bias, (unsigned)B, llm_row_threads(wide ? V / W : V), 0, stream, logits, V, *c);
+    return cudaGetLastError();
+}
+
 /* @sampling ------------------------------------------------- The sampler chain
  *
  * From logits to a token in one kernel, a block a row: penalties, the steps of a chain in their
@@ -17424,23 +20365,15 @@ LLM_DEVICE void llm_cuda_sampling_heat(float *x, size_t V, unsigned long long ke
     }
 }
 
+/* The cut of what is kept of x (V) behind the steps of a chain, from `kept` on. A temperature
+ * writes x; max is its largest. */
 template <int W>
-LLM_KERNEL void __launch_bounds__(1024)
-    llm_sampling_chain_kernel(int *token, float *logits, int *count, const uint64_t *seed, size_t V,
-                              llm_cuda_sampling_config c) {
-    const size_t row = blockIdx.x;
-    float *x = logits + row * V;
-    if (count) llm_cuda_sampling_penalize<W>(x, count + row * V, V, c);
-    const unsigned long long largest = llm_select_max<float, W>(x, V);
-    if (!llm_select_drawable(largest)) {
-        if (threadIdx.x == 0) token[row] = -1;
-        return;
-    }
-    float max = llm_select_value(largest);
-    unsigned long long kept = 0;
-    for (unsigned s = 0; s < c.steps; s++) {
-        const float value = c.chain[s].value;
-        const llm_sampling_kind kind = c.chain[s].kind;
+LLM_DEVICE unsigned long long llm_cuda_sampling_steps(float *x, size_t V,
+                                                      const llm_sampling_step *chain, unsigned n,
+                                                      unsigned long long kept, float &max) {
+    for (unsigned s = 0; s < n; s++) {
+        const float value = chain[s].value;
+        const llm_sampling_kind kind = chain[s].kind;
         if (kind == LLM_SAMPLING_TEMPERATURE) {
             llm_cuda_sampling_heat<W>(x, V, kept, value);
             max = value == 0.0f ? max : max / value;
@@ -17454,6 +20387,36 @@ LLM_KERNEL void __launch_bounds__(1024)
             kept = llm_cuda_min_p_cut<float, W>(x, V, kept, max, kind, value);
         }
     }
+    return kept;
+}
+/* Are these steps of a chain that the kernels know? */
+static inline __attribute__((unused)) bool llm_cuda_sampling_known(const llm_sampling_step *chain,
+                                                                   unsigned n) {
+    if (n > 8) return false;
+    for (unsigned s = 0; s < n; s++) {
+        const llm_sampling_kind kind = chain[s].kind;
+        if (!(chain[s].value >= 0.0f) ||
+            (kind != LLM_SAMPLING_TEMPERATURE && kind != LLM_SAMPLING_TOP_K &&
+             kind != LLM_SAMPLING_TOP_P && !llm_cuda_min_p_known(kind)))
+            return false;
+    }
+    return true;
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_chain_kernel(int *token, float *logits, int *count, const uint64_t *seed, size_t V,
+                              llm_cuda_sampling_config c) {
+    const size_t row = blockIdx.x;
+    float *x = logits + row * V;
+    if (count) llm_cuda_sampling_penalize<W>(x, count + row * V, V, c);
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[row] = -1;
+        return;
+    }
+    float max = llm_select_value(largest);
+    const unsigned long long kept = llm_cuda_sampling_steps<W>(x, V, c.chain, c.steps, 0, max);
     llm_draw_entry<float, W>(token + row, x, V, kept, max, llm_draw_uniform(seed[row]));
     __syncthreads(); /* one lane has written the token */
     if (threadIdx.x == 0 && count) count[row * V + (size_t)token[row]]++;
@@ -17467,19 +20430,260 @@ LLM_KERNEL void __launch_bounds__(1024)
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_sampling_chain(int *token, float *logits, int *count, const uint64_t *seed, size_t rows,
                         size_t V, const llm_cuda_sampling_config *c, cudaStream_t stream) {
-    if (V == 0 || V > 1u << 23 || c->steps > 8) return (cudaError_t)cudaErrorInvalidValue;
-    for (unsigned s = 0; s < c->steps; s++) {
-        const llm_sampling_kind kind = c->chain[s].kind;
-        if (!(c->chain[s].value >= 0.0f) ||
-            (kind != LLM_SAMPLING_TEMPERATURE && kind != LLM_SAMPLING_TOP_K &&
-             kind != LLM_SAMPLING_TOP_P && !llm_cuda_min_p_known(kind)))
-            return (cudaError_t)cudaErrorInvalidValue;
-    }
+    if (V == 0 || V > 1u << 23 || !llm_cuda_sampling_known(c->chain, c->steps))
+        return (cudaError_t)cudaErrorInvalidValue;
     if (rows == 0) return cudaSuccess;
     const bool wide = llm_aligned(logits, V);
     const auto chain = wide ? llm_sampling_chain_kernel<4> : llm_sampling_chain_kernel<1>;
     LLM_LAUNCH(chain, (unsigned)rows, llm_row_threads(wide ? V / 4 : V), 0, stream, token, logits,
                count, seed, V, *c);
+    return cudaGetLastError();
+}
+
+/* @sampling_control ----------------------------------------- XTC and Mirostat
+ *
+ * Two draws that feed back or cut the head. XTC looks for the least of the tokens that reach the
+ * threshold, a key (probability, index) as the others (@cuda_select), and writes -inf over those
+ * above it. Mirostat's bound is a bound of the probability, 2^-mu, and so a cut of the row that
+ * @min_p finds; the row is not written. Its mu stays on the device, one number a row, moved by the
+ * surprise of what was drawn: no token waits for the host.
+ *
+ * XTC reads the row once from memory and then twice from L2, and writes it where it cuts. Mirostat
+ * reads it 6 times: largest, sum, draw (2) and the mass of what is kept, of which one comes from
+ * memory, the minimum. Limit: what one multiprocessor takes from L2.
+ *
+ * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, cuda_select, cuda_draw, min_p
+ * see     sampling, sampling_text
+ * topics  -
+ */
+
+/* Number i of the generator of a seed, as llm_rng_uniform. */
+LLM_DEVICE float llm_cuda_sampling_control_uniform(uint64_t seed, unsigned i) {
+    uint32_t word[4];
+    llm_cuda_philox(word, i / 4, seed);
+    const uint32_t low = i & 1 ? word[1] : word[0], high = i & 1 ? word[3] : word[2];
+    return llm_cuda_uniform(i & 2 ? high : low);
+}
+
+/* The sum of exp(x - max) over what is kept of x (V), in every thread. */
+template <int W>
+LLM_DEVICE double llm_cuda_sampling_control_mass(const float *x, size_t V, unsigned long long kept,
+                                                 float max) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    double sum = 0.0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) sum += llm_draw_mass(v[k], i + (size_t)k, kept, max);
+    }
+    return llm_block_sum(sum);
+}
+/* XTC on what is kept of x (V), max its largest, which may become smaller. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_control_cut(float *x, size_t V, unsigned long long kept,
+                                              float threshold, float &max) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const double sum = llm_cuda_sampling_control_mass<W>(x, V, kept, max);
+    unsigned long long least = 0; /* of pairs, all bits turned: the largest is the least */
+    float v[W];
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const float p = (float)(llm_draw_mass(v[k], i + (size_t)k, kept, max) / sum);
+            const unsigned long long pair = ~llm_select_pair(p, i + (size_t)k);
+            if (p >= threshold && pair > least) least = pair;
+        }
+    }
+    least = ~llm_select_block_max(least);
+    if (least == ~0ull) return; /* none reaches it */
+    const size_t stays = (size_t)(least & 0xffffffffu);
+    const float top = max;
+    max = llm_load(x, stays);
+    __syncthreads(); /* nobody writes the row before all have read that */
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const float p = (float)(llm_draw_mass(v[k], i + (size_t)k, kept, top) / sum);
+            if (p >= threshold && i + (size_t)k != stays) v[k] = -INFINITY;
+        }
+        llm_store_vector(x, i, v);
+    }
+    __syncthreads();
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_control_xtc_kernel(float *logits, const uint64_t *seed, size_t V, float threshold,
+                                    float chance) {
+    if (llm_cuda_sampling_control_uniform(seed[blockIdx.x], 0) >= chance) return;
+    float *x = logits + blockIdx.x * V;
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    float max = llm_select_value(largest);
+    if (llm_select_drawable(largest)) llm_cuda_sampling_control_cut<W>(x, V, 0, threshold, max);
+}
+/* logits (B,V) in place: llm_sampling_control_xtc with a generator of llm_rng_seed(seed[row]), of
+ * which it takes the first number; threshold > 0. Rows that nothing can be drawn from stay. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_control_xtc(float *logits, const uint64_t *seed, size_t B, size_t V,
+                              float threshold, float chance, cudaStream_t stream) {
+    if (!(threshold > 0.0f) || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto xtc = wide ? llm_sampling_control_xtc_kernel<4> : llm_sampling_control_xtc_kernel<1>;
+    LLM_LAUNCH(xtc, (unsigned)B, llm_row_threads(wide ? V / 4 : V), 0, stream, logits, seed, V,
+               threshold, chance);
+    return cudaGetLastError();
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_control_mirostat_kernel(int *token, float *mu, const float *logits,
+                                         const uint64_t *seed, size_t V, float tau, float eta) {
+    const size_t b = blockIdx.x;
+    const float *x = logits + b * V;
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[b] = -1;
+        return;
+    }
+    const float max = llm_select_value(largest);
+    const unsigned long long kept =
+        llm_cuda_min_p_cut<float, W>(x, V, 0, max, LLM_SAMPLING_EPSILON, exp2f(-mu[b]));
+    llm_draw_entry<float, W>(token + b, x, V, kept, max, llm_draw_uniform(seed[b]));
+    const double mass = llm_cuda_sampling_control_mass<W>(x, V, kept, max);
+    __syncthreads(); /* one lane has written the token, and all have read mu */
+    if (threadIdx.x != 0) return;
+    const double p = exp((double)llm_load(x, (size_t)token[b]) - (double)max) / mass;
+    mu[b] -= eta * (-log2f((float)p) - tau);
+}
+/* token (B) and mu (B), 2 tau at first, as llm_sampling_control_mirostat of each row of logits
+ * (B,V) with a generator of llm_rng_seed(seed[row]); equals of the largest stay with it, and the
+ * logits as they are. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_control_mirostat(int *token, float *mu, const float *logits, const uint64_t *seed,
+                                   size_t B, size_t V, float tau, float eta, cudaStream_t stream) {
+    if (V == 0 || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto mirostat =
+        wide ? llm_sampling_control_mirostat_kernel<4> : llm_sampling_control_mirostat_kernel<1>;
+    LLM_LAUNCH(mirostat, (unsigned)B, llm_row_threads(wide ? V / 4 : V), 0, stream, token, mu,
+               logits, seed, V, tau, eta);
+    return cudaGetLastError();
+}
+
+/* @sampling_text -------------------------------------------- From logits to a token, with the text
+ *
+ * The whole sampler of three libraries in one kernel, a block a row: guidance, bias and mask, stop
+ * tokens banned for a while, the three penalties, n-grams or DRY, the filters in the library's
+ * order, XTC, the draw. Apart these are eight launches; here the row goes through them from L2, and
+ * what concerns the text touches only the tokens that were said. Lengths, texts and numbers are
+ * read on the device, so the launch is the same for every token and may be captured.
+ *
+ * The row is read once from memory; guidance reads a second one. All else is L2: once for bias or
+ * mask, twice for guidance, then as @sampling. Limit: what one multiprocessor takes from L2.
+ *
+ * source  transformers 5 (generation/utils.py, _get_logits_processor); llama.cpp (common/sampling);
+ *         vLLM (v1/sample/sampler.py)
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw, frequency_penalty, dry, logit_bias,
+ *         sampling, sampling_control
+ * see     decoding
+ * topics  -
+ */
+struct llm_cuda_sampling_text_config {
+    llm_cuda_logit_bias_config<float> bias;
+    llm_cuda_frequency_penalty_config penalty;
+    llm_cuda_dry_rule dry; /* or the n-grams that are blocked */
+    const int *stop;
+    size_t stops, min_new;
+    float xtc_threshold, xtc_chance;
+    bool hot; /* the last step is a temperature, behind XTC */
+    unsigned steps;
+    llm_sampling_step chain[8];
+};
+
+/* The settings c, whose lists are on the device. Guidance and masks are set by hand afterwards. */
+static inline __attribute__((unused)) llm_cuda_sampling_text_config
+llm_cuda_sampling_text_make(const llm_sampling_text_config *c) {
+    const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
+    const bool api = c->order == LLM_SAMPLING_TEXT_API;
+    llm_cuda_sampling_text_config d;
+    memset(&d, 0, sizeof d);
+    d.bias = llm_cuda_logit_bias_defaults<float>();
+    d.bias.token = c->bias_token, d.bias.bias = c->bias, d.bias.biases = c->biases;
+    d.penalty = llm_cuda_frequency_penalty_defaults();
+    d.penalty.factor = c->repetition;
+    if (llama || api) d.penalty.frequency = c->frequency, d.penalty.presence = c->presence;
+    d.penalty.last_n = llama ? c->last_n : 0, d.penalty.output = api;
+    d.dry = llm_cuda_dry_penalty(&c->dry);
+    if (!llama) d.dry.dry.multiplier = 0.0f;
+    if (!llama && !api && c->no_ngram > 0) d.dry = llm_cuda_dry_blocking(c->no_ngram);
+    d.stop = c->stop, d.stops = c->stops, d.min_new = c->min_new;
+    d.xtc_threshold = c->xtc_threshold, d.xtc_chance = llama ? c->xtc_chance : 0.0f;
+    d.steps = (unsigned)llm_sampling_preset(d.chain, &c->filter, llama);
+    for (unsigned i = 0; i < d.steps && api; i++) { /* min-p stands behind the temperature */
+        const llm_sampling_step min_p = d.chain[i];
+        if (min_p.kind != LLM_SAMPLING_MIN_P) continue;
+        const unsigned to = d.chain[0].kind == LLM_SAMPLING_TEMPERATURE ? 1 : 0;
+        for (; i > to; i--) d.chain[i] = d.chain[i - 1];
+        d.chain[to] = min_p;
+        break;
+    }
+    d.hot = llama && d.steps > 0 && d.chain[d.steps - 1].kind == LLM_SAMPLING_TEMPERATURE;
+    return d;
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_text_kernel(int *token, float *logits, const uint64_t *seed, size_t V,
+                             llm_cuda_frequency_penalty_text t, llm_cuda_sampling_text_config c) {
+    const size_t b = blockIdx.x;
+    float *x = logits + b * V;
+    llm_cuda_logit_bias_row<float, W>(x, V, b, c.bias);
+    if (c.min_new > 0 && t.length[b] < t.prompt[b] + c.min_new) {
+        for (size_t i = threadIdx.x; i < c.stops; i += blockDim.x)
+            llm_store(x, (size_t)c.stop[i], -INFINITY);
+        __syncthreads();
+    }
+    if (llm_cuda_frequency_penalty_on(c.penalty))
+        llm_cuda_frequency_penalty_charge(x, V, b, t, c.penalty);
+    if (llm_cuda_dry_on(c.dry)) llm_cuda_dry_charge(x, V, b, t, c.dry);
+
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[b] = -1;
+        return;
+    }
+    float max = llm_select_value(largest);
+    unsigned used = 0; /* random numbers */
+    const unsigned before = c.hot ? c.steps - 1 : c.steps;
+    unsigned long long kept = llm_cuda_sampling_steps<W>(x, V, c.chain, before, 0, max);
+    if (c.xtc_chance > 0.0f && llm_cuda_sampling_control_uniform(seed[b], used++) < c.xtc_chance)
+        llm_cuda_sampling_control_cut<W>(x, V, kept, c.xtc_threshold, max);
+    if (c.hot) kept = llm_cuda_sampling_steps<W>(x, V, c.chain + before, 1, kept, max);
+    llm_draw_entry<float, W>(token + b, x, V, kept, max,
+                             llm_cuda_sampling_control_uniform(seed[b], used));
+}
+/* token (B) <- what llm_sampling_text_pick with a generator of llm_rng_seed(seed[row]) chooses from
+ * each row of logits (B,V), which is changed, with the row's text in t; -1 where one is NaN or all
+ * are -inf. Typical sampling is refused; up to 2^23 entries. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_text_pick(int *token, float *logits, const uint64_t *seed, size_t B, size_t V,
+                            const llm_cuda_frequency_penalty_text *t,
+                            const llm_cuda_sampling_text_config *c, cudaStream_t stream) {
+    if (V == 0 || V > 1u << 23 || !llm_cuda_sampling_known(c->chain, c->steps) ||
+        !(c->penalty.factor > 0.0f) || (c->xtc_chance > 0.0f && !(c->xtc_threshold > 0.0f)) ||
+        ((c->penalty.output || c->min_new > 0) && !t->prompt))
+        return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V) && llm_aligned(c->bias.unconditional, V);
+    const auto pick = wide ? llm_sampling_text_kernel<4> : llm_sampling_text_kernel<1>;
+    LLM_LAUNCH(pick, (unsigned)B, llm_row_threads(wide ? V / 4 : V), 0, stream, token, logits, seed,
+               V, *t, *c);
     return cudaGetLastError();
 }
 
@@ -17892,18 +21096,10 @@ static inline cudaError_t llm_cuda_decoding_step_token(const llm_cuda_decoding_s
  *
  * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
  *         Decoding", algorithm 1
- * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, cuda_select, cuda_draw
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_draw, sampling_control
  * see     kv_cache, decoding
  * topics  -
  */
-
-/* Number i of the generator of a seed, as llm_rng_uniform. */
-LLM_DEVICE float llm_cuda_speculative_uniform(uint64_t seed, unsigned i) {
-    uint32_t word[4];
-    llm_cuda_philox(word, i / 4, seed);
-    const uint32_t low = i & 1 ? word[1] : word[0], high = i & 1 ? word[3] : word[2];
-    return llm_cuda_uniform(i & 2 ? high : low);
-}
 
 LLM_KERNEL void __launch_bounds__(1024)
     llm_speculative_verify_kernel(int *next, int *taken, size_t *length, const int *draft,
@@ -17913,7 +21109,7 @@ LLM_KERNEL void __launch_bounds__(1024)
     bool refused = lane == g; /* the place behind the last draft */
     if (lane < g) {
         const size_t x = (size_t)draft[b * g + lane];
-        const float u = llm_cuda_speculative_uniform(seed[b], (unsigned)lane);
+        const float u = llm_cuda_sampling_control_uniform(seed[b], (unsigned)lane);
         const float drafted = q ? llm_load(q, (b * g + lane) * V + x) : 1.0f;
         refused = !(u * drafted < llm_load(p, (b * (g + 1) + lane) * V + x));
     }
@@ -17939,7 +21135,7 @@ LLM_KERNEL void __launch_bounds__(1024)
     if (!llm_select_drawable(largest)) {
         if (threadIdx.x == 0) next[b] = -1;
     } else {
-        const float u = llm_cuda_speculative_uniform(seed[b], (unsigned)(i < g ? i + 1 : g));
+        const float u = llm_cuda_sampling_control_uniform(seed[b], (unsigned)(i < g ? i + 1 : g));
         llm_draw_entry<float, 1>(next + b, mine, V, 0, llm_select_value(largest), u);
     }
     if (threadIdx.x != 0) return;
@@ -17959,6 +21155,886 @@ llm_cuda_speculative_verify(int *next, int *taken, size_t *length, const int *dr
     if (B == 0) return cudaSuccess;
     LLM_LAUNCH(llm_speculative_verify_kernel, (unsigned)B, llm_row_threads(V), 0, stream, next,
                taken, length, draft, q, p, seed, g, V);
+    return cudaGetLastError();
+}
+
+/* @speculative_attend_bf16 ---------------------------------- Few queries on tensor cores
+ *
+ * @flash23_bf16's products for the few rows of @speculative_attend: what differs is that one text
+ * does not fill the card, so several blocks share the keys of a head, as in @gqa, each with its own
+ * maximum, sum and values, in float, and a second launch merges them by the rule of @logsumexp in a
+ * fixed order. With one split the block writes the result itself. The next tile of keys and values
+ * is on its way while one is worked off, and a step needs one barrier.
+ *
+ * Traffic: keys and values once, the minimum, and D + 2 floats a row and split. 4 S D operations a
+ * row. Limit: memory bandwidth, also with all 64 rows: 64 operations a byte are less than a third
+ * of what the tensor cores need. Shared memory: 45 KB for D <= 64, 85 KB for D <= 128.
+ *
+ * source  Dao, Haziza, Massa & Sizov 2023, "Flash-Decoding for long-context inference"
+ * needs   cuda_launch, cuda_memory, cuda_mma, gqa, flash23_bf16
+ * see     speculative_attend, flash23_bf16
+ * topics  -
+ */
+
+/* A block: 64 rows of a head against a split of its keys; part (B H T,splits,D+2) or NULL. */
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_speculative_attend_bf16_kernel(llm_bf16 *out, float *part, const llm_bf16 *q,
+                                       const llm_bf16 *k, const llm_bf16 *v, R rule) {
+    enum { ROW = W + 8, TILE = 64 * ROW };
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    llm_bf16 *k_tiles = q_tile + TILE, *v_tiles = k_tiles + 2 * TILE;
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    const unsigned y = threadIdx.x / 32 * 16; /* the warp's first row */
+    const size_t i = (size_t)blockIdx.z * 64, D = rule.c.D;
+    rule.enter(blockIdx.x);
+    const size_t tiles = (rule.S + 63) / 64, each = (tiles + rule.splits - 1) / rule.splits;
+    size_t t = blockIdx.y * each, end = t + each < tiles ? t + each : tiles;
+    llm_cuda_flash23_bf16_send<W>(q_tile, q + rule.q_at(i), rule.T - i, D, D);
+    if (t < end) {
+        llm_cuda_flash23_bf16_send<W>(k_tiles, k + rule.k_at(64 * t), rule.S - 64 * t, D, D);
+        llm_cuda_flash23_bf16_send<W>(v_tiles, v + rule.k_at(64 * t), rule.S - 64 * t, D, D);
+    }
+    llm_copy_commit();
+    llm_copy_wait<0>();
+    __syncthreads();
+    uint32_t q_v[W / 16][4];
+    LLM_UNROLL
+    for (unsigned d = 0; d < W / 16; d++)
+        llm_ldmatrix_x4(q_v[d], q_tile + (y + m8 % 2 * 8 + in8) * ROW + 16 * d + m8 / 2 * 8);
+
+    /* rows lane / 4 and lane / 4 + 8 of the warp's; l: this lane's share of the sum */
+    float m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f}, o[W / 8][4] = {};
+    for (unsigned now = 0; t < end; t++, now ^= 1) {
+        const llm_bf16 *k_tile = k_tiles + now * TILE, *v_tile = v_tiles + now * TILE;
+        const size_t j = 64 * t, next = j + 64;
+        llm_copy_wait<0>();
+        __syncthreads(); /* the tile is there, and the one before is worked off */
+        if (t + 1 < end) {
+            llm_bf16 *k_next = k_tiles + (now ^ 1) * TILE, *v_next = v_tiles + (now ^ 1) * TILE;
+            llm_cuda_flash23_bf16_send<W>(k_next, k + rule.k_at(next), rule.S - next, D, D);
+            llm_cuda_flash23_bf16_send<W>(v_next, v + rule.k_at(next), rule.S - next, D, D);
+        }
+        llm_copy_commit();
+        float s[8][4] = {};
+        LLM_UNROLL
+        for (unsigned e = 0; e < W / 2; e += 2) { /* 8 keys by 16 dimensions at a time */
+            const unsigned d = e / 8, at = e % 8;
+            uint32_t w[4];
+            llm_ldmatrix_x4(w, k_tile + (8 * at + m8 / 2 * 8 + in8) * ROW + 16 * d + m8 % 2 * 8);
+            const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+            llm_mma_m16n8k16_bf16(s[at], q_v[d], low);
+            llm_mma_m16n8k16_bf16(s[at + 1], q_v[d], high);
+        }
+        const bool whole = rule.whole(i, j, true, t);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 2; r++) {
+            const size_t row = i + y + lane / 4 + 8 * r, column = j + lane % 4 * 2;
+            float max = m[r], slope;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                const size_t key = column + e / 2 * 8 + e % 2;
+                at = whole || rule.seen(row, key) ? rule.score(slope, at, row, key) : -INFINITY;
+                max = fmaxf(max, at);
+            }
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                at = expf(at - shift);
+                l[r] += at;
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 8; d++) o[d][2 * r] *= old, o[d][2 * r + 1] *= old;
+        }
+        llm_cuda_flash23_bf16_gather<W>(o, s, v_tile);
+    }
+    llm_copy_wait<0>();
+    LLM_UNROLL
+    for (unsigned r = 0; r < 2; r++) {
+        const size_t row = i + y + lane / 4 + 8 * r, d0 = lane % 4 * 2;
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 1);
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 2);
+        if (row >= rule.T) continue;
+        const size_t at = (rule.lse_at(row) * rule.splits + blockIdx.y) * (D + 2);
+        if (part && lane % 4 == 0) part[at + D] = m[r], part[at + D + 1] = l[r];
+        const float gain = part || l[r] == 0.0f ? 1.0f : 1.0f / l[r];
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 8; d++) {
+            if (8 * d >= D) continue;
+            const float a = gain * o[d][2 * r], b = gain * o[d][2 * r + 1];
+            if (part)
+                part[at + 8 * d + d0] = a, part[at + 8 * d + d0 + 1] = b;
+            else
+                llm_store_words(out + rule.q_at(row) + 8 * d + d0, llm_pack(a, b));
+        }
+    }
+}
+
+/* out <- q, k, v as the rule has them, its keys in rule.splits parts; scratch: B H T splits (D + 2)
+ * floats where there is more than one. D <= 128 is a multiple of 8; q, k, v and out begin at
+ * multiples of 16 bytes. */
+template <typename R>
+static inline cudaError_t llm_cuda_speculative_attend_bf16_run(llm_bf16 *out, const llm_bf16 *q,
+                                                               const llm_bf16 *k, const llm_bf16 *v,
+                                                               const R &rule, float *scratch,
+                                                               cudaStream_t stream) {
+    const size_t D = rule.c.D, heads = rule.c.B * rule.c.H;
+    if (D > 128 || D % 8 != 0 || !llm_aligned(q, 8) || !llm_aligned(k, 8) || !llm_aligned(v, 8) ||
+        !llm_aligned(out, 8))
+        return cudaErrorInvalidValue;
+    const auto attend = D <= 64 ? llm_speculative_attend_bf16_kernel<64, R>
+                                : llm_speculative_attend_bf16_kernel<128, R>;
+    const dim3 grid((unsigned)heads, (unsigned)rule.splits, (unsigned)((rule.c.T + 63) / 64));
+    LLM_LAUNCH(attend, grid, 128, 5 * 64 * (D <= 64 ? 72 : 136) * sizeof(llm_bf16), stream, out,
+               rule.splits > 1 ? scratch : NULL, q, k, v, rule);
+    const cudaError_t error = cudaGetLastError();
+    if (rule.splits == 1 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_gqa_combine_kernel<llm_bf16>, (unsigned)(heads * rule.c.T), llm_row_threads(D),
+               0, stream, out, scratch, rule.splits, D);
+    return cudaGetLastError();
+}
+
+/* @speculative_attend --------------------------------------- Attention of tokens to be verified
+ *
+ * A few new tokens of each text against its cache: drafts behind each other (@speculative), or the
+ * nodes of a tree (@medusa_tree, @lookahead), which see the text and what their mask says of each
+ * other. All query heads of a group and all tokens are rows of one tile, up to 64, so keys and
+ * values are read once for all of them, where a launch of @gqa for each token would read them n
+ * times; only the last tiles, where the tokens themselves stand, ask the mask. A tile of 64 has
+ * idle rows where n times the group is less: arithmetic that nobody misses while the keys are on
+ * their way. bfloat16 goes by @speculative_attend_bf16; float by @flash, one block a head.
+ *
+ * Traffic: keys and values once for 64 rows, the minimum. Limit: memory bandwidth.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1
+ * needs   cuda_launch, cuda_memory, flash, kv_cache, speculative_attend_bf16
+ * see     medusa_tree, lookahead
+ * topics  -
+ */
+
+/* Token i sees what stands in front of it, and itself: node j for node i of row b. */
+struct llm_cuda_speculative_attend_chain {
+    LLM_DEVICE_METHOD bool sees(size_t, size_t i, size_t j) const { return j <= i; }
+};
+
+/* A rule (@flash) whose heads are those of the keys and whose rows are (head of the group, token):
+ * T = n times the group; text keys stand in front of the n tokens. */
+template <typename M> struct llm_cuda_speculative_attend_rule {
+    llm_flash_config c;
+    const size_t *length;
+    size_t n, room, splits;
+    M mask;
+    size_t T, S, bh, text;
+    LLM_DEVICE_METHOD void enter(size_t head) {
+        bh = head, text = length[bh / c.H], T = c.T, S = text + n;
+    }
+    LLM_DEVICE_METHOD size_t q_at(size_t i) const { return (bh * T + i) * c.D; }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const { return (bh * room + j) * c.D; }
+    LLM_DEVICE_METHOD size_t q_row() const { return c.D; }
+    LLM_DEVICE_METHOD size_t k_row() const { return c.D; }
+    LLM_DEVICE_METHOD size_t lse_at(size_t i) const { return bh * T + i; }
+    LLM_DEVICE_METHOD void keys(size_t &first, size_t &end, size_t) const {
+        first = 0, end = (S + 63) / 64;
+    }
+    LLM_DEVICE_METHOD size_t key_tile(size_t t) const { return t * 64; }
+    LLM_DEVICE_METHOD bool seen(size_t i, size_t j) const {
+        return i < T && j < S && (j < text || mask.sees(bh / c.H, i % n, j - text));
+    }
+    LLM_DEVICE_METHOD bool whole(size_t i, size_t j, bool, size_t) const {
+        return i + 64 <= T && j + 64 <= text;
+    }
+    LLM_DEVICE_METHOD float score(float &slope, float dot, size_t, size_t) const {
+        slope = c.scale;
+        return c.scale * dot;
+    }
+    LLM_DEVICE_METHOD float keep(size_t, size_t) const { return 1.0f; }
+};
+
+/* In bfloat16, on tensor cores. */
+template <typename R>
+static inline cudaError_t llm_cuda_speculative_attend_run(llm_bf16 *out, const llm_bf16 *q,
+                                                          const llm_bf16 *k, const llm_bf16 *v,
+                                                          const R &rule, float *scratch,
+                                                          cudaStream_t stream) {
+    return llm_cuda_speculative_attend_bf16_run(out, q, k, v, rule, scratch, stream);
+}
+/* In float, by @flash: scratch is the log-sum-exps, B H T floats. */
+template <typename R>
+static inline cudaError_t
+llm_cuda_speculative_attend_run(float *out, const float *q, const float *k, const float *v,
+                                const R &rule, float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash_run(out, scratch, q, k, v, rule, rule.c.T, stream);
+}
+
+/* Blocks that share a head's keys: two a multiprocessor, none with less than 256 keys. */
+template <typename T>
+static inline size_t llm_cuda_speculative_attend_splits(const llm_cuda_kv_cache<T> *c, size_t Hq,
+                                                        size_t n) {
+    const size_t tiles = c->H ? (Hq / c->H * n + 63) / 64 : 0, blocks = c->B * c->H * tiles;
+    const size_t fill = blocks ? (2 * llm_multiprocessors() + blocks - 1) / blocks : 1;
+    const size_t most = sizeof(T) == 2 && c->room > 512 ? c->room / 256 : 1;
+    return fill < most ? fill : most;
+}
+/* Floats of scratch for so many splits. */
+template <typename T>
+static inline size_t llm_cuda_speculative_attend_scratch(const llm_cuda_kv_cache<T> *c, size_t Hq,
+                                                         size_t n, size_t splits) {
+    return c->B * Hq * n * (sizeof(T) == 4 ? 1 : splits > 1 ? splits * (c->D + 2) : 0);
+}
+/* out (B,Hq,n,D) <- q (B,Hq,n,D): the queries of n tokens that layer l has just appended behind the
+ * length of each row, under a mask: with the chain as llm_kv_cache_attend. They fit in the room.
+ * splits: of _splits, 1 for float; scratch: of _scratch. D <= 128, for bfloat16 a multiple of 8. */
+template <typename T, typename M>
+static inline cudaError_t llm_cuda_speculative_attend(T *out, const llm_cuda_kv_cache<T> *c,
+                                                      size_t l, const T *q, size_t Hq, size_t n,
+                                                      const M &mask, size_t splits, float *scratch,
+                                                      cudaStream_t stream) {
+    const size_t H = c->H;
+    if (l >= c->L || H == 0 || Hq % H != 0 || n > c->room || splits == 0)
+        return cudaErrorInvalidValue;
+    if (c->B == 0 || Hq == 0 || n == 0 || c->D == 0) return cudaSuccess;
+    const llm_cuda_speculative_attend_rule<M> rule = {
+        llm_flash_defaults(c->B, H, H, Hq / H * n, c->D),
+        c->length,
+        n,
+        c->room,
+        splits,
+        mask,
+        0,
+        0,
+        0,
+        0};
+    const T *k = llm_cuda_kv_cache_keys(*c, l);
+    return llm_cuda_speculative_attend_run(out, q, k, k + c->B * H * c->room * c->D, rule, scratch,
+                                           stream);
+}
+
+/* @speculative_tree ----------------------------------------- Trees of drafts, accepted and refused
+ *
+ * The verdict on a tree for all rows of a batch, a block a row, without the host: recursive
+ * rejection, child after child. All threads of a block ask the same question, two numbers and a
+ * draw, and only a refusal is work for them together: the sum of max(0, p - q), and its quotients
+ * written back. Without replacement q loses the token, too, and its rest is scaled in the same
+ * pass. What is left at the last node is written as a logarithm over it and drawn from as in
+ * @speculative. The draws are the reference's, number for number.
+ *
+ * Moves two numbers a child, and 4 to 6 rows of V a refusal, mostly in L2: the minimum is to read
+ * both. Limit: latency, and what one multiprocessor takes from L2; the target's pass is what costs.
+ *
+ * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
+ *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
+ *         Decoding" (without replacement)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_draw, sampling_control
+ * see     speculative, medusa_tree (greedy and typical)
+ * topics  -
+ */
+
+/* p (V) <- norm(max(0, p - q)) and, with x < V, q (V) <- norm(q without x); where nothing is left
+ * they stay. By a block. */
+LLM_DEVICE void llm_cuda_speculative_tree_residual(float *p, float *q, size_t x, size_t V) {
+    double left = 0.0, rest = 0.0;
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float q_v = llm_load(q, v);
+        left += (double)fmaxf(llm_load(p, v) - q_v, 0.0f);
+        rest += x < V && v != x ? (double)q_v : 0.0;
+    }
+    left = llm_block_sum(left);
+    rest = llm_block_sum(rest);
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) { /* each its own entries */
+        const float q_v = llm_load(q, v), over = fmaxf(llm_load(p, v) - q_v, 0.0f);
+        if (left > 0.0) llm_store(p, v, (float)((double)over / left));
+        if (rest > 0.0) llm_store(q, v, v == x ? 0.0f : (float)((double)q_v / rest));
+    }
+    __syncthreads();
+}
+
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_speculative_tree_kernel(size_t *path, size_t *taken, int *next, const int *ids,
+                                const int *parent, float *q, float *p, const uint64_t *seed,
+                                size_t n, size_t V, bool replace) {
+    const size_t b = blockIdx.x;
+    ids += b * n, parent += b * n, path += b * n, q += b * n * V, p += b * n * V;
+    size_t length = 1, node = 0;
+    unsigned number = 0;
+    if (threadIdx.x == 0) path[0] = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (parent[i] != (int)node) continue; /* children of the node stand behind it */
+        const size_t x = (size_t)ids[i];
+        const float p_x = llm_load(p, node * V + x), q_x = llm_load(q, node * V + x);
+        const float u = llm_cuda_sampling_control_uniform(seed[b], number++);
+        if (u * q_x < p_x) {
+            if (threadIdx.x == 0) path[length] = i;
+            length++, node = i;
+            continue;
+        }
+        __syncthreads(); /* all have read p and q of x */
+        llm_cuda_speculative_tree_residual(p + node * V, q + node * V, replace ? V : x, V);
+    }
+    float *const mine = p + node * V;
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float left = llm_load(mine, v);
+        llm_store(mine, v, left > 0.0f ? logf(left) : -INFINITY);
+    }
+    __syncthreads();
+    const unsigned long long largest = llm_select_max<float, 1>(mine, V);
+    if (threadIdx.x == 0) taken[b] = length;
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) next[b] = -1;
+        return;
+    }
+    llm_draw_entry<float, 1>(next + b, mine, V, 0, llm_select_value(largest),
+                             llm_cuda_sampling_control_uniform(seed[b], number));
+}
+/* path (B,n), taken (B), next (B) <- of each row what llm_speculative_tree_verify writes and
+ * returns with a generator of llm_rng_seed(seed[b]); next is -1 where p has no mass. ids (B,n)
+ * below V, parent (B,n); q, p (B,n,V) are overwritten. replace: children are independent draws. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_speculative_tree_verify(size_t *path, size_t *taken, int *next, const int *ids,
+                                 const int *parent, float *q, float *p, const uint64_t *seed,
+                                 size_t B, size_t n, size_t V, bool replace, cudaStream_t stream) {
+    if (n == 0 || V == 0 || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_speculative_tree_kernel, (unsigned)B, llm_row_threads(V), 0, stream, path, taken,
+               next, ids, parent, q, p, seed, n, V, replace);
+    return cudaGetLastError();
+}
+
+/* @medusa --------------------------------------------------- Medusa heads: guesses of a turn
+ *
+ * From the last hidden state of each row to the S best tokens of each of K heads. The first
+ * matrices of all heads stand below each other and are one product (@stored_matrix_product), whose
+ * end is the whole head: sums meet their bias, SiLU and the state they are added to in registers.
+ * Then a product a head, each of which fills the card, and the S best of K N rows, in one pass over
+ * them: the lanes of a warp keep the 32 best they have met in order, a register a lane; whoever is
+ * better than the last finds its rank by a ballot and moves the others down by a shuffle. In a long
+ * row that is rare. What the warps have found meets in one of them.
+ *
+ * Moves the weights once for up to 8 rows, the minimum, and 8 bytes a logit, little beside them. 2
+ * K C (C + V) operations a row. Limit: memory bandwidth.
+ *
+ * source  Cai et al. 2024, "Medusa: Simple LLM Inference Acceleration Framework with Multiple
+ *         Decoding Heads", section 2.1.1, eq. 1
+ * needs   cuda_launch, cuda_memory, activation, stored_matrix, stored_matrix_product, greedy
+ * see     medusa_tree, greedy_head
+ * topics  -
+ */
+enum { LLM_CUDA_MEDUSA_GUESSES = 32 }; /* at most, of a head: the lanes of a warp */
+
+/* Rows k C + c of the stacked matrices: r_k = h + SiLU(W1_k h + b_k). */
+struct llm_cuda_medusa_end {
+    float *r;
+    const float *h, *bias;
+    size_t N, C;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t which) const { return 2 * pair + which; }
+    LLM_DEVICE_METHOD void put(size_t row, size_t n, float u) const {
+        const size_t k = row / C, c = row % C;
+        u += llm_load(bias, row);
+        llm_store(r, (k * N + n) * C + c,
+                  llm_load(h, n * C + c) + llm_cuda_activation_value(u, LLM_ACTIVATION_SILU));
+    }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        put(2 * pair, n, a);
+        put(2 * pair + 1, n, b);
+    }
+};
+/* r (K,N,C) <- the states h (N,C), N <= 8, of which w1 (K C,C), the heads' first matrices below
+ * each other, and bias (K,C) make what the second ones are asked about. C is a multiple of 8. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_states(float *r, const float *h, const llm_stored_matrix &w1, const float *bias,
+                       size_t K, size_t N, size_t C, cudaStream_t stream) {
+    const llm_cuda_medusa_end end = {r, h, bias, N, C};
+    const float *const none = NULL;
+    if (w1.rows != K * C || w1.columns != C) return cudaErrorInvalidValue;
+    return llm_cuda_stored_matrix_product_run(end, w1, w1, K * C / 2, h, none, 0.0f, N, stream);
+}
+
+/* best: key number `lane` of the warp's 32 best, in order. Every lane may bring one, 0 is none. */
+LLM_DEVICE void llm_cuda_medusa_insert(unsigned long long &best, unsigned long long key) {
+    const unsigned lane = threadIdx.x % 32;
+    const unsigned long long last = __shfl_sync(0xffffffffu, best, 31);
+    unsigned wanted = __ballot_sync(0xffffffffu, key > last);
+    while (wanted) {
+        const int from = __ffs((int)wanted) - 1;
+        const unsigned long long now = __shfl_sync(0xffffffffu, key, from);
+        const unsigned above = __ballot_sync(0xffffffffu, best > now);
+        const unsigned long long up = __shfl_up_sync(0xffffffffu, best, 1);
+        const unsigned rank = (unsigned)__popc(above); /* in order: the first `rank` lanes */
+        best = lane < rank ? best : lane == rank ? now : up;
+        wanted &= wanted - 1;
+    }
+}
+/* A block a row of logits, K N of them; top (N,K,S). */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_medusa_top_kernel(int *top, const T *logits, size_t K, size_t N, size_t V, size_t S) {
+    __shared__ unsigned long long found[32][32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const size_t row = blockIdx.x;
+    unsigned long long best = 0;
+    for (size_t from = warp * 32; from < V; from += blockDim.x) {
+        const size_t v = from + lane;
+        llm_cuda_medusa_insert(best,
+                               v < V ? llm_cuda_greedy_key(llm_load(logits, row * V + v), v) : 0);
+    }
+    found[warp][lane] = best;
+    __syncthreads();
+    if (warp != 0) return;
+    for (unsigned w = 1; w < warps; w++) llm_cuda_medusa_insert(best, found[w][lane]);
+    if (lane < S) top[(row % N * K + row / N) * S + lane] = llm_cuda_greedy_token(best);
+}
+/* top (N,K,S) <- the S best of each row of logits (K,N,V), best first, the lower of equal ones
+ * first; -1 for a NaN, and behind the last of V < S. S <= 32. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_medusa_top(int *top, const T *logits, size_t K, size_t N,
+                                              size_t V, size_t S, cudaStream_t stream) {
+    if (S > LLM_CUDA_MEDUSA_GUESSES || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (K * N == 0 || S == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_top_kernel<T>, (unsigned)(K * N), llm_row_threads(V), 0, stream, top,
+               logits, K, N, V, S);
+    return cudaGetLastError();
+}
+
+/* top (N,K,S) <- the guesses of K heads at states h (N,C), N <= 8: llm_medusa_forward and the S
+ * best. w2 (K) matrices (V,C), an array of the host; r (K,N,C), logits (K,N,V) are scratch. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_guess(int *top, float *logits, float *r, const float *h,
+                      const llm_stored_matrix &w1, const float *bias, const llm_stored_matrix *w2,
+                      size_t K, size_t N, size_t C, size_t S, cudaStream_t stream) {
+    const float *const none = NULL;
+    cudaError_t error = llm_cuda_medusa_states(r, h, w1, bias, K, N, C, stream);
+    const size_t V = K > 0 ? w2[0].rows : 0;
+    for (size_t k = 0; k < K && error == cudaSuccess; k++)
+        error = llm_cuda_stored_matrix_product(logits + k * N * V, r + k * N * C, w2[k], none, none,
+                                               0.0f, N, false, stream);
+    return error == cudaSuccess ? llm_cuda_medusa_top(top, logits, K, N, V, S, stream) : error;
+}
+
+/* @medusa_tree ---------------------------------------------- The tree of Medusa, on the device
+ *
+ * A turn of tree decoding around the model's pass, without the host: the nodes' tokens from the
+ * heads' guesses, the mask for @speculative_attend, acceptance, and the cache moved together. Who
+ * sees whom is a bit a pair, made once for a tree. Acceptance is a walk: a warp a row, which looks
+ * for the child that says what its parent picks, 32 nodes a step; the picks of all nodes are made
+ * before, at once (@greedy, or @greedy_head without logits).
+ *
+ * Compaction: a thread owns 16 bytes of a head and moves them for one accepted node after the
+ * other, always to a lower place, so that it takes no copy and no barrier.
+ *
+ * Moves a few bytes a node, and each accepted key and value that is not in its place in and out,
+ * the minimum. Limit: bandwidth for the cache, launches for the rest.
+ *
+ * source  Cai et al. 2024, "Medusa", sections 2.1.2, 2.3.1 and 2.3.3
+ * needs   cuda_launch, cuda_memory, cuda_reduce, kv_cache
+ * see     speculative_attend, greedy, decoding, speculative_tree (exact draws)
+ * topics  -
+ */
+
+/* Bit j % 32 of word j / 32 of node i of row b: i sees j. apart: words from row to row, 0 where all
+ * rows have one tree. */
+struct llm_cuda_medusa_tree_mask {
+    const uint32_t *bits; /* (trees,n,words) */
+    size_t words, apart;
+    LLM_DEVICE_METHOD bool sees(size_t b, size_t i, size_t j) const {
+        return bits[b * apart + i * words + j / 32] >> j % 32 & 1;
+    }
+};
+LLM_KERNEL void llm_medusa_tree_see_kernel(uint32_t *bits, size_t *depth, const int *parent,
+                                           size_t trees, size_t n) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, words = (n + 31) / 32;
+    if (i >= trees * n) return;
+    size_t up = 0;
+    for (size_t w = 0; w < words; w++) bits[i * words + w] = 0;
+    for (int at = (int)(i % n); at >= 0; at = parent[i - i % n + (size_t)at], up++)
+        bits[i * words + (size_t)at / 32] |= 1u << at % 32;
+    depth[i] = up - 1;
+}
+/* bits (trees,n,(n+31)/32), depth (trees,n) <- parent (trees,n), -1 for the root, which is node 0,
+ * and below the node's own number for the others. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_tree_see(uint32_t *bits, size_t *depth, const int *parent, size_t trees, size_t n,
+                         cudaStream_t stream) {
+    if (trees * n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_tree_see_kernel, (unsigned)((trees * n + 127) / 128), 128, 0, stream,
+               bits, depth, parent, trees, n);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_medusa_tree_fill_kernel(int *ids, const int *newest, const int *top,
+                                            const size_t *depth, const int *rank, size_t B,
+                                            size_t n, size_t K, size_t S) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, b = i / n, node = i % n;
+    if (i >= B * n) return;
+    ids[i] = node == 0 ? newest[b] : top[(b * K + depth[node] - 1) * S + (size_t)rank[node]];
+}
+/* ids (B,n) <- the tokens of the nodes of one tree, depth, rank (n), for every row: newest (B) at
+ * the root, the guesses top (B,K,S) of K heads, best first, below. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_tree_fill(int *ids, const int *newest, const int *top, const size_t *depth,
+                          const int *rank, size_t B, size_t n, size_t K, size_t S,
+                          cudaStream_t stream) {
+    if (B * n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_tree_fill_kernel, (unsigned)((B * n + 127) / 128), 128, 0, stream, ids,
+               newest, top, depth, rank, B, n, K, S);
+    return cudaGetLastError();
+}
+
+/* A warp a row. parent: `apart` numbers from row to row. */
+LLM_KERNEL void llm_medusa_tree_walk_kernel(size_t *path, size_t *taken, int *token, const int *ids,
+                                            const int *parent, size_t apart, const int *pick,
+                                            const size_t *nodes, const size_t *count, size_t B,
+                                            size_t n) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return;
+    const size_t row = p.row * n, end = nodes ? nodes[p.row] : n;
+    size_t length = 0;
+    for (size_t at = count && count[p.row] == 0 ? end : 0; at < end; length++) {
+        const int says = pick[row + at], up = (int)at;
+        if (p.lane == 0) path[row + length] = at, token[row + length] = says;
+        unsigned found = 0;
+        for (at++; at < end; at += 32) {
+            const size_t i = at + p.lane;
+            found = __ballot_sync(0xffffffffu, i < end && parent[p.row * apart + i] == up &&
+                                                   ids[row + i] == says);
+            if (found) break;
+        }
+        if (found) at += (size_t)__ffs((int)found) - 1;
+    }
+    if (p.lane == 0) taken[p.row] = length;
+}
+/* From node 0 down to the first child that is what its parent picks, as long as there is one: path,
+ * token (B,n) <- the nodes, and what each of them picks, of which the last is no node of the tree;
+ * taken (B) <- how many. ids, pick (B,n), pick -1 for a NaN; parent (n), or (B,n) with apart = n.
+ * nodes (B) or NULL: only the first nodes[b] count. count (B) or NULL: 0 where nothing is taken. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_tree_walk(size_t *path, size_t *taken, int *token, const int *ids,
+                          const int *parent, size_t apart, const int *pick, const size_t *nodes,
+                          const size_t *count, size_t B, size_t n, cudaStream_t stream) {
+    if (B * n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_tree_walk_kernel, llm_row_blocks(B, true), 128, 0, stream, path, taken,
+               token, ids, parent, apart, pick, nodes, count, B, n);
+    return cudaGetLastError();
+}
+
+/* A block: 128 vectors of W entries, (layer, keys or values, head, dimensions), of one row. */
+template <typename T, int W>
+LLM_KERNEL void llm_medusa_tree_keep_kernel(llm_cuda_kv_cache<T> c, const size_t *path,
+                                            const size_t *taken, size_t n) {
+    const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * W, b = blockIdx.y;
+    const size_t half = i / c.D / c.H, h = i / c.D % c.H;
+    if (half >= 2 * c.L) return;
+    T *head = c.memory + ((half * c.B + b) * c.H + h) * c.room * c.D + c.length[b] * c.D + i % c.D;
+    for (size_t k = 0; k < taken[b]; k++) {
+        float v[W];
+        if (path[b * n + k] == k) continue;
+        llm_load_vector(v, head, path[b * n + k] * c.D);
+        llm_store_vector(head, k * c.D, v);
+    }
+}
+/* Of n nodes that every layer has appended behind each row, the taken[b] first of path (B,n) move
+ * together and become part of it, as with llm_kv_cache_keep. */
+template <typename T>
+static inline cudaError_t llm_cuda_medusa_tree_keep(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *path, const size_t *taken,
+                                                    size_t n, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    const bool wide = llm_aligned(c->memory, c->D);
+    const size_t vectors = 2 * c->L * c->H * c->D / (wide ? W : 1);
+    if (c->B > 65535) return cudaErrorInvalidValue;
+    if (c->B == 0 || vectors == 0) return cudaSuccess;
+    const auto keep = wide ? llm_medusa_tree_keep_kernel<T, W> : llm_medusa_tree_keep_kernel<T, 1>;
+    LLM_LAUNCH(keep, dim3((unsigned)((vectors + 127) / 128), (unsigned)c->B), 128, 0, stream, *c,
+               path, taken, n);
+    const cudaError_t error = cudaGetLastError();
+    return error != cudaSuccess ? error : llm_cuda_kv_cache_advance(c, taken, 0, stream);
+}
+
+/* @medusa_tree_typical -------------------------------------- The longest typical line of a tree
+ *
+ * Typical acceptance without a walk. A block takes a node that has children, finds the entropy of
+ * what the model says there, and marks the children that are improbable beyond it. Then a warp a
+ * row asks every node at once: none of the bits of its line (@medusa_tree) is marked; the longest
+ * line is the one with most bits, and its bits in order are the path.
+ *
+ * Moves the logits of the nodes with children, once from memory and once from L2, where reading
+ * them once would do; leaves are not touched. Limit: memory bandwidth.
+ *
+ * source  Cai et al. 2024, "Medusa", section 2.3.1
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, medusa_tree
+ * see     medusa_tree, min_p (entropy)
+ * topics  -
+ */
+
+/* A block: node blockIdx.x % n of row blockIdx.x / n. */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_medusa_tree_typical_mark_kernel(int *refused, const int *ids, const int *parent,
+                                        size_t apart, const T *logits, size_t n, size_t V,
+                                        float eps, float delta) {
+    const size_t b = blockIdx.x / n, node = blockIdx.x % n;
+    const int *up = parent + b * apart;
+    bool any = false;
+    for (size_t i = node + 1 + threadIdx.x; i < n; i += blockDim.x) any |= up[i] == (int)node;
+    if (node == 0 && threadIdx.x == 0) refused[b * n] = 0;
+    if (__syncthreads_count(any) == 0) return;
+    const T *x = logits + blockIdx.x * V;
+    const float max = llm_select_value(llm_select_max<T, 1>(x, V));
+    double sum = 0.0, first = 0.0; /* of weights, and of weight d */
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float z = llm_load(x, v);
+        const double d = (double)z - (double)max, weight = z == -INFINITY ? 0.0 : exp(d);
+        sum += weight;
+        if (weight > 0.0) first += weight * d;
+    }
+    sum = llm_block_sum(sum);
+    first = llm_block_sum(first);
+    const double entropy = log(sum) - first / sum; /* H = log S - E d */
+    const double least = fmin((double)eps, (double)delta * exp(-entropy));
+    for (size_t i = node + 1 + threadIdx.x; i < n; i += blockDim.x) {
+        if (up[i] != (int)node) continue;
+        const double d = (double)llm_load(x, (size_t)ids[b * n + i]) - (double)max;
+        refused[b * n + i] = !(exp(d) / sum > least); /* a NaN is refused */
+    }
+}
+/* A warp a row. */
+LLM_KERNEL void llm_medusa_tree_typical_line_kernel(size_t *path, size_t *taken, const int *refused,
+                                                    llm_cuda_medusa_tree_mask mask, size_t B,
+                                                    size_t n) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return;
+    unsigned long long best = 0;
+    for (size_t i = p.lane; i < n; i += 32) {
+        unsigned length = 0;
+        for (size_t j = 0; j <= i; j++) {
+            if (!mask.sees(p.row, i, j)) continue;
+            length++;
+            if (refused[p.row * n + j]) break;
+            if (j < i) continue;
+            const unsigned long long key = (unsigned long long)length << 32 | (0xffffffffu - i);
+            best = key > best ? key : best;
+        }
+    }
+    best = llm_select_warp_max(best);
+    if (p.lane != 0) return;
+    const size_t last = 0xffffffffu - (best & 0xffffffffu);
+    size_t length = 0;
+    for (size_t j = 0; j <= last; j++)
+        if (mask.sees(p.row, last, j)) path[p.row * n + length++] = j;
+    taken[p.row] = length;
+}
+/* path (B,n), taken (B) <- llm_medusa_tree_typical of each row, from logits (B,n,V) instead of
+ * probabilities; parent as for llm_cuda_medusa_tree_walk, mask made of it. refused (B,n) is
+ * scratch. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_medusa_tree_typical(size_t *path, size_t *taken, int *refused, const int *ids,
+                             const int *parent, size_t apart, const llm_cuda_medusa_tree_mask &mask,
+                             const T *logits, size_t B, size_t n, size_t V, float eps, float delta,
+                             cudaStream_t stream) {
+    if (V == 0 || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B * n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_tree_typical_mark_kernel<T>, (unsigned)(B * n), llm_row_threads(V), 0,
+               stream, refused, ids, parent, apart, logits, n, V, eps, delta);
+    LLM_LAUNCH(llm_medusa_tree_typical_line_kernel, llm_row_blocks(B, true), 128, 0, stream, path,
+               taken, refused, mask, B, n);
+    return cudaGetLastError();
+}
+
+/* @lookahead ------------------------------------------------ Lookahead decoding, on the device
+ *
+ * Window and pool of every row live on the device, and a turn around the model's pass is four small
+ * launches: layout, picks, walk (@medusa_tree), advance. A pass always has room for all G n-grams;
+ * where fewer are known the nodes behind the window are padding, so that nothing in the launches
+ * depends on the texts. What a node sees is a formula of two numbers and where the window begins;
+ * @speculative_attend asks it in its last tiles, and no mask is stored. Of the logits only those of
+ * the drafts and of the window's last level are looked at.
+ *
+ * An advance takes the columns one after the other, since two may bring the same n-gram: a warp a
+ * row, a lane an n-gram of the pool, all compared at once. Draws take the row's numbers by depth,
+ * so that the walk's are those that the reference draws one after the other.
+ *
+ * Moves the logits that are looked at once for argmax, 3 times for a draw; N ints a node; N G ints
+ * a column. Limit: bandwidth for the picks, its launch for the rest.
+ *
+ * source  Fu, Bailis, Stoica & Zhang 2024, "Break the Sequential Dependency of LLM Inference Using
+ *         Lookahead Decoding", section 3
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_draw, greedy, sampling_control
+ * see     medusa_tree (walk, keep), speculative_attend
+ * topics  -
+ */
+
+/* As llm_lookahead, for B rows: level (B,N-1,W), pool (B,V,G,N-1), count (B,V). 2 <= N <= 32. */
+typedef struct {
+    size_t B, V, W, N, G;
+    int *level, *pool;
+    unsigned *count;
+} llm_cuda_lookahead;
+
+/* The nodes of a pass, padding included. */
+LLM_HOST_DEVICE size_t llm_cuda_lookahead_size(const llm_cuda_lookahead &s) {
+    return 1 + (s.N - 1) * (s.G + s.W);
+}
+static inline __attribute__((unused)) bool llm_cuda_lookahead_fits(const llm_cuda_lookahead *s) {
+    return s->V > 0 && s->W > 0 && s->N >= 2 && s->N <= 32;
+}
+
+LLM_KERNEL void llm_lookahead_begin_kernel(llm_cuda_lookahead s, const int *ids, size_t capacity,
+                                           const size_t *length) {
+    const size_t b = blockIdx.y, all = (s.N - 1) * s.W, n = length[b];
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < s.V) s.count[b * s.V + i] = 0;
+    if (i < all) s.level[b * all + i] = n ? ids[b * capacity + (i % s.W + i / s.W) % n] : 0;
+}
+/* Empty pools; the windows repeat the texts ids (B,capacity) of length (B). */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lookahead_begin(const llm_cuda_lookahead *s, const int *ids, size_t capacity,
+                         const size_t *length, cudaStream_t stream) {
+    const size_t all = (s->N - 1) * s->W, most = all > s->V ? all : s->V;
+    if (!llm_cuda_lookahead_fits(s) || s->B > 65535) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_begin_kernel, dim3((unsigned)((most + 127) / 128), (unsigned)s->B),
+               128, 0, stream, *s, ids, capacity, length);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_lookahead_layout_kernel(int *ids, int *parent, size_t *depth, size_t *drafts,
+                                            llm_cuda_lookahead s, const int *newest) {
+    const size_t M = llm_cuda_lookahead_size(s), m = s.N - 1, b = blockIdx.y;
+    const size_t node = (size_t)blockIdx.x * blockDim.x + threadIdx.x, first = (size_t)newest[b];
+    const size_t known = s.count[b * s.V + first] < s.G ? s.count[b * s.V + first] : s.G;
+    const size_t window = 1 + known * m, to = b * M + node;
+    if (node >= M) return;
+    if (node == 0) {
+        ids[to] = newest[b], parent[to] = -1, depth[to] = 0, drafts[b] = window;
+    } else if (node < window) {
+        const size_t k = (node - 1) / m, i = (node - 1) % m;
+        ids[to] = s.pool[((b * s.V + first) * s.G + k) * m + i];
+        parent[to] = i > 0 ? (int)node - 1 : 0, depth[to] = i + 1;
+    } else if (node < window + m * s.W) { /* level i / W, column i % W */
+        const size_t i = node - window;
+        ids[to] = s.level[b * m * s.W + i];
+        parent[to] = i == 0 ? 0 : (int)(node - (i < s.W ? 1 : s.W));
+        depth[to] = 1 + i / s.W + i % s.W;
+    } else {
+        ids[to] = parent[to] = 0, depth[to] = 1;
+    }
+}
+/* ids, parent, depth (B,size), drafts (B) <- as llm_lookahead_layout for each row's newest token
+ * (B), below V; drafts is where the window begins, depth counts from the newest token. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lookahead_layout(int *ids, int *parent, size_t *depth, size_t *drafts,
+                          const llm_cuda_lookahead *s, const int *newest, cudaStream_t stream) {
+    const size_t M = llm_cuda_lookahead_size(*s);
+    if (!llm_cuda_lookahead_fits(s) || s->B > 65535) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_layout_kernel, dim3((unsigned)((M + 127) / 128), (unsigned)s->B), 128,
+               0, stream, ids, parent, depth, drafts, *s, newest);
+    return cudaGetLastError();
+}
+
+/* Who sees whom in a layout, for llm_cuda_speculative_attend. */
+struct llm_cuda_lookahead_mask {
+    const size_t *drafts; /* (B) */
+    size_t m, W;          /* N - 1 */
+    LLM_DEVICE_METHOD bool sees(size_t b, size_t i, size_t j) const {
+        const size_t window = drafts[b];
+        if (j == 0 || i == j) return true;
+        if (j > i) return false;
+        if (i < window) return (i - 1) / m == (j - 1) / m; /* of one n-gram */
+        if (j < window || i >= window + m * W) return false;
+        const size_t column = (i - window) % W, other = (j - window) % W;
+        return other == column || (j < window + W && other < column);
+    }
+};
+
+/* A block a node; seed NULL: argmax. */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_lookahead_pick_kernel(int *pick, const T *logits, const size_t *drafts,
+                              const uint64_t *seed, llm_cuda_lookahead s) {
+    const size_t M = llm_cuda_lookahead_size(s), m = s.N - 1, b = blockIdx.x / M;
+    const size_t node = blockIdx.x % M, end = drafts[b] + m * s.W;
+    const bool draft = node < drafts[b];
+    if (!draft && (node + s.W < end || node >= end)) return;
+    const T *x = logits + blockIdx.x * s.V;
+    unsigned long long best = 0; /* keys of @greedy */
+    for (size_t v = threadIdx.x; v < s.V; v += blockDim.x) {
+        const unsigned long long key = llm_cuda_greedy_key(llm_load(x, v), v);
+        best = key > best ? key : best;
+    }
+    best = llm_select_block_max(best);
+    const float max = llm_select_value(best);
+    if (draft && seed && llm_select_drawable(best)) {
+        const unsigned number = node == 0 ? 0 : (unsigned)((node - 1) % m + 1);
+        llm_draw_entry<T, 1>(pick + blockIdx.x, x, s.V, 0, max,
+                             llm_cuda_sampling_control_uniform(seed[b], number));
+    } else if (threadIdx.x == 0) {
+        pick[blockIdx.x] = llm_cuda_greedy_token(best);
+    }
+}
+/* pick (B,size) <- from logits (B,size,V) the argmax at drafts and at the window's last level; with
+ * seed (B) what is drawn at a draft by the number of its depth, of llm_rng_seed(seed[b]). -1 where
+ * one is NaN; others are not written. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_lookahead_pick(int *pick, const T *logits, const size_t *drafts,
+                                                  const uint64_t *seed, const llm_cuda_lookahead *s,
+                                                  cudaStream_t stream) {
+    if (!llm_cuda_lookahead_fits(s) || s->V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_pick_kernel<T>, (unsigned)(s->B * llm_cuda_lookahead_size(*s)),
+               llm_row_threads(s->V), 0, stream, pick, logits, drafts, seed, *s);
+    return cudaGetLastError();
+}
+
+/* A warp a row: lane l has token l of the column's n-gram. */
+LLM_KERNEL void llm_lookahead_advance_kernel(llm_cuda_lookahead s, const int *pick,
+                                             const size_t *drafts, const size_t *running) {
+    const llm_row_place p = llm_my_row<true>();
+    const size_t b = p.row, m = s.N - 1, M = llm_cuda_lookahead_size(s);
+    if (b >= s.B || (running && running[b] == 0)) return;
+    int *level = s.level + b * m * s.W;
+    for (size_t j = 0; j < s.W; j++) {
+        int mine = 0;
+        if (p.lane < m) mine = level[p.lane * s.W + j];
+        if (p.lane == m) mine = pick[b * M + drafts[b] + (m - 1) * s.W + j];
+        if (__shfl_sync(0xffffffffu, mine, (int)m) < 0) continue; /* NaN */
+        const size_t first = b * s.V + (size_t)__shfl_sync(0xffffffffu, mine, 0);
+        const unsigned ever = s.count[first];
+        const size_t known = ever < s.G ? ever : s.G;
+        int *pool = s.pool + first * s.G * m;
+        bool there = false;
+        for (size_t k = 0; k < known; k += 32) {
+            bool same = k + p.lane < known;
+            for (size_t i = 0; i < m; i++) {
+                const int want = __shfl_sync(0xffffffffu, mine, (int)i + 1);
+                same = same && pool[(k + p.lane) * m + i] == want;
+            }
+            there = there || __any_sync(0xffffffffu, same);
+        }
+        const int next = __shfl_down_sync(0xffffffffu, mine, 1);
+        __syncwarp(); /* all have read the pool and its count */
+        if (p.lane < m) {
+            level[p.lane * s.W + j] = next;
+            if (!there && s.G > 0) pool[ever % s.G * m + p.lane] = next;
+        }
+        if (p.lane == 0 && !there && s.G > 0) s.count[first] = ever + 1;
+        __syncwarp();
+    }
+}
+/* As llm_lookahead_advance for each row, from the picks at the window's last level. running (B) or
+ * NULL: rows of 0 stay. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lookahead_advance(const llm_cuda_lookahead *s, const int *pick, const size_t *drafts,
+                           const size_t *running, cudaStream_t stream) {
+    if (!llm_cuda_lookahead_fits(s)) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_advance_kernel, llm_row_blocks(s->B, true), 128, 0, stream, *s, pick,
+               drafts, running);
     return cudaGetLastError();
 }
 

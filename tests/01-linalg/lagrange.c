@@ -186,6 +186,12 @@ TEST(lagrange, "contradictions, repeated rows and a bad start are reported; no c
     CHECK_FAILS(
         llm_lagrange_active_set(beyond, price, unit, none, unit, small, 1, 1, 0, &arena, &error),
         error, "violates constraint 0 by 1e-08");
+    double nothing[1];
+    CHECK(
+        llm_lagrange_active_set(nothing, nothing, unit, none, unit, none, 0, 0, 0, &arena, &error));
+    CHECK(
+        llm_lagrange_active_set(nothing, price, unit, none, unit, bound, 0, 2, 0, &arena, &error));
+    CHECK(price[0] == 0.0 && price[1] == 0.0 && arena.used == 0); /* no unknowns: 0 <= h */
     const double minus[1] = {-3.0};
     const llm_lagrange_residuals bad = llm_lagrange_residual(b, minus, q, c, g, far, 2, 1, 0);
     CHECK(bad.stationarity == 3.0 && bad.feasibility == 0.0 && bad.complementarity == 291.0);

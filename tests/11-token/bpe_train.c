@@ -4,7 +4,7 @@
 /* malloc and its like that fail once, after a number of calls */
 static int bpe_train_calls = 1 << 30;
 static void *bpe_train_calloc(size_t n, size_t size) {
-    return bpe_train_calls-- != 0 ? calloc(n, size) : NULL;
+    return n > 0 && bpe_train_calls-- != 0 ? calloc(n, size) : NULL; /* of nothing: it may be */
 }
 static void *bpe_train_realloc(void *p, size_t size) {
     return bpe_train_calls-- != 0 ? realloc(p, size) : NULL;

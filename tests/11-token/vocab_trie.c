@@ -1,13 +1,13 @@
 /* @vocab_trie */
 #include "../test.h"
 
-/* malloc and its like that run out after a number of calls */
+/* malloc and its like that fail once, after a number of calls */
 static int trie_calls = 1 << 30;
 static void *trie_calloc(size_t n, size_t size) {
-    return trie_calls-- > 0 ? calloc(n, size) : NULL;
+    return trie_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *trie_realloc(void *p, size_t size) {
-    return trie_calls-- > 0 ? realloc(p, size) : NULL;
+    return trie_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define calloc trie_calloc
 #define realloc trie_realloc
@@ -148,6 +148,7 @@ TEST(vocab_trie, "when memory is out there is no trie and nothing leaks") {
     for (bool ok = false; !ok; calls++) {
         trie_calls = calls;
         ok = llm_vocab_trie_build(&trie, &table);
+        CHECK(ok == (trie_calls >= 0)); /* whatever fails is told */
         trie_calls = 1 << 30;
         if (!ok) CHECK(!trie.cell && trie.cells == 0 && trie.longest == 0);
         for (size_t id = 0, size, length; id < 3000 && ok; id++) { /* nothing is left out */
@@ -158,4 +159,20 @@ TEST(vocab_trie, "when memory is out there is no trie and nothing leaks") {
     }
     CHECK(calls > 8);
     llm_vocab_table_free(&table);
+}
+
+TEST(vocab_trie, "more cells or nodes than their numbers can say are not asked for") {
+    llm_vocab_trie trie;
+    memset(&trie, 0, sizeof trie);
+    trie_calls = 0;
+    CHECK(!llm_vocab_trie_grow(&trie, UINT32_MAX - 200) && trie_calls == 0);
+    CHECK(!llm_vocab_trie_grow(&trie, UINT32_MAX / 4) && trie_calls == -1); /* only no memory */
+    llm_vocab_trie_node root = {0, 0, 0, -1, 0};
+    llm_buffer nodes = {NULL, 0, 0};
+    nodes.data = (char *)(void *)&root;
+    nodes.size = (size_t)UINT32_MAX * sizeof root;
+    trie_calls = 0;
+    CHECK(!llm_vocab_trie_insert(&nodes, "a", 1, 0) && trie_calls == 0);
+    nodes.size -= sizeof root; /* the last one would have a number */
+    CHECK(!llm_vocab_trie_insert(&nodes, "a", 1, 0) && trie_calls == -1);
 }

@@ -20,7 +20,7 @@ static void flash_forward(float *out, float *lse, const float *q, const float *k
     llm_arena_destroy(&arena);
 }
 
-static const size_t flash_tiles[6][2] = {{256, 64}, {1, 1}, {3, 2}, {2, 5}, {1, 64}, {64, 3}};
+static const size_t flash_tiles[6][2] = {{256, 128}, {1, 1}, {3, 2}, {2, 5}, {1, 64}, {64, 3}};
 
 TEST(flash, "equals torch's scaled_dot_product_attention for every tile size, gradients too") {
     const size_t shapes[][8] = {{1, 1, 1, 1, 1, 1, 1, 0},
@@ -91,7 +91,7 @@ TEST(flash,
                                 {1, 1, 1, 5, 130, 64, 1}, {1, 2, 2, 70, 7, 2, 1},
                                 {1, 3, 1, 67, 131, 4, 0}, {1, 1, 1, 129, 66, 2, 1},
                                 {1, 1, 1, 30, 29, 2, 1}};
-    const size_t tiles[4][2] = {{256, 64}, {16, 48}, {7, 64}, {64, 5}};
+    const size_t tiles[4][2] = {{256, 128}, {16, 48}, {7, 64}, {64, 5}};
     for (size_t s = 0; s < 7; s++) {
         const size_t *z = shapes[s], B = z[0], H = z[1], Hkv = z[2], T = z[3], S = z[4], D = z[5];
         const size_t nq = B * H * T * D, nk = B * Hkv * S * D, nt = B * H * T;
@@ -218,18 +218,18 @@ TEST(flash, "counted words are T D (3 ceil(4 T D / M) + 2) and 4 T for l and m a
     CHECK(llm_flash_io(7, 9, 36 * 2 + 1) == 2 * 7 * 9 + 3 * (3 * 7 * 9 + 4 * 7));
 }
 
-TEST(flash, "defaults; heads that do not divide and tiles beyond 256 x 64 are refused; nothing is "
+TEST(flash, "defaults; heads that do not divide and tiles beyond 256 x 128 are refused; nothing is "
             "something") {
     llm_flash_config c = llm_flash_defaults(2, 6, 3, 4, 16);
     CHECK(c.B == 2 && c.H == 6 && c.Hkv == 3 && c.T == 4 && c.S == 4 && c.D == 16);
-    CHECK(c.Br == 256 && c.Bc == 64 && c.causal && !c.hidden && c.dropout == 0.0f);
+    CHECK(c.Br == 256 && c.Bc == 128 && c.causal && !c.hidden && c.dropout == 0.0f);
     CHECK(c.seed == 0 && c.offset == 0);
     CHECK_NEAR(c.scale, 0.25, 1e-7);
     float x[4] = {0};
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 4096));
     const size_t bad[6][4] = {{3, 2, 64, 64},  {1, 0, 64, 64}, {1, 1, 0, 64}, {1, 1, 64, 0},
-                              {1, 1, 257, 64}, {1, 1, 256, 65}}; /* H, Hkv, Br, Bc */
+                              {1, 1, 257, 64}, {1, 1, 256, 129}}; /* H, Hkv, Br, Bc */
     for (size_t i = 0; i < 6; i++) {
         c = llm_flash_defaults(1, bad[i][0], bad[i][1], 1, 1);
         c.Br = bad[i][2], c.Bc = bad[i][3];

@@ -3,12 +3,15 @@
 
 #include "../../llm.h"
 
+static size_t chunks_tile(const llm_memory_efficient_attn_config *c) {
+    return (c->queries < c->M ? c->queries : c->M) * (c->chunk < c->Mk ? c->chunk : c->Mk);
+}
+
 /* forward and backward on exactly the scratch that their comments ask for. */
 static void chunks_forward(float *out, float *lse, const float *q, const float *k, const float *v,
                            const llm_memory_efficient_attn_config *c) {
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
     llm_arena arena;
-    CHECK(llm_arena_create(&arena, (c->B * c->H * (chunk + c->K) + 15) / 16 * 64));
+    CHECK(llm_arena_create(&arena, (c->B * c->H * chunks_tile(c) + 15) / 16 * 64));
     llm_memory_efficient_attn_forward(out, lse, q, k, v, c, &arena);
     CHECK(arena.used == 0 && arena.peak == arena.size);
     llm_arena_destroy(&arena);
@@ -16,9 +19,8 @@ static void chunks_forward(float *out, float *lse, const float *q, const float *
 static void chunks_backward(float *dq, float *dk, float *dv, float *dbias, const float *dout,
                             const float *out, const float *lse, const float *q, const float *k,
                             const float *v, const llm_memory_efficient_attn_config *c) {
-    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
     llm_arena arena;
-    CHECK(llm_arena_create(&arena, (2 * chunk + 15) / 16 * 64));
+    CHECK(llm_arena_create(&arena, (2 * chunks_tile(c) + 15) / 16 * 64));
     llm_memory_efficient_attn_backward(dq, dk, dv, dbias, dout, out, lse, q, k, v, c, &arena);
     CHECK(arena.used == 0 && arena.peak == arena.size);
     llm_arena_destroy(&arena);
@@ -30,7 +32,8 @@ typedef struct {
     llm_memory_efficient_attn_mask mask;
 } chunks_case;
 
-TEST(memory_efficient_attn, "every mask and bias equals torch, gradients too, whatever the chunk") {
+TEST(memory_efficient_attn,
+     "every mask and bias equals torch, gradients too, whatever the chunks") {
     static const size_t start_q[] = {0, 2, 2, 5}, start_k[] = {0, 3, 4, 6};
     const chunks_case cases[] = {
         {"all", 2, 3, 5, 2, 3, 0, 0, LLM_MEMORY_EFFICIENT_ATTN_ALL},
@@ -47,15 +50,15 @@ TEST(memory_efficient_attn, "every mask and bias equals torch, gradients too, wh
         const size_t rows = z->B * z->M * z->H, nb = z->bias_B * z->bias_H * z->M * z->Mk;
         llm_memory_efficient_attn_config c =
             llm_memory_efficient_attn_defaults(z->B, z->M, z->Mk, z->H, z->K);
-        CHECK(c.chunk == (z->Mk > 4 ? 3u : 2u)); /* the root, rounded up */
+        CHECK(c.chunk == (z->Mk > 4 ? 3u : 2u) && c.queries == 64); /* the root, rounded up */
         c.mask = z->mask, c.start_q = start_q, c.start_k = start_k, c.blocks = 3;
         if (nb > 0) c.bias = golden("%s/bias", z->name), c.bias_B = z->bias_B, c.bias_H = z->bias_H;
         const float *q = golden("%s/q", z->name), *k = golden("%s/k", z->name);
         const float *v = golden("%s/v", z->name), *dout = golden("%s/dout", z->name);
         float *out = floats(nq), *lse = floats(rows);
-        for (size_t chunk = 1; chunk <= z->Mk + 3; chunk++) {
+        for (size_t size = 0; size < 4 * (z->Mk + 3); size++) {
             float *dq = zeros(nq), *dk = zeros(nk), *dv = zeros(nk), *dbias = zeros(nb);
-            c.chunk = chunk;
+            c.chunk = size / 4 + 1, c.queries = size % 4 + 1;
             for (size_t i = 0; i < nq; i++) out[i] = NAN;
             chunks_forward(out, lse, q, k, v, &c);
             CHECK_GOLDEN(out, nq, 1e-6f, "%s/out", z->name);
@@ -79,19 +82,25 @@ TEST(memory_efficient_attn, "texts of any lengths: the range of each query is th
             causal ? LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL : LLM_MEMORY_EFFICIENT_ATTN_BLOCKS;
         for (size_t n = 0; n < 5; n++)
             for (size_t i = start_q[n]; i < start_q[n + 1]; i++) {
-                size_t first, end;
-                llm_memory_efficient_attn_range(&first, &end, i, &c);
-                for (size_t j = 0; j < 9; j++) {
-                    const bool own = j >= start_k[n] && j < start_k[n + 1];
-                    const bool past = own && j - start_k[n] <= i - start_q[n];
-                    CHECK((j >= first && j < end) == (causal ? past : own));
-                }
+                size_t first, end, step, R;
+                R = llm_memory_efficient_attn_range(&first, &end, &step, i, &c);
+                CHECK(R > 0 && R <= start_q[n + 1] - i);
+                for (size_t r = 0; r < R; r++)
+                    for (size_t j = 0; j < 9; j++) {
+                        const bool own = j >= start_k[n] && j < start_k[n + 1];
+                        const bool past = own && j - start_k[n] <= i + r - start_q[n];
+                        CHECK((j >= first && j < end + r * step) == (causal ? past : own));
+                    }
             }
     }
     static const size_t falling[] = {0, 3, 2, 4, 6, 9};
-    size_t first, end;
+    size_t first, end, step;
     c.start_k = falling;
-    CHECK_ASSERTS(llm_memory_efficient_attn_range(&first, &end, 3, &c));
+    CHECK_ASSERTS(llm_memory_efficient_attn_range(&first, &end, &step, 3, &c));
+    c.start_k = start_k, c.Mk = 8; /* the last text has keys beyond the end, then queries */
+    CHECK_ASSERTS(llm_memory_efficient_attn_range(&first, &end, &step, 7, &c));
+    c.Mk = 9, c.M = 7;
+    CHECK_ASSERTS(llm_memory_efficient_attn_range(&first, &end, &step, 7, &c));
 }
 
 TEST(memory_efficient_attn,
@@ -148,16 +157,66 @@ TEST(memory_efficient_attn,
     }
 }
 
+TEST(memory_efficient_attn, "queries are taken together as far as they see alike, 64 at most") {
+    const struct {
+        llm_memory_efficient_attn_mask mask;
+        size_t M, Mk, i, first, end, step, R;
+    } want[] = {
+        {LLM_MEMORY_EFFICIENT_ATTN_ALL, 100, 7, 0, 0, 7, 0, 64},
+        {LLM_MEMORY_EFFICIENT_ATTN_ALL, 100, 7, 64, 0, 7, 0, 36},
+        {LLM_MEMORY_EFFICIENT_ATTN_LOWER, 9, 5, 0, 0, 1, 1, 5}, /* 1 .. 5, then 5 for ever */
+        {LLM_MEMORY_EFFICIENT_ATTN_LOWER, 9, 5, 3, 0, 4, 1, 2},
+        {LLM_MEMORY_EFFICIENT_ATTN_LOWER, 9, 5, 4, 0, 5, 0, 5},
+        {LLM_MEMORY_EFFICIENT_ATTN_LOWER, 3, 9, 1, 0, 2, 1, 2},
+        {LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT, 9, 5, 3, 0, 0, 0, 1}, /* blind */
+        {LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT, 9, 5, 4, 0, 1, 1, 5},
+        {LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT, 3, 5, 0, 0, 3, 1, 3}};
+    for (size_t n = 0; n < sizeof want / sizeof *want; n++) {
+        llm_memory_efficient_attn_config c =
+            llm_memory_efficient_attn_defaults(1, want[n].M, want[n].Mk, 1, 1);
+        c.mask = want[n].mask;
+        size_t first, end, step;
+        CHECK(llm_memory_efficient_attn_range(&first, &end, &step, want[n].i, &c) == want[n].R);
+        CHECK(first == want[n].first && end == want[n].end && step == want[n].step);
+        c.queries = 1;
+        CHECK(llm_memory_efficient_attn_range(&first, &end, &step, want[n].i, &c) == 1);
+    }
+}
+
+TEST(memory_efficient_attn, "what a query does not see may be NaN: the future, another text") {
+    enum { M = 70, K = 3 };
+    static const size_t start[] = {0, 30, M};
+    llm_memory_efficient_attn_config c = llm_memory_efficient_attn_defaults(1, M, M, 1, K);
+    float *x = floats(M * K), *bad = floats(M * K), out[M * K], lse[M];
+    float want[M * K], want_lse[M], *dq = zeros(M * K), *dk = zeros(M * K), *dv = zeros(M * K);
+    llm_rng rng = llm_rng_seed(3);
+    llm_rng_normal_fill(&rng, x, M * K);
+    for (size_t i = 0; i < M * K; i++) bad[i] = i < 30 * K ? x[i] : NAN;
+    c.start_q = c.start_k = start, c.blocks = 2;
+    for (int mask = 0; mask < 3; mask++) {
+        c.mask = mask == 0   ? LLM_MEMORY_EFFICIENT_ATTN_LOWER
+                 : mask == 1 ? LLM_MEMORY_EFFICIENT_ATTN_BLOCKS
+                             : LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL;
+        chunks_forward(want, want_lse, x, x, x, &c);
+        chunks_forward(out, lse, x, bad, bad, &c);
+        CHECK_ALL_NEAR(out, want, 30 * K, 0);
+        CHECK_ALL_NEAR(lse, want_lse, 30, 0);
+        CHECK(out[30 * K] != out[30 * K] && lse[30] != lse[30]);
+        chunks_backward(dq, dk, dv, NULL, x, out, lse, x, bad, bad, &c);
+        for (size_t i = 0; i < 30 * K; i++) CHECK(isfinite(dq[i]));
+    }
+}
+
 TEST(memory_efficient_attn, "memory is that of a chunk and does not grow with the square") {
     for (size_t T = 100; T <= 6400; T *= 64) {
         const llm_memory_efficient_attn_config c =
-            llm_memory_efficient_attn_defaults(1, 1, T, 1, 2);
-        float *x = zeros(T * 2), out[2], lse[1];
+            llm_memory_efficient_attn_defaults(1, 200, T, 1, 2);
+        float *x = zeros(T * 2 + 400), out[400], lse[200];
         llm_arena arena;
-        CHECK(llm_arena_create(&arena, 1 << 14));
+        CHECK(llm_arena_create(&arena, 1 << 16));
         llm_memory_efficient_attn_forward(out, lse, x, x, x, &c, &arena);
         CHECK(c.chunk == (T == 100 ? 10 : 80));
-        CHECK(arena.peak == (c.chunk + 2 + 15) / 16 * 64);
+        CHECK(arena.peak == 64 * c.chunk * 4);
         CHECK_NEAR(lse[0], log((double)T), 1e-5); /* equal scores */
         llm_arena_destroy(&arena);
     }
@@ -195,23 +254,22 @@ TEST(memory_efficient_attn,
 
 TEST(memory_efficient_attn,
      "refuses a bias that does not broadcast, a chunk of 0, a query of no text") {
-    float x[8] = {0}, out[8], lse[8];
-    const size_t start[] = {0, 1};
-    llm_error error;
+    float x[16] = {0}, out[16], lse[16];
+    const size_t start[] = {0, 1}, bad[5][4] = {{1, 2, 1, 1}, /* bias_B, bias_H, queries, chunk */
+                                                {3, 3, 1, 1},
+                                                {0, 1, 1, 1},
+                                                {1, 1, 0, 1},
+                                                {1, 1, 1, 0}};
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 1024));
-    llm_memory_efficient_attn_config c = llm_memory_efficient_attn_defaults(2, 2, 2, 3, 1);
-    CHECK(llm_memory_efficient_attn_check(&c, &error));
-    c.bias = x, c.bias_H = 2;
-    CHECK_FAILS(llm_memory_efficient_attn_check(&c, &error), error,
-                "bias for 1 texts and 2 heads, expected 1 or 2 and 1 or 3");
-    CHECK_ASSERTS(llm_memory_efficient_attn_forward(out, lse, x, x, x, &c, &arena));
-    CHECK_ASSERTS(
-        llm_memory_efficient_attn_backward(out, out, out, NULL, x, x, x, x, x, x, &c, &arena));
-    c.bias_H = 3, c.bias_B = 3;
-    CHECK_FAILS(llm_memory_efficient_attn_check(&c, &error), error, "bias for 3 texts");
-    c.bias_B = 2, c.chunk = 0;
-    CHECK_FAILS(llm_memory_efficient_attn_check(&c, &error), error, "the chunk is 0");
+    for (size_t n = 0; n < 5; n++) {
+        llm_memory_efficient_attn_config c = llm_memory_efficient_attn_defaults(2, 2, 2, 3, 1);
+        c.bias = x, c.bias_B = bad[n][0], c.bias_H = bad[n][1];
+        c.queries = bad[n][2], c.chunk = bad[n][3];
+        CHECK_ASSERTS(llm_memory_efficient_attn_forward(out, lse, x, x, x, &c, &arena));
+        CHECK_ASSERTS(
+            llm_memory_efficient_attn_backward(out, out, out, NULL, x, x, x, x, x, x, &c, &arena));
+    }
 
     llm_memory_efficient_attn_config b = llm_memory_efficient_attn_defaults(1, 2, 2, 1, 1);
     b.mask = LLM_MEMORY_EFFICIENT_ATTN_BLOCKS, b.start_q = b.start_k = start, b.blocks = 1;

@@ -90,8 +90,8 @@ static float rate(const llm_cuda_decoder_only_graph_config &c, size_t t) {
     return (float)llm_lr_schedule_cosine((double)c.adamw.lr, (double)c.least, s < 1.0 ? s : 1.0);
 }
 
-/* Steps of `micro` batches of B rows beside the same model on the CPU, for which they are one batch
- * of micro B rows: losses, gradients, norms, rates, weights. */
+/* Steps beside the same model on the CPU, the first of `micro` batches of B rows, which are one of
+ * micro B rows there, the others of one: losses, gradients, norms, rates, weights. */
 template <typename T, typename M, typename F, typename G, typename S>
 static void check_steps(M &cpu, const llm_cuda_decoder_only_config &model, size_t B, size_t length,
                         size_t micro, size_t steps, F forward, G backward, S step) {
@@ -100,7 +100,7 @@ static void check_steps(M &cpu, const llm_cuda_decoder_only_config &model, size_
     const float tol = exact ? 2e-5f : 0.06f, loss_tol = exact ? 2e-5f : 0.03f;
     const size_t N = B * length, all = micro * N, V = model.vocab;
     for (size_t i = 0; i < cpu.matrices; i++) cpu.w[i] *= 5.0f; /* or all logits are near 0 */
-    const llm_cuda_decoder_only_graph_config c = settings(4);
+    const llm_cuda_decoder_only_graph_config c = settings(2);
     const llm_cuda_decoder_only_graph<T> g = on_device<T>(model, c, cpu.w, cpu.count, B, length);
     const replay r = replay_of(g);
     int *ids = (int *)test_memory(all, sizeof(int)),
@@ -110,16 +110,17 @@ static void check_steps(M &cpu, const llm_cuda_decoder_only_config &model, size_
     float *got = floats(cpu.count), *want = floats(steps), *log = floats(c.steps);
     for (size_t t = 1; t <= steps; t++) {
         llm_rng rng = llm_rng_seed(t);
+        const size_t parts = t == 1 ? micro : 1;
         for (size_t n = 0; n < all; n++) { /* few ids: fewer segments than there is room for */
             ids[n] = (int)llm_rng_below(&rng, V / 2) * 2;
             targets[n] = (n + t) % 5 == 0 ? LLM_CROSS_ENTROPY_IGNORE : (int)llm_rng_below(&rng, V);
         }
-        for (size_t b = 0; b < micro; b++) {
+        for (size_t b = 0; b < parts; b++) {
             llm_cuda_decoder_only_graph_batch(batch, g, ids + b * N, targets + b * N, scratch);
             add(r, g, batch);
             CHECK_CUDA(cudaStreamSynchronize(r.stream)); /* before batch is written again */
         }
-        want[t - 1] = forward(ids, targets);
+        want[t - 1] = forward(ids, targets, parts * B);
         backward();
         from_device(got, g.model.g, cpu.count);
         float large = 0.0f;
@@ -164,12 +165,11 @@ static void check_gpt2(const llm_gpt2_config &c, size_t B, size_t length, size_t
     llm_gpt2 cpu;
     llm_error e;
     llm_rng rng = llm_rng_seed(1);
-    const size_t rows = micro * B;
-    CHECK(llm_gpt2_create(&cpu, &c, rows, length, &e));
+    CHECK(llm_gpt2_create(&cpu, &c, micro * B, length, &e));
     llm_gpt2_init(&cpu, &rng);
     check_steps<T>(
         cpu, llm_cuda_gpt2_config(c), B, length, micro, steps,
-        [&](const int *ids, const int *targets) {
+        [&](const int *ids, const int *targets, size_t rows) {
             return llm_gpt2_forward(&cpu, ids, targets, rows, length);
         },
         [&]() { llm_gpt2_backward(&cpu); },
@@ -177,12 +177,11 @@ static void check_gpt2(const llm_gpt2_config &c, size_t B, size_t length, size_t
     llm_gpt2_destroy(&cpu);
 }
 
-TEST(decoder_only_graph,
-     "GPT-2 in micro-batches, warmed up, cooled down and clipped, equals llm_gpt2") {
-    check_gpt2<float>(gpt2(7, 5, 4, 6), 1, TEST_SLOW ? 3 : 5, TEST_SLOW ? 1 : 2, TEST_SLOW ? 1 : 4);
+TEST(decoder_only_graph, "GPT-2, in micro-batches and without, clipped, equals llm_gpt2") {
+    check_gpt2<float>(gpt2(7, 5, 4, 6), 1, TEST_SLOW ? 3 : 5, TEST_SLOW ? 1 : 2, TEST_SLOW ? 1 : 2);
 }
 TEST(decoder_only_graph, "bfloat16 on tensor cores with a float master follows in its rounding") {
-    if (!TEST_SLOW) check_gpt2<llm_bf16>(gpt2(11, 8, 16, 32), 2, 6, 1, 2);
+    if (!TEST_SLOW) check_gpt2<llm_bf16>(gpt2(11, 8, 16, 32), 2, 6, 1, 1);
 }
 TEST(decoder_only_graph, "steps of a Llama equal llm_decoder_only") {
     if (TEST_SLOW) return;
@@ -205,50 +204,101 @@ TEST(decoder_only_graph, "steps of a Llama equal llm_decoder_only") {
     llm_decoder_only_init(&cpu, &rng);
     check_steps<float>(
         cpu, d, B, length, 1, 1,
-        [&](const int *ids, const int *targets) {
-            return llm_decoder_only_forward(&cpu, ids, targets, B, length);
+        [&](const int *ids, const int *targets, size_t rows) {
+            return llm_decoder_only_forward(&cpu, ids, targets, rows, length);
         },
         [&]() { llm_decoder_only_backward(&cpu); },
         [&](const llm_adamw_config *adamw, size_t t) { llm_decoder_only_step(&cpu, adamw, t); });
     llm_decoder_only_destroy(&cpu);
 }
 
-TEST(decoder_only_graph, "a loss that is not finite, and a batch without targets, change nothing") {
+TEST(decoder_only_graph,
+     "the turn of six steps: rates, loss, clipping, what AdamW reads, the log") {
+    const llm_cuda_decoder_only_graph_config c = settings(5);
+    llm_cuda_decoder_only_graph_state s;
+    memset(&s, 0, sizeof s);
+    llm_cuda_decoder_only_graph_state *d = to_device(&s, 1);
+    double squares[40] = {0.0}, *d_squares = to_device(squares, 40);
+    float *d_log = to_device<float>(NULL, 6), log[6];
+    for (size_t t = 1; t <= 6; t++) {
+        from_device(&s, d, 1);
+        s.nats = 3.0 * (double)t, s.targets = 4.0;
+        const float norm = t % 2 ? 8.0f : 1.0f; /* 2 after the division: clipped; 1/4: not */
+        squares[3] = 0.25 * (double)(norm * norm), squares[39] = 3.0 * squares[3];
+        CHECK_CUDA(cudaMemcpy(d, &s, sizeof s, cudaMemcpyHostToDevice));
+        CHECK_CUDA(cudaMemcpy(d_squares, squares, sizeof squares, cudaMemcpyHostToDevice));
+        LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 64, 0, 0, d, d_log, d_squares, 40, c);
+        from_device(&s, d, 1);
+        CHECK(s.step == t && s.skipped == 0 && s.nats == 0.0 && s.targets == 0.0);
+        CHECK_NEAR(s.loss, 0.75f * (float)t, 1e-6f);
+        CHECK_NEAR(s.norm, norm / 4.0f, 1e-6f);
+        CHECK_NEAR(s.rate, rate(c, t), 1e-8f);
+        CHECK_NEAR(s.factor, t % 2 ? 0.25f * (0.5f / (2.0f + 1e-6f)) : 0.25f, 1e-7f);
+        CHECK_NEAR(s.keep, 1.0f - 0.1f * s.rate, 1e-7f);
+        CHECK_NEAR(s.gain, s.rate / (1.0 - pow((double)0.9f, (double)t)), 1e-7f);
+        CHECK_NEAR(s.v_scale, 1.0 / sqrt(1.0 - pow((double)0.95f, (double)t)), 2e-6f);
+    }
+    from_device(log, d_log, 6);
+    for (size_t t = 1; t <= 5; t++) CHECK_NEAR(log[t - 1], 0.75f * (float)t, 1e-6f);
+    CHECK(log[5] != log[5]); /* behind the last step nothing is written */
+}
+
+TEST(decoder_only_graph, "a loss or gradient that is not finite, or no targets, change nothing") {
+    /* what add may have left: the NaN of a target outside the table, no targets, an overflow */
+    const double nats[4] = {(double)NAN, 0.0, 3.0, 3.0}, targets[4] = {3.0, 0.0, 3.0, 3.0};
+    const double squares[4] = {1.0, 0.0, (double)INFINITY, 1.0};
+    llm_cuda_decoder_only_graph_state s;
+    memset(&s, 0, sizeof s);
+    llm_cuda_decoder_only_graph_state *d = to_device(&s, 1);
+    float *log = to_device<float>(NULL, 2);
+    for (size_t turn = 0; turn < 4; turn++) {
+        from_device(&s, d, 1);
+        s.nats = nats[turn], s.targets = targets[turn];
+        CHECK_CUDA(cudaMemcpy(d, &s, sizeof s, cudaMemcpyHostToDevice));
+        LLM_LAUNCH(llm_decoder_only_graph_turn_kernel, 1, 32, 0, 0, d, log,
+                   to_device(squares + turn, 1), 1, settings(2));
+        from_device(&s, d, 1);
+        CHECK(s.step == turn + 1 && s.skipped == (turn < 3 ? turn + 1 : 3));
+        CHECK(turn < 3 ? s.factor != s.factor : s.factor > 0.0f);
+        CHECK(turn >= 2 ? s.loss == 1.0f : s.loss != s.loss);
+    }
     if (TEST_SLOW) return;
     const llm_gpt2_config c = gpt2(5, 3, 4, 4);
-    const size_t count = llm_gpt2_count(&c), steps[2] = {1, 2};
+    const size_t count = llm_gpt2_count(&c);
     float *w = floats(count), *got = floats(count);
     llm_rng rng = llm_rng_seed(4);
     llm_rng_normal_fill(&rng, w, count);
-    llm_cuda_decoder_only_graph_config few = settings(2);
-    few.warmup = 1;
     const llm_cuda_decoder_only_graph<float> g =
-        on_device<float>(llm_cuda_gpt2_config(c), few, w, count, 1, 3);
+        on_device<float>(llm_cuda_gpt2_config(c), settings(2), w, count, 1, 3);
+    const float large = INFINITY;
+    from_device(&s, g.state, 1);
+    s.nats = s.targets = 3.0;
+    CHECK_CUDA(cudaMemcpy(g.state, &s, sizeof s, cudaMemcpyHostToDevice));
+    CHECK_CUDA(cudaMemcpy(g.model.g + 1, &large, sizeof large, cudaMemcpyHostToDevice));
+    CHECK_CUDA(llm_cuda_decoder_only_graph_update(g, 0));
+    from_device(&s, g.state, 1);
+    CHECK(s.step == 1 && s.skipped == 1 && s.norm == INFINITY);
+    from_device(got, g.model.w, count);
+    for (size_t i = 0; i < count; i++) CHECK(got[i] == w[i]);
+    from_device(got, g.model.g, count);
+    for (size_t i = 0; i < count; i++) CHECK(got[i] == 0.0f);
+}
+
+TEST(decoder_only_graph, "a target outside the table makes the sum of the losses NaN") {
+    if (TEST_SLOW) return;
+    const llm_gpt2_config c = gpt2(5, 3, 4, 4);
+    const size_t count = llm_gpt2_count(&c);
+    const llm_cuda_decoder_only_graph<float> g =
+        on_device<float>(llm_cuda_gpt2_config(c), settings(2), zeros(count), count, 1, 3);
     const replay r = replay_of(g);
-    const int ids[3] = {1, 4, 1}, wrong[3] = {0, 99, 2}, good[3] = {0, 3, 2};
-    const int none[3] = {LLM_CROSS_ENTROPY_IGNORE, LLM_CROSS_ENTROPY_IGNORE,
-                         LLM_CROSS_ENTROPY_IGNORE};
+    const int ids[3] = {1, 4, 1}, wrong[3] = {0, 99, LLM_CROSS_ENTROPY_IGNORE};
     int batch[13], scratch[6];
     CHECK(llm_cuda_decoder_only_graph_ints(g) == 13);
-    llm_cuda_decoder_only_graph_state s;
-    for (size_t turn = 0; turn < 2; turn++) {
-        llm_cuda_decoder_only_graph_batch(batch, g, ids, turn == 0 ? wrong : none, scratch);
-        add(r, g, batch);
-        update(r, g);
-        from_device(&s, g.state, 1);
-        CHECK(s.step == steps[turn] && s.skipped == steps[turn] && s.loss != s.loss);
-        from_device(got, g.model.w, count);
-        for (size_t i = 0; i < count; i++) CHECK(got[i] == w[i]);
-    }
-    llm_cuda_decoder_only_graph_batch(batch, g, ids, good, scratch);
+    llm_cuda_decoder_only_graph_batch(batch, g, ids, wrong, scratch);
     add(r, g, batch);
-    update(r, g);
+    llm_cuda_decoder_only_graph_state s;
     from_device(&s, g.state, 1);
-    CHECK(s.step == 3 && s.skipped == 2 && s.loss > 0.0f && s.rate == 1e-3f);
-    from_device(got, g.model.w, count);
-    size_t moved = 0;
-    for (size_t i = 0; i < count; i++) moved += got[i] != w[i];
-    CHECK(moved > count / 2);
+    CHECK(s.nats != s.nats && s.targets == 2.0);
     finish(r);
 }
 

@@ -323,6 +323,8 @@ TEST(generate, "a GGUF file brings its tokenizer, beginning, ends and template")
     gguf(0, -1, -1, NULL);
     CHECK(generate(run) == 0 && !strncmp(program_output, "xcvftnhqgpgaejejebvejebv\n", 25));
     CHECK(says("[read 12 tokens, ") && says("; wrote 12, "));
+    CHECK(generate("m.gguf --prompt xcvftnhqgpga --temp 0 --tokens 12 --round") == 0 &&
+          !strncmp(program_output, "xcvftnhqgpgaejejebvejebv\n", 25)); /* no blocks in it */
     CHECK(generate("m.gguf --chat --prompt bc") == 2 &&
           says("GGUF: no tokenizer.chat_template; --template NAME chooses one"));
     for (int add = -1; add <= 1; add += 2) { /* pieces have a beginning unless the file says no */

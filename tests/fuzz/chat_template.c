@@ -1,5 +1,6 @@
-/* @chat_template @chat_turns @chat_lm @bos: a tokenizer_config.json, or a program in Jinja; where it
- * is a known template its own text is said in every role, and every id goes back to its bytes. */
+/* @chat_template @chat_turns @chat_lm @bos: a tokenizer_config.json, or a program in Jinja; where
+ * it is a known template its own text is said in every role, and every id goes back to its
+ * bytes. */
 #include "fuzz.h"
 
 static const char *const control[] = {"<s>",

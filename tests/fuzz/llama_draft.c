@@ -1,5 +1,5 @@
-/* @llama_draft @tokenizer: two tokenizer.json with a byte 0 between them. Whether their ids mean the
- * same does not depend on which of the two is the draft. */
+/* @llama_draft @tokenizer: two tokenizer.json with a byte 0 between them. Whether their ids mean
+ * the same does not depend on which of the two is the draft. */
 #include "fuzz.h"
 
 static bool parse(llm_tokenizer *t, const unsigned char *data, size_t size) {

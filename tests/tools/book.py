@@ -9,6 +9,8 @@ BANNER = re.compile(r"^/\* @([a-z0-9_-]+) (-+|=+) (.*?)(?: \*/)?$", re.M)
 STORAGE = re.compile(r"\b(?:static|inline|extern|__\w+__|LLM_[A-Z_]+)\b")
 ATTRIBUTE = re.compile(r"\b(?:__attribute__|__launch_bounds__|alignas|LLM_[A-Z_]+)\s*\(")
 
+UNNAMED = {"bool", "char", "short", "int", "long", "unsigned", "signed", "float", "double", "size_t", "const"}
+
 
 class Section:
     """A banner and what stands below it, up to the next banner."""
@@ -32,7 +34,6 @@ class Section:
 
     def note(self):
         return ROOT / "notes" / self.chapter / (self.slug + ".md")
-
 
 
 def ascii_title(title):
@@ -118,6 +119,9 @@ def parse_head(head):
             if part == "...":
                 variadic = True
             elif part not in ("", "void"):
+                words = re.findall(r"\w+", part)
+                if not (pointer or plain) or len(words) == 1 or (pointer or plain)[1] in UNNAMED:
+                    raise SystemExit(f"{m[1]} has a parameter without a name: {part}")
                 parameters.append((pointer or plain)[1])
         template = re.sub(r"template\s*<[^{}]*?>(?=\s)", " ", head[:m.start()])
         return m[1], " ".join(STORAGE.sub(" ", template).split()), parameters, variadic

@@ -21,6 +21,12 @@ def scanner(_):
     assert found["llm_odd_print"].variadic and found["llm_odd_print"].returns == "int"
     assert total.slug == "sum" and total.chapter == "00-base" and total.field("needs") == "odd"
     assert total.text.startswith("/* @sum") and total.text.rstrip().endswith("}")
+    for part in ("size_t", "unsigned long", "const float *", "const T &"):
+        try:
+            book.parse_head(f"int f(int n, {part})")
+            raise AssertionError(part)
+        except SystemExit as e:
+            assert str(e) == f"f has a parameter without a name: {part}", e
 
 
 def stubs(repository):
