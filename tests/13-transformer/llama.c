@@ -178,6 +178,14 @@ static size_t ll_scratch(const llm_llama_config *c, size_t n, size_t context) {
     return ll_room(n * C) + turns + ll_room(C) + ll_room(n) + (attention > mlp ? attention : mlp);
 }
 
+/* A model with a table of so many places is asked for one more. */
+static bool lacking(size_t places, llm_error *e) {
+    llm_llama m;
+    memset(&m, 0, sizeof m);
+    m.file.config.context = m.file.places.rows = places;
+    return llm_llama_create(&m, places + 1, 1, e);
+}
+
 TEST(llama, "there is memory for models of any proportions, and a pass takes what it needs") {
     for (size_t large = 0; large < 7; large++) {
         llm_llama m;
@@ -188,6 +196,10 @@ TEST(llama, "there is memory for models of any proportions, and a pass takes wha
         c->hidden = large == 2 ? 300 : 0, c->heads = large == 3 ? 50 : 1;
         c->kv_heads = large == 4 ? 50 : 1, c->head = large == 5 ? 400 : 2;
         c->layers = large == 6 ? 40 : 1;
+        if (large == 0)
+            CHECK_FAILS(lacking(1, &e), e, "a context of 2 tokens, the model has positions for 1");
+        if (large == 0)
+            CHECK_FAILS(lacking(7, &e), e, "a context of 8 tokens, the model has positions for 7");
         const size_t chunk = 600, context = 70, K = c->kv_heads * c->head;
         CHECK(llm_llama_create(&m, context, chunk, &e));
         CHECK(m.memory.used == ll_room(c->vocab) + 2 * ll_room(c->layers * context * K));

@@ -10,7 +10,6 @@ static void *lf_realloc(void *p, size_t size) { return lf_calls-- > 0 ? realloc(
 
 #include "../../llm.h"
 
-#include "../arena.h"
 #include "../tiny_llama.h"
 
 #define CONFIG                                                                                     \
