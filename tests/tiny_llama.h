@@ -239,4 +239,36 @@ TEST_UNUSED static void tiny_llama_gguf(const char *path, const tiny_llama *m, c
     CHECK(llm_gguf_write(path, pair, pairs, t, count, &e));
 }
 
+/* The settings of a family as pairs. */
+TEST_UNUSED static void tiny_llama_pairs(llm_buffer *b, size_t *pairs, const char *family,
+                                         size_t head) {
+    const bool gemma = strcmp(family, "gemma2") == 0, mistral = strcmp(family, "mistral") == 0;
+    const char *a = family[0] == 'l' || mistral ? "llama" : family;
+    const bool old = strcmp(family, "gpt2") == 0;
+    const struct {
+        const char *key;
+        llm_gguf_values_type type;
+        double value;
+    } all[] = {{"context_length", LLM_GGUF_VALUES_U32, 64},
+               {"embedding_length", LLM_GGUF_VALUES_U32, 16},
+               {"feed_forward_length", LLM_GGUF_VALUES_U32, 24},
+               {"block_count", LLM_GGUF_VALUES_U32, 2},
+               {"attention.head_count", LLM_GGUF_VALUES_U32, 4},
+               {"attention.head_count_kv", LLM_GGUF_VALUES_U32, old ? 4.0 : 2.0},
+               {"attention.key_length", LLM_GGUF_VALUES_U32, (double)head},
+               {old ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+                LLM_GGUF_VALUES_F32, (*a == 'l' && !mistral) || old ? 1e-5 : 1e-6},
+               {"rope.freq_base", LLM_GGUF_VALUES_F32, strcmp(family, "llama3") ? 10000.0 : 100.0},
+               {mistral || gemma ? "attention.sliding_window" : "unknown", LLM_GGUF_VALUES_U32,
+                mistral ? 5.0 : 6.0},
+               {"attn_logit_softcapping", LLM_GGUF_VALUES_F32, 3.0},
+               {"final_logit_softcapping", LLM_GGUF_VALUES_F32, 5.0}};
+    CHECK(llm_gguf_write_string(b, pairs, "general.architecture", a));
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char key[96];
+        snprintf(key, sizeof key, "%s.%s", a, all[i].key);
+        CHECK(llm_gguf_write_value(b, pairs, key, all[i].type, all[i].value));
+    }
+}
+
 #endif

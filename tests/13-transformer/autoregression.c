@@ -56,6 +56,12 @@ TEST(autoregression, "Burg's and least squares' coefficients and variances equal
         CHECK_GOLDEN(&variance, 1, 1e-6f, "ar%zu/burg_variance", p);
         CHECK_NEAR(m.c / (1.0 - sum), llm_autoregression_covariance(g, x, n, 0), 1e-9);
         CHECK(error[0] == g[0] && error[p] == m.variance && k[p - 1] == m.a[p - 1]);
+        float *small = floats(n); /* in another unit the coefficients are the same */
+        double same[5];
+        for (size_t t = 0; t < n; t++) small[t] = x[t] / 1024.0f;
+        memcpy(same, m.a, p * sizeof *same);
+        llm_autoregression_burg(&m, k, error, small, n, &arena);
+        for (size_t j = 0; j < p; j++) CHECK_NEAR(m.a[j], same[j], 1e-12);
 
         CHECK(llm_autoregression_ols(&m, x, n, &arena));
         variance = (float)m.variance;
@@ -126,6 +132,9 @@ TEST(autoregression, "a constant has coefficients 0 and no variance; order 0 is 
     CHECK_NEAR(m.variance, 3.5, 1e-12);
     llm_autoregression_forecast(mean, spread, 2, &m, y, 0, &arena);
     CHECK(mean[1] == m.c && spread[1] == m.variance);
+    m.c = m.variance = (double)NAN;
+    llm_autoregression_burg(&m, k, doubles(1), y, 4, &arena);
+    CHECK(m.c == 3.0 && m.variance == 3.5);
     m.p = 3;
     CHECK_ASSERTS(llm_autoregression_yule_walker(&m, k, error, y, 3, &arena));
     CHECK_ASSERTS(llm_autoregression_burg(&m, k, error, y, 3, &arena));
@@ -140,6 +149,8 @@ TEST(autoregression, "AIC: the least of n log s^2 + 2 p, the smaller order where
     const double third[5] = {4.0, 3.9, 3.8, 1.0, 0.99};
     CHECK(llm_autoregression_order(flat, 10, 3) == 0);
     CHECK(llm_autoregression_order(even, 10, 2) == 0);
+    const double nothing[2] = {0.0, 0.0}; /* a constant: -infinity both times */
+    CHECK(llm_autoregression_order(nothing, 10, 1) == 0);
     CHECK(llm_autoregression_order(even, 11, 2) == 1);
     CHECK(llm_autoregression_order(third, 10, 4) == 3);
     CHECK(llm_autoregression_order(third, 10, 2) == 0);
@@ -202,6 +213,8 @@ TEST(autoregression, "rollout's errors are the means over all places, by hand") 
     llm_autoregression_rollout(mse, 2, &m, x, 5, &arena);
     CHECK_NEAR(mse[0], (9.0 + 1.0) / 2.0, 1e-12);
     CHECK_NEAR(mse[1], (16.0 + 9.0) / 2.0, 1e-12);
+    llm_autoregression_rollout(mse, 2, &m, x, 4, &arena); /* one place */
+    CHECK(mse[0] == 9.0 && mse[1] == 16.0);
     CHECK(arena.used == 0);
 }
 
@@ -214,6 +227,11 @@ TEST(autoregression, "drawing keeps what is given, and has the variance of the p
     CHECK(x[0] == 1.0f && x[1] == 2.0f);
     CHECK_NEAR(x[2], 1.0 + 1.0 + 0.2, 1e-6);
     CHECK_NEAR(x[3], 1.0 + 1.1 + 0.4, 1e-6);
+
+    llm_rng same = rng; /* a draw is s times the generator's normal number above its mean */
+    x[2] = NAN;
+    llm_autoregression_sample(x, 3, &m, &rng);
+    CHECK_NEAR(x[2], 0.3 + 1.0 + 0.2 + 2.0 * (double)llm_rng_normal(&same), 1e-6);
 
     llm_arena arena = test_arena(4096);
     llm_autoregression fit = ar_model(2);

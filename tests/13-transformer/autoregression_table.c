@@ -110,6 +110,25 @@ TEST(autoregression_table,
 }
 
 TEST(autoregression_table,
+     "a number on a border belongs to the value behind it, what rounding leaves over to the last") {
+    const size_t three[1] = {3};
+    const llm_autoregression_table t = {1, three, NULL};
+    size_t x[1], last = 0;
+    for (uint64_t seed = 1; seed <= 50; seed++) {
+        llm_rng rng = llm_rng_seed(seed), same = rng;
+        const double u = llm_distribution_sample_uniform(&same);
+        const double border[3] = {u, 1.0 - u, 0.0}, short_of[3] = {0.25, 0.25, 0.0};
+        llm_autoregression_table_sample(x, border, 0, &t, &rng);
+        CHECK(x[0] == 1);
+        rng = llm_rng_seed(seed);
+        llm_autoregression_table_sample(x, short_of, 0, &t, &rng);
+        CHECK(x[0] == (u < 0.25 ? 0u : u < 0.5 ? 1u : 2u));
+        last += x[0] == 2;
+    }
+    CHECK(last > 10);
+}
+
+TEST(autoregression_table,
      "draws follow the joint distribution, and the conditional one behind a given beginning") {
     double joint[ENTRIES], conditional[64];
     size_t x[N];

@@ -35,6 +35,7 @@ TEST(base_model, "the oracle is the ratio of the mixture's likelihoods, for ever
                 double p[7], sum = 0.0;
                 if (before == 0.0) continue;
                 possible++;
+                for (size_t v = 0; v < 7; v++) p[v] = (double)NAN;
                 llm_base_model_oracle(p, ids, n, &m);
                 for (int v = 0; v < (int)V; v++) {
                     ids[n] = v;
@@ -88,6 +89,18 @@ TEST(base_model, "documents follow the mixture") {
     }
     CHECK(llm_categorical_chi2test(&chi2, &freedom, count, p, 125, 0) > 1e-4 && freedom >= 10.0);
     CHECK_NEAR(kinds / 5000.0, 0.7, 0.025); /* 4 deviations */
+}
+
+TEST(base_model, "a number on a border belongs to what is behind it: no list, no answer") {
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        llm_rng rng = llm_rng_seed(seed), same = rng;
+        llm_base_model m = llm_base_model_defaults(3, 3, (double)llm_rng_uniform(&same));
+        int ids[3];
+        llm_rng_below(&same, 3); /* the first question */
+        m.answered[1] = (double)llm_rng_uniform(&same);
+        CHECK(llm_base_model_document(ids, &m, &rng) == 1);
+        CHECK(ids[1] >= 1 && ids[1] <= 3 && ids[2] >= 1 && ids[2] <= 3);
+    }
 }
 
 static llm_decoder_only tiny_model(const llm_base_model *m, size_t rows, llm_rng *rng) {
@@ -186,6 +199,8 @@ TEST(base_model, "training lowers the loss, an answer's probability is that of a
     CHECK_NEAR(got, want / total, 1e-6);
     CHECK_ASSERTS(llm_base_model_answer(&g, ids, 3, &m, &arena)); /* 5 is an answer */
     CHECK_ASSERTS(llm_base_model_answer(&g, ids, 1, &m, &arena));
+    CHECK_ASSERTS(llm_base_model_answer(&g, ids + 2, 0, &m, &arena)); /* behind a question */
+    CHECK(llm_base_model_answer(&g, ids + 1, 1, &m, &arena) > 0.0f);
 
     llm_rng copy = rng; /* the same documents, by hand */
     int text[4 * 6], target[4 * 6];
@@ -221,6 +236,9 @@ TEST(base_model, "completions keep what is given and follow the model's distribu
     }
     CHECK(llm_categorical_chi2test(&chi2, &freedom, count, p, 25, 0) > 1e-4 && freedom >= 8.0);
     CHECK(arena.used == 0);
+    int alone[2] = {1, -1};
+    llm_base_model_complete(&g, alone, 1, 2, &rng, &arena);
+    CHECK(alone[0] == 1 && alone[1] >= 0 && alone[1] < 5);
     CHECK_ASSERTS(llm_base_model_complete(&g, NULL, 0, 4, &rng, &arena));
     llm_decoder_only_destroy(&g);
 }

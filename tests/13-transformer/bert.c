@@ -87,7 +87,7 @@ TEST(bert, "finite differences of the tables with dropout, which has numbers of 
 TEST(bert, "the counts of the released models; first weights") {
     llm_bert_config c = llm_bert_defaults();
     CHECK(llm_bert_matrices(&c) + llm_bert_vectors(&c) == 109482240);
-    CHECK(c.encoder.hidden == 3072 && c.encoder.eps == 1e-12f);
+    CHECK(c.encoder.heads == 12 && c.encoder.hidden == 3072 && c.encoder.eps == 1e-12f);
     CHECK(c.encoder.norm == LLM_PRENORM_POST && c.encoder.act == LLM_ACTIVATION_GELU);
     c.encoder.layers = 24, c.encoder.width = 1024, c.encoder.heads = 16, c.encoder.hidden = 4096;
     CHECK(llm_bert_matrices(&c) + llm_bert_vectors(&c) == 335141888);
@@ -96,14 +96,14 @@ TEST(bert, "the counts of the released models; first weights") {
     llm_arena arena = test_arena(1 << 14);
     llm_rng rng = llm_rng_seed(1);
     const size_t matrices = llm_bert_matrices(&c), vectors = llm_bert_vectors(&c);
-    float *flat = floats(matrices + vectors);
-    const llm_bert_weights w = bound(flat, &c, &arena);
+    float *flat = floats(matrices), *vector = floats(vectors), *m = flat, *v = vector;
+    llm_bert_weights w;
+    llm_bert_bind(&w, &m, &v, &c, &arena);
     llm_bert_init(&w, 0.02f, &c, &rng);
     CHECK_NEAR(dot(flat, flat, matrices) / (double)matrices * 2500.0, 1.0, 0.1);
     for (size_t i = 0; i < matrices; i++) CHECK(flat[i] != 0.0f && fabsf(flat[i]) < 0.12f);
     size_t ones = 0;
-    for (size_t i = 0; i < vectors; i++) ones += flat[matrices + i] == 1.0f;
-    for (size_t i = 0; i < vectors; i++)
-        CHECK(flat[matrices + i] == 0.0f || flat[matrices + i] == 1.0f);
+    for (size_t i = 0; i < vectors; i++) ones += vector[i] == 1.0f;
+    for (size_t i = 0; i < vectors; i++) CHECK(vector[i] == 0.0f || vector[i] == 1.0f);
     CHECK(ones == 5 * C && w.norm_w[C - 1] == 1.0f && w.pool_b[C - 1] == 0.0f);
 }

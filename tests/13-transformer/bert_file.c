@@ -1,6 +1,11 @@
 /* @bert_file */
 #include "../test.h"
 
+/* malloc that runs out after a number of calls */
+static int bert_calls = 1 << 30;
+static void *bert_malloc(size_t size) { return bert_calls-- > 0 ? malloc(size) : NULL; }
+#define malloc bert_malloc
+
 #include "../../llm.h"
 
 #include "../arena.h"
@@ -50,6 +55,12 @@ TEST(bert_file,
     int all[B * S];
     CHECK(llm_bert_file_open(&m, directory("in", false, 1), &e));
     CHECK(m.has_head && !m.weights.pool_w && m.config.encoder.layers == 2);
+    CHECK(m.config.vocab == V && m.config.places == m.shape.places && m.config.types == 2);
+    llm_bert_weights w;
+    llm_bert_config c;
+    memset(&w, 0xff, sizeof w); /* in a model with norms behind sublayers there is no last one */
+    llm_bert_file_view(&c, &w, &m.shape, &m.all, &arena);
+    CHECK(!w.encoder.norm_w && !w.encoder.norm_b && w.encoder.mlp);
     for (size_t i = 0; i < B * S; i++) hidden[i] = source[i] == 0, all[i] = 0;
     for (size_t k = 0; k < 2; k++) {
         llm_bert_acts a;
@@ -63,6 +74,21 @@ TEST(bert_file,
         CHECK_GOLDEN(head.logits, B * S * V, 1e-5f, "mlm/logits");
     }
     llm_bert_file_close(&m);
+}
+
+TEST(bert_file, "where memory is out is said, and nothing is left") {
+    const char *dir = directory("in", true, 1);
+    bool ok = false;
+    for (int n = 0; !ok; n++) {
+        llm_bert_file m;
+        llm_error e;
+        bert_calls = n;
+        ok = llm_bert_file_open(&m, dir, &e);
+        bert_calls = 1 << 30;
+        CHECK(ok || strstr(e.message, "memory"));
+        CHECK(!ok || n > 2);
+        if (ok) llm_bert_file_close(&m);
+    }
 }
 
 TEST(bert_file, "without a head and with a pooler: BertModel's files") {

@@ -6,9 +6,9 @@
 
 /* A causal model of no network: the logits behind a text are random numbers that its last `window`
  * tokens name (all of them: SIZE_MAX). With leak >= 0 the token at that place is one of them
- * everywhere. calls counts the passes, most is the largest number of rows in one. */
+ * everywhere. calls counts the passes, most and widest are the most rows and tokens in one. */
 typedef struct {
-    size_t V, window, calls, most;
+    size_t V, window, calls, most, widest;
     int leak;
 } oracle;
 
@@ -16,6 +16,7 @@ static void oracle_logits(void *context, float *logits, const int *ids, size_t r
     oracle *o = (oracle *)context;
     o->calls++;
     o->most = rows > o->most ? rows : o->most;
+    o->widest = t > o->widest ? t : o->widest;
     for (size_t i = 0; i < rows * t; i++) {
         const size_t at = i % t, from = at + 1 > o->window ? at + 1 - o->window : 0;
         uint64_t name = 17;
@@ -32,7 +33,7 @@ static llm_causal_lm model_of(oracle *o, size_t B, size_t T) {
 }
 static oracle oracle_of(size_t V) {
     oracle o;
-    o.V = V, o.window = SIZE_MAX, o.calls = o.most = 0, o.leak = -1;
+    o.V = V, o.window = SIZE_MAX, o.calls = o.most = o.widest = 0, o.leak = -1;
     return o;
 }
 
@@ -61,9 +62,6 @@ TEST(causal_lm, "one pass scores a text as transformers does prefix by prefix") 
     CHECK(a.used == 0);
     CHECK_ASSERTS(llm_causal_lm_score(got, &m, ids, 4, T, &a));
     CHECK_ASSERTS(llm_causal_lm_score(got, &m, ids, 1, T + 1, &a));
-    const int bad[2][2] = {{0, V}, {0, -1}};
-    CHECK_ASSERTS(llm_causal_lm_score(got, &m, bad[0], 1, 2, &a));
-    CHECK_ASSERTS(llm_causal_lm_score(got, &m, bad[1], 1, 2, &a));
     llm_gpt2_destroy(&g);
 }
 
@@ -152,6 +150,7 @@ TEST(causal_lm, "the chain rule: an answer costs what its text costs less its co
     memcpy(answers + 4, text + 3, 4 * sizeof(int)); /* the same twice */
     answers[8] = text[3];
     llm_causal_lm_choices(c, &m, text, 3, answers, start, bytes, 3, &a);
+    CHECK(o.widest == 3 + 4 - 1); /* the last token of an answer is not read */
     llm_causal_lm_score(lp, &m, text, 1, 7, &a);
     double want = 0.0;
     for (size_t t = 3; t < 7; t++) want += (double)lp[t];
@@ -162,8 +161,12 @@ TEST(causal_lm, "the chain rule: an answer costs what its text costs less its co
     CHECK(llm_causal_lm_best(c, 3, LLM_CAUSAL_LM_TOTAL) == 2); /* fewer factors */
     CHECK(llm_causal_lm_best(c + 2, 1, LLM_CAUSAL_LM_PER_BYTE) == 0);
     CHECK(o.most == 2 && o.calls == 3); /* three answers in passes of two, and the text */
-    llm_causal_lm_choices(c, &m, text, 3, answers, start, bytes, 0, &a);
+    llm_arena no_room = test_arena(0);
+    llm_causal_lm_choices(c, &m, text, 3, answers, start, bytes, 0, &no_room);
     CHECK(o.calls == 3);
+    const int bad[2][2] = {{0, V}, {0, -1}};
+    CHECK_ASSERTS(llm_causal_lm_score(lp, &m, bad[0], 1, 2, &a));
+    CHECK_ASSERTS(llm_causal_lm_score(lp, &m, bad[1], 1, 2, &a));
 
     /* as long as the model reads: one token of context is left; one more is too long */
     const size_t nine[2] = {0, 9}, ten[2] = {0, 10}, empty[2] = {0, 0}, none[1] = {0};
@@ -182,6 +185,24 @@ TEST(causal_lm, "the chain rule: an answer costs what its text costs less its co
     CHECK_ASSERTS(llm_causal_lm_choices(c, &m, text, 1, answers, nine, bytes, 1, &a));
     answers[0] = -1;
     CHECK_ASSERTS(llm_causal_lm_choices(c, &m, text, 1, answers, nine, bytes, 1, &a));
+}
+
+TEST(causal_lm, "of all answers of one token the best is the greedy one, and no other") {
+    oracle o = oracle_of(V);
+    const llm_causal_lm m = model_of(&o, V, T);
+    llm_arena a = test_arena(1 << 14);
+    const int answers[V] = {0, 1, 2, 3, 4};
+    const size_t start[V + 1] = {0, 1, 2, 3, 4, 5}, bytes[V] = {1, 1, 1, 1, 1};
+    size_t was[V] = {0};
+    for (int text = 0; text < V * V; text++) {
+        const int context[2] = {text / V, text % V};
+        llm_causal_lm_choice c[V];
+        llm_causal_lm_choices(c, &m, context, 2, answers, start, bytes, V, &a);
+        const size_t best = llm_causal_lm_best(c, V, LLM_CAUSAL_LM_TOTAL);
+        for (size_t k = 0; k < V; k++) CHECK(c[k].greedy == (k == best));
+        was[best]++;
+    }
+    for (size_t k = 0; k < V; k++) CHECK(was[k] > 0);
 }
 
 TEST(causal_lm, "texts are drawn with the probabilities that are scored") {

@@ -66,6 +66,7 @@ TEST(causal_lm_gpt2, "the model behind the interface is the model") {
     llm_gpt2_forward(&g, ids, NULL, 2, T - 1);
     CHECK(memcmp(logits, g.logits, 2 * (T - 1) * V * sizeof(float)) == 0);
     CHECK(isnan(logits[2 * (T - 1) * V]));
+    CHECK(llm_causal_lm_gpt2(&g, 1, T).B == 1);
     CHECK_ASSERTS(llm_causal_lm_gpt2(&g, 0, T));
     CHECK_ASSERTS(llm_causal_lm_gpt2(&g, 1, T + 1));
     llm_gpt2_destroy(&g);

@@ -143,14 +143,47 @@ TEST(chat_lm, "what a user types stays text, whatever it spells, and what the te
     llm_tokenizer_free(&t);
 }
 
+TEST(chat_lm, "a control token is the template's from its first byte to its last: short ones, "
+              "number 0, and those that the tokenizer looks for late") {
+    enum { N = 13 };
+    static const char words[N + 1] = "<s><norm>!<s>", mark[N + 1] = "\1\1\1\1\1\1\1\1\1\3\0\1\1";
+    static const bool said[6] = {false, false, true, false, false, false};
+    llm_tokenizer t;
+    llm_chat_template c;
+    llm_error e;
+    llm_buffer ids = {NULL, 0, 0}, answer = {NULL, 0, 0};
+    char *memory = (char *)test_memory(N, 1), *marks = (char *)test_memory(N, 1);
+    const llm_chat_turns text = {{memory, N, N}, {marks, N, N}}; /* nothing behind them */
+    memcpy(memory, words, N), memcpy(marks, mark, N);
+    cl_tokenizer(&t);
+    CHECK(llm_tokenizer_add_special(&t, "!", &e) && llm_tokenizer_id(&t, "!") == 0);
+    CHECK(llm_added_tokens_put(&t.added, 300, "<norm>", 6, false, true));
+    for (size_t at = 0; at < N; at++) {
+        const llm_added_tokens_one *one = llm_chat_lm_token(&t, &text, at);
+        CHECK((one != NULL) == (at == 0 || at == 3 || at == 9));
+        CHECK(at != 3 || one->id == 300);
+    }
+    CHECK(llm_chat_lm_encode(&ids, &answer, &t, &text, &e));
+    const int want[6] = {
+        llm_tokenizer_id(&t, "<s>"), 300, 0, t.bpe.byte_id['<'], t.bpe.byte_id['s'],
+        t.bpe.byte_id['>']};
+    CHECK(ids.size == sizeof want && memcmp(ids.data, want, sizeof want) == 0);
+    CHECK(answer.size == 6 && memcmp(answer.data, said, 6) == 0);
+    cl_template(&c, "chatml");
+    c.end = "!";
+    CHECK(llm_chat_lm_fits(&t, &c, &e));
+    llm_buffer_free(&ids), llm_buffer_free(&answer);
+    llm_tokenizer_free(&t);
+}
+
 TEST(chat_lm, "the next turn reads only what is new, and finds the logits of a whole reading") {
     static const char config[] =
         "{\"model_type\": \"llama\", \"vocab_size\": 24, \"hidden_size\": 16, "
         "\"intermediate_size\": 24, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
         "\"num_key_value_heads\": 2, \"max_position_embeddings\": 64}";
     static const int text[3][6] = {{1, 2, 3, 4}, {1, 2, 3, 4, 5, 6}, {1, 2, 9, 9, 9}};
-    static const size_t length[5] = {4, 6, 6, 5, 2}, from[5] = {0, 1, 1, 2, 2},
-                        want[5] = {4, 2, 1, 3, 1};
+    static const size_t length[6] = {4, 6, 6, 5, 2, 1}, from[6] = {0, 1, 1, 2, 2, 0},
+                        want[6] = {4, 2, 1, 3, 1, 1};
     tiny_llama tiny;
     llm_llama m, whole;
     llm_error e;
@@ -158,7 +191,7 @@ TEST(chat_lm, "the next turn reads only what is new, and finds the logits of a w
     tiny_llama_make(&tiny, "llama", 4);
     const char *dir = tiny_llama_directory(&tiny, config, LLM_SAFETENSORS_F32);
     CHECK(llm_llama_open(&m, dir, 6, 3, &e) && llm_llama_open(&whole, dir, 6, 6, &e));
-    for (size_t k = 0; k < 5; k++) {
+    for (size_t k = 0; k < 6; k++) {
         size_t fresh = 99;
         CHECK(llm_chat_lm_read(&m, &seen, text[from[k]], length[k], k == 2 ? NULL : &fresh, &e));
         CHECK(k == 2 || fresh == want[k]);
@@ -178,6 +211,18 @@ TEST(chat_lm, "the next turn reads only what is new, and finds the logits of a w
     CHECK_FAILS(llm_chat_lm_read(&m, &none, text[0], 3, NULL, &e), e, "chat: out of memory");
     cl_calls = 1 << 30;
     CHECK(m.length == 0 && llm_chat_lm_read(&m, &none, text[0], 3, NULL, &e) && m.length == 3);
+    for (int k = 0; k < 2; k++) { /* nothing behind seen is read; out of memory all is forgotten */
+        size_t fresh = 0;
+        llm_buffer exact = {(char *)malloc(2 * sizeof(int)), 2 * sizeof(int), 2 * sizeof(int)};
+        memcpy(exact.data, text[0], exact.size);
+        CHECK(llm_chat_lm_read(&m, &none, text[0], 2, NULL, &e));
+        cl_calls = k == 0 ? 1 << 30 : 0;
+        CHECK(llm_chat_lm_read(&m, &exact, text[0], 4, &fresh, &e) == (k == 0));
+        cl_calls = 1 << 30;
+        CHECK(k == 0 ? fresh == 2 && m.length == 4 : m.length == 0 && exact.size == 0);
+        llm_buffer_free(k == 0 ? &none : &exact);
+        if (k == 0) none = exact;
+    }
     llm_buffer_free(&seen), llm_buffer_free(&none);
     llm_llama_close(&m), llm_llama_close(&whole);
 }
@@ -207,6 +252,13 @@ TEST(chat_lm, "a model's template comes from its directory or GGUF file, or is m
     CHECK(!llm_chat_lm_template(&t, &m, dir, &e));
     CHECK(cl_file("tokenizer_config.json", "{\"chat_template\": \"[INST] <<SYS>>\"}"));
     CHECK(llm_chat_lm_template(&t, &m, dir, &e) && strcmp(t.name, "llama2") == 0);
+    CHECK(chdir(dir) == 0 && llm_chat_lm_template(&t, &m, ".", &e));
+    for (int needed = 0; cl_calls < 1 << 20 || needed == 0; needed++) {
+        cl_calls = needed;
+        const bool ok = llm_chat_lm_template(&t, &m, dir, &e);
+        CHECK(ok || strstr(e.message, "memory"));
+        if (ok) cl_calls = 1 << 30;
+    }
     CHECK(cl_file("tokenizer_config.json",
                   "{\"chat_template\": [{\"name\": \"tool\", \"template\": \"x\"}, {\"name\": "
                   "\"default\", \"template\": \"[INST] <<SYS>>\"}]}"));
@@ -298,49 +350,45 @@ static void cl_rate(double *rate, llm_gpt2 *g) {
 
 TEST(chat_lm, "from base to chat: it learns to end its turn first, then what to answer") {
     const llm_base_model world = llm_base_model_defaults(QUESTIONS, TEXT, 0.95);
-    for (uint64_t seed = 1; seed <= 2; seed++) {
-        llm_gpt2_config c = llm_gpt2_defaults();
-        llm_gpt2 g;
-        llm_error e;
-        llm_rng rng = llm_rng_seed(seed);
-        llm_adamw_config adamw = llm_adamw_defaults();
-        int ids[ROWS * TEXT], target[ROWS * TEXT];
-        bool answer[ROWS * TEXT];
-        double rate[3];
-        c.vocab = VOCAB, c.context = TEXT, c.layers = 1, c.heads = 2, c.width = 16, c.hidden = 32;
-        CHECK(llm_gpt2_create(&g, &c, ROWS, TEXT, &e));
-        llm_gpt2_init(&g, &rng);
-        adamw.weight_decay = 0.0f, adamw.beta2 = 0.99f;
-        for (size_t t = 1; t <= 200; t++) {
-            adamw.lr = 0.01f * (t < 30    ? (float)t / 30.0f
-                                : t > 100 ? (float)(201 - t) / 100.0f
-                                          : 1.0f);
-            for (size_t b = 0; b < ROWS; b++) llm_base_model_document(ids + b * TEXT, &world, &rng);
-            llm_next_token_targets(target, ids, NULL, ROWS, TEXT);
-            llm_gpt2_forward(&g, ids, target, ROWS, TEXT);
-            llm_gpt2_backward(&g);
-            llm_gpt2_step(&g, &adamw, t);
-        }
-        cl_rate(rate, &g); /* seeds 1 to 18: 0.012 to 0.030; 0.003 to 0.167; 0 to 0.008 */
-        CHECK(rate[0] < 0.1 && rate[1] < 0.3 && rate[2] < 0.1);
-        memset(g.m, 0, g.count * sizeof *g.m);
-        memset(g.v, 0, g.count * sizeof *g.v);
-        adamw.lr = 0.01f;
-        for (size_t t = 1; t <= 500; t++) {
-            for (size_t i = 0; i < ROWS * TEXT; i += 6) { /* a question and its answer */
-                const int q = 1 + (int)llm_rng_below(&rng, QUESTIONS);
-                const int turn[6] = {U, q, E, S, q + QUESTIONS, E};
-                for (size_t k = 0; k < 6; k++) ids[i + k] = turn[k], answer[i + k] = k >= 4;
-            }
-            llm_chat_lm_step(&g, target, ids, answer, ROWS, TEXT, &adamw, t);
-            if (t != 100) continue;
-            cl_rate(rate, &g); /* 0.240 to 0.559, most of them chance; ends 0.963 to 0.997 */
-            CHECK(rate[1] < 0.8 && rate[2] > 0.9);
-        }
-        cl_rate(rate, &g); /* 0.995 to 1.000; after 200 steps 0.250 to 0.996 */
-        CHECK(rate[1] > 0.95 && rate[2] > 0.98);
-        llm_gpt2_destroy(&g);
+    llm_gpt2_config c = llm_gpt2_defaults();
+    llm_gpt2 g;
+    llm_error e;
+    llm_rng rng = llm_rng_seed(1);
+    llm_adamw_config adamw = llm_adamw_defaults();
+    int ids[ROWS * TEXT], target[ROWS * TEXT];
+    bool answer[ROWS * TEXT];
+    double rate[3];
+    c.vocab = VOCAB, c.context = TEXT, c.layers = 1, c.heads = 2, c.width = 16, c.hidden = 32;
+    CHECK(llm_gpt2_create(&g, &c, ROWS, TEXT, &e));
+    llm_gpt2_init(&g, &rng);
+    adamw.weight_decay = 0.0f, adamw.beta2 = 0.99f;
+    for (size_t t = 1; t <= 200; t++) {
+        adamw.lr = 0.01f * (t < 30 ? (float)t / 30.0f : t > 100 ? (float)(201 - t) / 100.0f : 1.0f);
+        for (size_t b = 0; b < ROWS; b++) llm_base_model_document(ids + b * TEXT, &world, &rng);
+        llm_next_token_targets(target, ids, NULL, ROWS, TEXT);
+        llm_gpt2_forward(&g, ids, target, ROWS, TEXT);
+        llm_gpt2_backward(&g);
+        llm_gpt2_step(&g, &adamw, t);
     }
+    cl_rate(rate, &g); /* seeds 1 to 18: 0.012 to 0.030; 0.003 to 0.167; 0 to 0.008 */
+    CHECK(rate[0] < 0.1 && rate[1] < 0.3 && rate[2] < 0.1);
+    memset(g.m, 0, g.count * sizeof *g.m);
+    memset(g.v, 0, g.count * sizeof *g.v);
+    adamw.lr = 0.01f;
+    for (size_t t = 1; t <= 500; t++) {
+        for (size_t i = 0; i < ROWS * TEXT; i += 6) { /* a question and its answer */
+            const int q = 1 + (int)llm_rng_below(&rng, QUESTIONS);
+            const int turn[6] = {U, q, E, S, q + QUESTIONS, E};
+            for (size_t k = 0; k < 6; k++) ids[i + k] = turn[k], answer[i + k] = k >= 4;
+        }
+        llm_chat_lm_step(&g, target, ids, answer, ROWS, TEXT, &adamw, t);
+        if (t != 100) continue;
+        cl_rate(rate, &g); /* 0.240 to 0.559, most of them chance; ends 0.963 to 0.997 */
+        CHECK(rate[1] < 0.8 && rate[2] > 0.9);
+    }
+    cl_rate(rate, &g); /* 0.995 to 1.000; after 200 steps 0.250 to 0.996 */
+    CHECK(rate[1] > 0.95 && rate[2] > 0.98);
+    llm_gpt2_destroy(&g);
 }
 
 TEST(chat_lm,

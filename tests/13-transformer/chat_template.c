@@ -49,6 +49,12 @@ static const char *ct_program(const float *has) {
     return text;
 }
 
+TEST(chat_template, "words are found at both ends, a single letter too, and no words nowhere") {
+    CHECK(llm_chat_template_has("abc", 3, "a") && llm_chat_template_has("abc", 3, "bc"));
+    CHECK(!llm_chat_template_has("abc", 2, "c") && !llm_chat_template_has("abc", 3, "abcd"));
+    CHECK(!llm_chat_template_has("abc", 3, ""));
+}
+
 TEST(chat_template, "of trl's templates those that are known are found, and the others refused") {
     size_t files;
     const float *known = golden_n(&files, "files/known"), *has = golden("files/has");

@@ -128,6 +128,52 @@ TEST(chat_turns, "each byte knows whether the template wrote it and whether an a
     llm_chat_turns_free(&out);
 }
 
+/* An answer of Qwen 3, from memory that ends with it. */
+static void cu_thoughts(const char *text, bool all, bool last, const char *want) {
+    llm_chat_turns out;
+    const size_t size = strlen(text);
+    char *exact = (char *)test_memory(size, 1);
+    memcpy(exact, text, size);
+    memset(&out, 0, sizeof out);
+    CHECK(llm_chat_turns_thoughts(&out, exact, size, all, last));
+    CHECK(out.text.size == strlen(want) && memcmp(out.text.data, want, out.text.size) == 0);
+    for (size_t i = 0; i < out.mark.size; i++) CHECK(out.mark.data[i] == LLM_CHAT_TURNS_ANSWER);
+    llm_chat_turns_free(&out);
+}
+
+TEST(chat_turns, "thoughts lose newlines at their ends; only the last answer gets empty ones, and "
+                 "before a question none has any") {
+    cu_thoughts("<think>\n\n</think>\na", true, true, "<think>\n\n</think>\n\na");
+    cu_thoughts("</think>a", true, true, "<think>\n\n</think>\n\na");
+    cu_thoughts("\n</think>a", true, true, "<think>\n\n</think>\n\na");
+    cu_thoughts("a", true, true, "<think>\n\n</think>\n\na");
+    cu_thoughts("a", true, false, "a");
+    cu_thoughts("<think>\n</think>\na", true, false, "a");
+    cu_thoughts("<think>\nhm\n</think>", true, false, "<think>\nhm\n</think>\n\n");
+    cu_thoughts("<think>\nhm\n</think>\n\na", false, true, "a");
+    char *tag = (char *)test_memory(7, 1);
+    memcpy(tag, "</think", 7);
+    CHECK(llm_chat_turns_last(tag, 7, "</think>") == 7 && llm_chat_turns_last(tag, 7, "th") == 2);
+
+    static const llm_chat_turns_message m[3] = {{LLM_CHAT_TEMPLATE_USER, "u", 1},
+                                                {LLM_CHAT_TEMPLATE_ASSISTANT, "a", 1},
+                                                {LLM_CHAT_TEMPLATE_ASSISTANT, "b", 1}};
+    static const char *const want[2] = {
+        "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\nb<|im_end|>\n",
+        "<|im_start|>assistant\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"};
+    llm_chat_template t;
+    CHECK(llm_chat_template_get(&t, 5) && strcmp(t.name, "qwen3") == 0);
+    for (size_t k = 0; k < 2; k++) {
+        llm_chat_turns out;
+        memset(&out, 0, sizeof out);
+        CHECK(llm_chat_turns_write(&out, &t, m + k, 3 - k, NULL, NULL));
+        CHECK(out.text.size == strlen(want[k]));
+        CHECK(memcmp(out.text.data, want[k], out.text.size) == 0);
+        llm_chat_turns_free(&out);
+    }
+}
+
 TEST(chat_turns, "a date can be another, and what cannot be said or stored is refused") {
     static const llm_chat_turns_message m[3] = {{LLM_CHAT_TEMPLATE_USER, "u", 1},
                                                 {LLM_CHAT_TEMPLATE_USER, "v", 1},
@@ -144,7 +190,7 @@ TEST(chat_turns, "a date can be another, and what cannot be said or stored is re
     CHECK(llm_chat_turns_write(&out, &t, m, 1, NULL, &e));
     CHECK(out.text.size == sizeof want - 1 && memcmp(out.text.data, want, sizeof want - 1) == 0);
     llm_chat_turns_free(&out);
-    CHECK_FAILS(llm_chat_turns_write(&out, &t, m, 0, NULL, &e), e, "chat: no messages");
+    CHECK_FAILS(llm_chat_turns_write(&out, &t, NULL, 0, NULL, &e), e, "chat: no messages");
     CHECK(llm_chat_template_get(&t, 0));
     CHECK_FAILS(llm_chat_turns_write(&out, &t, m, 2, NULL, &e), e,
                 "chat: message 2 is by the user, and in llama2 it is the turn of the assistant");

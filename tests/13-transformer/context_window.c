@@ -113,6 +113,7 @@ static double shift_error(size_t layers, size_t l, size_t keep, size_t drop,
     for (size_t h = 0; h < HKV; h++) {
         const float *kh = k + h * (CONTEXT + 2) * D, *vh = v + h * (CONTEXT + 2) * D;
         for (size_t i = 0; i < n * D; i++) {
+            CHECK(isfinite(kh[i]) && isfinite(vh[i]));
             worst = fmax(worst, fabs((double)kh[i] - (double)g.block[l].k[h * n * D + i]));
             worst = fmax(worst, fabs((double)vh[i] - (double)g.block[l].v[h * n * D + i]));
         }
@@ -146,6 +147,9 @@ TEST(context_window, "keys without a rotation move as they are; half of the rest
     CHECK_ALL_NEAR(v, values, 5, 0.0f);
     CHECK_ASSERTS(llm_context_window_shift(k, v, 1, 5, 1, 3, 2, 2, NULL, 0, LLM_ROPE_HALVES, &a));
     CHECK_ASSERTS(llm_context_window_shift(k, v, 1, 5, 1, 6, 2, 2, NULL, 0, LLM_ROPE_HALVES, &a));
+    const size_t most = INT_MAX; /* of no heads: places in an int, and all the scratch there is */
+    CHECK(llm_context_window_shift(k, v, 0, most, 64, most, 0, most, NULL, 64, LLM_ROPE_HALVES,
+                                   &a) == 0);
     CHECK(llm_context_window_drop(4096, 4) == 2046 && llm_context_window_drop(7, 0) == 3);
     CHECK(llm_context_window_drop(5, 5) == 0 && llm_context_window_drop(5, 6) == 0);
 }
@@ -176,6 +180,14 @@ static void weighed(void *context, float *logits, const int *ids, size_t rows, s
     for (size_t i = 0; i < rows * t; i++) {
         for (size_t v = 0; v < V; v++) logits[i * V + v] = 0.0f;
         for (size_t d = 0; d <= i % t; d++) logits[i * V + (size_t)ids[i - d]] += weight[d];
+    }
+}
+
+static void two_weighed(void *context, float *logits, const int *ids, size_t rows, size_t t) {
+    const float *weight = (const float *)context;
+    for (size_t i = 0; i < rows * t; i++) {
+        logits[2 * i] = logits[2 * i + 1] = 0.0f;
+        for (size_t d = 0; d <= i % t; d++) logits[2 * i + (size_t)ids[i - d]] += weight[d];
     }
 }
 
@@ -213,7 +225,7 @@ TEST(context_window,
     m.V = V, m.B = 1, m.T = T, m.context = weight, m.logits = weighed;
     llm_arena a = test_arena(1 << 14);
     llm_rng rng = llm_rng_seed(6);
-    double effect[T];
+    double *effect = doubles(T);
     llm_context_window_reach(effect, &m, ids, 2, T, &rng, &a);
     CHECK(a.used == 0);
     for (size_t d = 0; d < T; d++) {
@@ -232,6 +244,36 @@ TEST(context_window,
     CHECK_ASSERTS(llm_context_window_reach(effect, &m, ids, 2, 0, &rng, &a));
     m.V = 1;
     CHECK_ASSERTS(llm_context_window_reach(effect, &m, ids, 2, T, &rng, &a));
+}
+
+TEST(context_window, "of two tokens the other one is tried at each place of each row") {
+    enum { T = 4, ROWS = 6 };
+    float weight[T] = {1.0f, -0.3f, 2.0f, 0.7f};
+    llm_causal_lm m;
+    m.V = 2, m.B = 1, m.T = T, m.context = weight, m.logits = two_weighed;
+    llm_arena a = test_arena(1 << 12);
+    llm_rng rng = llm_rng_seed(1);
+    int ids[ROWS * T];
+    double *effect = doubles(T), *want = doubles(T);
+    for (size_t i = 0; i < ROWS * T; i++) ids[i] = (int)llm_rng_below(&rng, 2);
+    for (size_t size = 1; size <= T; size++) {
+        for (size_t d = 0; d < size; d++) want[d] = 0.0;
+        for (size_t i = 0; i < ROWS * size; i++) {
+            const size_t r = i / size, d = i % size;
+            int row[T];
+            float z[T * 2];
+            double p[2];
+            memcpy(row, ids + r * size, size * sizeof(int));
+            for (size_t k = 0; k < 2; k++) { /* p(1) = 1 / (1 + e^(z0 - z1)), before and behind */
+                two_weighed(weight, z, row, 1, size);
+                p[k] = 1.0 / (1.0 + exp((double)z[2 * size - 2] - (double)z[2 * size - 1]));
+                row[size - 1 - d] = 1 - row[size - 1 - d];
+            }
+            want[d] += fabs(p[1] - p[0]) / ROWS;
+        }
+        llm_context_window_reach(effect, &m, ids, ROWS, size, &rng, &a);
+        for (size_t d = 0; d < size; d++) CHECK_NEAR(effect[d], want[d], 1e-6);
+    }
 }
 
 /* One of tokens 0 to 2 stands among 3s to 5s; behind the question 6 it has to be said. */

@@ -26,8 +26,10 @@ TEST(decoder_only_file, "the logits of all versions are transformers' for the sa
         llm_decoder_only_forward(&g, as_ints(golden("in/ids"), B * T), NULL, B, T);
         CHECK_GOLDEN(g.logits, B * T * V, 2e-6f, "%s/logits", tied ? "tied" : "untied");
         llm_decoder_only_destroy(&g);
-        CHECK(llm_decoder_only_file_load(&g, test_path("model.bin"), 1, 2, &e));
-        llm_decoder_only_destroy(&g);
+        for (size_t t = 2; t <= T; t += 2) {
+            CHECK(llm_decoder_only_file_load(&g, test_path("model.bin"), 1, t, &e));
+            llm_decoder_only_destroy(&g);
+        }
     }
 }
 
@@ -64,6 +66,7 @@ TEST(decoder_only_file, "a header that cannot be is refused, and what is wrong n
                    {1, 3, 4097, "heads is 4097"},
                    {2, 4, 0, "key heads is 0"},
                    {0, 5, -16777217, "vocabulary is 16777217"},
+                   {2, 4, 4097, "key heads is 4097"},
                    {2, 5, -5, "vocabulary is"},
                    {2, 6, 16777217, "context is 16777217"},
                    {3, 3, 3, "8 channels in 3 heads on 1"},
@@ -73,6 +76,7 @@ TEST(decoder_only_file, "a header that cannot be is refused, and what is wrong n
                    {2, 8, 3, "version 3"},
                    {3, 9, 0, "groups of 0 do not divide 8 channels"},
                    {3, 9, 3, "groups of 3 do not divide 8 channels"},
+                   {3, 9, 1, "the header says"},
                    {3, 9, 8, "the header says"},
                    {1, 5, 5, "the header says"},
                    {0, 6, 5, "the header says"}};

@@ -54,6 +54,23 @@ TEST(encoder_decoder,
     }
 }
 
+TEST(encoder_decoder, "one label is enough for a gradient: that of the head's rows sums to 0") {
+    translator *m = golden_model(false);
+    const int one[B * T] = {3};
+    llm_encoder_decoder_acts a;
+    CHECK(llm_encoder_decoder_forward(&a, source(), one, B, S, T, &m->w, &m->c, &m->arena) > 0.0f);
+    llm_encoder_decoder_backward(&m->g, &a, &m->w, &m->c, &m->arena);
+    CHECK(a.kept == 1 && dot(m->g.source, m->g.source, 7 * C) > 0.0);
+    for (size_t c = 0; c < C; c++) {
+        double sum = 0.0, most = 0.0;
+        for (size_t v = 0; v < V; v++) {
+            sum += (double)m->g.head[v * C + c];
+            most = fmax(most, fabs((double)m->g.head[v * C + c]));
+        }
+        CHECK(most > 1e-4 && fabs(sum) < 1e-5);
+    }
+}
+
 static double loss_of(translator *m) {
     llm_arena arena = test_arena(1 << 15);
     llm_encoder_decoder_acts a;
@@ -65,18 +82,22 @@ static double loss_of(translator *m) {
 
 TEST(encoder_decoder, "finite differences with dropout: of embeddings, encoder and decoder apart") {
     for (size_t k = 0; k < 2; k++) {
-        translator *m = golden_model(false);
+        llm_encoder_decoder_config c = config(false);
+        c.decoder.layers = 2;
+        translator *m = translator_new(&c, 1, 1 << 18);
         m->c.encoder.dropout = k == 0 ? 0.3f : 0.0f, m->c.decoder.dropout = k == 1 ? 0.3f : 0.0f;
         llm_encoder_decoder_acts a;
         llm_encoder_decoder_forward(&a, source(), target(), B, S, T, &m->w, &m->c, &m->arena);
         llm_encoder_decoder_backward(&m->g, &a, &m->w, &m->c, &m->arena);
         CHECK_GRAD(m->grad, m->flat, (size_t)(7 + V) * C, 4e-3f, 1e-2f, loss_of(m));
         /* the embedding's own numbers are dropped: of 3 in 10 the whole path is gone */
-        const size_t number = k ? 3 : 4, size = k ? T : S;
+        const size_t number = k ? 6 : 4, size = k ? T : S;
         const llm_sublayer_config *s = k ? &m->c.decoder : &m->c.encoder;
         const int *ids = k ? a.shifted : source();
+        const size_t used = m->arena.used;
         const float *x = llm_encoder_decoder_embed(ids, k ? m->w.target : m->w.source, k ? V : 7, B,
                                                    size, 0, number, 1.0f, s, &m->arena);
+        CHECK(m->arena.used - used == (B * size * C + 15) / 16 * 64); /* x is all that stays */
         size_t gone = 0;
         for (size_t i = 0; i < B * size * C; i++) {
             CHECK((x[i] == 0.0f) ==
@@ -116,6 +137,32 @@ TEST(encoder_decoder,
             end = ids[2];
         }
     }
+}
+
+TEST(encoder_decoder, "writing takes the memory of its cache and no more for more tokens; of "
+                      "equally likely tokens the first") {
+    translator *m = golden_model(false);
+    size_t cached[2], peak[2];
+    int ids[B * 9];
+    for (size_t k = 0; k < 2; k++) {
+        const size_t long_ = k ? 9 : 1;
+        llm_arena arena = test_arena(1 << 15);
+        llm_encoder_acts acts;
+        llm_sublayer_view v;
+        llm_decoder_cache cache;
+        llm_encoder_decoder_encode(&acts, &v, source(), B, S, 1, &m->w, &m->c, &arena);
+        cached[k] = arena.used;
+        llm_decoder_cache_create(&cache, long_, &v, &m->w.decoder, &m->c.decoder, &arena);
+        cached[k] = arena.used - cached[k];
+        arena = test_arena(1 << 15);
+        arena.peak = 0;
+        llm_encoder_decoder_generate(ids, source(), B, S, long_, -1, &m->w, &m->c, &arena);
+        peak[k] = arena.peak;
+    }
+    CHECK(peak[1] - peak[0] <= cached[1] - cached[0] + 128); /* and longer scores */
+    memset(m->w.head, 0, V * C * sizeof(float));
+    llm_encoder_decoder_generate(ids, source(), B, S, 9, -1, &m->w, &m->c, &m->arena);
+    for (size_t i = 0; i < B * 9; i++) CHECK(ids[i] == 0);
 }
 
 TEST(encoder_decoder, "a source's padding changes no logit; the encoder hears of the loss through "

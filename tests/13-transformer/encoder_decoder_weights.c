@@ -51,6 +51,13 @@ TEST(encoder_decoder_weights, "every number of the vector belongs to one part; f
         /* four standard errors of at least 640 numbers */
         const float *const table[3] = {w.source, w.target, w.head};
         for (size_t k = 0; k < 3; k++) CHECK_NEAR(dot(table[k], table[k], 640) / 40.0, 1.0, 0.22);
+        /* the first table is the first draws over sqrt(16), all of them; a head may end anywhere */
+        float z[50 * 16];
+        rng = llm_rng_seed(1);
+        llm_rng_normal_fill(&rng, z, 50 * 16);
+        for (size_t i = 0; i < 50 * 16; i++) CHECK(w.source[i] == z[i] / 4.0f);
+        if (!tied) w.head = floats(40 * 16);
+        llm_encoder_decoder_init(&w, &c, &rng);
     }
     const llm_encoder_decoder_config c = llm_encoder_decoder_defaults(9, 3, 8, 2);
     CHECK(c.source_vocab == 9 && c.target_vocab == 9 && !c.tied && c.scale == 1.0f);

@@ -89,6 +89,11 @@ TEST(foundation, "features are the mean of the last vectors, one text or many a 
         CHECK_ALL_NEAR(b, a, N * C, 1e-5f);
     }
     CHECK(memcmp(w, g.w, g.count * sizeof(float)) == 0);
+    llm_foundation_features(b, &g, ids, N, 1, 2); /* texts of one token */
+    for (size_t n = 0; n < N; n++) {
+        llm_gpt2_forward(&g, ids + n, NULL, 1, 1);
+        CHECK_ALL_NEAR(b + n * C, g.norm, C, 1e-5f);
+    }
     CHECK_ASSERTS(llm_foundation_features(b, &g, ids, N, T, 0));
     CHECK_ASSERTS(llm_foundation_features(b, &g, ids, N, 0, 1));
     llm_gpt2_destroy(&g);
@@ -105,6 +110,9 @@ TEST(foundation, "a probe is right as often as scikit-learn's logistic regressio
         CHECK_GOLDEN(&share, 1, 1e-6f, "%zu/accuracy", K);
         CHECK(a.used == 0);
     }
+    const float same[2] = {0.0f, 0.0f}; /* where classes cannot be told apart the first is taken */
+    const int both[2] = {0, 1};
+    CHECK(llm_foundation_probe(same, both, 2, same, both, 1, 1, 2, 0.1, &a) == 1.0);
 }
 
 TEST(foundation, "an answer is the most probable of the labels' tokens, the first among equals") {
@@ -128,9 +136,15 @@ TEST(foundation, "an answer is the most probable of the labels' tokens, the firs
                    (double)right / N, 1e-12);
     CHECK_ASSERTS(llm_foundation_answer(&g, ids, label, words, N, T, LABELS, 0));
     CHECK_ASSERTS(llm_foundation_answer(&g, ids, label, words, N, 0, LABELS, 1));
+    const double one = llm_foundation_answer(&g, ids, label, words, 1, 1, LABELS, 1);
+    llm_gpt2_forward(&g, ids, NULL, 1, 1);
+    const float *z = g.logits + V - 3;
+    CHECK(one == (z[label[0]] >= fmaxf(z[0], fmaxf(z[1], z[2])) ? 1.0 : 0.0));
     memset(g.w, 0, g.count * sizeof(float));
     CHECK_NEAR(llm_foundation_answer(&g, ids, label, words, N, T, LABELS, B), (double)first / N,
                1e-12);
+    memset(label, 0, sizeof label);
+    CHECK(llm_foundation_answer(&g, ids, label, words, N, T, LABELS, B) == 1.0);
     llm_gpt2_destroy(&g);
 }
 
@@ -171,6 +185,7 @@ TEST(foundation, "labels saved: read off a line over the logarithm of their numb
     CHECK_NEAR(llm_foundation_label_saving(scratch, scratch, count, 4), 1.0, 1e-12);
     CHECK(llm_foundation_label_saving(bad, scratch, count, 4) == 0.0);
     CHECK(llm_foundation_label_saving(best, scratch, count, 1) == 1.0);
+    CHECK(llm_foundation_label_saving(scratch, scratch, count, 1) == 1.0);
 }
 
 /* Over seeds 1 to 9, topics from 32 labels: probes on the trunk 0.92 to 0.96, on the shuffled one

@@ -1,9 +1,11 @@
 /* @gguf_file */
 #include "../test.h"
 
-/* calloc that runs out */
+/* calloc that runs out, and has nothing for nothing */
 static bool gguf_memory_out;
-static void *gguf_calloc(size_t n, size_t size) { return gguf_memory_out ? NULL : calloc(n, size); }
+static void *gguf_calloc(size_t n, size_t size) {
+    return gguf_memory_out || n == 0 ? NULL : calloc(n, size);
+}
 #define calloc gguf_calloc
 
 #include "../../llm.h"
@@ -76,6 +78,11 @@ TEST(gguf_file, "the gguf package's file: names, shapes, types and values") {
     llm_error e;
     const unsigned char *data = gguf_golden(&size);
     const char *path = test_path("t.gguf");
+    memset(&g, 0xff, sizeof g); /* what stood there is not looked at */
+    CHECK(llm_file_write(path, data, size - 32, &e));
+    CHECK_FAILS(llm_gguf_file_open(&g, path, &e), e, "bytes from");
+    CHECK(!g.tensor && g.count == 0 && !g.file.data);
+    memset(&g, 0xff, sizeof g);
     CHECK(llm_file_write(path, data, size, &e));
     CHECK(llm_gguf_file_open(&g, path, &e) && g.count == 7 && g.file.mapped);
     for (size_t i = 0; i < 7; i++) {
@@ -92,8 +99,8 @@ TEST(gguf_file, "the gguf package's file: names, shapes, types and values") {
     }
     CHECK(!llm_gguf_file_find(&g, "") && !llm_gguf_file_find(&g, "hal") &&
           !llm_gguf_file_find(&g, "half2"));
-    char longer[100];
-    memset(longer, 'x', 99), longer[99] = 0;
+    char longer[1000];
+    memset(longer, 'x', 999), longer[999] = 0;
     CHECK(!llm_gguf_file_find(&g, longer));
     longer[64] = 0;
     CHECK(!llm_gguf_file_find(&g, longer));
@@ -101,6 +108,7 @@ TEST(gguf_file, "the gguf package's file: names, shapes, types and values") {
                                  0.0) == 3.0);
     llm_gguf_file_close(&g);
     CHECK(!g.tensor && g.count == 0 && !g.file.data);
+    memset(&g, 0xff, sizeof g);
     CHECK_FAILS(llm_gguf_file_open(&g, test_path("no.gguf"), &e), e, "cannot be opened");
 }
 
@@ -157,9 +165,39 @@ TEST(gguf_file,
     CHECK(t->count == 0 && t->size == 0 && t->shape[0] == 0 && t->shape[1] == 5);
     llm_gguf_file_close(&g);
     CHECK(!gguf_reads(&g, gguf_made, gguf_at - 1, &e) && strstr(e.message, "one has 4 bytes"));
+    const uint64_t full[1] = {32}, zero[1] = {0};
+    gguf_begin(2, 0); /* nothing may begin at the end, and a name may have no letters */
+    gguf_tensor("all", 1, full, LLM_GGUF_BLOCKS_I8, 0);
+    gguf_tensor("", 1, zero, LLM_GGUF_BLOCKS_I8, 32);
+    gguf_data(32);
+    CHECK(gguf_reads(&g, gguf_made, gguf_at, &e) && llm_gguf_file_find(&g, "")->size == 0);
+    llm_gguf_file_close(&g);
+    gguf_begin(1, 0);
+    gguf_tensor("", 1, full, LLM_GGUF_BLOCKS_I8, 0);
+    gguf_data(32);
+    CHECK(gguf_reads(&g, gguf_made, gguf_at, &e) && llm_gguf_file_find(&g, "")->size == 32);
+    llm_gguf_file_close(&g);
     gguf_begin(0, 0); /* a vocabulary alone has no tensors */
     CHECK(gguf_reads(&g, gguf_made, gguf_at, &e) && g.count == 0);
     llm_gguf_file_close(&g);
+}
+
+TEST(gguf_file, "where a description ends too early is said") {
+    const uint64_t dims[1] = {1};
+    const char *const part[5] = {"a string of", "a tensor's rank", "a dimension", "a tensor's type",
+                                 "an offset"};
+    const size_t end[5] = {48, 52, 60, 64, 72}; /* of each part, behind the header's 24 bytes */
+    gguf_begin(1, 0);
+    gguf_tensor("a.name.of.forty.letters.and.signs.so.long", 1, dims, LLM_GGUF_BLOCKS_I8, 0);
+    CHECK(gguf_at == 24 + 73);
+    for (size_t cut = 24; cut < 73; cut++) {
+        llm_gguf_file g;
+        llm_error e;
+        size_t k = 0;
+        while (cut >= end[k] + 1) k++;
+        CHECK(!gguf_reads(&g, gguf_made, 24 + cut, &e));
+        CHECK(strstr(e.message, part[k]));
+    }
 }
 
 TEST(gguf_file, "the alignment is the file's own where it says one") {
@@ -231,8 +269,11 @@ TEST(gguf_file, "what breaks a rule is refused in a sentence") {
     CHECK(!gguf_pair(&e, "a", "b", 0, 0, LLM_GGUF_BLOCKS_Q4_0, 32)); /* one number is no block */
     CHECK(!gguf_pair(&e, "a", "b", 1, (uint64_t)1 << 62, 0, 32) && strstr(e.message, "too large"));
     CHECK(!gguf_pair(&e, "a", "b", 1, UINT64_MAX, LLM_GGUF_BLOCKS_I8, 32));
+    CHECK(strstr(e.message, "b is too large"));
     CHECK(!gguf_pair(&e, "a", "b", 1, UINT64_MAX - 40, LLM_GGUF_BLOCKS_I8, 32));
-    CHECK(!gguf_pair(&e, "a", "b", 1, 9, 0, 32) && strstr(e.message, "b has 36 bytes from 32 on"));
+    CHECK(strstr(e.message, "b is too large"));
+    CHECK(!gguf_pair(&e, "a", "b", 1, 9, 0, 32));
+    CHECK(strstr(e.message, "b has 36 bytes from 32 on, the file 64"));
     CHECK(gguf_pair(&e, "a", "b", 1, 8, 0, 32));
 
     const uint64_t wrap[3] = {(uint64_t)1 << 32, (uint64_t)1 << 32, 2}, one[1] = {1};
@@ -241,6 +282,17 @@ TEST(gguf_file, "what breaks a rule is refused in a sentence") {
     gguf_tensor("w", 3, wrap, LLM_GGUF_BLOCKS_I8, 0);
     gguf_data(64);
     CHECK(!gguf_reads(&g, gguf_made, gguf_at, &e) && strstr(e.message, "w is too large"));
+    llm_gguf_file_tensor t; /* blocks smaller than their weights; weights larger than a byte */
+    memset(&t, 0, sizeof t);
+    t.rank = 3, t.type = LLM_GGUF_BLOCKS_Q4_0;
+    for (size_t i = 0; i < 3; i++) t.shape[i] = wrap[2 - i];
+    CHECK_FAILS(llm_gguf_file_measure(&t, &e), e, "too large");
+    t.rank = 1, t.type = LLM_GGUF_BLOCKS_F32, t.shape[0] = (size_t)1 << 63;
+    CHECK_FAILS(llm_gguf_file_measure(&t, &e), e, "too large");
+    gguf_begin(2, 0);
+    CHECK(!gguf_reads(&g, gguf_made, gguf_at + 47, &e));
+    CHECK(strstr(e.message, "2 tensors do not fit into 47 bytes"));
+    CHECK(!gguf_reads(&g, gguf_made, gguf_at + 48, &e) && !strstr(e.message, "do not fit into 48"));
     gguf_begin((uint64_t)1 << 60, 0);
     gguf_tensor("w", 1, one, LLM_GGUF_BLOCKS_I8, 0);
     CHECK(!gguf_reads(&g, gguf_made, gguf_at, &e) && strstr(e.message, "tensors do not fit"));

@@ -135,7 +135,8 @@ TEST(gpt1, "the model of 2018 has 116,534,784 weights; weights start as N(0, 0.0
     llm_gpt1_config c = llm_gpt1_defaults();
     CHECK(llm_gpt1_count(&c) == 116534784);
     CHECK(llm_gpt1_matrices(&c) == (40478 + 512) * 768 + 12 * 12 * 768 * 768);
-    CHECK(c.stack.norm == LLM_PRENORM_POST && c.stack.eps == 1e-5f && c.stack.dropout == 0.0f);
+    CHECK(c.stack.heads == 12 && c.stack.norm == LLM_PRENORM_POST && c.stack.eps == 1e-5f &&
+          c.stack.dropout == 0.0f);
     CHECK(c.stack.act == LLM_ACTIVATION_GELU_TANH);
 
     c = tiny_config();
@@ -156,4 +157,6 @@ TEST(gpt1, "the model of 2018 has 116,534,784 weights; weights start as N(0, 0.0
         CHECK(w.stack.attn[1].norm.out_w[i] == 1.0f && w.stack.mlp[1].norm.out_w[i] == 1.0f &&
               w.stack.attn[0].mha.bk[i] == 0.0f && w.stack.mlp[1].norm.out_b[i] == 0.0f);
     CHECK(w.stack.mlp[1].norm.out_b + C == flat + count && !w.stack.norm_w);
+    w.wte = floats(matrices); /* biases and gains may stand elsewhere */
+    llm_gpt1_init(&w, 0.02f, &c, &rng);
 }

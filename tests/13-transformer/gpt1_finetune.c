@@ -82,6 +82,7 @@ TEST(gpt1_finetune, "rows: marks around one text or two, long ones cut, the rest
         {9, 3, 3, 8, {90, 1, 2, 3, 91, 5, 6, 7, 92}},
         {8, 4, 3, 6, {90, 1, 2, 91, 5, 6, 92, 92}},
         {9, 1, 3, 6, {90, 1, 91, 5, 6, 7, 92, 92, 92}},
+        {9, 1, 2, 5, {90, 1, 91, 5, 6, 92, 92, 92, 92}},
         {3, 2, 2, 2, {90, 91, 92}},
     };
     for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {

@@ -73,6 +73,7 @@ TEST(gpt2, "gradients accumulate; a batch without targets has loss 0 and adds no
               *targets = as_ints(golden("tiny/targets"), 15);
     int none[15];
     for (size_t i = 0; i < 15; i++) none[i] = LLM_CROSS_ENTROPY_IGNORE;
+    CHECK_ASSERTS(llm_gpt2_backward(&g)); /* before any forward */
     llm_gpt2_forward(&g, ids, targets, 3, 5);
     llm_gpt2_backward(&g);
     float *once = floats(g.count), *twice = floats(g.count);
@@ -93,6 +94,8 @@ TEST(gpt2, "gradients accumulate; a batch without targets has loss 0 and adds no
     CHECK(llm_gpt2_forward(&g, ids, NULL, 3, 5) == 0.0f);
     CHECK_GOLDEN(g.logits, 3 * 5 * 7, 2e-6f, "tiny/logits");
     CHECK_ASSERTS(llm_gpt2_forward(&g, ids, NULL, 1, 6)); /* the context has 5 */
+    g.g = NULL;                                           /* as without training */
+    CHECK_ASSERTS(llm_gpt2_backward(&g));
     llm_gpt2_destroy(&g);
 }
 

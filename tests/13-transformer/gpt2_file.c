@@ -232,6 +232,24 @@ TEST(gpt2_file, "memory that runs out at any call is said so, and nothing leaks"
     llm_gpt2_destroy(&g);
 }
 
+TEST(gpt2_file, "matrices of the MLP may be larger than those of attention, by a little or much") {
+    for (size_t hidden = 11; hidden <= 17; hidden++) {
+        llm_gpt2_config c = llm_gpt2_defaults();
+        llm_gpt2 g, h;
+        llm_error e;
+        llm_rng rng = llm_rng_seed(hidden);
+        c.vocab = V, c.context = T, c.layers = 1, c.heads = 2, c.width = 4, c.hidden = hidden;
+        CHECK(llm_gpt2_create(&g, &c, 0, 0, &e));
+        llm_rng_normal_fill(&rng, g.w, g.count);
+        mkdir(test_path("wide"), 0700);
+        CHECK(llm_gpt2_save(&g, test_path("wide"), &e));
+        CHECK(llm_gpt2_load(&h, test_path("wide"), 0, 0, &e) && h.config.hidden == hidden);
+        CHECK(h.count == g.count && memcmp(h.w, g.w, g.count * sizeof(float)) == 0);
+        llm_gpt2_destroy(&g);
+        llm_gpt2_destroy(&h);
+    }
+}
+
 TEST(gpt2_file, "a path may be relative") {
     llm_gpt2 g, h;
     llm_error e;

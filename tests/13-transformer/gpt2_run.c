@@ -1,6 +1,11 @@
 /* @gpt2_run */
 #include "../test.h"
 
+/* realloc that runs out after a number of calls */
+static int run_calls = 1 << 30;
+static void *run_realloc(void *p, size_t size) { return run_calls-- > 0 ? realloc(p, size) : NULL; }
+#define realloc run_realloc
+
 #include "../../llm.h"
 
 static llm_gpt2_config tiny(void) {
@@ -132,6 +137,20 @@ TEST(gpt2_run, "a text that is too short, and a loss that is not finite, are sai
     put_ids(&r.train, ids, 1);
     CHECK(llm_gpt2_run_step(&r, &loss, NULL, &e));
     CHECK_NEAR(loss, logf(5.0f), 0.1f); /* at the start, all tokens alike */
+    llm_gpt2_run other;
+    CHECK(llm_gpt2_run_create(&other, &c, 2, 40, 0.05, 1, &e));
+    put_ids(&other.train, ids, 5);
+    for (int calls = 0; calls < 2; calls++) { /* neither for the batch nor for the loss */
+        run_calls = calls;
+        CHECK_FAILS(llm_gpt2_run_step(&other, &loss, NULL, &e), e, "step 0: out of memory");
+        run_calls = 1 << 30;
+        CHECK(other.state.step == 0 && other.loss.size == 0);
+    }
+    CHECK(llm_gpt2_run_step(&other, &loss, NULL, &e));
+    llm_gpt2_run_free(&other);
+    llm_gpt2_config vast = c;
+    vast.vocab = (size_t)1 << 50;
+    CHECK_FAILS(llm_gpt2_run_create(&other, &vast, 2, 40, 0.05, 1, &e), e, "no memory");
     r.model.w[0] = NAN;
     CHECK_FAILS(llm_gpt2_run_step(&r, &loss, NULL, &e), e, "step 1: the loss is no longer finite");
     CHECK(r.state.step == 1);
@@ -182,17 +201,35 @@ TEST(gpt2_run, "a file that no run wrote is refused, and what is wrong with it i
     llm_gpt2_run_state s;
     for (size_t i = 0; i < 5; i++) {
         memset(&s, 0, sizeof s);
-        s.batch = i == 0 ? 0 : i == 1 ? (uint64_t)1 << 40 : 3;
+        s.batch = i == 0 ? 0 : i == 1 ? ((uint64_t)1 << 20) + 1 : 3;
         s.steps = 12, s.step = i == 2 ? 13 : 0;
         s.rng.used = i == 3 ? 5 : i == 4 ? -1 : 0;
         CHECK_FAILS(load_changed("state", LLM_SAFETENSORS_U64, sizeof s / 8, &s, &e), e,
                     "no state");
     }
+    memset(&s, 0, sizeof s);
+    s.batch = 1;
+    for (s.rng.used = 0; s.rng.used <= 4; s.rng.used += 4)
+        CHECK(load_changed("state", LLM_SAFETENSORS_U64, sizeof s / 8, &s, &e));
     CHECK_FAILS(load_changed("loss", LLM_SAFETENSORS_F32, 1, zero, &e), e, "1 losses of 0 steps");
-    const int int5[2] = {4, 5};
+    const int int5[2] = {5, 4};
     CHECK_FAILS(load_changed("train", LLM_SAFETENSORS_I32, 2, int5, &e), e,
                 "'train' has the token 5");
     CHECK_FAILS(load_changed("held", LLM_SAFETENSORS_I32, 2, int5, &e), e,
                 "'held' has the token 5");
     CHECK_FAILS(llm_gpt2_run_load(&r, test_path("nowhere"), &e), e, "nowhere/run.safetensors");
+
+    llm_gpt2_run long_one = long_run(), again = long_run(); /* nothing behind a text is read */
+    llm_safetensors f;
+    mkdir(test_path("exact"), 0700);
+    CHECK(llm_gpt2_run_save(&long_one, test_path("exact"), &e));
+    CHECK(llm_safetensors_open(&f, test_path("exact/run.safetensors"), &e));
+    for (size_t i = 0; i < f.count; i++) {
+        unsigned char *copy = (unsigned char *)test_memory(f.tensor[i].size, 1);
+        memcpy(copy, f.tensor[i].data, f.tensor[i].size);
+        f.tensor[i].data = copy;
+    }
+    CHECK(llm_gpt2_run_read(&again, &f, &e) && again.train.size == 2 * long_one.train.size);
+    llm_safetensors_close(&f);
+    llm_gpt2_run_free(&long_one), llm_gpt2_run_free(&again);
 }

@@ -42,6 +42,7 @@ TEST(gpt3, "states, loss and gradients equal GPT-Neo's, full and local layers in
     llm_gpt1_acts acts;
     llm_next_token_targets(targets, ids, NULL, B, T);
     const float *h = llm_gpt3_forward(&acts, ids, B, T, W, &m.w, &m.c, &m.arena);
+    CHECK(acts.h == h);
     CHECK_GOLDEN(h, N * C, 2e-6f, "tiny/h");
     const float loss = llm_gpt1_lm(dh, m.dw.wte, h, targets, N, 1.0f, &m.w, &m.c, &m.arena);
     CHECK_GOLDEN(&loss, 1, 2e-6f, "tiny/loss");
@@ -49,6 +50,19 @@ TEST(gpt3, "states, loss and gradients equal GPT-Neo's, full and local layers in
     for (size_t l = 0; l < L; l++) /* GPT-Neo has no such biases */
         memset(m.dw.stack.attn[l].mha.bq, 0, 3 * C * sizeof(float));
     CHECK_GOLDEN(m.grad, m.count, 4e-6f, "tiny/grads");
+}
+
+TEST(gpt3, "with a window over all it is GPT-1 with norms in front, in what it drops too") {
+    for (size_t k = 0; k < 2; k++) {
+        tiny m = golden_model();
+        const int *ids = as_ints(golden("tiny/ids"), N);
+        float first[N * C];
+        llm_gpt1_acts acts;
+        m.c.stack.dropout = k ? 0.3f : 0.0f, m.c.stack.seed = 4;
+        memcpy(first, llm_gpt1_forward(&acts, ids, B, T, &m.w, &m.c, &m.arena), sizeof first);
+        const float *h = llm_gpt3_forward(&acts, ids, B, T, T, &m.w, &m.c, &m.arena);
+        CHECK_ALL_NEAR(h, first, N * C, 1e-5f);
+    }
 }
 
 TEST(gpt3, "with a dense and a banded layer a token is heard exactly as far as paths reach") {
@@ -83,10 +97,12 @@ TEST(gpt3, "with a dense and a banded layer a token is heard exactly as far as p
 }
 
 TEST(gpt3, "the sizes are those published, to 2%; the largest has 174,604,259,328 weights") {
+    const size_t layers[8] = {12, 24, 24, 24, 32, 32, 40, 96};
     const double published[8] = {125e6, 350e6, 760e6, 1.3e9, 2.7e9, 6.7e9, 13e9, 175e9};
     for (int i = 0; i < 8; i++) {
         const llm_gpt1_config c = llm_gpt3_config((llm_gpt3_size)i);
         CHECK_NEAR((double)llm_gpt1_count(&c) / published[i], 1.0, 0.02);
+        CHECK(c.stack.layers == layers[i]);
         CHECK(c.stack.width % c.stack.heads == 0 && c.stack.hidden == 4 * c.stack.width);
         CHECK(c.context == 2048 && c.vocab == 50257 && c.stack.act == LLM_ACTIVATION_GELU_TANH);
     }
@@ -109,6 +125,18 @@ TEST(gpt3, "weights that write to the stream start smaller by 1 / sqrt(2 L)") {
             CHECK_NEAR(sqrt(dot(part[i], part[i], n) / (double)n), i % 2 ? 0.01 : 0.02,
                        i % 2 ? 0.001 : 0.002);
         }
+    }
+    tiny plain = tiny_model(c, floats(m.count), 1 << 14); /* the same draws, and half of them */
+    rng = llm_rng_seed(1);
+    llm_gpt1_init(&plain.w, 0.02f, &c, &rng);
+    for (size_t i = 0; i < m.count; i++) {
+        bool writes = false;
+        for (size_t l = 0; l < 2; l++) {
+            const size_t wo = (size_t)(m.w.stack.attn[l].mha.wo - m.flat);
+            const size_t down = (size_t)(m.w.stack.mlp[l].ffn.down - m.flat);
+            writes = writes || (i >= wo && i < wo + 576) || (i >= down && i < down + 2304);
+        }
+        CHECK(m.flat[i] == (writes ? 0.5f : 1.0f) * plain.flat[i]);
     }
 }
 
@@ -148,6 +176,16 @@ TEST(gpt3, "prompts hold k other examples, each at most once, and all of them in
     CHECK(arena.used == 0);
     CHECK(llm_gpt3_prompt(ids, 2, &x, 0, 0, 1, 2, &rng, &arena) == 2);
     CHECK_ASSERTS(llm_gpt3_prompt(ids, 1, &x, 0, 0, 1, 2, &rng, &arena));
+    for (size_t room = 0, need = 1; room <= need; room++) { /* nothing is written behind it */
+        int *exact = (int *)test_memory(room, sizeof(int));
+        llm_rng same = rng;
+        need = llm_gpt3_prompt(ids, 32, &x, 3, 2, 1, 2, &same, &arena);
+        same = rng;
+        if (room < need)
+            CHECK_ASSERTS(llm_gpt3_prompt(exact, room, &x, 3, 2, 1, 2, &same, &arena));
+        else
+            CHECK(llm_gpt3_prompt(exact, room, &x, 3, 2, 1, 2, &same, &arena) == need);
+    }
     CHECK_ASSERTS(llm_gpt3_prompt(ids, 5, &x, 3, 1, 1, 2, &rng, &arena));
     CHECK_ASSERTS(llm_gpt3_prompt(ids, 32, &x, 0, 4, 1, 2, &rng, &arena));
     CHECK_ASSERTS(llm_gpt3_prompt(ids, 32, &x, 4, 0, 1, 2, &rng, &arena));
@@ -157,7 +195,7 @@ TEST(gpt3, "scores are means of token log-probabilities, or differences of their
     tiny m = golden_model();
     const int prompt[2] = {3, 1}, neutral[1] = {5}, answer[3] = {2, 6, 0};
     const size_t used = m.arena.used;
-    double sum[2] = {0.0, 0.0};
+    double sum[2] = {0.0, 0.0}, first = 0.0;
     for (size_t k = 0; k < 2; k++) { /* token by token, softmax by hand */
         const size_t n = k ? 1 : 2;
         int ids[5];
@@ -171,11 +209,13 @@ TEST(gpt3, "scores are means of token log-probabilities, or differences of their
                 total += exp(z[v]);
             }
             sum[k] += z[answer[i]] - log(total);
+            if (k == 0 && i == 0) first = sum[0];
             ids[n + i] = answer[i];
             m.arena.used = used;
         }
     }
     CHECK_NEAR(llm_gpt3_mean(prompt, 2, answer, 3, W, &m.w, &m.c, &m.arena), sum[0] / 3.0, 1e-5);
+    CHECK_NEAR(llm_gpt3_mean(prompt, 2, answer, 1, W, &m.w, &m.c, &m.arena), first, 1e-5);
     CHECK_NEAR(llm_gpt3_score(prompt, 2, NULL, 0, answer, 3, W, &m.w, &m.c, &m.arena), sum[0] / 3.0,
                1e-5);
     CHECK_NEAR(llm_gpt3_score(prompt, 2, neutral, 1, answer, 3, W, &m.w, &m.c, &m.arena),

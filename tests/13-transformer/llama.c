@@ -69,37 +69,6 @@ TEST(llama, "seven families from safetensors: transformers' logits, one token at
     }
 }
 
-/* The settings of a family as pairs. */
-static void ll_pairs(llm_buffer *b, size_t *pairs, const char *family, size_t head) {
-    const bool gemma = strcmp(family, "gemma2") == 0, mistral = strcmp(family, "mistral") == 0;
-    const char *a = family[0] == 'l' || mistral ? "llama" : family;
-    const struct {
-        const char *key;
-        llm_gguf_values_type type;
-        double value;
-    } all[] = {
-        {"context_length", LLM_GGUF_VALUES_U32, 64},
-        {"embedding_length", LLM_GGUF_VALUES_U32, 16},
-        {"feed_forward_length", LLM_GGUF_VALUES_U32, 24},
-        {"block_count", LLM_GGUF_VALUES_U32, 2},
-        {"attention.head_count", LLM_GGUF_VALUES_U32, 4},
-        {"attention.head_count_kv", LLM_GGUF_VALUES_U32, strcmp(a, "gpt2") ? 2 : 4},
-        {"attention.key_length", LLM_GGUF_VALUES_U32, (double)head},
-        {strcmp(a, "gpt2") ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon",
-         LLM_GGUF_VALUES_F32, (*a == 'l' && !mistral) || strcmp(a, "gpt2") == 0 ? 1e-5 : 1e-6},
-        {"rope.freq_base", LLM_GGUF_VALUES_F32, strcmp(family, "llama3") ? 10000.0 : 100.0},
-        {mistral || gemma ? "attention.sliding_window" : "unknown", LLM_GGUF_VALUES_U32,
-         mistral ? 5 : 6},
-        {"attn_logit_softcapping", LLM_GGUF_VALUES_F32, 3.0},
-        {"final_logit_softcapping", LLM_GGUF_VALUES_F32, 5.0}};
-    CHECK(llm_gguf_write_string(b, pairs, "general.architecture", a));
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        char key[96];
-        snprintf(key, sizeof key, "%s.%s", a, all[i].key);
-        CHECK(llm_gguf_write_value(b, pairs, key, all[i].type, all[i].value));
-    }
-}
-
 TEST(llama,
      "the same from GGUF: rows in another order, 1 added to Gemma's norms, stretched rotations") {
     for (size_t f = 0; f < 7; f++) {
@@ -112,7 +81,7 @@ TEST(llama,
         const bool stretched = strcmp(families[f].name, "llama3") == 0;
         float plain[4], slow[4];
         tiny_llama_make(&tiny, families[f].name, head);
-        ll_pairs(&pair, &pairs, families[f].name, head);
+        tiny_llama_pairs(&pair, &pairs, families[f].name, head);
         llm_yarn_config rope = llm_yarn_defaults(LLM_YARN_LLAMA3, head, 100.0, 4.0, 32.0);
         llm_yarn_inv_freq(slow, &rope);
         llm_rope_inv_freq(plain, head, 100.0f);
@@ -193,6 +162,129 @@ TEST(llama, "a pass gives the logits behind each of its last tokens, in chunks o
             llm_llama_close(&m);
         }
     }
+}
+
+/* What an arena takes for n numbers. */
+static size_t ll_room(size_t n) { return (n + 15) / 16 * 64; }
+
+/* The most scratch at once of a pass of n tokens: attention's or the MLP's beside the pass's
+ * own. */
+static size_t ll_scratch(const llm_llama_config *c, size_t n, size_t context) {
+    const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
+    const size_t mlp = ll_room(n * C) + 2 * ll_room(n * c->hidden);
+    const size_t attention = ll_room(n * C) + 2 * ll_room(n * Q) + 2 * ll_room(n * K) +
+                             ll_room(c->heads * (context + c->head));
+    const size_t turns = c->family == LLM_LLAMA_CONFIG_GPT2 ? 0 : 2 * ll_room(n * (c->head / 2));
+    return ll_room(n * C) + turns + ll_room(C) + ll_room(n) + (attention > mlp ? attention : mlp);
+}
+
+/* A model with a table of so many places is asked for one more. */
+static bool lacking(size_t places, llm_error *e) {
+    llm_llama m;
+    memset(&m, 0, sizeof m);
+    m.file.config.context = m.file.places.rows = places;
+    return llm_llama_create(&m, places + 1, 1, e);
+}
+
+TEST(llama, "there is memory for models of any proportions, and a pass takes what it needs") {
+    for (size_t large = 0; large < 7; large++) {
+        llm_llama m;
+        llm_error e;
+        memset(&m, 0, sizeof m);
+        llm_llama_config *c = &m.file.config;
+        c->vocab = large == 0 ? 1000 : 5, c->width = large == 1 ? 200 : 3;
+        c->hidden = large == 2 ? 300 : 0, c->heads = large == 3 ? 50 : 1;
+        c->kv_heads = large == 4 ? 50 : 1, c->head = large == 5 ? 400 : 2;
+        c->layers = large == 6 ? 40 : 1;
+        if (large == 0)
+            CHECK_FAILS(lacking(1, &e), e, "a context of 2 tokens, the model has positions for 1");
+        if (large == 0)
+            CHECK_FAILS(lacking(7, &e), e, "a context of 8 tokens, the model has positions for 7");
+        const size_t chunk = 600, context = 70, K = c->kv_heads * c->head;
+        CHECK(llm_llama_create(&m, context, chunk, &e));
+        CHECK(m.memory.used == ll_room(c->vocab) + 2 * ll_room(c->layers * context * K));
+        CHECK(m.memory.size - m.memory.used >= ll_scratch(c, chunk, context));
+        llm_arena_destroy(&m.memory);
+    }
+    for (size_t f = 0; f < 7; f++) {
+        tiny_llama tiny;
+        llm_llama m;
+        llm_error e;
+        int ids[62];
+        tiny_llama_make(&tiny, families[f].name, families[f].head);
+        ll_ids(ids, families[f].name);
+        const char *dir =
+            tiny_llama_directory(&tiny, ll_config(families[f].name), LLM_SAFETENSORS_F32);
+        CHECK(llm_llama_open(&m, dir, 20, 9, &e));
+        llm_llama_forward(&m, ids, 9);
+        CHECK(m.memory.peak - m.memory.used == ll_scratch(&m.file.config, 9, 20));
+        CHECK_ASSERTS(llm_llama_pass(&m, m.logits, ids, 0, 0));
+        llm_llama_close(&m);
+    }
+}
+
+TEST(llama, "caps below 1 and scores of a hundred; a sublayer's norm stays within its rows") {
+    tiny_llama tiny;
+    llm_llama m;
+    llm_error e;
+    enum { H = 4, HKV = 2, D = 4, N = 3, CONTEXT = 5 };
+    float q[N * H * D], out[N * H * D], plain[24];
+    tiny_llama_make(&tiny, "llama", D);
+    const char *dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
+    CHECK(llm_llama_open(&m, dir, CONTEXT, N, &e));
+    const int ids[N] = {1, 7, 3};
+    llm_llama_forward(&m, ids, N);
+    memcpy(plain, m.logits, sizeof plain);
+    m.length = 0, m.file.config.logit_cap = 0.5f;
+    llm_llama_forward(&m, ids, N);
+    for (size_t v = 0; v < 24; v++) CHECK_NEAR(m.logits[v], 0.5f * tanhf(plain[v] / 0.5f), 1e-6);
+
+    llm_rng rng = llm_rng_seed(1);
+    llm_llama half; /* the same with keys and values in 16 bits */
+    memset(&half, 0, sizeof half);
+    half.file.config = m.file.config, half.file.config.logit_cap = 0.0f;
+    CHECK(llm_llama_create_as(&half, N, N, LLM_LLAMA_CACHE_BF16, &e));
+    float *numbers = floats(2 * N * HKV * D); /* keys and values of both layers */
+    llm_rng_normal_fill(&rng, numbers, 2 * N * HKV * D);
+    llm_llama_cache_write(&half.keys, 0, numbers, 2 * N * HKV * D);
+    llm_rng_normal_fill(&rng, numbers, 2 * N * HKV * D);
+    llm_llama_cache_write(&half.values, 0, numbers, 2 * N * HKV * D);
+    llm_rng_normal_fill(&rng, q, N * H * D);
+    m.length = 0;
+    for (size_t k = 0; k < 3; k++) {
+        llm_llama *at = k == 2 ? &half : &m;
+        const double cap = k == 0 ? 0.5 : 0.0, scale = k == 1 ? 60.0 : 1.0;
+        at->file.config.score_cap = (float)cap, at->file.config.scale = (float)scale;
+        const size_t used = at->memory.used;
+        llm_llama_attend(out, q, at, 1, N);
+        CHECK(at->memory.used == used);
+        for (size_t i = 0; i < N * H; i++) {
+            const size_t t = i / H, from = (at->context * HKV + i % H / (H / HKV)) * D;
+            double p[N], sum = 0.0, most = -1e300;
+            float row[D];
+            for (size_t j = 0; j <= t; j++) {
+                const float *key = llm_llama_cache_read(row, &at->keys, from + j * HKV * D, D);
+                p[j] = scale * dot(q + i * D, key, D);
+                if (cap > 0.0) p[j] = cap * tanh(p[j] / cap);
+                most = fmax(most, p[j]);
+            }
+            for (size_t j = 0; j <= t; j++) sum += exp(p[j] - most);
+            for (size_t d = 0; d < D; d++) {
+                double want = 0.0;
+                for (size_t j = 0; j <= t; j++)
+                    want +=
+                        exp(p[j] - most) / sum *
+                        (double)llm_llama_cache_read(row, &at->values, from + j * HKV * D, D)[d];
+                CHECK_NEAR(out[i * D + d], want, 1e-4);
+            }
+        }
+    }
+    llm_arena_destroy(&half.memory);
+    float *x = zeros(2 * 16), *f = floats(2 * 16), norm[16]; /* nothing behind them */
+    for (size_t i = 0; i < 32; i++) f[i] = i % 2 ? 3.0f : -3.0f, norm[i % 16] = 2.0f;
+    llm_llama_mlp_add(x, f, norm, 2, &m.file.config);
+    for (size_t i = 0; i < 32; i++) CHECK_NEAR(x[i], i % 2 ? 2.0f : -2.0f, 1e-5);
+    llm_llama_close(&m);
 }
 
 TEST(llama, "what cannot be opened says why") {

@@ -143,6 +143,30 @@ TEST(llama_config, "cut off anywhere or with any byte changed it is read within 
     }
 }
 
+TEST(llama_config, "the largest and the smallest of each size are read") {
+    llm_llama_config c;
+    llm_error e;
+    CHECK(lc_read(&c,
+                  "\"model_type\":\"mistral\",\"vocab_size\":16777216,\"hidden_size\":65536,"
+                  "\"max_position_embeddings\":16777216,\"intermediate_size\":1048576,"
+                  "\"num_hidden_layers\":4096,\"num_attention_heads\":4096,"
+                  "\"num_key_value_heads\":4096,\"head_dim\":4096,\"sliding_window\":16777216",
+                  &e));
+    CHECK(c.vocab == 1 << 24 && c.context == 1 << 24 && c.window == 1 << 24);
+    CHECK(c.width == 1 << 16 && c.hidden == 1 << 20 && c.layers == 4096);
+    CHECK(c.heads == 4096 && c.kv_heads == 4096 && c.head == 4096);
+    CHECK(lc_read(&c,
+                  "\"model_type\":\"mistral\",\"vocab_size\":1,\"hidden_size\":1,"
+                  "\"max_position_embeddings\":1,\"intermediate_size\":1,"
+                  "\"num_hidden_layers\":1,\"num_attention_heads\":1,"
+                  "\"num_key_value_heads\":1,\"head_dim\":2,\"sliding_window\":1,"
+                  "\"rope_theta\":1.5",
+                  &e));
+    CHECK(c.vocab == 1 && c.context == 1 && c.window == 1 && c.width == 1 && c.hidden == 1);
+    CHECK(c.layers == 1 && c.heads == 1 && c.kv_heads == 1 && c.head == 2);
+    CHECK(c.rope.theta == 1.5 && c.rope.trained == 1.0);
+}
+
 TEST(llama_config, "what is not computed here is refused in a sentence") {
     static const struct {
         const char *members, *says;
@@ -160,6 +184,11 @@ TEST(llama_config, "what is not computed here is refused in a sentence") {
         {"\"model_type\":\"llama\",\"num_hidden_layers\":4097", "num_hidden_layers is 4097"},
         {"\"model_type\":\"llama\",\"num_attention_heads\":0", "num_attention_heads is 0"},
         {"\"model_type\":\"llama\",\"max_position_embeddings\":1.5", "max_position_embeddings is"},
+        {"\"model_type\":\"llama\",\"max_position_embeddings\":16777217", "is 16777217"},
+        {"\"model_type\":\"llama\",\"intermediate_size\":1048577", "is 1048577"},
+        {"\"model_type\":\"llama\",\"num_attention_heads\":4097", "heads is 4097"},
+        {"\"model_type\":\"llama\",\"num_key_value_heads\":4097", "heads is 4097"},
+        {"\"model_type\":\"mistral\",\"sliding_window\":16777217", "is 16777217"},
         {"\"model_type\":\"llama\",\"num_key_value_heads\":3", "8 heads of width 8 on 3"},
         {"\"model_type\":\"llama\",\"head_dim\":7", "8 heads of width 7 on 8"},
         {"\"model_type\":\"llama\",\"head_dim\":4097", "head_dim is 4097"},

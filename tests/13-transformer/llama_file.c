@@ -1,10 +1,12 @@
 /* @llama_file */
 #include "../test.h"
 
-/* malloc that runs out */
-static bool lf_memory_out;
-static void *lf_malloc(size_t size) { return lf_memory_out ? NULL : malloc(size); }
+/* memory that runs out after a number of calls */
+static int lf_calls = 1 << 30;
+static void *lf_malloc(size_t size) { return lf_calls-- > 0 ? malloc(size) : NULL; }
+static void *lf_realloc(void *p, size_t size) { return lf_calls-- > 0 ? realloc(p, size) : NULL; }
 #define malloc lf_malloc
+#define realloc lf_realloc
 
 #include "../../llm.h"
 
@@ -35,6 +37,7 @@ TEST(llama_file,
         llm_error e;
         tiny_llama_make(&all, families[f].name, families[f].head);
         const char *dir = tiny_llama_directory(&all, families[f].config, LLM_SAFETENSORS_F32);
+        memset(&m, 0xff, sizeof m); /* what stood there is not looked at */
         CHECK(llm_llama_file_open(&m, dir, &e));
         llm_llama_file_close(&m);
         for (size_t i = 0; i < all.count; i++) {
@@ -79,6 +82,7 @@ TEST(llama_file, "matrices stay in the file; vectors are floats, of Gemma with 1
         CHECK(m.embed.rows == 24 && m.embed.columns == 16);
         CHECK((m.head.data == m.embed.data) == m.config.tied);
         const float more = f == 4 ? 1.0f : 0.0f;
+        for (size_t l = 0; l < 2; l++) CHECK(m.layer[l].vector[LLM_LLAMA_NAMES_NORM1]);
         for (size_t i = 0; i < tiny.count; i++) {
             const tiny_llama_tensor *t = &tiny.t[i];
             const float *got = NULL;
@@ -103,7 +107,7 @@ TEST(llama_file, "matrices stay in the file; vectors are floats, of Gemma with 1
     }
 }
 
-TEST(llama_file, "matrices of GPT-2 are turned, with any prefix, in one kind of numbers") {
+TEST(llama_file, "matrices of GPT-2 are turned, with any prefix, each in its own numbers") {
     tiny_llama tiny;
     llm_llama_file m;
     llm_error e;
@@ -161,8 +165,198 @@ TEST(llama_file, "matrices of GPT-2 are turned, with any prefix, in one kind of 
     }
     CHECK(llm_safetensors_write(test_path("model.safetensors"), mixed, tiny.count, NULL, &e));
     const char *dir = tiny_llama_path("");
-    CHECK_FAILS(llm_llama_file_open(&m, dir, &e), e,
-                "h.1.mlp.c_fc.weight is not in the numbers of wte.weight");
+    CHECK(llm_llama_file_open(&m, dir, &e) && m.memory.used == m.memory.size);
+    for (int p = 0; p < LLM_LLAMA_NAMES_MATRICES; p++) {
+        const bool wide = p == LLM_LLAMA_NAMES_GATE, none = p == LLM_LLAMA_NAMES_UP;
+        CHECK(none ||
+              m.layer[1].matrix[p].type == (wide ? LLM_GGUF_BLOCKS_F32 : LLM_GGUF_BLOCKS_F16));
+        CHECK(none || m.layer[0].matrix[p].type == LLM_GGUF_BLOCKS_F16);
+    }
+    for (size_t i = 0; i < tiny.count; i++) {
+        const tiny_llama_tensor *t = &tiny.t[i];
+        float row[16];
+        for (size_t r = 0; r < 24 && strcmp(t->name, "h.1.mlp.c_fc.weight") == 0; r++) {
+            llm_stored_matrix_row(row, &m.layer[1].matrix[LLM_LLAMA_NAMES_GATE], r);
+            for (size_t j = 0; j < 16; j++) CHECK(row[j] == t->data[j * 24 + r]);
+        }
+    }
+    llm_llama_file_close(&m);
+}
+
+/* Writes a family as GGUF, its tensor `leave` left out and tensor `cut` a row shorter; opens it. */
+static bool lf_gguf(llm_llama_file *m, tiny_llama *tiny, size_t f, size_t leave, size_t cut,
+                    const float *rope_freqs, llm_error *e) {
+    llm_buffer pair = {NULL, 0, 0};
+    size_t pairs = 0;
+    tiny_llama less = *tiny;
+    if (cut < less.count) less.t[cut].rows--;
+    if (leave < less.count) less.t[leave] = less.t[--less.count];
+    tiny_llama_pairs(&pair, &pairs, families[f].name, families[f].head);
+    tiny_llama_gguf(tiny_llama_path("m.gguf"), &less, families[f].name, families[f].head, &pair,
+                    pairs, rope_freqs);
+    llm_buffer_free(&pair);
+    return llm_llama_file_open(m, tiny_llama_path("m.gguf"), e);
+}
+
+TEST(llama_file, "in GGUF too matrices stay, vectors come as they are, rotations are divided by "
+                 "their factors, and the memory is just enough") {
+    for (size_t f = 0; f < 5; f++) {
+        const size_t D = families[f].head;
+        const float by[4] = {2.0f, 4.0f, 8.0f, 16.0f};
+        tiny_llama tiny;
+        llm_llama_file m;
+        llm_error e;
+        float plain[4];
+        size_t seen = 0;
+        tiny_llama_make(&tiny, families[f].name, D);
+        for (size_t factors = 0; factors < 2; factors++) {
+            if (!lf_gguf(&m, &tiny, f, SIZE_MAX, SIZE_MAX, factors ? by : NULL, &e))
+                test_fail(__FILE__, __LINE__, "%s", e.message);
+            llm_rope_inv_freq(plain, D, 10000.0f);
+            for (size_t i = 0; i < D / 2; i++)
+                CHECK_NEAR(m.inv_freq[i], plain[i] / (factors ? by[i] : 1.0f), 1e-6);
+            CHECK(m.is_gguf && m.memory.size - m.memory.used == (factors ? 0 : 64));
+            if (!factors) llm_llama_file_close(&m);
+        }
+        for (size_t i = 0; i < tiny.count; i++) {
+            const tiny_llama_tensor *t = &tiny.t[i];
+            const llm_gguf_file_tensor *in =
+                llm_gguf_file_find(&m.gguf, tiny_llama_gguf_name(t->name, f == 4));
+            const llm_llama_file_layer *layer = &m.layer[strstr(t->name, "layers.1") ? 1 : 0];
+            const llm_stored_matrix *w = NULL;
+            const float *got = NULL;
+            if (strstr(t->name, "embed_tokens")) w = &m.embed;
+            if (strstr(t->name, "lm_head")) w = &m.head;
+            if (strstr(t->name, "k_proj.weight")) w = &layer->matrix[LLM_LLAMA_NAMES_K];
+            if (strstr(t->name, "down_proj")) w = &layer->matrix[LLM_LLAMA_NAMES_DOWN];
+            if (w) CHECK(w->data == in->data && w->type == LLM_GGUF_BLOCKS_F32);
+            if (w) CHECK(w->rows == t->rows && w->columns == t->columns);
+            if (strcmp(t->name, "model.norm.weight") == 0) got = m.norm;
+            if (strstr(t->name, "input_layernorm")) got = layer->vector[LLM_LLAMA_NAMES_NORM1];
+            if (strstr(t->name, "v_proj.bias")) got = layer->vector[LLM_LLAMA_NAMES_V_BIAS];
+            for (size_t k = 0; got && k < t->rows; k++)
+                CHECK(got[k] == t->data[k] + (f == 4 ? 1.0f : 0.0f));
+            seen += w != NULL || got != NULL;
+        }
+        CHECK(seen == (m.config.tied ? 2u : 3u) + (f == 2 ? 8u : 6u));
+        llm_llama_file_close(&m);
+    }
+}
+
+TEST(llama_file, "the memory is that of the vectors, with heads wider than a line of 64 too") {
+    tiny_llama tiny;
+    llm_llama_file m;
+    llm_error e;
+    tiny_llama_make(&tiny, "qwen3", 40);
+    CHECK(llm_llama_file_open(
+        &m,
+        tiny_llama_directory(&tiny, "{\"model_type\":\"qwen3\",\"head_dim\":40," CONFIG,
+                             LLM_SAFETENSORS_F32),
+        &e));
+    CHECK(m.memory.size - m.memory.used == 128); /* factors of the rotations, of GGUF alone */
+    llm_llama_file_close(&m);
+}
+
+TEST(llama_file, "in GGUF too every tensor is needed, and refused by name") {
+    tiny_llama tiny;
+    llm_llama_file m;
+    llm_error e;
+    char wanted[100];
+    const float few[1] = {1.0f};
+    tiny_llama_make(&tiny, "llama", 4);
+    for (size_t i = 0; i < tiny.count; i++) {
+        if (strstr(tiny.t[i].name, "embed_tokens")) continue; /* @llama_gguf reads its shape */
+        snprintf(wanted, sizeof wanted, "no tensor %s",
+                 tiny_llama_gguf_name(tiny.t[i].name, false));
+        if (strcmp(tiny.t[i].name, "lm_head.weight") == 0) { /* the embedding takes its place */
+            CHECK(lf_gguf(&m, &tiny, 0, i, SIZE_MAX, NULL, &e) && m.head.data == m.embed.data);
+            llm_llama_file_close(&m);
+        } else {
+            CHECK_FAILS(lf_gguf(&m, &tiny, 0, i, SIZE_MAX, NULL, &e), e, wanted);
+        }
+        snprintf(wanted, sizeof wanted, "%s is (", tiny_llama_gguf_name(tiny.t[i].name, false));
+        CHECK_FAILS(lf_gguf(&m, &tiny, 0, SIZE_MAX, i, NULL, &e), e, wanted);
+    }
+    llm_buffer pair = {NULL, 0, 0}; /* a factor too few: the settings say heads of 4 */
+    size_t pairs = 0;
+    tiny_llama_pairs(&pair, &pairs, "llama", 4);
+    tiny_llama_gguf(tiny_llama_path("m.gguf"), &tiny, "llama", 4, &pair, pairs, NULL);
+    llm_gguf_file g;
+    llm_gguf_file_tensor t[TINY_LLAMA_MOST + 1];
+    CHECK(llm_gguf_file_open(&g, tiny_llama_path("m.gguf"), &e));
+    memset(t, 0, sizeof t);
+    memcpy(t, g.tensor, g.count * sizeof *t);
+    snprintf(t[g.count].name, sizeof t->name, "rope_freqs.weight");
+    t[g.count].rank = 1, t[g.count].shape[0] = 1, t[g.count].data = (const unsigned char *)few;
+    CHECK(llm_gguf_write(tiny_llama_path("n.gguf"), &pair, pairs, t, g.count + 1, &e));
+    CHECK_FAILS(llm_llama_file_open(&m, tiny_llama_path("n.gguf"), &e), e,
+                "rope_freqs.weight is (1, 0) of rank 1, expected (2, 0)");
+    llm_gguf_file_close(&g);
+    llm_buffer_free(&pair);
+}
+
+TEST(llama_file, "shapes and numbers of single tensors, in both forms") {
+    static const struct {
+        const char *name;
+        size_t rank, shape[3], rows, columns;
+        const char *why; /* NULL: found */
+    } all[] = {{"one", 0, {0, 0, 0}, 1, 0, "one is (0, 0) of rank 0, expected (1, 0)"},
+               {"row", 1, {5, 0, 0}, 5, 0, NULL},
+               {"row", 1, {5, 0, 0}, 5, 1, "row is (5, 0) of rank 1, expected (5, 1)"},
+               {"line", 2, {3, 1, 0}, 3, 1, NULL},
+               {"line", 2, {3, 1, 0}, 3, 0, "line is (3, 1) of rank 2, expected (3, 0)"},
+               {"cube", 3, {2, 3, 4}, 2, 3, "cube is (0, 0) of rank 3, expected (2, 3)"},
+               {"I8", 1, {4, 0, 0}, 4, 0, "I8 "},
+               {"F64", 1, {4, 0, 0}, 4, 0, "F64 "}};
+    static const unsigned char data[128] = {0};
+    enum { COUNT = sizeof all / sizeof *all };
+    llm_gguf_file_tensor g[COUNT];
+    llm_safetensors_tensor s[COUNT];
+    llm_llama_file file[2];
+    llm_error e;
+    size_t count = 0;
+    memset(g, 0, sizeof g), memset(s, 0, sizeof s), memset(file, 0, sizeof file);
+    for (size_t i = 0; i < COUNT; i++) {
+        const bool last = i + 1 == COUNT || strcmp(all[i].name, all[i + 1].name) != 0;
+        if (!last) continue;
+        snprintf(g[count].name, sizeof g->name, "%s", all[i].name);
+        s[count].name = all[i].name;
+        g[count].rank = s[count].rank = all[i].rank;
+        memcpy(g[count].shape, all[i].shape, sizeof all[i].shape);
+        memcpy(s[count].shape, all[i].shape, sizeof all[i].shape);
+        g[count].data = s[count].data = data;
+        const bool byte = strcmp(all[i].name, "I8") == 0, wide = strcmp(all[i].name, "F64") == 0;
+        g[count].type = byte   ? LLM_GGUF_BLOCKS_I8
+                        : wide ? LLM_GGUF_BLOCKS_F64
+                               : LLM_GGUF_BLOCKS_F16;
+        s[count++].dtype = byte   ? LLM_SAFETENSORS_I8
+                           : wide ? LLM_SAFETENSORS_F64
+                                  : LLM_SAFETENSORS_F16;
+    }
+    llm_buffer none = {NULL, 0, 0};
+    CHECK(llm_gguf_write(test_path("all.gguf"), &none, 0, g, count, &e));
+    CHECK(llm_safetensors_write(test_path("model.safetensors"), s, count, NULL, &e));
+    file[1].is_gguf = true;
+    CHECK(llm_gguf_file_open(&file[1].gguf, test_path("all.gguf"), &e));
+    CHECK(llm_safetensors_shards_open(&file[0].shards, test_path(""), &e));
+    for (size_t form = 0; form < 2; form++) {
+        llm_stored_matrix w;
+        for (size_t i = 0; i < COUNT; i++) {
+            const size_t rows = all[i].rows, columns = all[i].columns;
+            if (all[i].why) {
+                CHECK_FAILS(llm_llama_file_find(&w, &file[form], all[i].name, rows, columns, &e), e,
+                            all[i].why);
+                continue;
+            }
+            CHECK(llm_llama_file_find(&w, &file[form], all[i].name, rows, columns, &e));
+            CHECK(w.rows == (columns ? rows : 1) && w.columns == (columns ? columns : rows));
+            CHECK(w.type == LLM_GGUF_BLOCKS_F16 && w.data);
+        }
+        w.data = data;
+        CHECK_FAILS(llm_llama_file_find(&w, &file[form], "none", 1, 0, &e), e, "no tensor none");
+        CHECK(!w.data);
+        llm_llama_file_close(&file[form]);
+    }
 }
 
 TEST(llama_file, "numbers that are no floats, files that are not there, memory that is out") {
@@ -173,6 +367,7 @@ TEST(llama_file, "numbers that are no floats, files that are not there, memory t
     const char *dir = tiny_llama_directory(&tiny, families[0].config, LLM_SAFETENSORS_I16);
     CHECK_FAILS(llm_llama_file_open(&m, dir, &e), e, "is neither F32, F16 nor BF16");
     dir = tiny_llama_directory(&tiny, "{", LLM_SAFETENSORS_F32);
+    memset(&m, 0xff, sizeof m); /* what stood there is not freed */
     CHECK_FAILS(llm_llama_file_open(&m, dir, &e), e, "JSON");
     dir = tiny_llama_directory(&tiny, "{}", LLM_SAFETENSORS_F32);
     CHECK_FAILS(llm_llama_file_open(&m, dir, &e), e, "model_type");
@@ -183,7 +378,13 @@ TEST(llama_file, "numbers that are no floats, files that are not there, memory t
     CHECK_FAILS(llm_llama_file_open(&m, dir, &e), e, "config.json: cannot be opened");
     CHECK_FAILS(llm_llama_file_open(&m, "x.gguf", &e), e, "x.gguf: cannot be opened");
     CHECK_FAILS(llm_llama_file_open(&m, ".gguf", &e), e, ".gguf/config.json");
-    lf_memory_out = true;
-    CHECK(!llm_llama_file_open(&m, dir, &e));
-    lf_memory_out = false;
+    dir = tiny_llama_directory(&tiny, families[0].config, LLM_SAFETENSORS_F32);
+    bool ok = false;
+    for (int n = 0; !ok; n++) {
+        lf_calls = n;
+        ok = llm_llama_file_open(&m, dir, &e);
+        lf_calls = 1 << 30;
+        CHECK(ok ? n > 3 : strstr(e.message, "memory") != NULL);
+    }
+    llm_llama_file_close(&m);
 }

@@ -33,6 +33,23 @@ TEST(mlm, "logits, loss and all gradients equal transformers' BertForMaskedLM") 
     with_pooler(m.g, n, true, got);
     CHECK_GOLDEN(got, n, 3e-5f, "mlm/grads");
 
+    /* one place asked, first of all or behind others: the same loss; the bias gets p - 1 */
+    const int one[3] = {3, LLM_CROSS_ENTROPY_IGNORE, 3};
+    float rows[2 * C], alone[2], bias = m.dhead.bias[3];
+    for (size_t i = 0; i < 2 * C; i++) rows[i] = h[i % C];
+    for (size_t k = 0; k < 2; k++) {
+        alone[k] =
+            llm_mlm_forward(&head, rows, one + k, &m.head, m.w.word, k + 1, V, C, eps, &m.arena);
+        CHECK(head.M == 1 && head.row[0] == k);
+    }
+    CHECK(alone[0] == alone[1]);
+    float *kept = floats(m.count), dh[2 * C] = {0};
+    memcpy(kept, m.g, m.count * sizeof(float));
+    llm_mlm_backward(dh, &m.dhead, m.dw.word, &head, &m.head, m.w.word, &m.arena);
+    CHECK_NEAR(m.dhead.bias[3] - bias, expf(-alone[1]) - 1.0f, 1e-6);
+    CHECK(dh[0] == 0.0f && dot(dh + C, dh + C, C) > 0.0);
+    memcpy(m.g, kept, m.count * sizeof(float));
+
     /* nothing asked: no loss, no gradient */
     int none[N];
     for (size_t i = 0; i < N; i++) none[i] = LLM_CROSS_ENTROPY_IGNORE;
@@ -84,13 +101,36 @@ TEST(mlm, "15 of 100 tokens are chosen, 80, 10, 10 of those masked, exchanged, k
     CHECK_ASSERTS(llm_mlm_mask(ids, label, special, NULL, 1, &none, &rng));
 }
 
+TEST(mlm, "a number on a border belongs to what is behind it; a word begins where the text does") {
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        llm_rng rng = llm_rng_seed(seed), same = rng;
+        llm_mlm_config c = llm_mlm_defaults(4, 5, 50);
+        const float first = llm_rng_uniform(&same), fate = llm_rng_uniform(&same);
+        const bool special[1] = {false};
+        int id = 10, label;
+        c.chosen = first, same = rng;
+        CHECK(llm_mlm_mask(&id, &label, special, NULL, 1, &c, &same) == 0 && id == 10);
+        for (size_t k = 0; k < 2; k++) { /* neither masked nor exchanged */
+            c.chosen = 1.0f, c.masked = k ? 0.0f : fate, c.random = k ? fate : 0.0f, same = rng;
+            CHECK(llm_mlm_mask(&id, &label, special, NULL, 1, &c, &same) == 1 && id == 10);
+        }
+        const bool none[4] = {false, false, false, false};
+        const int word[4] = {3, 3, 5, 5};
+        int ids[4] = {10, 10, 10, 10}, labels[4];
+        c = llm_mlm_defaults(4, 5, 50);
+        c.chosen = 0.5f;
+        llm_mlm_mask(ids, labels, none, word, 4, &c, &rng);
+        CHECK(labels[0] == labels[1] && labels[2] == labels[3]);
+    }
+}
+
 TEST(mlm, "whole words: all pieces of a word are chosen or none, and a special token parts them") {
     enum { MANY = 3000 };
     static int ids[MANY], label[MANY], word[MANY];
     static bool special[MANY];
     llm_rng rng = llm_rng_seed(2);
     const llm_mlm_config c = llm_mlm_defaults(4, 5, 50);
-    size_t words = 0, differ = 0;
+    size_t words = 0, differ = 0, next = 0;
     for (size_t n = 0; n < MANY; n++) {
         ids[n] = 10, word[n] = (int)(n / 3);
         special[n] = n % 30 == 1; /* in the middle of a word */
@@ -104,11 +144,14 @@ TEST(mlm, "whole words: all pieces of a word are chosen or none, and a special t
             differ += asked != (label[n + 2] != LLM_CROSS_ENTROPY_IGNORE);
             continue;
         }
+        if (n + 3 < MANY && n % 30 != 27)
+            next += asked != (label[n + 3] != LLM_CROSS_ENTROPY_IGNORE);
         CHECK(asked == (label[n + 1] != LLM_CROSS_ENTROPY_IGNORE));
         CHECK(asked == (label[n + 2] != LLM_CROSS_ENTROPY_IGNORE));
     }
     CHECK_NEAR((double)words / 1000.0, 0.15, 0.046);
     CHECK(differ > 0);
+    CHECK_NEAR((double)next / 800.0, 2.0 * 0.15 * 0.85, 0.08); /* neighbours, 5 deviations */
 }
 
 /* A Markov chain: the next token is this one plus 1 with probability 0.7, else any of the 5. The

@@ -34,6 +34,7 @@ TEST(open_weights, "a list of fingerprints, right and wrong") {
     } all[] = {
         {ABC "  model\n" EMPTY "  config\n", NULL},
         {ABC " *model\n\n" EMPTY "  config", NULL},
+        {ABC "  m", NULL},
         {"", NULL},
         {"\n\n", NULL},
         {EMPTY "  model\n", "model: found SHA-256 " ABC ", expected " EMPTY},
@@ -44,16 +45,19 @@ TEST(open_weights, "a list of fingerprints, right and wrong") {
         {ABC, "line 1: expected"},
         {ABC "  ../model", "line 1: expected"},
         {ABC "  .model", "line 1: expected"},
+        {ABC "  /model", "line 1: expected"},
         {ABC "  a/model", "line 1: expected"},
         {ABC "  a\\model", "line 1: expected"},
         {ABC "  a:model", "line 1: expected"},
         {ABC "xx model", "line 1: expected"},
         {ABC "- model", "line 1: expected"},
         {ABC " -model", "line 1: expected"},
+        {"Ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  model", "line 1"},
         {"BA7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  model", "line 1"},
         {"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ag  model", "line 1"}};
     llm_error e;
     CHECK(llm_file_write(test_path("model"), "abc", 3, &e));
+    CHECK(llm_file_write(test_path("m"), "abc", 3, &e));
     CHECK(llm_file_write(test_path("config"), "", 0, &e));
     char dir[512];
     snprintf(dir, sizeof dir, "%s", test_path(""));
@@ -63,7 +67,9 @@ TEST(open_weights, "a list of fingerprints, right and wrong") {
     }
     char zero[] = ABC "  mo_el";
     zero[68] = 0;
-    CHECK_FAILS(llm_open_weights_verify(dir, zero, sizeof zero - 1, &e), e, "line 1");
+    CHECK_FAILS(llm_open_weights_verify(dir, zero, sizeof zero - 1, &e), e, "line 1: expected");
+    zero[68] = 'd', zero[3] = 0;
+    CHECK_FAILS(llm_open_weights_verify(dir, zero, sizeof zero - 1, &e), e, "line 1: expected");
     char longest[400];
     memset(longest, 'x', sizeof longest);
     memcpy(longest, ABC "  ", 66);

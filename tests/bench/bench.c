@@ -213,8 +213,8 @@ static void row_few(const char *name, size_t N, size_t C, size_t O) {
     free(x), free(w_), free(y);
 }
 
-/* Products with matrices in their file's own numbers: of one token, bound by reading them, exact and
- * with x rounded, and of a prompt, bound by multiply-adds. */
+/* Products with matrices in their file's own numbers: of one token, bound by reading them, exact
+ * and with x rounded, and of a prompt, bound by multiply-adds. */
 static void rows_stored(void) {
     enum { SIDE = 8192, TOKENS = 128 };
     static const llm_gguf_blocks_type type[5] = {LLM_GGUF_BLOCKS_F32, LLM_GGUF_BLOCKS_F16,
