@@ -15926,6 +15926,185 @@ static inline cudaError_t llm_cuda_encoder_pool(T *out, const T *y, const size_t
     return cudaGetLastError();
 }
 
+/* @bert ----------------------------------------------------- BERT
+ *
+ * What BERT has in front of the encoder and behind it. A row of word, place and type is gathered,
+ * added and normed by one block, and waits in shared memory between the passes; apart, three
+ * gathers, two additions and a norm would move 13 elements for each, here it is 3 read, of which
+ * the places' and the types' come from L2, and 2 written, one of them for backward. Tokens have no
+ * padding (@encoder), so each brings its place and its type.
+ *
+ * Backward is the norm's and, for each table, a sum over the rows that took part, in a fixed order
+ * (@embedding). The pooler is a gather, a product with tanh in its epilogue, and back a product and
+ * an addition to the first row of each text.
+ *
+ * Limit: memory bandwidth. C floats of shared memory.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, layernorm, embedding, dropout,
+ *         sublayer, encoder
+ * see     encoder, mlm
+ * topics  -
+ */
+
+/* Tables word (V,C), place (P,C), type (types,C), the norm behind their sum (C), the pooler (C,C),
+ * (C); for gradients T is float. */
+template <typename T> struct llm_cuda_bert_weights {
+    T *word, *place, *type, *norm_w, *norm_b, *pool_w, *pool_b;
+};
+/* N tokens: an id for each table, and for its gradient order (N), segment (segments + 1) of
+ * llm_cuda_embedding_sort; in the order word, place, type. On the device. */
+typedef struct {
+    const int *ids[3], *order[3], *segment[3];
+    size_t segments[3], N;
+} llm_cuda_bert_batch;
+/* w, p (2 L + 1) <- the next numbers of matrix and vector, in llm_bert_bind's order. */
+template <typename T>
+static inline void llm_cuda_bert_bind(llm_cuda_bert_weights<T> &w, llm_cuda_sublayer_part<T> *p,
+                                      T *&matrix, T *&vector, const llm_bert_config &c) {
+    const size_t C = c.encoder.width;
+    w.word = llm_cuda_encoder_next(matrix, c.vocab * C);
+    w.place = llm_cuda_encoder_next(matrix, c.places * C);
+    w.type = llm_cuda_encoder_next(matrix, c.types * C);
+    w.norm_w = llm_cuda_encoder_next(vector, C);
+    w.norm_b = llm_cuda_encoder_next(vector, C);
+    llm_cuda_encoder_parts(p, matrix, vector, llm_cuda_sublayer_of(c.encoder));
+    w.pool_w = llm_cuda_encoder_next(matrix, C * C);
+    w.pool_b = llm_cuda_encoder_next(vector, C);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_bert_embed_kernel(T *y, T *sum, float *mean, float *rstd, llm_cuda_bert_batch b,
+                                      llm_cuda_bert_weights<T> w, llm_bert_config c) {
+    LLM_DYNAMIC_SHARED(float, row); /* entry i + k of the row at k * (C / V) + i / V */
+    const size_t C = c.encoder.width, n = blockIdx.x, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V, rows[3] = {c.vocab, c.places, c.types};
+    const T *const table[3] = {w.word, w.place, w.type};
+    bool known = true;
+    for (int t = 0; t < 3; t++) known = known && b.ids[t][n] >= 0 && (size_t)b.ids[t][n] < rows[t];
+    float v[V], u[V], total = 0.0f, square = 0.0f;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = known ? 0.0f : NAN;
+        for (int t = 0; t < 3 && known; t++) {
+            llm_load_vector(u, table[t], (size_t)b.ids[t][n] * C + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += u[k];
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            v[k] = llm_rounded<T>(v[k]); /* what backward will read */
+            row[(size_t)k * (C / V) + i / V] = v[k];
+            total += v[k];
+        }
+        llm_store_vector(sum, n * C + i, v);
+    }
+    const float m = llm_block_sum(total) / (float)C;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = row[(size_t)k * (C / V) + i / V] - m;
+            square += d * d;
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(square) / (float)C + c.encoder.eps);
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, w.norm_w, i);
+        llm_load_vector(u, w.norm_b, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            v[k] = v[k] * ((row[(size_t)k * (C / V) + i / V] - m) * r) + u[k];
+        llm_store_vector(y, n * C + i, v);
+    }
+    if (threadIdx.x == 0) llm_store(mean, n, m), llm_store(rstd, n, r);
+}
+/* y (N,C), sum (N,C), mean, rstd (N) <- the batch: x of llm_bert_forward, into a[0].y of the
+ * encoder. An id outside its table makes a row of NaN. */
+template <typename T>
+static inline cudaError_t llm_cuda_bert_embed(T *y, T *sum, float *mean, float *rstd,
+                                              const llm_cuda_bert_batch &b,
+                                              const llm_cuda_bert_weights<T> &w,
+                                              const llm_bert_config &c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t C = c.encoder.width, n = b.N * C;
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(sum, C) && llm_aligned(w.word, C) &&
+                      llm_aligned(w.place, C) && llm_aligned(w.type, C) &&
+                      llm_aligned(w.norm_w, C) && llm_aligned(w.norm_b, C);
+    const auto embed = wide ? llm_bert_embed_kernel<T, V> : llm_bert_embed_kernel<T, 1>;
+    LLM_LAUNCH(embed, (unsigned)b.N, llm_row_threads(wide ? C / V : C), C * sizeof(float), stream,
+               y, sum, mean, rstd, b, w, c);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess || !(c.encoder.dropout > 0.0f)) return error;
+    return llm_cuda_dropout_forward(y, y, n, c.encoder.dropout, c.encoder.seed,
+                                    2 * c.encoder.layers * n, stream);
+}
+/* dw's tables and norm += <- d (N,C), the encoder's dx, which is overwritten with dropout; dsum
+ * (N,C) is written. sums: 2 C llm_cuda_layernorm_blocks<T>(N, C) floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_bert_embed_backward(const llm_cuda_bert_weights<float> &dw, T *d, T *dsum, const T *sum,
+                             const float *mean, const float *rstd, const llm_cuda_bert_batch &b,
+                             const llm_cuda_bert_weights<T> &w, const llm_bert_config &c,
+                             float *sums, cudaStream_t stream) {
+    const size_t C = c.encoder.width, n = b.N * C;
+    float *const table[3] = {dw.word, dw.place, dw.type};
+    const cudaError_t done[] = {
+        cudaMemsetAsync(dsum, 0, n * sizeof(T), stream),
+        c.encoder.dropout > 0.0f
+            ? llm_cuda_dropout_forward(d, d, n, c.encoder.dropout, c.encoder.seed,
+                                       2 * c.encoder.layers * n, stream)
+            : cudaSuccess,
+        llm_cuda_layernorm_backward(dsum, dw.norm_w, dw.norm_b, d, sum, w.norm_w, mean, rstd, b.N,
+                                    C, sums, stream)};
+    cudaError_t error = llm_cuda_first_error(done);
+    for (int t = 0; t < 3 && error == cudaSuccess; t++)
+        error = llm_cuda_embedding_backward(table[t], dsum, b.ids[t], b.order[t], b.segment[t],
+                                            b.segments[t], C, stream);
+    return error;
+}
+
+/* p, z, first (B,C) <- h (N,C), texts from start (B + 1) on: as llm_bert_pool_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_bert_pool(T *p, T *z, T *first, const T *h, const size_t *start,
+                                             size_t B, const llm_cuda_bert_weights<T> &w, size_t C,
+                                             cudaStream_t stream) {
+    const cudaError_t done[] = {
+        llm_cuda_encoder_pool(first, h, start, B, C, LLM_ENCODER_FIRST, stream),
+        llm_cuda_dense_forward(p, z, (const T *)first, (const T *)w.pool_w, (const T *)w.pool_b, B,
+                               C, C, LLM_ACTIVATION_TANH, stream)};
+    return llm_cuda_first_error(done);
+}
+/* A block a text: dh[start[b]] += dfirst[b]. */
+template <typename T>
+LLM_KERNEL void llm_bert_scatter_kernel(T *dh, const T *dfirst, const size_t *start, size_t C) {
+    const size_t b = blockIdx.x, to = start[b] * C;
+    for (size_t i = threadIdx.x; i < C && start[b] < start[b + 1]; i += blockDim.x)
+        llm_store(dh, to + i, llm_load(dh, to + i) + llm_load(dfirst, b * C + i));
+}
+/* dh (N,C), dw's pooler += <- dp (B,C) and forward's z, first. d (2,B,C) is scratch; sums as
+ * llm_cuda_dense_backward for B, C, C. */
+template <typename T>
+static inline cudaError_t llm_cuda_bert_pool_backward(T *dh, const llm_cuda_bert_weights<float> &dw,
+                                                      const T *dp, const T *z, const T *first,
+                                                      const size_t *start, size_t B,
+                                                      const llm_cuda_bert_weights<T> &w, size_t C,
+                                                      T *d, float *sums, cudaStream_t stream) {
+    const size_t n = B * C;
+    if (n == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(d, 0, 2 * n * sizeof(T), stream),
+        llm_cuda_activation_backward(d, (float *)NULL, dp, z, (const T *)NULL, 1, n,
+                                     LLM_ACTIVATION_TANH, (float *)NULL, stream),
+        llm_cuda_dense_backward(d + n, dw.pool_w, dw.pool_b, (const T *)d, first,
+                                (const T *)w.pool_w, B, C, C, sums, stream)};
+    const cudaError_t error = llm_cuda_first_error(done);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_bert_scatter_kernel<T>, (unsigned)B, llm_row_threads(C), 0, stream, dh, d + n,
+               start, C);
+    return cudaGetLastError();
+}
+
 /* @decoder -------------------------------------------------- Transformer decoder
  *
  * Training is a list of three parts a layer for @sublayer. Writing is here: a token of each text
@@ -17542,8 +17721,9 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
  * added up beside it. update divides by the targets of all of them: one block adds up the squares
  * of @grad_clip and works out loss, norm, rate and corrections, and the division goes into the
  * factor that clips, which AdamW reads anyway, so that the mean costs no launch and no pass.
- * bfloat16 does not mind sums: it rounds in proportion. The loss is written behind those of the steps before, for a host that looks once in a
- * thousand steps. Places without an id at the end of a batch's list make the grid's size constant.
+ * bfloat16 does not mind sums: it rounds in proportion. The loss is written behind those of the
+ * steps before, for a host that looks once in a thousand steps. Places without an id at the end of
+ * a batch's list make the grid's size constant.
  *
  * One piece of memory holds everything; nothing is allocated and nothing waits. feed, the only copy
  * from the host, stays outside of the graph, so that the host can write the next batch elsewhere.
@@ -19209,7 +19389,8 @@ static inline cudaError_t llm_cuda_greedy_pick(int *token, unsigned long long *p
  */
 enum { LLM_CUDA_GREEDY_HEAD_BLOCKS = 4096 }; /* at most, a key of each token in scratch */
 
-/* w: V rows of C weights; x (tokens,C) of at most N tokens; gain (C) or NULL. Eight warps a block. */
+/* w: V rows of C weights; x (tokens,C) of at most N tokens; gain (C) or NULL. Eight warps a
+ * block. */
 template <int type, int N, typename X>
 LLM_KERNEL void __launch_bounds__(256)
     llm_greedy_head_kernel(unsigned long long *part, const unsigned char *data, size_t stride,
@@ -20184,8 +20365,8 @@ LLM_DEVICE void llm_cuda_sampling_heat(float *x, size_t V, unsigned long long ke
     }
 }
 
-/* The cut of what is kept of x (V) behind the steps of a chain, from `kept` on. A temperature writes
- * x; max is its largest. */
+/* The cut of what is kept of x (V) behind the steps of a chain, from `kept` on. A temperature
+ * writes x; max is its largest. */
 template <int W>
 LLM_DEVICE unsigned long long llm_cuda_sampling_steps(float *x, size_t V,
                                                       const llm_sampling_step *chain, unsigned n,
@@ -21310,8 +21491,8 @@ LLM_KERNEL void __launch_bounds__(1024)
                              llm_cuda_sampling_control_uniform(seed[b], number));
 }
 /* path (B,n), taken (B), next (B) <- of each row what llm_speculative_tree_verify writes and
- * returns with a generator of llm_rng_seed(seed[b]); next is -1 where p has no mass. ids (B,n) below
- * V, parent (B,n); q, p (B,n,V) are overwritten. replace: children are independent draws. */
+ * returns with a generator of llm_rng_seed(seed[b]); next is -1 where p has no mass. ids (B,n)
+ * below V, parent (B,n); q, p (B,n,V) are overwritten. replace: children are independent draws. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_speculative_tree_verify(size_t *path, size_t *taken, int *next, const int *ids,
                                  const int *parent, float *q, float *p, const uint64_t *seed,
@@ -21646,8 +21827,8 @@ LLM_KERNEL void llm_medusa_tree_typical_line_kernel(size_t *path, size_t *taken,
     taken[p.row] = length;
 }
 /* path (B,n), taken (B) <- llm_medusa_tree_typical of each row, from logits (B,n,V) instead of
- * probabilities; parent as for llm_cuda_medusa_tree_walk, mask made of it. refused (B,n) is scratch.
- * T is float or llm_bf16. */
+ * probabilities; parent as for llm_cuda_medusa_tree_walk, mask made of it. refused (B,n) is
+ * scratch. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_medusa_tree_typical(size_t *path, size_t *taken, int *refused, const int *ids,

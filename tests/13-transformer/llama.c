@@ -4,6 +4,7 @@
 #include "../../llm.h"
 
 #include "../tiny_llama.h"
+#include "../tiny_rounded.h"
 
 static const struct {
     const char *name;
@@ -166,7 +167,8 @@ TEST(llama, "a pass gives the logits behind each of its last tokens, in chunks o
 /* What an arena takes for n numbers. */
 static size_t ll_room(size_t n) { return (n + 15) / 16 * 64; }
 
-/* The most scratch at once of a pass of n tokens: attention's or the MLP's beside the pass's own. */
+/* The most scratch at once of a pass of n tokens: attention's or the MLP's beside the pass's
+ * own. */
 static size_t ll_scratch(const llm_llama_config *c, size_t n, size_t context) {
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
     const size_t mlp = ll_room(n * C) + 2 * ll_room(n * c->hidden);
@@ -176,6 +178,14 @@ static size_t ll_scratch(const llm_llama_config *c, size_t n, size_t context) {
     return ll_room(n * C) + turns + ll_room(C) + ll_room(n) + (attention > mlp ? attention : mlp);
 }
 
+/* A model with a table of so many places is asked for one more. */
+static bool lacking(size_t places, llm_error *e) {
+    llm_llama m;
+    memset(&m, 0, sizeof m);
+    m.file.config.context = m.file.places.rows = places;
+    return llm_llama_create(&m, places + 1, 1, e);
+}
+
 TEST(llama, "there is memory for models of any proportions, and a pass takes what it needs") {
     for (size_t large = 0; large < 7; large++) {
         llm_llama m;
@@ -183,10 +193,14 @@ TEST(llama, "there is memory for models of any proportions, and a pass takes wha
         memset(&m, 0, sizeof m);
         llm_llama_config *c = &m.file.config;
         c->vocab = large == 0 ? 1000 : 5, c->width = large == 1 ? 200 : 3;
-        c->hidden = large == 2 ? 300 : 2, c->heads = large == 3 ? 50 : 1;
-        c->kv_heads = large == 4 ? 50 : 1, c->head = large == 5 ? 100 : 2;
+        c->hidden = large == 2 ? 300 : 0, c->heads = large == 3 ? 50 : 1;
+        c->kv_heads = large == 4 ? 50 : 1, c->head = large == 5 ? 400 : 2;
         c->layers = large == 6 ? 40 : 1;
-        const size_t chunk = 64, context = 70, K = c->kv_heads * c->head;
+        if (large == 0)
+            CHECK_FAILS(lacking(1, &e), e, "a context of 2 tokens, the model has positions for 1");
+        if (large == 0)
+            CHECK_FAILS(lacking(7, &e), e, "a context of 8 tokens, the model has positions for 7");
+        const size_t chunk = 600, context = 70, K = c->kv_heads * c->head;
         CHECK(llm_llama_create(&m, context, chunk, &e));
         CHECK(m.memory.used == ll_room(c->vocab) + 2 * ll_room(c->layers * context * K));
         CHECK(m.memory.size - m.memory.used >= ll_scratch(c, chunk, context));
@@ -226,19 +240,31 @@ TEST(llama, "caps below 1 and scores of a hundred; a sublayer's norm stays withi
     for (size_t v = 0; v < 24; v++) CHECK_NEAR(m.logits[v], 0.5f * tanhf(plain[v] / 0.5f), 1e-6);
 
     llm_rng rng = llm_rng_seed(1);
+    llm_llama half; /* the same with keys and values in 16 bits */
+    memset(&half, 0, sizeof half);
+    half.file.config = m.file.config, half.file.config.logit_cap = 0.0f;
+    CHECK(llm_llama_create_as(&half, N, N, LLM_LLAMA_CACHE_BF16, &e));
+    float *numbers = floats(2 * N * HKV * D); /* keys and values of both layers */
+    llm_rng_normal_fill(&rng, numbers, 2 * N * HKV * D);
+    llm_llama_cache_write(&half.keys, 0, numbers, 2 * N * HKV * D);
+    llm_rng_normal_fill(&rng, numbers, 2 * N * HKV * D);
+    llm_llama_cache_write(&half.values, 0, numbers, 2 * N * HKV * D);
     llm_rng_normal_fill(&rng, q, N * H * D);
     m.length = 0;
-    for (size_t k = 0; k < 2; k++) {
-        const double cap = k ? 0.0 : 0.5, scale = k ? 60.0 : 1.0;
-        m.file.config.score_cap = (float)cap, m.file.config.scale = (float)scale;
-        const size_t used = m.memory.used;
-        llm_llama_attend(out, q, &m, 1, N);
-        CHECK(m.memory.used == used);
+    for (size_t k = 0; k < 3; k++) {
+        llm_llama *at = k == 2 ? &half : &m;
+        const double cap = k == 0 ? 0.5 : 0.0, scale = k == 1 ? 60.0 : 1.0;
+        at->file.config.score_cap = (float)cap, at->file.config.scale = (float)scale;
+        const size_t used = at->memory.used;
+        llm_llama_attend(out, q, at, 1, N);
+        CHECK(at->memory.used == used);
         for (size_t i = 0; i < N * H; i++) {
-            const size_t t = i / H, from = (CONTEXT * HKV + i % H / (H / HKV)) * D;
+            const size_t t = i / H, from = (at->context * HKV + i % H / (H / HKV)) * D;
             double p[N], sum = 0.0, most = -1e300;
+            float row[D];
             for (size_t j = 0; j <= t; j++) {
-                p[j] = scale * dot(q + i * D, m.keys.wide + from + j * HKV * D, D);
+                const float *key = llm_llama_cache_read(row, &at->keys, from + j * HKV * D, D);
+                p[j] = scale * dot(q + i * D, key, D);
                 if (cap > 0.0) p[j] = cap * tanh(p[j] / cap);
                 most = fmax(most, p[j]);
             }
@@ -246,11 +272,14 @@ TEST(llama, "caps below 1 and scores of a hundred; a sublayer's norm stays withi
             for (size_t d = 0; d < D; d++) {
                 double want = 0.0;
                 for (size_t j = 0; j <= t; j++)
-                    want += exp(p[j] - most) / sum * (double)m.values.wide[from + j * HKV * D + d];
+                    want +=
+                        exp(p[j] - most) / sum *
+                        (double)llm_llama_cache_read(row, &at->values, from + j * HKV * D, D)[d];
                 CHECK_NEAR(out[i * D + d], want, 1e-4);
             }
         }
     }
+    llm_arena_destroy(&half.memory);
     float *x = zeros(2 * 16), *f = floats(2 * 16), norm[16]; /* nothing behind them */
     for (size_t i = 0; i < 32; i++) f[i] = i % 2 ? 3.0f : -3.0f, norm[i % 16] = 2.0f;
     llm_llama_mlp_add(x, f, norm, 2, &m.file.config);
@@ -278,4 +307,44 @@ TEST(llama, "what cannot be opened says why") {
     tiny_llama_make(&tiny, "llama", 4);
     dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
     CHECK_ASSERTS(llm_llama_open(&m, dir, 9, 0, &e));
+}
+
+TEST(llama, "each product of attention, and the head, rounds what it gets if the settings say so") {
+    enum { WIDE = 64, VOCAB = 32 };
+    static const int part[4] = {LLM_LLAMA_NAMES_Q, LLM_LLAMA_NAMES_K, LLM_LLAMA_NAMES_V,
+                                LLM_LLAMA_NAMES_O};
+    static const int ids[2] = {3, 5};
+    llm_rng rng = llm_rng_seed(7);
+    for (int k = 0; k < 6; k++) { /* one matrix in Q8_0, at last none */
+        llm_llama m;
+        llm_llama_file_layer layer;
+        llm_stored_matrix coded, plain;
+        llm_error e;
+        float one[WIDE], inv_freq[16], exact[VOCAB];
+        memset(&m, 0, sizeof m);
+        memset(&layer, 0, sizeof layer);
+        for (int i = 0; i < WIDE; i++) one[i] = 1.0f;
+        for (int i = 0; i < 16; i++) inv_freq[i] = 1.0f / (float)(i + 1);
+        llm_llama_config *c = &m.file.config;
+        c->vocab = VOCAB, c->context = 8, c->width = c->hidden = WIDE, c->layers = 1;
+        c->heads = c->kv_heads = 2, c->head = 32, c->eps = 1e-5f, c->scale = 1.0f;
+        c->rope = llm_yarn_defaults(LLM_YARN_NONE, 32, 100.0, 1.0, 8.0);
+        m.file.layer = &layer, m.file.norm = one, m.file.inv_freq = inv_freq;
+        layer.vector[LLM_LLAMA_NAMES_NORM1] = layer.vector[LLM_LLAMA_NAMES_NORM2] = one;
+        for (int i = 0; i < 4; i++) {
+            tiny_rounded_matrix(&coded, &plain, WIDE, WIDE, &rng);
+            layer.matrix[part[i]] = i == k ? coded : plain;
+        }
+        for (int i = LLM_LLAMA_NAMES_GATE; i <= LLM_LLAMA_NAMES_DOWN; i++)
+            tiny_rounded_matrix(&coded, &layer.matrix[i], WIDE, WIDE, &rng);
+        tiny_rounded_matrix(&coded, &plain, VOCAB, WIDE, &rng);
+        m.file.embed = plain, m.file.head = k == 4 ? coded : plain;
+        CHECK(llm_llama_create(&m, 8, 8, &e));
+        for (int i = 0; i < 2; i++) llm_llama_forward(&m, ids + i, 1);
+        memcpy(exact, m.logits, sizeof exact);
+        m.length = 0, c->rounded = true;
+        for (int i = 0; i < 2; i++) llm_llama_forward(&m, ids + i, 1);
+        tiny_rounded_check(m.logits, exact, VOCAB, k < 5);
+        llm_arena_destroy(&m.memory);
+    }
 }

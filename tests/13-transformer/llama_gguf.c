@@ -9,6 +9,8 @@ typedef struct {
     const char *text; /* of a string, or NULL */
 } lg_pair;
 
+static size_t lg_rows = 10; /* of the embedding, as the open file has it */
+
 /* Reads a file whose pairs are the usual ones, with `more` put in front or over them. */
 static bool lg_read(llm_llama_config *c, const char *arch, const lg_pair *more, size_t count,
                     bool output, size_t rank, llm_error *e) {
@@ -45,6 +47,7 @@ static bool lg_read(llm_llama_config *c, const char *arch, const lg_pair *more, 
     const char *path = test_path("m.gguf");
     CHECK(llm_gguf_write(path, &b, pairs, t, rank == 0 ? 0 : output ? 2 : 1, e));
     CHECK(llm_gguf_file_open(&g, path, e));
+    for (size_t i = 0; i < g.count && rank == 2; i++) g.tensor[i].shape[0] = lg_rows;
     memset(c, 0xff, sizeof *c);
     const bool ok = llm_llama_gguf_read(c, &g, e);
     llm_gguf_file_close(&g);
@@ -107,6 +110,45 @@ TEST(llama_gguf, "what is said is read") {
                   none = {"rope.scaling.type", 0, "none"};
     CHECK(lg_read(&c, "llama", &linear, 1, true, 2, &e) && c.rope.mode == LLM_YARN_LINEAR);
     CHECK(lg_read(&c, "llama", &none, 1, true, 2, &e) && c.rope.mode == LLM_YARN_NONE);
+}
+
+TEST(llama_gguf, "the largest and the smallest of each size are read, one more is refused") {
+    static const lg_pair most[] = {
+        {"context_length", 1 << 24, NULL},           {"embedding_length", 1 << 16, NULL},
+        {"feed_forward_length", 1 << 20, NULL},      {"block_count", 4096, NULL},
+        {"attention.head_count", 4096, NULL},        {"attention.head_count_kv", 4096, NULL},
+        {"attention.sliding_window", 1 << 24, NULL}, {"attention.key_length", 4096, NULL}};
+    enum { COUNT = sizeof most / sizeof *most };
+    lg_pair one[COUNT];
+    llm_llama_config c;
+    llm_error e;
+    CHECK(lg_read(&c, "llama", most, COUNT, true, 2, &e));
+    CHECK(c.context == 1 << 24 && c.width == 1 << 16 && c.hidden == 1 << 20 && c.layers == 4096);
+    CHECK(c.heads == 4096 && c.kv_heads == 4096 && c.head == 4096 && c.window == 1 << 24);
+    for (size_t i = 0; i < COUNT; i++) {
+        memcpy(one, most, sizeof most);
+        one[i].value += 1.0;
+        CHECK_FAILS(lg_read(&c, "llama", one, COUNT, true, 2, &e), e, one[i].key);
+        one[i].value = 1.0;
+    }
+    for (size_t i = 0; i < COUNT; i++) one[i].value = i + 1 < COUNT ? 1.0 : 2.0;
+    CHECK(lg_read(&c, "llama", one, COUNT, true, 2, &e));
+    CHECK(c.context == 1 && c.width == 1 && c.hidden == 1 && c.layers == 1 && c.window == 1);
+    CHECK(c.heads == 1 && c.kv_heads == 1 && c.head == 2 && c.rope.trained == 1.0);
+    const lg_pair heads = {"attention.head_count", 64, NULL}; /* more than there is width */
+    CHECK_FAILS(lg_read(&c, "llama", &heads, 1, true, 2, &e), e, "64 heads of width 1 on 64");
+    static const lg_pair small[] = {{"rope.freq_base", 1.5, NULL},
+                                    {"rope.scaling.factor", 0.5, NULL},
+                                    {"rope.scaling.original_context_length", 0.5, NULL}};
+    CHECK(lg_read(&c, "llama", small, 3, true, 2, &e) && c.rope.theta == 1.5);
+    CHECK(c.rope.factor == 0.5 && c.rope.trained == 0.5);
+    const size_t rows[4] = {1, 1 << 24, 0, (1 << 24) + 1};
+    for (size_t i = 0; i < 4; i++) {
+        lg_rows = rows[i];
+        CHECK(lg_read(&c, "llama", NULL, 0, true, 2, &e) == (i < 2) && c.vocab == rows[i]);
+        if (i >= 2) CHECK(strstr(e.message, "token_embd.weight has"));
+    }
+    lg_rows = 10;
 }
 
 TEST(llama_gguf, "what is missing or out of bounds is named") {

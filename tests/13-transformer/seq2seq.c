@@ -70,6 +70,34 @@ TEST(seq2seq, "writing token by token equals the argmax of a pass over what was 
     }
 }
 
+TEST(seq2seq, "the end may be the first token written, or the one in front of the text; of equals "
+              "the first; more tokens take no more memory") {
+    for (size_t k = 0; k < 3; k++) {
+        llm_seq2seq_config c = config(k);
+        enum { LONG = 7 };
+        llm_seq2seq_weights w;
+        float *flat = golden("%s/weights", name[k]);
+        const size_t count = llm_seq2seq_bind(&w, flat, &c);
+        llm_arena arena = test_arena(1 << 16);
+        const int *source = as_ints(golden("in/source"), S);
+        int ids[LONG], first;
+        size_t align[LONG], peak[2];
+        for (size_t most = 1; most <= LONG; most += LONG - 1) {
+            arena.peak = 0;
+            CHECK(llm_seq2seq_greedy(ids, NULL, most, source, S, -1, &w, &c, &arena) == most);
+            peak[most > 1] = arena.peak;
+        }
+        CHECK(peak[0] == peak[1]);
+        first = ids[0];
+        CHECK(llm_seq2seq_greedy(ids, NULL, LONG, source, S, first, &w, &c, &arena) == 1);
+        CHECK(llm_seq2seq_greedy(ids, NULL, LONG, source, S, c.start, &w, &c, &arena) >= 1);
+        CHECK(ids[0] == first);
+        memset(flat, 0, count * sizeof(float));
+        CHECK(llm_seq2seq_greedy(ids, align, LONG, source, S, 0, &w, &c, &arena) == 1);
+        CHECK(ids[0] == 0 && align[0] == (c.reversed ? S - 1 : 0));
+    }
+}
+
 TEST(seq2seq, "first weights: tables N(0, 1), the rest uniform within 1/sqrt(H)") {
     const llm_seq2seq_config c = {300, 200, 8, 16, true, false, 1};
     const size_t count = llm_seq2seq_count(&c);

@@ -79,6 +79,42 @@ TEST(t5, "writing token by token equals the argmax of full passes, up to the end
     }
 }
 
+TEST(t5,
+     "one label is enough for a gradient; writing takes no more memory than a pass over what is "
+     "written; of equally likely tokens the first") {
+    enum { LONG = 9 };
+    for (size_t k = 0; k < 2; k++) {
+        const llm_t5_config c = config(k);
+        llm_arena arena = test_arena(1 << 18);
+        size_t count, matrices, peak[2];
+        float *flat = golden_n(&count, "%s/weights", name[k]), *g = zeros(count);
+        llm_t5_weights w, dw;
+        llm_t5_bind(&w, flat, &c, &arena);
+        llm_t5_bind(&dw, g, &c, &arena);
+        llm_t5_acts a;
+        const int one[B * T] = {3};
+        const size_t used = arena.used;
+        llm_t5_forward(&a, source(), one, B, S, T, &w, &c, &arena);
+        llm_t5_backward(&dw, &a, &w, &c, &arena);
+        CHECK(a.kept == 1 && llm_t5_count(&matrices, &c) == count);
+        size_t moved = 0;
+        for (size_t i = matrices; i < count; i++) moved += g[i] != 0.0f; /* gains of all norms */
+        CHECK(moved > (count - matrices) / 2);
+        int ids[B * LONG];
+        for (size_t i = 0; i < B * LONG; i++) ids[i] = 2;
+        arena.used = used, arena.peak = 0;
+        llm_t5_forward(&a, source(), ids, B, S, LONG, &w, &c, &arena);
+        peak[0] = arena.peak;
+        arena.used = used, arena.peak = 0;
+        llm_t5_generate(ids, source(), B, S, LONG, -1, &w, &c, &arena);
+        peak[1] = arena.peak;
+        CHECK(peak[1] <= peak[0] + 64);
+        memset(flat, 0, count * sizeof(float));
+        llm_t5_generate(ids, source(), B, S, LONG, -1, &w, &c, &arena);
+        for (size_t i = 0; i < B * LONG; i++) CHECK(ids[i] == 0);
+    }
+}
+
 TEST(t5, "counts of the released models, first weights") {
     llm_t5_config c = llm_t5_defaults();
     size_t matrices;

@@ -105,6 +105,52 @@ TEST(transformer_file, "settings that are not given are those of transformers") 
     llm_json_free(&j);
 }
 
+TEST(transformer_file, "the largest and the smallest of each size are read, one more is refused") {
+    static const char *const key[2][9] = {
+        {"vocab_size", "d_model", "d_ff", "num_heads", "num_layers", "d_kv", "num_decoder_layers",
+         "relative_attention_num_buckets", "relative_attention_max_distance"},
+        {"vocab_size", "hidden_size", "intermediate_size", "num_attention_heads",
+         "num_hidden_layers", "max_position_embeddings", "type_vocab_size", NULL, NULL}};
+    const size_t most[2][9] = {
+        {1 << 24, 1 << 16, 1 << 20, 4096, 4096, 4096, 4096, 1 << 16, 1 << 24},
+        {1 << 24, 1 << 16, 1 << 20, 4096, 4096, 1 << 24, 1 << 16, 0, 0}};
+    for (size_t b = 0; b < 2; b++)
+        for (size_t more = 0; more <= 10; more++) { /* of one of them; 9: of none; 10: all are 1 */
+            char text[1000];
+            size_t at = (size_t)snprintf(text, sizeof text, "{\"model_type\": \"%s\"%s",
+                                         b ? "bert" : "t5", b ? ", \"hidden_act\": \"gelu\"" : "");
+            for (size_t i = 0; i < 9 && key[b][i]; i++) {
+                size_t value = more == 10 ? (i == 7 ? 4 : i == 8 ? 3 : 1) : most[b][i];
+                at += (size_t)snprintf(text + at, sizeof text - at, ", \"%s\": %zu", key[b][i],
+                                       value + (more == i));
+            }
+            snprintf(text + at, sizeof text - at, "}");
+            llm_json j;
+            llm_error e;
+            llm_transformer_config c;
+            CHECK(llm_json_parse(&j, text, strlen(text), &e));
+            if (more < 9 && key[b][more]) {
+                CHECK_FAILS(llm_transformer_file_config(&c, &j, &e), e, key[b][more]);
+            } else if (more >= 9) {
+                const size_t one = more == 10;
+                CHECK(llm_transformer_file_config(&c, &j, &e));
+                CHECK(c.vocab == (one ? 1 : most[b][0]) && c.width == (one ? 1 : most[b][1]));
+                CHECK(c.hidden == (one ? 1 : most[b][2]) && c.heads == (one ? 1 : most[b][3]));
+                CHECK(c.encoder == (one ? 1 : most[b][4]));
+                CHECK((b ? c.places : c.head_size) == (one ? 1 : most[b][5]));
+                CHECK((b ? c.types : c.decoder) == (one ? 1 : most[b][6]));
+            }
+            llm_json_free(&j);
+        }
+}
+
+TEST(transformer_file, "a path may be relative") {
+    llm_error e;
+    const llm_transformer_config c = tiny_transformer_of(3);
+    tiny_transformer_save("in", t5, &c, numbers(&c), "", NULL, 0);
+    CHECK(chdir(test_path("")) == 0 && open_only("in", &e));
+}
+
 TEST(transformer_file, "settings that are not computed are refused by name") {
     static const char *const refused[][4] = {
         {t5, "\"t5\"", "\"umt5\"", "model_type \"umt5\", expected t5 or bert"},
