@@ -18,16 +18,18 @@ FAST = -O3 -march=native -ffp-contract=fast -fno-math-errno $(openmp)
 ifneq ($(NATIVE),)
 MODE = $(FAST)
 else ifeq ($(SAN),)
-MODE = -O2 -g
+MODE = -O1 -g $(guesses)
 else ifeq ($(SAN),thread)
 MODE = -O1 -g -fsanitize=thread
 else
 MODE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 CUDAMODE = $(if $(findstring clang,$(CXX)),,-fsanitize-sections=emulate_shared)
 endif
-# Compiling a kernel's suite takes longer than running it on the emulator: half as long with -Og, whose
-# warnings of what may be uninitialized are guesses.
-EMULATED = $(if $(SAN),$(MODE),-Og -Wno-maybe-uninitialized)
+# Compiling a suite takes longer than running it: most run for a tenth of a second, and the few that
+# multiply matrices need -O1; for kernels on the emulator -Og is enough. gcc's warnings of what may be
+# uninitialized are guesses there (make lint compiles the header with -O2).
+EMULATED = $(if $(SAN),$(MODE),-Og $(guesses))
+guesses = $(if $(findstring clang,$(CC)),,-Wno-maybe-uninitialized)
 ifneq ($(SAN),)
 ifeq ($(origin CXX),file)
 CXX := $(or $(call have,g++),$(CXX)) # only gcc checks the bounds of shared arrays
@@ -52,10 +54,11 @@ tools = $(if $(call have,$(PYTHON)),$(wildcard tests/tools/test_*.py))
 
 plain = $(if $(filter thread,$(SAN))$(KERNELS),,$(suites:tests/%.c=$(out)/%))
 emulated = $(if $(and $(call have,$(CXX)),$(if $(NATIVE),,yes)),$(found:tests/%=$(out)/%))
-nvcc = $(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))
+chapters = $(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found))))
+nvcc = $(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(if $(CHAPTER),$(chapters),$(if $(found),build/nvcc/all)))
 share = $(if $(PART),$(shell printf '%s\n' $(1) | awk 'BEGIN { split("$(PART)", p, "/") } NR % p[2] == p[1] % p[2]'),$(1))
-checks = $(strip $(call share,$(plain) $(emulated)) $(if $(SAN),,$(if $(call have,$(NVCC)),$(nvcc)) \
-    $(if $(whole),$(tools:tests/%.py=$(out)/%))))
+checks = $(strip $(if $(SAN),,$(if $(call have,$(NVCC)),$(nvcc)) $(if $(whole),$(tools:tests/%.py=$(out)/%))) \
+    $(call share,$(plain) $(emulated)))
 
 test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1, with NATIVE=1
 	@$(if $(checks),,echo "no tests match TOPIC=$(TOPIC) CHAPTER=$(CHAPTER)"; exit 1)
@@ -85,28 +88,45 @@ broken = $(call says,$@ does not compile,0 passed$(comma) 1 failed)
 comma = ,
 common = $(wildcard tests/*.h)
 
-$(out)/%: tests/%.c llm.h $(common)
+# Many suites share one reading of the header, precompiled: those that begin with test.h and llm.h.
+hash := \#
+begins = $(if $(TOPIC),,$$([ "$$(grep -A 2 -m 1 '^$(hash)' $< | tr -d '\n')" = \
+    '$(hash)include "../test.h"$(hash)include "../../$(2)"' ] && echo -include $(out)/$(1)))
+c99 = $(CC) -std=c99 $(WARN) $(MODE) $(CFLAGS)
+c17 = $(CXX) -std=c++17 $(WARN) $(EMULATED) $(CUDAMODE) $(CXXFLAGS)
+precompiled = printf '\043include "../../tests/test.h"\n\043include "../../$(1)"\n' > $(@:.gch=); \
+    $(2) $(@:.gch=) -o $@ || rm -f $@
+$(out)/suite.h.gch: llm.h tests/test.h
 	@mkdir -p $(@D)
-	@$(CC) -std=c99 $(WARN) $(MODE) $(CFLAGS) $< -o $@ -lm || $(broken)
+	@$(call precompiled,llm.h,$(c99) -x c-header)
+$(out)/kernel.h.gch: llm.h llm_cuda.cuh tests/test.h tests/test_cuda.h tests/emulate.h
+	@mkdir -p $(@D)
+	@$(call precompiled,llm_cuda.cuh,$(c17) -x c++-header)
+
+$(out)/%: tests/%.c llm.h $(common) $(if $(TOPIC),,$(out)/suite.h.gch)
+	@mkdir -p $(@D)
+	@$(c99) $(call begins,suite.h,llm.h) $< -o $@ -lm || $(broken)
 $(examples:tests/%.c=$(out)/%): $(wildcard examples/*.c)
-$(out)/%.cu: tests/%.cu llm.h llm_cuda.cuh $(common)
+$(out)/%.cu: tests/%.cu llm.h llm_cuda.cuh $(common) $(if $(TOPIC),,$(out)/kernel.h.gch)
 	@mkdir -p $(@D)
-	@$(CXX) -std=c++17 $(WARN) $(EMULATED) $(CUDAMODE) $(CXXFLAGS) -x c++ $< -o $@ || $(broken)
+	@$(c17) $(call begins,kernel.h,llm_cuda.cuh) -x c++ $< -o $@ || $(broken)
 $(out)/tools/%: tests/tools/%.py $(wildcard tests/tools/*.py)
 	@mkdir -p $(@D)
 	@printf '\043!/bin/sh\nCC="$(CC)" $(PYTHON) $<\n' > $@; chmod +x $@
 
-# nvcc only compiles here, and does not optimize, which would take minutes. It is slow to start: a whole
-# chapter is one file, each test in a namespace.
+# nvcc only compiles here, and does not optimize, which would take minutes. It compiles all kernels of
+# the header whatever is used: a chapter, or the whole book, is one file, each test in a namespace.
 .SECONDEXPANSION:
 NVCCFLAGS = -std=c++17 -arch=sm_90 -Xcicc -O0 -Xptxas -O0 -Werror all-warnings -I.
+one_file = mkdir -p $(@D); { grep -h '^$(hash)include <' $(filter %.cu,$^) | sort -u; \
+    for f in tests/test.h llm_cuda.cuh $(filter %.cu,$^); do \
+        case $$f in *.cu) echo "namespace test_$$(basename $$f .cu) {";; esac; echo "$(hash)include \"$$f\""; \
+        case $$f in *.cu) echo "}";; esac; done; } > $@.cu; \
+    $(NVCC) $(NVCCFLAGS) -c $@.cu -o $@.o && $(call says,compiled,1 passed$(comma) 0 failed) || $(broken)
+build/nvcc/all: $(found) llm.h llm_cuda.cuh $(common)
+	@$(one_file)
 build/nvcc/%/all: $$(wildcard tests/$$*/*.cu) llm.h llm_cuda.cuh $(common)
-	@mkdir -p $(@D)
-	@{ grep -h '^#include <' $(filter %.cu,$^) | sort -u; \
-	    for f in tests/test.h llm_cuda.cuh $(filter %.cu,$^); do \
-	        case $$f in *.cu) echo "namespace test_$$(basename $$f .cu) {";; esac; echo "#include \"$$f\""; \
-	        case $$f in *.cu) echo "}";; esac; done; } > $@.cu
-	@$(NVCC) $(NVCCFLAGS) -c $@.cu -o $@.o && $(call says,compiled,1 passed$(comma) 0 failed) || $(broken)
+	@$(one_file)
 build/nvcc/%: tests/%.cu llm.h llm_cuda.cuh $(common)
 	@mkdir -p $(@D)
 	@$(NVCC) $(NVCCFLAGS) -c $< -o $@.o && $(call says,compiled,1 passed$(comma) 0 failed) || $(broken)

@@ -374,11 +374,14 @@
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
  *   next_token               Next-token prediction
+ *   multi_token              Several tokens ahead
+ *   mtp                      Tokens ahead, one behind the other
  *   autoregression           Autoregression: series
  *   autoregression_table     Autoregression: symbols, in any order
  *   made                     MADE: all conditionals in one pass
  *   causal_lm                Causal language model
  *   mlm                      Masked language model
+ *   mlm_span                 Masking whole spans
  *   mlm_score                Scoring a text with a masked model
  *   mask_predict             Writing with a masked model
  *   transformer              The Transformer family: its sizes
@@ -420,6 +423,8 @@
  *   gpt2_config              GPT-2's config.json
  *   gpt2_file                GPT-2's weight files
  *   gpt2_bin                 GPT-2's weights from llm.c
+ *   gpt2_state               Is it the same step as PyTorch's?
+ *   gpt2_choices             Multiple choice from llm.c's files
  *   gpt2_run                 A training that can be interrupted
  *   gpt3                     GPT-3: tasks from examples in the text
  *   t5                       T5
@@ -39537,7 +39542,8 @@ LLM_API size_t llm_flash_tile(size_t *skip, size_t *ahead, size_t i, size_t j, s
     return *skip < rows ? rows - *skip : 0;
 }
 
-/* Row i of a tile of n keys from j on, in place: drops weights; scales scores, -inf where hidden. */
+/* Row i of a tile of n keys from j on, in place: drops weights; scales scores, -inf where
+ * hidden. */
 LLM_API void llm_flash_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
                             const llm_flash_config *c) {
     const uint64_t at = c->offset + (bh * c->T + i) * c->S + j;
@@ -40817,7 +40823,7 @@ typedef struct {
 LLM_API void llm_ffn_activate(const llm_ffn_acts *a, size_t N, size_t H, int kind) {
     llm_activation_forward(a->hidden, a->gate ? a->gate : a->up, N * H, kind);
     if (!a->gate) return;
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(N * H, 1)
     for (size_t i = 0; i < N * H; i++) a->hidden[i] *= a->up[i];
 }
 
@@ -40849,7 +40855,7 @@ LLM_API void llm_ffn_backward(float *dx, const llm_ffn_weights *dw, const float 
     } else {
         float *dgate = llm_arena_floats(arena, N * H);
         llm_activation_forward(dgate, a->gate, N * H, kind);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N * H, 1)
         for (size_t i = 0; i < N * H; i++) {
             dup[i] = dhidden[i] * dgate[i];
             dhidden[i] *= a->up[i];
@@ -43058,7 +43064,7 @@ LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_so
 LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
                                         const llm_softmax_head *p) {
     llm_matmul_forward(logits, p->h, p->w, NULL, p->N, p->C, p->rows);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(p->N, p->rows)
     for (size_t n = 0; n < p->N; n++) {
         float *z = logits + n * p->rows;
         const int target = p->target[n];
@@ -43079,7 +43085,7 @@ LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
  * and lse are forward's; logits end as their own gradient. scale is 1 / kept for the mean. */
 LLM_API void llm_softmax_head_backward(float *dh, float *dw, float *logits, const float *lse,
                                        const llm_softmax_head *p, float scale) {
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(p->N, p->rows)
     for (size_t n = 0; n < p->N; n++) {
         float *z = logits + n * p->rows;
         const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
@@ -43103,7 +43109,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     for (size_t first = 0; first < p->V; first += block) {
         const size_t size = p->V - first < block ? p->V - first : block;
         llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N, size)
         for (size_t n = 0; n < N; n++) {
             float *zn = z + n * size;
             const size_t hit = (size_t)p->target[n] - first;
@@ -43124,7 +43130,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
         const size_t size = p->V - first < block ? p->V - first : block;
         const float *w = p->w + first * p->C;
         llm_matmul_forward(z, p->h, w, NULL, N, p->C, size);
-        LLM_PARALLEL_FOR
+        LLM_PARALLEL_MANY(N, size)
         for (size_t n = 0; n < N; n++) {
             float *zn = z + n * size;
             llm_softmax_head_cap(zn, size, p->soft_cap);
@@ -43388,15 +43394,15 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
  *     z_k = Stack_k(h)      p_k(x_t+k | x_<=t) = softmax(E z_k,t)      k = 1 .. K
  *     loss = sum over k of the mean over t of -log p_k(x_t+k)
  *
- * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use one
- * table of tokens. A trunk that has to serve several tokens ahead is trained on what will matter
- * later, and not on the next word's spelling alone; larger models gain from it, most in code. In
- * use the heads but the first are thrown away, or they guess for @speculative.
+ * One trunk, K heads: each is a layer or two of its own with a causal view, behind which all use
+ * one table of tokens. A trunk that has to serve several tokens ahead is trained on what will
+ * matter later, and not on the next word's spelling alone; larger models gain from it, most in
+ * code. In use the heads but the first are thrown away, or they guess for @speculative.
  *
  * Logits are the largest thing in a step, N V numbers a head. All heads begin at the same h, so
  * each can run forward and backward before the next begins, and only the gradient of h has to wait:
- * memory for one head's logits is enough. What is easily got wrong: the last k places of a text have
- * no label for head k, and each head's mean is over its own number of places.
+ * memory for one head's logits is enough. What is easily got wrong: the last k places of a text
+ * have no label for head k, and each head's mean is over its own number of places.
  *
  * source  Gloeckle et al. 2024, "Better & Faster Large Language Models via Multi-token Prediction",
  *         section 2 and figure 2
@@ -43500,9 +43506,9 @@ LLM_API void llm_multi_token_guess(float *logits, const float *h, size_t T,
  *     u_t = M_k [rms(g_k-1,t); rms(E x_t+k)]      g_k = Layer_k(u)      g_0 = h, the trunk's
  *     p(x_t+k+1 | x_<=t+k) = softmax(E rms(g_k,t))       loss = lambda / D sum over k of the mean
  *
- * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it. Unlike
- * the heads of @multi_token, which guess each for itself, the modules form a chain, so that what
- * they say together is a text's probability and no mixture of texts. In training they make the
+ * DeepSeek-V3's form: module k is given the true token t + k and asked for the one behind it.
+ * Unlike the heads of @multi_token, which guess each for itself, the modules form a chain, so that
+ * what they say together is a text's probability and no mixture of texts. In training they make the
  * trunk plan; in use the first guesses the second token, in the report rightly 85 to 90 times of
  * 100, so that two tokens come out of most passes.
  *
@@ -44383,15 +44389,15 @@ LLM_API void llm_mlm_backward(float *dh, const llm_mlm_head *dw, float *dtable,
  *
  *     until 15 in 100 tokens are covered:   length ~ p (1 - p)^(l-1), l <= 10     start uniform
  *
- * A covered token between two that are seen is often given away by them. SpanBERT covers runs: their
- * lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
+ * A covered token between two that are seen is often given away by them. SpanBERT covers runs:
+ * their lengths are geometric (p = 0.2, cut at 10: 3.8 in the mean), their starts uniform among the
  * words', and one draw decides for a whole span whether it becomes [MASK], other tokens, or stays,
- * so that no token of it helps with the others. How many tokens are covered is not left to chance: a
- * budget; a span that would exceed it is drawn again, and one that touches a covered token, a
+ * so that no token of it helps with the others. How many tokens are covered is not left to chance:
+ * a budget; a span that would exceed it is drawn again, and one that touches a covered token, a
  * special one or the end is not taken.
  *
- * Length counts words where words are given, tokens otherwise. What is easily got wrong: a geometric
- * law that is cut must be normed again, by dividing or by drawing until it fits.
+ * Length counts words where words are given, tokens otherwise. What is easily got wrong: a
+ * geometric law that is cut must be normed again, by dividing or by drawing until it fits.
  *
  * source  Joshi et al. 2020, "SpanBERT", section 3.1 and figure 2
  * needs   rng cross_entropy mlm
@@ -48126,8 +48132,8 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
  * 256 columns at a time, goes into the cache as floats, each weight once, and is multiplied by all
  * x as in @gemm.
  *
- * What is easily got wrong: the order of the sums is no matter of the threads, so results do not
- * depend on their number; and a row of blocks is not columns times a number of bytes.
+ * What is easily got wrong: a row of blocks is not columns times a number of bytes, and it may
+ * stand at an odd address.
  *
  * source  Gerganov and others, ggml (the formats, and products straight from them)
  * needs   gemm gguf_blocks stored_dot stored_dot_codes
@@ -48135,7 +48141,7 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
  * topics  -
  */
 enum { LLM_STORED_MATRIX_PIECE = 256 }; /* of a row: whole blocks of every form */
-enum { LLM_STORED_MATRIX_FEW = 5 };     /* from so many x on a matrix is unpacked for all */
+enum { LLM_STORED_MATRIX_FEW = 7 };     /* from so many x on a matrix is unpacked for all */
 typedef struct {
     const unsigned char *data; /* rows behind each other, at any address */
     llm_gguf_blocks_type type; /* of floats */
@@ -48209,7 +48215,8 @@ LLM_API void llm_stored_matrix_unpack(float *out, const unsigned char *from, siz
         for (size_t i = 0; i < n; i++)
             out[i] = llm_stored_matrix_half(llm_stored_matrix_word(from, i));
     } else if (llm_stored_matrix_codes(code, scale, from, n, type)) {
-        for (size_t i = 0; i < n; i++) out[i] = scale[i / 32] * (float)code[i];
+        for (size_t b = 0; b < n / 32; b++)
+            for (size_t i = b * 32; i < b * 32 + 32; i++) out[i] = scale[b] * (float)code[i];
     } else {
         llm_gguf_blocks_floats(out, from, n, type);
     }
@@ -48264,7 +48271,7 @@ LLM_API void llm_stored_matrix_rows(float *y, const unsigned char *const *row, c
 
 /* y (N,rows) <- x (N,columns), b (rows) or NULL. For few x four rows at a time are multiplied where
  * they lie; from FEW on a panel of W is unpacked at a time and multiplied as in @gemm. Sums are of
- * float. Scratch on the stack: 64 KiB. */
+ * float. Scratch on the stack: 96 KiB. */
 LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_stored_matrix *w,
                                        const float *b, size_t N) {
     enum { FEW = LLM_STORED_MATRIX_FEW, MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
@@ -48520,6 +48527,15 @@ LLM_API void llm_stored_rounded_forward(float *y, const float *x, const llm_stor
             }
         }
     }
+}
+
+/* The exact product, or that with x rounded. */
+LLM_API void llm_stored_rounded_product(float *y, const float *x, const llm_stored_matrix *w,
+                                        const float *b, size_t N, bool rounded) {
+    if (rounded)
+        llm_stored_rounded_forward(y, x, w, b, N);
+    else
+        llm_stored_matrix_forward(y, x, w, b, N);
 }
 
 /* @sha256 --------------------------------------------------- SHA-256
@@ -49842,7 +49858,7 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
  *
  * source  Karpathy 2024, llm.c: train_gpt2.py (write_model) and train_gpt2.c
  * needs   error file safetensors_dtype decoder_block gpt2_weights
- * see     @gpt2_file @decoder_only_file
+ * see     @gpt2_file @gpt2_state @gpt2_choices @decoder_only_file
  * topics  -
  */
 typedef struct {
@@ -49899,6 +49915,7 @@ LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T
     llm_file file;
     llm_gpt2_bin_header h;
     if (!llm_file_read(&file, path, e)) return false;
+    memset(&h, 0, sizeof h); /* a compiler does not see that it is read only when ok */
     bool ok = llm_gpt2_bin_read(&h, file.data, file.size, e);
     const llm_gpt2_config *c = &h.config;
     const size_t element = ok && h.dtype == LLM_SAFETENSORS_BF16 ? 2 : 4;
@@ -49932,6 +49949,276 @@ LLM_API bool llm_gpt2_bin_load(llm_gpt2 *g, const char *path, size_t B, size_t T
     }
     llm_file_free(&file);
     return ok;
+}
+
+/* @gpt2_state ----------------------------------------------- Is it the same step as PyTorch's?
+ *
+ *     256 int32: 20240327, version, B, T, 0 ..    ids (B,T), targets (B,T) int32
+ *     logits (B,T,V), loss (1), then the gradients of @gpt2_bin's 16 groups, all float32
+ *
+ * The most useful file of all that a trainer has: one batch, and what another program made of it. A
+ * hand-written backward pass is right when all sixteen kinds of gradients agree, and where they do
+ * not, the first kind from the end that is wrong says in which line to look. It is compared with
+ * what the same weights (@gpt2_bin) give here. Differences of a few 1e-3 are those of sums in
+ * another order; a wrong term shows as a difference as large as the gradient.
+ *
+ * The gradient of the table has rows for tokens that do not exist, like the table; how many is seen
+ * from the file's size.
+ *
+ * source  Karpathy 2024, llm.c: train_gpt2.py (write_state) and test_gpt2.c
+ * needs   error file gpt2_weights gpt2 gpt2_bin
+ * see     @gpt2_bin @gpt2_run
+ * topics  -
+ */
+typedef struct {
+    llm_file file;
+    size_t B, T, padded; /* padded: rows of the table's gradient */
+} llm_gpt2_state;
+
+/* Frees the file. */
+LLM_API void llm_gpt2_state_close(llm_gpt2_state *s) { llm_file_free(&s->file); }
+
+/* Is what stands in the file a batch of a model of config c? Sets s->B, T, padded. */
+LLM_API bool llm_gpt2_state_read(llm_gpt2_state *s, const llm_gpt2_config *c, llm_error *e) {
+    const unsigned char *data = s->file.data;
+    const size_t size = s->file.size, C = c->width;
+    if (size < 1024) return llm_fail(e, "state: %zu bytes, a header has 1024", size);
+    const long magic = (long)llm_gpt2_bin_int(data, 0), version = (long)llm_gpt2_bin_int(data, 1);
+    const long B = (long)llm_gpt2_bin_int(data, 2), T = (long)llm_gpt2_bin_int(data, 3);
+    if (magic != 20240327) return llm_fail(e, "state: begins with %ld, not 20240327", magic);
+    if (version != 1 && version != 2)
+        return llm_fail(e, "state: version %ld, expected 1 or 2", version);
+    if (B < 1 || T < 1 || (size_t)T > c->context)
+        return llm_fail(e, "state: %ld rows of %ld tokens, the model has %zu places", B, T,
+                        c->context);
+    s->B = (size_t)B, s->T = (size_t)T;
+    const size_t words = (size - 1024) / 4, fixed = 1 + llm_gpt2_count(c);
+    const size_t left = words > fixed ? words - fixed : 0; /* for the batch, and rows of no token */
+    if (size % 4 != 0 || s->B > left / s->T / (2 + c->vocab) ||
+        (left - s->B * s->T * (2 + c->vocab)) % C != 0)
+        return llm_fail(e, "state: %zu bytes are not %zu rows of %zu tokens of this model", size,
+                        s->B, s->T);
+    s->padded = c->vocab + (left - s->B * s->T * (2 + c->vocab)) / C;
+    if (s->padded >= c->vocab + 128 || (version == 1 && s->padded != c->vocab))
+        return llm_fail(e, "state: a table of %zu rows for %zu tokens", s->padded, c->vocab);
+    for (size_t i = 0; i < 2 * s->B * s->T; i++) {
+        const long id = (long)llm_gpt2_bin_int(data, 256 + i);
+        if (id < 0 || (size_t)id >= c->vocab)
+            return llm_fail(e, "state: token %ld, the model has %zu", id, c->vocab);
+    }
+    return true;
+}
+LLM_API bool llm_gpt2_state_open(llm_gpt2_state *s, const char *path, const llm_gpt2_config *c,
+                                 llm_error *e) {
+    if (!llm_file_read(&s->file, path, e)) return false;
+    if (llm_gpt2_state_read(s, c, e)) return true;
+    llm_gpt2_state_close(s);
+    return false;
+}
+
+/* The largest difference between x (n) and the floats from number `at` of a file on; NaN if there
+ * is one. */
+LLM_API float llm_gpt2_state_off(const float *x, size_t n, const unsigned char *data, size_t at) {
+    float most = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t bits = llm_gpt2_bin_int(data, at + i);
+        float want;
+        memcpy(&want, &bits, sizeof want);
+        const float off = fabsf(x[i] - want);
+        if (!(off <= most)) most = off;
+        if (most != most) break;
+    }
+    return most;
+}
+
+/* Largest differences of the logits, of the loss, of the gradients: groups in the file's order. */
+typedef struct {
+    float logits, loss, grad[16];
+} llm_gpt2_state_result;
+
+/* One forward and backward pass of g, created for batches of s->B rows of s->T, beside the file.
+ * Its gradients are overwritten. */
+LLM_API llm_gpt2_state_result llm_gpt2_state_compare(llm_gpt2 *g, const llm_gpt2_state *s) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t N = s->B * s->T, C = c->width, F = c->hidden, V = c->vocab;
+    const unsigned char *data = s->file.data;
+    llm_gpt2_state_result r;
+    int *ids = (int *)malloc(2 * N * sizeof(int));
+    LLM_ASSERT(ids);
+    for (size_t i = 0; i < 2 * N; i++) ids[i] = (int)llm_gpt2_bin_int(data, 256 + i);
+    const float loss = llm_gpt2_forward(g, ids, ids + N, s->B, s->T);
+    free(ids);
+    size_t at = 256 + 2 * N;
+    r.logits = llm_gpt2_state_off(g->logits, N * V, data, at), at += N * V;
+    r.loss = llm_gpt2_state_off(&loss, 1, data, at++);
+    memset(g->g, 0, g->count * sizeof(float));
+    llm_gpt2_backward(g);
+    r.grad[0] = llm_gpt2_state_off(g->grads.wte, V * C, data, at), at += s->padded * C;
+    r.grad[1] = llm_gpt2_state_off(g->grads.wpe, c->context * C, data, at), at += c->context * C;
+    const size_t size[12] = {C, C, 3 * C * C, 3 * C, C * C, C, C, C, F * C, F, C * F, C};
+    for (size_t k = 0; k < 12; k++) {
+        r.grad[2 + k] = 0.0f;
+        for (size_t l = 0; l < c->layers; l++, at += size[k]) {
+            const llm_decoder_block_weights *b = &g->grads.block[l];
+            const float *const from[12] = {
+                b->norm1_w, b->norm1_b, b->qkv_w,  b->qkv_b,       b->out_w,    b->out_b,
+                b->norm2_w, b->norm2_b, b->ffn.up, b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
+            const float off = llm_gpt2_state_off(from[k], size[k], data, at);
+            if (!(off <= r.grad[2 + k])) r.grad[2 + k] = off;
+        }
+    }
+    r.grad[14] = llm_gpt2_state_off(g->grads.norm_w, C, data, at);
+    r.grad[15] = llm_gpt2_state_off(g->grads.norm_b, C, data, at + C);
+    return r;
+}
+
+/* @gpt2_choices --------------------------------------------- Multiple choice from llm.c's files
+ *
+ *     256 int32: 20240522, 1, examples, bytes of the longest, 0 ..    then each example, in uint16:
+ *     65535, its bytes, its number, label, answers n, | P, P tokens | and n times | A, A tokens |
+ *
+ * What a model knows is asked without training it: which of four endings goes on a text
+ * (HellaSwag), which answer is right (MMLU)? Each is scored behind the text, and the one with the
+ * best mean log-likelihood is the model's choice; chance gives 1 of n. With one answer, the last
+ * word of a passage (LAMBADA), the question is another: would greedy decoding write it?
+ *
+ * All of a file is checked when it is opened: behind that, reading needs no care. What is easily
+ * got wrong: the mean is over an answer's own tokens, the text's take no part; and a model of
+ * another vocabulary reads the same numbers as other words.
+ *
+ * source  Karpathy 2024, llm.c: dev/data/data_common.py (write_evalfile) and llmc/dataloader.h;
+ *         Zellers et al. 2019, "HellaSwag"; Paperno et al. 2016, "LAMBADA"
+ * needs   arena error file causal_lm gpt2_bin
+ * see     @causal_lm @gpt2_bin @gpt3
+ * topics  -
+ */
+typedef struct {
+    llm_file file;
+    size_t examples, at, most; /* at: where the next one begins; most: tokens of one and its text */
+} llm_gpt2_choices;
+
+/* One example, in the arena: context (P), answers choice[start[k] .. start[k + 1]) of n. */
+typedef struct {
+    size_t label, n, P;
+    int *context, *choice;
+    size_t *start, *bytes; /* bytes (n): 1 each; the file has no texts */
+} llm_gpt2_choices_example;
+
+/* Little-endian uint16. */
+LLM_API size_t llm_gpt2_choices_word(const unsigned char *p) { return (size_t)(p[0] | p[1] << 8); }
+
+/* Is what stands at p, left bytes to the end of the file, example i, of tokens below V? *size <-
+ * its bytes, *most <- at least its text and its longest answer. */
+LLM_API bool llm_gpt2_choices_check(size_t *size, size_t *most, const unsigned char *p, size_t left,
+                                    size_t i, size_t V, llm_error *e) {
+    if (left < 10) return llm_fail(e, "choices: example %zu is cut off", i);
+    const size_t bytes = llm_gpt2_choices_word(p + 2), n = llm_gpt2_choices_word(p + 8);
+    if (llm_gpt2_choices_word(p) != 65535 || llm_gpt2_choices_word(p + 4) != i)
+        return llm_fail(e, "choices: example %zu begins with %zu and number %zu", i,
+                        llm_gpt2_choices_word(p), llm_gpt2_choices_word(p + 4));
+    if (bytes > left) return llm_fail(e, "choices: example %zu is cut off", i);
+    if (llm_gpt2_choices_word(p + 6) >= n)
+        return llm_fail(e, "choices: example %zu has label %zu of %zu answers", i,
+                        llm_gpt2_choices_word(p + 6), n);
+    size_t at = 10, text = 0;
+    for (size_t k = 0; k <= n; k++) { /* the text, then the answers */
+        const size_t tokens = at + 2 <= bytes ? llm_gpt2_choices_word(p + at) : 0;
+        if (tokens == 0 || tokens > (bytes - at - 2) / 2)
+            return llm_fail(e, "choices: part %zu of example %zu has %zu tokens in %zu bytes", k, i,
+                            tokens, bytes);
+        for (size_t t = 0; t < tokens; t++)
+            if (llm_gpt2_choices_word(p + at + 2 + 2 * t) >= V)
+                return llm_fail(e, "choices: token %zu in example %zu, the model has %zu",
+                                llm_gpt2_choices_word(p + at + 2 + 2 * t), i, V);
+        text = k == 0 ? tokens : text;
+        if (k > 0 && text + tokens > *most) *most = text + tokens;
+        at += 2 + 2 * tokens;
+    }
+    if (at != bytes)
+        return llm_fail(e, "choices: example %zu ends behind %zu of its %zu bytes", i, at, bytes);
+    *size = bytes;
+    return true;
+}
+
+/* Frees the file. */
+LLM_API void llm_gpt2_choices_close(llm_gpt2_choices *f) { llm_file_free(&f->file); }
+
+/* f <- the file at path, all of whose tokens are below V. */
+LLM_API bool llm_gpt2_choices_open(llm_gpt2_choices *f, const char *path, size_t V, llm_error *e) {
+    if (!llm_file_read(&f->file, path, e)) return false;
+    const unsigned char *data = f->file.data;
+    const size_t size = f->file.size;
+    bool ok = size >= 1024 || llm_fail(e, "choices: %zu bytes, a header has 1024", size);
+    ok = ok &&
+         (llm_gpt2_bin_int(data, 0) == 20240522 ||
+          llm_fail(e, "choices: begins with %ld, not 20240522", (long)llm_gpt2_bin_int(data, 0)));
+    ok = ok && (llm_gpt2_bin_int(data, 1) == 1 ||
+                llm_fail(e, "choices: version %ld, expected 1", (long)llm_gpt2_bin_int(data, 1)));
+    const long count = ok ? (long)llm_gpt2_bin_int(data, 2) : 0;
+    ok = ok && ((count >= 0 && count <= 65536) ||
+                llm_fail(e, "choices: %ld examples, expected 0 to 65536", count));
+    f->examples = ok ? (size_t)count : 0, f->at = 1024, f->most = 0;
+    for (size_t i = 0; ok && i < f->examples; i++) {
+        size_t bytes = 0;
+        ok = llm_gpt2_choices_check(&bytes, &f->most, data + f->at, size - f->at, i, V, e);
+        f->at += bytes;
+    }
+    ok = ok && (f->at == size || llm_fail(e, "choices: %zu bytes behind the last of %zu examples",
+                                          size - f->at, f->examples));
+    f->at = 1024;
+    if (!ok) llm_gpt2_choices_close(f);
+    return ok;
+}
+
+/* x <- the next example, in the arena; false behind the last one. */
+LLM_API bool llm_gpt2_choices_next(llm_gpt2_choices_example *x, llm_gpt2_choices *f,
+                                   llm_arena *arena) {
+    if (f->at >= f->file.size) return false;
+    const unsigned char *p = f->file.data + f->at;
+    const size_t words = llm_gpt2_choices_word(p + 2) / 2;
+    x->label = llm_gpt2_choices_word(p + 6), x->n = llm_gpt2_choices_word(p + 8);
+    x->P = llm_gpt2_choices_word(p + 10);
+    x->context = (int *)llm_arena_take(arena, words, sizeof(int)); /* more than its tokens */
+    x->start = (size_t *)llm_arena_take(arena, 2 * x->n + 1, sizeof(size_t));
+    x->bytes = x->start + x->n + 1;
+    x->choice = x->context + x->P;
+    x->start[0] = 0;
+    for (size_t t = 0; t < x->P; t++) x->context[t] = (int)llm_gpt2_choices_word(p + 12 + 2 * t);
+    p += 12 + 2 * x->P;
+    for (size_t k = 0; k < x->n; k++) {
+        const size_t tokens = llm_gpt2_choices_word(p);
+        for (size_t t = 0; t < tokens; t++)
+            x->choice[x->start[k] + t] = (int)llm_gpt2_choices_word(p + 2 + 2 * t);
+        x->start[k + 1] = x->start[k] + tokens, x->bytes[k] = 1;
+        p += 2 + 2 * tokens;
+    }
+    f->at += 2 * words;
+    return true;
+}
+
+/* Of the examples from the next one on: how many, how many right answers are the best by that
+ * measure (not PER_BYTE: there are no bytes), how many would be written by greedy decoding. */
+typedef struct {
+    size_t examples, right, greedy;
+} llm_gpt2_choices_result;
+
+/* Scratch: an example and that of llm_causal_lm_choices. An answer must fit into the model. */
+LLM_API llm_gpt2_choices_result llm_gpt2_choices_eval(llm_gpt2_choices *f, const llm_causal_lm *m,
+                                                      llm_causal_lm_measure by, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_gpt2_choices_result r = {0, 0, 0};
+    llm_gpt2_choices_example x;
+    LLM_ASSERT(by != LLM_CAUSAL_LM_PER_BYTE);
+    while (llm_gpt2_choices_next(&x, f, arena)) {
+        llm_causal_lm_choice *c =
+            (llm_causal_lm_choice *)llm_arena_take(arena, x.n, sizeof(llm_causal_lm_choice));
+        llm_causal_lm_choices(c, m, x.context, x.P, x.choice, x.start, x.bytes, x.n, arena);
+        r.examples++;
+        r.right += llm_causal_lm_best(c, x.n, by) == x.label;
+        r.greedy += c[x.label].greedy;
+        arena->used = mark;
+    }
+    return r;
 }
 
 /* @gpt2_run ------------------------------------------------- A training that can be interrupted
@@ -51122,6 +51409,7 @@ typedef struct {
     float eps, scale, score_cap, logit_cap;       /* of scores: 1 / sqrt(D) but for Gemma 2; 0 */
     llm_rope_pairing pairing;
     llm_yarn_config rope; /* GPT-2: zeros */
+    bool rounded;         /* the user's choice: @stored_rounded; false unless set */
 } llm_llama_config;
 
 /* Does layer l look through the window? */
@@ -51234,6 +51522,7 @@ LLM_API bool llm_llama_config_read(llm_llama_config *c, const llm_json *j, llm_e
     const bool gemma = f == LLM_LLAMA_CONFIG_GEMMA2;
     c->family = (llm_llama_config_family)f;
     c->pairing = LLM_ROPE_HALVES;
+    c->rounded = false;
     if (!llm_llama_config_size(&c->vocab, j, "vocab_size", 1 << 24, 0, e) ||
         !llm_llama_config_size(&c->context, j, "max_position_embeddings", 1 << 24, 0, e) ||
         !llm_llama_config_size(&c->width, j, "hidden_size", 1 << 16, 0, e) ||
@@ -51335,6 +51624,7 @@ LLM_API bool llm_llama_gguf_read(llm_llama_config *c, const llm_gguf_file *g, ll
     c->vocab = embed->shape[0];
     c->tied = !llm_gguf_file_find(g, "output.weight");
     c->pairing = f == LLM_LLAMA_CONFIG_LLAMA ? LLM_ROPE_NEIGHBOURS : LLM_ROPE_HALVES;
+    c->rounded = false;
     if (c->vocab < 1 || c->vocab > 1 << 24)
         return llm_fail(e, "GGUF: token_embd.weight has %zu rows", c->vocab);
     if (!llm_llama_gguf_size(&c->context, g, a, "context_length", 1 << 24, 0, e) ||
@@ -51573,13 +51863,13 @@ LLM_API void llm_llama_file_close(llm_llama_file *m) {
 /* w <- the tensor of that name and shape; columns = 0: a vector, which comes as one row. */
 LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, const char *name,
                                  size_t rows, size_t columns, llm_error *e) {
-    size_t found[2] = {0, 0}, rank = 0;
+    const size_t *shape;
+    size_t found[2] = {0, 0}, rank;
     w->data = NULL;
     if (m->is_gguf) {
         const llm_gguf_file_tensor *t = llm_gguf_file_find(&m->gguf, name);
         if (!t) return llm_fail(e, "no tensor %s", name);
-        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
-        w->data = t->data, w->type = t->type, rank = t->rank;
+        w->data = t->data, w->type = t->type, shape = t->shape, rank = t->rank;
     } else {
         char longer[100];
         snprintf(longer, sizeof longer, "transformer.%s", name);
@@ -51587,8 +51877,7 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         if (!t && m->config.family == LLM_LLAMA_CONFIG_GPT2)
             t = llm_safetensors_shards_find(&m->shards, longer);
         if (!t) return llm_fail(e, "no tensor %s", name);
-        for (rank = t->rank; rank <= 2 && rank > 0; rank--) found[rank - 1] = t->shape[rank - 1];
-        w->data = t->data, rank = t->rank;
+        w->data = t->data, shape = t->shape, rank = t->rank;
         if (t->dtype == LLM_SAFETENSORS_F32)
             w->type = LLM_GGUF_BLOCKS_F32;
         else if (t->dtype == LLM_SAFETENSORS_F16)
@@ -51598,6 +51887,7 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
         else
             return llm_fail(e, "%s is neither F32, F16 nor BF16", name);
     }
+    for (size_t i = 0; i < rank && rank <= 2; i++) found[i] = shape[i];
     if (w->type >= LLM_GGUF_BLOCKS_I8 && w->type <= LLM_GGUF_BLOCKS_F64)
         return llm_fail(e, "%s does not hold floats", name);
     if (rank != (columns > 0 ? 2u : 1u) || found[0] != rows || found[1] != columns)
@@ -51620,10 +51910,10 @@ LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t
     return v;
 }
 
-/* Part p of layer l; more: of norms. Before there are layers it is only looked for. A third of a
+/* Part p of layer l; with bytes it is only looked for, and what it will take is added. A third of a
  * tensor begins where the others end; matrices of a GPT-2 directory are turned into memory. */
 LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_part p, float more,
-                                 llm_error *e) {
+                                 size_t *bytes, llm_error *e) {
     const llm_llama_config *c = &m->config;
     const int third = llm_llama_names_third(p, c);
     char name[80];
@@ -51636,41 +51926,24 @@ LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_pa
     if (rows == 0) return true;
     if (!llm_llama_file_find(&in, m, name, inputs ? columns : all, inputs ? all : columns, e))
         return false;
-    if (inputs && in.type != m->embed.type)
-        return llm_fail(e, "%s is not in the numbers of wte.weight", name);
-    if (!m->layer) return true;
-    if (columns == 0) {
-        const bool bias = p >= LLM_LLAMA_NAMES_Q_BIAS;
-        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, bias ? 0.0f : more, e) + before;
+    const size_t turned = inputs ? llm_stored_matrix_turn_bytes(in.type) : 0;
+    if (bytes) {
+        *bytes += ((columns > 0 ? rows * columns * turned : all * 4) + 63) / 64 * 64;
         return true;
     }
+    if (columns == 0) {
+        if (p >= LLM_LLAMA_NAMES_Q_BIAS) more = 0.0f;
+        m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, more, e) + before;
+        return true;
+    }
+    if (!inputs) in.data += before * llm_stored_matrix_stride(&in);
     if (inputs) {
-        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns,
-                                                            llm_stored_matrix_turn_bytes(in.type));
+        unsigned char *to = (unsigned char *)llm_arena_take(&m->memory, rows * columns, turned);
         llm_stored_matrix_turn(to, &in, before, rows);
         in.data = to, in.columns = columns;
-    } else {
-        in.data += before * llm_stored_matrix_stride(&in);
     }
-    in.rows = rows;
-    m->layer[l].matrix[p] = in;
+    in.rows = rows, m->layer[l].matrix[p] = in;
     return true;
-}
-
-/* The bytes of all that is not read in place, each part of which begins at a multiple of 64. */
-LLM_API size_t llm_llama_file_bytes(const llm_llama_file *m) {
-    const llm_llama_config *c = &m->config;
-    const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
-    const size_t each = old && !m->is_gguf ? llm_stored_matrix_turn_bytes(m->embed.type) : 0;
-    size_t rows, columns, layer = 0;
-    for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
-        llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
-        const size_t all = llm_llama_names_third((llm_llama_names_part)p, c) < 0 ? rows : 3 * rows;
-        layer += columns > 0 ? (rows * columns * each + 63) / 64 * 64 : (all + 15) / 16 * 64;
-    }
-    return c->layers * layer + (c->layers * sizeof(llm_llama_file_layer) + 63) / 64 * 64 +
-           (old ? 2 : 1) * ((c->width + 15) / 16 * 64) +
-           (old ? 0 : 2) * ((c->head / 2 + 15) / 16 * 64);
 }
 
 /* All weights; m->config and the files are there. */
@@ -51684,22 +51957,23 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     const llm_llama_config *c = &m->config;
     const bool old = c->family == LLM_LLAMA_CONFIG_GPT2;
     const char *const *name = outer[m->is_gguf ? 2 : old];
-    const size_t C = c->width, D = c->head;
+    const size_t C = c->width, D = c->head, P = LLM_LLAMA_NAMES_PARTS, parts = c->layers * P;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
     if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
-    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++) /* then memory is asked for */
-        if (!llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
-                                 (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e))
+    size_t bytes =
+        (c->layers * sizeof *m->layer + 63) / 64 * 64 + (old ? 2 : 1) * ((C + 15) / 16 * 64);
+    if (!old) bytes += 2 * ((D / 2 + 15) / 16 * 64);
+    for (size_t i = 0; i < parts; i++)
+        if (!llm_llama_file_part(m, i / P, (llm_llama_names_part)(i % P), more, &bytes, e))
             return false;
-    if (!llm_arena_create(&m->memory, llm_llama_file_bytes(m))) return llm_fail(e, "out of memory");
+    if (!llm_arena_create(&m->memory, bytes)) return llm_fail(e, "out of memory");
     m->layer = (llm_llama_file_layer *)llm_arena_take(&m->memory, c->layers, sizeof *m->layer);
     memset(m->layer, 0, c->layers * sizeof *m->layer);
     m->norm = llm_llama_file_vector(m, name[NORM], C, more, e);
     if (!m->norm || !llm_llama_file_find(&m->head, m, name[c->tied ? EMBED : HEAD], c->vocab, C, e))
         return false;
-    for (size_t i = 0; i < c->layers * LLM_LLAMA_NAMES_PARTS; i++)
-        llm_llama_file_part(m, i / LLM_LLAMA_NAMES_PARTS,
-                            (llm_llama_names_part)(i % LLM_LLAMA_NAMES_PARTS), more, e);
+    for (size_t i = 0; i < parts; i++)
+        llm_llama_file_part(m, i / P, (llm_llama_names_part)(i % P), more, NULL, e);
     if (old) {
         m->norm_bias = llm_llama_file_vector(m, name[NORM_BIAS], C, 0.0f, e);
         return m->norm_bias && llm_llama_file_find(&m->places, m, name[PLACES], c->context, C, e);
@@ -51755,7 +52029,7 @@ LLM_API bool llm_llama_file_open(llm_llama_file *m, const char *path, llm_error 
  *
  * source  Shazeer 2020, "GLU Variants Improve Transformer", eq. 6; Radford et al. 2019, "Language
  *         Models are Unsupervised Multitask Learners"
- * needs   arena activation layernorm rmsnorm stored_matrix llama_config llama_names llama_file
+ * needs   arena activation layernorm rmsnorm stored_rounded llama_config llama_names llama_file
  * see     @llama @ffn (to be trained)
  * topics  -
  */
@@ -51784,16 +52058,16 @@ LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_ll
     float *in = llm_arena_floats(a, n * c->width), *const *b = w->vector;
     float *gate = llm_arena_floats(a, n * F), *up = llm_arena_floats(a, n * F);
     llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM2], b[LLM_LLAMA_NAMES_NORM2_BIAS], n, c);
-    llm_stored_matrix_forward(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
-                              b[LLM_LLAMA_NAMES_GATE_BIAS], n);
+    llm_stored_rounded_product(gate, in, &w->matrix[LLM_LLAMA_NAMES_GATE],
+                               b[LLM_LLAMA_NAMES_GATE_BIAS], n, c->rounded);
     llm_activation_forward(gate, gate, n * F,
                            gelu ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU);
     if (w->matrix[LLM_LLAMA_NAMES_UP].rows > 0) {
-        llm_stored_matrix_forward(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n);
+        llm_stored_rounded_product(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n, c->rounded);
         for (size_t i = 0; i < n * F; i++) gate[i] *= up[i];
     }
-    llm_stored_matrix_forward(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
-                              b[LLM_LLAMA_NAMES_DOWN_BIAS], n);
+    llm_stored_rounded_product(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
+                               b[LLM_LLAMA_NAMES_DOWN_BIAS], n, c->rounded);
     llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT2], n, c);
     a->used = mark;
 }
@@ -51802,12 +52076,12 @@ LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_ll
  *
  *     bf16: the upper half of a float, rounded to the nearest: |x - stored| <= 2^-8 |x|
  *
- * What a long text costs in memory is its keys and values, and what a token costs in time is
- * reading them. Half of each is saved by storing them in bf16; sums stay in float, and a row is
- * made floats again when it is read. Rounded keys move a score by at most t = 2^-8 scale sum |q_d
- * k_d|; scores that move by no more than t change each weight by a factor between e^-2t and e^2t,
- * and so the sum of values by at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each
- * row is rounded once, when it is written.
+ * What a long text costs in memory is its keys and values, and each new token reads all of them. In
+ * bf16 they take half of it; sums stay in float, and a row is made floats again for each query that
+ * reads it. Rounded keys move a score by at most t = 2^-8 scale sum |q_d k_d|; scores that move by
+ * no more than t change each weight by a factor between e^-2t and e^2t, and so the sum of values by
+ * at most (e^2t - 1 + 2^-8) max |v|. There is nothing to drift: each row is rounded once, when it
+ * is written.
  *
  * source  Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training"
  * needs   arena flash_fp8
@@ -51881,8 +52155,8 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
- * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix llama_config llama_names
- *         llama_file llama_mlp llama_cache
+ * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix stored_rounded llama_config
+ *         llama_names llama_file llama_mlp llama_cache
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
@@ -51997,16 +52271,20 @@ LLM_API void llm_llama_layer(float *x, llm_llama *m, size_t l, const float *cosi
     float *k = llm_arena_floats(a, n * Hkv * D), *v = llm_arena_floats(a, n * Hkv * D);
     float *o = llm_arena_floats(a, n * H * D), *const *b = w->vector;
     llm_llama_mlp_norm(in, x, b[LLM_LLAMA_NAMES_NORM1], b[LLM_LLAMA_NAMES_NORM1_BIAS], n, c);
-    llm_stored_matrix_forward(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n);
-    llm_stored_matrix_forward(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n);
-    llm_stored_matrix_forward(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n);
+    llm_stored_rounded_product(q, in, &w->matrix[LLM_LLAMA_NAMES_Q], b[LLM_LLAMA_NAMES_Q_BIAS], n,
+                               c->rounded);
+    llm_stored_rounded_product(k, in, &w->matrix[LLM_LLAMA_NAMES_K], b[LLM_LLAMA_NAMES_K_BIAS], n,
+                               c->rounded);
+    llm_stored_rounded_product(v, in, &w->matrix[LLM_LLAMA_NAMES_V], b[LLM_LLAMA_NAMES_V_BIAS], n,
+                               c->rounded);
     llm_llama_turn(q, b[LLM_LLAMA_NAMES_Q_NORM], cosine, sine, n, H, c);
     llm_llama_turn(k, b[LLM_LLAMA_NAMES_K_NORM], cosine, sine, n, Hkv, c);
     const size_t end = (l * m->context + m->length) * Hkv * D;
     llm_llama_cache_write(&m->keys, end, k, n * Hkv * D);
     llm_llama_cache_write(&m->values, end, v, n * Hkv * D);
     llm_llama_attend(o, q, m, l, n);
-    llm_stored_matrix_forward(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n);
+    llm_stored_rounded_product(in, o, &w->matrix[LLM_LLAMA_NAMES_O], b[LLM_LLAMA_NAMES_O_BIAS], n,
+                               c->rounded);
     llm_llama_mlp_add(x, in, b[LLM_LLAMA_NAMES_OUT1], n, c);
     a->used = mark;
     llm_llama_mlp(x, w, c, n, a);
@@ -52042,7 +52320,7 @@ LLM_API void llm_llama_pass(llm_llama *m, float *logits, const int *ids, size_t 
     for (size_t l = 0; l < c->layers; l++) llm_llama_layer(x, m, l, cosine, sine, n);
     m->length += n;
     llm_llama_mlp_norm(row, row, m->file.norm, m->file.norm_bias, k, c);
-    if (k > 0) llm_stored_matrix_forward(logits, row, &m->file.head, NULL, k);
+    if (k > 0) llm_stored_rounded_product(logits, row, &m->file.head, NULL, k, c->rounded);
     for (size_t i = 0; c->logit_cap > 0.0f && i < k * V; i++)
         logits[i] = c->logit_cap * tanhf(logits[i] / c->logit_cap);
     m->memory.used = mark;
@@ -52897,7 +53175,7 @@ LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l
     LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0);
     const size_t H = cache->H, D = cache->D, group = Hq / H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
-    LLM_PARALLEL_FOR
+    LLM_PARALLEL_MANY(cache->B * H, group * n * D * (cache->B > 0 ? cache->length[0] + n : 0))
     for (size_t bh = 0; bh < cache->B * H; bh++) {
         const float *k = llm_kv_cache_keys(cache, l, bh / H, bh % H);
         const float *v = llm_kv_cache_values(cache, l, bh / H, bh % H),
@@ -56172,10 +56450,9 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k,
     return id;
 }
 
-/* The token behind ids (n), of which d has seen the first d->seen; -1 as above. A full context
- * forgets all but its newer half. */
-LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
-                                 size_t k, float p, llm_rng *rng) {
+/* d->logits <- behind ids (n), of which d has seen the first d->seen. A full context forgets all
+ * but its newer half. */
+LLM_API void llm_gpt2_decode_follow(llm_gpt2_decode_state *d, const int *ids, size_t n) {
     const size_t context = d->model->config.context;
     LLM_ASSERT(n > 0 && n >= d->seen);
     if (n - d->seen > context - d->cache.length[0]) {
@@ -56184,6 +56461,12 @@ LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_
     }
     if (n > d->seen) llm_gpt2_decode(d, ids + d->seen, n - d->seen);
     d->seen = n;
+}
+
+/* The token behind ids (n), read as above; -1 as above. */
+LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
+                                 size_t k, float p, llm_rng *rng) {
+    llm_gpt2_decode_follow(d, ids, n);
     return llm_gpt2_decode_pick(d, temp, k, p, rng);
 }
 

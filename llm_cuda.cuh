@@ -15926,6 +15926,185 @@ static inline cudaError_t llm_cuda_encoder_pool(T *out, const T *y, const size_t
     return cudaGetLastError();
 }
 
+/* @bert ----------------------------------------------------- BERT
+ *
+ * What BERT has in front of the encoder and behind it. A row of word, place and type is gathered,
+ * added and normed by one block, and waits in shared memory between the passes; apart, three
+ * gathers, two additions and a norm would move 13 elements for each, here it is 3 read, of which
+ * the places' and the types' come from L2, and 2 written, one of them for backward. Tokens have no
+ * padding (@encoder), so each brings its place and its type.
+ *
+ * Backward is the norm's and, for each table, a sum over the rows that took part, in a fixed order
+ * (@embedding). The pooler is a gather, a product with tanh in its epilogue, and back a product and
+ * an addition to the first row of each text.
+ *
+ * Limit: memory bandwidth. C floats of shared memory.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, layernorm, embedding, dropout,
+ *         sublayer, encoder
+ * see     encoder, mlm
+ * topics  -
+ */
+
+/* Tables word (V,C), place (P,C), type (types,C), the norm behind their sum (C), the pooler (C,C),
+ * (C); for gradients T is float. */
+template <typename T> struct llm_cuda_bert_weights {
+    T *word, *place, *type, *norm_w, *norm_b, *pool_w, *pool_b;
+};
+/* N tokens: an id for each table, and for its gradient order (N), segment (segments + 1) of
+ * llm_cuda_embedding_sort; in the order word, place, type. On the device. */
+typedef struct {
+    const int *ids[3], *order[3], *segment[3];
+    size_t segments[3], N;
+} llm_cuda_bert_batch;
+/* w, p (2 L + 1) <- the next numbers of matrix and vector, in llm_bert_bind's order. */
+template <typename T>
+static inline void llm_cuda_bert_bind(llm_cuda_bert_weights<T> &w, llm_cuda_sublayer_part<T> *p,
+                                      T *&matrix, T *&vector, const llm_bert_config &c) {
+    const size_t C = c.encoder.width;
+    w.word = llm_cuda_encoder_next(matrix, c.vocab * C);
+    w.place = llm_cuda_encoder_next(matrix, c.places * C);
+    w.type = llm_cuda_encoder_next(matrix, c.types * C);
+    w.norm_w = llm_cuda_encoder_next(vector, C);
+    w.norm_b = llm_cuda_encoder_next(vector, C);
+    llm_cuda_encoder_parts(p, matrix, vector, llm_cuda_sublayer_of(c.encoder));
+    w.pool_w = llm_cuda_encoder_next(matrix, C * C);
+    w.pool_b = llm_cuda_encoder_next(vector, C);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_bert_embed_kernel(T *y, T *sum, float *mean, float *rstd, llm_cuda_bert_batch b,
+                                      llm_cuda_bert_weights<T> w, llm_bert_config c) {
+    LLM_DYNAMIC_SHARED(float, row); /* entry i + k of the row at k * (C / V) + i / V */
+    const size_t C = c.encoder.width, n = blockIdx.x, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V, rows[3] = {c.vocab, c.places, c.types};
+    const T *const table[3] = {w.word, w.place, w.type};
+    bool known = true;
+    for (int t = 0; t < 3; t++) known = known && b.ids[t][n] >= 0 && (size_t)b.ids[t][n] < rows[t];
+    float v[V], u[V], total = 0.0f, square = 0.0f;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = known ? 0.0f : NAN;
+        for (int t = 0; t < 3 && known; t++) {
+            llm_load_vector(u, table[t], (size_t)b.ids[t][n] * C + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += u[k];
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            v[k] = llm_rounded<T>(v[k]); /* what backward will read */
+            row[(size_t)k * (C / V) + i / V] = v[k];
+            total += v[k];
+        }
+        llm_store_vector(sum, n * C + i, v);
+    }
+    const float m = llm_block_sum(total) / (float)C;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = row[(size_t)k * (C / V) + i / V] - m;
+            square += d * d;
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(square) / (float)C + c.encoder.eps);
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, w.norm_w, i);
+        llm_load_vector(u, w.norm_b, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            v[k] = v[k] * ((row[(size_t)k * (C / V) + i / V] - m) * r) + u[k];
+        llm_store_vector(y, n * C + i, v);
+    }
+    if (threadIdx.x == 0) llm_store(mean, n, m), llm_store(rstd, n, r);
+}
+/* y (N,C), sum (N,C), mean, rstd (N) <- the batch: x of llm_bert_forward, into a[0].y of the
+ * encoder. An id outside its table makes a row of NaN. */
+template <typename T>
+static inline cudaError_t llm_cuda_bert_embed(T *y, T *sum, float *mean, float *rstd,
+                                              const llm_cuda_bert_batch &b,
+                                              const llm_cuda_bert_weights<T> &w,
+                                              const llm_bert_config &c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t C = c.encoder.width, n = b.N * C;
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(sum, C) && llm_aligned(w.word, C) &&
+                      llm_aligned(w.place, C) && llm_aligned(w.type, C) &&
+                      llm_aligned(w.norm_w, C) && llm_aligned(w.norm_b, C);
+    const auto embed = wide ? llm_bert_embed_kernel<T, V> : llm_bert_embed_kernel<T, 1>;
+    LLM_LAUNCH(embed, (unsigned)b.N, llm_row_threads(wide ? C / V : C), C * sizeof(float), stream,
+               y, sum, mean, rstd, b, w, c);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess || !(c.encoder.dropout > 0.0f)) return error;
+    return llm_cuda_dropout_forward(y, y, n, c.encoder.dropout, c.encoder.seed,
+                                    2 * c.encoder.layers * n, stream);
+}
+/* dw's tables and norm += <- d (N,C), the encoder's dx, which is overwritten with dropout; dsum
+ * (N,C) is written. sums: 2 C llm_cuda_layernorm_blocks<T>(N, C) floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_bert_embed_backward(const llm_cuda_bert_weights<float> &dw, T *d, T *dsum, const T *sum,
+                             const float *mean, const float *rstd, const llm_cuda_bert_batch &b,
+                             const llm_cuda_bert_weights<T> &w, const llm_bert_config &c,
+                             float *sums, cudaStream_t stream) {
+    const size_t C = c.encoder.width, n = b.N * C;
+    float *const table[3] = {dw.word, dw.place, dw.type};
+    const cudaError_t done[] = {
+        cudaMemsetAsync(dsum, 0, n * sizeof(T), stream),
+        c.encoder.dropout > 0.0f
+            ? llm_cuda_dropout_forward(d, d, n, c.encoder.dropout, c.encoder.seed,
+                                       2 * c.encoder.layers * n, stream)
+            : cudaSuccess,
+        llm_cuda_layernorm_backward(dsum, dw.norm_w, dw.norm_b, d, sum, w.norm_w, mean, rstd, b.N,
+                                    C, sums, stream)};
+    cudaError_t error = llm_cuda_first_error(done);
+    for (int t = 0; t < 3 && error == cudaSuccess; t++)
+        error = llm_cuda_embedding_backward(table[t], dsum, b.ids[t], b.order[t], b.segment[t],
+                                            b.segments[t], C, stream);
+    return error;
+}
+
+/* p, z, first (B,C) <- h (N,C), texts from start (B + 1) on: as llm_bert_pool_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_bert_pool(T *p, T *z, T *first, const T *h, const size_t *start,
+                                             size_t B, const llm_cuda_bert_weights<T> &w, size_t C,
+                                             cudaStream_t stream) {
+    const cudaError_t done[] = {
+        llm_cuda_encoder_pool(first, h, start, B, C, LLM_ENCODER_FIRST, stream),
+        llm_cuda_dense_forward(p, z, (const T *)first, (const T *)w.pool_w, (const T *)w.pool_b, B,
+                               C, C, LLM_ACTIVATION_TANH, stream)};
+    return llm_cuda_first_error(done);
+}
+/* A block a text: dh[start[b]] += dfirst[b]. */
+template <typename T>
+LLM_KERNEL void llm_bert_scatter_kernel(T *dh, const T *dfirst, const size_t *start, size_t C) {
+    const size_t b = blockIdx.x, to = start[b] * C;
+    for (size_t i = threadIdx.x; i < C && start[b] < start[b + 1]; i += blockDim.x)
+        llm_store(dh, to + i, llm_load(dh, to + i) + llm_load(dfirst, b * C + i));
+}
+/* dh (N,C), dw's pooler += <- dp (B,C) and forward's z, first. d (2,B,C) is scratch; sums as
+ * llm_cuda_dense_backward for B, C, C. */
+template <typename T>
+static inline cudaError_t llm_cuda_bert_pool_backward(T *dh, const llm_cuda_bert_weights<float> &dw,
+                                                      const T *dp, const T *z, const T *first,
+                                                      const size_t *start, size_t B,
+                                                      const llm_cuda_bert_weights<T> &w, size_t C,
+                                                      T *d, float *sums, cudaStream_t stream) {
+    const size_t n = B * C;
+    if (n == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(d, 0, 2 * n * sizeof(T), stream),
+        llm_cuda_activation_backward(d, (float *)NULL, dp, z, (const T *)NULL, 1, n,
+                                     LLM_ACTIVATION_TANH, (float *)NULL, stream),
+        llm_cuda_dense_backward(d + n, dw.pool_w, dw.pool_b, (const T *)d, first,
+                                (const T *)w.pool_w, B, C, C, sums, stream)};
+    const cudaError_t error = llm_cuda_first_error(done);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_bert_scatter_kernel<T>, (unsigned)B, llm_row_threads(C), 0, stream, dh, d + n,
+               start, C);
+    return cudaGetLastError();
+}
+
 /* @decoder -------------------------------------------------- Transformer decoder
  *
  * Training is a list of three parts a layer for @sublayer. Writing is here: a token of each text
@@ -17542,8 +17721,9 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
  * added up beside it. update divides by the targets of all of them: one block adds up the squares
  * of @grad_clip and works out loss, norm, rate and corrections, and the division goes into the
  * factor that clips, which AdamW reads anyway, so that the mean costs no launch and no pass.
- * bfloat16 does not mind sums: it rounds in proportion. The loss is written behind those of the steps before, for a host that looks once in a
- * thousand steps. Places without an id at the end of a batch's list make the grid's size constant.
+ * bfloat16 does not mind sums: it rounds in proportion. The loss is written behind those of the
+ * steps before, for a host that looks once in a thousand steps. Places without an id at the end of
+ * a batch's list make the grid's size constant.
  *
  * One piece of memory holds everything; nothing is allocated and nothing waits. feed, the only copy
  * from the host, stays outside of the graph, so that the host can write the next batch elsewhere.
@@ -18842,16 +19022,18 @@ LLM_HOST_DEVICE T *llm_cuda_kv_cache_keys(const llm_cuda_kv_cache<T> &c, size_t 
 template <typename T>
 LLM_KERNEL void llm_kv_cache_append_kernel(llm_cuda_kv_cache<T> c, size_t l, T *q, const T *k,
                                            const T *v, const float *cosine, const float *sine,
-                                           size_t Hq, size_t n, size_t half, bool neighbours) {
+                                           size_t Hq, size_t n, size_t half, bool neighbours,
+                                           const size_t *depth, size_t apart) {
     const size_t heads = Hq + 2 * c.H, i = blockIdx.x % n, b = blockIdx.x / n / heads;
-    const size_t h = blockIdx.x / n % heads, position = c.length[b] + i, D = c.D;
-    if (position >= c.room) return;
+    const size_t h = blockIdx.x / n % heads, slot = c.length[b] + i, D = c.D;
+    const size_t position = depth ? c.length[b] + depth[b * apart + i] : slot;
+    if (slot >= c.room) return;
     const bool query = h < Hq, value = h >= Hq + c.H;
     const size_t head = query ? b * Hq + h : b * c.H + (h - Hq) % c.H;
     const T *from = (query ? q : value ? v : k) + (head * n + i) * D;
     T *to = q + (head * n + i) * D;
     if (!query) {
-        to = llm_cuda_kv_cache_keys(c, l) + (head * c.room + position) * D;
+        to = llm_cuda_kv_cache_keys(c, l) + (head * c.room + slot) * D;
         if (value) to += c.B * c.H * c.room * D;
     }
     const size_t pairs = value ? 0 : half;
@@ -18868,18 +19050,21 @@ LLM_KERNEL void llm_kv_cache_append_kernel(llm_cuda_kv_cache<T> c, size_t l, T *
 /* Layer l <- k, v (B,H,n,D), n positions behind each row; k and q (B,Hq,n,D) are turned, q in
  * place, by the rows of cosine and sine (room,rot/2), tables of llm_rope_table for positions 0 ..
  * room-1. rot = 0 turns nothing; q may then be NULL, with Hq = 0. What does not fit in the room is
- * not stored. T is float or llm_bf16. */
+ * not stored. depth, not NULL: the n are nodes of a tree, and node i of row b is turned as position
+ * depth[b apart + i] <= i behind the row. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_kv_cache_append(const llm_cuda_kv_cache<T> *c, size_t l, T *q, const T *k, const T *v,
                          const float *cosine, const float *sine, size_t Hq, size_t n, size_t rot,
-                         llm_rope_pairing pairing, cudaStream_t stream) {
+                         llm_rope_pairing pairing, cudaStream_t stream, const size_t *depth = NULL,
+                         size_t apart = 0) {
     const size_t blocks = c->B * (Hq + 2 * c->H) * n;
     if (l >= c->L || rot % 2 != 0 || rot > c->D) return (cudaError_t)cudaErrorInvalidValue;
     if (blocks == 0 || c->D == 0) return cudaSuccess;
     const size_t threads = c->D < 256 ? c->D : 256;
     LLM_LAUNCH(llm_kv_cache_append_kernel<T>, (unsigned)blocks, llm_row_threads(threads), 0, stream,
-               *c, l, q, k, v, cosine, sine, Hq, n, rot / 2, pairing == LLM_ROPE_NEIGHBOURS);
+               *c, l, q, k, v, cosine, sine, Hq, n, rot / 2, pairing == LLM_ROPE_NEIGHBOURS, depth,
+               apart);
     return cudaGetLastError();
 }
 
@@ -19008,9 +19193,16 @@ typedef struct {
     uint64_t key;
 } llm_cuda_decoding_rows;
 
-/* token NULL: the rows begin. logprob (B) or NULL: of the tokens. */
+/* What holds a row of so many tokens up, as llm_decoding_open. */
+LLM_DEVICE int llm_cuda_decoding_end(const llm_cuda_decoding_rows &r, size_t b, size_t length) {
+    if (length == 0) return LLM_DECODING_FAILED;
+    if (length - r.prompt[b] >= r.max_new) return LLM_DECODING_BUDGET;
+    return length >= r.capacity ? LLM_DECODING_FULL : LLM_DECODING_RUNNING;
+}
+/* token NULL: the rows begin. Else count[b] of token (B,apart), 1 with count NULL, and logprob (B)
+ * or NULL of the first. */
 LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *token,
-                                         const float *logprob) {
+                                         const float *logprob, const size_t *count, size_t apart) {
     int open = 0;
     for (size_t first = 0; first < r.B; first += blockDim.x) {
         const size_t b = first + threadIdx.x;
@@ -19018,27 +19210,22 @@ LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *to
         if (b < r.B) {
             size_t length = r.length[b];
             int end = token ? r.end[b] : LLM_DECODING_RUNNING;
-            if (token && end == LLM_DECODING_RUNNING) {
-                const int y = token[b];
+            const size_t many = !token ? 0 : count ? count[b] : 1;
+            if (!token) end = llm_cuda_decoding_end(r, b, length);
+            for (size_t k = 0; k < many && end == LLM_DECODING_RUNNING; k++) {
+                const int y = token[b * apart + k];
                 if (y < 0) {
                     end = LLM_DECODING_FAILED;
-                } else {
-                    if (r.logprob && logprob) r.logprob[b * r.capacity + length] = logprob[b];
-                    r.ids[b * r.capacity + length++] = y;
-                    for (size_t s = 0; s < r.stops; s++)
-                        if (y == r.stop[s]) end = LLM_DECODING_STOP;
+                    break;
                 }
-                r.length[b] = length;
+                if (r.logprob && logprob) r.logprob[b * r.capacity + length] = logprob[b];
+                r.ids[b * r.capacity + length++] = y;
+                end = llm_cuda_decoding_end(r, b, length);
+                for (size_t s = 0; s < r.stops; s++)
+                    if (y == r.stop[s]) end = LLM_DECODING_STOP;
             }
+            r.length[b] = length;
             const size_t step = length - r.prompt[b];
-            if (end == LLM_DECODING_RUNNING) { /* as llm_decoding_open */
-                if (length == 0)
-                    end = LLM_DECODING_FAILED;
-                else if (step >= r.max_new)
-                    end = LLM_DECODING_BUDGET;
-                else if (length >= r.capacity)
-                    end = LLM_DECODING_FULL;
-            }
             running = end == LLM_DECODING_RUNNING;
             r.end[b] = end;
             r.count[b] = running;
@@ -19055,7 +19242,7 @@ LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *to
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_decoding_begin(const llm_cuda_decoding_rows *r, cudaStream_t stream) {
     LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
-               *r, NULL, NULL);
+               *r, NULL, NULL, NULL, 1);
     return cudaGetLastError();
 }
 /* Appends token (B), and logprob (B) or NULL, to the rows that go on; -1 ends a row as FAILED. */
@@ -19063,7 +19250,16 @@ static inline __attribute__((unused)) cudaError_t
 llm_cuda_decoding_take(const llm_cuda_decoding_rows *r, const int *token, const float *logprob,
                        cudaStream_t stream) {
     LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
-               *r, token, logprob);
+               *r, token, logprob, NULL, 1);
+    return cudaGetLastError();
+}
+/* Appends count[b] of token (B,apart) to each row b that goes on, one after the other until it
+ * ends: what a turn of @speculative, @medusa_tree or @lookahead has accepted. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_take_many(const llm_cuda_decoding_rows *r, const int *token, const size_t *count,
+                            size_t apart, cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, token, NULL, count, apart);
     return cudaGetLastError();
 }
 
@@ -19170,6 +19366,130 @@ static inline cudaError_t llm_cuda_greedy_pick(int *token, unsigned long long *p
         LLM_LAUNCH(llm_greedy_merge_kernel, llm_row_blocks(rows, true), 128, 0, stream, token, part,
                    rows, pieces);
     return cudaGetLastError();
+}
+
+/* @greedy_head ---------------------------------------------- The argmax of a head, without logits
+ *
+ * The product of the head with up to 8 hidden states, of which only the largest logit's place is
+ * wanted: a lane keeps the best key (@greedy) of one token over all rows that its warp multiplies,
+ * the warps of a block meet in shared memory, the blocks in a second launch. No logit is written.
+ * The norm in front of the head is half done: its gains go into the product, its root is a positive
+ * factor of all logits of a token, changes no argmax, and is not computed. Weights stay in their
+ * file's form (@stored_matrix); a warp takes two rows at a time, as @stored_matrix_product.
+ *
+ * Moves the weights once, the minimum, and 8 bytes a token and block instead of 8 a logit: 1 byte
+ * in a thousand of the weights for 4096 channels, so what is saved is a launch and the room of the
+ * logits. 2 V C operations a token. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, stored_matrix, stored_matrix_product,
+ *         greedy
+ * see     decoding_step, medusa_tree
+ * topics  -
+ */
+enum { LLM_CUDA_GREEDY_HEAD_BLOCKS = 4096 }; /* at most, a key of each token in scratch */
+
+/* w: V rows of C weights; x (tokens,C) of at most N tokens; gain (C) or NULL. Eight warps a
+ * block. */
+template <int type, int N, typename X>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_greedy_head_kernel(unsigned long long *part, const unsigned char *data, size_t stride,
+                           size_t V, const X *x, const float *gain, size_t tokens, size_t C) {
+    __shared__ unsigned long long found[8][N];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const unsigned at = llm_cuda_stored_matrix_first<type>(lane);
+    const unsigned apart = llm_cuda_stored_matrix_apart<type>();
+    unsigned long long best = 0; /* of token `lane` */
+    for (size_t row = 2 * (blockIdx.x * 8 + warp); row < V; row += 16 * (size_t)gridDim.x) {
+        const unsigned char *w[2] = {data + row * stride, data + (row + 1) * stride};
+        float sum[2][N] = {};
+        for (size_t i = at; i < C; i += 256) {
+            float w_v[2][8] = {}, part_v[4];
+            LLM_UNROLL
+            for (size_t r = 0; r < 2; r++) {
+                if (row + r < V) llm_cuda_stored_matrix_take<type>(w_v[r], w[r], lane);
+                w[r] += llm_cuda_stored_matrix_piece<type>();
+            }
+            LLM_UNROLL
+            for (int k = 0; k < 8 && gain; k++) {
+                if (k % 4 == 0) llm_load_vector(part_v, gain, i + (size_t)(k / 4) * apart);
+                w_v[0][k] *= part_v[k % 4], w_v[1][k] *= part_v[k % 4];
+            }
+            LLM_UNROLL
+            for (size_t n = 0; n < N; n++) {
+                if (n >= tokens) continue;
+                LLM_UNROLL
+                for (int k = 0; k < 8; k++) {
+                    if (k % 4 == 0) llm_load_vector(part_v, x, n * C + i + (size_t)(k / 4) * apart);
+                    sum[0][n] += w_v[0][k] * part_v[k % 4], sum[1][n] += w_v[1][k] * part_v[k % 4];
+                }
+            }
+        }
+        LLM_UNROLL
+        for (size_t n = 0; n < N; n++) {
+            if (n >= tokens) continue;
+            LLM_UNROLL
+            for (size_t r = 0; r < 2; r++) {
+                const float z = llm_warp_sum(sum[r][n]);
+                const unsigned long long key = llm_cuda_greedy_key(z, row + r);
+                if (lane == n && row + r < V && key > best) best = key;
+            }
+        }
+    }
+    if (lane < N) found[warp][lane] = best;
+    __syncthreads();
+    if (threadIdx.x >= tokens) return;
+    for (unsigned i = 0; i < 8; i++)
+        best = found[i][threadIdx.x] > best ? found[i][threadIdx.x] : best;
+    part[threadIdx.x * gridDim.x + blockIdx.x] = best;
+}
+/* A block a token: the best of the blocks' keys. */
+LLM_KERNEL void llm_greedy_head_merge_kernel(int *token, const unsigned long long *part,
+                                             size_t blocks) {
+    unsigned long long key = 0;
+    for (size_t i = threadIdx.x; i < blocks; i += blockDim.x) {
+        const unsigned long long other = part[blockIdx.x * blocks + i];
+        key = other > key ? other : key;
+    }
+    key = llm_select_block_max(key);
+    if (threadIdx.x == 0) token[blockIdx.x] = llm_cuda_greedy_token(key);
+}
+template <typename X> struct llm_cuda_greedy_head_launch {
+    int *token;
+    unsigned long long *part;
+    const X *x;
+    const llm_stored_matrix &w;
+    const float *gain;
+    size_t N;
+    cudaStream_t stream;
+    /* With the kernel of one form. */
+    template <int type> cudaError_t run(void) const {
+        enum { most = LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS };
+        const size_t all = (w.rows + 15) / 16, fill = 16 * (size_t)llm_multiprocessors();
+        const size_t room = LLM_CUDA_GREEDY_HEAD_BLOCKS, bound = fill < room ? fill : room;
+        const unsigned blocks = (unsigned)(all < bound ? all : bound);
+        const auto head =
+            N == 1 ? llm_greedy_head_kernel<type, 1, X> : llm_greedy_head_kernel<type, most, X>;
+        LLM_LAUNCH(head, blocks, 256, 0, stream, part, w.data, llm_stored_matrix_stride(&w), w.rows,
+                   x, gain, N, w.columns);
+        LLM_LAUNCH(llm_greedy_head_merge_kernel, (unsigned)N, 256, 0, stream, token, part, blocks);
+        return cudaGetLastError();
+    }
+};
+/* token (N) <- llm_greedy_pick of the logits N(x) w^T for x (N,columns), N <= 8: -1 where one is
+ * NaN. N is RMSNorm with gain (columns), or nothing where that is NULL. part: scratch of N
+ * LLM_CUDA_GREEDY_HEAD_BLOCKS keys. w.data is on the device; X is float or llm_bf16. */
+template <typename X>
+static inline cudaError_t llm_cuda_greedy_head_pick(int *token, unsigned long long *part,
+                                                    const X *x, const llm_stored_matrix &w,
+                                                    const float *gain, size_t N,
+                                                    cudaStream_t stream) {
+    if (!llm_cuda_stored_matrix_fits(w) || !llm_aligned(x, 8) || !llm_aligned(gain, 8) ||
+        N > LLM_CUDA_STORED_MATRIX_PRODUCT_TOKENS || w.rows == 0 || w.rows > 0x7fffffff)
+        return cudaErrorInvalidValue;
+    if (N == 0) return cudaSuccess;
+    const llm_cuda_greedy_head_launch<X> launch = {token, part, x, w, gain, N, stream};
+    return llm_cuda_stored_matrix_each((int)w.type, launch);
 }
 
 /* @temperature ---------------------------------------------- Softmax temperature
@@ -19581,6 +19901,384 @@ static inline cudaError_t llm_cuda_min_p_filter(T *logits, size_t rows, size_t V
     return cudaGetLastError();
 }
 
+/* @frequency_penalty ---------------------------------------- Penalties of tokens that were said
+ *
+ * Repetition, frequency and presence at once, charged to the tokens of a window and to no others.
+ * Nothing is kept from one token of the text to the next: the counts are made anew, in a table of
+ * zeros, a place of the text a thread. Behind a barrier every place asks for the count of its token
+ * and puts back 0 with the same atomic: whoever comes first gets the count and charges the token,
+ * the others find 0, and the table is clean for the next launch. So a text may be taken back as far
+ * as one likes (@speculative), a window is a bound of a loop, and which place wins changes no bit.
+ *
+ * Moves 2 atomics a place of the window, and each charged logit in and out: 64 places are 128
+ * atomics where reading the counts of all V tokens would be V. Limit: latency; where the window is
+ * longer than the vocabulary, counts that are kept (@sampling) read less.
+ *
+ * source  Keskar et al. 2019, "CTRL", section 4.1 (repetition); OpenAI API reference (frequency,
+ *         presence)
+ * needs   cuda_launch, cuda_memory
+ * see     dry, sampling, sampling_text, decoding
+ * topics  -
+ */
+
+/* The texts of B rows on the device, as llm_cuda_decoding_rows has them: ids (B,capacity) below V,
+ * length (B), prompt (B). table (B,V): zeros, and zeros again behind each launch. */
+typedef struct {
+    const int *ids;
+    const size_t *length, *prompt;
+    size_t capacity;
+    unsigned *table;
+} llm_cuda_frequency_penalty_text;
+
+/* The factor (1: off), then count times frequency and presence (0: off), of the last last_n tokens,
+ * 0 for all. output: prompts count for the factor only, as in the API; prompt may be NULL without.
+ */
+typedef struct {
+    float factor, frequency, presence;
+    size_t last_n;
+    bool output;
+} llm_cuda_frequency_penalty_config;
+
+/* Everything off. */
+static inline __attribute__((unused)) llm_cuda_frequency_penalty_config
+llm_cuda_frequency_penalty_defaults(void) {
+    const llm_cuda_frequency_penalty_config c = {1.0f, 0.0f, 0.0f, 0, false};
+    return c;
+}
+/* Would c change anything? */
+LLM_HOST_DEVICE bool llm_cuda_frequency_penalty_on(const llm_cuda_frequency_penalty_config &c) {
+    return c.factor != 1.0f || c.frequency != 0.0f || c.presence != 0.0f;
+}
+
+/* x (V) of row b, by a block; the logits are there for all of it. */
+template <typename T>
+LLM_DEVICE void llm_cuda_frequency_penalty_charge(T *x, size_t V, size_t b,
+                                                  const llm_cuda_frequency_penalty_text &t,
+                                                  const llm_cuda_frequency_penalty_config &c) {
+    const unsigned said = 0x80000000u; /* in the prompt; below it the count */
+    const int *ids = t.ids + b * t.capacity;
+    unsigned *table = t.table + b * V;
+    const size_t n = t.length[b], first = c.last_n > 0 && n > c.last_n ? n - c.last_n : 0;
+    const size_t counted = c.output ? t.prompt[b] : 0;
+    for (size_t i = first + threadIdx.x; i < n; i += blockDim.x) {
+        if (i < counted)
+            atomicOr(table + ids[i], said);
+        else
+            atomicAdd(table + ids[i], 1u);
+    }
+    __syncthreads();
+    for (size_t i = first + threadIdx.x; i < n; i += blockDim.x) {
+        const unsigned word = atomicExch(table + ids[i], 0u), count = word & ~said;
+        if (word == 0) continue; /* another place of this token was first */
+        float z = llm_load(x, (size_t)ids[i]);
+        z = z > 0.0f ? z / c.factor : z * c.factor;
+        if (count > 0) z -= (float)count * c.frequency + c.presence;
+        llm_store(x, (size_t)ids[i], z);
+    }
+    __syncthreads();
+}
+
+template <typename T>
+LLM_KERNEL void llm_frequency_penalty_kernel(T *logits, size_t V, llm_cuda_frequency_penalty_text t,
+                                             llm_cuda_frequency_penalty_config c) {
+    llm_cuda_frequency_penalty_charge(logits + blockIdx.x * V, V, blockIdx.x, t, c);
+}
+/* logits (B,V) in place: llm_repetition_penalty_three of each row's window, or with output
+ * llm_repetition_penalty_apply of the whole text and llm_presence_penalty_combined of what stands
+ * behind the prompt. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_frequency_penalty_apply(T *logits, size_t B, size_t V,
+                                 const llm_cuda_frequency_penalty_text *t,
+                                 const llm_cuda_frequency_penalty_config *c, cudaStream_t stream) {
+    if (!(c->factor > 0.0f) || (c->output && !t->prompt)) return cudaErrorInvalidValue;
+    if (B == 0 || V == 0 || !llm_cuda_frequency_penalty_on(*c)) return cudaSuccess;
+    const size_t most = c->last_n > 0 && c->last_n < t->capacity ? c->last_n : t->capacity;
+    LLM_LAUNCH(llm_frequency_penalty_kernel<T>, (unsigned)B, llm_row_threads(most), 0, stream,
+               logits, V, *t, *c);
+    return cudaGetLastError();
+}
+
+/* @presence_penalty ----------------------------------------- Topics that were said
+ *
+ * A price for groups of tokens of which any was said. Which groups those are is a set of bits in
+ * shared memory, filled by the places of the text, read once for each token of the vocabulary: a
+ * block makes the set for its own piece of the row, so that pieces need not wait for each other.
+ * (The plain penalty is @frequency_penalty's.)
+ *
+ * Moves the group of each token in, 4 bytes, and each charged logit in and out: the minimum, but
+ * for the text, which every piece reads. Limit: memory bandwidth.
+ *
+ * source  OpenAI API reference (presence_penalty)
+ * needs   cuda_launch, cuda_memory, frequency_penalty
+ * see     frequency_penalty
+ * topics  -
+ */
+enum { LLM_CUDA_PRESENCE_PENALTY_GROUPS = 65536 }; /* at most: 8 KB of bits */
+
+template <typename T>
+LLM_KERNEL void llm_presence_penalty_topics_kernel(T *logits, size_t V,
+                                                   llm_cuda_frequency_penalty_text t, size_t last_n,
+                                                   const int *group, size_t groups, float alpha) {
+    LLM_DYNAMIC_SHARED(unsigned, said);
+    const size_t b = blockIdx.y, n = t.length[b], from = t.prompt ? t.prompt[b] : 0;
+    const size_t first = last_n > 0 && n > from + last_n ? n - last_n : from;
+    for (size_t g = threadIdx.x; g < (groups + 31) / 32; g += blockDim.x) said[g] = 0;
+    __syncthreads();
+    for (size_t i = first + threadIdx.x; i < n; i += blockDim.x) {
+        const int g = group[t.ids[b * t.capacity + i]];
+        if (g >= 0 && (size_t)g < groups) atomicOr(said + g / 32, 1u << g % 32);
+    }
+    __syncthreads();
+    const size_t v = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (v >= V) return;
+    const int g = group[v];
+    if (g >= 0 && (size_t)g < groups && said[g / 32] >> g % 32 & 1)
+        llm_store(logits, b * V + v, llm_load(logits, b * V + v) - alpha);
+}
+/* logits (B,V) in place: llm_presence_penalty_topics of each row, of its last last_n tokens (0:
+ * all) behind the prompt (NULL: all count). group (V) is on the device, t's table is not used;
+ * groups <= 65536, B <= 65535. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_presence_penalty_topics(T *logits, size_t B, size_t V,
+                                                           const llm_cuda_frequency_penalty_text *t,
+                                                           size_t last_n, const int *group,
+                                                           size_t groups, float alpha,
+                                                           cudaStream_t stream) {
+    if (groups > LLM_CUDA_PRESENCE_PENALTY_GROUPS || B > 65535) return cudaErrorInvalidValue;
+    if (B == 0 || V == 0 || groups == 0) return cudaSuccess;
+    const size_t bytes = (groups + 31) / 32 * sizeof(unsigned);
+    const unsigned pieces = (unsigned)((V + 1023) / 1024);
+    LLM_LAUNCH(llm_presence_penalty_topics_kernel<T>, dim3(pieces, (unsigned)B), llm_row_threads(V),
+               bytes, stream, logits, V, *t, last_n, group, groups, alpha);
+    return cudaGetLastError();
+}
+
+/* @dry ------------------------------------------------------ N-gram blocking and DRY
+ *
+ * How long a repetition every place of the text would go on, all places at once: a thread compares
+ * what stands before its place with the end of the text, token by token, until they differ. Nearly
+ * all differ at once. What can be long is known to be of no use beyond a bound, up to the last
+ * breaker, to the power that a float can hold, or to the n of an n-gram, so that a text caught in a
+ * loop costs a block 100 comparisons a place and not T. (The reference's Z-function is O(T) in all,
+ * and one comparison behind the other.) A table by token gathers the longest, as the counts of
+ * @frequency_penalty: filled by atomicMax, and claimed and cleared behind a barrier.
+ *
+ * Moves the text once, from L1 what agrees, and 2 atomics a place that is charged. Limit: latency.
+ *
+ * source  Paulus, Xiong & Socher 2018, "A Deep Reinforced Model for Abstractive Summarization",
+ *         section 2.5 (blocking); llama.cpp (DRY)
+ * needs   cuda_launch, cuda_memory, cuda_select, frequency_penalty
+ * see     frequency_penalty, sampling_text
+ * topics  -
+ */
+
+/* What is charged: repetitions of at least `least` tokens, of which `most` count, at places from
+ * first on; with ban by -inf, else as by llm_dry_apply. */
+typedef struct {
+    llm_dry_config dry;
+    size_t least, most, first;
+    bool ban;
+} llm_cuda_dry_rule;
+
+/* The rule of llm_dry_apply; c's breakers are on the device. */
+static inline __attribute__((unused)) llm_cuda_dry_rule
+llm_cuda_dry_penalty(const llm_dry_config *c) {
+    /* base^power is the largest that a float can hold */
+    const double b = (double)c->base, power = b > 1.000001 ? floor(88.7228391 / log(b)) : 0.0;
+    const size_t most = power > 0.0 ? c->allowed + (size_t)power : (size_t)-1;
+    const llm_cuda_dry_rule rule = {*c, c->allowed, most, 1, false};
+    return rule;
+}
+/* The rule of llm_dry_no_ngram, n > 0. */
+static inline __attribute__((unused)) llm_cuda_dry_rule llm_cuda_dry_blocking(size_t n) {
+    const llm_cuda_dry_rule rule = {llm_dry_defaults(), n - 1, n - 1, 0, true};
+    return rule;
+}
+/* Would the rule change anything? */
+LLM_HOST_DEVICE bool llm_cuda_dry_on(const llm_cuda_dry_rule &rule) {
+    return rule.ban || (rule.dry.multiplier != 0.0f && rule.dry.base >= 1.0f);
+}
+LLM_DEVICE bool llm_cuda_dry_breaks(int token, const llm_dry_config &c) {
+    for (size_t i = 0; i < c.breakers; i++)
+        if (token == c.breaker[i]) return true;
+    return false;
+}
+/* l_j of ids (n), up to most. */
+LLM_DEVICE size_t llm_cuda_dry_length(const int *ids, size_t n, size_t j, size_t most) {
+    size_t same = 0;
+    while (same < most && same < j && ids[j - 1 - same] == ids[n - 1 - same]) same++;
+    return same;
+}
+
+/* x (V) of row b, by a block; the logits are there for all of it. */
+template <typename T>
+LLM_DEVICE void llm_cuda_dry_charge(T *x, size_t V, size_t b,
+                                    const llm_cuda_frequency_penalty_text &t,
+                                    const llm_cuda_dry_rule &rule) {
+    const llm_dry_config &c = rule.dry;
+    const int *ids = t.ids + b * t.capacity;
+    unsigned *table = t.table + b * V;
+    size_t n = t.length[b], most = rule.most;
+    if (!rule.ban && c.last_n > 0 && n > c.last_n) ids += n - c.last_n, n = c.last_n;
+    if (!rule.ban && n <= rule.least) return;
+    if (!rule.ban && c.breakers > 0) { /* no repetition reaches over the last breaker */
+        size_t end = n < most ? n : most, d = threadIdx.x;
+        while (d < end && !llm_cuda_dry_breaks(ids[n - 1 - d], c)) d += blockDim.x;
+        most = (size_t)~llm_select_block_max(~(unsigned long long)(d < end ? d : end));
+    }
+    for (size_t j = rule.first + threadIdx.x; j < n; j += blockDim.x) {
+        const size_t same = llm_cuda_dry_length(ids, n, j, most);
+        if (same >= rule.least) atomicMax(table + ids[j], (unsigned)same + 1);
+    }
+    __syncthreads();
+    for (size_t j = rule.first + threadIdx.x; j < n; j += blockDim.x) {
+        if (rule.least > 0 && (j == 0 || ids[j - 1] != ids[n - 1])) continue; /* not charged */
+        const unsigned longest = atomicExch(table + ids[j], 0u);
+        if (longest == 0) continue; /* or by another place */
+        const size_t v = (size_t)ids[j];
+        if (rule.ban) {
+            llm_store(x, v, -INFINITY);
+        } else if (!llm_cuda_dry_breaks(ids[j], c)) {
+            const double over = (double)(longest - 1 - (unsigned)rule.least);
+            llm_store(x, v, llm_load(x, v) - c.multiplier * (float)pow((double)c.base, over));
+        }
+    }
+    __syncthreads();
+}
+
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_dry_kernel(T *logits, size_t V, llm_cuda_frequency_penalty_text t, llm_cuda_dry_rule rule) {
+    llm_cuda_dry_charge(logits + blockIdx.x * V, V, blockIdx.x, t, rule);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_dry_run(T *logits, size_t B, size_t V,
+                                           const llm_cuda_frequency_penalty_text *t,
+                                           const llm_cuda_dry_rule &rule, cudaStream_t stream) {
+    if (B == 0 || V == 0 || !llm_cuda_dry_on(rule)) return cudaSuccess;
+    LLM_LAUNCH(llm_dry_kernel<T>, (unsigned)B, llm_row_threads(t->capacity), 0, stream, logits, V,
+               *t, rule);
+    return cudaGetLastError();
+}
+/* logits (B,V) in place: llm_dry_apply with each row's text; c's breakers, and t, are on the
+ * device, prompts do not matter. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dry_apply(T *logits, size_t B, size_t V,
+                                             const llm_cuda_frequency_penalty_text *t,
+                                             const llm_dry_config *c, cudaStream_t stream) {
+    return llm_cuda_dry_run(logits, B, V, t, llm_cuda_dry_penalty(c), stream);
+}
+/* logits (B,V) in place: llm_dry_no_ngram with each row's text, n > 0. */
+template <typename T>
+static inline cudaError_t llm_cuda_dry_no_ngram(T *logits, size_t B, size_t V,
+                                                const llm_cuda_frequency_penalty_text *t, size_t n,
+                                                cudaStream_t stream) {
+    if (n == 0) return cudaErrorInvalidValue;
+    return llm_cuda_dry_run(logits, B, V, t, llm_cuda_dry_blocking(n), stream);
+}
+
+/* @logit_bias ----------------------------------------------- Logit bias, masks, guidance
+ *
+ * Guidance, bias and a grammar's mask on one row in one kernel. Guidance combines two rows that the
+ * model has made in the same batch, with a prompt and without it: their two log-sum-exps run along
+ * in one pass, and the second writes u + s (c - u). The mask is a bit a token, 32 to a word, as
+ * grammars make it (V / 8 bytes a row, also from a host, while the model computes): what it forbids
+ * becomes -inf on the way. The list of biases is scattered over the row behind a barrier.
+ *
+ * Guidance reads two rows, the second time from L2, and writes one, where apart two log-softmaxes
+ * and a combination move nine. The mask costs 1/32 of a row more; without guidance the row is read
+ * and written once. Limit: memory bandwidth; a block a row, so for few rows what one multiprocessor
+ * takes.
+ *
+ * source  Sanchez et al. 2023, "Stay on topic with Classifier-Free Guidance", eq. 7; Dong et al.
+ *         2024, "XGrammar" (masks of bits)
+ * needs   cuda_launch, cuda_memory, cuda_select, logsumexp
+ * see     sampling_text, frequency_penalty
+ * topics  -
+ */
+
+/* Words of a row's mask. */
+LLM_HOST_DEVICE size_t llm_cuda_logit_bias_words(size_t V) { return (V + 31) / 32; }
+
+/* What is done to row b of B, in this order; NULL for what is not. */
+template <typename T> struct llm_cuda_logit_bias_config {
+    const T *unconditional; /* (B,V) and the strength s */
+    float strength;
+    const uint32_t *mask; /* (B,words): bit v % 32 of word v / 32 is 1 where v is allowed */
+    const int *token;     /* (biases), below V, no two the same */
+    const float *bias;    /* (biases); -INFINITY bans */
+    size_t biases;
+};
+/* Nothing. */
+template <typename T> static inline llm_cuda_logit_bias_config<T> llm_cuda_logit_bias_defaults() {
+    const llm_cuda_logit_bias_config<T> c = {NULL, 1.0f, NULL, NULL, NULL, 0};
+    return c;
+}
+
+/* x (V), row b, in place, by a block; the logits are there for all of it. */
+template <typename T, int W>
+LLM_DEVICE void llm_cuda_logit_bias_row(T *x, size_t V, size_t b,
+                                        const llm_cuda_logit_bias_config<T> &c) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const T *other = c.unconditional ? c.unconditional + b * V : x;
+    float lse_c = 0.0f, lse_u = 0.0f;
+    if (c.unconditional) {
+        llm_logsumexp_pair sum_c = {-INFINITY, 0.0f}, sum_u = sum_c;
+        for (size_t i = span.begin; i < span.end; i += 32 * W) {
+            float v[W], u[W];
+            llm_load_vector(v, x, i);
+            llm_load_vector(u, other, i);
+            llm_cuda_logsumexp_add(sum_c, v, 1.0f);
+            llm_cuda_logsumexp_add(sum_u, u, 1.0f);
+        }
+        sum_c = llm_cuda_logsumexp_row<false>(sum_c, 1.0f);
+        sum_u = llm_cuda_logsumexp_row<false>(sum_u, 1.0f);
+        lse_c = sum_c.max + logf(sum_c.sum), lse_u = sum_u.max + logf(sum_u.sum);
+    }
+    for (size_t i = span.begin; i < span.end && (c.unconditional || c.mask); i += 32 * W) {
+        float v[W], u[W] = {};
+        llm_load_vector(v, x, i);
+        if (c.unconditional) llm_load_vector(u, other, i);
+        const uint32_t word = c.mask ? c.mask[b * llm_cuda_logit_bias_words(V) + i / 32] : ~0u;
+        LLM_UNROLL
+        for (unsigned k = 0; k < W; k++) {
+            if (c.unconditional) {
+                v[k] -= lse_c, u[k] -= lse_u;
+                if (v[k] != -INFINITY && u[k] != -INFINITY)
+                    v[k] = u[k] + c.strength * (v[k] - u[k]);
+            }
+            if (!(word >> (i % 32 + k) & 1)) v[k] = -INFINITY;
+        }
+        llm_store_vector(x, i, v);
+    }
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < c.biases; i += blockDim.x) {
+        const size_t v = (size_t)c.token[i];
+        llm_store(x, v, llm_load(x, v) + c.bias[i]);
+    }
+    __syncthreads();
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_logit_bias_kernel(T *logits, size_t V, llm_cuda_logit_bias_config<T> c) {
+    llm_cuda_logit_bias_row<T, W>(logits + blockIdx.x * V, V, blockIdx.x, c);
+}
+/* logits (B,V) in place: llm_logit_bias_guidance with the unconditional rows, then the mask, then
+ * llm_logit_bias_apply; a mask wins over a bias. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_logit_bias_apply(T *logits, size_t B, size_t V,
+                                                    const llm_cuda_logit_bias_config<T> *c,
+                                                    cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (B == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V) && llm_aligned(c->unconditional, V);
+    const auto bias = wide ? llm_logit_bias_kernel<T, W> : llm_logit_bias_kernel<T, 1>;
+    LLM_LAUNCH(bias, (unsigned)B, llm_row_threads(wide ? V / W : V), 0, stream, logits, V, *c);
+    return cudaGetLastError();
+}
+
 /* @sampling ------------------------------------------------- The sampler chain
  *
  * From logits to a token in one kernel, a block a row: penalties, the steps of a chain in their
@@ -19667,23 +20365,15 @@ LLM_DEVICE void llm_cuda_sampling_heat(float *x, size_t V, unsigned long long ke
     }
 }
 
+/* The cut of what is kept of x (V) behind the steps of a chain, from `kept` on. A temperature
+ * writes x; max is its largest. */
 template <int W>
-LLM_KERNEL void __launch_bounds__(1024)
-    llm_sampling_chain_kernel(int *token, float *logits, int *count, const uint64_t *seed, size_t V,
-                              llm_cuda_sampling_config c) {
-    const size_t row = blockIdx.x;
-    float *x = logits + row * V;
-    if (count) llm_cuda_sampling_penalize<W>(x, count + row * V, V, c);
-    const unsigned long long largest = llm_select_max<float, W>(x, V);
-    if (!llm_select_drawable(largest)) {
-        if (threadIdx.x == 0) token[row] = -1;
-        return;
-    }
-    float max = llm_select_value(largest);
-    unsigned long long kept = 0;
-    for (unsigned s = 0; s < c.steps; s++) {
-        const float value = c.chain[s].value;
-        const llm_sampling_kind kind = c.chain[s].kind;
+LLM_DEVICE unsigned long long llm_cuda_sampling_steps(float *x, size_t V,
+                                                      const llm_sampling_step *chain, unsigned n,
+                                                      unsigned long long kept, float &max) {
+    for (unsigned s = 0; s < n; s++) {
+        const float value = chain[s].value;
+        const llm_sampling_kind kind = chain[s].kind;
         if (kind == LLM_SAMPLING_TEMPERATURE) {
             llm_cuda_sampling_heat<W>(x, V, kept, value);
             max = value == 0.0f ? max : max / value;
@@ -19697,6 +20387,36 @@ LLM_KERNEL void __launch_bounds__(1024)
             kept = llm_cuda_min_p_cut<float, W>(x, V, kept, max, kind, value);
         }
     }
+    return kept;
+}
+/* Are these steps of a chain that the kernels know? */
+static inline __attribute__((unused)) bool llm_cuda_sampling_known(const llm_sampling_step *chain,
+                                                                   unsigned n) {
+    if (n > 8) return false;
+    for (unsigned s = 0; s < n; s++) {
+        const llm_sampling_kind kind = chain[s].kind;
+        if (!(chain[s].value >= 0.0f) ||
+            (kind != LLM_SAMPLING_TEMPERATURE && kind != LLM_SAMPLING_TOP_K &&
+             kind != LLM_SAMPLING_TOP_P && !llm_cuda_min_p_known(kind)))
+            return false;
+    }
+    return true;
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_chain_kernel(int *token, float *logits, int *count, const uint64_t *seed, size_t V,
+                              llm_cuda_sampling_config c) {
+    const size_t row = blockIdx.x;
+    float *x = logits + row * V;
+    if (count) llm_cuda_sampling_penalize<W>(x, count + row * V, V, c);
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[row] = -1;
+        return;
+    }
+    float max = llm_select_value(largest);
+    const unsigned long long kept = llm_cuda_sampling_steps<W>(x, V, c.chain, c.steps, 0, max);
     llm_draw_entry<float, W>(token + row, x, V, kept, max, llm_draw_uniform(seed[row]));
     __syncthreads(); /* one lane has written the token */
     if (threadIdx.x == 0 && count) count[row * V + (size_t)token[row]]++;
@@ -19710,19 +20430,260 @@ LLM_KERNEL void __launch_bounds__(1024)
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_sampling_chain(int *token, float *logits, int *count, const uint64_t *seed, size_t rows,
                         size_t V, const llm_cuda_sampling_config *c, cudaStream_t stream) {
-    if (V == 0 || V > 1u << 23 || c->steps > 8) return (cudaError_t)cudaErrorInvalidValue;
-    for (unsigned s = 0; s < c->steps; s++) {
-        const llm_sampling_kind kind = c->chain[s].kind;
-        if (!(c->chain[s].value >= 0.0f) ||
-            (kind != LLM_SAMPLING_TEMPERATURE && kind != LLM_SAMPLING_TOP_K &&
-             kind != LLM_SAMPLING_TOP_P && !llm_cuda_min_p_known(kind)))
-            return (cudaError_t)cudaErrorInvalidValue;
-    }
+    if (V == 0 || V > 1u << 23 || !llm_cuda_sampling_known(c->chain, c->steps))
+        return (cudaError_t)cudaErrorInvalidValue;
     if (rows == 0) return cudaSuccess;
     const bool wide = llm_aligned(logits, V);
     const auto chain = wide ? llm_sampling_chain_kernel<4> : llm_sampling_chain_kernel<1>;
     LLM_LAUNCH(chain, (unsigned)rows, llm_row_threads(wide ? V / 4 : V), 0, stream, token, logits,
                count, seed, V, *c);
+    return cudaGetLastError();
+}
+
+/* @sampling_control ----------------------------------------- XTC and Mirostat
+ *
+ * Two draws that feed back or cut the head. XTC looks for the least of the tokens that reach the
+ * threshold, a key (probability, index) as the others (@cuda_select), and writes -inf over those
+ * above it. Mirostat's bound is a bound of the probability, 2^-mu, and so a cut of the row that
+ * @min_p finds; the row is not written. Its mu stays on the device, one number a row, moved by the
+ * surprise of what was drawn: no token waits for the host.
+ *
+ * XTC reads the row once from memory and then twice from L2, and writes it where it cuts. Mirostat
+ * reads it 6 times: largest, sum, draw (2) and the mass of what is kept, of which one comes from
+ * memory, the minimum. Limit: what one multiprocessor takes from L2.
+ *
+ * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, cuda_select, cuda_draw, min_p
+ * see     sampling, sampling_text
+ * topics  -
+ */
+
+/* Number i of the generator of a seed, as llm_rng_uniform. */
+LLM_DEVICE float llm_cuda_sampling_control_uniform(uint64_t seed, unsigned i) {
+    uint32_t word[4];
+    llm_cuda_philox(word, i / 4, seed);
+    const uint32_t low = i & 1 ? word[1] : word[0], high = i & 1 ? word[3] : word[2];
+    return llm_cuda_uniform(i & 2 ? high : low);
+}
+
+/* The sum of exp(x - max) over what is kept of x (V), in every thread. */
+template <int W>
+LLM_DEVICE double llm_cuda_sampling_control_mass(const float *x, size_t V, unsigned long long kept,
+                                                 float max) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    double sum = 0.0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) sum += llm_draw_mass(v[k], i + (size_t)k, kept, max);
+    }
+    return llm_block_sum(sum);
+}
+/* XTC on what is kept of x (V), max its largest, which may become smaller. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_control_cut(float *x, size_t V, unsigned long long kept,
+                                              float threshold, float &max) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const double sum = llm_cuda_sampling_control_mass<W>(x, V, kept, max);
+    unsigned long long least = 0; /* of pairs, all bits turned: the largest is the least */
+    float v[W];
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const float p = (float)(llm_draw_mass(v[k], i + (size_t)k, kept, max) / sum);
+            const unsigned long long pair = ~llm_select_pair(p, i + (size_t)k);
+            if (p >= threshold && pair > least) least = pair;
+        }
+    }
+    least = ~llm_select_block_max(least);
+    if (least == ~0ull) return; /* none reaches it */
+    const size_t stays = (size_t)(least & 0xffffffffu);
+    const float top = max;
+    max = llm_load(x, stays);
+    __syncthreads(); /* nobody writes the row before all have read that */
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const float p = (float)(llm_draw_mass(v[k], i + (size_t)k, kept, top) / sum);
+            if (p >= threshold && i + (size_t)k != stays) v[k] = -INFINITY;
+        }
+        llm_store_vector(x, i, v);
+    }
+    __syncthreads();
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_control_xtc_kernel(float *logits, const uint64_t *seed, size_t V, float threshold,
+                                    float chance) {
+    if (llm_cuda_sampling_control_uniform(seed[blockIdx.x], 0) >= chance) return;
+    float *x = logits + blockIdx.x * V;
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    float max = llm_select_value(largest);
+    if (llm_select_drawable(largest)) llm_cuda_sampling_control_cut<W>(x, V, 0, threshold, max);
+}
+/* logits (B,V) in place: llm_sampling_control_xtc with a generator of llm_rng_seed(seed[row]), of
+ * which it takes the first number; threshold > 0. Rows that nothing can be drawn from stay. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_control_xtc(float *logits, const uint64_t *seed, size_t B, size_t V,
+                              float threshold, float chance, cudaStream_t stream) {
+    if (!(threshold > 0.0f) || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto xtc = wide ? llm_sampling_control_xtc_kernel<4> : llm_sampling_control_xtc_kernel<1>;
+    LLM_LAUNCH(xtc, (unsigned)B, llm_row_threads(wide ? V / 4 : V), 0, stream, logits, seed, V,
+               threshold, chance);
+    return cudaGetLastError();
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_control_mirostat_kernel(int *token, float *mu, const float *logits,
+                                         const uint64_t *seed, size_t V, float tau, float eta) {
+    const size_t b = blockIdx.x;
+    const float *x = logits + b * V;
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[b] = -1;
+        return;
+    }
+    const float max = llm_select_value(largest);
+    const unsigned long long kept =
+        llm_cuda_min_p_cut<float, W>(x, V, 0, max, LLM_SAMPLING_EPSILON, exp2f(-mu[b]));
+    llm_draw_entry<float, W>(token + b, x, V, kept, max, llm_draw_uniform(seed[b]));
+    const double mass = llm_cuda_sampling_control_mass<W>(x, V, kept, max);
+    __syncthreads(); /* one lane has written the token, and all have read mu */
+    if (threadIdx.x != 0) return;
+    const double p = exp((double)llm_load(x, (size_t)token[b]) - (double)max) / mass;
+    mu[b] -= eta * (-log2f((float)p) - tau);
+}
+/* token (B) and mu (B), 2 tau at first, as llm_sampling_control_mirostat of each row of logits
+ * (B,V) with a generator of llm_rng_seed(seed[row]); equals of the largest stay with it, and the
+ * logits as they are. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_control_mirostat(int *token, float *mu, const float *logits, const uint64_t *seed,
+                                   size_t B, size_t V, float tau, float eta, cudaStream_t stream) {
+    if (V == 0 || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto mirostat =
+        wide ? llm_sampling_control_mirostat_kernel<4> : llm_sampling_control_mirostat_kernel<1>;
+    LLM_LAUNCH(mirostat, (unsigned)B, llm_row_threads(wide ? V / 4 : V), 0, stream, token, mu,
+               logits, seed, V, tau, eta);
+    return cudaGetLastError();
+}
+
+/* @sampling_text -------------------------------------------- From logits to a token, with the text
+ *
+ * The whole sampler of three libraries in one kernel, a block a row: guidance, bias and mask, stop
+ * tokens banned for a while, the three penalties, n-grams or DRY, the filters in the library's
+ * order, XTC, the draw. Apart these are eight launches; here the row goes through them from L2, and
+ * what concerns the text touches only the tokens that were said. Lengths, texts and numbers are
+ * read on the device, so the launch is the same for every token and may be captured.
+ *
+ * The row is read once from memory; guidance reads a second one. All else is L2: once for bias or
+ * mask, twice for guidance, then as @sampling. Limit: what one multiprocessor takes from L2.
+ *
+ * source  transformers 5 (generation/utils.py, _get_logits_processor); llama.cpp (common/sampling);
+ *         vLLM (v1/sample/sampler.py)
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw, frequency_penalty, dry, logit_bias,
+ *         sampling, sampling_control
+ * see     decoding
+ * topics  -
+ */
+struct llm_cuda_sampling_text_config {
+    llm_cuda_logit_bias_config<float> bias;
+    llm_cuda_frequency_penalty_config penalty;
+    llm_cuda_dry_rule dry; /* or the n-grams that are blocked */
+    const int *stop;
+    size_t stops, min_new;
+    float xtc_threshold, xtc_chance;
+    bool hot; /* the last step is a temperature, behind XTC */
+    unsigned steps;
+    llm_sampling_step chain[8];
+};
+
+/* The settings c, whose lists are on the device. Guidance and masks are set by hand afterwards. */
+static inline __attribute__((unused)) llm_cuda_sampling_text_config
+llm_cuda_sampling_text_make(const llm_sampling_text_config *c) {
+    const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
+    const bool api = c->order == LLM_SAMPLING_TEXT_API;
+    llm_cuda_sampling_text_config d;
+    memset(&d, 0, sizeof d);
+    d.bias = llm_cuda_logit_bias_defaults<float>();
+    d.bias.token = c->bias_token, d.bias.bias = c->bias, d.bias.biases = c->biases;
+    d.penalty = llm_cuda_frequency_penalty_defaults();
+    d.penalty.factor = c->repetition;
+    if (llama || api) d.penalty.frequency = c->frequency, d.penalty.presence = c->presence;
+    d.penalty.last_n = llama ? c->last_n : 0, d.penalty.output = api;
+    d.dry = llm_cuda_dry_penalty(&c->dry);
+    if (!llama) d.dry.dry.multiplier = 0.0f;
+    if (!llama && !api && c->no_ngram > 0) d.dry = llm_cuda_dry_blocking(c->no_ngram);
+    d.stop = c->stop, d.stops = c->stops, d.min_new = c->min_new;
+    d.xtc_threshold = c->xtc_threshold, d.xtc_chance = llama ? c->xtc_chance : 0.0f;
+    d.steps = (unsigned)llm_sampling_preset(d.chain, &c->filter, llama);
+    for (unsigned i = 0; i < d.steps && api; i++) { /* min-p stands behind the temperature */
+        const llm_sampling_step min_p = d.chain[i];
+        if (min_p.kind != LLM_SAMPLING_MIN_P) continue;
+        const unsigned to = d.chain[0].kind == LLM_SAMPLING_TEMPERATURE ? 1 : 0;
+        for (; i > to; i--) d.chain[i] = d.chain[i - 1];
+        d.chain[to] = min_p;
+        break;
+    }
+    d.hot = llama && d.steps > 0 && d.chain[d.steps - 1].kind == LLM_SAMPLING_TEMPERATURE;
+    return d;
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_text_kernel(int *token, float *logits, const uint64_t *seed, size_t V,
+                             llm_cuda_frequency_penalty_text t, llm_cuda_sampling_text_config c) {
+    const size_t b = blockIdx.x;
+    float *x = logits + b * V;
+    llm_cuda_logit_bias_row<float, W>(x, V, b, c.bias);
+    if (c.min_new > 0 && t.length[b] < t.prompt[b] + c.min_new) {
+        for (size_t i = threadIdx.x; i < c.stops; i += blockDim.x)
+            llm_store(x, (size_t)c.stop[i], -INFINITY);
+        __syncthreads();
+    }
+    if (llm_cuda_frequency_penalty_on(c.penalty))
+        llm_cuda_frequency_penalty_charge(x, V, b, t, c.penalty);
+    if (llm_cuda_dry_on(c.dry)) llm_cuda_dry_charge(x, V, b, t, c.dry);
+
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[b] = -1;
+        return;
+    }
+    float max = llm_select_value(largest);
+    unsigned used = 0; /* random numbers */
+    const unsigned before = c.hot ? c.steps - 1 : c.steps;
+    unsigned long long kept = llm_cuda_sampling_steps<W>(x, V, c.chain, before, 0, max);
+    if (c.xtc_chance > 0.0f && llm_cuda_sampling_control_uniform(seed[b], used++) < c.xtc_chance)
+        llm_cuda_sampling_control_cut<W>(x, V, kept, c.xtc_threshold, max);
+    if (c.hot) kept = llm_cuda_sampling_steps<W>(x, V, c.chain + before, 1, kept, max);
+    llm_draw_entry<float, W>(token + b, x, V, kept, max,
+                             llm_cuda_sampling_control_uniform(seed[b], used));
+}
+/* token (B) <- what llm_sampling_text_pick with a generator of llm_rng_seed(seed[row]) chooses from
+ * each row of logits (B,V), which is changed, with the row's text in t; -1 where one is NaN or all
+ * are -inf. Typical sampling is refused; up to 2^23 entries. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_text_pick(int *token, float *logits, const uint64_t *seed, size_t B, size_t V,
+                            const llm_cuda_frequency_penalty_text *t,
+                            const llm_cuda_sampling_text_config *c, cudaStream_t stream) {
+    if (V == 0 || V > 1u << 23 || !llm_cuda_sampling_known(c->chain, c->steps) ||
+        !(c->penalty.factor > 0.0f) || (c->xtc_chance > 0.0f && !(c->xtc_threshold > 0.0f)) ||
+        ((c->penalty.output || c->min_new > 0) && !t->prompt))
+        return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V) && llm_aligned(c->bias.unconditional, V);
+    const auto pick = wide ? llm_sampling_text_kernel<4> : llm_sampling_text_kernel<1>;
+    LLM_LAUNCH(pick, (unsigned)B, llm_row_threads(wide ? V / 4 : V), 0, stream, token, logits, seed,
+               V, *t, *c);
     return cudaGetLastError();
 }
 
@@ -20135,18 +21096,10 @@ static inline cudaError_t llm_cuda_decoding_step_token(const llm_cuda_decoding_s
  *
  * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
  *         Decoding", algorithm 1
- * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, cuda_select, cuda_draw
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_draw, sampling_control
  * see     kv_cache, decoding
  * topics  -
  */
-
-/* Number i of the generator of a seed, as llm_rng_uniform. */
-LLM_DEVICE float llm_cuda_speculative_uniform(uint64_t seed, unsigned i) {
-    uint32_t word[4];
-    llm_cuda_philox(word, i / 4, seed);
-    const uint32_t low = i & 1 ? word[1] : word[0], high = i & 1 ? word[3] : word[2];
-    return llm_cuda_uniform(i & 2 ? high : low);
-}
 
 LLM_KERNEL void __launch_bounds__(1024)
     llm_speculative_verify_kernel(int *next, int *taken, size_t *length, const int *draft,
@@ -20156,7 +21109,7 @@ LLM_KERNEL void __launch_bounds__(1024)
     bool refused = lane == g; /* the place behind the last draft */
     if (lane < g) {
         const size_t x = (size_t)draft[b * g + lane];
-        const float u = llm_cuda_speculative_uniform(seed[b], (unsigned)lane);
+        const float u = llm_cuda_sampling_control_uniform(seed[b], (unsigned)lane);
         const float drafted = q ? llm_load(q, (b * g + lane) * V + x) : 1.0f;
         refused = !(u * drafted < llm_load(p, (b * (g + 1) + lane) * V + x));
     }
@@ -20182,7 +21135,7 @@ LLM_KERNEL void __launch_bounds__(1024)
     if (!llm_select_drawable(largest)) {
         if (threadIdx.x == 0) next[b] = -1;
     } else {
-        const float u = llm_cuda_speculative_uniform(seed[b], (unsigned)(i < g ? i + 1 : g));
+        const float u = llm_cuda_sampling_control_uniform(seed[b], (unsigned)(i < g ? i + 1 : g));
         llm_draw_entry<float, 1>(next + b, mine, V, 0, llm_select_value(largest), u);
     }
     if (threadIdx.x != 0) return;
@@ -20202,6 +21155,885 @@ llm_cuda_speculative_verify(int *next, int *taken, size_t *length, const int *dr
     if (B == 0) return cudaSuccess;
     LLM_LAUNCH(llm_speculative_verify_kernel, (unsigned)B, llm_row_threads(V), 0, stream, next,
                taken, length, draft, q, p, seed, g, V);
+    return cudaGetLastError();
+}
+
+/* @speculative_attend_bf16 ---------------------------------- Few queries on tensor cores
+ *
+ * @flash23_bf16's products for the few rows of @speculative_attend: what differs is that one text
+ * does not fill the card, so several blocks share the keys of a head, as in @gqa, each with its own
+ * maximum, sum and values, in float, and a second launch merges them by the rule of @logsumexp in a
+ * fixed order. With one split the block writes the result itself. The next tile of keys and values
+ * is on its way while one is worked off, and a step needs one barrier.
+ *
+ * Traffic: keys and values once, the minimum, and D + 2 floats a row and split. 4 S D operations a
+ * row. Limit: memory bandwidth, also with all 64 rows: 64 operations a byte are less than a third
+ * of what the tensor cores need. Shared memory: 45 KB for D <= 64, 85 KB for D <= 128.
+ *
+ * source  Dao, Haziza, Massa & Sizov 2023, "Flash-Decoding for long-context inference"
+ * needs   cuda_launch, cuda_memory, cuda_mma, gqa, flash23_bf16
+ * see     speculative_attend, flash23_bf16
+ * topics  -
+ */
+
+/* A block: 64 rows of a head against a split of its keys; part (B H T,splits,D+2) or NULL. */
+template <int W, typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_speculative_attend_bf16_kernel(llm_bf16 *out, float *part, const llm_bf16 *q,
+                                       const llm_bf16 *k, const llm_bf16 *v, R rule) {
+    enum { ROW = W + 8, TILE = 64 * ROW };
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    llm_bf16 *k_tiles = q_tile + TILE, *v_tiles = k_tiles + 2 * TILE;
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    const unsigned y = threadIdx.x / 32 * 16; /* the warp's first row */
+    const size_t i = (size_t)blockIdx.z * 64, D = rule.c.D;
+    rule.enter(blockIdx.x);
+    const size_t tiles = (rule.S + 63) / 64, each = (tiles + rule.splits - 1) / rule.splits;
+    size_t t = blockIdx.y * each, end = t + each < tiles ? t + each : tiles;
+    llm_cuda_flash23_bf16_send<W>(q_tile, q + rule.q_at(i), rule.T - i, D, D);
+    if (t < end) {
+        llm_cuda_flash23_bf16_send<W>(k_tiles, k + rule.k_at(64 * t), rule.S - 64 * t, D, D);
+        llm_cuda_flash23_bf16_send<W>(v_tiles, v + rule.k_at(64 * t), rule.S - 64 * t, D, D);
+    }
+    llm_copy_commit();
+    llm_copy_wait<0>();
+    __syncthreads();
+    uint32_t q_v[W / 16][4];
+    LLM_UNROLL
+    for (unsigned d = 0; d < W / 16; d++)
+        llm_ldmatrix_x4(q_v[d], q_tile + (y + m8 % 2 * 8 + in8) * ROW + 16 * d + m8 / 2 * 8);
+
+    /* rows lane / 4 and lane / 4 + 8 of the warp's; l: this lane's share of the sum */
+    float m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f}, o[W / 8][4] = {};
+    for (unsigned now = 0; t < end; t++, now ^= 1) {
+        const llm_bf16 *k_tile = k_tiles + now * TILE, *v_tile = v_tiles + now * TILE;
+        const size_t j = 64 * t, next = j + 64;
+        llm_copy_wait<0>();
+        __syncthreads(); /* the tile is there, and the one before is worked off */
+        if (t + 1 < end) {
+            llm_bf16 *k_next = k_tiles + (now ^ 1) * TILE, *v_next = v_tiles + (now ^ 1) * TILE;
+            llm_cuda_flash23_bf16_send<W>(k_next, k + rule.k_at(next), rule.S - next, D, D);
+            llm_cuda_flash23_bf16_send<W>(v_next, v + rule.k_at(next), rule.S - next, D, D);
+        }
+        llm_copy_commit();
+        float s[8][4] = {};
+        LLM_UNROLL
+        for (unsigned e = 0; e < W / 2; e += 2) { /* 8 keys by 16 dimensions at a time */
+            const unsigned d = e / 8, at = e % 8;
+            uint32_t w[4];
+            llm_ldmatrix_x4(w, k_tile + (8 * at + m8 / 2 * 8 + in8) * ROW + 16 * d + m8 % 2 * 8);
+            const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+            llm_mma_m16n8k16_bf16(s[at], q_v[d], low);
+            llm_mma_m16n8k16_bf16(s[at + 1], q_v[d], high);
+        }
+        const bool whole = rule.whole(i, j, true, t);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 2; r++) {
+            const size_t row = i + y + lane / 4 + 8 * r, column = j + lane % 4 * 2;
+            float max = m[r], slope;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                const size_t key = column + e / 2 * 8 + e % 2;
+                at = whole || rule.seen(row, key) ? rule.score(slope, at, row, key) : -INFINITY;
+                max = fmaxf(max, at);
+            }
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                at = expf(at - shift);
+                l[r] += at;
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 8; d++) o[d][2 * r] *= old, o[d][2 * r + 1] *= old;
+        }
+        llm_cuda_flash23_bf16_gather<W>(o, s, v_tile);
+    }
+    llm_copy_wait<0>();
+    LLM_UNROLL
+    for (unsigned r = 0; r < 2; r++) {
+        const size_t row = i + y + lane / 4 + 8 * r, d0 = lane % 4 * 2;
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 1);
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 2);
+        if (row >= rule.T) continue;
+        const size_t at = (rule.lse_at(row) * rule.splits + blockIdx.y) * (D + 2);
+        if (part && lane % 4 == 0) part[at + D] = m[r], part[at + D + 1] = l[r];
+        const float gain = part || l[r] == 0.0f ? 1.0f : 1.0f / l[r];
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 8; d++) {
+            if (8 * d >= D) continue;
+            const float a = gain * o[d][2 * r], b = gain * o[d][2 * r + 1];
+            if (part)
+                part[at + 8 * d + d0] = a, part[at + 8 * d + d0 + 1] = b;
+            else
+                llm_store_words(out + rule.q_at(row) + 8 * d + d0, llm_pack(a, b));
+        }
+    }
+}
+
+/* out <- q, k, v as the rule has them, its keys in rule.splits parts; scratch: B H T splits (D + 2)
+ * floats where there is more than one. D <= 128 is a multiple of 8; q, k, v and out begin at
+ * multiples of 16 bytes. */
+template <typename R>
+static inline cudaError_t llm_cuda_speculative_attend_bf16_run(llm_bf16 *out, const llm_bf16 *q,
+                                                               const llm_bf16 *k, const llm_bf16 *v,
+                                                               const R &rule, float *scratch,
+                                                               cudaStream_t stream) {
+    const size_t D = rule.c.D, heads = rule.c.B * rule.c.H;
+    if (D > 128 || D % 8 != 0 || !llm_aligned(q, 8) || !llm_aligned(k, 8) || !llm_aligned(v, 8) ||
+        !llm_aligned(out, 8))
+        return cudaErrorInvalidValue;
+    const auto attend = D <= 64 ? llm_speculative_attend_bf16_kernel<64, R>
+                                : llm_speculative_attend_bf16_kernel<128, R>;
+    const dim3 grid((unsigned)heads, (unsigned)rule.splits, (unsigned)((rule.c.T + 63) / 64));
+    LLM_LAUNCH(attend, grid, 128, 5 * 64 * (D <= 64 ? 72 : 136) * sizeof(llm_bf16), stream, out,
+               rule.splits > 1 ? scratch : NULL, q, k, v, rule);
+    const cudaError_t error = cudaGetLastError();
+    if (rule.splits == 1 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_gqa_combine_kernel<llm_bf16>, (unsigned)(heads * rule.c.T), llm_row_threads(D),
+               0, stream, out, scratch, rule.splits, D);
+    return cudaGetLastError();
+}
+
+/* @speculative_attend --------------------------------------- Attention of tokens to be verified
+ *
+ * A few new tokens of each text against its cache: drafts behind each other (@speculative), or the
+ * nodes of a tree (@medusa_tree, @lookahead), which see the text and what their mask says of each
+ * other. All query heads of a group and all tokens are rows of one tile, up to 64, so keys and
+ * values are read once for all of them, where a launch of @gqa for each token would read them n
+ * times; only the last tiles, where the tokens themselves stand, ask the mask. A tile of 64 has
+ * idle rows where n times the group is less: arithmetic that nobody misses while the keys are on
+ * their way. bfloat16 goes by @speculative_attend_bf16; float by @flash, one block a head.
+ *
+ * Traffic: keys and values once for 64 rows, the minimum. Limit: memory bandwidth.
+ *
+ * source  Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative
+ *         Decoding", algorithm 1
+ * needs   cuda_launch, cuda_memory, flash, kv_cache, speculative_attend_bf16
+ * see     medusa_tree, lookahead
+ * topics  -
+ */
+
+/* Token i sees what stands in front of it, and itself: node j for node i of row b. */
+struct llm_cuda_speculative_attend_chain {
+    LLM_DEVICE_METHOD bool sees(size_t, size_t i, size_t j) const { return j <= i; }
+};
+
+/* A rule (@flash) whose heads are those of the keys and whose rows are (head of the group, token):
+ * T = n times the group; text keys stand in front of the n tokens. */
+template <typename M> struct llm_cuda_speculative_attend_rule {
+    llm_flash_config c;
+    const size_t *length;
+    size_t n, room, splits;
+    M mask;
+    size_t T, S, bh, text;
+    LLM_DEVICE_METHOD void enter(size_t head) {
+        bh = head, text = length[bh / c.H], T = c.T, S = text + n;
+    }
+    LLM_DEVICE_METHOD size_t q_at(size_t i) const { return (bh * T + i) * c.D; }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const { return (bh * room + j) * c.D; }
+    LLM_DEVICE_METHOD size_t q_row() const { return c.D; }
+    LLM_DEVICE_METHOD size_t k_row() const { return c.D; }
+    LLM_DEVICE_METHOD size_t lse_at(size_t i) const { return bh * T + i; }
+    LLM_DEVICE_METHOD void keys(size_t &first, size_t &end, size_t) const {
+        first = 0, end = (S + 63) / 64;
+    }
+    LLM_DEVICE_METHOD size_t key_tile(size_t t) const { return t * 64; }
+    LLM_DEVICE_METHOD bool seen(size_t i, size_t j) const {
+        return i < T && j < S && (j < text || mask.sees(bh / c.H, i % n, j - text));
+    }
+    /* Rows behind the last have queries of 0 and are not stored: they may see what they like. */
+    LLM_DEVICE_METHOD bool whole(size_t, size_t j, bool, size_t) const { return j + 64 <= text; }
+    LLM_DEVICE_METHOD float score(float &slope, float dot, size_t, size_t) const {
+        slope = c.scale;
+        return c.scale * dot;
+    }
+    LLM_DEVICE_METHOD float keep(size_t, size_t) const { return 1.0f; }
+};
+
+/* In bfloat16, on tensor cores. */
+template <typename R>
+static inline cudaError_t llm_cuda_speculative_attend_run(llm_bf16 *out, const llm_bf16 *q,
+                                                          const llm_bf16 *k, const llm_bf16 *v,
+                                                          const R &rule, float *scratch,
+                                                          cudaStream_t stream) {
+    return llm_cuda_speculative_attend_bf16_run(out, q, k, v, rule, scratch, stream);
+}
+/* In float, by @flash: scratch is the log-sum-exps, B H T floats. */
+template <typename R>
+static inline cudaError_t
+llm_cuda_speculative_attend_run(float *out, const float *q, const float *k, const float *v,
+                                const R &rule, float *scratch, cudaStream_t stream) {
+    return llm_cuda_flash_run(out, scratch, q, k, v, rule, rule.c.T, stream);
+}
+
+/* Blocks that share a head's keys: two a multiprocessor, none with less than 256 keys. */
+template <typename T>
+static inline size_t llm_cuda_speculative_attend_splits(const llm_cuda_kv_cache<T> *c, size_t Hq,
+                                                        size_t n) {
+    const size_t tiles = c->H ? (Hq / c->H * n + 63) / 64 : 0, blocks = c->B * c->H * tiles;
+    const size_t fill = blocks ? (2 * llm_multiprocessors() + blocks - 1) / blocks : 1;
+    const size_t most = sizeof(T) == 2 && c->room > 512 ? c->room / 256 : 1;
+    return fill < most ? fill : most;
+}
+/* Floats of scratch for so many splits. */
+template <typename T>
+static inline size_t llm_cuda_speculative_attend_scratch(const llm_cuda_kv_cache<T> *c, size_t Hq,
+                                                         size_t n, size_t splits) {
+    return c->B * Hq * n * (sizeof(T) == 4 ? 1 : splits > 1 ? splits * (c->D + 2) : 0);
+}
+/* out (B,Hq,n,D) <- q (B,Hq,n,D): the queries of n tokens that layer l has just appended behind the
+ * length of each row, under a mask: with the chain as llm_kv_cache_attend. They fit in the room.
+ * splits: of _splits, 1 for float; scratch: of _scratch. D <= 128, for bfloat16 a multiple of 8. */
+template <typename T, typename M>
+static inline cudaError_t llm_cuda_speculative_attend(T *out, const llm_cuda_kv_cache<T> *c,
+                                                      size_t l, const T *q, size_t Hq, size_t n,
+                                                      const M &mask, size_t splits, float *scratch,
+                                                      cudaStream_t stream) {
+    const size_t H = c->H;
+    if (l >= c->L || H == 0 || Hq % H != 0 || n > c->room || splits == 0)
+        return cudaErrorInvalidValue;
+    if (c->B == 0 || Hq == 0 || n == 0 || c->D == 0) return cudaSuccess;
+    const llm_cuda_speculative_attend_rule<M> rule = {
+        llm_flash_defaults(c->B, H, H, Hq / H * n, c->D),
+        c->length,
+        n,
+        c->room,
+        splits,
+        mask,
+        0,
+        0,
+        0,
+        0};
+    const T *k = llm_cuda_kv_cache_keys(*c, l);
+    return llm_cuda_speculative_attend_run(out, q, k, k + c->B * H * c->room * c->D, rule, scratch,
+                                           stream);
+}
+
+/* @speculative_tree ----------------------------------------- Trees of drafts, accepted and refused
+ *
+ * The verdict on a tree for all rows of a batch, a block a row, without the host: recursive
+ * rejection, child after child. All threads of a block ask the same question, two numbers and a
+ * draw, and only a refusal is work for them together: the sum of max(0, p - q), and its quotients
+ * written back. Without replacement q loses the token, too, and its rest is scaled in the same
+ * pass. What is left at the last node is written as a logarithm over it and drawn from as in
+ * @speculative. The draws are the reference's, number for number.
+ *
+ * Moves two numbers a child, and 4 to 6 rows of V a refusal, mostly in L2: the minimum is to read
+ * both. Limit: latency, and what one multiprocessor takes from L2; the target's pass is what costs.
+ *
+ * source  Miao et al. 2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based
+ *         Speculative Inference", algorithm 2; Yang et al. 2024, "Multi-Candidate Speculative
+ *         Decoding" (without replacement)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_draw, sampling_control
+ * see     speculative, medusa_tree (greedy and typical)
+ * topics  -
+ */
+
+/* p (V) <- norm(max(0, p - q)) and, with x < V, q (V) <- norm(q without x); where nothing is left
+ * they stay. By a block. */
+LLM_DEVICE void llm_cuda_speculative_tree_residual(float *p, float *q, size_t x, size_t V) {
+    double left = 0.0, rest = 0.0;
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float q_v = llm_load(q, v);
+        left += (double)fmaxf(llm_load(p, v) - q_v, 0.0f);
+        rest += x < V && v != x ? (double)q_v : 0.0;
+    }
+    left = llm_block_sum(left);
+    rest = llm_block_sum(rest);
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) { /* each its own entries */
+        const float q_v = llm_load(q, v), over = fmaxf(llm_load(p, v) - q_v, 0.0f);
+        if (left > 0.0) llm_store(p, v, (float)((double)over / left));
+        if (rest > 0.0) llm_store(q, v, v == x ? 0.0f : (float)((double)q_v / rest));
+    }
+    __syncthreads();
+}
+
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_speculative_tree_kernel(size_t *path, size_t *taken, int *next, const int *ids,
+                                const int *parent, float *q, float *p, const uint64_t *seed,
+                                size_t n, size_t V, bool replace) {
+    const size_t b = blockIdx.x;
+    ids += b * n, parent += b * n, path += b * n, q += b * n * V, p += b * n * V;
+    size_t length = 1, node = 0;
+    unsigned number = 0;
+    if (threadIdx.x == 0) path[0] = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (parent[i] != (int)node) continue; /* children of the node stand behind it */
+        const size_t x = (size_t)ids[i];
+        const float p_x = llm_load(p, node * V + x), q_x = llm_load(q, node * V + x);
+        const float u = llm_cuda_sampling_control_uniform(seed[b], number++);
+        if (u * q_x < p_x) {
+            if (threadIdx.x == 0) path[length] = i;
+            length++, node = i;
+            continue;
+        }
+        __syncthreads(); /* all have read p and q of x */
+        llm_cuda_speculative_tree_residual(p + node * V, q + node * V, replace ? V : x, V);
+    }
+    float *const mine = p + node * V;
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float left = llm_load(mine, v);
+        llm_store(mine, v, left > 0.0f ? logf(left) : -INFINITY);
+    }
+    __syncthreads();
+    const unsigned long long largest = llm_select_max<float, 1>(mine, V);
+    if (threadIdx.x == 0) taken[b] = length;
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) next[b] = -1;
+        return;
+    }
+    llm_draw_entry<float, 1>(next + b, mine, V, 0, llm_select_value(largest),
+                             llm_cuda_sampling_control_uniform(seed[b], number));
+}
+/* path (B,n), taken (B), next (B) <- of each row what llm_speculative_tree_verify writes and
+ * returns with a generator of llm_rng_seed(seed[b]); next is -1 where p has no mass. ids (B,n)
+ * below V, parent (B,n); q, p (B,n,V) are overwritten. replace: children are independent draws. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_speculative_tree_verify(size_t *path, size_t *taken, int *next, const int *ids,
+                                 const int *parent, float *q, float *p, const uint64_t *seed,
+                                 size_t B, size_t n, size_t V, bool replace, cudaStream_t stream) {
+    if (n == 0 || V == 0 || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_speculative_tree_kernel, (unsigned)B, llm_row_threads(V), 0, stream, path, taken,
+               next, ids, parent, q, p, seed, n, V, replace);
+    return cudaGetLastError();
+}
+
+/* @medusa --------------------------------------------------- Medusa heads: guesses of a turn
+ *
+ * From the last hidden state of each row to the S best tokens of each of K heads. The first
+ * matrices of all heads stand below each other and are one product (@stored_matrix_product), whose
+ * end is the whole head: sums meet their bias, SiLU and the state they are added to in registers.
+ * Then a product a head, each of which fills the card, and the S best of K N rows, in one pass over
+ * them: the lanes of a warp keep the 32 best they have met in order, a register a lane; whoever is
+ * better than the last finds its rank by a ballot and moves the others down by a shuffle. In a long
+ * row that is rare. What the warps have found meets in one of them.
+ *
+ * Moves the weights once for up to 8 rows, the minimum, and 8 bytes a logit, little beside them. 2
+ * K C (C + V) operations a row. Limit: memory bandwidth.
+ *
+ * source  Cai et al. 2024, "Medusa: Simple LLM Inference Acceleration Framework with Multiple
+ *         Decoding Heads", section 2.1.1, eq. 1
+ * needs   cuda_launch, cuda_memory, activation, stored_matrix, stored_matrix_product, greedy
+ * see     medusa_tree, greedy_head
+ * topics  -
+ */
+enum { LLM_CUDA_MEDUSA_GUESSES = 32 }; /* at most, of a head: the lanes of a warp */
+
+/* Rows k C + c of the stacked matrices: r_k = h + SiLU(W1_k h + b_k). */
+struct llm_cuda_medusa_end {
+    float *r;
+    const float *h, *bias;
+    size_t N, C;
+    LLM_DEVICE_METHOD size_t row(size_t pair, size_t which) const { return 2 * pair + which; }
+    LLM_DEVICE_METHOD void put(size_t row, size_t n, float u) const {
+        const size_t k = row / C, c = row % C;
+        u += llm_load(bias, row);
+        llm_store(r, (k * N + n) * C + c,
+                  llm_load(h, n * C + c) + llm_cuda_activation_value(u, LLM_ACTIVATION_SILU));
+    }
+    LLM_DEVICE_METHOD void operator()(size_t pair, size_t n, float a, float b) const {
+        put(2 * pair, n, a);
+        put(2 * pair + 1, n, b);
+    }
+};
+/* r (K,N,C) <- the states h (N,C), N <= 8, of which w1 (K C,C), the heads' first matrices below
+ * each other, and bias (K,C) make what the second ones are asked about. C is a multiple of 8. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_states(float *r, const float *h, const llm_stored_matrix &w1, const float *bias,
+                       size_t K, size_t N, size_t C, cudaStream_t stream) {
+    const llm_cuda_medusa_end end = {r, h, bias, N, C};
+    const float *const none = NULL;
+    if (w1.rows != K * C || w1.columns != C) return cudaErrorInvalidValue;
+    return llm_cuda_stored_matrix_product_run(end, w1, w1, K * C / 2, h, none, 0.0f, N, stream);
+}
+
+/* best: key number `lane` of the warp's 32 best, in order. Every lane may bring one, 0 is none. */
+LLM_DEVICE void llm_cuda_medusa_insert(unsigned long long &best, unsigned long long key) {
+    const unsigned lane = threadIdx.x % 32;
+    const unsigned long long last = __shfl_sync(0xffffffffu, best, 31);
+    unsigned wanted = __ballot_sync(0xffffffffu, key > last);
+    while (wanted) {
+        const int from = __ffs((int)wanted) - 1;
+        const unsigned long long now = __shfl_sync(0xffffffffu, key, from);
+        const unsigned above = __ballot_sync(0xffffffffu, best > now);
+        const unsigned long long up = __shfl_up_sync(0xffffffffu, best, 1);
+        const unsigned rank = (unsigned)__popc(above); /* in order: the first `rank` lanes */
+        best = lane < rank ? best : lane == rank ? now : up;
+        wanted &= wanted - 1;
+    }
+}
+/* A block a row of logits, K N of them; top (N,K,S). */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_medusa_top_kernel(int *top, const T *logits, size_t K, size_t N, size_t V, size_t S) {
+    __shared__ unsigned long long found[32][32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const size_t row = blockIdx.x;
+    unsigned long long best = 0;
+    for (size_t from = warp * 32; from < V; from += blockDim.x) {
+        const size_t v = from + lane;
+        llm_cuda_medusa_insert(best,
+                               v < V ? llm_cuda_greedy_key(llm_load(logits, row * V + v), v) : 0);
+    }
+    found[warp][lane] = best;
+    __syncthreads();
+    if (warp != 0) return;
+    for (unsigned w = 1; w < warps; w++) llm_cuda_medusa_insert(best, found[w][lane]);
+    if (lane < S) top[(row % N * K + row / N) * S + lane] = llm_cuda_greedy_token(best);
+}
+/* top (N,K,S) <- the S best of each row of logits (K,N,V), best first, the lower of equal ones
+ * first; -1 for a NaN, and behind the last of V < S. S <= 32. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_medusa_top(int *top, const T *logits, size_t K, size_t N,
+                                              size_t V, size_t S, cudaStream_t stream) {
+    if (S > LLM_CUDA_MEDUSA_GUESSES || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (K * N == 0 || S == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_top_kernel<T>, (unsigned)(K * N), llm_row_threads(V), 0, stream, top,
+               logits, K, N, V, S);
+    return cudaGetLastError();
+}
+
+/* top (N,K,S) <- the guesses of K heads at states h (N,C), N <= 8: llm_medusa_forward and the S
+ * best. w2 (K) matrices (V,C), an array of the host; r (K,N,C), logits (K,N,V) are scratch. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_guess(int *top, float *logits, float *r, const float *h,
+                      const llm_stored_matrix &w1, const float *bias, const llm_stored_matrix *w2,
+                      size_t K, size_t N, size_t C, size_t S, cudaStream_t stream) {
+    const float *const none = NULL;
+    cudaError_t error = llm_cuda_medusa_states(r, h, w1, bias, K, N, C, stream);
+    const size_t V = K > 0 ? w2[0].rows : 0;
+    for (size_t k = 0; k < K && error == cudaSuccess; k++)
+        error = llm_cuda_stored_matrix_product(logits + k * N * V, r + k * N * C, w2[k], none, none,
+                                               0.0f, N, false, stream);
+    return error == cudaSuccess ? llm_cuda_medusa_top(top, logits, K, N, V, S, stream) : error;
+}
+
+/* @medusa_tree ---------------------------------------------- The tree of Medusa, on the device
+ *
+ * A turn of tree decoding around the model's pass, without the host: the nodes' tokens from the
+ * heads' guesses, the mask for @speculative_attend, acceptance, and the cache moved together. Who
+ * sees whom is a bit a pair, made once for a tree. Acceptance is a walk: a warp a row, which looks
+ * for the child that says what its parent picks, 32 nodes a step; the picks of all nodes are made
+ * before, at once (@greedy, or @greedy_head without logits).
+ *
+ * Compaction: a thread owns 16 bytes of a head and moves them for one accepted node after the
+ * other, always to a lower place, so that it takes no copy and no barrier.
+ *
+ * Moves a few bytes a node, and each accepted key and value that is not in its place in and out,
+ * the minimum. Limit: bandwidth for the cache, launches for the rest.
+ *
+ * source  Cai et al. 2024, "Medusa", sections 2.1.2, 2.3.1 and 2.3.3
+ * needs   cuda_launch, cuda_memory, cuda_reduce, kv_cache
+ * see     speculative_attend, greedy, decoding, speculative_tree (exact draws)
+ * topics  -
+ */
+
+/* Bit j % 32 of word j / 32 of node i of row b: i sees j. apart: words from row to row, 0 where all
+ * rows have one tree. */
+struct llm_cuda_medusa_tree_mask {
+    const uint32_t *bits; /* (trees,n,words) */
+    size_t words, apart;
+    LLM_DEVICE_METHOD bool sees(size_t b, size_t i, size_t j) const {
+        return bits[b * apart + i * words + j / 32] >> j % 32 & 1;
+    }
+};
+LLM_KERNEL void llm_medusa_tree_see_kernel(uint32_t *bits, size_t *depth, const int *parent,
+                                           size_t trees, size_t n) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, words = (n + 31) / 32;
+    if (i >= trees * n) return;
+    size_t up = 0;
+    for (size_t w = 0; w < words; w++) bits[i * words + w] = 0;
+    for (int at = (int)(i % n); at >= 0; at = parent[i - i % n + (size_t)at], up++)
+        bits[i * words + (size_t)at / 32] |= 1u << at % 32;
+    depth[i] = up - 1;
+}
+/* bits (trees,n,(n+31)/32), depth (trees,n) <- parent (trees,n), -1 for the root, which is node 0,
+ * and below the node's own number for the others. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_tree_see(uint32_t *bits, size_t *depth, const int *parent, size_t trees, size_t n,
+                         cudaStream_t stream) {
+    if (trees * n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_tree_see_kernel, (unsigned)((trees * n + 127) / 128), 128, 0, stream,
+               bits, depth, parent, trees, n);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_medusa_tree_fill_kernel(int *ids, const int *newest, const int *top,
+                                            const size_t *depth, const int *rank, size_t B,
+                                            size_t n, size_t K, size_t S) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, b = i / n, node = i % n;
+    if (i >= B * n) return;
+    ids[i] = node == 0 ? newest[b] : top[(b * K + depth[node] - 1) * S + (size_t)rank[node]];
+}
+/* ids (B,n) <- the tokens of the nodes of one tree, depth, rank (n), for every row: newest (B) at
+ * the root, the guesses top (B,K,S) of K heads, best first, below. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_tree_fill(int *ids, const int *newest, const int *top, const size_t *depth,
+                          const int *rank, size_t B, size_t n, size_t K, size_t S,
+                          cudaStream_t stream) {
+    if (B * n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_tree_fill_kernel, (unsigned)((B * n + 127) / 128), 128, 0, stream, ids,
+               newest, top, depth, rank, B, n, K, S);
+    return cudaGetLastError();
+}
+
+/* A warp a row. parent: `apart` numbers from row to row. */
+LLM_KERNEL void llm_medusa_tree_walk_kernel(size_t *path, size_t *taken, int *token, const int *ids,
+                                            const int *parent, size_t apart, const int *pick,
+                                            const size_t *nodes, const size_t *count, size_t B,
+                                            size_t n) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return;
+    const size_t row = p.row * n, end = nodes ? nodes[p.row] : n;
+    size_t length = 0;
+    for (size_t at = count && count[p.row] == 0 ? end : 0; at < end; length++) {
+        const int says = pick[row + at], up = (int)at;
+        if (p.lane == 0) path[row + length] = at, token[row + length] = says;
+        unsigned found = 0;
+        for (at++; at < end; at += 32) {
+            const size_t i = at + p.lane;
+            found = __ballot_sync(0xffffffffu, i < end && parent[p.row * apart + i] == up &&
+                                                   ids[row + i] == says);
+            if (found) break;
+        }
+        if (found) at += (size_t)__ffs((int)found) - 1;
+    }
+    if (p.lane == 0) taken[p.row] = length;
+}
+/* From node 0 down to the first child that is what its parent picks, as long as there is one: path,
+ * token (B,n) <- the nodes, and what each of them picks, of which the last is no node of the tree;
+ * taken (B) <- how many. ids, pick (B,n), pick -1 for a NaN; parent (n), or (B,n) with apart = n.
+ * nodes (B) or NULL: only the first nodes[b] count. count (B) or NULL: 0 where nothing is taken. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_medusa_tree_walk(size_t *path, size_t *taken, int *token, const int *ids,
+                          const int *parent, size_t apart, const int *pick, const size_t *nodes,
+                          const size_t *count, size_t B, size_t n, cudaStream_t stream) {
+    if (B * n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_tree_walk_kernel, llm_row_blocks(B, true), 128, 0, stream, path, taken,
+               token, ids, parent, apart, pick, nodes, count, B, n);
+    return cudaGetLastError();
+}
+
+/* A block: 128 vectors of W entries, (layer, keys or values, head, dimensions), of one row. */
+template <typename T, int W>
+LLM_KERNEL void llm_medusa_tree_keep_kernel(llm_cuda_kv_cache<T> c, const size_t *path,
+                                            const size_t *taken, size_t n) {
+    const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * W, b = blockIdx.y;
+    const size_t half = i / c.D / c.H, h = i / c.D % c.H;
+    if (half >= 2 * c.L) return;
+    T *head = c.memory + ((half * c.B + b) * c.H + h) * c.room * c.D + c.length[b] * c.D + i % c.D;
+    for (size_t k = 0; k < taken[b]; k++) {
+        float v[W];
+        if (path[b * n + k] == k) continue;
+        llm_load_vector(v, head, path[b * n + k] * c.D);
+        llm_store_vector(head, k * c.D, v);
+    }
+}
+/* Of n nodes that every layer has appended behind each row, the taken[b] first of path (B,n) move
+ * together and become part of it, as with llm_kv_cache_keep. */
+template <typename T>
+static inline cudaError_t llm_cuda_medusa_tree_keep(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *path, const size_t *taken,
+                                                    size_t n, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    const bool wide = llm_aligned(c->memory, c->D);
+    const size_t vectors = 2 * c->L * c->H * c->D / (wide ? W : 1);
+    if (c->B > 65535) return cudaErrorInvalidValue;
+    if (c->B == 0 || vectors == 0) return cudaSuccess;
+    const auto keep = wide ? llm_medusa_tree_keep_kernel<T, W> : llm_medusa_tree_keep_kernel<T, 1>;
+    LLM_LAUNCH(keep, dim3((unsigned)((vectors + 127) / 128), (unsigned)c->B), 128, 0, stream, *c,
+               path, taken, n);
+    const cudaError_t error = cudaGetLastError();
+    return error != cudaSuccess ? error : llm_cuda_kv_cache_advance(c, taken, 0, stream);
+}
+
+/* @medusa_tree_typical -------------------------------------- The longest typical line of a tree
+ *
+ * Typical acceptance without a walk. A block takes a node that has children, finds the entropy of
+ * what the model says there, and marks the children that are improbable beyond it. Then a warp a
+ * row asks every node at once: none of the bits of its line (@medusa_tree) is marked; the longest
+ * line is the one with most bits, and its bits in order are the path.
+ *
+ * Moves the logits of the nodes with children, once from memory and once from L2, where reading
+ * them once would do; leaves are not touched. Limit: memory bandwidth.
+ *
+ * source  Cai et al. 2024, "Medusa", section 2.3.1
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, medusa_tree
+ * see     medusa_tree, min_p (entropy)
+ * topics  -
+ */
+
+/* A block: node blockIdx.x % n of row blockIdx.x / n. */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_medusa_tree_typical_mark_kernel(int *refused, const int *ids, const int *parent,
+                                        size_t apart, const T *logits, size_t n, size_t V,
+                                        float eps, float delta) {
+    const size_t b = blockIdx.x / n, node = blockIdx.x % n;
+    const int *up = parent + b * apart;
+    bool any = false;
+    for (size_t i = node + 1 + threadIdx.x; i < n; i += blockDim.x) any |= up[i] == (int)node;
+    if (node == 0 && threadIdx.x == 0) refused[b * n] = 0;
+    if (__syncthreads_count(any) == 0) return;
+    const T *x = logits + blockIdx.x * V;
+    const float max = llm_select_value(llm_select_max<T, 1>(x, V));
+    double sum = 0.0, first = 0.0; /* of weights, and of weight d */
+    for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+        const float z = llm_load(x, v);
+        const double d = (double)z - (double)max, weight = z == -INFINITY ? 0.0 : exp(d);
+        sum += weight;
+        if (weight > 0.0) first += weight * d;
+    }
+    sum = llm_block_sum(sum);
+    first = llm_block_sum(first);
+    const double entropy = log(sum) - first / sum; /* H = log S - E d */
+    const double least = fmin((double)eps, (double)delta * exp(-entropy));
+    for (size_t i = node + 1 + threadIdx.x; i < n; i += blockDim.x) {
+        if (up[i] != (int)node) continue;
+        const double d = (double)llm_load(x, (size_t)ids[b * n + i]) - (double)max;
+        refused[b * n + i] = !(exp(d) / sum > least); /* a NaN is refused */
+    }
+}
+/* A warp a row. */
+LLM_KERNEL void llm_medusa_tree_typical_line_kernel(size_t *path, size_t *taken, const int *refused,
+                                                    llm_cuda_medusa_tree_mask mask, size_t B,
+                                                    size_t n) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return;
+    unsigned long long best = 0;
+    for (size_t i = p.lane; i < n; i += 32) {
+        unsigned length = 0;
+        for (size_t j = 0; j <= i; j++) {
+            if (!mask.sees(p.row, i, j)) continue;
+            length++;
+            if (refused[p.row * n + j]) break;
+            if (j < i) continue;
+            const unsigned long long key = (unsigned long long)length << 32 | (0xffffffffu - i);
+            best = key > best ? key : best;
+        }
+    }
+    best = llm_select_warp_max(best);
+    if (p.lane != 0) return;
+    const size_t last = 0xffffffffu - (best & 0xffffffffu);
+    size_t length = 0;
+    for (size_t j = 0; j <= last; j++)
+        if (mask.sees(p.row, last, j)) path[p.row * n + length++] = j;
+    taken[p.row] = length;
+}
+/* path (B,n), taken (B) <- llm_medusa_tree_typical of each row, from logits (B,n,V) instead of
+ * probabilities; parent as for llm_cuda_medusa_tree_walk, mask made of it. refused (B,n) is
+ * scratch. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_medusa_tree_typical(size_t *path, size_t *taken, int *refused, const int *ids,
+                             const int *parent, size_t apart, const llm_cuda_medusa_tree_mask &mask,
+                             const T *logits, size_t B, size_t n, size_t V, float eps, float delta,
+                             cudaStream_t stream) {
+    if (V == 0 || V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (B * n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_medusa_tree_typical_mark_kernel<T>, (unsigned)(B * n), llm_row_threads(V), 0,
+               stream, refused, ids, parent, apart, logits, n, V, eps, delta);
+    LLM_LAUNCH(llm_medusa_tree_typical_line_kernel, llm_row_blocks(B, true), 128, 0, stream, path,
+               taken, refused, mask, B, n);
+    return cudaGetLastError();
+}
+
+/* @lookahead ------------------------------------------------ Lookahead decoding, on the device
+ *
+ * Window and pool of every row live on the device, and a turn around the model's pass is four small
+ * launches: layout, picks, walk (@medusa_tree), advance. A pass always has room for all G n-grams;
+ * where fewer are known the nodes behind the window are padding, so that nothing in the launches
+ * depends on the texts. What a node sees is a formula of two numbers and where the window begins;
+ * @speculative_attend asks it in its last tiles, and no mask is stored. Of the logits only those of
+ * the drafts and of the window's last level are looked at.
+ *
+ * An advance takes the columns one after the other, since two may bring the same n-gram: a warp a
+ * row, a lane an n-gram of the pool, all compared at once. Draws take the row's numbers by depth,
+ * so that the walk's are those that the reference draws one after the other.
+ *
+ * Moves the logits that are looked at once for argmax, 3 times for a draw; N ints a node; N G ints
+ * a column. Limit: bandwidth for the picks, its launch for the rest.
+ *
+ * source  Fu, Bailis, Stoica & Zhang 2024, "Break the Sequential Dependency of LLM Inference Using
+ *         Lookahead Decoding", section 3
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_draw, greedy, sampling_control
+ * see     medusa_tree (walk, keep), speculative_attend
+ * topics  -
+ */
+
+/* As llm_lookahead, for B rows: level (B,N-1,W), pool (B,V,G,N-1), count (B,V). 2 <= N <= 32. */
+typedef struct {
+    size_t B, V, W, N, G;
+    int *level, *pool;
+    unsigned *count;
+} llm_cuda_lookahead;
+
+/* The nodes of a pass, padding included. */
+LLM_HOST_DEVICE size_t llm_cuda_lookahead_size(const llm_cuda_lookahead &s) {
+    return 1 + (s.N - 1) * (s.G + s.W);
+}
+static inline __attribute__((unused)) bool llm_cuda_lookahead_fits(const llm_cuda_lookahead *s) {
+    return s->V > 0 && s->W > 0 && s->N >= 2 && s->N <= 32;
+}
+
+LLM_KERNEL void llm_lookahead_begin_kernel(llm_cuda_lookahead s, const int *ids, size_t capacity,
+                                           const size_t *length) {
+    const size_t b = blockIdx.y, all = (s.N - 1) * s.W, n = length[b];
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < s.V) s.count[b * s.V + i] = 0;
+    if (i < all) s.level[b * all + i] = n ? ids[b * capacity + (i % s.W + i / s.W) % n] : 0;
+}
+/* Empty pools; the windows repeat the texts ids (B,capacity) of length (B). */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lookahead_begin(const llm_cuda_lookahead *s, const int *ids, size_t capacity,
+                         const size_t *length, cudaStream_t stream) {
+    const size_t all = (s->N - 1) * s->W, most = all > s->V ? all : s->V;
+    if (!llm_cuda_lookahead_fits(s) || s->B > 65535) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_begin_kernel, dim3((unsigned)((most + 127) / 128), (unsigned)s->B),
+               128, 0, stream, *s, ids, capacity, length);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_lookahead_layout_kernel(int *ids, int *parent, size_t *depth, size_t *drafts,
+                                            llm_cuda_lookahead s, const int *newest) {
+    const size_t M = llm_cuda_lookahead_size(s), m = s.N - 1, b = blockIdx.y;
+    const size_t node = (size_t)blockIdx.x * blockDim.x + threadIdx.x, first = (size_t)newest[b];
+    const size_t known = s.count[b * s.V + first] < s.G ? s.count[b * s.V + first] : s.G;
+    const size_t window = 1 + known * m, to = b * M + node;
+    if (node >= M) return;
+    if (node == 0) {
+        ids[to] = newest[b], parent[to] = -1, depth[to] = 0, drafts[b] = window;
+    } else if (node < window) {
+        const size_t k = (node - 1) / m, i = (node - 1) % m;
+        ids[to] = s.pool[((b * s.V + first) * s.G + k) * m + i];
+        parent[to] = i > 0 ? (int)node - 1 : 0, depth[to] = i + 1;
+    } else if (node < window + m * s.W) { /* level i / W, column i % W */
+        const size_t i = node - window;
+        ids[to] = s.level[b * m * s.W + i];
+        parent[to] = i == 0 ? 0 : (int)(node - (i < s.W ? 1 : s.W));
+        depth[to] = 1 + i / s.W + i % s.W;
+    } else {
+        ids[to] = parent[to] = 0, depth[to] = 1;
+    }
+}
+/* ids, parent, depth (B,size), drafts (B) <- as llm_lookahead_layout for each row's newest token
+ * (B), below V; drafts is where the window begins, depth counts from the newest token. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lookahead_layout(int *ids, int *parent, size_t *depth, size_t *drafts,
+                          const llm_cuda_lookahead *s, const int *newest, cudaStream_t stream) {
+    const size_t M = llm_cuda_lookahead_size(*s);
+    if (!llm_cuda_lookahead_fits(s) || s->B > 65535) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_layout_kernel, dim3((unsigned)((M + 127) / 128), (unsigned)s->B), 128,
+               0, stream, ids, parent, depth, drafts, *s, newest);
+    return cudaGetLastError();
+}
+
+/* Who sees whom in a layout, for llm_cuda_speculative_attend. */
+struct llm_cuda_lookahead_mask {
+    const size_t *drafts; /* (B) */
+    size_t m, W;          /* N - 1 */
+    LLM_DEVICE_METHOD bool sees(size_t b, size_t i, size_t j) const {
+        const size_t window = drafts[b];
+        if (j == 0 || i == j) return true;
+        if (j > i) return false;
+        if (i < window) return (i - 1) / m == (j - 1) / m; /* of one n-gram */
+        if (j < window || i >= window + m * W) return false;
+        const size_t column = (i - window) % W, other = (j - window) % W;
+        return other == column || (j < window + W && other < column);
+    }
+};
+
+/* A block a node; seed NULL: argmax. */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_lookahead_pick_kernel(int *pick, const T *logits, const size_t *drafts,
+                              const uint64_t *seed, llm_cuda_lookahead s) {
+    const size_t M = llm_cuda_lookahead_size(s), m = s.N - 1, b = blockIdx.x / M;
+    const size_t node = blockIdx.x % M, end = drafts[b] + m * s.W;
+    const bool draft = node < drafts[b];
+    if (!draft && (node + s.W < end || node >= end)) return;
+    const T *x = logits + blockIdx.x * s.V;
+    unsigned long long best = 0; /* keys of @greedy */
+    for (size_t v = threadIdx.x; v < s.V; v += blockDim.x) {
+        const unsigned long long key = llm_cuda_greedy_key(llm_load(x, v), v);
+        best = key > best ? key : best;
+    }
+    best = llm_select_block_max(best);
+    const float max = llm_select_value(best);
+    if (draft && seed && llm_select_drawable(best)) {
+        const unsigned number = node == 0 ? 0 : (unsigned)((node - 1) % m + 1);
+        llm_draw_entry<T, 1>(pick + blockIdx.x, x, s.V, 0, max,
+                             llm_cuda_sampling_control_uniform(seed[b], number));
+    } else if (threadIdx.x == 0) {
+        pick[blockIdx.x] = llm_cuda_greedy_token(best);
+    }
+}
+/* pick (B,size) <- from logits (B,size,V) the argmax at drafts and at the window's last level; with
+ * seed (B) what is drawn at a draft by the number of its depth, of llm_rng_seed(seed[b]). -1 where
+ * one is NaN; others are not written. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_lookahead_pick(int *pick, const T *logits, const size_t *drafts,
+                                                  const uint64_t *seed, const llm_cuda_lookahead *s,
+                                                  cudaStream_t stream) {
+    if (!llm_cuda_lookahead_fits(s) || s->V > 0x7fffffff) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_pick_kernel<T>, (unsigned)(s->B * llm_cuda_lookahead_size(*s)),
+               llm_row_threads(s->V), 0, stream, pick, logits, drafts, seed, *s);
+    return cudaGetLastError();
+}
+
+/* A warp a row: lane l has token l of the column's n-gram. */
+LLM_KERNEL void llm_lookahead_advance_kernel(llm_cuda_lookahead s, const int *pick,
+                                             const size_t *drafts, const size_t *running) {
+    const llm_row_place p = llm_my_row<true>();
+    const size_t b = p.row, m = s.N - 1, M = llm_cuda_lookahead_size(s);
+    if (b >= s.B || (running && running[b] == 0)) return;
+    int *level = s.level + b * m * s.W;
+    for (size_t j = 0; j < s.W; j++) {
+        int mine = 0;
+        if (p.lane < m) mine = level[p.lane * s.W + j];
+        if (p.lane == m) mine = pick[b * M + drafts[b] + (m - 1) * s.W + j];
+        if (__shfl_sync(0xffffffffu, mine, (int)m) < 0) continue; /* NaN */
+        const size_t first = b * s.V + (size_t)__shfl_sync(0xffffffffu, mine, 0);
+        const unsigned ever = s.count[first];
+        const size_t known = ever < s.G ? ever : s.G;
+        int *pool = s.pool + first * s.G * m;
+        bool there = false;
+        for (size_t k = 0; k < known; k += 32) {
+            bool same = k + p.lane < known;
+            for (size_t i = 0; i < m; i++) {
+                const int want = __shfl_sync(0xffffffffu, mine, (int)i + 1);
+                same = same && pool[(k + p.lane) * m + i] == want;
+            }
+            there = there || __any_sync(0xffffffffu, same);
+        }
+        const int next = __shfl_down_sync(0xffffffffu, mine, 1);
+        __syncwarp(); /* all have read the pool and its count */
+        if (p.lane < m) {
+            level[p.lane * s.W + j] = next;
+            if (!there && s.G > 0) pool[ever % s.G * m + p.lane] = next;
+        }
+        if (p.lane == 0 && !there && s.G > 0) s.count[first] = ever + 1;
+        __syncwarp();
+    }
+}
+/* As llm_lookahead_advance for each row, from the picks at the window's last level. running (B) or
+ * NULL: rows of 0 stay. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lookahead_advance(const llm_cuda_lookahead *s, const int *pick, const size_t *drafts,
+                           const size_t *running, cudaStream_t stream) {
+    if (!llm_cuda_lookahead_fits(s)) return cudaErrorInvalidValue;
+    if (s->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_lookahead_advance_kernel, llm_row_blocks(s->B, true), 128, 0, stream, *s, pick,
+               drafts, running);
     return cudaGetLastError();
 }
 

@@ -23,7 +23,7 @@
 
 static struct {
     const char *model, *prompt, *system, *template, *draft;
-    double ahead, tokens, context, last, seed, chat, quiet;
+    double ahead, tokens, context, last, seed, chat, quiet, cache16, round;
 } o;
 static float surprise;                 /* Mirostat's, or 0 */
 static llm_sampling_text_config chain; /* what is done to the logits, in llama.cpp's order */
@@ -44,6 +44,8 @@ static const struct {
     {"--ahead", 'N', &o.ahead, 4, 1, 64, "tokens it guesses at a time (4)"},
     {"--tokens", 'N', &o.tokens, 256, 0, 1e9, "of an answer, at most (256)"},
     {"--context", 'N', &o.context, 4096, 2, 1 << 24, "tokens it can see (4096)"},
+    {"--cache16", '-', &o.cache16, 0, 0, 1, "keys and values in 16 bits: half their memory"},
+    {"--round", '-', &o.round, 0, 0, 1, "inputs of Q8_0, Q4_0 are rounded, too: faster"},
     {"--seed", 'N', &o.seed, 1, 0, 4294967295.0, "of all random numbers (1)"},
     {"--temp", 'X', &chain.filter.temperature, 0.8, 0, 100, "0: the likeliest (0.8)"},
     {"--top-k", 'K', &chain.filter.top_k, 0, 0, 1e6, "only so many of the likeliest; 0: all (0)"},
@@ -213,6 +215,7 @@ static void read_ends(void) {
             if (v->kind == LLM_JSON_NUMBER) end_with(v->number);
         llm_json_free(&j), llm_file_free(&f);
     }
+    if (end_count == 0) end_with(llm_tokenizer_id(&tokenizer, "<|endoftext|>"));
 }
 
 /* The token in front of a text, or -1. An empty one begins with it even if others do not. */
@@ -229,20 +232,17 @@ static int begin(bool empty) {
                           tokenizer.pieces || tokenizer.single.size > 0, &e));
         llm_json_free(&j), llm_file_free(&f);
     }
-    if (empty && bos.id < 0 && json_of(&j, &f, "config.json")) {
-        const llm_json_node *v = llm_json_get(&j, j.node, "bos_token_id");
-        const size_t id = llm_tokenizer_vocab_number(v, m.file.config.vocab);
-        bos.id = id < m.file.config.vocab ? (int)id : -1;
-        llm_json_free(&j), llm_file_free(&f);
-    }
+    if (empty && bos.id < 0) bos.id = llm_tokenizer_id(&tokenizer, "<|endoftext|>");
     return bos.add || empty ? bos.id : -1;
 }
 
 static void load_model(llm_llama *to, llm_tokenizer *t, const char *path) {
     look_at(path);
     need(llm_llama_file_open(&to->file, path, &e));
+    to->file.config.rounded = o.round > 0;
     const size_t most = to->file.config.context;
-    need(llm_llama_create(to, o.context < (double)most ? (size_t)o.context : most, CHUNK, &e));
+    need(llm_llama_create_as(to, o.context < (double)most ? (size_t)o.context : most, CHUNK,
+                             o.cache16 > 0 ? LLM_LLAMA_CACHE_BF16 : LLM_LLAMA_CACHE_F32, &e));
     need(llm_tokenizer_load(t, path, &e));
     if (t->vocab > to->file.config.vocab)
         die("the tokenizer has %zu tokens, the model %zu", t->vocab, to->file.config.vocab);

@@ -3,6 +3,7 @@
  *     cc -std=c99 -O3 -march=native -fopenmp examples/gpt.c -o gpt -lm
  *     ./gpt --data book.txt --out my-gpt              train, a minute or two
  *     ./gpt --load my-gpt --prompt "Once upon a"      write; the directory of any GPT-2 will do
+ *     ./generate my-gpt --prompt "Once upon a"        examples/generate.c can do more with it
  *
  * Every tenth piece of the text, 4 KB or less, is held out: the tokenizer, byte-level BPE, and the
  * model see only the rest. The directory holds config.json and model.safetensors, which
@@ -19,7 +20,8 @@
 
 static struct {
     const char *out, *resume, *load, *prompt;
-    double steps, layers, heads, width, context, vocab, batch, lr, seed, tokens, temp, top_k, top_p;
+    double steps, layers, heads, width, context, vocab, batch, lr, seed, tokens, temp, top_k, top_p,
+        min_p, repeat;
     char **data;
     size_t files;
 } o;
@@ -42,10 +44,12 @@ static const struct {
     {"--load", &o.load, NULL, 0, 0, 0, "DIR       no training: writes with this model"},
     {"--prompt", &o.prompt, NULL, 0, 0, 0, "TEXT    what it goes on from"},
     {"--seed", NULL, &o.seed, 1, 0, 4294967295.0, "N         of all random numbers (1)"},
-    {"--tokens", NULL, &o.tokens, 300, 0, 1e9, "N       how much to write (300)"},
+    {"--tokens", NULL, &o.tokens, 300, 0, 1e7, "N       how much to write (300)"},
     {"--temperature", NULL, &o.temp, 0.8, 0, 100, "X  of the choice; 0: the likeliest (0.8)"},
     {"--top-k", NULL, &o.top_k, 0, 0, 1e9, "N        only the k likeliest; 0: all (0)"},
     {"--top-p", NULL, &o.top_p, 0.95, 0, 1, "X        only the likeliest of this share (0.95)"},
+    {"--min-p", NULL, &o.min_p, 0, 0, 1, "X        only what has this share of the best (0)"},
+    {"--repeat", NULL, &o.repeat, 1, 0.01, 100, "X       divides the logits of used tokens (1)"},
 };
 enum { KNOWN = sizeof known / sizeof *known, NEW = 9 }; /* the first 9 belong to a new training */
 
@@ -112,8 +116,6 @@ static void parse(int argc, char **argv) {
     if (fmod(o.width, o.heads) != 0) die("--width is not a multiple of --heads");
 }
 
-static size_t least(size_t a, size_t b) { return a < b ? a : b; }
-
 /* Appends the tokens of a text; where it begins they follow an end-of-text token. */
 static void put_ids(llm_buffer *out, const unsigned char *text, size_t size, bool begins) {
     int *ids, end = llm_tokenizer_id(&tokenizer, END);
@@ -129,13 +131,13 @@ static void put_ids(llm_buffer *out, const unsigned char *text, size_t size, boo
 static void walk(const llm_file *f, llm_bpe_train_words *words) {
     size_t total = 0, at = 0, n;
     for (size_t i = 0; i < o.files; i++) total += f[i].size;
-    const size_t piece = least(4096, (total + 9) / 10);
+    const size_t piece = llm_gemm_least(4096, (total + 9) / 10);
     for (size_t i = 0; i < o.files; i++) {
         for (size_t from = 0; from < f[i].size; from += n, at += n) {
             const size_t in = at % (10 * piece);
             const bool held = in >= 9 * piece;
             const unsigned char *text = f[i].data + from;
-            n = least(f[i].size - from, (held ? 10 : 9) * piece - in);
+            n = llm_gemm_least(f[i].size - from, (held ? 10 : 9) * piece - in);
             if (!words)
                 put_ids(held ? &r.held : &r.train, text, n, held || from == 0);
             else
@@ -168,8 +170,8 @@ static void start(void) {
     free(f);
     const size_t n = r.train.size / sizeof(int);
     if (n <= c.context) die("the text has %zu tokens, too few for --context %zu", n, c.context);
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST) die("%s: %s", dir, strerror(errno));
-    if (access(dir, W_OK) != 0) die("%s: %s", dir, strerror(errno));
+    if ((mkdir(dir, 0777) != 0 && errno != EEXIST) || access(dir, W_OK) != 0)
+        die("%s: %s", dir, strerror(errno));
 }
 
 static void train(void) {
@@ -233,28 +235,36 @@ static void draw(void) {
 
 static void write_text(void) {
     llm_gpt2_decode_state d;
-    llm_buffer ids = {NULL, 0, 0}, text = {NULL, 0, 0};
+    llm_sampling_text s;
+    llm_sampling_text_config chain = llm_sampling_text_defaults(LLM_SAMPLING_TEXT_API);
+    llm_arena arena;
+    llm_buffer text = {NULL, 0, 0};
     llm_rng rng = llm_rng_seed((uint64_t)o.seed);
-    int *prompt, id = 0, end = llm_tokenizer_id(&tokenizer, END);
-    size_t n;
-    need(llm_tokenizer_encode(&tokenizer, &prompt, &n, o.prompt, strlen(o.prompt), &e));
+    const size_t V = r.model.config.vocab;
+    int *ids, id = 0, end = llm_tokenizer_id(&tokenizer, END);
+    size_t n, most = (size_t)o.tokens;
+    need(llm_tokenizer_encode(&tokenizer, &ids, &n, o.prompt, strlen(o.prompt), &e));
+    room((ids = (int *)realloc(ids, (n + 1 + most) * sizeof *ids)) != NULL);
     if (n == 0 && end < 0) die("this model needs a --prompt");
-    room(llm_buffer_put(&ids, n ? prompt : &end, (n ? n : 1) * sizeof id));
-    free(prompt);
+    if (n == 0) ids[n++] = end;
+    chain.filter.temperature = (float)o.temp, chain.filter.top_k = (float)o.top_k;
+    chain.filter.top_p = (float)o.top_p, chain.filter.min_p = (float)o.min_p;
+    chain.repetition = (float)o.repeat;
     need(llm_gpt2_decode_create(&d, &r.model, 64, &e));
+    room(llm_arena_create(&arena, 96 * V + 8 * (n + most) + 4096));
+    llm_sampling_text_create(&s, &chain, V, n + most, n, &arena);
     printf("%s", o.prompt);
-    for (double i = 0; i < o.tokens && !interrupted && id != end; i++) {
-        id = llm_gpt2_decode_next(&d, (int *)(void *)ids.data, ids.size / sizeof id, (float)o.temp,
-                                  (size_t)o.top_k, (float)o.top_p, &rng);
+    for (; most > 0 && !interrupted && id != end; n++, most--) {
+        llm_gpt2_decode_follow(&d, ids, n);
+        id = ids[n] = llm_sampling_text_pick(&s, d.logits, V, ids, n, &rng);
+        if (id < 0) die("the model's logits are no numbers");
         text.size = 0;
-        room(llm_buffer_put(&ids, &id, sizeof id));
         need(id == end || llm_tokenizer_decode(&tokenizer, &text, &id, 1, &e));
-        fwrite(text.data, 1, text.size, stdout);
-        fflush(stdout);
+        fwrite(text.data, 1, text.size, stdout), fflush(stdout);
     }
     printf("\n");
-    llm_gpt2_decode_destroy(&d);
-    llm_buffer_free(&ids), llm_buffer_free(&text);
+    llm_gpt2_decode_destroy(&d), llm_arena_destroy(&arena);
+    free(ids), llm_buffer_free(&text);
 }
 
 /* Nats per byte of the held-out text, of all tokens but the first. */

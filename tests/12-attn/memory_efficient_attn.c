@@ -72,6 +72,22 @@ TEST(memory_efficient_attn,
     }
 }
 
+/* Leaves what is no zero where the next call has its variables. */
+static void chunks_litter(void) {
+    volatile unsigned char litter[4096];
+    for (size_t i = 0; i < sizeof litter; i++) litter[i] = 0xa5;
+}
+
+TEST(memory_efficient_attn, "what the defaults do not name is off") {
+    void (*volatile litter)(void) = chunks_litter;
+    litter();
+    const llm_memory_efficient_attn_config c = llm_memory_efficient_attn_defaults(2, 3, 4, 5, 16);
+    CHECK(c.B == 2 && c.M == 3 && c.Mk == 4 && c.H == 5 && c.K == 16 && c.scale == 0.25f);
+    CHECK(c.queries == 64 && c.chunk == 2 && c.bias_B == 1 && c.bias_H == 1);
+    CHECK(c.mask == LLM_MEMORY_EFFICIENT_ATTN_ALL && !c.start_q && !c.start_k && !c.bias);
+    CHECK(c.blocks == 0 && c.dropout == 0.0f && c.seed == 0 && c.offset == 0);
+}
+
 TEST(memory_efficient_attn, "texts of any lengths: the range of each query is the rule") {
     static const size_t start_q[] = {0, 3, 5, 7, 7, 8}, start_k[] = {0, 1, 4, 4, 6, 9};
     llm_memory_efficient_attn_config c = llm_memory_efficient_attn_defaults(1, 8, 9, 1, 1);

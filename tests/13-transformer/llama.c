@@ -4,6 +4,7 @@
 #include "../../llm.h"
 
 #include "../tiny_llama.h"
+#include "../tiny_rounded.h"
 
 static const struct {
     const char *name;
@@ -166,7 +167,8 @@ TEST(llama, "a pass gives the logits behind each of its last tokens, in chunks o
 /* What an arena takes for n numbers. */
 static size_t ll_room(size_t n) { return (n + 15) / 16 * 64; }
 
-/* The most scratch at once of a pass of n tokens: attention's or the MLP's beside the pass's own. */
+/* The most scratch at once of a pass of n tokens: attention's or the MLP's beside the pass's
+ * own. */
 static size_t ll_scratch(const llm_llama_config *c, size_t n, size_t context) {
     const size_t C = c->width, Q = c->heads * c->head, K = c->kv_heads * c->head;
     const size_t mlp = ll_room(n * C) + 2 * ll_room(n * c->hidden);
@@ -305,4 +307,44 @@ TEST(llama, "what cannot be opened says why") {
     tiny_llama_make(&tiny, "llama", 4);
     dir = tiny_llama_directory(&tiny, ll_config("llama"), LLM_SAFETENSORS_F32);
     CHECK_ASSERTS(llm_llama_open(&m, dir, 9, 0, &e));
+}
+
+TEST(llama, "each product of attention, and the head, rounds what it gets if the settings say so") {
+    enum { WIDE = 64, VOCAB = 32 };
+    static const int part[4] = {LLM_LLAMA_NAMES_Q, LLM_LLAMA_NAMES_K, LLM_LLAMA_NAMES_V,
+                                LLM_LLAMA_NAMES_O};
+    static const int ids[2] = {3, 5};
+    llm_rng rng = llm_rng_seed(7);
+    for (int k = 0; k < 6; k++) { /* one matrix in Q8_0, at last none */
+        llm_llama m;
+        llm_llama_file_layer layer;
+        llm_stored_matrix coded, plain;
+        llm_error e;
+        float one[WIDE], inv_freq[16], exact[VOCAB];
+        memset(&m, 0, sizeof m);
+        memset(&layer, 0, sizeof layer);
+        for (int i = 0; i < WIDE; i++) one[i] = 1.0f;
+        for (int i = 0; i < 16; i++) inv_freq[i] = 1.0f / (float)(i + 1);
+        llm_llama_config *c = &m.file.config;
+        c->vocab = VOCAB, c->context = 8, c->width = c->hidden = WIDE, c->layers = 1;
+        c->heads = c->kv_heads = 2, c->head = 32, c->eps = 1e-5f, c->scale = 1.0f;
+        c->rope = llm_yarn_defaults(LLM_YARN_NONE, 32, 100.0, 1.0, 8.0);
+        m.file.layer = &layer, m.file.norm = one, m.file.inv_freq = inv_freq;
+        layer.vector[LLM_LLAMA_NAMES_NORM1] = layer.vector[LLM_LLAMA_NAMES_NORM2] = one;
+        for (int i = 0; i < 4; i++) {
+            tiny_rounded_matrix(&coded, &plain, WIDE, WIDE, &rng);
+            layer.matrix[part[i]] = i == k ? coded : plain;
+        }
+        for (int i = LLM_LLAMA_NAMES_GATE; i <= LLM_LLAMA_NAMES_DOWN; i++)
+            tiny_rounded_matrix(&coded, &layer.matrix[i], WIDE, WIDE, &rng);
+        tiny_rounded_matrix(&coded, &plain, VOCAB, WIDE, &rng);
+        m.file.embed = plain, m.file.head = k == 4 ? coded : plain;
+        CHECK(llm_llama_create(&m, 8, 8, &e));
+        for (int i = 0; i < 2; i++) llm_llama_forward(&m, ids + i, 1);
+        memcpy(exact, m.logits, sizeof exact);
+        m.length = 0, c->rounded = true;
+        for (int i = 0; i < 2; i++) llm_llama_forward(&m, ids + i, 1);
+        tiny_rounded_check(m.logits, exact, VOCAB, k < 5);
+        llm_arena_destroy(&m.memory);
+    }
 }

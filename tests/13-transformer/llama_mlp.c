@@ -4,6 +4,7 @@
 #include "../../llm.h"
 
 #include "../arena.h"
+#include "../tiny_rounded.h"
 
 enum { C = 5, F = 7, MOST = 9 };
 
@@ -118,4 +119,35 @@ TEST(llama_mlp, "norms with a bias and without, in place; a sum goes through its
         llm_llama_mlp_norm(x, x, w, b, 3, &c);
         for (size_t i = 0; i < 3 * C; i++) CHECK_NEAR(x[i], want[i], 1e-6);
     }
+}
+
+TEST(llama_mlp, "each of its products rounds what it gets if the settings say so") {
+    enum { WIDE = 64, HIDDEN = 96 };
+    static const int part[4] = {LLM_LLAMA_NAMES_GATE, LLM_LLAMA_NAMES_UP, LLM_LLAMA_NAMES_DOWN,
+                                LLM_LLAMA_NAMES_Q}; /* the last one is not read */
+    llm_rng rng = llm_rng_seed(7);
+    llm_llama_config c;
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 65536));
+    memset(&c, 0, sizeof c);
+    c.family = LLM_LLAMA_CONFIG_LLAMA, c.width = WIDE, c.hidden = HIDDEN, c.eps = 1e-5f;
+    for (int k = 0; k < 4; k++) {
+        llm_llama_file_layer w;
+        llm_stored_matrix coded[3], plain[3];
+        float x[WIDE], y[WIDE], norm[WIDE];
+        memset(&w, 0, sizeof w);
+        for (int i = 0; i < WIDE; i++) norm[i] = 1.0f;
+        w.vector[LLM_LLAMA_NAMES_NORM2] = norm;
+        for (int i = 0; i < 3; i++) {
+            tiny_rounded_matrix(&coded[i], &plain[i], i < 2 ? HIDDEN : WIDE, i < 2 ? WIDE : HIDDEN,
+                                &rng);
+            w.matrix[part[i]] = i == k ? coded[i] : plain[i];
+        }
+        llm_rng_normal_fill(&rng, x, WIDE);
+        memcpy(y, x, sizeof y);
+        c.rounded = false, llm_llama_mlp(x, &w, &c, 1, &arena);
+        c.rounded = true, llm_llama_mlp(y, &w, &c, 1, &arena);
+        tiny_rounded_check(y, x, WIDE, k < 3);
+    }
+    llm_arena_destroy(&arena);
 }

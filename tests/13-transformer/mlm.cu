@@ -4,9 +4,11 @@
 #include "../../llm_cuda.cuh"
 
 static llm_cuda_mlm_places places(size_t N, size_t room) {
-    const llm_cuda_mlm_places p = {to_device<int>(NULL, room),
-                                   to_device<int>(NULL, room),
-                                   to_device<int>(NULL, N),
+    int *sevens = (int *)test_memory(N + room, sizeof(int)); /* not -1, as fresh memory is */
+    for (size_t i = 0; i < N + room; i++) sevens[i] = 7;
+    const llm_cuda_mlm_places p = {to_device(sevens, room),
+                                   to_device(sevens, room),
+                                   to_device(sevens, N),
                                    to_device<int>(NULL, 1),
                                    N,
                                    room};

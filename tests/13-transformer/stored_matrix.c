@@ -79,7 +79,7 @@ TEST(stored_matrix, "codes times scales are the numbers of a block; other forms 
 TEST(stored_matrix, "products are those of the unpacked matrix, for one x and for many") {
     llm_rng rng = llm_rng_seed(2);
     static const size_t columns[7] = {1, 32, 96, 256, 288, 768, 4352};
-    static const size_t rows[7] = {3, 67, 7, 64, 5, 2, 1}, many[5] = {1, 3, 4, 5, 9};
+    static const size_t rows[7] = {3, 67, 7, 9, 5, 2, 1}, many[5] = {1, 3, 6, 7, 9};
     for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
         for (size_t s = 0; s < 7; s++) {
             const size_t C = columns[s], O = rows[s];
@@ -101,7 +101,7 @@ TEST(stored_matrix, "products are those of the unpacked matrix, for one x and fo
                         const double term = (double)full[i % O * C + c] * (double)x[i / O * C + c];
                         want += term, size += fabs(term);
                     }
-                    CHECK_NEAR(y[i], want, 2e-6 * size);
+                    CHECK_NEAR(y[i], want, 2e-6 * size + 1e-44); /* may be subnormal */
                 }
                 for (size_t i = N * O; i < 9 * O; i++) CHECK(y[i] == 7.0f);
             }

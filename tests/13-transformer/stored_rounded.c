@@ -154,3 +154,16 @@ TEST(stored_rounded,
         }
     }
 }
+
+TEST(stored_rounded, "one or the other product, as asked") {
+    llm_rng rng = llm_rng_seed(4);
+    const llm_stored_matrix w = {sr_random(3, 64, false, &rng), LLM_GGUF_BLOCKS_Q8_0, 3, 64};
+    float x[64], y[3], exact[3], rounded[3];
+    llm_rng_normal_fill(&rng, x, 64);
+    llm_stored_matrix_forward(exact, x, &w, x, 1);
+    llm_stored_rounded_forward(rounded, x, &w, x, 1);
+    llm_stored_rounded_product(y, x, &w, x, 1, false);
+    for (int r = 0; r < 3; r++) CHECK(y[r] == exact[r] && y[r] != rounded[r]);
+    llm_stored_rounded_product(y, x, &w, x, 1, true);
+    for (int r = 0; r < 3; r++) CHECK(y[r] == rounded[r]);
+}

@@ -128,3 +128,46 @@ TEST(decoding, "forbidding touches no row that is long enough and no id outside 
     for (size_t i = 0; i < 3 * V; i++)
         CHECK(logits[i] == (i % V == 1 && i / V != 1 ? -INFINITY : 1.0f));
 }
+
+TEST(decoding, "several tokens of a turn end a row where one after the other would") {
+    enum { B = 6, N = 4 };
+    const size_t prompt[B] = {2, 2, 2, CAPACITY - 2, 2, 1}, count[B] = {3, 4, 4, 4, 0, 4};
+    const int token[B * N] = {1, 2, 4, 9, /**/ 1, 3, 1, 1, /**/ 1, -1, 2, 2, /**/
+                              1, 2, 4, 5, /**/ 1, 1, 1, 1, /**/ 8, 6,  5, 4};
+    const int stop[1] = {3}, before[B] = {0, 0, 0, 0, 0, 0};
+    const size_t want[B] = {5, 4, 3, CAPACITY, 2, 5};
+    const int want_end[B] = {LLM_DECODING_RUNNING, LLM_DECODING_STOP,    LLM_DECODING_FAILED,
+                             LLM_DECODING_FULL,    LLM_DECODING_RUNNING, LLM_DECODING_BUDGET};
+    int ids[B * CAPACITY], end[B], next[B], open;
+    uint64_t seed[B];
+    size_t length[B];
+    for (size_t i = 0; i < B * CAPACITY; i++) ids[i] = 70 + (int)(i % CAPACITY);
+    llm_cuda_decoding_rows r;
+    memset(&r, 0, sizeof r);
+    r.ids = to_device(ids, B * CAPACITY), r.end = to_device(before, B);
+    r.next = to_device<int>(NULL, B), r.open = to_device<int>(NULL, 1);
+    r.length = to_device(prompt, B), r.prompt = to_device(prompt, B);
+    r.count = to_device<size_t>(NULL, B), r.seed = to_device<uint64_t>(NULL, B);
+    r.stop = to_device(stop, 1), r.stops = 1, r.B = B, r.capacity = CAPACITY, r.max_new = 4;
+    CHECK_CUDA(llm_cuda_decoding_begin(&r, 0));
+    for (int turn = 0; turn < 2; turn++) { /* the second time no row takes any */
+        const size_t none[B] = {0, 0, 0, 0, 0, 0};
+        CHECK_CUDA(llm_cuda_decoding_take_many(&r, to_device(token, B * N),
+                                               to_device(turn == 0 ? count : none, B), N, 0));
+        from_device(ids, r.ids, B * CAPACITY);
+        from_device(end, r.end, B);
+        from_device(next, r.next, B);
+        from_device(seed, r.seed, B);
+        from_device(length, r.length, B);
+        CHECK(*from_device(&open, r.open, 1) == 2);
+        for (size_t b = 0; b < B; b++) {
+            CHECK(length[b] == want[b] && end[b] == want_end[b]);
+            for (size_t i = 0; i < CAPACITY; i++)
+                CHECK(ids[b * CAPACITY + i] ==
+                      (i < prompt[b] || i >= want[b] ? 70 + (int)i : token[b * N + i - prompt[b]]));
+            CHECK(next[b] == ids[b * CAPACITY + want[b] - 1]);
+            llm_rng own = llm_decoding_rng(r.key, b, want[b] - prompt[b]);
+            CHECK(seed[b] == ((uint64_t)own.key[1] << 32 | own.key[0]));
+        }
+    }
+}

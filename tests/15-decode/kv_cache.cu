@@ -135,3 +135,39 @@ TEST(kv_cache, "a full row stores nothing more, and wrong arguments are refused"
     c.B = 225;
     CHECK(llm_cuda_kv_cache_reorder(&c, NULL, 0) != cudaSuccess);
 }
+
+TEST(kv_cache, "nodes of a tree are stored one behind the other and turned by their depths") {
+    enum { D = 8, N = 5, HQ = 2 };
+    const size_t cells = 2 * L * B * H * ROOM * D, length[B] = {0, 7, ROOM - 3};
+    const size_t depth[B * N] = {0, 1, 1, 2, 1, /**/ 0, 0, 1, 2, 3, /**/ 0, 1, 1, 1, 1};
+    float inv_freq[D / 2], *cosine = floats(ROOM * D / 2), *sine = floats(ROOM * D / 2);
+    llm_rng rng = llm_rng_seed(8);
+    llm_rope_inv_freq(inv_freq, D, 100.0f);
+    llm_rope_table(cosine, sine, NULL, inv_freq, ROOM, D);
+    for (int one = 0; one < 2; one++) { /* one tree for all rows, or each its own */
+        llm_cuda_kv_cache<float> c = {
+            to_device<float>(NULL, cells), to_device(length, B), L, B, H, ROOM, D};
+        float *q = normals(&rng, B * HQ * N * D), *k = normals(&rng, B * H * N * D), *got_q;
+        float *v = normals(&rng, B * H * N * D), *got = floats(cells),
+              *d_q = to_device(q, B * HQ * N * D);
+        CHECK_CUDA(llm_cuda_kv_cache_append(
+            &c, 1, d_q, to_device(k, B * H * N * D), to_device(v, B * H * N * D),
+            to_device(cosine, ROOM * D / 2), to_device(sine, ROOM * D / 2), HQ, N, D,
+            LLM_ROPE_HALVES, 0, to_device(depth, B * N), one ? 0 : N));
+        from_device(got, c.memory, cells);
+        got_q = from_device(floats(B * HQ * N * D), d_q, B * HQ * N * D);
+        for (size_t i = 0; i < B * (HQ + H) * N; i++) {
+            const bool query = i < B * HQ * N;
+            const size_t row = query ? i : i - B * HQ * N, heads = query ? (size_t)HQ : (size_t)H;
+            const size_t b = row / N / heads, node = row % N;
+            const size_t at = length[b] + depth[(one ? 0 : b * N) + node];
+            if (length[b] + node >= ROOM) continue;
+            float *x = (query ? q : k) + row * D;
+            llm_rope_forward(x, x, cosine + at * D / 2, sine + at * D / 2, 1, 1, 1, D, D,
+                             LLM_ROPE_HALVES);
+            const size_t cell = ((2 * B * H + row / N) * ROOM + length[b] + node) * D;
+            CHECK_ALL_NEAR(query ? got_q + row * D : got + cell, x, D, 2e-6f);
+            if (!query) CHECK_ALL_NEAR(got + cell + B * H * ROOM * D, v + row * D, D, 0.0f);
+        }
+    }
+}

@@ -77,13 +77,22 @@ static float fma_work(size_t turns) {
     return total;
 }
 
-static float read_work(const float *x, size_t n) {
+/* Reads x (n) as one stream of addresses, or as four that lie 32 KiB apart, as rows do. */
+static float read_work(const float *x, size_t n, bool four) {
+    enum { ROW = 8192 };
+    const size_t step = four ? 4 * ROW : 8 * LLM_LANES, apart = four ? ROW : 2 * LLM_LANES;
+    const size_t inner = four ? ROW : 2 * LLM_LANES;
     llm_lanes sum[8];
     LLM_LANES_UNROLL
     for (size_t i = 0; i < 8; i++) sum[i] = llm_lanes_load(x);
-    for (size_t i = 0; i + 8 * LLM_LANES <= n; i += 8 * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < 8; k++) sum[k] += llm_lanes_load(x + i + k * LLM_LANES);
+    for (size_t i = 0; i + step <= n; i += step) {
+        for (size_t j = i; j < i + inner; j += 2 * LLM_LANES) {
+            LLM_LANES_UNROLL
+            for (size_t k = 0; k < 4; k++) {
+                sum[2 * k] += llm_lanes_load(x + j + k * apart);
+                sum[2 * k + 1] += llm_lanes_load(x + j + k * apart + LLM_LANES);
+            }
+        }
     }
     float total = 0.0f;
     for (size_t i = 0; i < 8; i++) total += llm_lanes_sum(sum[i]);
@@ -107,12 +116,16 @@ static void measure_machine(float *x, float *y) {
         if (w == 0)
             share_of_one = (seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu) /
                            (seconds_of(CLOCK_MONOTONIC) - clock);
-        BEST(t, 0.5, {
-            LLM_PARALLEL_FOR
-            for (size_t i = 0; i < T; i++) part[i] = read_work(x + i * share, share);
-            bench_sink = part[0];
-        });
-        peak_read[w] = 4.0 * (double)(share * T) / t * 1e-9;
+        double streams[2];
+        for (int four = 0; four < 2; four++) {
+            BEST(t, 0.5, {
+                LLM_PARALLEL_FOR
+                for (size_t i = 0; i < T; i++) part[i] = read_work(x + i * share, share, four);
+                bench_sink = part[0];
+            });
+            streams[four] = 4.0 * (double)(share * T) / t * 1e-9;
+        }
+        peak_read[w] = streams[0] > streams[1] ? streams[0] : streams[1];
         BEST(t, 0.5, {
             LLM_PARALLEL_FOR
             for (size_t i = 0; i < T; i++) memcpy(y + i * share, x + i * share, share * sizeof *y);
@@ -123,10 +136,11 @@ static void measure_machine(float *x, float *y) {
             for (size_t i = 0; i < BIG; i++) y[i] *= 0.999f;
         });
         peak_scale[w] = 8.0 * (double)BIG / t * 1e-9;
-        printf(
-            "%zu thread%s  multiply-add %.1f GFLOP/s   read %.1f   copy %.1f   read+write in place "
-            "%.1f GB/s\n",
-            T, T > 1 ? "s:" : ": ", peak_fma[w], peak_read[w], peak_copy[w], peak_scale[w]);
+        printf("%zu thread%s  multiply-add %.1f GFLOP/s   read %.1f (one stream) %.1f (four)   "
+               "copy %.1f   "
+               "read+write in place %.1f GB/s\n",
+               T, T > 1 ? "s:" : ": ", peak_fma[w], streams[0], streams[1], peak_copy[w],
+               peak_scale[w]);
     }
     if (share_of_one < 0.9)
         printf("this program got %.0f%% of a processor: others are busy here%s\n",
@@ -199,34 +213,159 @@ static void row_few(const char *name, size_t N, size_t C, size_t O) {
     free(x), free(w_), free(y);
 }
 
-/* Products with matrices in their file's own numbers: of one token, bound by reading them, and of a
- * prompt, bound by multiply-adds. */
+/* Products with matrices in their file's own numbers: of one token, bound by reading them, exact
+ * and with x rounded, and of a prompt, bound by multiply-adds. */
 static void rows_stored(void) {
     enum { SIDE = 8192, TOKENS = 128 };
-    static const llm_gguf_blocks_type type[4] = {LLM_GGUF_BLOCKS_F32, LLM_GGUF_BLOCKS_BF16,
-                                                 LLM_GGUF_BLOCKS_Q8_0, LLM_GGUF_BLOCKS_Q4_0};
-    if (!wanted("stored, 1 token") && !wanted("stored, 128 tokens")) return;
+    static const llm_gguf_blocks_type type[5] = {LLM_GGUF_BLOCKS_F32, LLM_GGUF_BLOCKS_F16,
+                                                 LLM_GGUF_BLOCKS_BF16, LLM_GGUF_BLOCKS_Q8_0,
+                                                 LLM_GGUF_BLOCKS_Q4_0};
+    if (!wanted("stored, 1 token") && !wanted("stored, x rounded") && !wanted("stored, 128 tokens"))
+        return;
     float *x = numbers(TOKENS * SIDE), *y = numbers(TOKENS * SIDE);
     float *data = numbers((size_t)SIDE * SIDE);
     memset(data, 0x2c, (size_t)SIDE * SIDE * sizeof *data); /* a small number in all of them */
-    for (size_t k = 0; k < 4; k++) {
-        size_t weights, bytes;
+    for (size_t k = 0; k < 5; k++) {
+        size_t weights = 1, bytes = 4;
         const char *name = llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type[k]);
         const llm_stored_matrix m = {(const unsigned char *)data, type[k], SIDE, SIDE};
         const double size = 1e-9 * SIDE * (double)llm_stored_matrix_stride(&m);
         for (size_t w = 0; w < ways; w++) {
             double t;
             use_threads(threads[w]);
-            BEST(t, 0.3, llm_stored_matrix_forward(y, x, &m, NULL, 1));
-            print_row("stored, 1 token", name, threads[w], t, size / t, "GB/s", peak_read[w]);
-            printf("   of reading\n");
-            BEST(t, 0.3, llm_stored_matrix_forward(y, x, &m, NULL, TOKENS));
-            print_row("stored, 128 tokens", name, threads[w], t,
-                      2e-9 * TOKENS * (double)SIDE * SIDE / t, "GFLOP/s", peak_fma[w]);
-            printf("\n");
+            if (wanted("stored, 1 token")) {
+                BEST(t, 0.5, llm_stored_matrix_forward(y, x, &m, NULL, 1));
+                print_row("stored, 1 token", name, threads[w], t, size / t, "GB/s", peak_read[w]);
+                printf("   of reading\n");
+            }
+            if (weights == 32 && wanted("stored, x rounded")) {
+                BEST(t, 0.5, llm_stored_rounded_forward(y, x, &m, NULL, 1));
+                print_row("stored, x rounded", name, threads[w], t, size / t, "GB/s", peak_read[w]);
+                printf("   of reading\n");
+            }
+            if (wanted("stored, 128 tokens")) {
+                BEST(t, 0.3, llm_stored_matrix_forward(y, x, &m, NULL, TOKENS));
+                print_row("stored, 128 tokens", name, threads[w], t,
+                          2e-9 * TOKENS * (double)SIDE * SIDE / t, "GFLOP/s", peak_fma[w]);
+                printf("\n");
+            }
         }
     }
     free(x), free(y), free(data);
+}
+
+/* ---- whole models with random weights, in the forms of files ---- */
+
+/* n weights: some thousands of random ones, again and again. */
+static unsigned char *stored_weights(size_t n, llm_gguf_blocks_type type) {
+    enum { SOME = 1 << 16 };
+    llm_rng rng = llm_rng_seed(1);
+    size_t weights = 1, bytes = 4;
+    llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type);
+    const size_t part = SOME / weights * bytes, all = n / weights * bytes;
+    unsigned char *data = (unsigned char *)malloc(all + part);
+    if (!data) exit(2);
+    for (size_t i = 0; i < SOME / weights; i++) {
+        unsigned char *p = data + i * bytes;
+        for (size_t k = 0; k < bytes; k++) p[k] = (unsigned char)llm_rng_below(&rng, 256);
+        if (weights > 1) /* scales of 2^-12 and 2^-8 */
+            p[0] = 0, p[1] = type == LLM_GGUF_BLOCKS_Q8_0 ? 0x0c : 0x1c;
+        else /* between 2^-6 and 2^-5 */
+            p[bytes - 1] = (unsigned char)((p[bytes - 1] & 0x80) | 0x3c), p[bytes - 2] |= 0x80;
+    }
+    for (size_t at = part; at < all; at += part)
+        memcpy(data + at, data, all - at < part ? all - at : part);
+    return data;
+}
+
+/* A token and a prompt, in four forms; settings as in config.json. */
+static void rows_model(const char *name, const char *settings, size_t turns) {
+    enum { MOST = 512 };
+    static const llm_gguf_blocks_type type[4] = {LLM_GGUF_BLOCKS_F32, LLM_GGUF_BLOCKS_BF16,
+                                                 LLM_GGUF_BLOCKS_Q8_0, LLM_GGUF_BLOCKS_Q4_0};
+    static int ids[MOST];
+    if (!wanted(name)) return;
+    for (size_t k = 0; k < 4; k++) {
+        llm_llama m;
+        llm_json json;
+        llm_error e;
+        memset(&m, 0, sizeof m);
+        llm_llama_config *c = &m.file.config;
+        if (!llm_json_parse(&json, settings, strlen(settings), &e) ||
+            !llm_llama_config_read(c, &json, &e) ||
+            !llm_arena_create(&m.file.memory, (size_t)64 << 20)) {
+            printf("%s\n", e.message);
+            return;
+        }
+        llm_json_free(&json);
+        llm_arena *a = &m.file.memory;
+        size_t total = 0, rows = 0, columns = 0, weights = 1, bytes = 4;
+        const char *form = llm_gguf_blocks_name(&weights, &bytes, (uint32_t)type[k]);
+        for (int p = 0; p < LLM_LLAMA_NAMES_MATRICES; p++) {
+            llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
+            total += c->layers * rows * columns;
+        }
+        unsigned char *data = stored_weights(total + c->vocab * c->width, type[k]), *next = data;
+        m.file.norm = llm_arena_floats(a, c->width);
+        for (size_t i = 0; i < c->width; i++) m.file.norm[i] = 1.0f;
+        m.file.inv_freq = llm_arena_floats(a, c->head / 2);
+        llm_yarn_inv_freq(m.file.inv_freq, &c->rope);
+        m.file.layer = (llm_llama_file_layer *)llm_arena_take(a, c->layers, sizeof *m.file.layer);
+        for (size_t l = 0; l < c->layers; l++) {
+            for (int p = 0; p < LLM_LLAMA_NAMES_PARTS; p++) {
+                llm_llama_names_shape(&rows, &columns, (llm_llama_names_part)p, c);
+                m.file.layer[l].vector[p] = NULL;
+                if (p < LLM_LLAMA_NAMES_MATRICES) {
+                    const llm_stored_matrix w = {next, type[k], rows, columns};
+                    m.file.layer[l].matrix[p] = w;
+                    next += rows * columns / weights * bytes;
+                } else if (rows > 0) {
+                    m.file.layer[l].vector[p] = llm_arena_floats(a, rows);
+                    for (size_t i = 0; i < rows; i++) m.file.layer[l].vector[p][i] = 1.0f;
+                }
+            }
+        }
+        const llm_stored_matrix embed = {next, type[k], c->vocab, c->width};
+        m.file.embed = m.file.head =
+            embed; /* both are read as one: the head of a token, all of it */
+        if (!llm_llama_create(&m, 2 * MOST, MOST, &e)) exit(2);
+        for (size_t w = 0; w < ways; w++) {
+            char shape[64];
+            double t, product;
+            use_threads(threads[w]);
+            for (size_t n = 128; n <= MOST; n *= 4) {
+                float *x = numbers(n * c->width), *y = numbers(n * c->hidden);
+                float *all = numbers(c->hidden * c->width);
+                BEST(product, 0.2, llm_matmul_forward(y, x, all, NULL, n, c->width, c->hidden));
+                free(x), free(y), free(all);
+                product = 2e-9 * (double)(n * c->width) * (double)c->hidden / product;
+                t = 1e9;
+                for (size_t turn = 0; turn < turns; turn++) {
+                    const double from = now();
+                    m.length = 0;
+                    llm_llama_forward(&m, ids, n);
+                    t = now() - from < t ? now() - from : t;
+                }
+                snprintf(shape, sizeof shape, "%s, %zu tokens", form, n);
+                print_row(name, shape, threads[w], t,
+                          2e-9 * ((double)n * (double)total + (double)(c->vocab * c->width)) / t,
+                          "GFLOP/s", product);
+                printf("   of a product of %zu x %zu x %zu\n", n, c->hidden, c->width);
+            }
+            BEST(t, 1.0, (m.length = 128, llm_llama_forward(&m, ids, 1)));
+            snprintf(shape, sizeof shape, "%s, 1 token", form);
+            print_row(name, shape, threads[w], t,
+                      1e-9 *
+                          (double)(next - data +
+                                   (ptrdiff_t)(embed.rows * llm_stored_matrix_stride(&embed))) /
+                          t,
+                      "GB/s", peak_read[w]);
+            printf("   of reading, %.1f tokens/s\n", 1.0 / t);
+        }
+        llm_arena_destroy(&m.memory);
+        llm_arena_destroy(a);
+        free(data);
+    }
 }
 
 /* ---- what moves memory ---- */
@@ -447,6 +586,50 @@ static double gpt2_products(const llm_gpt2 *g, size_t N) {
     return sum;
 }
 
+/* Where a training step's time goes: each part alone, as often as the step runs it. */
+static void gpt2_parts(const llm_gpt2 *g, size_t B, size_t T, double products, double step,
+                       double all) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t C = c->width, F = c->hidden, V = c->vocab, N = B * T, L = c->layers;
+    float *x = numbers(N * F), *y = numbers(N * F), *d = numbers(N * F), *qkv = numbers(3 * N * C);
+    float *dqkv = numbers(3 * N * C), *att = numbers(B * c->heads * T * T), *w_ = numbers(4 * C);
+    float *logits = numbers(N * V), *m = numbers(2 * N), *lse = numbers(N), *loss = numbers(N);
+    int *target = (int *)calloc(N, sizeof *target);
+    llm_arena arena;
+    double attention, norm, gelu, head;
+    if (!target || !llm_arena_create(&arena, (size_t)1 << 26)) exit(2);
+    BEST(attention, 0.3, {
+        llm_causal_attn_forward(x, att, qkv, B, T, C, c->heads);
+        llm_causal_attn_backward(dqkv, x, att, qkv, B, T, C, c->heads, &arena);
+    });
+    BEST(norm, 0.3, {
+        llm_layernorm_forward(y, m, m + N, x, w_, w_ + C, N, C, 1e-5f);
+        llm_layernorm_backward(d, w_ + 2 * C, w_ + 3 * C, y, x, w_, m, m + N, N, C);
+    });
+    BEST(gelu, 0.3, {
+        llm_activation_forward(y, x, N * F, LLM_ACTIVATION_GELU_TANH);
+        llm_activation_backward(d, y, x, N * F, LLM_ACTIVATION_GELU_TANH);
+    });
+    BEST(head, 0.3, {
+        llm_cross_entropy_forward(loss, lse, logits, target, N, V);
+        llm_cross_entropy_backward(logits, logits, lse, target, N, V, 1.0f);
+    });
+    const double part[7] = {
+        products, attention * (double)L, norm * (double)(2 * L + 1), gelu * (double)L, head, step,
+        0.0};
+    const char *const called[7] = {"products",      "attention", "layernorm", "gelu",
+                                   "cross-entropy", "AdamW",     "the rest"};
+    double sum = 0.0;
+    for (size_t i = 0; i < 7; i++) {
+        const double t = i < 6 ? part[i] : all - sum;
+        printf("    %-14s %7.1f ms %4.0f%%\n", called[i], 1e3 * t, 100.0 * t / all);
+        sum += t;
+    }
+    llm_arena_destroy(&arena);
+    free(x), free(y), free(d), free(qkv), free(dqkv), free(att), free(w_), free(logits), free(m);
+    free(lse), free(loss), free(target);
+}
+
 static void rows_gpt2(void) {
     enum { B = 4, T = 64, TOKENS = 32 };
     if (!wanted("gpt2 training") && !wanted("gpt2 decoding")) return;
@@ -487,6 +670,7 @@ static void rows_gpt2(void) {
         printf("\n    forward %.0f ms, backward %.0f, AdamW %.0f; all products alone %.0f ms "
                "(%.0f%%)\n",
                1e3 * forward, 1e3 * backward, 1e3 * step, 1e3 * products, 100 * products / all);
+        gpt2_parts(&g, B, T, products, step, all);
     }
 
     llm_gpt2_decode_state d;
@@ -602,6 +786,17 @@ int main(int argc, char **argv) {
     row_few("matmul, 4 rows", 4, 768, 50257);
     row_few("matmul, 16 rows", 16, 768, 50257);
     rows_stored();
+    rows_model("model 110M",
+               "{\"model_type\": \"llama\", \"vocab_size\": 32000, \"hidden_size\": 768,"
+               "\"intermediate_size\": 2048, \"num_hidden_layers\": 12,"
+               "\"num_attention_heads\": 12, \"max_position_embeddings\": 1024}",
+               3);
+    rows_model("model 1B",
+               "{\"model_type\": \"llama\", \"vocab_size\": 128256, \"hidden_size\": 2048,"
+               "\"intermediate_size\": 8192, \"num_hidden_layers\": 16,"
+               "\"num_attention_heads\": 32, \"num_key_value_heads\": 8,"
+               "\"max_position_embeddings\": 8192}",
+               1);
     rows_conv2d();
     rows_memory();
     rows_optimizers();

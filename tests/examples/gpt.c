@@ -116,6 +116,10 @@ TEST(
     const char *first = strcpy((char *)test_memory(strlen(output) + 1, 1), output);
     SUCCEEDS("--load %/model --prompt line --tokens 20 --top-k 1 --seed 9");
     CHECK(strcmp(first, output) == 0);
+    SUCCEEDS("--load %/model --prompt line --tokens 20 --min-p 1 --seed 9");
+    CHECK(strcmp(first, output) == 0);
+    SUCCEEDS("--load %/model --prompt line --tokens 20 --temperature 0 --repeat 3");
+    CHECK(strcmp(first, output) != 0);
     SUCCEEDS("--load %/model --prompt line --tokens 0");
     CHECK(strcmp(output, "line\n") == 0);
 }

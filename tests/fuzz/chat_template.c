@@ -1,5 +1,6 @@
-/* @chat_template @chat_turns @chat_lm @bos: a tokenizer_config.json, or a program in Jinja; where it
- * is a known template its own text is said in every role, and every id goes back to its bytes. */
+/* @chat_template @chat_turns @chat_lm @bos: a tokenizer_config.json, or a program in Jinja; where
+ * it is a known template its own text is said in every role, and every id goes back to its
+ * bytes. */
 #include "fuzz.h"
 
 static const char *const control[] = {"<s>",
@@ -36,26 +37,25 @@ static void talk(const llm_chat_template *t, const char *text, size_t size) {
         {LLM_CHAT_TEMPLATE_USER, text + half, cut - half},
         {LLM_CHAT_TEMPLATE_ASSISTANT, text, cut},
         {size % 2 ? LLM_CHAT_TEMPLATE_USER : LLM_CHAT_TEMPLATE_SYSTEM, text, half}};
-    for (size_t way = 0; way < 8; way++) {
-        llm_chat_turns out = {{NULL, 0, 0}, {NULL, 0, 0}};
-        llm_buffer ids = {NULL, 0, 0}, answer = {NULL, 0, 0}, back = {NULL, 0, 0};
-        llm_error e;
-        e.message[0] = 0;
-        const size_t first = way % 2, n = 4 - first - way / 2 % 2;
-        if (!llm_chat_turns_write(&out, t, m + first, n, way / 4 ? "<think>\n" : NULL, &e)) {
-            FUZZ_CHECK_SENTENCE(e);
-        } else {
-            FUZZ_CHECK(out.text.size == out.mark.size);
-            FUZZ_CHECK(llm_chat_lm_encode(&ids, &answer, bytes(), &out, &e));
-            FUZZ_CHECK(ids.size / sizeof(int) == answer.size / sizeof(bool));
-            FUZZ_CHECK(llm_tokenizer_decode(bytes(), &back, (const int *)(void *)ids.data,
-                                            ids.size / sizeof(int), &e));
-            FUZZ_CHECK(back.size == out.text.size &&
-                       (back.size == 0 || memcmp(back.data, out.text.data, back.size) == 0));
-        }
-        llm_chat_turns_free(&out);
-        llm_buffer_free(&ids), llm_buffer_free(&answer), llm_buffer_free(&back);
+    const size_t way = size > 0 ? (size + (unsigned char)text[size - 1]) % 8 : 0;
+    llm_chat_turns out = {{NULL, 0, 0}, {NULL, 0, 0}};
+    llm_buffer ids = {NULL, 0, 0}, answer = {NULL, 0, 0}, back = {NULL, 0, 0};
+    llm_error e;
+    e.message[0] = 0;
+    const size_t first = way % 2, n = 4 - first - way / 2 % 2;
+    if (!llm_chat_turns_write(&out, t, m + first, n, way / 4 ? "<think>\n" : NULL, &e)) {
+        FUZZ_CHECK_SENTENCE(e);
+    } else {
+        FUZZ_CHECK(out.text.size == out.mark.size);
+        FUZZ_CHECK(llm_chat_lm_encode(&ids, &answer, bytes(), &out, &e));
+        FUZZ_CHECK(ids.size / sizeof(int) == answer.size / sizeof(bool));
+        FUZZ_CHECK(llm_tokenizer_decode(bytes(), &back, (const int *)(void *)ids.data,
+                                        ids.size / sizeof(int), &e));
+        FUZZ_CHECK(back.size == out.text.size &&
+                   (back.size == 0 || memcmp(back.data, out.text.data, back.size) == 0));
     }
+    llm_chat_turns_free(&out);
+    llm_buffer_free(&ids), llm_buffer_free(&answer), llm_buffer_free(&back);
 }
 
 static void fuzz(const unsigned char *data, size_t size) {

@@ -1,8 +1,8 @@
-/* @llama_draft @tokenizer: two tokenizer.json with a byte 0 between them. Whether their ids mean the
- * same does not depend on which of the two is the draft. */
+/* @llama_draft @tokenizer: two tokenizer.json with a byte 0 between them. Whether their ids mean
+ * the same does not depend on which of the two is the draft. */
 #include "fuzz.h"
 
-static bool read(llm_tokenizer *t, const unsigned char *data, size_t size) {
+static bool parse(llm_tokenizer *t, const unsigned char *data, size_t size) {
     llm_file file = {NULL, size, false};
     llm_bpe none = llm_bpe_empty();
     llm_error e;
@@ -24,7 +24,7 @@ static void fuzz(const unsigned char *data, size_t size) {
     llm_tokenizer a, b;
     llm_error e;
     e.message[0] = 0;
-    const bool one = read(&a, data, first), two = read(&b, data + second, size - second);
+    const bool one = parse(&a, data, first), two = parse(&b, data + second, size - second);
     if (one && two) {
         const bool same = llm_llama_draft_fits(&a, &b, &e);
         if (!same) FUZZ_CHECK_SENTENCE(e);
