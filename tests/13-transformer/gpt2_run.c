@@ -1,10 +1,12 @@
 /* @gpt2_run */
 #include "../test.h"
 
-/* realloc that runs out after a number of calls */
+/* realloc that runs out after a number of calls, malloc that has no terabyte */
 static int run_calls = 1 << 30;
 static void *run_realloc(void *p, size_t size) { return run_calls-- > 0 ? realloc(p, size) : NULL; }
+static void *run_malloc(size_t size) { return size >> 40 ? NULL : malloc(size); }
 #define realloc run_realloc
+#define malloc run_malloc
 
 #include "../../llm.h"
 

@@ -119,8 +119,13 @@ TEST(llama_file, "matrices of GPT-2 are turned, with any prefix, each in its own
         const char *dir = tiny_llama_directory(&tiny, families[5].config, dtype);
         CHECK(llm_llama_file_open(&m, dir, &e) && m.inv_freq == NULL && m.config.tied);
         CHECK(m.places.rows == 64 && m.places.columns == 16 && m.head.data == m.embed.data);
+        for (int p = 0; p < LLM_LLAMA_NAMES_MATRICES; p++)
+            CHECK(p == LLM_LLAMA_NAMES_UP ||
+                  (m.layer[0].matrix[p].data && m.layer[1].matrix[p].data));
         size_t matrices = 0, vectors = 0;
         for (size_t i = 0; i < tiny.count; i++) {
+            if (strstr(tiny.t[i].name, "ln_f.bias"))
+                for (size_t r = 0; r < 16; r++) CHECK(m.norm_bias[r] == tiny.t[i].data[r]);
             static const char *const part[8] = {
                 "c_attn.weight",    "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight",
                 "attn.c_attn.bias", "attn.c_proj.bias",   "mlp.c_proj.bias", "h.1.ln_2.bias"};
@@ -254,6 +259,25 @@ TEST(llama_file, "the memory is that of the vectors, with heads wider than a lin
                              LLM_SAFETENSORS_F32),
         &e));
     CHECK(m.memory.size - m.memory.used == 128); /* factors of the rotations, of GGUF alone */
+    llm_llama_file_close(&m);
+}
+
+TEST(llama_file, "GPT-2's queries, keys and values stay in one matrix of a GGUF file") {
+    tiny_llama tiny;
+    llm_llama_file m;
+    llm_error e;
+    tiny_llama_make(&tiny, "gpt2", 4);
+    CHECK(lf_gguf(&m, &tiny, 5, SIZE_MAX, SIZE_MAX, NULL, &e));
+    for (size_t l = 0; l < 2; l++) {
+        const llm_gguf_file_tensor *in =
+            llm_gguf_file_find(&m.gguf, l ? "blk.1.attn_qkv.weight" : "blk.0.attn_qkv.weight");
+        CHECK(in && in->shape[0] == 48 && in->shape[1] == 16 && in->type == LLM_GGUF_BLOCKS_F32);
+        for (size_t k = 0; k < 3; k++) {
+            const llm_stored_matrix *w = &m.layer[l].matrix[LLM_LLAMA_NAMES_Q + (int)k];
+            CHECK(w->data == in->data + k * 16 * 16 * sizeof(float));
+            CHECK(w->rows == 16 && w->columns == 16);
+        }
+    }
     llm_llama_file_close(&m);
 }
 
