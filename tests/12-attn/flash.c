@@ -228,7 +228,7 @@ TEST(flash, "defaults; heads that do not divide and tiles beyond 256 x 128 are r
     float x[4] = {0};
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 4096));
-    const size_t bad[6][4] = {{3, 2, 64, 64},  {1, 0, 64, 64}, {1, 1, 0, 64}, {1, 1, 64, 0},
+    const size_t bad[6][4] = {{3, 2, 64, 64},  {1, 0, 64, 64},  {1, 1, 0, 64}, {1, 1, 64, 0},
                               {1, 1, 257, 64}, {1, 1, 256, 129}}; /* H, Hkv, Br, Bc */
     for (size_t i = 0; i < 6; i++) {
         c = llm_flash_defaults(1, bad[i][0], bad[i][1], 1, 1);
