@@ -421,6 +421,11 @@ TEST(generate, "GPT-2 with vocab.json and merges.txt: bytes, an end, and texts f
     snprintf(text, sizeof text, "; wrote %zu, ", first);
     CHECK(generate(". --prompt the --temp 0 --tokens 20") == 0);
     CHECK(llm_chat_template_has(program_output, sizeof program_output, text));
+    llm_gpt2_decode_destroy(&d);
+    llm_tokenizer_free(&t);
+    llm_gpt2_destroy(&g);
+    llm_buffer_free(&vocab);
+    llm_buffer_free(&want);
 }
 
 /* Letters of what was written behind the prompt of 12, without the spaces. */
