@@ -5,6 +5,7 @@
 
 #include "../arena.h"
 #include "../tiny_beam.h"
+#include "../tiny_litter.h"
 
 static size_t beam_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -20,8 +21,9 @@ static llm_beam_search beam_run(const int *prompt, size_t n, const llm_beam_sear
     llm_beam_search_model exact = *m; /* with room for the texts and not more */
     if (n + c->max_new <= 64) exact.model.capacity = n + c->max_new;
     memset(&s, 0xff, sizeof s);
+    s.open = false;
     llm_beam_search_create(&s, c, &arena);
-    CHECK(arena.used == kept);
+    CHECK(arena.used == kept && s.open);
     const size_t rows = llm_beam_search_run(&s, prompt, n, &exact, c, &arena);
     CHECK(arena.used == kept && !s.open);
     CHECK(rows == ((const tiny_beam *)m->model.context)->rows);
@@ -191,6 +193,14 @@ TEST(beam_search, "banned tokens are never said; a search without a continuation
     CHECK(s.ended == 5);
     for (size_t k = 0; k < 5; k++)
         for (size_t t = 0; t < 4; t++) CHECK(s.end_ids[k * 4 + t] < 2);
+    llm_beam_search_config short_ = c; /* two tokens of two kinds: there are four texts */
+    short_.max_new = 2;
+    tiny_beam again;
+    const llm_beam_search_model same = tiny_beam_model(&again, table, V);
+    CHECK(beam_run(&prompt, 1, &same, &short_).ended == 4);
+    for (size_t i = 0; i < V * V * V; i++) table[i] = -INFINITY;
+    const llm_beam_search_model mute = tiny_beam_model(&again, table, V);
+    CHECK(beam_run(&prompt, 1, &mute, &c).ended == 0 && again.turns == 1);
     CHECK_ASSERTS(beam_run(&prompt, 0, &m, &c));
     llm_beam_search_config bad = c;
     bad.max_new = 64;
@@ -199,4 +209,82 @@ TEST(beam_search, "banned tokens are never said; a search without a continuation
     CHECK_ASSERTS(beam_run(&prompt, 1, &m, &bad));
     bad.max_new = 1, bad.beams = 0;
     CHECK_ASSERTS(beam_run(&prompt, 1, &m, &bad));
+}
+
+static bool beam_defaults(void) {
+    llm_beam_search_config (*volatile make)(size_t, size_t) = llm_beam_search_defaults;
+    const llm_beam_search_config c = make(3, 4);
+    return c.beams == 3 && c.max_new == 4 && c.alpha == 1.0f && !c.gnmt &&
+           c.early == LLM_BEAM_SEARCH_SOON && !c.stop && c.stops == 0;
+}
+
+TEST(beam_search, "the defaults set every field") { CHECK(tiny_litter(beam_defaults)); }
+
+TEST(beam_search, "one token: the list is the best tokens; of equal ones the lower stays first") {
+    enum { V = 6, B = 3 };
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        float *table = tiny_beam_table(1 + seed, V, seed == 0 ? 0.0f : 1.0f); /* 0: all equal */
+        const int prompt = 1;
+        tiny_beam memory;
+        const llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+        const llm_beam_search_config c = llm_beam_search_defaults(B, 1);
+        const llm_beam_search s = beam_run(&prompt, 1, &m, &c);
+        const float *z = table + 1 * V;
+        CHECK(s.ended == B);
+        for (size_t k = 0; k < B; k++) {
+            const size_t v = (size_t)s.end_ids[k];
+            size_t before = 0;
+            for (size_t u = 0; u < V; u++) before += z[u] > z[v] || (z[u] == z[v] && u < v);
+            CHECK(before == k && s.end_length[k] == 1);
+        }
+    }
+}
+
+TEST(beam_search, "a text under way that is only as good as the last of a full list is given up") {
+    enum { V = 2 };
+    const int stop = 0, prompt = 1;
+    tiny_beam memory; /* both tokens say 1/2 */
+    const llm_beam_search_model m = tiny_beam_model(&memory, tiny_beam_table(1, V, 0.0f), V);
+    llm_beam_search_config c = llm_beam_search_defaults(1, 5);
+    c.stop = &stop, c.stops = 1, c.alpha = 0.0f;
+    const llm_beam_search s = beam_run(&prompt, 1, &m, &c);
+    CHECK(s.ended == 1 && s.end_length[0] == 1 && memory.turns == 1);
+    CHECK_NEAR(s.end_sum[0], log(0.5), 1e-6);
+}
+
+TEST(beam_search, "a charge on tokens ranks the continuations and is not taken from their sums") {
+    enum { V = 3, B = 2 };
+    const double p[2][V] = {{0.5, 0.3, 0.2}, {0.2, 0.5, 0.3}}, sum[2] = {-0.25, -0.5};
+    const float charge[V] = {0.1f, 4.0f, 0.2f};
+    const size_t want[B][2] = {{0, 0}, {1, 2}}; /* ranked -1.04, -1.90; then -2.06 */
+    float logits[2 * V];
+    for (size_t i = 0; i < 2 * V; i++) logits[i] = logf((float)p[i / V][i % V]);
+    llm_arena arena = test_arena(4096);
+    const llm_beam_search_config c = llm_beam_search_defaults(B, 3);
+    llm_beam_search s;
+    llm_beam_search_create(&s, &c, &arena);
+    s.live = 2, s.length = 1;
+    s.ids[0] = 1, s.ids[3] = 2;
+    s.sum[0] = sum[0], s.sum[1] = sum[1];
+    llm_beam_search_advance(&s, logits, V, charge, &c, &arena);
+    CHECK(s.live == B && s.open);
+    for (size_t k = 0; k < B; k++) {
+        const size_t b = want[k][0], v = want[k][1];
+        CHECK(s.parent[k] == b && s.ids[k * 3 + 1] == (int)v);
+        CHECK_NEAR(s.sum[k], sum[b] + log(p[b][v]), 1e-6);
+    }
+}
+
+TEST(beam_search, "without a charge probabilities that differ in the last bit are told apart") {
+    enum { V = 3 };
+    for (size_t i = 0; i < 16; i++) { /* log p between -1 and -1/2: an ulp of 2^-24 */
+        const float z[V] = {-0x1p-24f, 0.0f, -3.0f - 0.25f * (float)i};
+        float *table = floats(V * V * V);
+        for (size_t k = 0; k < V * V * V; k++) table[k] = z[k % V];
+        const int prompt = 1;
+        tiny_beam memory;
+        const llm_beam_search_model m = tiny_beam_model(&memory, table, V);
+        const llm_beam_search_config c = llm_beam_search_defaults(1, 2);
+        CHECK(beam_run(&prompt, 1, &m, &c).end_ids[0] == 1);
+    }
 }

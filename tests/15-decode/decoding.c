@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../tiny_litter.h"
+
 enum { V = 9, ROWS = 6, ROOM = 20, PAD = 0 };
 
 /* A model whose logits are table[before][last], the last two tokens; 0 stands before the first. It
@@ -361,7 +363,24 @@ TEST(decoding,
     int ids[8];
     float logprob[8];
     CHECK_ASSERTS(llm_decoding_top(ids, logprob, z, 7, 8));
-    const llm_decoding_config c = llm_decoding_defaults(5);
-    CHECK(c.max_new == 5 && c.min_new == 0 && !c.stop && c.stops == 0 && c.pad == 0 && c.seed == 0);
-    CHECK(!c.processed && !c.listener && !c.listener_context);
+}
+
+static bool decoding_defaults(void) {
+    llm_decoding_config (*volatile make)(size_t) = llm_decoding_defaults;
+    const llm_decoding_config c = make(5);
+    return c.max_new == 5 && c.min_new == 0 && !c.stop && c.stops == 0 && c.pad == 0 &&
+           c.seed == 0 && !c.processed && !c.listener && !c.listener_context;
+}
+
+static bool decoding_new_row(void) {
+    llm_decoding_row (*volatile make)(int *, size_t, uint64_t) = llm_decoding_begin;
+    int ids[2];
+    const llm_decoding_row r = make(ids, 2, 7);
+    return r.ids == ids && r.prompt == 2 && r.length == 2 && r.seen == 0 && r.stream == 7 &&
+           !r.logprob && r.end == LLM_DECODING_RUNNING;
+}
+
+TEST(decoding, "the defaults and a new row set every field") {
+    CHECK(tiny_litter(decoding_defaults));
+    CHECK(tiny_litter(decoding_new_row));
 }

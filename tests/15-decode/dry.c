@@ -4,6 +4,7 @@
 #include "../../llm.h"
 
 #include "../arena.h"
+#include "../tiny_litter.h"
 #include "../tiny_loop.h"
 
 static llm_arena dry_arena(size_t T, size_t V) {
@@ -143,6 +144,15 @@ TEST(dry, "the loop at the end: its period and length, none where nothing went r
     }
     CHECK(arena.used == 0);
 }
+
+static bool dry_defaults(void) {
+    llm_dry_config (*volatile make)(void) = llm_dry_defaults;
+    const llm_dry_config c = make();
+    return c.multiplier == 0.8f && c.base == 1.75f && c.allowed == 2 && c.last_n == 0 &&
+           c.breaker == NULL && c.breakers == 0;
+}
+
+TEST(dry, "the defaults set every field") { CHECK(tiny_litter(dry_defaults)); }
 
 /* rep-4 of 200 greedy tokens under DRY; strength < 0: no 3-gram twice. */
 static double dry_repeats(uint64_t seed, float strength) {
