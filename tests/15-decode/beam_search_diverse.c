@@ -84,9 +84,7 @@ TEST(beam_search_diverse, "where nothing is charged, last bits of the probabilit
     for (size_t i = 0; i < 16; i++) { /* log p between -1 and -1/2: an ulp of 2^-24 */
         float *table = floats(V * V * V);
         for (size_t k = 0; k < V * V * V; k++)
-            table[k] = k % V == 0   ? -0x1p-24f
-                       : k % V == 1 ? 0.0f
-                                    : -5.0f - 0.25f * (float)i;
+            table[k] = k % V == 0 ? -0x1p-24f : k % V == 1 ? 0.0f : -5.0f - 0.25f * (float)i;
         const llm_beam_search_config c = llm_beam_search_defaults(1, T);
         llm_beam_search group[1];
         diverse_run(group, 1, 1.0f, &prompt, 1, table, &c);
