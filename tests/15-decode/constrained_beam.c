@@ -137,3 +137,35 @@ TEST(constrained_beam, "how far the phrases are: begun, interrupted, begun again
     CHECK(llm_constrained_beam_next(again, 8, &two) == 2);
     CHECK(llm_constrained_beam_next(again, 7, &two) == 2); /* met is met */
 }
+
+TEST(constrained_beam, "the phrase that is farthest moves, and what is said does not begin again") {
+    const int token[3] = {2, 1, 2};
+    const size_t start[3] = {0, 1, 3}; /* 2, and 1 2 */
+    const llm_constrained_beam_phrases p = {token, start, 2};
+    size_t at[2] = {0, 1};
+    CHECK(llm_constrained_beam_next(at, 2, &p) == 2 && at[0] == 0 && at[1] == 2);
+    size_t all[2] = {1, 2};
+    CHECK(llm_constrained_beam_next(all, 1, &p) == 3 && all[0] == 1 && all[1] == 2);
+}
+
+TEST(constrained_beam, "stop tokens take no place from others before all is said; bad prompts") {
+    enum { V = 4, B = 2, T = 3 };
+    const float logits[V] = {5.0f, 3.0f, 1.0f, 4.0f};
+    const int stop[2] = {0, 3}, token = 2, prompt = 1;
+    const size_t start[2] = {0, 1};
+    const llm_constrained_beam_phrases p = {&token, start, 1};
+    llm_beam_search_config c = llm_beam_search_defaults(B, T);
+    c.stop = stop, c.stops = 2;
+    llm_arena arena = test_arena(1 << 14);
+    llm_beam_search s;
+    size_t at[B] = {0, 0};
+    llm_beam_search_create(&s, &c, &arena);
+    llm_constrained_beam_advance(&s, at, logits, V, &p, &c, &arena);
+    CHECK(s.live == 2 && s.ids[0] == 1 && s.ids[T] == 2 && at[0] == 0 && at[1] == 1 && s.open);
+    tiny_beam memory;
+    llm_beam_search_model m = tiny_beam_model(&memory, tiny_beam_table(1, V, 1.0f), V);
+    llm_beam_search_create(&s, &c, &arena);
+    CHECK_ASSERTS(llm_constrained_beam_run(&s, &prompt, 0, &m, &p, &c, &arena));
+    m.model.capacity = T;
+    CHECK_ASSERTS(llm_constrained_beam_run(&s, &prompt, 1, &m, &p, &c, &arena));
+}
