@@ -31,7 +31,7 @@ static void through(float *y, float *d, float *g, const float *x, const float *d
     const llm_transformer_sublayer_view v = look();
     const llm_transformer_weights_norm n = {(float *)test_memory(C, sizeof(float)),
                                             c->rms ? NULL : (float *)test_memory(C, sizeof(float))};
-    const llm_transformer_weights_norm dn = {g, c->rms ? NULL : g + C};
+    const llm_transformer_weights_norm dn = {g, c->rms || !g ? NULL : g + C};
     llm_transformer_sublayer_acts a;
     memcpy(n.w, w, C * sizeof(float));
     if (n.b) memcpy(n.b, w + C, C * sizeof(float));
