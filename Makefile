@@ -180,9 +180,9 @@ lint:  ## the house rules: layout, banners, names, notes and their examples, war
 	    CC="$(CC)" JOBS=$(JOBS) $(PYTHON) tests/tools/$$check || status=1; done; exit $$status
 coverage:  ## topics done, by chapter; CHAPTER=NN says what is missing there
 	@CHAPTER="$(CHAPTER)" $(PYTHON) tests/tools/coverage.py
-lint-tests:  ## do the tests notice a broken section? TOPIC= CHAPTER= SAMPLE=n sections MOST=n mutants each CUDA=1
+lint-tests:  ## do the tests notice a broken section? TOPIC= CHAPTER= SAMPLE=n sections MOST=n mutants each CUDA=1 AGAIN=1
 	@CC="$(CC)" CXX="$(CXX)" JOBS=$(JOBS) $(PYTHON) tests/tools/mutants.py --topic "$(TOPIC)" --chapter "$(CHAPTER)" \
-	    $(if $(CUDA),--cuda) --sample $(or $(SAMPLE),0) --most $(or $(MOST),0)
+	    $(if $(CUDA),--cuda) $(if $(AGAIN),--again) --sample $(or $(SAMPLE),0) --most $(or $(MOST),0)
 golden:  ## write the golden values again (needs tests/requirements.txt); nothing may change
 	@cd tests && for f in $(patsubst tests/%,%,$(wildcard $(chapter)/$(topic).py)); do \
 	    echo $$f && PYTHONPATH=. $(PYTHON) $$f || exit 1; done

@@ -1,6 +1,7 @@
 /* A stack of @sublayer on the device, of an encoder's weights or a decoder's. Behind test.h and
  * llm_cuda.cuh, once in each suite: nvcc compiles a chapter as one file, a namespace a suite, so
  * there is no guard. */
+#include "tiny_normal.h"
 
 template <typename T> struct tiny_stack {
     llm_cuda_sublayer_config c;
@@ -63,13 +64,6 @@ template <typename T> static T *tiny_stack_backward(tiny_stack<T> &k, float *dy)
     T *d = to_device_as<T>(dy, k.v.N * k.c.width);
     CHECK_CUDA(llm_cuda_sublayer_backward(d, k.g, k.a, k.p, k.n, k.v, k.c, k.s, 0));
     return d;
-}
-TEST_UNUSED static float *tiny_normal(uint64_t seed, size_t n, float scale) {
-    float *x = floats(n);
-    llm_rng rng = llm_rng_seed(seed);
-    llm_rng_normal_fill(&rng, x, n);
-    for (size_t i = 0; i < n; i++) x[i] *= scale;
-    return x;
 }
 TEST_UNUSED static float tiny_most(const float *x, size_t n) {
     float most = 0.0f;

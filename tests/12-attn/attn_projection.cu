@@ -3,24 +3,18 @@
 
 #include "../../llm_cuda.cuh"
 
-static float *projection_normal(uint64_t seed, size_t n, float scale) {
-    float *x = floats(n);
-    llm_rng rng = llm_rng_seed(seed);
-    llm_rng_normal_fill(&rng, x, n);
-    for (size_t i = 0; i < n; i++) x[i] *= scale;
-    return x;
-}
+#include "../tiny_normal.h"
 
 /* Against llm_attn_projection; with a residual and b, or without. Where the product reads the heads
  * itself, merged is NULL. */
 template <typename T>
 static void check_projection(size_t B, size_t length, size_t H, size_t D, size_t C, bool all) {
     const size_t N = B * length, HD = H * D, n = N * HD, ny = N * C;
-    float *o = projection_normal(1, n, 1.0f), *w = projection_normal(2, C * HD, 0.3f);
-    float *b = projection_normal(3, C, 1.0f), *r = projection_normal(4, ny, 1.0f);
-    float *dy = projection_normal(5, ny, 1.0f), *y = floats(ny), *merged = floats(n);
-    float *dheads = projection_normal(6, n, 1.0f), *dw = projection_normal(7, C * HD, 1.0f);
-    float *db = projection_normal(8, C, 1.0f), *got = floats(n + ny + C * HD);
+    float *o = tiny_normal(1, n, 1.0f), *w = tiny_normal(2, C * HD, 0.3f);
+    float *b = tiny_normal(3, C, 1.0f), *r = tiny_normal(4, ny, 1.0f);
+    float *dy = tiny_normal(5, ny, 1.0f), *y = floats(ny), *merged = floats(n);
+    float *dheads = tiny_normal(6, n, 1.0f), *dw = tiny_normal(7, C * HD, 1.0f);
+    float *db = tiny_normal(8, C, 1.0f), *got = floats(n + ny + C * HD);
     const T *d_o = to_device_as<T>(o, n), *d_w = to_device_as<T>(w, C * HD);
     const T *d_b = to_device_as<T>(b, C), *d_r = to_device_as<T>(r, ny);
     const T *d_dy = to_device_as<T>(dy, ny);

@@ -3,15 +3,9 @@
 
 #include "../../llm_cuda.cuh"
 
-enum { PARAMS = 8 };
-static float *cross_normal(uint64_t seed, size_t n, float scale) {
-    float *x = floats(n);
-    llm_rng rng = llm_rng_seed(seed);
-    llm_rng_normal_fill(&rng, x, n);
-    for (size_t i = 0; i < n; i++) x[i] *= scale;
-    return x;
-}
+#include "../tiny_normal.h"
 
+enum { PARAMS = 8 };
 /* Against llm_cross_attn, a text at a time: its memory is S[b] rows. Every length alike: start
  * NULL. */
 template <typename T>
@@ -22,9 +16,9 @@ static void check_cross(size_t B, size_t Tq, size_t C, size_t Cm, size_t H, size
     const size_t M = start[B], HD = H * D, n = B * Tq * C, nm = M * Cm, nq = B * Tq * HD;
     const size_t size[PARAMS] = {HD * C, HD * Cm, HD * Cm, C * HD, HD, HD, HD, C};
     const float small = 1.0f / sqrtf((float)C);
-    float *x = cross_normal(1, n, 1.0f), *mem = cross_normal(2, nm, 1.0f), *a = floats(n);
-    float *da = cross_normal(3, n, 1.0f), *dx = cross_normal(4, n, 1.0f);
-    float *dmem = cross_normal(5, nm, 1.0f), *w[PARAMS], *dw[PARAMS], *d_dw[PARAMS], *got;
+    float *x = tiny_normal(1, n, 1.0f), *mem = tiny_normal(2, nm, 1.0f), *a = floats(n);
+    float *da = tiny_normal(3, n, 1.0f), *dx = tiny_normal(4, n, 1.0f);
+    float *dmem = tiny_normal(5, nm, 1.0f), *w[PARAMS], *dw[PARAMS], *d_dw[PARAMS], *got;
     const T *d_w[PARAMS];
     const T *d_x = to_device_as<T>(x, n), *d_mem = to_device_as<T>(mem, nm);
     const T *d_da = to_device_as<T>(da, n);
@@ -32,8 +26,8 @@ static void check_cross(size_t B, size_t Tq, size_t C, size_t Cm, size_t H, size
     T *d_a = to_device<T>(NULL, n);
     size_t largest = n > nm ? n : nm;
     for (size_t i = 0; i < PARAMS; i++) {
-        w[i] = cross_normal(6 + i, size[i], i < 4 ? small : 0.1f);
-        dw[i] = cross_normal(20 + i, size[i], 1.0f);
+        w[i] = tiny_normal(6 + i, size[i], i < 4 ? small : 0.1f);
+        dw[i] = tiny_normal(20 + i, size[i], 1.0f);
         d_w[i] = to_device_as<T>(w[i], size[i]), d_dw[i] = to_device(dw[i], size[i]);
         largest = size[i] > largest ? size[i] : largest;
     }

@@ -3,24 +3,18 @@
 
 #include "../../llm_cuda.cuh"
 
-static float *mha_normal(uint64_t seed, size_t n, float scale) {
-    float *x = floats(n);
-    llm_rng rng = llm_rng_seed(seed);
-    llm_rng_normal_fill(&rng, x, n);
-    for (size_t i = 0; i < n; i++) x[i] *= scale;
-    return x;
-}
+#include "../tiny_normal.h"
 
 /* Against llm_mha, whose blocked mask says causal; options: 1 for padding, 2 for biases. */
 template <typename T>
 static void check_mha(size_t B, size_t N, size_t C, size_t H, size_t D, bool causal, int options) {
     const size_t HD = H * D, n = B * N * C, nq = B * N * HD;
     const float small = 1.0f / sqrtf((float)C);
-    float *x = mha_normal(1, n, 1.0f), *dy = mha_normal(2, n, 1.0f), *y = floats(n);
-    float *w = mha_normal(3, 3 * HD * C, small), *b = mha_normal(4, 3 * HD, 0.1f);
-    float *wo = mha_normal(5, C * HD, small), *bo = mha_normal(6, C, 0.1f), *dx = floats(n);
-    float *dw = mha_normal(7, 3 * HD * C, 1.0f), *db = mha_normal(8, 3 * HD, 1.0f);
-    float *dwo = mha_normal(9, C * HD, 1.0f), *dbo = mha_normal(10, C, 1.0f);
+    float *x = tiny_normal(1, n, 1.0f), *dy = tiny_normal(2, n, 1.0f), *y = floats(n);
+    float *w = tiny_normal(3, 3 * HD * C, small), *b = tiny_normal(4, 3 * HD, 0.1f);
+    float *wo = tiny_normal(5, C * HD, small), *bo = tiny_normal(6, C, 0.1f), *dx = floats(n);
+    float *dw = tiny_normal(7, 3 * HD * C, 1.0f), *db = tiny_normal(8, 3 * HD, 1.0f);
+    float *dwo = tiny_normal(9, C * HD, 1.0f), *dbo = tiny_normal(10, C, 1.0f);
     bool *hidden = bools(B * N), *blocked = bools(N * N);
     for (size_t i = 0; i < B * N; i++) hidden[i] = i % 5 == 3;
     for (size_t i = 0; i < N * N; i++) blocked[i] = causal && i % N > i / N;

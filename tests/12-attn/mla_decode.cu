@@ -3,19 +3,13 @@
 
 #include "../../llm_cuda.cuh"
 
-static float *mla_normal(uint64_t seed, size_t n, float scale) {
-    float *x = floats(n);
-    llm_rng rng = llm_rng_seed(seed);
-    llm_rng_normal_fill(&rng, x, n);
-    for (size_t i = 0; i < n; i++) x[i] *= scale;
-    return x;
-}
+#include "../tiny_normal.h"
 
 /* Text b sees lengths[b] rows of a cache whose other rows are NaN. plain: all see S. */
 static void check_mla(size_t B, size_t H, size_t R, size_t Dr, size_t room, size_t splits,
                       bool plain) {
     const size_t W = R + Dr, nq = B * H * W, nc = B * room * W, nr = B * H * R;
-    float *q = mla_normal(H, nq, 1.0f), *cache = mla_normal(room, nc, 1.0f), *got = floats(nr);
+    float *q = tiny_normal(H, nq, 1.0f), *cache = tiny_normal(room, nc, 1.0f), *got = floats(nr);
     float *mean = floats(nq), *p = floats(H * room), *want = zeros(nr);
     size_t *length = (size_t *)test_memory(B, sizeof(size_t));
     for (size_t b = 0; b < B; b++) {
@@ -85,11 +79,11 @@ TEST(mla_decode, "between the absorbed matrices it gives llm_mla_decode") {
     enum { C = 12, H = 3, RQ = 5, R = 16, DN = 4, DR = 8, DV = 5, T = 6, W = R + DR, E = DN + DV };
     const llm_mla_config m = {1, T, C, H, RQ, R, DN, DR, DV, 1e-6f, 0.3f};
     llm_mla_weights w;
-    w.dq = mla_normal(1, RQ * C, 0.3f), w.q_norm = mla_normal(2, RQ, 1.0f);
-    w.uq = mla_normal(3, H * (DN + DR) * RQ, 0.5f), w.dkv = mla_normal(4, W * C, 0.3f);
-    w.kv_norm = mla_normal(5, R, 1.0f), w.ukv = mla_normal(6, H * E * R, 0.3f);
-    w.out = mla_normal(7, C * H * DV, 0.3f);
-    float *x = mla_normal(8, T * C, 1.0f), *cache = floats(T * W), y[C], inv_freq[DR / 2];
+    w.dq = tiny_normal(1, RQ * C, 0.3f), w.q_norm = tiny_normal(2, RQ, 1.0f);
+    w.uq = tiny_normal(3, H * (DN + DR) * RQ, 0.5f), w.dkv = tiny_normal(4, W * C, 0.3f);
+    w.kv_norm = tiny_normal(5, R, 1.0f), w.ukv = tiny_normal(6, H * E * R, 0.3f);
+    w.out = tiny_normal(7, C * H * DV, 0.3f);
+    float *x = tiny_normal(8, T * C, 1.0f), *cache = floats(T * W), y[C], inv_freq[DR / 2];
     float cosine[T * DR / 2], sine[T * DR / 2], q[H * W], mean[H * R], o[H * DV], got[C];
     llm_rope_inv_freq(inv_freq, DR, 50.0f);
     llm_rope_table(cosine, sine, NULL, inv_freq, T, DR);
@@ -128,7 +122,7 @@ TEST(mla_decode, "between the absorbed matrices it gives llm_mla_decode") {
 TEST(mla_decode,
      "equal latents are their own mean; large scores; no keys; shapes that are refused") {
     enum { R = 8, S = 50 };
-    float *q = mla_normal(1, 16 * R, 1.0f), *cache = floats(2 * S * R), *got = floats(2 * 16 * R);
+    float *q = tiny_normal(1, 16 * R, 1.0f), *cache = floats(2 * S * R), *got = floats(2 * 16 * R);
     for (size_t i = 0; i < 2 * S * R; i++) cache[i] = (float)(i % R) + 1.0f;
     const llm_bf16 *d_c = to_device_as<llm_bf16>(cache, 2 * S * R);
     const llm_bf16 *d_q = to_device_as<llm_bf16>(q, 16 * R);

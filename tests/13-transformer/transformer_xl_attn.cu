@@ -3,6 +3,8 @@
 
 #include "../../llm_cuda.cuh"
 
+#include "../tiny_normal.h"
+
 enum { KINDS = 6 };
 /* Numbers in each kind of weight: q, kv, r, out, u, v. */
 static size_t size_of(size_t kind, size_t C) {
@@ -59,25 +61,19 @@ TEST(transformer_xl_attn, "outputs and gradients equal those of transformers' XL
     }
 }
 
-static float *normal(uint64_t seed, size_t n, float scale) {
-    float *x = floats(n);
-    llm_rng rng = llm_rng_seed(seed);
-    llm_rng_normal_fill(&rng, x, n);
-    for (size_t i = 0; i < n; i++) x[i] *= scale;
-    return x;
-}
 template <typename T>
 static void check_reference(size_t B, size_t length, size_t M, size_t C, size_t H, float tol,
                             float grad_tol) {
     const llm_transformer_xl_attn_config c = {B, length, M, C, H};
     const size_t n = B * length * C;
     float *w[KINDS], *g[KINDS], *want[KINDS], *y = floats(n), *got = floats(n);
-    float *x = normal(1, n, 1.0f), *memory = normal(2, B * M * C, 1.0f), *dy = normal(3, n, 1.0f);
-    float *dx = normal(4, n, 0.1f), *got_dx = floats(n), *waves = floats((M + length) * C);
+    float *x = tiny_normal(1, n, 1.0f), *memory = tiny_normal(2, B * M * C, 1.0f),
+          *dy = tiny_normal(3, n, 1.0f);
+    float *dx = tiny_normal(4, n, 0.1f), *got_dx = floats(n), *waves = floats((M + length) * C);
     memcpy(got_dx, dx, n * sizeof *dx);
     for (size_t i = 0; i < KINDS; i++) {
-        w[i] = normal(10 + i, size_of(i, C), i < 4 ? 1.0f / sqrtf((float)C) : 0.3f);
-        g[i] = normal(20 + i, size_of(i, C), 0.1f), want[i] = floats(size_of(i, C));
+        w[i] = tiny_normal(10 + i, size_of(i, C), i < 4 ? 1.0f / sqrtf((float)C) : 0.3f);
+        g[i] = tiny_normal(20 + i, size_of(i, C), 0.1f), want[i] = floats(size_of(i, C));
         memcpy(want[i], g[i], size_of(i, C) * sizeof(float));
     }
     run<T>(got, got_dx, g, x, memory, dy, w, c); /* rounds x, memory, dy, w to T */

@@ -206,9 +206,23 @@ def run_alone(text, s, mutant, plan):
     return "survived"
 
 
-def examine(text, s, most):
-    """All mutants of a section with their state; at most `most` of them, spread evenly."""
-    mutants = mutate.edits(s.text)
+def keys(mutants):
+    """What names each mutant in another version of the section: its edit, its line, which of the equal ones it is."""
+    seen = {}
+    for m in mutants:
+        n = seen[m.what, m.line] = seen.get((m.what, m.line), -1) + 1
+        yield f"{m.what}\t{m.line}\t{n}"
+
+
+def examine(text, s, most, again):
+    """All mutants of a section with their state; at most `most` of them, spread evenly. again: those that the last run
+    saw killed, or not compiling, keep that state."""
+    mutants, record = mutate.edits(s.text), book.ROOT / "build" / "mutants" / s.suite.name
+    named = list(zip(mutants, keys(mutants)))
+    if again and record.exists():
+        last = dict(line.rsplit("\t", 1) for line in record.read_text().splitlines())
+        for m, key in named:
+            m.state = last.get(key, m.state)
     if most and len(mutants) > most:
         mutants = [mutants[i * len(mutants) // most] for i in range(most)]
     inside = [(f.open, f.end) for f in copied(s.text)]
@@ -220,10 +234,12 @@ def examine(text, s, most):
             mutants.remove(m)
     if not mutants:
         return mutants
-    run_together(text, s, mutants, range(len(mutants)), PLAIN)
-    again = [k for k, m in enumerate(mutants) if m.state == "survived"]
-    if again:
-        run_together(text, s, mutants, again, SANITIZED)
+    todo = [k for k, m in enumerate(mutants) if m.state == "not run"]
+    if todo:
+        run_together(text, s, mutants, todo, PLAIN)
+    survived = [k for k, m in enumerate(mutants) if m.state == "survived"]
+    if survived:
+        run_together(text, s, mutants, survived, SANITIZED)
     alone = [m for m in mutants if m.state == "not run"]
     if alone:
         with tempfile.TemporaryDirectory() as folder:
@@ -231,14 +247,18 @@ def examine(text, s, most):
         with ThreadPoolExecutor(JOBS) as pool:
             for m, state in zip(alone, pool.map(lambda m: run_alone(text, s, m, plan), alone)):
                 m.state = state
+    if not most:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        known = [f"{key}\t{m.state}\n" for m, key in named if m.state in ("killed", "does not compile")]
+        record.write_text("".join(known))
     return mutants
 
 
-def report(text, s, most, known, todo):
+def report(text, s, most, again, known, todo):
     """Prints the score, adds survivors without reason to todo; True when the tests are good enough. Of a part of the
     mutants (most > 0), whose share is off by 5% either way, eight in ten must be killed."""
     start = time.time()
-    mutants = examine(text, s, most)
+    mutants = examine(text, s, most, again)
     if not mutants:
         print(f"ok   @{s.slug}: nothing to replace")
         return True
@@ -274,6 +294,7 @@ def main():
     options.add_argument("--cuda", action="store_true", help="kernels: llm_cuda.cuh and slug.cu")
     options.add_argument("--sample", type=int, default=0, help="this many sections, chosen by the commit")
     options.add_argument("--most", type=int, default=0, help="at most this many mutants a section")
+    options.add_argument("--again", action="store_true", help="only what survived last time and changed lines")
     o = options.parse_args()
     header, ending = ("llm_cuda.cuh", ".cu") if o.cuda else ("llm.h", ".c")
     text, tested = (book.ROOT / header).read_text(), []
@@ -292,7 +313,7 @@ def main():
             known[slug, what, place] = reason.strip(" ?")
     for s in tested:
         try:
-            failed += not report(text, s, o.most, known, todo)
+            failed += not report(text, s, o.most, o.again, known, todo)
         except SystemExit as e:
             print("FAIL", e, flush=True)
             failed += 1
