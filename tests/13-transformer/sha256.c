@@ -8,6 +8,7 @@ static const char *sha_of(const void *data, size_t size) {
     llm_sha256 s;
     llm_sha256_begin(&s);
     llm_sha256_put(&s, data, size);
+    memset(hex, 1, sizeof hex);
     llm_sha256_end(&s, hex);
     return hex;
 }
