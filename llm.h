@@ -47870,9 +47870,9 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
  * One token needs each weight once, so nothing is won by writing it down as a float before it is
  * used: weights go from the file's bytes into registers and into the sums. BF16 is the upper half
  * of a float. Half precision, shifted into place, has an exponent 112 too small, also where it is
- * 0, and one product by 2^112 mends both. Two weights of 16 bits lie in each 32 bits that are
- * loaded and end up in two registers; x is put into that order once, for all rows, which costs less
- * than to turn every weight.
+ * 0, and one product by 2^112 mends both, unless the processor has an instruction for it. Two
+ * weights of 16 bits lie in each 32 bits that are loaded and end up in two registers; x is put into
+ * that order once, for all rows, which costs less than to turn every weight.
  *
  * Four rows at once share what is loaded of x, are enough sums to hide the latency of additions,
  * and are four streams, which memory serves faster than one.
@@ -47924,6 +47924,24 @@ LLM_API llm_stored_dot_floats llm_stored_dot_half(llm_stored_dot_bits word) {
     return llm_stored_dot_real(bits);
 }
 
+/* y (2) <- 2 LANES halves at p: those of the low 16 bits of the words, and of the high ones. Where
+ * the processor has an instruction it wants them side by side: the first LANES, and the others. */
+#if defined(__GNUC__) && !defined(__CUDACC__) && defined(__F16C__)
+enum { LLM_STORED_DOT_SIDE_BY_SIDE = 1 };
+LLM_API void llm_stored_dot_halves(llm_stored_dot_floats *y, const unsigned char *p) {
+    typedef int16_t halves __attribute__((vector_size(16)));
+    halves x[2];
+    memcpy(x, p, sizeof x);
+    y[0] = __builtin_ia32_vcvtph2ps256(x[0]), y[1] = __builtin_ia32_vcvtph2ps256(x[1]);
+}
+#else
+enum { LLM_STORED_DOT_SIDE_BY_SIDE = 0 };
+LLM_API void llm_stored_dot_halves(llm_stored_dot_floats *y, const unsigned char *p) {
+    const llm_stored_dot_bits word = llm_stored_dot_load(p);
+    y[0] = llm_stored_dot_half(word), y[1] = llm_stored_dot_half(word >> 16);
+}
+#endif
+
 /* How many columns fill the lanes; 0: the form has no product here. Words are taken as they lie,
  * which on a machine with the high byte first would be wrong. */
 LLM_API size_t llm_stored_dot_group(llm_gguf_blocks_type type) {
@@ -47945,10 +47963,11 @@ LLM_API void llm_stored_dot_arrange(float *to, const float *x, size_t n,
     enum { L = LLM_STORED_DOT_LANES };
     const size_t group = llm_stored_dot_group(type), whole = group ? n - n % group : 0;
     const bool four = type == LLM_GGUF_BLOCKS_Q4_0;
-    const size_t parts = four                           ? 8
-                         : type == LLM_GGUF_BLOCKS_Q8_0 ? 4
-                         : type == LLM_GGUF_BLOCKS_F32  ? 1
-                                                        : 2;
+    const bool half = type == LLM_GGUF_BLOCKS_F16 && LLM_STORED_DOT_SIDE_BY_SIDE;
+    const size_t parts = four                                  ? 8
+                         : type == LLM_GGUF_BLOCKS_Q8_0        ? 4
+                         : type == LLM_GGUF_BLOCKS_F32 || half ? 1
+                                                               : 2;
     for (size_t i = 0; i < whole; i += parts * L) {
         for (size_t l = 0; l < L; l++) {
             const size_t at = i + parts * l, low = at / 32 * 32 + at % 32 / 2;
@@ -47966,7 +47985,7 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
     const float zero[L] = {0.0f};
     const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
     const unsigned char *w[ROWS];
-    llm_stored_dot_floats low[ROWS], high[ROWS], x0, x1;
+    llm_stored_dot_floats low[ROWS], high[ROWS], half[2], x0, x1;
     llm_stored_dot_bits word;
     LLM_LANES_UNROLL
     for (size_t r = 0; r < ROWS; r++) w[r] = row[r], low[r] = high[r] = none;
@@ -47994,9 +48013,8 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
         x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
         LLM_LANES_UNROLL
         for (size_t r = 0; r < ROWS; r++) {
-            word = llm_stored_dot_load(w[r] + 2 * i);
-            low[r] += x0 * llm_stored_dot_half(word);
-            high[r] += x1 * llm_stored_dot_half(word >> 16);
+            llm_stored_dot_halves(half, w[r] + 2 * i);
+            low[r] += x0 * half[0], high[r] += x1 * half[1];
         }
     }
     LLM_LANES_UNROLL
@@ -48019,67 +48037,69 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
  * topics  -
  */
 
-/* The scale at this address times 2^-112: a half's bits at a float's place. Infinity and NaN do not
- * become what they are; *most, the largest of all scales' bits without sign, tells. */
-LLM_API float llm_stored_dot_codes_scale(const unsigned char *from, uint32_t *most) {
-    uint16_t half;
-    float d;
-    memcpy(&half, from, 2);
-    const uint32_t size = half & 0x7fffu, bits = size << 13 | (half & 0x8000u) << 16;
-    *most = size > *most ? size : *most;
-    memcpy(&d, &bits, 4);
-    return d;
+enum { LLM_STORED_DOT_BLOCKS = 8 }; /* at a time */
+
+/* at (BLOCKS) <- where blocks begin, behind each other; those that are missing repeat the first.
+ * Returns how many there are before n columns end. */
+LLM_API size_t llm_stored_dot_codes_blocks(size_t *at, size_t n, size_t bytes) {
+    const size_t all = n / 32, some = all < LLM_STORED_DOT_BLOCKS ? all : LLM_STORED_DOT_BLOCKS;
+    for (size_t b = 0; b < LLM_STORED_DOT_BLOCKS; b++) at[b] = b < some ? b * bytes : 0;
+    return some;
 }
 
-/* The scales of Q4_0 in the lanes of their blocks: two where there are eight lanes. */
-LLM_API llm_stored_dot_floats llm_stored_dot_codes_scales(const unsigned char *from,
-                                                          uint32_t *most) {
-    const float d = llm_stored_dot_codes_scale(from, most);
-#if defined(__GNUC__) && !defined(__CUDACC__) && defined(__AVX__)
-    const float e = llm_stored_dot_codes_scale(from + 18, most);
-    const llm_stored_dot_floats both = {d, d, d, d, e, e, e, e};
-    return both;
-#else
-    const float zero[LLM_STORED_DOT_LANES] = {0.0f};
-    return d + llm_stored_dot_real(llm_stored_dot_load(zero));
-#endif
-}
-
-/* y (ROWS) <- the sums of lanes; NaN in a row with a scale that is no number. */
-LLM_API void llm_stored_dot_codes_end(float *y, const llm_stored_dot_floats *sum,
-                                      const uint32_t *most) {
-    for (size_t r = 0; r < LLM_STORED_DOT_ROWS; r++)
-        y[r] = most[r] < 0x7c00u ? llm_stored_dot_sum(sum[r]) : NAN;
+/* scale (BLOCKS) <- the halves at these places times `by`. */
+LLM_API void llm_stored_dot_codes_scales(float *scale, const unsigned char *from, const size_t *at,
+                                         float by) {
+    enum { L = LLM_STORED_DOT_LANES };
+    uint16_t half[LLM_STORED_DOT_BLOCKS];
+    LLM_LANES_UNROLL
+    for (size_t b = 0; b < LLM_STORED_DOT_BLOCKS; b++) memcpy(&half[b], from + at[b], 2);
+    for (size_t b = 0; b < LLM_STORED_DOT_BLOCKS; b += L) {
+        uint32_t word[L];
+        LLM_LANES_UNROLL
+        for (size_t l = 0; l < L; l++) word[l] = half[b + l];
+        const llm_stored_dot_floats d = llm_stored_dot_half(llm_stored_dot_load(word)) * by;
+        memcpy(scale + b, &d, sizeof d);
+    }
 }
 
 /* y (ROWS) <- sums over n columns of Q8_0, whole blocks; x is arranged. */
 LLM_API void llm_stored_dot_bytes(float *y, const unsigned char *const *row, const float *x,
                                   size_t n) {
-    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
-    const float by = 309485009821345068724781056.0f; /* 2^(112-24) */
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS, BLOCKS = LLM_STORED_DOT_BLOCKS };
     const float zero[L] = {0.0f};
-    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
     const unsigned char *w[ROWS];
     llm_stored_dot_floats sum[ROWS];
-    uint32_t most[ROWS] = {0};
+    float scale[ROWS][BLOCKS];
+    size_t at[BLOCKS];
     LLM_LANES_UNROLL
-    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
-    for (size_t i = 0; i < n; i += 4 * L) {
+    for (size_t r = 0; r < ROWS; r++)
+        w[r] = row[r], sum[r] = llm_stored_dot_real(llm_stored_dot_load(zero));
+    for (size_t i = 0; i < n;) {
+        const size_t blocks = llm_stored_dot_codes_blocks(at, n - i, 34);
         LLM_LANES_UNROLL
-        for (size_t r = 0; r < ROWS; r++) {
-            const llm_stored_dot_bits word = llm_stored_dot_load(w[r] + i + i / 32 * 2);
-            llm_stored_dot_floats part[4];
+        for (size_t r = 0; r < ROWS; r++)
+            llm_stored_dot_codes_scales(scale[r], w[r], at, 1.0f / (1 << 24));
+        for (size_t b = 0; b < blocks; b++, i += 32) {
             LLM_LANES_UNROLL
-            for (int j = 0; j < 4; j++)
-                part[j] = LLM_STORED_DOT_CONVERT(
-                              (llm_stored_dot_ints)(word << (24 - 8 * j) & 0xff000000u),
-                              llm_stored_dot_floats) *
-                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
-            sum[r] += by * llm_stored_dot_codes_scale(w[r] + i / 32 * 34 - 2, &most[r]) *
-                      ((part[0] + part[1]) + (part[2] + part[3]));
+            for (size_t r = 0; r < ROWS; r++) {
+                llm_stored_dot_floats part[4];
+                LLM_LANES_UNROLL
+                for (size_t k = 0; k < 32; k += 4 * L) {
+                    const llm_stored_dot_bits word = llm_stored_dot_load(w[r] + 2 + k);
+                    LLM_LANES_UNROLL
+                    for (size_t j = 0; j < 4; j++)
+                        part[j] = LLM_STORED_DOT_CONVERT(
+                                      (llm_stored_dot_ints)(word << (24 - 8 * j) & 0xff000000u),
+                                      llm_stored_dot_floats) *
+                                  llm_stored_dot_real(llm_stored_dot_load(x + i + k + j * L));
+                    sum[r] += scale[r][b] * ((part[0] + part[1]) + (part[2] + part[3]));
+                }
+                w[r] += 34;
+            }
         }
     }
-    llm_stored_dot_codes_end(y, sum, most);
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
 }
 
 /* The codes of Q4_0 for all lanes: 16 bytes of each of two blocks where there are eight. */
@@ -48096,36 +48116,59 @@ LLM_API llm_stored_dot_bits llm_stored_dot_pair(const unsigned char *from) {
 #endif
 }
 
+/* Their scales. */
+LLM_API llm_stored_dot_floats llm_stored_dot_pair_scales(const float *scale) {
+#if defined(__GNUC__) && !defined(__CUDACC__) && defined(__AVX__)
+    const float d = scale[0], e = scale[1];
+    const llm_stored_dot_floats both = {d, d, d, d, e, e, e, e};
+    return both;
+#else
+    const float zero[LLM_STORED_DOT_LANES] = {0.0f};
+    return scale[0] + llm_stored_dot_real(llm_stored_dot_load(zero));
+#endif
+}
+
 /* The same for Q4_0. */
 LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, const float *x,
                                     size_t n) {
-    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
-    const float by = 19342813113834066795298816.0f; /* 2^(112-28) */
+    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS, BLOCKS = LLM_STORED_DOT_BLOCKS };
+    enum { MANY = L < 4 ? 1 : L / 4 }; /* blocks in the lanes */
     const float zero[L] = {0.0f};
-    const llm_stored_dot_floats none = llm_stored_dot_real(llm_stored_dot_load(zero));
     const unsigned char *w[ROWS];
     llm_stored_dot_floats sum[ROWS];
-    uint32_t most[ROWS] = {0};
+    float scale[ROWS][BLOCKS];
+    size_t at[BLOCKS];
     LLM_LANES_UNROLL
-    for (size_t r = 0; r < ROWS; r++) w[r] = row[r] + 2, sum[r] = none;
-    for (size_t i = 0; i < n; i += 8 * L) {
+    for (size_t r = 0; r < ROWS; r++)
+        w[r] = row[r], sum[r] = llm_stored_dot_real(llm_stored_dot_load(zero));
+    for (size_t i = 0; i < n;) {
+        const size_t blocks = llm_stored_dot_codes_blocks(at, n - i, 18);
         LLM_LANES_UNROLL
-        for (size_t r = 0; r < ROWS; r++) {
-            const llm_stored_dot_bits word =
-                llm_stored_dot_pair(w[r] + i / 2 + i / 32 * 2) ^ 0x88888888u;
-            llm_stored_dot_floats part[8];
+        for (size_t r = 0; r < ROWS; r++)
+            llm_stored_dot_codes_scales(scale[r], w[r], at, 1.0f / (1 << 28));
+        for (size_t b = 0; b < blocks; b += MANY, i += 32 * MANY) {
             LLM_LANES_UNROLL
-            for (int j = 0; j < 8; j++)
-                part[j] = LLM_STORED_DOT_CONVERT(
-                              (llm_stored_dot_ints)(word << (28 - 4 * j) & 0xf0000000u),
-                              llm_stored_dot_floats) *
-                          llm_stored_dot_real(llm_stored_dot_load(x + i + (size_t)j * L));
-            sum[r] += by * llm_stored_dot_codes_scales(w[r] + i / 32 * 18 - 2, &most[r]) *
-                      (((part[0] + part[1]) + (part[2] + part[3])) +
-                       ((part[4] + part[5]) + (part[6] + part[7])));
+            for (size_t r = 0; r < ROWS; r++) {
+                llm_stored_dot_floats part[8];
+                LLM_LANES_UNROLL
+                for (size_t k = 0; k < 32 * MANY; k += 8 * L) {
+                    const llm_stored_dot_bits word =
+                        llm_stored_dot_pair(w[r] + 2 + k / 2) ^ 0x88888888u;
+                    LLM_LANES_UNROLL
+                    for (size_t j = 0; j < 8; j++)
+                        part[j] = LLM_STORED_DOT_CONVERT(
+                                      (llm_stored_dot_ints)(word << (28 - 4 * j) & 0xf0000000u),
+                                      llm_stored_dot_floats) *
+                                  llm_stored_dot_real(llm_stored_dot_load(x + i + k + j * L));
+                    sum[r] += llm_stored_dot_pair_scales(&scale[r][b]) *
+                              (((part[0] + part[1]) + (part[2] + part[3])) +
+                               ((part[4] + part[5]) + (part[6] + part[7])));
+                }
+                w[r] += 18 * MANY;
+            }
         }
     }
-    llm_stored_dot_codes_end(y, sum, most);
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
 }
 
 /* @stored_matrix -------------------------------------------- Matrices in their file's own numbers
@@ -48276,6 +48319,14 @@ LLM_API void llm_stored_matrix_rows(float *y, const unsigned char *const *row, c
     }
 }
 
+/* Which of O rows is number i of turn r: each i has `apart` of them, a quarter, one behind the
+ * other, so that memory is read in four long streams; four short rows side by side end before the
+ * processor has seen that they are streams. Where the last quarter is over the row of the first
+ * stands in, and nobody reads its sum. */
+LLM_API size_t llm_stored_matrix_place(size_t r, size_t i, size_t apart, size_t O) {
+    return r + i * apart < O ? r + i * apart : r;
+}
+
 /* y (N,rows) <- x (N,columns), b (rows) or NULL. For few x four rows at a time are multiplied where
  * they lie; from FEW on a panel of W is unpacked at a time and multiplied as in @gemm. Sums are of
  * float. Scratch on the stack: 96 KiB. */
@@ -48283,6 +48334,7 @@ LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_store
                                        const float *b, size_t N) {
     enum { FEW = LLM_STORED_MATRIX_FEW, MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
     const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
+    const size_t apart = (O + ROWS - 1) / ROWS;
     float arranged[(FEW - 1) * MOST];
     for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
     if (N >= FEW) {
@@ -48294,16 +48346,16 @@ LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_store
         const size_t m = llm_gemm_least(MOST, C - at);
         for (size_t n = 0; n < N; n++)
             llm_stored_dot_arrange(arranged + n * MOST, x + n * C + at, m, w->type);
-        LLM_PARALLEL_MANY(O, N * m)
-        for (size_t r = 0; r < O; r += ROWS) {
-            const size_t rows = llm_gemm_least(ROWS, O - r);
-            const unsigned char *row[ROWS]; /* missing ones repeat the first; nobody reads them */
+        LLM_PARALLEL_MANY(apart, N * m * ROWS)
+        for (size_t r = 0; r < apart; r++) {
+            const unsigned char *row[ROWS];
             float sum[ROWS];
             for (size_t i = 0; i < ROWS; i++)
-                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
+                row[i] =
+                    w->data + llm_stored_matrix_place(r, i, apart, O) * stride + at * stride / C;
             for (size_t n = 0; n < N; n++) {
                 llm_stored_matrix_rows(sum, row, arranged + n * MOST, m, w->type);
-                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
+                for (size_t i = 0; r + i * apart < O; i++) y[n * O + r + i * apart] += sum[i];
             }
         }
     }
@@ -48357,176 +48409,181 @@ LLM_API void llm_stored_matrix_turn(unsigned char *out, const llm_stored_matrix 
 
 /* @stored_rounded ------------------------------------------- Products of integers: x rounded too
  *
- *     s_b = max |x_i| / K in block b,   u_i = round(x_i / s_b)      K: 127 with Q8_0, 511 with Q4_0
+ *     s_b = max |x_i| / 127 in block b,   u_i = round(x_i / s_b)
  *     y_r = sum over blocks of d_r s_b sum_i c_ri u_i
  *     |y_r - exact| <= sum over blocks of s_b / 2 sum_i |w_ri|
  *
  * With codes of 4 bits memory is no longer what a token waits for: making floats of them is. If x
- * is rounded to integers as well, a block's sum is one of integers, 16 bits wide, twice as many in
- * a register as floats, and only the sum becomes a float. What that costs is rounding x, which is
- * as fine for Q8_0 as the weights' own and finer for Q4_0, and the caller has to ask for it.
+ * is rounded to 8 bits as well, as fine as the weights of Q8_0, a block's sum is one of integers:
+ * an instruction multiplies 32 pairs of bytes and adds neighbours, and only the sum becomes a
+ * float. The caller has to ask for it. Sums of integers are exact, so every processor finds the
+ * same in a block.
  *
- * What is easily got wrong is the width. K is as large as the sums in 16 bits allow: two products
- * of 128 times 127, or eight of 8 times 511. On the way they may run over, modulo 2^16, as long as
- * the last sum does not.
+ * What is easily got wrong: that instruction takes bytes without a sign times bytes with one. Codes
+ * of Q8_0 give their sign to u; those of Q4_0 stay 0 .. 15, and 8 sum_i u_i, found once for all
+ * rows, is taken off. Two products must fit in 16 bits: 2 x 128 x 127 does, and 2 x 255 x 127 would
+ * not.
  *
- * source  Gerganov and others, ggml, ggml_vec_dot_q4_0_q8_0 (there K is 127 for all forms)
+ * source  Gerganov and others, ggml, ggml_vec_dot_q4_0_q8_0
  * needs   gemm gguf_blocks stored_dot stored_dot_codes stored_matrix
  * see     @llama (decoding)
  * topics  -
  */
-typedef struct {                            /* x, rounded, in the order of the lanes */
-    int16_t code[LLM_STORED_DOT_MOST];      /* u */
-    int16_t start[LLM_STORED_DOT_MOST / 4]; /* -8 sum of four u: Q4_0's codes count from 8 */
-    float scale[LLM_STORED_DOT_MOST / 8];   /* s, four times each with Q4_0 */
+typedef struct {                           /* x, rounded, block by block */
+    signed char code[LLM_STORED_DOT_MOST]; /* u */
+    float scale[LLM_STORED_DOT_MOST / 32]; /* s */
+    float eight[LLM_STORED_DOT_MOST / 32]; /* 8 s sum of u */
 } llm_stored_rounded;
 
-/* q <- x (n), whole groups. A block with an infinity or a NaN becomes NaN, one below 1e-30 becomes
- * 0. */
-LLM_API void llm_stored_rounded_from(llm_stored_rounded *q, const float *x, size_t n, bool four) {
-    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
-    const size_t parts = four ? 4 : 2, times = four ? 4 : 1;
-    const float K = four ? 511.0f : 127.0f;
-    int16_t code[LLM_STORED_DOT_MOST];
-    for (size_t i = 0; i < n; i += 32) {
-        float most = 0.0f, odd = 0.0f;
-        for (size_t k = i; k < i + 32; k++) {
-            const float size = fabsf(x[k]);
-            most = size > most ? size : most;
-            odd += x[k] * 0.0f;
+/* q <- x (n), whole blocks, up to the end of the BLOCKS that are read at a time. A block with an
+ * infinity or a NaN becomes NaN, one below 1e-30 becomes 0. Adding 3 2^22 leaves no bits behind the
+ * point: the processor rounds, to the nearest, and the integer stands in the float's last byte. */
+LLM_API void llm_stored_rounded_from(llm_stored_rounded *q, const float *x, size_t n) {
+    for (size_t b = 0; b < n / 32; b++, x += 32) {
+        uint32_t bits[32], size = 0;
+        float most;
+        int sum = 0;
+        memcpy(bits, x, sizeof bits);
+        for (size_t i = 0; i < 32; i++) /* sizes are in the order of their bits */
+            size = (bits[i] & 0x7fffffffu) > size ? bits[i] & 0x7fffffffu : size;
+        memcpy(&most, &size, sizeof most);
+        const bool plain = most > 1e-30f && most < INFINITY;
+        const float to = plain ? 127.0f / most : 0.0f;
+        for (size_t i = 0; i < 32; i++) {
+            const float up = x[i] * to + 12583040.0f; /* 128 more: bytes from 0 on */
+            memcpy(&bits[i], &up, sizeof up);
         }
-        const bool plain = odd == 0.0f && most > 1e-30f;
-        for (size_t k = i; k < i + 32; k++)
-            code[k] = plain ? (int16_t)lrintf(x[k] / most * K) : (int16_t)0;
-        for (size_t c = 0; c < times; c++) q->scale[i / 32 * times + c] = most / K + odd;
-    }
-    for (size_t i = 0; i < n; i += parts * WORDS) {
-        for (size_t v = 0; v < WORDS; v++) {
-            const size_t at = i + parts * v, low = at / 32 * 32 + at % 32 / 2;
-            int sum = 0;
-            for (size_t j = 0; j < parts; j++) {
-                const int16_t u = code[four ? low + j / 2 + j % 2 * 16 : at + j];
-                q->code[i + j * WORDS + v] = u;
-                sum -= 8 * u;
-            }
-            if (four) q->start[i / 4 + v] = (int16_t)sum;
+        for (size_t i = 0; i < 32; i++) {
+            q->code[b * 32 + i] = (signed char)((int)(bits[i] & 0xff) - 128);
+            sum += q->code[b * 32 + i];
         }
+        q->scale[b] = plain ? most / 127.0f : most < INFINITY ? 0.0f : NAN;
+        q->eight[b] = 8.0f * q->scale[b] * (float)sum;
     }
+    for (size_t b = n / 32; b % LLM_STORED_DOT_BLOCKS != 0; b++) q->scale[b] = q->eight[b] = 0.0f;
 }
 
-#if defined(__GNUC__) && !defined(__CUDACC__)
-/* Two numbers of 16 bits a lane; and such that run over. */
-typedef LLM_STORED_DOT_VECTOR int16_t llm_stored_rounded_words;
-typedef LLM_STORED_DOT_VECTOR uint16_t llm_stored_rounded_wraps;
-/* Reads them at any address. */
-LLM_API llm_stored_rounded_words llm_stored_rounded_load(const int16_t *p) {
-    llm_stored_rounded_words x;
-    memcpy(&x, p, sizeof x);
-    return x;
+#if defined(__AVX2__) && (defined(__clang__) || __GNUC__ >= 12) && !defined(__CUDACC__)
+/* Bytes as the processor's instructions take them; the 32 codes of a block of Q4_0, 0 to 15: the
+ * halves of 16 bytes, the low ones in front. */
+typedef char llm_stored_rounded_bytes __attribute__((vector_size(32)));
+LLM_API llm_stored_rounded_bytes llm_stored_rounded_nibbles(const unsigned char *from) {
+    typedef uint64_t two __attribute__((vector_size(16)));
+    typedef uint64_t four __attribute__((vector_size(32)));
+    const four by = {0, 0, 4, 4};
+    two x;
+    memcpy(&x, from, sizeof x);
+    return (llm_stored_rounded_bytes)(__builtin_shufflevector(x, x, 0, 1, 0, 1) >> by &
+                                      0x0f0f0f0f0f0f0f0fu);
 }
-/* In each lane the sum of its four codes of 8 bits times u; of its eight codes of 4 bits times
- * u. */
-LLM_API llm_stored_dot_ints llm_stored_rounded_bytes(llm_stored_dot_bits word, const int16_t *u) {
-    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
-    const llm_stored_rounded_words w = (llm_stored_rounded_words)word;
-    const llm_stored_rounded_words low =
-        (llm_stored_rounded_words)((llm_stored_rounded_wraps)word << 8) >> 8;
-    const llm_stored_rounded_words sum =
-        low * llm_stored_rounded_load(u) + (w >> 8) * llm_stored_rounded_load(u + WORDS);
-    return ((llm_stored_dot_ints)((llm_stored_dot_bits)sum << 16) >> 16) +
-           ((llm_stored_dot_ints)sum >> 16);
+
+/* In each lane the sum of four products of w, 0 to 128, and u. */
+LLM_API llm_stored_dot_floats llm_stored_rounded_fours(llm_stored_rounded_bytes w,
+                                                       llm_stored_rounded_bytes u) {
+    typedef int16_t pairs __attribute__((vector_size(32)));
+    const pairs one = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    return LLM_STORED_DOT_CONVERT(
+        (llm_stored_dot_ints)__builtin_ia32_pmaddwd256(__builtin_ia32_pmaddubsw256(w, u), one),
+        llm_stored_dot_floats);
 }
-LLM_API llm_stored_dot_ints llm_stored_rounded_nibbles(llm_stored_dot_bits word, const int16_t *u,
-                                                       const int16_t *start) {
-    enum { WORDS = 2 * LLM_STORED_DOT_LANES };
-    const llm_stored_rounded_wraps w = (llm_stored_rounded_wraps)word;
-    llm_stored_rounded_wraps sum = (llm_stored_rounded_wraps)llm_stored_rounded_load(start);
-    sum += (w & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u);
-    sum += (w >> 4 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + WORDS);
-    sum += (w >> 8 & 15) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 2 * WORDS);
-    sum += (w >> 12) * (llm_stored_rounded_wraps)llm_stored_rounded_load(u + 3 * WORDS);
-    sum += (llm_stored_rounded_wraps)((llm_stored_dot_bits)sum << 16);
-    return (llm_stored_dot_ints)sum >> 16;
+
+/* y (ROWS) <- rows (ROWS) of n columns, whole blocks, times x. */
+LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
+                                     const llm_stored_rounded *x, size_t n, bool four) {
+    enum { ROWS = LLM_STORED_DOT_ROWS, BLOCKS = LLM_STORED_DOT_BLOCKS };
+    const float zero[BLOCKS] = {0.0f};
+    const size_t bytes = four ? 18 : 34;
+    const unsigned char *w[ROWS];
+    llm_stored_dot_floats sum[ROWS];
+    llm_stored_rounded_bytes u, c;
+    float scale[ROWS][BLOCKS];
+    size_t at[BLOCKS];
+    LLM_LANES_UNROLL
+    for (size_t r = 0; r < ROWS; r++)
+        w[r] = row[r], sum[r] = llm_stored_dot_real(llm_stored_dot_load(zero));
+    for (size_t i = 0; i < n;) {
+        const size_t blocks = llm_stored_dot_codes_blocks(at, n - i, bytes);
+        const llm_stored_dot_floats s = llm_stored_dot_real(llm_stored_dot_load(x->scale + i / 32));
+        const llm_stored_dot_floats eight =
+            llm_stored_dot_real(llm_stored_dot_load(four ? x->eight + i / 32 : zero));
+        LLM_LANES_UNROLL
+        for (size_t r = 0; r < ROWS; r++) {
+            llm_stored_dot_codes_scales(scale[r], w[r], at, 1.0f);
+            const llm_stored_dot_floats d = llm_stored_dot_real(llm_stored_dot_load(scale[r]));
+            const llm_stored_dot_floats both = d * s;
+            sum[r] -= d * eight;
+            memcpy(scale[r], &both, sizeof both);
+        }
+        for (size_t b = 0; b < blocks; b++, i += 32) {
+            memcpy(&u, x->code + i, sizeof u);
+            if (four) {
+                LLM_LANES_UNROLL
+                for (size_t r = 0; r < ROWS; r++) {
+                    c = llm_stored_rounded_nibbles(w[r] + 2);
+                    sum[r] += scale[r][b] * llm_stored_rounded_fours(c, u);
+                    w[r] += 18;
+                }
+            } else {
+                LLM_LANES_UNROLL
+                for (size_t r = 0; r < ROWS; r++) {
+                    memcpy(&c, w[r] + 2, sizeof c);
+                    sum[r] +=
+                        scale[r][b] * llm_stored_rounded_fours(__builtin_ia32_psignb256(c, c),
+                                                               __builtin_ia32_psignb256(u, c));
+                    w[r] += 34;
+                }
+            }
+        }
+    }
+    for (size_t r = 0; r < ROWS; r++) y[r] = llm_stored_dot_sum(sum[r]);
 }
 #else
-/* The same in one lane, for other compilers. */
-LLM_API int32_t llm_stored_rounded_bytes(uint32_t word, const int16_t *u) {
-    int32_t sum = 0;
-    for (int j = 0; j < 4; j++, word >>= 8) sum += (int8_t)(word & 255) * u[j / 2 + j % 2 * 2];
-    return sum;
-}
-LLM_API int32_t llm_stored_rounded_nibbles(uint32_t word, const int16_t *u, const int16_t *start) {
-    int32_t sum = start[0] + start[1];
-    for (int j = 0; j < 8; j++, word >>= 4) sum += (int32_t)(word & 15) * u[j / 4 + j % 4 * 2];
-    return sum;
+/* The same for other processors and compilers. */
+LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
+                                     const llm_stored_rounded *x, size_t n, bool four) {
+    for (size_t r = 0; r < LLM_STORED_DOT_ROWS; r++) {
+        y[r] = 0.0f;
+        for (size_t b = 0; b < n / 32; b++) {
+            const unsigned char *block = row[r] + b * (four ? 18 : 34), *code = block + 2;
+            const signed char *u = x->code + b * 32;
+            const float eight = four ? x->eight[b] : 0.0f;
+            int sum = 0;
+            for (size_t k = 0; k < 16 && four; k++)
+                sum += (code[k] & 15) * u[k] + (code[k] >> 4) * u[k + 16];
+            for (size_t k = 0; k < 32 && !four; k++) sum += ((code[k] ^ 128) - 128) * u[k];
+            y[r] += llm_stored_matrix_half(llm_stored_matrix_word(block, 0)) *
+                    (x->scale[b] * (float)sum - eight);
+        }
+    }
 }
 #endif
 
-/* y (ROWS) <- rows (ROWS) of n columns, whole groups, times x. */
-LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
-                                     const llm_stored_rounded *x, size_t n, bool four) {
-    enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
-    const float by = 5192296858534827628530496329220096.0f; /* 2^112 */
-    const float zero[L] = {0.0f};
-    const unsigned char *w[ROWS];
-    llm_stored_dot_floats sum[ROWS];
-    uint32_t most[ROWS] = {0};
-    LLM_LANES_UNROLL
-    for (size_t r = 0; r < ROWS; r++)
-        w[r] = row[r] + 2, sum[r] = llm_stored_dot_real(llm_stored_dot_load(zero));
-    for (size_t i = 0; i < n && !four; i += 4 * L) {
-        LLM_LANES_UNROLL
-        for (size_t r = 0; r < ROWS; r++) {
-            const unsigned char *block = w[r] + i / 32 * 34;
-            sum[r] += by * llm_stored_dot_codes_scale(block - 2, &most[r]) * x->scale[i / 32] *
-                      LLM_STORED_DOT_CONVERT(llm_stored_rounded_bytes(
-                                                 llm_stored_dot_load(block + i % 32), x->code + i),
-                                             llm_stored_dot_floats);
-        }
-    }
-    for (size_t i = 0; i < n && four; i += 8 * L) {
-        LLM_LANES_UNROLL
-        for (size_t r = 0; r < ROWS; r++) {
-            const unsigned char *block = w[r] + i / 32 * 18;
-            sum[r] += by * llm_stored_dot_codes_scales(block - 2, &most[r]) *
-                      llm_stored_dot_real(llm_stored_dot_load(x->scale + i / 8)) *
-                      LLM_STORED_DOT_CONVERT(
-                          llm_stored_rounded_nibbles(llm_stored_dot_pair(block + i % 32 / 2),
-                                                     x->code + i, x->start + i / 4),
-                          llm_stored_dot_floats);
-        }
-    }
-    llm_stored_dot_codes_end(y, sum, most);
-}
-
-/* As llm_stored_matrix_forward; x is rounded where the form is Q8_0 or Q4_0, x are few, and columns
- * are whole groups. */
+/* As llm_stored_matrix_forward; x is rounded where the form is Q8_0 or Q4_0 and x are few. */
 LLM_API void llm_stored_rounded_forward(float *y, const float *x, const llm_stored_matrix *w,
                                         const float *b, size_t N) {
     enum { MOST = LLM_STORED_DOT_MOST, ROWS = LLM_STORED_DOT_ROWS };
     const bool four = w->type == LLM_GGUF_BLOCKS_Q4_0;
     const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
-    const size_t group = llm_stored_dot_group(w->type);
+    const size_t apart = (O + ROWS - 1) / ROWS;
     llm_stored_rounded q[LLM_STORED_MATRIX_FEW - 1];
-    if (N >= LLM_STORED_MATRIX_FEW || (!four && w->type != LLM_GGUF_BLOCKS_Q8_0) || group == 0 ||
-        C % group != 0) {
+    if (N >= LLM_STORED_MATRIX_FEW || (!four && w->type != LLM_GGUF_BLOCKS_Q8_0)) {
         llm_stored_matrix_forward(y, x, w, b, N);
         return;
     }
     for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
     for (size_t at = 0; at < C; at += MOST) {
         const size_t m = llm_gemm_least(MOST, C - at);
-        for (size_t n = 0; n < N; n++) llm_stored_rounded_from(&q[n], x + n * C + at, m, four);
-        LLM_PARALLEL_MANY(O, N * m)
-        for (size_t r = 0; r < O; r += ROWS) {
-            const size_t rows = llm_gemm_least(ROWS, O - r);
+        for (size_t n = 0; n < N; n++) llm_stored_rounded_from(&q[n], x + n * C + at, m);
+        LLM_PARALLEL_MANY(apart, N * m * ROWS)
+        for (size_t r = 0; r < apart; r++) {
             const unsigned char *row[ROWS]; /* as in llm_stored_matrix_forward */
             float sum[ROWS];
             for (size_t i = 0; i < ROWS; i++)
-                row[i] = w->data + (r + (i < rows ? i : 0)) * stride + at * stride / C;
+                row[i] =
+                    w->data + llm_stored_matrix_place(r, i, apart, O) * stride + at * stride / C;
             for (size_t n = 0; n < N; n++) {
                 llm_stored_rounded_rows(sum, row, &q[n], m, four);
-                for (size_t i = 0; i < rows; i++) y[n * O + r + i] += sum[i];
+                for (size_t i = 0; r + i * apart < O; i++) y[n * O + r + i * apart] += sum[i];
             }
         }
     }

@@ -50,6 +50,25 @@ TEST(stored_dot, "halves of all 65536 patterns are what the format says") {
     }
 }
 
+TEST(stored_dot, "halves in memory come in the order of x, of all patterns, at odd addresses") {
+    float x[2 * L], order[2 * L], got[2 * L];
+    unsigned char bytes[4 * L + 1];
+    llm_stored_dot_floats y[2];
+    for (int l = 0; l < 2 * L; l++) x[l] = (float)l;
+    llm_stored_dot_arrange(order, x, 2 * L, LLM_GGUF_BLOCKS_F16);
+    for (unsigned first = 0; first < 65536; first += 2 * L) {
+        for (unsigned l = 0; l < 2 * L; l++)
+            bytes[1 + 2 * l] = (unsigned char)((first + l) & 255),
+                          bytes[2 + 2 * l] = (unsigned char)((first + l) >> 8);
+        llm_stored_dot_halves(y, bytes + 1);
+        memcpy(got, y, sizeof got);
+        for (unsigned l = 0; l < 2 * L; l++) {
+            const double want = sd_half(first + (unsigned)order[l]);
+            CHECK(isnan(want) ? isnan(got[l]) : (double)got[l] == want);
+        }
+    }
+}
+
 TEST(stored_dot, "lanes are loaded at any address and added") {
     unsigned char bytes[4 * L + 1];
     float x[L];
@@ -120,6 +139,28 @@ TEST(stored_dot, "sums over rows are those of double precision, at odd addresses
             llm_stored_dot_numbers(y, row, to, n, numbers[f]);
             for (int r = 0; r < ROWS; r++) CHECK_NEAR(y[r], want[r], 1e-6 * size[r]);
             CHECK(y[ROWS] == 7.0f);
+        }
+    }
+}
+
+TEST(stored_dot, "one weight times 1 is that weight, to the last bit") {
+    llm_rng rng = llm_rng_seed(2);
+    for (int f = 0; f < 3; f++) {
+        const size_t bytes = f == 0 ? 4 : 2;
+        unsigned char w[ROWS][8 * L];
+        const unsigned char *row[ROWS];
+        double value[ROWS][2 * L];
+        for (int r = 0; r < ROWS; r++) {
+            row[r] = w[r];
+            for (size_t i = 0; i < 2 * L; i++)
+                value[r][i] = sd_put(w[r] + i * bytes, numbers[f], &rng);
+        }
+        for (size_t i = 0; i < 2 * L; i++) {
+            float x[2 * L] = {0.0f}, to[2 * L], y[ROWS];
+            x[i] = 1.0f;
+            llm_stored_dot_arrange(to, x, 2 * L, numbers[f]);
+            llm_stored_dot_numbers(y, row, to, 2 * L, numbers[f]);
+            for (int r = 0; r < ROWS; r++) CHECK((double)y[r] == value[r][i]);
         }
     }
 }

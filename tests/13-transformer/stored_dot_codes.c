@@ -3,7 +3,7 @@
 
 #include "../../llm.h"
 
-enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS };
+enum { L = LLM_STORED_DOT_LANES, ROWS = LLM_STORED_DOT_ROWS, BLOCKS = LLM_STORED_DOT_BLOCKS };
 
 /* Scales as halves, and what they are. */
 static const unsigned short halves[6] = {0x3c00, 0xc200, 0x2a66, 0x0001, 0x8200, 0x5bff};
@@ -33,31 +33,54 @@ static void sc_fill(unsigned char *w, double *weight, size_t n, bool four, llm_r
     }
 }
 
-TEST(stored_dot_codes, "scales are halves times 2^-112, and the largest is kept") {
-    unsigned char from[38];
-    uint32_t most = 5;
-    for (unsigned word = 0; word < 65536; word++) {
-        const int e = (int)(word >> 10 & 31);
-        const double m = word & 1023, size = e ? ldexp(1024 + m, e - 25) : ldexp(m, -24);
-        from[1] = (unsigned char)(word & 255), from[2] = (unsigned char)(word >> 8);
-        const double got = (double)llm_stored_dot_codes_scale(from + 1, &most);
-        CHECK(got == ldexp(word >> 15 ? -size : size, -112));
-        CHECK(most == (word > 0x7fff ? 0x7fff : word > 5 ? word : 5));
+TEST(stored_dot_codes, "blocks follow each other as long as there are any") {
+    size_t at[BLOCKS + 1];
+    at[BLOCKS] = 7;
+    for (size_t n = 0; n <= 12; n++) {
+        const size_t want = n < BLOCKS ? n : BLOCKS;
+        CHECK(llm_stored_dot_codes_blocks(at, n * 32, 34) == want);
+        for (size_t b = 0; b < BLOCKS; b++) CHECK(at[b] == (b < want ? b * 34 : 0));
     }
-    for (int k = 0; k < 2; k++) { /* two blocks of Q4_0, with eight lanes */
-        float lane[L];
-        most = 0;
-        from[0] = 0, from[1] = 0x3c, from[18] = 0, from[19] = k ? 0x40 : 0x38;
-        const llm_stored_dot_floats d = llm_stored_dot_codes_scales(from, &most);
-        memcpy(lane, &d, sizeof lane);
-        for (int l = 0; l < L; l++) CHECK(lane[l] == ldexpf(l < 4 ? 1.0f : k ? 2.0f : 0.5f, -112));
-        CHECK(most == (L == 8 && k ? 0x4000 : 0x3c00));
+    CHECK(at[BLOCKS] == 7);
+}
+
+TEST(stored_dot_codes, "scales are halves times a factor, of all patterns, at odd addresses") {
+    unsigned char from[3 * BLOCKS + 1];
+    size_t at[BLOCKS];
+    float scale[BLOCKS + 1];
+    scale[BLOCKS] = 7.0f;
+    for (unsigned first = 0; first < 65536; first += BLOCKS) {
+        for (size_t b = 0; b < BLOCKS; b++) {
+            const unsigned word = first + (unsigned)b;
+            at[b] = 3 * (BLOCKS - 1 - b);
+            from[1 + at[b]] = (unsigned char)(word & 255);
+            from[2 + at[b]] = (unsigned char)(word >> 8);
+        }
+        llm_stored_dot_codes_scales(scale, from + 1, at, 0.25f);
+        for (size_t b = 0; b < BLOCKS; b++) {
+            const unsigned word = first + (unsigned)b;
+            const int e = (int)(word >> 10 & 31);
+            const double m = word & 1023, size = e ? ldexp(1024 + m, e - 27) : ldexp(m, -26);
+            if (e < 31)
+                CHECK((double)scale[b] == (word >> 15 ? -size : size));
+            else
+                CHECK(m > 0.0 ? isnan(scale[b]) : scale[b] == (word >> 15 ? -INFINITY : INFINITY));
+        }
     }
+    CHECK(scale[BLOCKS] == 7.0f);
+}
+
+TEST(stored_dot_codes, "a pair of blocks fills eight lanes, one block four") {
+    const float scale[2] = {3.0f, -5.0f};
+    const llm_stored_dot_floats d = llm_stored_dot_pair_scales(scale);
+    float lane[L];
+    memcpy(lane, &d, sizeof lane);
+    for (int l = 0; l < L; l++) CHECK(lane[l] == scale[l / 4]);
 }
 
 TEST(stored_dot_codes, "sums over blocks are those of double precision, at odd addresses") {
     llm_rng rng = llm_rng_seed(1);
-    static const size_t lengths[6] = {0, 64, 128, 192, 1024, LLM_STORED_DOT_MOST};
+    static const size_t lengths[6] = {0, 64, 192, 256, 448, LLM_STORED_DOT_MOST};
     for (int four = 0; four < 2; four++) {
         const llm_gguf_blocks_type type = four ? LLM_GGUF_BLOCKS_Q4_0 : LLM_GGUF_BLOCKS_Q8_0;
         for (int s = 0; s < 6; s++) {
@@ -113,7 +136,7 @@ TEST(stored_dot_codes, "every code stands at its place and keeps its sign") {
     }
 }
 
-TEST(stored_dot_codes, "a block whose scale is no number makes its row none") {
+TEST(stored_dot_codes, "a block whose scale is no number makes its row none, and only it") {
     float x[64], to[64], y[ROWS];
     for (int i = 0; i < 64; i++) x[i] = 1.0f;
     for (int k = 0; k < 4; k++) {
@@ -129,7 +152,7 @@ TEST(stored_dot_codes, "a block whose scale is no number makes its row none") {
             llm_stored_dot_nibbles(y, row, to, 64);
         else
             llm_stored_dot_bytes(y, row, to, 64);
-        CHECK(isnan(y[1]));
+        CHECK(!isfinite(y[1]));
         for (int r = 0; r < ROWS; r++) CHECK(r == 1 || isfinite(y[r]));
     }
 }

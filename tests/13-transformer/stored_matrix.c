@@ -78,10 +78,10 @@ TEST(stored_matrix, "codes times scales are the numbers of a block; other forms 
 
 TEST(stored_matrix, "products are those of the unpacked matrix, for one x and for many") {
     llm_rng rng = llm_rng_seed(2);
-    static const size_t columns[7] = {1, 32, 96, 256, 288, 768, 4352};
-    static const size_t rows[7] = {3, 67, 7, 9, 5, 2, 1}, many[5] = {1, 3, 6, 7, 9};
+    static const size_t columns[8] = {1, 32, 96, 256, 288, 768, 4352, 64};
+    static const size_t rows[8] = {3, 67, 7, 9, 5, 2, 1, 8}, many[5] = {1, 3, 6, 7, 9};
     for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
-        for (size_t s = 0; s < 7; s++) {
+        for (size_t s = 0; s < 8; s++) {
             const size_t C = columns[s], O = rows[s];
             if (C % forms[f].weights != 0) continue;
             const unsigned char *data = sm_random(f, O, C, &rng);

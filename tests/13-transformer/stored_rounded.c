@@ -26,9 +26,10 @@ static unsigned char *sr_same(size_t blocks, bool four, int byte) {
 
 TEST(stored_rounded, "the error keeps to its bound, and is there") {
     llm_rng rng = llm_rng_seed(1);
-    static const size_t columns[5] = {64, 128, 576, MOST, MOST + 192}, rows[5] = {1, 4, 7, 5, 2};
+    static const size_t columns[6] = {32, 96, 256, 544, MOST, MOST + 224};
+    static const size_t rows[6] = {5, 1, 4, 7, 6, 2};
     for (int four = 0; four < 2; four++) {
-        for (int s = 0; s < 5; s++) {
+        for (int s = 0; s < 6; s++) {
             const size_t C = columns[s], O = rows[s];
             const unsigned char *data = sr_random(O, C, four != 0, &rng);
             const llm_gguf_blocks_type type = four ? LLM_GGUF_BLOCKS_Q4_0 : LLM_GGUF_BLOCKS_Q8_0;
@@ -44,30 +45,35 @@ TEST(stored_rounded, "the error keeps to its bound, and is there") {
                 for (size_t i = 0; i < N * O; i++) {
                     const float *xi = x + i / O * C, *row = full + i % O * C;
                     double want = N % 2 ? (double)b[i % O] : 0.0, bound = 0.0, size = fabs(want);
+                    double variance = 0.0;
                     for (size_t k = 0; k < C; k += 32) {
-                        double most = 0.0, sum = 0.0;
+                        double most = 0.0, sum = 0.0, squares = 0.0;
                         for (size_t c = k; c < k + 32; c++) {
                             const double term = (double)row[c] * (double)xi[c];
                             most = fmax(most, fabs((double)xi[c]));
                             sum += fabs((double)row[c]);
+                            squares += (double)row[c] * (double)row[c];
                             want += term, size += fabs(term);
                         }
-                        bound += most / (four ? 511.0 : 127.0) / 2.0 * sum;
+                        bound += most / 127.0 / 2.0 * sum;
+                        variance += most / 127.0 * most / 127.0 / 12.0 * squares;
                     }
                     CHECK_NEAR(y[i], want, (N < FEW ? bound : 0.0) + 2e-6 * size);
+                    /* roundings are uniform: their sum keeps to six standard deviations */
+                    CHECK_NEAR(y[i], want, 6.0 * sqrt(variance) + 2e-6 * size);
                     if (N < FEW) largest = fmax(largest, fabs((double)y[i] - want) / size);
                 }
                 for (size_t i = N * O; i < FEW * O; i++) CHECK(y[i] == 7.0f);
             }
-            CHECK(largest > (four ? 1e-6 : 1e-5)); /* x was rounded */
+            CHECK(largest > 1e-5); /* x was rounded */
         }
     }
 }
 
-TEST(stored_rounded, "whole numbers up to K are not rounded, at any place") {
+TEST(stored_rounded, "whole numbers up to 127 are not rounded, at any place") {
     llm_rng rng = llm_rng_seed(2);
     for (int four = 0; four < 2; four++) {
-        const int K = four ? 511 : 127;
+        const int K = 127;
         const llm_gguf_blocks_type type = four ? LLM_GGUF_BLOCKS_Q4_0 : LLM_GGUF_BLOCKS_Q8_0;
         const unsigned char *data = sr_random(6, 128, four != 0, &rng);
         float full[6 * 128], x[128], y[6];
@@ -94,7 +100,7 @@ TEST(stored_rounded, "the largest sums there are fit 16 bits") {
     static const double code[2][3] = {{-128, 127, -1}, {-8, 7, 0}};
     for (int four = 0; four < 2; four++) {
         for (int k = 0; k < 3; k++) {
-            const double K = four ? 511 : 127;
+            const double K = 127;
             const llm_stored_matrix w = {sr_same(8, four != 0, byte[four][k]),
                                          four ? LLM_GGUF_BLOCKS_Q4_0 : LLM_GGUF_BLOCKS_Q8_0, 4, 64};
             float x[64], y[4];
@@ -114,10 +120,11 @@ TEST(stored_rounded, "each block has its own scale; infinities, NaN and next to 
         float x[2 * 128], y[6];
         for (int i = 0; i < 256; i++) x[i] = i % 128 < 32 ? 1e20f : i % 128 < 64 ? 1e-20f : 0.0f;
         llm_stored_rounded_forward(y, x, &w, NULL, 1);
-        for (int r = 0; r < 3; r++) CHECK_NEAR(y[r], 32e20, 1e15);
+        /* Q4_0: 9 times the sum less 8 times, so rounding counts 17 times */
+        for (int r = 0; r < 3; r++) CHECK_NEAR(y[r], 32e20, 17 * 1.2e-7 * 32e20);
         for (int i = 0; i < 32; i++) x[i] = 0.0f;
         llm_stored_rounded_forward(y, x, &w, NULL, 1);
-        for (int r = 0; r < 3; r++) CHECK_NEAR(y[r], 32e-20, 1e-25);
+        for (int r = 0; r < 3; r++) CHECK_NEAR(y[r], 32e-20, 17 * 1.2e-7 * 32e-20);
         for (int i = 0; i < 64; i++) x[i] = 1e-35f;
         llm_stored_rounded_forward(y, x, &w, NULL, 1);
         for (int r = 0; r < 3; r++) CHECK(y[r] == 0.0f);
@@ -131,28 +138,55 @@ TEST(stored_rounded, "each block has its own scale; infinities, NaN and next to 
     }
 }
 
-TEST(stored_rounded,
-     "other forms, and columns that are no whole groups, are multiplied as they are") {
-    llm_rng rng = llm_rng_seed(3);
-    float full[3 * 96], x[96], y[3];
-    for (int k = 0; k < 2; k++) {
-        const unsigned char *data = sr_random(3, 96, true, &rng);
-        llm_rng_normal_fill(&rng, full, 3 * 96);
-        llm_rng_normal_fill(&rng, x, 96);
-        const llm_stored_matrix w = {k ? data : (const unsigned char *)full,
-                                     k ? LLM_GGUF_BLOCKS_Q4_0 : LLM_GGUF_BLOCKS_F32, 3, 96};
-        if (k && llm_stored_dot_group(LLM_GGUF_BLOCKS_Q4_0) == 32) continue; /* 96 is whole */
-        if (k) CHECK(llm_gguf_blocks_floats(full, data, 3 * 96, LLM_GGUF_BLOCKS_Q4_0));
-        llm_stored_rounded_forward(y, x, &w, NULL, 1);
-        for (int r = 0; r < 3; r++) {
-            double want = 0.0, size = 0.0;
-            for (int i = 0; i < 96; i++) {
-                const double term = (double)full[r * 96 + i] * (double)x[i];
-                want += term, size += fabs(term);
-            }
-            CHECK_NEAR(y[r], want, 1e-6 * size);
-        }
+TEST(stored_rounded, "x is rounded to the nearest, ties to even; what is missing of a group is 0") {
+    llm_stored_rounded q;
+    float x[64];
+    memset(&q, 0x55, sizeof q);
+    for (int i = 0; i < 32; i++) x[i] = (float)i * 0.25f - 4.0f, x[32 + i] = 0.0f;
+    x[0] = -127.0f; /* the largest, so that a step is 1 */
+    llm_stored_rounded_from(&q, x, 64);
+    int sum = 0;
+    for (int i = 0; i < 32; i++) {
+        const int want = i == 0 ? -127 : (int)nearbyint(i * 0.25 - 4.0);
+        CHECK(q.code[i] == want && q.code[32 + i] == 0);
+        sum += want;
     }
+    CHECK(q.scale[0] == 1.0f && q.eight[0] == (float)(8 * sum));
+    for (size_t b = 1; b < LLM_STORED_DOT_BLOCKS; b++)
+        CHECK(q.scale[b] == 0.0f && q.eight[b] == 0.0f);
+    CHECK(q.code[64] == 0x55);
+    float untouched;
+    memset(&untouched, 0x55, sizeof untouched);
+    CHECK(q.scale[LLM_STORED_DOT_BLOCKS] == untouched);
+    CHECK(q.eight[LLM_STORED_DOT_BLOCKS] == untouched);
+}
+
+TEST(stored_rounded, "where a block is 0, and where it is no number") {
+    static llm_stored_rounded q;
+    float x[64] = {0.0f};
+    for (int k = 0; k < 5; k++) {
+        x[37] = k == 0   ? 1.5e-30f
+                : k == 1 ? 0.9e-30f
+                : k == 2 ? INFINITY
+                : k == 3 ? -INFINITY
+                         : NAN;
+        llm_stored_rounded_from(&q, x, 64);
+        CHECK(q.scale[0] == 0.0f && q.eight[0] == 0.0f);
+        CHECK(k < 2 ? q.scale[1] == (k == 0 ? x[37] / 127.0f : 0.0f) : isnan(q.scale[1]));
+        CHECK(q.code[37] == (k == 0 ? 127 : 0) || k > 1);
+        CHECK(k < 2 || isnan(q.eight[1]));
+    }
+}
+
+TEST(stored_rounded, "other forms are multiplied as they are") {
+    llm_rng rng = llm_rng_seed(3);
+    float full[3 * 96], x[96], y[3], want[3];
+    llm_rng_normal_fill(&rng, full, 3 * 96);
+    llm_rng_normal_fill(&rng, x, 96);
+    const llm_stored_matrix w = {(const unsigned char *)full, LLM_GGUF_BLOCKS_F32, 3, 96};
+    llm_stored_rounded_forward(y, x, &w, NULL, 1);
+    llm_stored_matrix_forward(want, x, &w, NULL, 1);
+    for (int r = 0; r < 3; r++) CHECK(y[r] == want[r]);
 }
 
 TEST(stored_rounded, "one or the other product, as asked") {
