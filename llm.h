@@ -47924,10 +47924,10 @@ LLM_API llm_stored_dot_floats llm_stored_dot_half(llm_stored_dot_bits word) {
     return llm_stored_dot_real(bits);
 }
 
-/* y (2) <- 2 LANES halves at p: those of the low 16 bits of the words, and of the high ones. Where
- * the processor has an instruction it wants them side by side: the first LANES, and the others. */
 #if defined(__GNUC__) && !defined(__CUDACC__) && defined(__F16C__)
 enum { LLM_STORED_DOT_SIDE_BY_SIDE = 1 };
+/* y (2) <- 2 LANES halves at p, the first LANES and the others: so the processor's instruction
+ * wants them. */
 LLM_API void llm_stored_dot_halves(llm_stored_dot_floats *y, const unsigned char *p) {
     typedef int16_t halves __attribute__((vector_size(16)));
     halves x[2];
@@ -47936,6 +47936,7 @@ LLM_API void llm_stored_dot_halves(llm_stored_dot_floats *y, const unsigned char
 }
 #else
 enum { LLM_STORED_DOT_SIDE_BY_SIDE = 0 };
+/* y (2) <- 2 LANES halves at p, those of the low 16 bits of the words and of the high ones. */
 LLM_API void llm_stored_dot_halves(llm_stored_dot_floats *y, const unsigned char *p) {
     const llm_stored_dot_bits word = llm_stored_dot_load(p);
     y[0] = llm_stored_dot_half(word), y[1] = llm_stored_dot_half(word >> 16);
@@ -48464,9 +48465,9 @@ LLM_API void llm_stored_rounded_from(llm_stored_rounded *q, const float *x, size
 }
 
 #if defined(__AVX2__) && (defined(__clang__) || __GNUC__ >= 12) && !defined(__CUDACC__)
-/* Bytes as the processor's instructions take them; the 32 codes of a block of Q4_0, 0 to 15: the
- * halves of 16 bytes, the low ones in front. */
+/* Bytes as the processor's instructions take them. */
 typedef char llm_stored_rounded_bytes __attribute__((vector_size(32)));
+/* The 32 codes of a block of Q4_0, 0 to 15: the halves of 16 bytes, the low ones in front. */
 LLM_API llm_stored_rounded_bytes llm_stored_rounded_nibbles(const unsigned char *from) {
     typedef uint64_t two __attribute__((vector_size(16)));
     typedef uint64_t four __attribute__((vector_size(32)));
