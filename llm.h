@@ -55327,7 +55327,7 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
  *
  * source  Post & Vilar 2018, "Fast Lexically Constrained Decoding with Dynamic Beam Allocation for
  *         Neural Machine Translation", section 3
- * needs   arena softmax greedy top_k argsort beam_search
+ * needs   arena softmax top_k argsort beam_search
  * see     @beam_search, @logit_bias (forbidding)
  * topics  -
  */
@@ -55365,7 +55365,7 @@ LLM_API size_t llm_constrained_beam_next(size_t *at, int token,
 
 /* One generation: the texts under way of s, where at (B,count) says how far each is, and their
  * logits (live,V) -> the next ones. Scratch: live V floats and bools and, for N = B + live (count +
- * 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 2 sizes and B doubles, given
+ * 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 1 sizes and B doubles, given
  * back. */
 LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const float *logits,
                                           size_t V, const llm_constrained_beam_phrases *p,
@@ -55373,13 +55373,13 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
     const size_t B = c->beams, T = c->max_new, P = p->count, M = p->start[P], mark = arena->used;
     const size_t all = s->live * V, most = B + s->live * (P + 1), K = B < all ? B : all;
     float *rank = llm_arena_floats(arena, all), *key = llm_arena_floats(arena, most);
-    bool *is = (bool *)llm_arena_take(arena, all, sizeof(bool));
+    bool *left = (bool *)llm_arena_take(arena, all, sizeof(bool));
     size_t *pick = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), n = K, next = 0;
     size_t *order = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
     size_t *met = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
     size_t *then = (size_t *)llm_arena_take(arena, most * P, sizeof(size_t));
     size_t *kept = (size_t *)llm_arena_take(arena, B * P, sizeof(size_t));
-    size_t *room = (size_t *)llm_arena_take(arena, M + 2, sizeof(size_t));
+    size_t *room = (size_t *)llm_arena_take(arena, M + 1, sizeof(size_t));
     double *sum = llm_arena_doubles(arena, B);
     llm_softmax_log_forward(rank, logits, s->live, V);
     for (size_t b = 0; b < s->live; b++) {
@@ -55389,19 +55389,17 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
         for (size_t i = 0; i < c->stops && done < M; i++)
             rank[b * V + (size_t)c->stop[i]] = -INFINITY;
     }
-    /* the candidates, each once */
-    for (size_t i = 0; i < all; i++) is[i] = false;
+    /* the candidates; the second of two that are the same is passed over below */
     llm_top_k_select(pick, rank, all, K);
-    for (size_t i = 0; i < K; i++) is[pick[i]] = true;
-    for (size_t b = 0; b < s->live; b++)
-        for (size_t i = 0; i <= P; i++) {
-            size_t v = (size_t)llm_greedy_pick(rank + b * V, V);
-            if (i < P && at[b * P + i] == p->start[i + 1] - p->start[i]) continue;
-            if (i < P) v = (size_t)p->token[p->start[i] + at[b * P + i]];
-            if (!is[b * V + v]) pick[n++] = b * V + v;
-            is[b * V + v] = true;
-        }
+    for (size_t b = 0; b < s->live; b++) {
+        llm_top_k_select(pick + n, rank + b * V, V, 1);
+        pick[n++] += b * V;
+        for (size_t i = 0; i < P; i++)
+            if (at[b * P + i] < p->start[i + 1] - p->start[i])
+                pick[n++] = b * V + (size_t)p->token[p->start[i] + at[b * P + i]];
+    }
     for (size_t i = 0; i < n; i++) {
+        left[pick[i]] = true;
         key[i] = -rank[pick[i]];
         for (size_t k = 0; k < P; k++) then[i * P + k] = at[pick[i] / V * P + k];
         met[i] = llm_constrained_beam_next(then + i * P, (int)(pick[i] % V), p);
@@ -55417,15 +55415,15 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
             const int v = (int)(pick[i] % V);
             bool ends = s->length == T;
             for (size_t k = 0; k < c->stops; k++) ends = ends || v == c->stop[k];
-            if (!is[pick[i]] || rank[pick[i]] == -INFINITY) continue;
+            if (!left[pick[i]] || !(rank[pick[i]] > -INFINITY)) continue;
             if (ends) {
                 if (met[i] == M) llm_beam_search_finish(s, b, v, (double)rank[pick[i]], c);
-                is[pick[i]] = false;
+                left[pick[i]] = false;
                 continue;
             }
             if (next == B || (round == 0 && room[met[i]] == 0)) continue;
             if (round == 0) room[met[i]]--;
-            is[pick[i]] = false;
+            left[pick[i]] = false;
             memcpy(s->spare + next * T, s->ids + b * T, (s->length - 1) * sizeof(int));
             s->spare[next * T + s->length - 1] = v;
             for (size_t k = 0; k < P; k++) kept[next * P + k] = then[i * P + k];
@@ -55436,7 +55434,7 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
     s->ids = s->spare, s->spare = old, s->live = next;
     memcpy(s->sum, sum, next * sizeof(double));
     for (size_t i = 0; i < next * P; i++) at[i] = kept[i];
-    s->open = next > 0 && s->length < T;
+    s->open = next > 0;
     arena->used = mark;
 }
 
