@@ -56091,8 +56091,9 @@ typedef struct {
     llm_llama_block_acts block;
 } llm_eagle_acts;
 
-/* g (B,T,C) <- features f (B,T,C) and the embeddings e (B,T,C) of the tokens behind them. Takes the
- * activations from the arena, N (3 C) + T D floats and the block's, and D / 2 floats more. */
+/* g (B,T,C) <- features f (B,T,C) and the embeddings e (B,T,C) of the tokens behind them; g may be
+ * e. Takes the activations from the arena, N (3 C) + T D floats and the block's, and D / 2 floats
+ * more; the block's scratch is given back. */
 LLM_API void llm_eagle_forward(float *g, llm_eagle_acts *a, const float *f, const float *e,
                                const llm_eagle_weights *w, size_t B, size_t T,
                                const llm_eagle_config *c, llm_arena *arena) {
@@ -56159,18 +56160,18 @@ LLM_API double llm_eagle_loss(float *dg, const float *g, const float *f, const f
 /* draft (n) and their distributions q (n,V) <- the text's features f (T + n,C), of which T are the
  * model's and n are written here, and its tokens ids (T + n + 1), of which T + 1 are given: the
  * newest has no feature yet. embed, head (V,C). The whole line is read anew for each draft.
- * Scratch: llm_eagle_forward's for T + n places, 2 (T + n) C floats, given back. */
+ * Scratch: llm_eagle_forward's for T + n - 1 places and as many times C floats, given back. */
 LLM_API void llm_eagle_draft(int *ids, float *q, float *f, size_t T, size_t n, const float *embed,
                              const float *head, const llm_eagle_weights *w,
                              const llm_eagle_config *c, llm_rng *rng, llm_arena *arena) {
     const size_t C = c->block.width, V = c->V;
     for (size_t i = 0; i < n; i++) {
         const size_t mark = arena->used, now = T + i;
-        float *e = llm_arena_floats(arena, now * C), *g = llm_arena_floats(arena, now * C);
+        float *g = llm_arena_floats(arena, now * C); /* embeddings, then the guesses */
         llm_eagle_acts a;
         for (size_t t = 0; t < now; t++)
-            memcpy(e + t * C, embed + (size_t)ids[t + 1] * C, C * sizeof(float));
-        llm_eagle_forward(g, &a, f, e, w, 1, now, c, arena);
+            memcpy(g + t * C, embed + (size_t)ids[t + 1] * C, C * sizeof(float));
+        llm_eagle_forward(g, &a, f, g, w, 1, now, c, arena);
         memcpy(f + now * C, g + (now - 1) * C, C * sizeof(float));
         llm_matmul_forward(q + i * V, f + now * C, head, NULL, 1, C, V);
         llm_softmax_forward(q + i * V, q + i * V, 1, V, 1.0f);
