@@ -54311,8 +54311,7 @@ typedef struct {
 LLM_API llm_dry_config llm_dry_defaults(void) {
     llm_dry_config c;
     c.multiplier = 0.8f, c.base = 1.75f;
-    c.allowed = 2, c.last_n = 0;
-    c.breaker = NULL, c.breakers = 0;
+    c.allowed = 2, c.last_n = c.breakers = 0, c.breaker = NULL;
     return c;
 }
 LLM_API bool llm_dry_breaks(int token, const llm_dry_config *c) {
