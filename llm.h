@@ -54885,13 +54885,11 @@ LLM_API void llm_sampling_text_filter(float *logits, size_t V, llm_sampling_text
     llm_sampling_step step[8];
     const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
     size_t n = llm_sampling_preset(step, &c->filter, llama);
-    for (size_t i = 0; i < n && c->order == LLM_SAMPLING_TEXT_API; i++) {
+    for (size_t i = n; c->order == LLM_SAMPLING_TEXT_API && i-- > 1;) {
         if (step[i].kind != LLM_SAMPLING_MIN_P) continue;
-        const llm_sampling_step min_p = step[i]; /* moves forward, behind the temperature */
-        const size_t to = step[0].kind == LLM_SAMPLING_TEMPERATURE ? 1 : 0;
-        for (; i > to; i--) step[i] = step[i - 1];
-        step[to] = min_p;
-        break;
+        const llm_sampling_step min_p = step[i]; /* moves forward, up to the temperature */
+        if (step[i - 1].kind == LLM_SAMPLING_TEMPERATURE) break;
+        step[i] = step[i - 1], step[i - 1] = min_p;
     }
     const bool hot = llama && n > 0 && step[n - 1].kind == LLM_SAMPLING_TEMPERATURE;
     if (hot) n--;
@@ -55983,7 +55981,7 @@ LLM_API size_t llm_medusa_tree_typical(size_t *path, const int *ids, const int *
         if (length[i] > length[best]) best = i;
     }
     const size_t total = length[best];
-    for (size_t at = best, i = total; i-- > 0; at = i > 0 ? (size_t)parent[at] : 0) path[i] = at;
+    for (size_t at = best, i = total; i-- > 0; at = (size_t)parent[at]) path[i] = at;
     arena->used = mark;
     return total;
 }
