@@ -56366,9 +56366,11 @@ LLM_API bool llm_gpt2_decode_create(llm_gpt2_decode_state *d, const llm_gpt2 *mo
                                     llm_error *e) {
     const llm_gpt2_config *c = &model->config;
     LLM_ASSERT(chunk > 0);
-    const size_t cache = 2 * c->layers * c->context * c->width, heads = c->heads * c->context;
-    const size_t scratch = chunk * (8 * c->width + c->hidden) + heads + 3 * c->vocab;
-    const size_t size = (cache + scratch + 16 * 16) * sizeof(float) + c->vocab * sizeof(size_t);
+    const size_t D = c->width / c->heads, pick = 2 * c->vocab;
+    const size_t pass = chunk * (8 * c->width + c->hidden) + c->heads * c->context;
+    const size_t scratch = pass > pick ? pass : pick; /* the arena rounds 7 parts up to 16 floats */
+    const size_t size = (c->vocab + scratch + 7 * 16) * sizeof(float) +
+                        llm_kv_cache_bytes(c->layers, 1, c->heads, c->context, D);
     if (!llm_arena_create(&d->memory, size)) {
         return llm_fail(e, "no memory for a key-value cache of %zu bytes", size);
     }
@@ -56376,8 +56378,7 @@ LLM_API bool llm_gpt2_decode_create(llm_gpt2_decode_state *d, const llm_gpt2 *mo
     d->chunk = chunk;
     d->seen = 0;
     d->logits = llm_arena_floats(&d->memory, c->vocab);
-    llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, c->width / c->heads,
-                        &d->memory);
+    llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, D, &d->memory);
     return true;
 }
 LLM_API void llm_gpt2_decode_destroy(llm_gpt2_decode_state *d) { llm_arena_destroy(&d->memory); }
@@ -56442,7 +56443,7 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k,
     float *logits = llm_arena_floats(&d->memory, V);
     memcpy(logits, d->logits, V * sizeof(float));
     llm_temperature_apply(logits, V, temp);
-    if (k > 0) llm_top_k_filter(logits, V, k);
+    llm_top_k_filter(logits, V, k);
     if (p < 1.0f) llm_top_p_filter(logits, V, p, 1, &d->memory);
     const int id = llm_sampling_draw(logits, V, rng);
     d->memory.used = mark;
