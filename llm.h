@@ -54369,8 +54369,7 @@ typedef struct {
 LLM_API llm_dry_config llm_dry_defaults(void) {
     llm_dry_config c;
     c.multiplier = 0.8f, c.base = 1.75f;
-    c.allowed = 2, c.last_n = 0;
-    c.breaker = NULL, c.breakers = 0;
+    c.allowed = 2, c.last_n = c.breakers = 0, c.breaker = NULL;
     return c;
 }
 LLM_API bool llm_dry_breaks(int token, const llm_dry_config *c) {
@@ -54944,13 +54943,11 @@ LLM_API void llm_sampling_text_filter(float *logits, size_t V, llm_sampling_text
     llm_sampling_step step[8];
     const bool llama = c->order == LLM_SAMPLING_TEXT_LLAMA_CPP;
     size_t n = llm_sampling_preset(step, &c->filter, llama);
-    for (size_t i = 0; i < n && c->order == LLM_SAMPLING_TEXT_API; i++) {
+    for (size_t i = n; c->order == LLM_SAMPLING_TEXT_API && i-- > 1;) {
         if (step[i].kind != LLM_SAMPLING_MIN_P) continue;
-        const llm_sampling_step min_p = step[i]; /* moves forward, behind the temperature */
-        const size_t to = step[0].kind == LLM_SAMPLING_TEMPERATURE ? 1 : 0;
-        for (; i > to; i--) step[i] = step[i - 1];
-        step[to] = min_p;
-        break;
+        const llm_sampling_step min_p = step[i]; /* moves forward, up to the temperature */
+        if (step[i - 1].kind == LLM_SAMPLING_TEMPERATURE) break;
+        step[i] = step[i - 1], step[i - 1] = min_p;
     }
     const bool hot = llama && n > 0 && step[n - 1].kind == LLM_SAMPLING_TEMPERATURE;
     if (hot) n--;
@@ -55385,7 +55382,7 @@ LLM_API double llm_stochastic_beam_weight(const llm_stochastic_beam *s, size_t b
  *
  * source  Post & Vilar 2018, "Fast Lexically Constrained Decoding with Dynamic Beam Allocation for
  *         Neural Machine Translation", section 3
- * needs   arena softmax greedy top_k argsort beam_search
+ * needs   arena softmax top_k argsort beam_search
  * see     @beam_search, @logit_bias (forbidding)
  * topics  -
  */
@@ -55423,7 +55420,7 @@ LLM_API size_t llm_constrained_beam_next(size_t *at, int token,
 
 /* One generation: the texts under way of s, where at (B,count) says how far each is, and their
  * logits (live,V) -> the next ones. Scratch: live V floats and bools and, for N = B + live (count +
- * 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 2 sizes and B doubles, given
+ * 1) candidates, 3 N sizes, N floats, N count and B count sizes, M + 1 sizes and B doubles, given
  * back. */
 LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const float *logits,
                                           size_t V, const llm_constrained_beam_phrases *p,
@@ -55431,13 +55428,13 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
     const size_t B = c->beams, T = c->max_new, P = p->count, M = p->start[P], mark = arena->used;
     const size_t all = s->live * V, most = B + s->live * (P + 1), K = B < all ? B : all;
     float *rank = llm_arena_floats(arena, all), *key = llm_arena_floats(arena, most);
-    bool *is = (bool *)llm_arena_take(arena, all, sizeof(bool));
+    bool *left = (bool *)llm_arena_take(arena, all, sizeof(bool));
     size_t *pick = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), n = K, next = 0;
     size_t *order = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
     size_t *met = (size_t *)llm_arena_take(arena, most, sizeof(size_t));
     size_t *then = (size_t *)llm_arena_take(arena, most * P, sizeof(size_t));
     size_t *kept = (size_t *)llm_arena_take(arena, B * P, sizeof(size_t));
-    size_t *room = (size_t *)llm_arena_take(arena, M + 2, sizeof(size_t));
+    size_t *room = (size_t *)llm_arena_take(arena, M + 1, sizeof(size_t));
     double *sum = llm_arena_doubles(arena, B);
     llm_softmax_log_forward(rank, logits, s->live, V);
     for (size_t b = 0; b < s->live; b++) {
@@ -55447,19 +55444,17 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
         for (size_t i = 0; i < c->stops && done < M; i++)
             rank[b * V + (size_t)c->stop[i]] = -INFINITY;
     }
-    /* the candidates, each once */
-    for (size_t i = 0; i < all; i++) is[i] = false;
+    /* the candidates; the second of two that are the same is passed over below */
     llm_top_k_select(pick, rank, all, K);
-    for (size_t i = 0; i < K; i++) is[pick[i]] = true;
-    for (size_t b = 0; b < s->live; b++)
-        for (size_t i = 0; i <= P; i++) {
-            size_t v = (size_t)llm_greedy_pick(rank + b * V, V);
-            if (i < P && at[b * P + i] == p->start[i + 1] - p->start[i]) continue;
-            if (i < P) v = (size_t)p->token[p->start[i] + at[b * P + i]];
-            if (!is[b * V + v]) pick[n++] = b * V + v;
-            is[b * V + v] = true;
-        }
+    for (size_t b = 0; b < s->live; b++) {
+        llm_top_k_select(pick + n, rank + b * V, V, 1);
+        pick[n++] += b * V;
+        for (size_t i = 0; i < P; i++)
+            if (at[b * P + i] < p->start[i + 1] - p->start[i])
+                pick[n++] = b * V + (size_t)p->token[p->start[i] + at[b * P + i]];
+    }
     for (size_t i = 0; i < n; i++) {
+        left[pick[i]] = true;
         key[i] = -rank[pick[i]];
         for (size_t k = 0; k < P; k++) then[i * P + k] = at[pick[i] / V * P + k];
         met[i] = llm_constrained_beam_next(then + i * P, (int)(pick[i] % V), p);
@@ -55475,15 +55470,15 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
             const int v = (int)(pick[i] % V);
             bool ends = s->length == T;
             for (size_t k = 0; k < c->stops; k++) ends = ends || v == c->stop[k];
-            if (!is[pick[i]] || rank[pick[i]] == -INFINITY) continue;
+            if (!left[pick[i]] || !(rank[pick[i]] > -INFINITY)) continue;
             if (ends) {
                 if (met[i] == M) llm_beam_search_finish(s, b, v, (double)rank[pick[i]], c);
-                is[pick[i]] = false;
+                left[pick[i]] = false;
                 continue;
             }
             if (next == B || (round == 0 && room[met[i]] == 0)) continue;
             if (round == 0) room[met[i]]--;
-            is[pick[i]] = false;
+            left[pick[i]] = false;
             memcpy(s->spare + next * T, s->ids + b * T, (s->length - 1) * sizeof(int));
             s->spare[next * T + s->length - 1] = v;
             for (size_t k = 0; k < P; k++) kept[next * P + k] = then[i * P + k];
@@ -55494,7 +55489,7 @@ LLM_API void llm_constrained_beam_advance(llm_beam_search *s, size_t *at, const 
     s->ids = s->spare, s->spare = old, s->live = next;
     memcpy(s->sum, sum, next * sizeof(double));
     for (size_t i = 0; i < next * P; i++) at[i] = kept[i];
-    s->open = next > 0 && s->length < T;
+    s->open = next > 0;
     arena->used = mark;
 }
 
@@ -56044,7 +56039,7 @@ LLM_API size_t llm_medusa_tree_typical(size_t *path, const int *ids, const int *
         if (length[i] > length[best]) best = i;
     }
     const size_t total = length[best];
-    for (size_t at = best, i = total; i-- > 0; at = i > 0 ? (size_t)parent[at] : 0) path[i] = at;
+    for (size_t at = best, i = total; i-- > 0; at = (size_t)parent[at]) path[i] = at;
     arena->used = mark;
     return total;
 }
@@ -56151,8 +56146,9 @@ typedef struct {
     llm_llama_block_acts block;
 } llm_eagle_acts;
 
-/* g (B,T,C) <- features f (B,T,C) and the embeddings e (B,T,C) of the tokens behind them. Takes the
- * activations from the arena, N (3 C) + T D floats and the block's, and D / 2 floats more. */
+/* g (B,T,C) <- features f (B,T,C) and the embeddings e (B,T,C) of the tokens behind them; g may be
+ * e. Takes the activations from the arena, N (3 C) + T D floats and the block's, and D / 2 floats
+ * more; the block's scratch is given back. */
 LLM_API void llm_eagle_forward(float *g, llm_eagle_acts *a, const float *f, const float *e,
                                const llm_eagle_weights *w, size_t B, size_t T,
                                const llm_eagle_config *c, llm_arena *arena) {
@@ -56219,18 +56215,18 @@ LLM_API double llm_eagle_loss(float *dg, const float *g, const float *f, const f
 /* draft (n) and their distributions q (n,V) <- the text's features f (T + n,C), of which T are the
  * model's and n are written here, and its tokens ids (T + n + 1), of which T + 1 are given: the
  * newest has no feature yet. embed, head (V,C). The whole line is read anew for each draft.
- * Scratch: llm_eagle_forward's for T + n places, 2 (T + n) C floats, given back. */
+ * Scratch: llm_eagle_forward's for T + n - 1 places and as many times C floats, given back. */
 LLM_API void llm_eagle_draft(int *ids, float *q, float *f, size_t T, size_t n, const float *embed,
                              const float *head, const llm_eagle_weights *w,
                              const llm_eagle_config *c, llm_rng *rng, llm_arena *arena) {
     const size_t C = c->block.width, V = c->V;
     for (size_t i = 0; i < n; i++) {
         const size_t mark = arena->used, now = T + i;
-        float *e = llm_arena_floats(arena, now * C), *g = llm_arena_floats(arena, now * C);
+        float *g = llm_arena_floats(arena, now * C); /* embeddings, then the guesses */
         llm_eagle_acts a;
         for (size_t t = 0; t < now; t++)
-            memcpy(e + t * C, embed + (size_t)ids[t + 1] * C, C * sizeof(float));
-        llm_eagle_forward(g, &a, f, e, w, 1, now, c, arena);
+            memcpy(g + t * C, embed + (size_t)ids[t + 1] * C, C * sizeof(float));
+        llm_eagle_forward(g, &a, f, g, w, 1, now, c, arena);
         memcpy(f + now * C, g + (now - 1) * C, C * sizeof(float));
         llm_matmul_forward(q + i * V, f + now * C, head, NULL, 1, C, V);
         llm_softmax_forward(q + i * V, q + i * V, 1, V, 1.0f);
@@ -56428,9 +56424,11 @@ LLM_API bool llm_gpt2_decode_create(llm_gpt2_decode_state *d, const llm_gpt2 *mo
                                     llm_error *e) {
     const llm_gpt2_config *c = &model->config;
     LLM_ASSERT(chunk > 0);
-    const size_t cache = 2 * c->layers * c->context * c->width, heads = c->heads * c->context;
-    const size_t scratch = chunk * (8 * c->width + c->hidden) + heads + 3 * c->vocab;
-    const size_t size = (cache + scratch + 16 * 16) * sizeof(float) + c->vocab * sizeof(size_t);
+    const size_t D = c->width / c->heads, pick = 2 * c->vocab;
+    const size_t pass = chunk * (8 * c->width + c->hidden) + c->heads * c->context;
+    const size_t scratch = pass > pick ? pass : pick; /* the arena rounds 7 parts up to 16 floats */
+    const size_t size = (c->vocab + scratch + 7 * 16) * sizeof(float) +
+                        llm_kv_cache_bytes(c->layers, 1, c->heads, c->context, D);
     if (!llm_arena_create(&d->memory, size)) {
         return llm_fail(e, "no memory for a key-value cache of %zu bytes", size);
     }
@@ -56438,8 +56436,7 @@ LLM_API bool llm_gpt2_decode_create(llm_gpt2_decode_state *d, const llm_gpt2 *mo
     d->chunk = chunk;
     d->seen = 0;
     d->logits = llm_arena_floats(&d->memory, c->vocab);
-    llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, c->width / c->heads,
-                        &d->memory);
+    llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, D, &d->memory);
     return true;
 }
 LLM_API void llm_gpt2_decode_destroy(llm_gpt2_decode_state *d) { llm_arena_destroy(&d->memory); }
@@ -56504,7 +56501,7 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k,
     float *logits = llm_arena_floats(&d->memory, V);
     memcpy(logits, d->logits, V * sizeof(float));
     llm_temperature_apply(logits, V, temp);
-    if (k > 0) llm_top_k_filter(logits, V, k);
+    llm_top_k_filter(logits, V, k);
     if (p < 1.0f) llm_top_p_filter(logits, V, p, 1, &d->memory);
     const int id = llm_sampling_draw(logits, V, rng);
     d->memory.used = mark;

@@ -209,6 +209,9 @@ TEST(beam_search, "banned tokens are never said; a search without a continuation
     CHECK_ASSERTS(beam_run(&prompt, 1, &m, &bad));
     bad.max_new = 1, bad.beams = 0;
     CHECK_ASSERTS(beam_run(&prompt, 1, &m, &bad));
+    llm_beam_search empty;
+    llm_arena arena = test_arena(1024);
+    CHECK_ASSERTS(llm_beam_search_create(&empty, &bad, &arena));
 }
 
 static bool beam_defaults(void) {

@@ -8,19 +8,25 @@
 
 static size_t constrained_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* On exactly the memory that the comments ask for. */
+/* The bytes that the comments ask for: of one generation, and of what is kept. */
+static size_t constrained_scratch(size_t B, size_t live, size_t V, size_t P, size_t M) {
+    const size_t N = B + live * (P + 1);
+    return constrained_up(live * V * 4) + constrained_up(live * V) + constrained_up(N * 4) +
+           3 * constrained_up(N * 8) + constrained_up(N * P * 8) + constrained_up(B * P * 8) +
+           constrained_up((M + 1) * 8) + constrained_up(B * 8);
+}
+static size_t constrained_kept(size_t B, size_t T) {
+    return 3 * constrained_up(B * T * 4) + 5 * constrained_up(8 * B);
+}
+
+/* On exactly that memory. */
 static llm_beam_search constrained_run(const float *table, size_t V,
                                        const llm_beam_search_config *c,
                                        const llm_constrained_beam_phrases *p) {
-    const size_t B = c->beams, P = p->count, N = B + B * (P + 1), M = p->start[P];
-    const size_t kept = 3 * constrained_up(B * c->max_new * 4) + 5 * constrained_up(8 * B);
+    const size_t B = c->beams, P = p->count, kept = constrained_kept(B, c->max_new);
     const size_t run = constrained_up(B * V * 4) + constrained_up(B * 4) +
                        2 * constrained_up(B * 8) + constrained_up(B * P * 8);
-    const size_t advance = constrained_up(B * V * 4) + constrained_up(B * V) +
-                           constrained_up(N * 4) + 3 * constrained_up(N * 8) +
-                           constrained_up(N * P * 8) + constrained_up(B * P * 8) +
-                           constrained_up((M + 2) * 8) + constrained_up(B * 8);
-    llm_arena arena = test_arena(kept + run + advance);
+    llm_arena arena = test_arena(kept + run + constrained_scratch(B, B, V, P, p->start[P]));
     llm_beam_search s;
     tiny_beam memory;
     llm_beam_search_model m = tiny_beam_model(&memory, table, V);
@@ -168,4 +174,152 @@ TEST(constrained_beam, "stop tokens take no place from others before all is said
     CHECK_ASSERTS(llm_constrained_beam_run(&s, &prompt, 0, &m, &p, &c, &arena));
     m.model.capacity = T;
     CHECK_ASSERTS(llm_constrained_beam_run(&s, &prompt, 1, &m, &p, &c, &arena));
+}
+
+/* All continuations of the texts under way, text after text. */
+typedef struct {
+    double logp;
+    size_t met;
+    bool may, candidate, dealt;
+} constrained_pair;
+
+/* The best candidate that is not dealt yet and, with room (banks), whose bank has some; n if there
+ * is none. */
+static size_t constrained_best(const constrained_pair *pair, size_t n, const size_t *room) {
+    size_t best = n;
+    for (size_t i = 0; i < n; i++)
+        if (pair[i].candidate && !pair[i].dealt && (!room || room[pair[i].met] > 0) &&
+            (best == n || pair[i].logp > pair[best].logp))
+            best = i;
+    return best;
+}
+
+TEST(constrained_beam, "one generation by its definition: who is a candidate, who ends, what each "
+                       "bank gets, in which order") {
+    size_t ended = 0, full = 0, none = 0, early = 0, spare = 0;
+    for (uint64_t seed = 1; seed <= 400; seed++) {
+        llm_rng rng = llm_rng_seed(seed);
+        const size_t V = 5 + llm_rng_below(&rng, 4), P = llm_rng_below(&rng, 4);
+        const size_t live = 1 + llm_rng_below(&rng, 4), B = live + llm_rng_below(&rng, 10);
+        const size_t before = llm_rng_below(&rng, 4), n = live * V;
+        int token[9], stop[2];
+        size_t start[4] = {0};
+        for (size_t i = 0; i < P; i++) start[i + 1] = start[i] + 1 + llm_rng_below(&rng, 3);
+        const size_t M = start[P];
+        for (size_t i = 0; i < M; i++) token[i] = (int)llm_rng_below(&rng, V);
+        for (size_t i = 0; i < 2; i++) stop[i] = (int)llm_rng_below(&rng, V);
+        const llm_constrained_beam_phrases p = {token, start, P};
+        llm_beam_search_config c =
+            llm_beam_search_defaults(B, before + 1 + (llm_rng_below(&rng, 5) > 0));
+        c.stop = stop, c.stops = llm_rng_below(&rng, 3), c.alpha = 0.0f;
+
+        const size_t T = c.max_new, kept = constrained_kept(B, T);
+        llm_arena arena = test_arena(kept + constrained_scratch(B, live, V, P, M));
+        llm_beam_search s;
+        llm_beam_search_create(&s, &c, &arena);
+        s.live = live, s.length = before;
+        int *ids = (int *)test_memory(live * T, sizeof(int));
+        size_t *at = (size_t *)test_memory(B * P, sizeof(size_t));
+        for (size_t b = 0; b < live; b++) {
+            s.sum[b] = -6.0 * (double)llm_rng_uniform(&rng);
+            for (size_t t = 0; t < before; t++)
+                ids[b * T + t] = s.ids[b * T + t] = (int)llm_rng_below(&rng, V);
+            const bool all = llm_rng_below(&rng, 3) == 0;
+            for (size_t i = 0; i < P; i++) {
+                const size_t length = start[i + 1] - start[i];
+                at[b * P + i] = all ? length : llm_rng_below(&rng, length + 1);
+            }
+        }
+        float *logits = floats(n);
+        const size_t open = llm_rng_below(&rng, 3) ? 6 : 2; /* of 7 tokens, others are banned */
+        for (size_t i = 0; i < n; i++)
+            logits[i] = llm_rng_below(&rng, 7) < open ? 2.0f * llm_rng_normal(&rng) : -INFINITY;
+        for (size_t b = 0; b < live; b++) logits[b * V + V - 1] = 0.5f * (float)b;
+
+        constrained_pair *pair = (constrained_pair *)test_memory(n, sizeof *pair);
+        size_t *then = (size_t *)test_memory(n * P, sizeof(size_t));
+        for (size_t b = 0; b < live; b++) {
+            double total = 0.0;
+            size_t said = 0;
+            for (size_t v = 0; v < V; v++) total += exp((double)logits[b * V + v]);
+            for (size_t i = 0; i < P; i++) said += at[b * P + i];
+            for (size_t v = 0; v < V; v++) {
+                const size_t k = b * V + v;
+                pair[k].logp = s.sum[b] + (double)logits[k] - log(total);
+                pair[k].may = logits[k] > -INFINITY;
+                for (size_t i = 0; i < c.stops; i++)
+                    if (stop[i] == (int)v && said < M) pair[k].may = false;
+                memcpy(then + k * P, at + b * P, P * sizeof(size_t));
+                pair[k].met = llm_constrained_beam_next(then + k * P, (int)v, &p);
+            }
+        }
+        for (size_t k = 0; k < n; k++) {
+            size_t better = 0, of_its_text = 0;
+            bool moves = false;
+            for (size_t j = 0; j < n; j++) {
+                const bool before_it = pair[j].may && pair[j].logp > pair[k].logp;
+                better += before_it, of_its_text += before_it && j / V == k / V;
+            }
+            for (size_t i = 0; i < P; i++) {
+                const size_t have = at[k / V * P + i];
+                if (start[i] + have < start[i + 1])
+                    moves = moves || token[start[i] + have] == (int)(k % V);
+            }
+            pair[k].candidate = pair[k].may && (better < B || of_its_text == 0 || moves);
+        }
+
+        llm_constrained_beam_advance(&s, at, logits, V, &p, &c, &arena);
+        CHECK(arena.used == kept && s.length == before + 1);
+        size_t ends = 0, next = 0, room[10];
+        for (size_t k = constrained_best(pair, n, NULL); k < n;
+             k = constrained_best(pair, n, NULL)) { /* those that end leave */
+            pair[k].dealt = true;
+            bool stops = before + 1 == T;
+            for (size_t i = 0; i < c.stops; i++) stops = stops || stop[i] == (int)(k % V);
+            if (!stops) continue;
+            pair[k].candidate = false;
+            if (pair[k].met < M || ends == B) continue;
+            CHECK_NEAR(s.end_sum[ends], pair[k].logp, 1e-5);
+            CHECK(s.end_length[ends] == before + 1);
+            CHECK(memcmp(s.end_ids + ends * T, ids + k / V * T, before * sizeof(int)) == 0);
+            CHECK(s.end_ids[ends * T + before] == (int)(k % V));
+            ends++;
+        }
+        CHECK(s.ended == ends);
+        for (size_t k = 0; k < n; k++) pair[k].dealt = false;
+        for (size_t m = 0; m <= M; m++) room[m] = B / (M + 1);
+        room[M] += B - B / (M + 1) * (M + 1);
+        for (size_t rest = 0; next < B; next++) {
+            size_t k = rest ? n : constrained_best(pair, n, room);
+            if (k == n) k = constrained_best(pair, n, NULL), rest = 1;
+            if (k == n) break;
+            pair[k].dealt = true;
+            if (!rest) room[pair[k].met]--;
+            spare += rest;
+            CHECK(next < s.live && s.parent[next] == k / V);
+            CHECK_NEAR(s.sum[next], pair[k].logp, 1e-5);
+            CHECK(memcmp(s.ids + next * T, ids + k / V * T, before * sizeof(int)) == 0);
+            CHECK(s.ids[next * T + before] == (int)(k % V));
+            CHECK(memcmp(at + next * P, then + k * P, P * sizeof(size_t)) == 0);
+        }
+        CHECK(s.live == next && s.open == (next > 0));
+        ended += ends > 0, full += next == B, none += next == 0;
+        early += ends > 0 && before + 1 < T;
+    }
+    CHECK(ended > 50 && full > 50 && none > 50 && early > 50 && spare > 50);
+}
+
+TEST(constrained_beam, "a text whose logits are NaN has no continuation") {
+    enum { V = 3, B = 2, T = 3 };
+    const float logits[V] = {NAN, NAN, NAN};
+    const int token = 1;
+    const size_t start[2] = {0, 1};
+    const llm_constrained_beam_phrases p = {&token, start, 1};
+    const llm_beam_search_config c = llm_beam_search_defaults(B, T);
+    llm_arena arena = test_arena(1 << 14);
+    llm_beam_search s;
+    size_t at[B] = {0, 0};
+    llm_beam_search_create(&s, &c, &arena);
+    llm_constrained_beam_advance(&s, at, logits, V, &p, &c, &arena);
+    CHECK(s.live == 0 && s.ended == 0 && !s.open);
 }

@@ -16,7 +16,27 @@ static llm_eagle_config eagle_config(const size_t *s) {
     return c;
 }
 
-TEST(eagle, "guesses, loss and gradients equal torch's") {
+static size_t eagle_up(size_t n) { return (n * sizeof(float) + 63) / 64 * 64; }
+
+/* The bytes that llm_eagle_forward takes, and those of the block's backward pass, found by a call
+ * of it. */
+static size_t eagle_taken(const llm_eagle_config *c, size_t B, size_t T) {
+    const size_t C = c->block.width, half = c->block.head_size / 2;
+    return eagle_up(B * T * 2 * C) + eagle_up(B * T * C) + 2 * eagle_up(T * half) +
+           eagle_up(llm_llama_block_acts_size(&c->block, B, T)) + eagle_up(half);
+}
+static size_t eagle_block_backward(const llm_eagle_acts *a, const llm_eagle_weights *w,
+                                   size_t count, size_t B, size_t T, const llm_eagle_config *c) {
+    llm_eagle_weights dw;
+    llm_eagle_bind(&dw, zeros(count), c);
+    llm_arena arena = test_arena(1 << 15);
+    arena.peak = 0;
+    llm_llama_block_backward(zeros(B * T * c->block.width), &dw.block, &a->block, a->x, &w->block,
+                             a->cosine, a->sine, B, T, &c->block, &arena);
+    return arena.peak;
+}
+
+TEST(eagle, "guesses, loss and gradients equal torch's, in the memory the comments ask for") {
     for (size_t i = 0; i < 2; i++) {
         const size_t *s = as_sizes(golden("%zu/shape", i), 8);
         const size_t B = s[0], T = s[1], C = s[2], V = s[7], N = B * T;
@@ -34,6 +54,7 @@ TEST(eagle, "guesses, loss and gradients equal torch's") {
         llm_eagle_forward(g, &a, f, golden("%zu/e", i), &w, B, T, &c, &arena);
         CHECK_GOLDEN(g, N * C, 1e-5f, "%zu/guess", i);
         const size_t mark = arena.used;
+        CHECK(mark == eagle_taken(&c, B, T));
         llm_arena scratch = test_arena(2 * ((N * V * 4 + 63) / 64 * 64));
         const float *head = golden("%zu/head", i);
         const float loss = (float)llm_eagle_loss(dg, g, want, head, N, C, V, 0.1f, &scratch);
@@ -43,14 +64,16 @@ TEST(eagle, "guesses, loss and gradients equal torch's") {
         memcpy(again, dg, N * C * sizeof(float));
         for (size_t k = 0; k < N * C; k++) df[k] = 0.5f; /* adds */
         for (size_t k = 0; k < count; k++) dflat[k] = 0.25f;
-        llm_eagle_backward(&dw, df, dg, &a, &w, B, T, &c, &arena);
+        llm_arena back =
+            test_arena(eagle_up(2 * N * C) + eagle_block_backward(&a, &w, count, B, T, &c));
+        llm_eagle_backward(&dw, df, dg, &a, &w, B, T, &c, &back);
         llm_eagle_backward(&dz, NULL, again, &a, &w, B, T, &c, &arena);
         for (size_t k = 0; k < N * C; k++) df[k] -= 0.5f;
         for (size_t k = 0; k < count; k++) dflat[k] -= 0.25f;
         CHECK_GOLDEN(df, N * C, 1e-5f, "%zu/df", i);
         CHECK_GOLDEN(dflat, count, 2e-5f, "%zu/dw", i);
         CHECK_ALL_NEAR(frozen, dflat, count, 2e-6f);
-        CHECK(arena.used == mark);
+        CHECK(arena.used == mark && back.used == 0);
     }
 }
 
@@ -180,4 +203,52 @@ TEST(eagle, "trained drafts are accepted more often, and texts keep the model's 
     CHECK(chi[0] < 3.09 && chi[1] < 3.09);
     /* five further models: 0.17 to 0.57 of three drafts became 1.7 to 2.3 */
     CHECK(trained->after < 0.5 * trained->before && after > before + 0.5);
+}
+
+TEST(eagle, "the drafts of a line are one causal pass over it, and draws from the distributions") {
+    const size_t shape[8] = {1, 0, 7, 2, 1, 10, 5, 5};
+    const size_t K = shape[7], W = shape[2];
+    const llm_eagle_config c = eagle_config(shape);
+    float *flat = floats(700), *head = floats(K * W), *embed = floats(K * W);
+    llm_eagle_weights w;
+    const size_t count = llm_eagle_bind(&w, flat, &c);
+    CHECK(count <= 700);
+    llm_rng rng = llm_rng_seed(3);
+    llm_rng_normal_fill(&rng, flat, count);
+    for (size_t i = 0; i < count; i++) flat[i] *= 0.4f;
+    llm_rng_normal_fill(&rng, head, K * W);
+    llm_rng_normal_fill(&rng, embed, K * W);
+    for (size_t T = 1; T <= 4; T += 3)
+        for (size_t n = 0; n <= 4; n++) {
+            const size_t last = T + n - 1, all = T + n;
+            float *f = floats(all * W), *q = floats(n * K);
+            int *ids = (int *)test_memory(all + 1, sizeof(int));
+            llm_rng_normal_fill(&rng, f, T * W);
+            for (size_t t = 0; t <= T; t++) ids[t] = (int)llm_rng_below(&rng, K);
+            llm_rng draw = rng;
+            const size_t block = llm_llama_block_scratch_size(&c.block, 1, last) * sizeof(float);
+            llm_arena arena = test_arena(eagle_up(last * W) + eagle_taken(&c, 1, last) + block);
+            llm_eagle_draft(ids, q, f, T, n, embed, head, &w, &c, &rng, &arena);
+            CHECK(arena.used == 0);
+            if (n == 0) continue;
+
+            float *e = floats(last * W), *g = floats(last * W), *law = floats(n * K);
+            for (size_t t = 0; t < last; t++)
+                memcpy(e + t * W, embed + (size_t)ids[t + 1] * W, W * sizeof(float));
+            llm_eagle_acts a;
+            llm_arena pass = test_arena(1 << 16);
+            llm_eagle_forward(g, &a, f, e, &w, 1, last, &c, &pass);
+            CHECK(pass.used == eagle_taken(&c, 1, last));
+            CHECK_ALL_NEAR(f + T * W, g + (T - 1) * W, n * W, 1e-5f);
+            for (size_t i = 0; i < n; i++) {
+                double total = 0.0, z[8];
+                for (size_t v = 0; v < K; v++) {
+                    z[v] = exp(dot(g + (T - 1 + i) * W, head + v * W, W));
+                    total += z[v];
+                }
+                for (size_t v = 0; v < K; v++) law[i * K + v] = (float)(z[v] / total);
+                CHECK(ids[T + 1 + i] == llm_speculative_draw(q + i * K, K, &draw));
+            }
+            CHECK_ALL_NEAR(q, law, n * K, 1e-5f);
+        }
 }

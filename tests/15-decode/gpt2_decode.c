@@ -196,7 +196,76 @@ TEST(gpt2_decode, "a state starts empty, a text anew; one token is a text; k = 1
     d.cache.length[0] = d.seen = 0;
     llm_gpt2_decode(&d, want, T);
     llm_gpt2_decode_pick(&d, 1.0f, 0, 0.5f, &rng);
-    CHECK(d.memory.peak + 16 * 64 >= d.memory.size); /* what is taken is used, but for alignment */
+    llm_gpt2_decode_destroy(&d);
+    CHECK_ASSERTS(llm_gpt2_decode_create(&d, &g, 0, &e));
+    llm_gpt2_destroy(&g);
+}
+
+/* A model of one block: vocab, context, heads, width, hidden. */
+static llm_gpt2 small_model(const size_t *size, float spread, bool forward) {
+    llm_gpt2 g;
+    llm_error e;
+    llm_gpt2_config c = llm_gpt2_defaults();
+    c.vocab = size[0], c.context = size[1], c.layers = 1, c.heads = size[2];
+    c.width = size[3], c.hidden = size[4];
+    CHECK(llm_gpt2_create(&g, &c, forward ? 1 : 0, c.context, &e));
+    llm_rng rng = llm_rng_seed(1);
+    llm_rng_normal_fill(&rng, g.w, g.count);
+    for (size_t i = 0; i < g.count; i++) g.w[i] *= spread;
+    return g;
+}
+
+TEST(gpt2_decode, "the memory is that of reading or choosing, each part rounded up to 64 bytes") {
+    /* even sizes that waste most; odd ones that waste nearly nothing; choosing that needs more */
+    const size_t size[3][5] = {{16, 32, 2, 16, 32}, {17, 17, 1, 17, 17}, {4096, 16, 2, 4, 8}};
+    const size_t chunk[3] = {32, 1, 2};
+    for (size_t i = 0; i < 3; i++) {
+        llm_gpt2 g = small_model(size[i], 0.5f, false);
+        llm_gpt2_decode_state d;
+        llm_error e;
+        llm_rng rng = llm_rng_seed(1);
+        int ids[32];
+        for (size_t t = 0; t < size[i][1]; t++) ids[t] = (int)(t % size[i][0]);
+        CHECK(llm_gpt2_decode_create(&d, &g, chunk[i], &e));
+        llm_gpt2_decode(&d, ids, size[i][1]);
+        CHECK(llm_gpt2_decode_pick(&d, 1.0f, 3, 0.5f, &rng) >= 0);
+        CHECK(d.memory.size - d.memory.peak <= 7 * 64);
+        llm_gpt2_decode_destroy(&d);
+        llm_gpt2_destroy(&g);
+    }
+}
+
+TEST(gpt2_decode, "an odd context keeps the larger half; a text that is read is not read again") {
+    enum { N = 5 };
+    const size_t size[5] = {7, N, 1, 4, 6};
+    llm_gpt2 g = small_model(size, 0.5f, true);
+    llm_gpt2_decode_state d;
+    llm_error e;
+    const int ids[N + 1] = {3, 1, 4, 1, 5, 2};
+    CHECK(llm_gpt2_decode_create(&d, &g, 2, &e));
+    CHECK_ASSERTS(llm_gpt2_decode_follow(&d, ids, 0));
+    for (size_t again = 0; again < 2; again++) {
+        llm_gpt2_decode_follow(&d, ids, N);
+        CHECK(d.cache.length[0] == N && d.seen == N);
+    }
+    llm_gpt2_decode_follow(&d, ids, N + 1);
+    CHECK(d.cache.length[0] == 3 && d.seen == N + 1);
+    llm_gpt2_forward(&g, ids + 3, NULL, 1, 3);
+    CHECK_ALL_NEAR(d.logits, g.logits + 2 * 7, 7, 1e-5f);
+    llm_gpt2_decode_destroy(&d);
+    llm_gpt2_destroy(&g);
+}
+
+TEST(gpt2_decode, "token 0 is a token: a model that finds all alike says nothing else") {
+    const size_t size[5] = {7, 8, 1, 4, 6};
+    llm_gpt2 g = small_model(size, 0.0f, false);
+    llm_gpt2_decode_state d;
+    llm_error e;
+    llm_rng rng = llm_rng_seed(1);
+    int ids[6] = {5, -1, -1, -1, -1, -1};
+    CHECK(llm_gpt2_decode_create(&d, &g, 2, &e));
+    CHECK(llm_gpt2_decode_text(&d, ids, 1, 5, -1, 0.0f, 0, 1.0f, &rng) == 5);
+    for (size_t t = 1; t < 6; t++) CHECK(ids[t] == 0);
     llm_gpt2_decode_destroy(&d);
     llm_gpt2_destroy(&g);
 }

@@ -242,6 +242,12 @@ TEST(kv_cache, "a full cache refuses more; sizes; scores of 1e4 in both forms") 
     CHECK_ASSERTS(llm_kv_cache_advance(&cache, NULL, 2));
     CHECK_ASSERTS(llm_kv_cache_append(&cache, 1, x, x, 1));
     CHECK_ASSERTS(llm_kv_cache_attend(out, &cache, 0, x, 3, 1, &arena));
+    llm_kv_cache headless = cache;
+    headless.H = 0;
+    CHECK_ASSERTS(llm_kv_cache_attend(out, &headless, 0, x, 2, 1, &arena));
+    out[0] = 7.0f;
+    llm_kv_cache_attend(out, &cache, 0, x, 2, 0, &arena); /* no queries, nothing is written */
+    CHECK(out[0] == 7.0f);
     CHECK_ASSERTS(llm_kv_cache_keys(&cache, 1, 0, 0));
     CHECK_ASSERTS(llm_kv_cache_keys(&cache, 0, 2, 0));
     CHECK_ASSERTS(llm_kv_cache_keys(&cache, 0, 0, 2));

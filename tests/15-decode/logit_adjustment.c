@@ -17,13 +17,14 @@ TEST(logit_adjustment, "loss, gradient and the rule after training equal torch's
             llm_logit_adjustment_loss_forward(loss, lse, z, prior, y, N, K, tau, &arena);
         CHECK_GOLDEN(loss, N, 2e-6f, "%zu/loss", i);
         for (size_t k = 0; k < N * K; k++) dz[k] = 0.5f; /* adds */
+        llm_arena back = test_arena(arena.size);
         llm_logit_adjustment_loss_backward(dz, z, lse, prior, y, N, K, tau, 1.0f / (float)kept,
-                                           &arena);
+                                           &back);
         for (size_t k = 0; k < N * K; k++) dz[k] -= 0.5f;
         CHECK_GOLDEN(dz, N * K, 1e-6f, "%zu/dz", i);
         llm_logit_adjustment_posthoc(z, prior, N, K, tau);
         CHECK_GOLDEN(z, N * K, 1e-6f, "%zu/posthoc", i);
-        CHECK(arena.used == 0);
+        CHECK(arena.used == 0 && back.used == 0);
     }
     const float prior[3] = {0.5f, 0.5f, 0.0f}, z[3] = {1.0f, 2.0f, 99.0f};
     const int y[1] = {0};
@@ -34,6 +35,8 @@ TEST(logit_adjustment, "loss, gradient and the rule after training equal torch's
     llm_logit_adjustment_loss_backward(dz, z, lse, prior, y, 1, 3, 1.0f, 1.0f, &arena);
     CHECK(dz[2] == 0.0f);
     CHECK_ASSERTS(llm_logit_adjustment_posthoc(rule, prior, 1, 3, 1.0f));
+    llm_logit_adjustment_shift(rule, z, prior, 1, 3, 0.0f); /* nor without adjustment */
+    CHECK(rule[0] == 1.0f && rule[1] == 2.0f && rule[2] == -INFINITY);
 }
 
 TEST(logit_adjustment, "priors are the shares of the labels") {
@@ -163,4 +166,7 @@ TEST(logit_adjustment, "EM: the most likely priors, and those of a test set that
     const float sure[K] = {1.0f, 0.0f, 0.0f}, from[K] = {0.5f, 0.5f, 0.0f};
     llm_logit_adjustment_move(q, sure, from, truth, K);
     CHECK(q[0] == 1.0 && q[1] == 0.0 && q[2] == 0.0);
+    const float half[2] = {0.5f, 0.5f}; /* one row that says nothing new: nothing moves */
+    CHECK(llm_logit_adjustment_prior_shift(to, half, half, 1, 2, 9, 0.0, &arena) == 1);
+    CHECK(to[0] == 0.5 && to[1] == 0.5);
 }

@@ -47,6 +47,9 @@ TEST(logit_bias, "guidance equals transformers' processor, and its bans") {
     CHECK(out[1] == -INFINITY && out[3] == -INFINITY);
     CHECK_NEAR(out[2], -log(2.0), 1e-6);
     CHECK(isfinite(out[0]));
+    llm_logit_bias_guidance(out, c, u, 4, 0.0f); /* without the prompt, bans stand too */
+    CHECK(out[1] == -INFINITY && out[3] == -INFINITY);
+    CHECK_NEAR(out[0], -log(1.0 + exp(-1.0)), 1e-6);
 }
 
 TEST(logit_bias, "a map shifts, -100 bans, ban and allow lists leave exactly their support") {

@@ -102,6 +102,8 @@ TEST(lookahead, "Jacobi: greedy's tokens after at most m rounds; one round where
         CHECK(memory.passes == rounds + 2 && arena.used == 0);
         CHECK(llm_lookahead_jacobi(y, M, 5, &m, &arena) == 0); /* nothing to change any more */
         CHECK(llm_lookahead_jacobi(y, 0, 5, &m, &arena) == 0);
+        y[0] = (want[2] + 1) % V;
+        CHECK(llm_lookahead_jacobi(y, 1, 5, &m, &arena) == 1 && y[0] == want[2]);
     }
     float *flat = floats(V * V * V); /* the same law everywhere */
     for (size_t i = 0; i < V * V * V; i++) flat[i] = i % V == 4 ? 1.0f : 0.0f;
@@ -123,7 +125,7 @@ TEST(lookahead, "the layout: depths, and logits of each node equal those of its 
     int ids[64], parent[64], line[64];
     CHECK(llm_lookahead_layout(ids, parent, &s, 2) == 1); /* an empty pool */
     for (size_t k = 0; k < 4; k++) llm_lookahead_add(&s, 2, grams[k]);
-    llm_lookahead_add(&s, 2, grams[3]); /* known */
+    for (size_t k = 1; k < 4; k++) llm_lookahead_add(&s, 2, grams[k]); /* known */
     CHECK(s.count[2] == 4 && s.count[1] == 0);
     const size_t window = llm_lookahead_layout(ids, parent, &s, 2), n = window + (N - 1) * W;
     CHECK(window == 1 + 3 * G && n == llm_lookahead_size(&s) && ids[0] == 2);
@@ -160,6 +162,53 @@ TEST(lookahead, "the layout: depths, and logits of each node equal those of its 
     CHECK(s.count[1] == 1 && s.count[2] == 5 && s.count[3] == 1 && s.count[4] == 0);
     const int gram[3] = {2, 3, 1};
     CHECK(memcmp(s.pool + 1 * G * 3, gram, sizeof gram) == 0);
+}
+
+TEST(lookahead, "a pass moves the window on by the logits of its own last level; the pool is what "
+                "was added") {
+    enum { V = 6, W = 3, N = 4, G = 2, L = N - 1 };
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        const float *table = tiny_speculative_table(seed, V, NULL, 1.0f);
+        const llm_sampling_step greedy[1] = {{LLM_SAMPLING_TEMPERATURE, 0.0f}};
+        const int text[3] = {4, 1, 3}, gram[2][L] = {{0, 0, 0}, {5, 2, 2}};
+        int ids[4], node[64], parent[64], level[L * W];
+        llm_arena arena = test_arena(1 << 13);
+        memset(arena.memory, 0, arena.size); /* the first n-gram is what stands there already */
+        llm_lookahead s;
+        llm_lookahead_create(&s, V, W, N, G, text, 3, &arena);
+        for (size_t k = 0; k < 2; k++) llm_lookahead_add(&s, 3, gram[k]);
+        CHECK(s.count[3] == 2);
+        memcpy(level, s.level, sizeof level);
+        const size_t last = llm_lookahead_layout(node, parent, &s, 3) + (L - 1) * W;
+        tiny_speculative memory;
+        const llm_speculative_model m = tiny_speculative_model(&memory, table, V);
+        llm_rng rng = llm_rng_seed(1);
+        memcpy(ids, text, sizeof text);
+        CHECK(llm_lookahead_run(ids, 3, 1, &s, &m, greedy, 1, &rng, &arena) == 1);
+        CHECK(memcmp(s.level, level + W, (L - 1) * W * sizeof(int)) == 0);
+        for (size_t j = 0; j < W; j++) {
+            const size_t up = (size_t)node[parent[last + j]], at = (size_t)node[last + j];
+            CHECK(s.level[(L - 1) * W + j] == llm_greedy_pick(table + (up * V + at) * V, V));
+        }
+    }
+}
+
+TEST(lookahead, "drawing along the tree ends at a node without the child, and reads n nodes") {
+    enum { V = 2 };
+    const int tree[3] = {0, 1, 1}, behind[3] = {-1, 0, 1};
+    int *ids = (int *)test_memory(3, sizeof(int)), *parent = (int *)test_memory(3, sizeof(int));
+    memcpy(ids, tree, sizeof tree), memcpy(parent, behind, sizeof behind);
+    float *p = zeros(3 * V);
+    llm_rng rng = llm_rng_seed(1);
+    for (size_t most = 0; most <= 3; most++) { /* so many nodes say 1, the others 0 */
+        for (size_t i = 0; i < 3; i++) p[i * V] = i >= most, p[i * V + 1] = i < most;
+        size_t path[3];
+        int next = -1;
+        const size_t want = most < 2 ? most + 1 : 3;
+        CHECK(llm_lookahead_verify(path, &next, ids, parent, 3, p, V, &rng) == want);
+        for (size_t i = 0; i < want; i++) CHECK(path[i] == i);
+        CHECK(next == (most == 3));
+    }
 }
 
 /* A model of random logits that depend on the whole text. */

@@ -157,9 +157,14 @@ TEST(medusa_tree,
             for (size_t d = 0; d < D2; d++) CHECK_NEAR(out[(h * N + i) * D2 + d], o[d] / sum, 1e-5);
         }
     CHECK(scratch.used == 0);
-    CHECK_ASSERTS(llm_medusa_tree_attend(out, &cache, l, b, q, 3, parent, N, &scratch));
-    cache.length[1] = T + 1;
-    CHECK_ASSERTS(llm_medusa_tree_attend(out, &cache, l, b, q, HQ2, parent, N, &scratch));
+    llm_arena none = test_arena(tree_up(T * 4) + tree_up(T * 8)), room = test_arena(1024);
+    llm_medusa_tree_attend(NULL, &cache, l, b, NULL, HQ2, NULL, 0, &none); /* an empty tree */
+    CHECK(none.used == 0);
+    CHECK_ASSERTS(llm_medusa_tree_attend(out, &cache, l, b, q, 3, parent, N, &room));
+    cache.length[1] = T + 1; /* no room for the last node */
+    CHECK_ASSERTS(llm_medusa_tree_attend(out, &cache, l, b, q, HQ2, parent, N, &room));
+    cache.length[1] = T, cache.H = 0;
+    CHECK_ASSERTS(llm_medusa_tree_attend(out, &cache, l, b, q, HQ2, parent, N, &room));
 }
 
 /* ---- the shape ---- */
@@ -197,11 +202,12 @@ TEST(medusa_tree, "the tree has the n most probable nodes of all, and its expect
                     all[i] = all[k], all[k] = swap;
                 }
         for (size_t n = 1; n <= 42; n++) {
-            int parent[42], rank[42];
+            int parent[42], rank[42] = {0};
             llm_arena arena = test_arena(3 * tree_up(n * 8));
             const size_t got =
                 llm_medusa_tree_choose(&expected, parent, rank, n, hits, K, S, &arena);
-            CHECK(got == (n < 40 ? n : 40) && parent[0] == -1 && arena.used == 0);
+            CHECK(got == (n < 40 ? n : 40) && arena.used == 0);
+            CHECK(parent[0] == -1 && rank[0] == -1);
             double want = 1.0;
             for (size_t i = 0; i + 1 < got; i++) want += all[i];
             CHECK_NEAR(expected, want, 1e-9);
@@ -256,6 +262,7 @@ TEST(medusa_tree, "typical acceptance: the longest line of typical tokens; not t
     size_t path[2];
     llm_arena arena = test_arena(64);
     CHECK(llm_medusa_tree_typical(path, ids, parent, 2, p, 2, 0.3f, 0.6f, &arena) == 2);
+    CHECK(llm_medusa_tree_typical(path, ids, parent, 2, p, 2, 0.6f, 9.0f, &arena) == 1); /* not > */
 }
 
 /* ---- the loop ---- */
@@ -271,6 +278,7 @@ typedef struct {
 static void tree_guess(void *context, int *top, size_t slot) {
     tree_guesser *g = (tree_guesser *)context;
     const size_t W = g->base.V;
+    CHECK(slot < g->base.last);
     /* the last two tokens at that slot: greedy decoding from there */
     size_t a = g->base.before[slot], b = (size_t)g->base.node[slot];
     for (size_t k = 0; k <= HEADS; k++) {
@@ -287,6 +295,11 @@ static void tree_guess(void *context, int *top, size_t slot) {
         }
         a = b, b = truth;
     }
+}
+
+static void tree_guess_zeros(void *context, int *top, size_t slot) {
+    (void)context, (void)slot;
+    memset(top, 0, HEADS * GUESSES * sizeof(int));
 }
 
 TEST(medusa_tree, "the text is greedy decoding's; tokens a pass as the chances say") {
@@ -330,5 +343,15 @@ TEST(medusa_tree, "the text is greedy decoding's; tokens a pass as the chances s
         int ids[8] = {0};
         CHECK_ASSERTS(llm_medusa_tree_run(ids, 0, 1, &m, parent, rank, nodes, &arena));
         CHECK_ASSERTS(llm_medusa_tree_run(ids, 1, 4, &m, parent, rank, nodes, &arena));
+        CHECK_ASSERTS(llm_medusa_tree_run(ids, 1, 2, &m, parent, rank, 0, &arena));
+        float *table = tiny_speculative_table(1, W, NULL, 1.0f);
+        llm_arena room = test_arena(1 << 12);
+        g->base.table = table, g->hits = hits;
+        llm_medusa_tree_run(ids, 1, 2, &m, parent, rank, nodes, &room); /* a prompt of one token */
+        CHECK(ids[1] == llm_greedy_pick(table, W));
+        CHECK(ids[2] == llm_greedy_pick(table + (size_t)ids[1] * W, W));
+        table[3] = NAN;
+        g->base.length = 0, m.guess = tree_guess_zeros;
+        CHECK_ASSERTS(llm_medusa_tree_run(ids, 1, 2, &m, parent, rank, nodes, &room));
     }
 }

@@ -62,7 +62,8 @@ TEST(sampling_text, "the defaults change nothing but what the model says") {
     for (size_t order = 0; order < 3; order++) {
         const llm_sampling_text_config c =
             llm_sampling_text_defaults((llm_sampling_text_order)order);
-        CHECK(c.last_n == 64 && c.repetition == 1.0f && c.dry.base == 1.75f);
+        CHECK(c.last_n == 64 && c.repetition == 1.0f);
+        CHECK(c.dry.base == 1.75f && c.dry.multiplier == 0.0f);
         CHECK(c.xtc_threshold == 0.1f && c.order == (llm_sampling_text_order)order);
         llm_sampling_text *s = text_state(&c, 1);
         llm_rng a = llm_rng_seed(2), b = llm_rng_seed(2), fill = llm_rng_seed(3);
@@ -122,6 +123,79 @@ TEST(sampling_text, "stop tokens wait; XTC stands before the temperature and nee
         llm_sampling_text_filter(z, V, s, &rng);
         CHECK(z[2] > -INFINITY);
     }
+}
+
+TEST(sampling_text, "no token twice with n-grams of 1; DRY charges what would go on repeating") {
+    const int ids[7] = {1, 2, 3, 4, 1, 2, 3};
+    for (size_t order = 0; order < 3; order++) {
+        llm_sampling_text_config c = llm_sampling_text_defaults((llm_sampling_text_order)order);
+        c.no_ngram = 1, c.dry.multiplier = 0.5f;
+        llm_sampling_text *s = text_state(&c, 1);
+        float z[V] = {0.0f};
+        llm_sampling_text_penalize(z, V, s, ids, 7);
+        for (size_t v = 0; v < V; v++) {
+            const bool said = v >= 1 && v <= 4; /* 4 behind a run of 3, 1 beyond the free ones */
+            const float llama = v == 4 ? -0.5f * 1.75f : 0.0f;
+            CHECK(z[v] == (order == 0 ? (said ? -INFINITY : 0.0f) : order == 1 ? llama : 0.0f));
+        }
+    }
+}
+
+TEST(sampling_text, "the API's min-p stands in front of top-p and behind the temperature") {
+    const float p[5] = {0.4f, 0.3f, 0.1f, 0.1f, 0.1f};
+    for (size_t order = 0; order < 3; order++)
+        for (size_t hot = 0; hot < 2; hot++)
+            for (size_t k = 0; k < 2; k++) {
+                llm_sampling_text_config c =
+                    llm_sampling_text_defaults((llm_sampling_text_order)order);
+                c.filter.min_p = 0.5f, c.filter.top_p = 0.5f;
+                c.filter.temperature = hot ? 2.0f : 1.0f, c.filter.top_k = k ? 4.0f : 0.0f;
+                llm_sampling_text *s = text_state(&c, 1);
+                llm_rng rng = llm_rng_seed(1);
+                float z[V];
+                size_t kept = 0;
+                for (size_t v = 0; v < V; v++) z[v] = v < 5 ? logf(p[v]) : -INFINITY;
+                llm_sampling_text_filter(z, V, s, &rng);
+                for (size_t v = 0; v < V; v++) kept += z[v] > -INFINITY;
+                /* Of 0.4 and 0.3 alone the first is more than half, of all five it is not. Hot, the
+                 * last three have half the first one's share: all stay, and two are half. */
+                CHECK(kept == (order == 2 && !hot ? 1 : 2));
+            }
+    llm_sampling_text_config c = llm_sampling_text_defaults(LLM_SAMPLING_TEXT_API);
+    c.filter.min_p = 0.45f, c.filter.temperature = 2.0f; /* sqrt(1/4) is above it, 1/4 below */
+    llm_sampling_text *s = text_state(&c, 1);
+    llm_rng rng = llm_rng_seed(1);
+    float z[V];
+    for (size_t v = 0; v < V; v++) z[v] = v < 5 ? logf(p[v]) : -INFINITY;
+    llm_sampling_text_filter(z, V, s, &rng);
+    CHECK(z[4] > -INFINITY);
+}
+
+TEST(sampling_text, "all eight filters; XTC stands behind the last of llama.cpp's") {
+    for (size_t order = 0; order < 2; order++) {
+        llm_sampling_text_config c = llm_sampling_text_defaults((llm_sampling_text_order)order);
+        c.filter.temperature = 0.5f, c.filter.top_k = 20.0f, c.filter.top_p = 0.99f;
+        c.filter.min_p = 0.01f, c.filter.typical = 0.99f, c.filter.epsilon = 1e-3f;
+        c.filter.eta = 1e-3f, c.filter.top_n_sigma = 3.0f;
+        llm_sampling_text *s = text_state(&c, 1);
+        llm_sampling_step step[8];
+        llm_rng rng = llm_rng_seed(5);
+        float z[V], want[V];
+        llm_rng_normal_fill(&rng, z, V);
+        memcpy(want, z, sizeof z);
+        CHECK(llm_sampling_preset(step, &c.filter, order == 1) == 8);
+        llm_sampling_chain(want, V, step, 8, s->arena);
+        llm_sampling_text_filter(z, V, s, &rng);
+        CHECK(memcmp(z, want, sizeof z) == 0);
+    }
+    llm_sampling_text_config c = llm_sampling_text_defaults(LLM_SAMPLING_TEXT_LLAMA_CPP);
+    c.filter.min_p = 0.5f, c.xtc_chance = 1.0f, c.xtc_threshold = 0.35f;
+    llm_sampling_text *s = text_state(&c, 1);
+    llm_rng rng = llm_rng_seed(5);
+    float z[V]; /* 0.4 and 0.3 of all, 0.57 and 0.43 of what min-p leaves: both reach 0.35 */
+    for (size_t v = 0; v < V; v++) z[v] = v < 2 ? logf(v ? 0.3f : 0.4f) : logf(0.3f / (V - 2));
+    llm_sampling_text_filter(z, V, s, &rng);
+    CHECK(z[0] == -INFINITY && z[1] > -INFINITY && z[2] == -INFINITY);
 }
 
 /* A model that always says the same, and the loop of @decoding. */

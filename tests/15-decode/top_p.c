@@ -110,7 +110,9 @@ TEST(top_p, "the nucleus grows with the entropy, the k most probable do not") {
     CHECK_ASSERTS(llm_top_p_filter(z, 2, 1.5f, 1, &arena));
     CHECK_ASSERTS(llm_top_p_filter(z, 2, -0.1f, 1, &arena));
     CHECK_ASSERTS(llm_top_p_filter(z, 2, 0.5f, 0, &arena));
+    CHECK_ASSERTS(llm_top_p_filter(z, 0, 0.5f, 0, &arena));
     CHECK_ASSERTS(llm_top_p_sorted(z, 2, 1.5f, 1, &arena));
     CHECK_ASSERTS(llm_top_p_sorted(z, 2, -0.1f, 1, &arena));
     CHECK_ASSERTS(llm_top_p_sorted(z, 2, 0.5f, 0, &arena));
+    CHECK_ASSERTS(llm_top_p_sorted(z, 0, 0.5f, 0, &arena));
 }
