@@ -51453,14 +51453,13 @@ LLM_API bool llm_llama_config_rope(llm_llama_config *c, const llm_json *j, llm_e
     static const char *const known[] = {"default", "linear", "", "", "yarn", "llama3"};
     const llm_json_node *r = llm_json_get(j, j->node, "rope_parameters");
     if (!r || r->kind != LLM_JSON_OBJECT) r = llm_json_get(j, j->node, "rope_scaling");
-    if (r && r->kind != LLM_JSON_OBJECT) r = NULL;
     const llm_json_node *type = r ? llm_json_get(j, r, "rope_type") : NULL;
     if (r && !type) type = llm_json_get(j, r, "type");
     const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "default";
     int mode = LLM_YARN_LLAMA3;
     while (mode >= 0 && (!*known[mode] || strcmp(known[mode], name) != 0)) mode--;
-    if (mode < 0 || llm_json_get(j, r ? r : j->node, "mscale") ||
-        llm_json_get(j, r ? r : j->node, "attention_factor"))
+    if (mode < 0 ||
+        (r && (llm_json_get(j, r, "mscale") || llm_json_get(j, r, "attention_factor"))))
         return llm_fail(e, "config.json: rotations \"%s\" with these settings are not known here",
                         name);
     const double theta = llm_llama_config_number(
@@ -51902,6 +51901,9 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
     return true;
 }
 
+/* What so many bytes take of the memory. */
+LLM_API size_t llm_llama_file_room(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 /* A vector of n numbers as floats; more is added to each. NULL, and the error set, if it is not
  * there. */
 LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t n, float more,
@@ -51932,11 +51934,10 @@ LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_pa
         return false;
     const size_t turned = inputs ? llm_stored_matrix_turn_bytes(in.type) : 0;
     if (bytes) {
-        *bytes += ((columns > 0 ? rows * columns * turned : all * 4) + 63) / 64 * 64;
+        *bytes += llm_llama_file_room(columns > 0 ? rows * columns * turned : all * sizeof(float));
         return true;
     }
     if (columns == 0) {
-        if (p >= LLM_LLAMA_NAMES_Q_BIAS) more = 0.0f;
         m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, more, e) + before;
         return true;
     }
@@ -51964,9 +51965,9 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     const size_t C = c->width, D = c->head, P = LLM_LLAMA_NAMES_PARTS, parts = c->layers * P;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
     if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
-    size_t bytes =
-        (c->layers * sizeof *m->layer + 63) / 64 * 64 + (old ? 2 : 1) * ((C + 15) / 16 * 64);
-    if (!old) bytes += 2 * ((D / 2 + 15) / 16 * 64);
+    size_t bytes = llm_llama_file_room(c->layers * sizeof *m->layer) +
+                   (old ? 2 : 1) * llm_llama_file_room(C * sizeof(float));
+    if (!old) bytes += 2 * llm_llama_file_room(D / 2 * sizeof(float));
     for (size_t i = 0; i < parts; i++)
         if (!llm_llama_file_part(m, i / P, (llm_llama_names_part)(i % P), more, &bytes, e))
             return false;
