@@ -250,7 +250,7 @@ TEST(llama_file, "in GGUF too matrices stay, vectors come as they are, rotations
     }
 }
 
-TEST(llama_file, "the memory is that of the vectors, of heads of any width") {
+TEST(llama_file, "the memory is that of the vectors, of heads and models of any width") {
     const size_t head[2] = {40, 114}; /* more than a line of 64 bytes; just beyond seven lines */
     for (size_t k = 0; k < 2; k++) {
         tiny_llama tiny;
@@ -260,6 +260,13 @@ TEST(llama_file, "the memory is that of the vectors, of heads of any width") {
         tiny_llama_make(&tiny, "qwen3", head[k]);
         snprintf(config, sizeof config, "{\"model_type\":\"qwen3\",\"head_dim\":%zu," CONFIG,
                  head[k]);
+        memcpy(strstr(config, "\"hidden_size\":16") + 14, "20", 2);
+        for (size_t i = 0; i < tiny.count; i++) {
+            tiny_llama_tensor *t = &tiny.t[i];
+            if (t->rows == 16) t->rows = 20;
+            if (t->columns == 16) t->columns = 20;
+            t->data = zeros(t->rows * (t->columns ? t->columns : 1));
+        }
         const char *dir = tiny_llama_directory(&tiny, config, LLM_SAFETENSORS_F32);
         CHECK(llm_llama_file_open(&m, dir, &e));
         /* what is left: factors of the rotations, of GGUF alone */
