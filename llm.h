@@ -45773,7 +45773,7 @@ typedef struct {
 
 /* Returns y (B,T,C) <- x (B,T,C), mem (B,S,C) or NULL for x itself; bias (H,T,S) or NULL; hidden
  * (B,S) are keys that nobody sees, or NULL; causal: nor those ahead. Left in the arena: B (2 T C +
- * 2 T H D + 2 S H D + H T S + T) floats and B T S flags. Scratch: B (T + 2 max(T,S)) H D floats. */
+ * 2 T H D + 2 S H D + H T S + T) floats and B T S flags. Scratch: B max(T,S) H D floats. */
 LLM_API float *llm_t5_attn_forward(llm_t5_attn_acts *a, const float *x, const float *mem,
                                    const float *bias, const bool *hidden, bool causal, size_t B,
                                    size_t T, size_t S, const llm_t5_attn_weights *w,
@@ -45819,7 +45819,7 @@ LLM_API float *llm_t5_attn_forward(llm_t5_attn_acts *a, const float *x, const fl
 }
 
 /* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is a
- * memory, dbias (H,T,S) += or NULL. Scratch: B (2 T C + 3 T H D + 2 S H D + 2 H T S + max(T,S) H D)
+ * memory, dbias (H,T,S) += or NULL. Scratch: B (T C + 3 T H D + 2 S H D + 2 H T S + max(T,S) H D)
  * floats. */
 LLM_API void llm_t5_attn_backward(float *d, float *dmem, float *dbias,
                                   const llm_t5_attn_weights *dw, const llm_t5_attn_acts *a,
@@ -50847,7 +50847,7 @@ LLM_API void llm_t5_step_create(llm_t5_step_cache *cache, const float *mem, cons
 }
 
 /* x (B,C) += the attention of its norm in (B,C) to n keys k, values v (B,H,stride,D); bias (H,n)
- * and hidden (B,n) or NULL. Scratch: B (2 H D + H n + C) floats. */
+ * and hidden (B,n) or NULL. Scratch: B (2 H D + H n + C) floats and, with hidden, B n flags. */
 LLM_API void llm_t5_step_attend(float *x, const float *in, const float *k, const float *v, size_t n,
                                 size_t stride, const float *bias, const bool *hidden, size_t B,
                                 const llm_t5_attn_weights *w, const llm_t5_attn_config *c,
@@ -50872,8 +50872,9 @@ LLM_API void llm_t5_step_attend(float *x, const float *in, const float *k, const
     arena->used = mark;
 }
 
-/* logits (B,V) <- ids (B), the next token of each text; it joins the cache. Scratch, given back: B
- * (2 C + V) floats and that of one token's parts. */
+/* logits (B,V) <- ids (B), the next token of each text; it joins the cache. Scratch: B (2 C + H D) +
+ * H (t + 1) floats and the most that a part takes: attention, or an MLP's B (C + 2 F), 3 F where it
+ * is gated. */
 LLM_API void llm_t5_step(float *logits, llm_t5_step_cache *cache, const int *ids,
                          const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
     const llm_t5_stack_config *s = &c->decoder;
@@ -50997,8 +50998,8 @@ LLM_API void llm_t5_span_mask(bool *mask, size_t n, double density, double mean,
     ends[0] = ends[1] = spans - 1;
     for (size_t i = 0, kind = 0; i < n; i++) {
         mask[i] = kind == 1;
-        if (left[kind] == 1) /* the last of its kind ends a part in any case */
-            left[kind] = 0, kind = 1 - kind;
+        if (left[kind] == 1)
+            kind = 1; /* behind the last that stays; the last that goes ends the text */
         else if (llm_t5_span_ends(&ends[kind], &left[kind], rng))
             kind = 1 - kind;
     }
@@ -51178,7 +51179,7 @@ llm_transformer_file_find(const llm_safetensors *s, const char *prefix,
     snprintf(full, sizeof full, "%s%s", prefix, part->name);
     const llm_safetensors_tensor *t = llm_safetensors_find(s, full);
     if (!t && !llm_fail(e, "model.safetensors: no tensor %s", full)) return NULL;
-    const size_t found = t->rank > 0 ? t->shape[0] : 0, columns = t->rank > 1 ? t->shape[1] : 1;
+    const size_t found = t->shape[0], columns = t->rank > 1 ? t->shape[1] : 1; /* 0 of a scalar */
     if (t->rank == (vector ? 1u : 2u) && found == rows && columns == cols) return t;
     llm_fail(e, "model.safetensors: %s is (%zu, %zu) of rank %zu, config.json says (%zu, %zu)",
              full, found, columns, t->rank, rows, cols);
@@ -51510,14 +51511,13 @@ LLM_API bool llm_llama_config_rope(llm_llama_config *c, const llm_json *j, llm_e
     static const char *const known[] = {"default", "linear", "", "", "yarn", "llama3"};
     const llm_json_node *r = llm_json_get(j, j->node, "rope_parameters");
     if (!r || r->kind != LLM_JSON_OBJECT) r = llm_json_get(j, j->node, "rope_scaling");
-    if (r && r->kind != LLM_JSON_OBJECT) r = NULL;
     const llm_json_node *type = r ? llm_json_get(j, r, "rope_type") : NULL;
     if (r && !type) type = llm_json_get(j, r, "type");
     const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "default";
     int mode = LLM_YARN_LLAMA3;
     while (mode >= 0 && (!*known[mode] || strcmp(known[mode], name) != 0)) mode--;
-    if (mode < 0 || llm_json_get(j, r ? r : j->node, "mscale") ||
-        llm_json_get(j, r ? r : j->node, "attention_factor"))
+    if (mode < 0 ||
+        (r && (llm_json_get(j, r, "mscale") || llm_json_get(j, r, "attention_factor"))))
         return llm_fail(e, "config.json: rotations \"%s\" with these settings are not known here",
                         name);
     const double theta = llm_llama_config_number(
@@ -51959,6 +51959,9 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
     return true;
 }
 
+/* What so many bytes take of the memory. */
+LLM_API size_t llm_llama_file_room(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 /* A vector of n numbers as floats; more is added to each. NULL, and the error set, if it is not
  * there. */
 LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t n, float more,
@@ -51989,11 +51992,10 @@ LLM_API bool llm_llama_file_part(llm_llama_file *m, size_t l, llm_llama_names_pa
         return false;
     const size_t turned = inputs ? llm_stored_matrix_turn_bytes(in.type) : 0;
     if (bytes) {
-        *bytes += ((columns > 0 ? rows * columns * turned : all * 4) + 63) / 64 * 64;
+        *bytes += llm_llama_file_room(columns > 0 ? rows * columns * turned : all * sizeof(float));
         return true;
     }
     if (columns == 0) {
-        if (p >= LLM_LLAMA_NAMES_Q_BIAS) more = 0.0f;
         m->layer[l].vector[p] = llm_llama_file_vector(m, name, all, more, e) + before;
         return true;
     }
@@ -52021,9 +52023,9 @@ LLM_API bool llm_llama_file_bind(llm_llama_file *m, llm_error *e) {
     const size_t C = c->width, D = c->head, P = LLM_LLAMA_NAMES_PARTS, parts = c->layers * P;
     const float more = c->family == LLM_LLAMA_CONFIG_GEMMA2 && !m->is_gguf ? 1.0f : 0.0f;
     if (!llm_llama_file_find(&m->embed, m, name[EMBED], c->vocab, C, e)) return false;
-    size_t bytes =
-        (c->layers * sizeof *m->layer + 63) / 64 * 64 + (old ? 2 : 1) * ((C + 15) / 16 * 64);
-    if (!old) bytes += 2 * ((D / 2 + 15) / 16 * 64);
+    size_t bytes = llm_llama_file_room(c->layers * sizeof *m->layer) +
+                   (old ? 2 : 1) * llm_llama_file_room(C * sizeof(float));
+    if (!old) bytes += 2 * llm_llama_file_room(D / 2 * sizeof(float));
     for (size_t i = 0; i < parts; i++)
         if (!llm_llama_file_part(m, i / P, (llm_llama_names_part)(i % P), more, &bytes, e))
             return false;

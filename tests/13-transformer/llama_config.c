@@ -28,7 +28,7 @@ TEST(llama_config, "what is not said has the family's value") {
     CHECK(c.eps == 1e-6f && c.scale == (float)(1.0 / sqrt(8.0)) && c.score_cap == 0.0f);
     CHECK(c.logit_cap == 0.0f && c.pairing == LLM_ROPE_HALVES && c.rope.mode == LLM_YARN_NONE);
     CHECK(c.rope.theta == 10000.0 && c.rope.rot == 8 && c.rope.factor == 1.0);
-    CHECK(c.rope.trained == 512.0);
+    CHECK(c.rope.trained == 512.0 && !c.rounded);
     CHECK(lc_read(&c, "\"model_type\":\"gemma2\"", &e));
     CHECK(c.tied && c.scale == 1.0f / 16.0f && c.window == 0 && c.score_cap == 0.0f);
     CHECK(lc_read(&c, "\"model_type\":\"mistral\",\"sliding_window\":null", &e) && c.window == 0);
@@ -59,6 +59,13 @@ TEST(llama_config, "what is said is read: heads, window, caps, ties") {
     CHECK(llm_llama_config_windowed(&c, 2));
     c.window = 0;
     CHECK(!llm_llama_config_windowed(&c, 0));
+    c.window = 1; /* each token sees itself */
+    CHECK(llm_llama_config_windowed(&c, 0));
+    CHECK(lc_read(&c,
+                  "\"model_type\":\"gemma2\",\"attn_logit_softcapping\":null,"
+                  "\"final_logit_softcapping\":null",
+                  &e));
+    CHECK(c.score_cap == 0.0f && c.logit_cap == 0.0f);
 }
 
 TEST(llama_config, "a GPT-2 is read by its own names: no rotations, heads of any width") {
@@ -177,6 +184,11 @@ TEST(llama_config, "what is not computed here is refused in a sentence") {
         {"\"model_type\":1", "model_type \"\""},
         {"\"model_type\":\"llama\",\"vocab_size\":0", "vocab_size is 0, expected 1 to 16777216"},
         {"\"model_type\":\"llama\",\"vocab_size\":16777217", "vocab_size is 16777217"},
+        {"\"model_type\":\"llama\",\"vocab_size\":null", "no vocab_size"},
+        {"\"model_type\":\"llama\",\"max_position_embeddings\":null", "no max_position_emb"},
+        {"\"model_type\":\"llama\",\"intermediate_size\":null", "no intermediate_size"},
+        {"\"model_type\":\"llama\",\"num_hidden_layers\":null", "no num_hidden_layers"},
+        {"\"model_type\":\"llama\",\"num_attention_heads\":null", "no num_attention_heads"},
         {"\"model_type\":\"llama\",\"hidden_size\":null", "no hidden_size"},
         {"\"model_type\":\"llama\",\"hidden_size\":[]", "hidden_size is no number"},
         {"\"model_type\":\"llama\",\"hidden_size\":65537", "hidden_size is 65537"},

@@ -10,6 +10,8 @@ static void *lf_realloc(void *p, size_t size) { return lf_calls-- > 0 ? realloc(
 
 #include "../../llm.h"
 
+#include "../arena.h"
+#include "../tiny_litter.h"
 #include "../tiny_llama.h"
 
 #define CONFIG                                                                                     \
@@ -248,17 +250,86 @@ TEST(llama_file, "in GGUF too matrices stay, vectors come as they are, rotations
     }
 }
 
-TEST(llama_file, "the memory is that of the vectors, with heads wider than a line of 64 too") {
+TEST(llama_file, "the memory is that of the vectors, of heads and models of any width") {
+    const size_t head[2] = {40, 114}; /* more than a line of 64 bytes; just beyond seven lines */
+    for (size_t k = 0; k < 2; k++) {
+        tiny_llama tiny;
+        llm_llama_file m;
+        llm_error e;
+        char config[300];
+        tiny_llama_make(&tiny, "qwen3", head[k]);
+        snprintf(config, sizeof config, "{\"model_type\":\"qwen3\",\"head_dim\":%zu," CONFIG,
+                 head[k]);
+        memcpy(strstr(config, "\"hidden_size\":16") + 14, "20", 2);
+        for (size_t i = 0; i < tiny.count; i++) {
+            tiny_llama_tensor *t = &tiny.t[i];
+            if (t->rows == 16) t->rows = 20;
+            if (t->columns == 16) t->columns = 20;
+            t->data = zeros(t->rows * (t->columns ? t->columns : 1));
+        }
+        const char *dir = tiny_llama_directory(&tiny, config, LLM_SAFETENSORS_F32);
+        CHECK(llm_llama_file_open(&m, dir, &e));
+        /* what is left: factors of the rotations, of GGUF alone */
+        CHECK(m.memory.size - m.memory.used == arena_room(head[k] / 2));
+        llm_llama_file_close(&m);
+    }
+}
+
+TEST(llama_file, "matrices of one column are matrices, in the file or turned") {
+    for (size_t k = 0; k < 2; k++) { /* a Llama, a GPT-2, with MLPs one number wide */
+        tiny_llama tiny;
+        llm_llama_file m;
+        llm_error e;
+        char config[300];
+        const size_t f = k ? 5 : 0;
+        tiny_llama_make(&tiny, families[f].name, 4);
+        snprintf(config, sizeof config, "%s", families[f].config);
+        char *wide = strstr(strstr(config, k ? "n_inner" : "intermediate_size"), "24");
+        memcpy(wide, " 1", 2);
+        for (size_t i = 0; i < tiny.count; i++) {
+            tiny_llama_tensor *t = &tiny.t[i];
+            if (!strstr(t->name, "mlp.")) continue;
+            if (t->rows == 24) t->rows = 1;
+            if (t->columns == 24) t->columns = 1;
+        }
+        const char *dir = tiny_llama_directory(&tiny, config, LLM_SAFETENSORS_F16);
+        CHECK(llm_llama_file_open(&m, dir, &e));
+        const llm_stored_matrix *down = &m.layer[1].matrix[LLM_LLAMA_NAMES_DOWN];
+        CHECK(down->rows == 16 && down->columns == 1);
+        CHECK(m.memory.size - m.memory.used == (k ? 0 : 64));
+        for (size_t i = 0; i < tiny.count; i++) {
+            const tiny_llama_tensor *t = &tiny.t[i];
+            if (!strstr(t->name, k ? "h.1.mlp.c_proj.weight" : "layers.1.mlp.down")) continue;
+            float row[1];
+            for (size_t r = 0; r < 16; r++) {
+                llm_stored_matrix_row(row, down, r);
+                CHECK(row[0] == t->data[r]);
+            }
+        }
+        llm_llama_file_close(&m);
+    }
+}
+
+TEST(llama_file, "layers beyond the settings' are left alone; a part is bound a second time") {
     tiny_llama tiny;
     llm_llama_file m;
     llm_error e;
-    tiny_llama_make(&tiny, "qwen3", 40);
-    CHECK(llm_llama_file_open(
-        &m,
-        tiny_llama_directory(&tiny, "{\"model_type\":\"qwen3\",\"head_dim\":40," CONFIG,
-                             LLM_SAFETENSORS_F32),
-        &e));
-    CHECK(m.memory.size - m.memory.used == 128); /* factors of the rotations, of GGUF alone */
+    tiny_llama_make(&tiny, "llama", 4);
+    char config[300];
+    snprintf(config, sizeof config, "%s", families[0].config);
+    *strstr(config, "2,\"num_attention_heads") = '1';
+    const char *dir = tiny_llama_directory(&tiny, config, LLM_SAFETENSORS_F32);
+    CHECK(llm_llama_file_open(&m, dir, &e) && m.config.layers == 1);
+    for (size_t i = 0; i < tiny.count; i++)
+        if (strcmp(tiny.t[i].name, "model.norm.weight") == 0)
+            CHECK(memcmp(m.norm, tiny.t[i].data, 16 * sizeof(float)) == 0);
+    const llm_stored_matrix was = m.layer->matrix[LLM_LLAMA_NAMES_K];
+    const float *norm = m.layer->vector[LLM_LLAMA_NAMES_NORM1];
+    CHECK(llm_llama_file_part(&m, 0, LLM_LLAMA_NAMES_K, 0.0f, NULL, &e));
+    CHECK(m.layer->matrix[LLM_LLAMA_NAMES_K].data == was.data);
+    CHECK(llm_llama_file_part(&m, 0, LLM_LLAMA_NAMES_NORM1, 1.0f, NULL, &e));
+    for (size_t i = 0; i < 16; i++)
+        CHECK(m.layer->vector[LLM_LLAMA_NAMES_NORM1][i] == norm[i] + 1.0f);
     llm_llama_file_close(&m);
 }
 
@@ -383,6 +454,20 @@ TEST(llama_file, "shapes and numbers of single tensors, in both forms") {
     }
 }
 
+static bool lf_directory_fails(const char *says) {
+    llm_llama_file m;
+    llm_error e;
+    memset(&m, 0, sizeof m);
+    const bool ok = llm_llama_file_directory(&m, "nowhere", &e);
+    lf_calls = 1 << 30;
+    return !ok && strstr(e.message, says);
+}
+static bool lf_no_file(void) { return lf_directory_fails("cannot be opened"); }
+static bool lf_no_memory(void) {
+    lf_calls = 0;
+    return lf_directory_fails("out of memory");
+}
+
 TEST(llama_file, "numbers that are no floats, files that are not there, memory that is out") {
     tiny_llama tiny;
     llm_llama_file m;
@@ -402,6 +487,7 @@ TEST(llama_file, "numbers that are no floats, files that are not there, memory t
     CHECK_FAILS(llm_llama_file_open(&m, dir, &e), e, "config.json: cannot be opened");
     CHECK_FAILS(llm_llama_file_open(&m, "x.gguf", &e), e, "x.gguf: cannot be opened");
     CHECK_FAILS(llm_llama_file_open(&m, ".gguf", &e), e, ".gguf/config.json");
+    CHECK(tiny_litter(lf_no_file) && tiny_litter(lf_no_memory));
     dir = tiny_llama_directory(&tiny, families[0].config, LLM_SAFETENSORS_F32);
     bool ok = false;
     for (int n = 0; !ok; n++) {

@@ -65,7 +65,7 @@ TEST(llama_gguf,
     CHECK(c.window == 0 && !c.tied && c.eps == 1e-6f && c.scale == (float)(1.0 / sqrt(8.0)));
     CHECK(c.pairing == LLM_ROPE_NEIGHBOURS && c.score_cap == 0.0f && c.logit_cap == 0.0f);
     CHECK(c.rope.mode == LLM_YARN_NONE && c.rope.theta == 10000.0 && c.rope.rot == 8);
-    CHECK(c.rope.factor == 1.0 && c.rope.trained == 64.0);
+    CHECK(c.rope.factor == 1.0 && c.rope.trained == 64.0 && !c.rounded);
     static const char *const others[3] = {"qwen2", "qwen3", "gemma2"};
     for (int i = 0; i < 3; i++) {
         CHECK(lg_read(&c, others[i], NULL, 0, false, 2, &e));
@@ -158,6 +158,7 @@ TEST(llama_gguf, "what is missing or out of bounds is named") {
     } all[] = {{{"context_length", -2, NULL}, "no llama.context_length"},
                {{"embedding_length", -2, NULL}, "no llama.embedding_length"},
                {{"feed_forward_length", -2, NULL}, "no llama.feed_forward_length"},
+               {{"block_count", -2, NULL}, "no llama.block_count"},
                {{"block_count", 0, NULL}, "llama.block_count is 0, expected 1 to 4096"},
                {{"block_count", 4097, NULL}, "llama.block_count is 4097"},
                {{"block_count", 1.5, NULL}, "llama.block_count is 1.5"},

@@ -104,21 +104,30 @@ TEST(t5_attn, "finite differences with a bias: of it, the input and all weights"
     CHECK_NEAR(loss_of(x, &p, moved, r), loss_of(x, &p, bias, r), 1e-4);
 }
 
-TEST(t5_attn, "what is left in the arena is what is named") {
-    enum { LONG = 40 };
-    llm_rng rng = llm_rng_seed(3);
-    const llm_t5_attn_weights p = bound(draw(COUNT, 0.6f, &rng));
-    float *x = draw(B * LONG * C, 1.0f, &rng), *d = draw(B * LONG * C, 1.0f, &rng);
-    const llm_t5_attn_weights dp = bound(zeros(COUNT));
-    llm_arena arena = test_arena(1 << 18);
-    llm_t5_attn_acts a;
-    arena.peak = 0;
-    llm_t5_attn_forward(&a, x, NULL, NULL, NULL, true, B, LONG, LONG, &p, &config, &arena);
-    const size_t left = B * (2 * LONG * C + 4 * LONG * HD + H * LONG * LONG + LONG);
-    CHECK(arena.used <= left * 4 + B * LONG * LONG + 64 * 9);
-    CHECK(arena.peak <= (left + B * 3 * LONG * HD) * 4 + B * LONG * LONG + 64 * 12);
-    const size_t used = arena.used;
-    llm_t5_attn_backward(d, NULL, NULL, &dp, &a, &p, &arena);
-    CHECK(arena.peak - used <=
-          B * (2 * LONG * C + 6 * LONG * HD + 2 * H * LONG * LONG) * 4 + 64 * 8);
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+TEST(t5_attn, "what is left in the arena, and the scratch, is what is named") {
+    const size_t queries[3] = {40, 40, 12}, keys[3] = {40, 12, 40}; /* 0: no memory */
+    for (size_t k = 0; k < 3; k++) {
+        const size_t rows = queries[k], cols = keys[k];
+        llm_rng rng = llm_rng_seed(3);
+        const llm_t5_attn_weights p = bound(draw(COUNT, 0.6f, &rng)), dp = bound(zeros(COUNT));
+        const float *x = draw(B * rows * C, 1.0f, &rng), *mem = draw(B * cols * C, 1.0f, &rng);
+        float *d = draw(B * rows * C, 1.0f, &rng), *dmem = zeros(B * cols * C);
+        llm_arena arena = test_arena(1 << 18);
+        llm_t5_attn_acts a;
+        arena.peak = 0;
+        llm_t5_attn_forward(&a, x, k ? mem : NULL, NULL, NULL, !k, B, rows, cols, &p, &config,
+                            &arena);
+        const size_t nq = B * rows * HD, nk = B * cols * HD, ns = B * H * rows * cols;
+        const size_t used = arena.used, part = arena_room(larger(nq, nk));
+        CHECK(used == (B * rows * cols + 63) / 64 * 64 + 2 * arena_room(B * rows * C) +
+                          arena_room(B * rows) + 2 * arena_room(nq) + 2 * arena_room(nk) +
+                          arena_room(ns));
+        CHECK(arena.peak == used + part);
+        arena.peak = 0;
+        llm_t5_attn_backward(d, k ? dmem : NULL, NULL, &dp, &a, &p, &arena);
+        CHECK(arena.peak == used + arena_room(3 * nq + 2 * nk) + arena_room(2 * ns) +
+                                arena_room(B * rows * C) + part);
+    }
 }

@@ -81,6 +81,8 @@ TEST(t5_span, "the example of the banner, in numbers, and back") {
     }
     llm_t5_span_corrupt(source, &S, target, &T, ids, mask, 8, SENTINEL, -1);
     CHECK(S == 7 && T == 6);
+    llm_t5_span_corrupt(source, &S, target, &T, ids, mask, 8, SENTINEL, 0); /* 0 is an id too */
+    CHECK(S == 8 && T == 7 && source[7] == 0 && target[6] == 0);
 }
 
 TEST(t5_span, "corrupting and restoring any text is the identity; lengths are as planned") {
@@ -118,6 +120,14 @@ TEST(t5_span, "a target that a model has written badly is read as far as it goes
     /* with one sentinel only, 998 is a token */
     CHECK(llm_t5_span_restore(ids, 8, source, 5, good, 5, 999, 1, 1) == 6);
     CHECK(ids[1] == 3 && ids[2] == 998 && ids[3] == 4 && ids[4] == 8 && ids[5] == 998);
+    /* ids above the first sentinel are tokens, also before one; nothing behind the ends is read */
+    int *above = (int *)test_memory(3, sizeof(int)), *lacks = (int *)test_memory(2, sizeof(int));
+    above[0] = 1000, above[1] = 999, above[2] = 998;
+    lacks[0] = 999, lacks[1] = 1001;
+    CHECK(llm_t5_span_restore(ids, 8, above, 3, lacks, 2, 999, 2, 1) == 2);
+    CHECK(ids[0] == 1000 && ids[1] == 1001);
+    CHECK(llm_t5_span_restore(ids, 8, source, 3, good, 5, 999, 2, 1) == 3);
+    CHECK(ids[0] == 7 && ids[1] == 3 && ids[2] == 8);
 }
 
 TEST(t5_span, "568 tokens make a source of 512 and a target of 114") {

@@ -65,6 +65,12 @@ TEST(t5_stack,
     CHECK_ALL_NEAR(moved + 2 * C, y, 3 * C, 1e-5f);
 }
 
+static bool all_ones(const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (x[i] != 1.0f) return false;
+    return true;
+}
+
 TEST(t5_stack, "first weights have the deviations of T5's code") {
     for (size_t k = 0; k < 2; k++) {
         llm_t5_stack_config c = config(k);
@@ -74,10 +80,19 @@ TEST(t5_stack, "first weights have the deviations of T5's code") {
         float *flat = floats(matrices + vectors);
         const llm_t5_stack_weights w = bound(flat, &c, &arena);
         llm_rng rng = llm_rng_seed(1);
+        for (size_t l = 0; l < c.layers; l++) { /* each gain in memory of its own */
+            llm_t5_stack_layer *p = &w.layer[l];
+            p->attn.norm = floats(32), p->cross.norm = floats(32), p->norm = floats(32);
+        }
         llm_t5_stack_init(&w, &c, &rng);
-        for (size_t i = 0; i < vectors; i++) CHECK(flat[matrices + i] == 1.0f);
+        CHECK(all_ones(w.norm, 32));
+        llm_rng other = llm_rng_seed(1); /* each number of a matrix is drawn once */
+        llm_rng_normal_fill(&other, floats(matrices), matrices);
+        CHECK(rng.block == other.block && rng.used == other.used);
         for (size_t l = 0; l < c.layers; l++) {
             const llm_t5_stack_layer *p = &w.layer[l];
+            CHECK(all_ones(p->attn.norm, 32) && all_ones(p->norm, 32));
+            CHECK(!k || all_ones(p->cross.norm, 32));
             for (size_t cross = 0; cross <= k; cross++) {
                 const llm_t5_attn_weights *a = cross ? &p->cross : &p->attn;
                 /* four standard errors of 2048 */

@@ -74,3 +74,67 @@ TEST(t5_step, "writing with a cache writes what writing without one does, up to 
         }
     }
 }
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+TEST(t5_step, "a cache and a step take what is named: of long texts, sources and MLPs") {
+    for (size_t k = 0; k < 6; k++) { /* a long text, a long source, a wide MLP */
+        const size_t last = k < 2 ? 40 : 3, from = k / 2 == 1 ? 50 : 5;
+        llm_t5_config c = config(k % 2);
+        c.encoder.hidden = c.decoder.hidden = k < 4 ? 7 : 65;
+        const size_t C = c.decoder.attn.width, H = c.decoder.attn.heads, F = c.decoder.hidden;
+        const size_t D = c.decoder.attn.head_size, HD = H * D, L = c.decoder.layers;
+        llm_arena arena = test_arena(1 << 19);
+        llm_t5_weights w;
+        weights(&w, &c, 1, &arena);
+        int *text = (int *)test_memory(B * from, sizeof(int)), ids[B] = {3, 4};
+        for (size_t i = 0; i < B * from; i++) text[i] = 2 + (int)(i % 5);
+        llm_t5_stack_acts a;
+        llm_t5_step_cache cache;
+        bool *hidden;
+        const float *mem = llm_t5_encode(&a, &hidden, text, B, from, &w, &c, &arena);
+        size_t used = arena.used;
+        llm_t5_step_create(&cache, mem, hidden, B, from, last, &w, &c, &arena);
+        CHECK(arena.used - used ==
+              2 * arena_room(L * B * last * HD) + 2 * arena_room(L * B * from * HD));
+        used = arena.used;
+        const size_t own = 2 * arena_room(B * HD) + arena_room(B * C);
+        const size_t across = own + arena_room(B * H * from) + (B * from + 63) / 64 * 64;
+        const size_t mlp = arena_room(B * C) + (k % 2 ? 3 : 2) * arena_room(B * F);
+        for (size_t t = 0; t < last; t++) {
+            float logits[B * V];
+            arena.peak = 0;
+            llm_t5_step(logits, &cache, ids, &w, &c, &arena);
+            const size_t most = larger(larger(own + arena_room(B * H * (t + 1)), across), mlp);
+            CHECK(arena.used == used);
+            CHECK(arena.peak - used ==
+                  2 * arena_room(B * C) + arena_room(H * (t + 1)) + arena_room(B * HD) + most);
+        }
+    }
+}
+
+TEST(t5_step,
+     "writing takes a row of logits besides the steps; of equally likely tokens the first") {
+    const llm_t5_config c = config(false);
+    llm_arena arena = test_arena(1 << 18);
+    llm_t5_weights w;
+    size_t matrices;
+    float *flat = weights(&w, &c, 1, &arena);
+    const size_t used = arena.used;
+    int ids[B * T] = {0};
+    llm_t5_stack_acts a;
+    llm_t5_step_cache cache;
+    bool *hidden;
+    float logits[B * V];
+    arena.peak = 0;
+    const float *mem = llm_t5_encode(&a, &hidden, source, B, S, &w, &c, &arena);
+    llm_t5_step_create(&cache, mem, hidden, B, S, T, &w, &c, &arena);
+    for (size_t t = 0; t < T; t++) llm_t5_step(logits, &cache, ids, &w, &c, &arena);
+    const size_t steps = arena.peak;
+    arena.used = used, arena.peak = 0;
+    llm_t5_step_generate(ids, source, B, S, T, -1, &w, &c, &arena);
+    CHECK(arena.peak == steps + arena_room(B * V) + 2 * 64);
+    memset(flat, 0, llm_t5_count(&matrices, &c) * sizeof(float));
+    llm_t5_step_generate(ids, source, B, S, T, -1, &w, &c, &arena);
+    for (size_t i = 0; i < B * T; i++) CHECK(ids[i] == 0);
+}

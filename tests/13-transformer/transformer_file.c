@@ -13,6 +13,7 @@ static void *file_realloc(void *p, size_t n) { return calls-- > 0 ? realloc(p, n
 #undef malloc
 #undef realloc
 
+#include "../tiny_litter.h"
 #include "../tiny_transformer.h"
 
 static const char t5[] = "{\"model_type\": \"t5\", \"vocab_size\": 7, \"d_model\": 4, \"d_kv\": 3, "
@@ -95,6 +96,10 @@ TEST(transformer_file, "settings that are not given are those of transformers") 
     CHECK(c.decoder == 3 && c.buckets == 32 && c.far == 128 && c.eps == 1e-6f && c.tied &&
           !c.gated);
     llm_json_free(&j);
+    const char *one = changed(text, "\"num_layers\": 3", "\"num_layers\": 1");
+    CHECK(llm_json_parse(&j, one, strlen(one), &e) && llm_transformer_file_config(&c, &j, &e));
+    CHECK(c.encoder == 1 && c.decoder == 1);
+    llm_json_free(&j);
     const char *newer = changed(t5, "1e-3", "1e-3, \"scale_decoder_outputs\": false");
     CHECK(llm_json_parse(&j, newer, strlen(newer), &e) && llm_transformer_file_config(&c, &j, &e));
     CHECK(!c.tied); /* transformers 5 writes tied: true beside it */
@@ -102,6 +107,7 @@ TEST(transformer_file, "settings that are not given are those of transformers") 
     const char *b = changed(bert, "\"type_vocab_size\": 2, ", "");
     CHECK(llm_json_parse(&j, b, strlen(b), &e) && llm_transformer_file_config(&c, &j, &e));
     CHECK(c.types == 2 && c.width == 4 && c.head_size == 2 && c.biases && c.first_norm);
+    CHECK(!c.pooler); /* whether there is one the file of weights says */
     llm_json_free(&j);
 }
 
@@ -158,8 +164,12 @@ TEST(transformer_file, "settings that are not computed are refused by name") {
         {t5, "\"relu\"", "\"gated-silu\"", "feed_forward_proj \"gated-silu\""},
         {t5, "\"vocab_size\": 7", "\"vocab_size\": 0", "vocab_size is 0, expected 1 to 16777216"},
         {t5, "\"vocab_size\": 7", "\"vocab_size\": {}", "vocab_size is no number"},
+        {t5, "\"vocab_size\": 7, ", "", "no vocab_size"},
         {t5, "\"d_model\": 4, ", "", "no d_model"},
         {t5, "\"d_kv\": 3, ", "", "no d_kv"},
+        {t5, "\"d_ff\": 6, ", "", "no d_ff"},
+        {t5, "\"num_heads\": 2, ", "", "no num_heads"},
+        {t5, "\"num_layers\": 1, ", "", "no num_layers"},
         {t5, "\"d_ff\": 6", "\"d_ff\": 1048577", "d_ff is 1048577"},
         {t5, "\"num_heads\": 2", "\"num_heads\": 4097", "num_heads is 4097"},
         {t5, "\"num_layers\": 1", "\"num_layers\": 4097", "num_layers is 4097"},
@@ -171,6 +181,7 @@ TEST(transformer_file, "settings that are not computed are refused by name") {
         {bert, "false", "true", "a decoder"},
         {bert, "\"is_decoder\": false", "\"tie_word_embeddings\": false", "a head of its own"},
         {bert, "heads\": 2", "heads\": 3", "hidden_size 4 is not a multiple of 3 heads"},
+        {bert, "\"max_position_embeddings\": 6, ", "", "no max_position_embeddings"},
         {bert, "embeddings\": 6", "embeddings\": 0", "max_position_embeddings is 0"},
         {bert, "\"type_vocab_size\": 2", "\"type_vocab_size\": 65537", "type_vocab_size is 65537"},
     };
@@ -208,6 +219,8 @@ TEST(transformer_file,
                 "1 tensors more than config.json's model has");
     more[0].name = "bert.embeddings.position_ids", more[1].name = "cls.predictions.bias";
     CHECK(open_only(tiny_transformer_save("a", bert, &b, other, "bert.", more, 2), &e));
+    more[0].name = "cls.predictions.bias"; /* before all others */
+    CHECK(open_only(tiny_transformer_save("a", bert, &b, other, "", more, 1), &e));
     more[0].name = "lm_head.weight";
     CHECK_FAILS(open_only(tiny_transformer_save("a", bert, &b, other, "bert.", more, 1), &e), e,
                 "1 tensors more");
@@ -217,7 +230,20 @@ TEST(transformer_file,
     layers = changed(t5, "\"num_layers\": 1", "\"num_layers\": 500");
     CHECK_FAILS(open_only(tiny_transformer_save("a", layers, &c, flat, "", NULL, 0), &e), e,
                 "tensors for 502 layers");
-    const char *wide = changed(t5, "\"d_ff\": 6", "\"d_ff\": 5");
+    size_t numbers;
+    const size_t tensors = llm_transformer_layout(NULL, &numbers, &c);
+    for (size_t k = 0; k < 2;
+         k++) { /* as many layers as tensors, with a decoder of two; one more */
+        char count[40];
+        snprintf(count, sizeof count, "\"num_layers\": %zu", tensors - 2 + k);
+        layers = changed(t5, "\"num_layers\": 1", count);
+        CHECK_FAILS(open_only(tiny_transformer_save("a", layers, &c, flat, "", NULL, 0), &e), e,
+                    k ? "tensors for" : "no tensor encoder.block.1");
+    }
+    const char *wide = changed(t5, "\"vocab_size\": 7", "\"vocab_size\": 8");
+    CHECK_FAILS(open_only(tiny_transformer_save("a", wide, &c, flat, "", NULL, 0), &e), e,
+                "shared.weight is (7, 4) of rank 2, config.json says (8, 4)");
+    wide = changed(t5, "\"d_ff\": 6", "\"d_ff\": 5");
     CHECK_FAILS(open_only(tiny_transformer_save("a", wide, &c, flat, "", NULL, 0), &e), e,
                 "encoder.block.0.layer.1.DenseReluDense.wi.weight is (6, 4) of rank 2, config.json "
                 "says (5, 4)");
@@ -229,6 +255,36 @@ TEST(transformer_file,
     tiny_transformer_save("a", t5, &c, flat, "", NULL, 0);
     CHECK(remove(test_path("a/model.safetensors")) == 0);
     CHECK_FAILS(open_only(test_path("a"), &e), e, "model.safetensors");
+}
+
+TEST(transformer_file, "a scalar is no matrix, and numbers that are no floats are refused") {
+    llm_error e;
+    llm_file f;
+    const llm_transformer_config c = tiny_transformer_of(3);
+    const float *flat = numbers(&c);
+    tiny_transformer_save("a", t5, &c, flat, "", NULL, 0);
+    CHECK(llm_file_read(&f, test_path("a/model.safetensors"), &e));
+    char *dtype = strstr((char *)f.data + 8, "F32");
+    CHECK(dtype != NULL);
+    *dtype = 'I';
+    CHECK(llm_file_write(test_path("a/model.safetensors"), f.data, f.size, &e));
+    llm_file_free(&f);
+    CHECK_FAILS(open_only(test_path("a"), &e), e, "is I32, expected floats");
+    llm_safetensors_tensor t[3] = {tiny_transformer_tensor("shared.weight", 7, 4, flat),
+                                   tiny_transformer_tensor("x", 1, 1, flat),
+                                   tiny_transformer_tensor("y", 1, 1, flat)};
+    t[0].rank = 0;
+    CHECK(llm_safetensors_write(test_path("a/model.safetensors"), t, 3, NULL, &e));
+    CHECK_FAILS(open_only(test_path("a"), &e), e,
+                "shared.weight is (0, 1) of rank 0, config.json says (7, 4)");
+}
+
+static bool no_memory(void) {
+    llm_error e;
+    calls = 0;
+    const bool ok = open_only("nowhere", &e);
+    calls = SIZE_MAX;
+    return !ok && strstr(e.message, "out of memory");
 }
 
 TEST(transformer_file, "memory that runs out at any call is said so, and nothing leaks") {
@@ -245,4 +301,5 @@ TEST(transformer_file, "memory that runs out at any call is said so, and nothing
             test_fail(__FILE__, __LINE__, "call %zu: %s", limit, e.message);
     }
     CHECK(limit > 4);
+    CHECK(tiny_litter(no_memory));
 }
