@@ -43965,9 +43965,8 @@ typedef struct {
 
 /* Weights in one vector: of each hidden layer its matrix, then its bias; then of the output. */
 LLM_API size_t llm_made_count(const llm_made *m) {
-    const size_t hidden = m->layers > 0 ? m->layers - 1 : 0;
     LLM_ASSERT(m->layers > 0);
-    return m->H * (m->D + 1) + hidden * m->H * (m->H + 1) + m->D * (m->H + 1);
+    return m->H * (m->D + 1) + (m->layers - 1) * m->H * (m->H + 1) + m->D * (m->H + 1);
 }
 
 /* m->number (D + layers H) <- order (D): the input that comes j-th, NULL: as they stand; the units
@@ -44027,8 +44026,8 @@ LLM_API void llm_made_loss(double *nats, float *dz, const float *z, const float 
                            size_t D, float scale) {
     for (size_t n = 0; n < N; n++) nats[n] = 0.0;
     for (size_t i = 0; i < N * D; i++) {
-        nats[i / D] += (double)llm_bce_softplus(x[i] > 0.5f ? z[i] : -z[i]);
-        if (dz) dz[i] = scale * (x[i] > 0.5f ? -llm_bce_sigmoid(-z[i]) : llm_bce_sigmoid(z[i]));
+        nats[i / D] += (double)llm_bce_softplus(x[i] > 0.0f ? z[i] : -z[i]);
+        if (dz) dz[i] = scale * (x[i] > 0.0f ? -llm_bce_sigmoid(-z[i]) : llm_bce_sigmoid(z[i]));
     }
 }
 

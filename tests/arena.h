@@ -15,4 +15,7 @@ TEST_UNUSED static llm_arena test_arena(size_t bytes) {
     return arena;
 }
 
+/* The bytes that n floats take: each piece of an arena begins at a multiple of 64. */
+TEST_UNUSED static size_t arena_room(size_t n) { return (n * sizeof(float) + 63) / 64 * 64; }
+
 #endif
