@@ -41244,7 +41244,7 @@ LLM_API float *llm_sublayer_end_backward(float *d, const llm_prenorm_weights *dw
     return df;
 }
 
-/* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 5 N C + 4 N floats and, of attention,
+/* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 3 N C + 4 N floats and, of attention,
  * B H T S + 2 N C + 2 B S C, of an MLP 2 N F. x and the memory must outlive backward. */
 LLM_API float *llm_sublayer_attn_forward(llm_sublayer_acts *s, const float *x,
                                          const llm_sublayer_view *v, const llm_sublayer_attn *w,
@@ -43013,10 +43013,7 @@ typedef struct {
 LLM_API llm_softmax_head llm_softmax_head_defaults(const float *h, const float *w,
                                                    const int *target, size_t N, size_t C,
                                                    size_t V) {
-    llm_softmax_head p;
-    p.h = h, p.w = w, p.target = target;
-    p.N = N, p.C = C, p.V = p.rows = V;
-    p.smoothing = p.z_loss = p.soft_cap = 0.0f;
+    const llm_softmax_head p = {h, w, target, N, C, V, V, 0.0f, 0.0f, 0.0f};
     return p;
 }
 
@@ -43105,7 +43102,11 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     float *z = llm_arena_floats(arena, N * block), *max = llm_arena_floats(arena, 4 * N);
     float *sum = max + N, *at_target = sum + N, *mean = at_target + N;
     LLM_ASSERT(block > 0);
-    for (size_t n = 0; n < N; n++) max[n] = -INFINITY, sum[n] = mean[n] = at_target[n] = 0.0f;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(p->target[n] == LLM_CROSS_ENTROPY_IGNORE ||
+                   (p->target[n] >= 0 && (size_t)p->target[n] < p->V));
+        max[n] = -FLT_MAX, sum[n] = mean[n] = 0.0f; /* all of a block may be -INFINITY */
+    }
     for (size_t first = 0; first < p->V; first += block) {
         const size_t size = p->V - first < block ? p->V - first : block;
         llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
@@ -43117,7 +43118,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
             const float lse = llm_logsumexp(zn, size), top = lse > max[n] ? lse : max[n];
             sum[n] = sum[n] * expf(max[n] - top) + expf(lse - top);
             max[n] = top;
-            for (size_t i = 0; i < size; i++) mean[n] += zn[i] / (float)p->V;
+            for (size_t i = 0; p->smoothing > 0.0f && i < size; i++) mean[n] += zn[i] / (float)p->V;
             if (hit < size) at_target[n] = zn[hit];
         }
     }
