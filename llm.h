@@ -45028,7 +45028,6 @@ LLM_API void llm_transformer_weights_bind(llm_transformer_weights *w, float *fla
     }
     if (c->pooler) w->pool_w = llm_encoder_next(&p, C * C), w->pool_b = llm_encoder_next(&p, C);
     if (!c->tied) w->head = llm_encoder_next(&p, c->vocab * C);
-    LLM_ASSERT(p == flat + llm_transformer_count(c));
 }
 
 /* A matrix of n numbers, or none; gains 1. */
@@ -45574,7 +45573,7 @@ LLM_API const float *llm_transformer_model_forward(llm_transformer_model_acts *a
     const size_t B = text->B, S = text->S, T = text->T;
     LLM_ASSERT((S > 0) == (c->encoder > 0) && (T > 0) == (c->decoder > 0));
     a->text = *text;
-    a->N = B * (T ? T : S), a->kept = 0;
+    a->N = B * (T ? T : S);
     const float *mem = NULL;
     if (S) {
         const float *x = llm_transformer_model_embed(a, 0, text->source, S, w, c, arena);
@@ -46986,7 +46985,7 @@ typedef struct {
 } llm_transformer_xl_acts;
 
 /* Returns h (B,T,C) of the last layer <- x (B,T,C) and the memory of B streams. It and acts (L)
- * stay in the arena: S C floats and for each layer 10 N C + 8 N + 2 N F, N = B T, and those of
+ * stay in the arena: S C floats and for each layer 6 N C + 8 N + 2 N F, N = B T, and those of
  * @transformer_xl_attn. x must outlive backward; the memory need not. */
 LLM_API const float *llm_transformer_xl_forward(llm_transformer_xl_acts *acts, const float *x,
                                                 const llm_transformer_xl_memory *m,
