@@ -45772,7 +45772,7 @@ typedef struct {
 
 /* Returns y (B,T,C) <- x (B,T,C), mem (B,S,C) or NULL for x itself; bias (H,T,S) or NULL; hidden
  * (B,S) are keys that nobody sees, or NULL; causal: nor those ahead. Left in the arena: B (2 T C +
- * 2 T H D + 2 S H D + H T S + T) floats and B T S flags. Scratch: B (T + 2 max(T,S)) H D floats. */
+ * 2 T H D + 2 S H D + H T S + T) floats and B T S flags. Scratch: B max(T,S) H D floats. */
 LLM_API float *llm_t5_attn_forward(llm_t5_attn_acts *a, const float *x, const float *mem,
                                    const float *bias, const bool *hidden, bool causal, size_t B,
                                    size_t T, size_t S, const llm_t5_attn_weights *w,
@@ -45818,7 +45818,7 @@ LLM_API float *llm_t5_attn_forward(llm_t5_attn_acts *a, const float *x, const fl
 }
 
 /* d (B,T,C) in place: the gradient of y becomes that of x; dw += , dmem (B,S,C) += where there is a
- * memory, dbias (H,T,S) += or NULL. Scratch: B (2 T C + 3 T H D + 2 S H D + 2 H T S + max(T,S) H D)
+ * memory, dbias (H,T,S) += or NULL. Scratch: B (T C + 3 T H D + 2 S H D + 2 H T S + max(T,S) H D)
  * floats. */
 LLM_API void llm_t5_attn_backward(float *d, float *dmem, float *dbias,
                                   const llm_t5_attn_weights *dw, const llm_t5_attn_acts *a,
@@ -50938,8 +50938,8 @@ LLM_API void llm_t5_span_mask(bool *mask, size_t n, double density, double mean,
     ends[0] = ends[1] = spans - 1;
     for (size_t i = 0, kind = 0; i < n; i++) {
         mask[i] = kind == 1;
-        if (left[kind] == 1) /* the last of its kind ends a part in any case */
-            left[kind] = 0, kind = 1 - kind;
+        if (left[kind] == 1) /* the last of its kind ends a part in any case: a span comes last */
+            kind = 1;
         else if (llm_t5_span_ends(&ends[kind], &left[kind], rng))
             kind = 1 - kind;
     }

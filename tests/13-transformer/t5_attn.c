@@ -114,11 +114,12 @@ TEST(t5_attn, "what is left in the arena is what is named") {
     llm_t5_attn_acts a;
     arena.peak = 0;
     llm_t5_attn_forward(&a, x, NULL, NULL, NULL, true, B, LONG, LONG, &p, &config, &arena);
-    const size_t left = B * (2 * LONG * C + 4 * LONG * HD + H * LONG * LONG + LONG);
-    CHECK(arena.used <= left * 4 + B * LONG * LONG + 64 * 9);
-    CHECK(arena.peak <= (left + B * 3 * LONG * HD) * 4 + B * LONG * LONG + 64 * 12);
-    const size_t used = arena.used;
+    const size_t heads = B * LONG * HD, scores = B * H * LONG * LONG;
+    const size_t left = B * LONG * LONG + 2 * arena_room(B * LONG * C) + arena_room(B * LONG) +
+                        4 * arena_room(heads) + arena_room(scores);
+    CHECK(arena.used == left && arena.peak == left + arena_room(heads));
     llm_t5_attn_backward(d, NULL, NULL, &dp, &a, &p, &arena);
-    CHECK(arena.peak - used <=
-          B * (2 * LONG * C + 6 * LONG * HD + 2 * H * LONG * LONG) * 4 + 64 * 8);
+    CHECK(arena.used == left);
+    CHECK(arena.peak == left + arena_room(5 * heads) + arena_room(2 * scores) +
+                            arena_room(B * LONG * C) + arena_room(heads));
 }

@@ -39,6 +39,7 @@ TEST(t5_file, "from its files T5 gives transformers' logits, in @t5 and in @tran
         llm_arena arena = test_arena(1 << 18);
         CHECK(llm_t5_file_open(&m, directory(k, "in"), &e));
         CHECK(m.config.encoder.gated == (k == 1) && m.config.tied == (k == 0));
+        CHECK(m.memory.size - m.memory.used < 4 * 64); /* four lists, each rounded up */
         CHECK(m.config.encoder.layers == 1 + k && m.config.decoder.layers == 2 - k);
         bool *hidden;
         llm_t5_acts a;

@@ -81,6 +81,8 @@ TEST(t5_span, "the example of the banner, in numbers, and back") {
     }
     llm_t5_span_corrupt(source, &S, target, &T, ids, mask, 8, SENTINEL, -1);
     CHECK(S == 7 && T == 6);
+    llm_t5_span_corrupt(source, &S, target, &T, ids, mask, 8, SENTINEL, 0); /* an end may be 0 */
+    CHECK(S == 8 && source[7] == 0 && T == 7 && target[6] == 0);
 }
 
 TEST(t5_span, "corrupting and restoring any text is the identity; lengths are as planned") {
@@ -115,6 +117,11 @@ TEST(t5_span, "a target that a model has written badly is read as far as it goes
     CHECK(ids[0] == 7 && ids[1] == 8);
     for (size_t most = 0; most < 4; most++)
         CHECK(llm_t5_span_restore(ids, most, source, 5, good, 5, 999, 2, 1) == most);
+    /* neither has an end, in memory of exactly that size, and 998 is missing; 1000 is a token */
+    int *from = as_ints(zeros(3), 3), *to = as_ints(zeros(2), 2);
+    from[0] = 1000, from[1] = 999, from[2] = 998, to[0] = 999, to[1] = 3;
+    CHECK(llm_t5_span_restore(ids, 8, from, 3, to, 2, 999, 2, 1) == 2);
+    CHECK(ids[0] == 1000 && ids[1] == 3);
     /* with one sentinel only, 998 is a token */
     CHECK(llm_t5_span_restore(ids, 8, source, 5, good, 5, 999, 1, 1) == 6);
     CHECK(ids[1] == 3 && ids[2] == 998 && ids[3] == 4 && ids[4] == 8 && ids[5] == 998);

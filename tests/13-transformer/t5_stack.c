@@ -73,8 +73,10 @@ TEST(t5_stack, "first weights have the deviations of T5's code") {
         const size_t matrices = llm_t5_stack_matrices(&c), vectors = llm_t5_stack_vectors(&c);
         float *flat = floats(matrices + vectors);
         const llm_t5_stack_weights w = bound(flat, &c, &arena);
-        llm_rng rng = llm_rng_seed(1);
+        llm_rng rng = llm_rng_seed(1), same = rng;
         llm_t5_stack_init(&w, &c, &rng);
+        llm_rng_normal_fill(&same, floats(matrices), matrices); /* each number is drawn once */
+        CHECK(rng.block == same.block && rng.used == same.used);
         for (size_t i = 0; i < vectors; i++) CHECK(flat[matrices + i] == 1.0f);
         for (size_t l = 0; l < c.layers; l++) {
             const llm_t5_stack_layer *p = &w.layer[l];
@@ -92,5 +94,9 @@ TEST(t5_stack, "first weights have the deviations of T5's code") {
         }
         CHECK_NEAR(dot(w.distances, w.distances, 128) / 4.0, 1.0, 0.5);
         CHECK(llm_t5_stack_activation(&c) == (k ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_RELU));
+        float *gain[2] = {floats(32), floats(32)}; /* gains in memory of their own */
+        w.layer[0].attn.norm = gain[0], w.layer[0].norm = gain[1];
+        llm_t5_stack_init(&w, &c, &rng);
+        for (size_t i = 0; i < 32; i++) CHECK(gain[0][i] == 1.0f && gain[1][i] == 1.0f);
     }
 }

@@ -74,3 +74,51 @@ TEST(t5_step, "writing with a cache writes what writing without one does, up to 
         }
     }
 }
+
+TEST(t5_step, "the scratch of its parts is what is named; of equally likely tokens the first") {
+    enum { ROWS = 3, WIDE = 20, HEADS = 5, D = 8, F = 96, WORDS = 50, PLACES = 7, MOST = 6 };
+    for (size_t k = 0; k < 2; k++) {
+        llm_t5_config c = config(k);
+        c.vocab = WORDS;
+        for (size_t i = 0; i < 2; i++) {
+            llm_t5_stack_config *s = i ? &c.decoder : &c.encoder;
+            s->hidden = F, s->attn.width = WIDE, s->attn.heads = HEADS, s->attn.head_size = D;
+        }
+        llm_arena arena = test_arena(1 << 19);
+        llm_t5_weights w;
+        size_t matrices;
+        llm_t5_bind(&w, zeros(llm_t5_count(&matrices, &c)), &c, &arena);
+        const size_t start = arena.used, heads = arena_room(ROWS * HEADS * D),
+                     row = arena_room(ROWS * WIDE);
+        const int *text = as_ints(zeros(ROWS * PLACES), ROWS * PLACES);
+        int ids[ROWS * MOST];
+        memset(ids, 255, sizeof ids);
+        llm_arena_take(&arena, ROWS, sizeof(bool)); /* what writing takes in front */
+        llm_arena_take(&arena, ROWS, sizeof(int));
+        float *logits = llm_arena_floats(&arena, ROWS * WORDS);
+        llm_t5_stack_acts acts;
+        llm_t5_step_cache cache;
+        bool *hidden;
+        arena.peak = 0;
+        const float *mem = llm_t5_encode(&acts, &hidden, text, ROWS, PLACES, &w, &c, &arena);
+        llm_t5_step_create(&cache, mem, hidden, ROWS, PLACES, MOST, &w, &c, &arena);
+        const size_t used = arena.used, first = arena.peak;
+        arena.peak = 0;
+        llm_t5_step_attend(zeros(ROWS * WIDE), zeros(ROWS * WIDE), cache.mem_k, cache.mem_v, PLACES,
+                           PLACES, NULL, hidden, ROWS, &w.decoder.layer[0].cross, &c.decoder.attn,
+                           &arena);
+        CHECK(arena.used == used);
+        CHECK(arena.peak == used + 2 * heads + arena_room(ROWS * HEADS * PLACES) + row + 64);
+        for (size_t t = 0; t < MOST; t++) {
+            arena.peak = 0;
+            llm_t5_step(logits, &cache, text, &w, &c, &arena);
+            const size_t own = 3 * row + arena_room(HEADS * (t + 1)) + heads;
+            CHECK(arena.peak == used + own + (2 + k) * arena_room(ROWS * F));
+        }
+        const size_t all = first > arena.peak ? first : arena.peak;
+        arena.used = start, arena.peak = 0;
+        llm_t5_step_generate(ids, text, ROWS, PLACES, MOST, -1, &w, &c, &arena);
+        CHECK(arena.used == start && arena.peak == all);
+        for (size_t i = 0; i < ROWS * MOST; i++) CHECK(ids[i] == 0);
+    }
+}
