@@ -51119,7 +51119,7 @@ llm_transformer_file_find(const llm_safetensors *s, const char *prefix,
     snprintf(full, sizeof full, "%s%s", prefix, part->name);
     const llm_safetensors_tensor *t = llm_safetensors_find(s, full);
     if (!t && !llm_fail(e, "model.safetensors: no tensor %s", full)) return NULL;
-    const size_t found = t->rank > 0 ? t->shape[0] : 0, columns = t->rank > 1 ? t->shape[1] : 1;
+    const size_t found = t->shape[0], columns = t->rank > 1 ? t->shape[1] : 1; /* rank 0: zeros */
     if (t->rank == (vector ? 1u : 2u) && found == rows && columns == cols) return t;
     llm_fail(e, "model.safetensors: %s is (%zu, %zu) of rank %zu, config.json says (%zu, %zu)",
              full, found, columns, t->rank, rows, cols);

@@ -13,6 +13,7 @@ static void *file_realloc(void *p, size_t n) { return calls-- > 0 ? realloc(p, n
 #undef malloc
 #undef realloc
 
+#include "../tiny_litter.h"
 #include "../tiny_transformer.h"
 
 static const char t5[] = "{\"model_type\": \"t5\", \"vocab_size\": 7, \"d_model\": 4, \"d_kv\": 3, "
@@ -95,13 +96,18 @@ TEST(transformer_file, "settings that are not given are those of transformers") 
     CHECK(c.decoder == 3 && c.buckets == 32 && c.far == 128 && c.eps == 1e-6f && c.tied &&
           !c.gated);
     llm_json_free(&j);
+    const char *one = changed(text, "\"num_layers\": 3", "\"num_layers\": 1"); /* and one decoder */
+    CHECK(llm_json_parse(&j, one, strlen(one), &e) && llm_transformer_file_config(&c, &j, &e));
+    CHECK(c.encoder == 1 && c.decoder == 1);
+    llm_json_free(&j);
     const char *newer = changed(t5, "1e-3", "1e-3, \"scale_decoder_outputs\": false");
     CHECK(llm_json_parse(&j, newer, strlen(newer), &e) && llm_transformer_file_config(&c, &j, &e));
     CHECK(!c.tied); /* transformers 5 writes tied: true beside it */
     llm_json_free(&j);
     const char *b = changed(bert, "\"type_vocab_size\": 2, ", "");
     CHECK(llm_json_parse(&j, b, strlen(b), &e) && llm_transformer_file_config(&c, &j, &e));
-    CHECK(c.types == 2 && c.width == 4 && c.head_size == 2 && c.biases && c.first_norm);
+    CHECK(!c.pooler && c.types == 2 && c.width == 4 && c.head_size == 2 && c.biases &&
+          c.first_norm);
     llm_json_free(&j);
 }
 
@@ -160,6 +166,11 @@ TEST(transformer_file, "settings that are not computed are refused by name") {
         {t5, "\"vocab_size\": 7", "\"vocab_size\": {}", "vocab_size is no number"},
         {t5, "\"d_model\": 4, ", "", "no d_model"},
         {t5, "\"d_kv\": 3, ", "", "no d_kv"},
+        {t5, "\"vocab_size\": 7, ", "", "no vocab_size"},
+        {t5, "\"d_ff\": 6, ", "", "no d_ff"},
+        {t5, "\"num_heads\": 2, ", "", "no num_heads"},
+        {t5, "\"num_layers\": 1, ", "", "no num_layers"},
+        {bert, "\"max_position_embeddings\": 6, ", "", "no max_position_embeddings"},
         {t5, "\"d_ff\": 6", "\"d_ff\": 1048577", "d_ff is 1048577"},
         {t5, "\"num_heads\": 2", "\"num_heads\": 4097", "num_heads is 4097"},
         {t5, "\"num_layers\": 1", "\"num_layers\": 4097", "num_layers is 4097"},
@@ -211,12 +222,24 @@ TEST(transformer_file,
     more[0].name = "lm_head.weight";
     CHECK_FAILS(open_only(tiny_transformer_save("a", bert, &b, other, "bert.", more, 1), &e), e,
                 "1 tensors more");
+    more[0].name = "cls.predictions.bias"; /* before all others */
+    CHECK(open_only(tiny_transformer_save("a", bert, &b, other, "", more, 1), &e));
     const char *layers = changed(t5, "\"num_layers\": 1", "\"num_layers\": 2");
     CHECK_FAILS(open_only(tiny_transformer_save("a", layers, &c, flat, "", NULL, 0), &e), e,
                 "no tensor encoder.block.1.layer.0.SelfAttention.q.weight");
     layers = changed(t5, "\"num_layers\": 1", "\"num_layers\": 500");
     CHECK_FAILS(open_only(tiny_transformer_save("a", layers, &c, flat, "", NULL, 0), &e), e,
                 "tensors for 502 layers");
+    size_t size;
+    char many[32];
+    snprintf(many, sizeof many, "\"num_layers\": %zu", llm_transformer_layout(NULL, &size, &c) - 2);
+    layers =
+        changed(t5, "\"num_layers\": 1", many); /* as many layers as tensors: too few of them */
+    CHECK_FAILS(open_only(tiny_transformer_save("a", layers, &c, flat, "", NULL, 0), &e), e,
+                "no tensor encoder.block.1.layer.0.SelfAttention.q.weight");
+    const char *words = changed(t5, "\"vocab_size\": 7", "\"vocab_size\": 8");
+    CHECK_FAILS(open_only(tiny_transformer_save("a", words, &c, flat, "", NULL, 0), &e), e,
+                "shared.weight is (7, 4) of rank 2, config.json says (8, 4)");
     const char *wide = changed(t5, "\"d_ff\": 6", "\"d_ff\": 5");
     CHECK_FAILS(open_only(tiny_transformer_save("a", wide, &c, flat, "", NULL, 0), &e), e,
                 "encoder.block.0.layer.1.DenseReluDense.wi.weight is (6, 4) of rank 2, config.json "
@@ -229,6 +252,45 @@ TEST(transformer_file,
     tiny_transformer_save("a", t5, &c, flat, "", NULL, 0);
     CHECK(remove(test_path("a/model.safetensors")) == 0);
     CHECK_FAILS(open_only(test_path("a"), &e), e, "model.safetensors");
+}
+
+TEST(transformer_file, "numbers that are no floats, or are one number, are refused") {
+    llm_error e;
+    llm_file f;
+    const llm_transformer_config c = tiny_transformer_of(3);
+    tiny_transformer_save("a", t5, &c, numbers(&c), "", NULL, 0);
+    CHECK(llm_file_read(&f, test_path("a/model.safetensors"), &e));
+    char *last = NULL; /* of the header: decoder.final_layer_norm.weight or another one */
+    for (size_t i = 8; i + 5 < f.size; i++)
+        if (memcmp(f.data + i, "\"F32\"", 5) == 0) last = (char *)f.data + i;
+    CHECK(last != NULL);
+    last[1] = 'I';
+    CHECK(llm_file_write(test_path("a/model.safetensors"), f.data, f.size, &e));
+    CHECK_FAILS(open_only(test_path("a"), &e), e, "is I32, expected floats");
+    llm_file_free(&f);
+
+    const float one = 1.0f;
+    llm_safetensors_tensor number = tiny_transformer_tensor("shared.weight", 1, 1, &one);
+    number.rank = 0;
+    llm_safetensors s;
+    llm_transformer_layout_tensor part;
+    memset(&part, 0, sizeof part);
+    strcpy(part.name, "shared.weight");
+    part.rows = part.cols = 1;
+    CHECK(llm_safetensors_write(test_path("one"), &number, 1, NULL, &e));
+    CHECK(llm_safetensors_open(&s, test_path("one"), &e));
+    CHECK(!llm_transformer_file_find(&s, "", &part, &e));
+    CHECK(strstr(e.message, "shared.weight is (0, 1) of rank 0, config.json says (1, 1)"));
+    llm_safetensors_close(&s);
+}
+
+/* The first call for memory fails: nothing was opened, and nothing is closed. */
+static bool nothing_opened(void) {
+    llm_error e;
+    calls = 0;
+    const bool ok = open_only("in", &e);
+    calls = SIZE_MAX;
+    return !ok && strstr(e.message, "out of memory");
 }
 
 TEST(transformer_file, "memory that runs out at any call is said so, and nothing leaks") {
@@ -245,4 +307,5 @@ TEST(transformer_file, "memory that runs out at any call is said so, and nothing
             test_fail(__FILE__, __LINE__, "call %zu: %s", limit, e.message);
     }
     CHECK(limit > 4);
+    CHECK(tiny_litter(nothing_opened));
 }
