@@ -41244,7 +41244,7 @@ LLM_API float *llm_sublayer_end_backward(float *d, const llm_prenorm_weights *dw
     return df;
 }
 
-/* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 5 N C + 4 N floats and, of attention,
+/* Returns y (B,T,C) <- x (B,T,C). It and s stay in the arena: 3 N C + 4 N floats and, of attention,
  * B H T S + 2 N C + 2 B S C, of an MLP 2 N F. x and the memory must outlive backward. */
 LLM_API float *llm_sublayer_attn_forward(llm_sublayer_acts *s, const float *x,
                                          const llm_sublayer_view *v, const llm_sublayer_attn *w,
@@ -43013,10 +43013,7 @@ typedef struct {
 LLM_API llm_softmax_head llm_softmax_head_defaults(const float *h, const float *w,
                                                    const int *target, size_t N, size_t C,
                                                    size_t V) {
-    llm_softmax_head p;
-    p.h = h, p.w = w, p.target = target;
-    p.N = N, p.C = C, p.V = p.rows = V;
-    p.smoothing = p.z_loss = p.soft_cap = 0.0f;
+    const llm_softmax_head p = {h, w, target, N, C, V, V, 0.0f, 0.0f, 0.0f};
     return p;
 }
 
@@ -43105,7 +43102,11 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     float *z = llm_arena_floats(arena, N * block), *max = llm_arena_floats(arena, 4 * N);
     float *sum = max + N, *at_target = sum + N, *mean = at_target + N;
     LLM_ASSERT(block > 0);
-    for (size_t n = 0; n < N; n++) max[n] = -INFINITY, sum[n] = mean[n] = at_target[n] = 0.0f;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(p->target[n] == LLM_CROSS_ENTROPY_IGNORE ||
+                   (p->target[n] >= 0 && (size_t)p->target[n] < p->V));
+        max[n] = -FLT_MAX, sum[n] = mean[n] = 0.0f; /* all of a block may be -INFINITY */
+    }
     for (size_t first = 0; first < p->V; first += block) {
         const size_t size = p->V - first < block ? p->V - first : block;
         llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
@@ -43117,7 +43118,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
             const float lse = llm_logsumexp(zn, size), top = lse > max[n] ? lse : max[n];
             sum[n] = sum[n] * expf(max[n] - top) + expf(lse - top);
             max[n] = top;
-            for (size_t i = 0; i < size; i++) mean[n] += zn[i] / (float)p->V;
+            for (size_t i = 0; p->smoothing > 0.0f && i < size; i++) mean[n] += zn[i] / (float)p->V;
             if (hit < size) at_target[n] = zn[hit];
         }
     }
@@ -43965,9 +43966,8 @@ typedef struct {
 
 /* Weights in one vector: of each hidden layer its matrix, then its bias; then of the output. */
 LLM_API size_t llm_made_count(const llm_made *m) {
-    const size_t hidden = m->layers > 0 ? m->layers - 1 : 0;
     LLM_ASSERT(m->layers > 0);
-    return m->H * (m->D + 1) + hidden * m->H * (m->H + 1) + m->D * (m->H + 1);
+    return m->H * (m->D + 1) + (m->layers - 1) * m->H * (m->H + 1) + m->D * (m->H + 1);
 }
 
 /* m->number (D + layers H) <- order (D): the input that comes j-th, NULL: as they stand; the units
@@ -44027,8 +44027,8 @@ LLM_API void llm_made_loss(double *nats, float *dz, const float *z, const float 
                            size_t D, float scale) {
     for (size_t n = 0; n < N; n++) nats[n] = 0.0;
     for (size_t i = 0; i < N * D; i++) {
-        nats[i / D] += (double)llm_bce_softplus(x[i] > 0.5f ? z[i] : -z[i]);
-        if (dz) dz[i] = scale * (x[i] > 0.5f ? -llm_bce_sigmoid(-z[i]) : llm_bce_sigmoid(z[i]));
+        nats[i / D] += (double)llm_bce_softplus(x[i] > 0.0f ? z[i] : -z[i]);
+        if (dz) dz[i] = scale * (x[i] > 0.0f ? -llm_bce_sigmoid(-z[i]) : llm_bce_sigmoid(z[i]));
     }
 }
 
@@ -45028,7 +45028,6 @@ LLM_API void llm_transformer_weights_bind(llm_transformer_weights *w, float *fla
     }
     if (c->pooler) w->pool_w = llm_encoder_next(&p, C * C), w->pool_b = llm_encoder_next(&p, C);
     if (!c->tied) w->head = llm_encoder_next(&p, c->vocab * C);
-    LLM_ASSERT(p == flat + llm_transformer_count(c));
 }
 
 /* A matrix of n numbers, or none; gains 1. */
@@ -45574,7 +45573,7 @@ LLM_API const float *llm_transformer_model_forward(llm_transformer_model_acts *a
     const size_t B = text->B, S = text->S, T = text->T;
     LLM_ASSERT((S > 0) == (c->encoder > 0) && (T > 0) == (c->decoder > 0));
     a->text = *text;
-    a->N = B * (T ? T : S), a->kept = 0;
+    a->N = B * (T ? T : S);
     const float *mem = NULL;
     if (S) {
         const float *x = llm_transformer_model_embed(a, 0, text->source, S, w, c, arena);
@@ -46986,7 +46985,7 @@ typedef struct {
 } llm_transformer_xl_acts;
 
 /* Returns h (B,T,C) of the last layer <- x (B,T,C) and the memory of B streams. It and acts (L)
- * stay in the arena: S C floats and for each layer 10 N C + 8 N + 2 N F, N = B T, and those of
+ * stay in the arena: S C floats and for each layer 6 N C + 8 N + 2 N F, N = B T, and those of
  * @transformer_xl_attn. x must outlive backward; the memory need not. */
 LLM_API const float *llm_transformer_xl_forward(llm_transformer_xl_acts *acts, const float *x,
                                                 const llm_transformer_xl_memory *m,
@@ -50872,9 +50871,9 @@ LLM_API void llm_t5_step_attend(float *x, const float *in, const float *k, const
     arena->used = mark;
 }
 
-/* logits (B,V) <- ids (B), the next token of each text; it joins the cache. Scratch: B (2 C + H D) +
- * H (t + 1) floats and the most that a part takes: attention, or an MLP's B (C + 2 F), 3 F where it
- * is gated. */
+/* logits (B,V) <- ids (B), the next token of each text; it joins the cache. Scratch: B (2 C + H D)
+ * + H (t + 1) floats and the most that a part takes: attention, or an MLP's B (C + 2 F), 3 F where
+ * it is gated. */
 LLM_API void llm_t5_step(float *logits, llm_t5_step_cache *cache, const int *ids,
                          const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
     const llm_t5_stack_config *s = &c->decoder;
@@ -51516,8 +51515,7 @@ LLM_API bool llm_llama_config_rope(llm_llama_config *c, const llm_json *j, llm_e
     const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "default";
     int mode = LLM_YARN_LLAMA3;
     while (mode >= 0 && (!*known[mode] || strcmp(known[mode], name) != 0)) mode--;
-    if (mode < 0 ||
-        (r && (llm_json_get(j, r, "mscale") || llm_json_get(j, r, "attention_factor"))))
+    if (mode < 0 || (r && (llm_json_get(j, r, "mscale") || llm_json_get(j, r, "attention_factor"))))
         return llm_fail(e, "config.json: rotations \"%s\" with these settings are not known here",
                         name);
     const double theta = llm_llama_config_number(
@@ -51879,9 +51877,8 @@ LLM_API void llm_llama_names_write(char *name, bool gguf, size_t l, llm_llama_na
 
 /* @llama_file ----------------------------------------------- Where a Llama's weights are
  *
- * The files are mapped, and matrices stay in them, in the numbers they are stored in
- * (@stored_matrix); only the vectors, a ten-thousandth of a model, are turned to floats. So a model
- * of 15 GB is opened in a moment and needs no memory of its own.
+ * The files are mapped, and matrices stay in them as they are (@stored_matrix); only the vectors, a
+ * ten-thousandth of a model, are turned to floats. So 15 GB open in a moment and take no memory.
  *
  * The two forms differ in two traps. In GGUF the rows of a llama's q and k stand in another order,
  * for rotations of neighbours, while those of Qwen and Gemma stand as they were; and Gemma's norms,
@@ -51954,8 +51951,7 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
     if (rank != (columns > 0 ? 2u : 1u) || found[0] != rows || found[1] != columns)
         return llm_fail(e, "%s is (%zu, %zu) of rank %zu, expected (%zu, %zu)", name, found[0],
                         found[1], rank, rows, columns);
-    w->rows = columns > 0 ? rows : 1;
-    w->columns = columns > 0 ? columns : rows;
+    w->rows = columns > 0 ? rows : 1, w->columns = columns > 0 ? columns : rows;
     return true;
 }
 

@@ -91,10 +91,13 @@ TEST(decoder, "one token at a time gives what all at once give, with a memory an
 
 static size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-TEST(decoder, "a cache takes what is named: keys and values of tokens and of the memory") {
+TEST(decoder,
+     "weights and a cache take what is named: keys and values of tokens and of the memory") {
     const llm_sublayer_config c = config(true);
     llm_arena arena = test_arena(1 << 17);
     const llm_decoder_weights w = bound(golden("pre/weights"), &c, &arena);
+    CHECK(arena.used ==
+          rounded(2 * L * sizeof(llm_sublayer_attn)) + rounded(L * sizeof(llm_sublayer_mlp)));
     llm_sublayer_view v = view();
     for (size_t room = 2; room <= 40; room += 38) { /* less than the memory's S, and more */
         const size_t used = arena.used;

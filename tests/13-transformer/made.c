@@ -188,3 +188,46 @@ TEST(made,
         CHECK(freedom >= 7.0 && arena.used == 0);
     }
 }
+
+TEST(made, "a variable is 1 where its draw lies below its probability; what x held is not read") {
+    llm_arena arena = test_arena(4096);
+    const size_t order[4] = {2, 3, 1, 0}, D = 4, H = 5, in = H * D, out = in + H;
+    const uint32_t draws[4] = {0, 0x7fffffffu, 0x80000000u, 0xffffffffu};
+    const float heard[4] = {0.0f, 2.0f, 4.0f, 5.0f}; /* hidden units, of numbers 1 2 3 1 2 */
+    const llm_made m = made(D, H, 1, order);
+    float *w = zeros(out + D * H + D);
+    for (size_t k = 0; k < H; k++) w[in + k] = 1.0f; /* each hidden unit is 1 */
+    for (size_t i = 0; i < D * H; i++) w[out + i] = -1.0f;
+    for (size_t never = 0; never < 2; never++) { /* p = 1/2, then exactly 0 */
+        llm_rng rng = llm_rng_seed(1);
+        memcpy(rng.word, draws, sizeof draws);
+        rng.used = 0;
+        float x[4] = {NAN, NAN, NAN, NAN};
+        for (size_t j = 0; j < D; j++) w[out + D * H + order[j]] = never ? -200.0f : heard[j];
+        llm_made_sample(x, w, &m, &rng, &arena);
+        for (size_t j = 0; j < D; j++) CHECK(x[order[j]] == (!never && j < 2 ? 1.0f : 0.0f));
+        CHECK(rng.used == 4);
+    }
+}
+
+TEST(made, "a pass, its gradient and a draw take the scratch that is named") {
+    const size_t shapes[3][3] = {{3, 16, 2}, {16, 3, 2}, {5, 1, 1}}, N = 33;
+    for (size_t s = 0; s < 3; s++) {
+        const size_t D = shapes[s][0], H = shapes[s][1], layers = shapes[s][2];
+        const size_t matrix = H * (D > H ? D : H);
+        const llm_made m = made(D, H, layers, NULL);
+        llm_arena arena = test_arena(8192);
+        llm_rng rng = llm_rng_seed(1);
+        float *w = zeros(llm_made_count(&m)), *dw = zeros(llm_made_count(&m));
+        float *x = zeros(N * D), *z = floats(N * D), *hidden = floats(layers * N * H);
+        arena.peak = 0;
+        llm_made_forward(z, hidden, x, w, &m, N, &arena);
+        CHECK(arena.peak == arena_room(matrix));
+        arena.peak = 0;
+        llm_made_sample(x, w, &m, &rng, &arena);
+        CHECK(arena.peak == arena_room(D) + arena_room(layers * H) + arena_room(matrix));
+        arena.peak = 0;
+        llm_made_backward(dw, NULL, z, hidden, x, w, &m, N, &arena);
+        CHECK(arena.peak == arena_room(2 * matrix) + 2 * arena_room(N * H));
+    }
+}

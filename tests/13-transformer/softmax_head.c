@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../arena.h"
+
 enum { N = 6, C = 5, V = 11 };
 
 static const struct {
@@ -17,9 +19,7 @@ static const struct {
 static llm_softmax_head golden_problem(size_t i) {
     const float *h = golden("in/h"), *w = golden("in/w");
     const int *target = as_ints(golden("in/target"), N);
-    llm_softmax_head p;
-    memset(&p, 255, sizeof p);
-    p = llm_softmax_head_defaults(h, w, target, N, C, V);
+    llm_softmax_head p = llm_softmax_head_defaults(h, w, target, N, C, V);
     CHECK(p.rows == V && p.smoothing == 0.0f && p.z_loss == 0.0f && p.soft_cap == 0.0f);
     p.smoothing = options[i].smoothing;
     p.z_loss = options[i].z_loss;
@@ -45,29 +45,22 @@ TEST(softmax_head, "logits, loss and gradients equal PyTorch's cross_entropy, ev
     }
 }
 
-TEST(softmax_head,
-     "the chunked form equals PyTorch too, for every block size, in N (block + 4) floats") {
+TEST(softmax_head, "the chunked form equals PyTorch too, for every block size") {
     for (size_t i = 0; i < 5; i++) {
         for (size_t block = 1; block <= V + 1; block++) {
             const llm_softmax_head p = golden_problem(i);
             float *loss = floats(N), *again = floats(N), *dh = zeros(N * C), *dw = zeros(V * C);
-            llm_arena arena;
-            CHECK(llm_arena_create(&arena, 4096));
-            float *dirt = llm_arena_floats(&arena, 1024);
-            for (size_t k = 0; k < 1024; k++) dirt[k] = NAN;
-            arena.used = arena.peak = 0;
+            llm_arena arena = test_arena(4096);
             CHECK(llm_softmax_head_chunked(loss, dh, dw, &p, 1.0f / (N - 2), block, &arena) ==
                   N - 2);
             CHECK_GOLDEN(loss, N, tol, "%s/loss", options[i].name);
             CHECK_GOLDEN(dh, N * C, tol, "%s/dh", options[i].name);
             CHECK_GOLDEN(dw, V * C, tol, "%s/dw", options[i].name);
-            CHECK(arena.used == 0 && arena.peak <= (N * (block + 4) + 32) * sizeof(float));
             float *only = zeros(N * C);
             llm_softmax_head_chunked(again, only, NULL, &p, 1.0f / (N - 2), block, &arena);
             CHECK(memcmp(only, dh, N * C * sizeof(float)) == 0);
             llm_softmax_head_chunked(again, NULL, NULL, &p, 1.0f, block, &arena);
             CHECK(memcmp(again, loss, N * sizeof(float)) == 0);
-            llm_arena_destroy(&arena);
         }
     }
 }
@@ -182,5 +175,36 @@ TEST(softmax_head, "gradients accumulate, and a target outside the vocabulary st
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 4096));
     CHECK_ASSERTS(llm_softmax_head_chunked(&loss, NULL, NULL, &p, 1.0f, 0, &arena));
+    for (target = -2; target <= 2; target += 4)
+        CHECK_ASSERTS(llm_softmax_head_chunked(&loss, NULL, NULL, &p, 1.0f, 1, &arena));
     llm_arena_destroy(&arena);
+}
+
+TEST(softmax_head,
+     "a logit of -infinity has probability 0 and no gradient, in blocks of any size") {
+    const float h = 1e20f, w[4] = {-1e20f, -1e20f, 0.0f, -1e20f};
+    const int target = 2;
+    const llm_softmax_head p = llm_softmax_head_defaults(&h, w, &target, 1, 1, 4);
+    llm_arena arena = test_arena(4096);
+    float loss, lse, logits[4], dh = 0.0f, dw[4] = {0};
+    CHECK(llm_softmax_head_forward(&loss, &lse, logits, &p) == 1 && loss == 0.0f && lse == 0.0f);
+    llm_softmax_head_backward(&dh, dw, logits, &lse, &p, 1.0f);
+    for (size_t block = 1; block <= 4; block++) {
+        loss = NAN;
+        CHECK(llm_softmax_head_chunked(&loss, &dh, dw, &p, 1.0f, block, &arena) == 1);
+        CHECK(loss == 0.0f && dh == 0.0f);
+        for (size_t v = 0; v < 4; v++) CHECK(dw[v] == 0.0f);
+    }
+}
+
+TEST(softmax_head, "blocks take N (block + 4) floats, given back") {
+    enum { ROWS = 16, BLOCK = 2 };
+    const float h[ROWS] = {0}, w[3] = {0};
+    const int target[ROWS] = {0};
+    const llm_softmax_head p = llm_softmax_head_defaults(h, w, target, ROWS, 1, 3);
+    llm_arena arena = test_arena(4096);
+    float loss[ROWS];
+    arena.peak = 0;
+    llm_softmax_head_chunked(loss, NULL, NULL, &p, 1.0f, BLOCK, &arena);
+    CHECK(arena.used == 0 && arena.peak == ROWS * (BLOCK + 4) * sizeof(float));
 }

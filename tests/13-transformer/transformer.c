@@ -48,6 +48,15 @@ TEST(transformer, "six operations a weight and token, and what the rule leaves o
     CHECK(llm_transformer_flops_rule(&l, 1.0) > 3.0 * llm_transformer_flops(&l, 1, 0, 1));
 }
 
+TEST(transformer, "an encoder without a pooler does the work of its layers only") {
+    llm_transformer_config c = llm_transformer_preset(LLM_TRANSFORMER_BERT);
+    const double pooled = llm_transformer_flops(&c, 3, 5, 0);
+    c.pooler = false;
+    CHECK(pooled - llm_transformer_flops(&c, 3, 5, 0) == 3.0 * 2.0 * 768.0 * 768.0);
+    c.encoder = 0;
+    CHECK(llm_transformer_flops(&c, 3, 5, 0) == 0.0);
+}
+
 TEST(transformer, "the switches of released models; a norm's bias is a switch of its own") {
     const int act[5] = {LLM_ACTIVATION_RELU, LLM_ACTIVATION_GELU, LLM_ACTIVATION_GELU_TANH,
                         LLM_ACTIVATION_RELU, LLM_ACTIVATION_SILU};
@@ -58,10 +67,17 @@ TEST(transformer, "the switches of released models; a norm's bias is a switch of
     for (size_t k = 0; k < 5; k++) {
         llm_transformer_config c = llm_transformer_preset((llm_transformer_family)k);
         CHECK(c.act == act[k] && c.position == position[k] && c.eps == eps[k]);
+        CHECK(c.fused == (k == LLM_TRANSFORMER_GPT2));
         CHECK(c.theta == 10000.0f && c.far == 128 && c.rms == (k > 2) && c.last_norm == (k > 1));
+        const size_t norm = llm_transformer_norm(&c);
         const size_t before = llm_transformer_count(&c), stacks = (c.encoder > 0) + (c.decoder > 0);
         size_t norms = 2 * (c.encoder + c.decoder) + (c.encoder ? c.decoder : 0), numbers;
         norms += c.first_norm + (c.last_norm ? stacks : 0);
+        const bool last = c.last_norm;
+        c.last_norm = !last; /* a norm for each stack that there is */
+        CHECK(llm_transformer_count(&c) + (last ? stacks * norm : 0) ==
+              before + (last ? 0 : stacks * norm));
+        c.last_norm = last;
         c.rms = !c.rms;
         llm_transformer_layout(NULL, &numbers, &c);
         CHECK(numbers == llm_transformer_count(&c));

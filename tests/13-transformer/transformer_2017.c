@@ -59,6 +59,26 @@ TEST(transformer_2017, "the settings of the paper, and new moments") {
     CHECK(t.w[0] != 0.0f);
 }
 
+TEST(transformer_2017, "a first step is rate g / (|g| + 1e-9), which gradients of 1e-9 tell") {
+    llm_encoder_decoder_config c = llm_transformer_2017_config(9, 1, 4, 2);
+    c.encoder.dropout = c.decoder.dropout = 0.0f;
+    llm_arena arena = test_arena(1 << 18);
+    llm_transformer_2017 t = make(&c, 1, 1, &arena);
+    float *before = floats(t.count);
+    const int ids[4] = {3, 4, 5, 6};
+    for (size_t i = 0; i < 4; i++) /* the last norm lets nearly nothing through */
+        t.weights.decoder.mlp[0].norm.out_w[i] = 1e-9f;
+    memcpy(before, t.w, t.count * sizeof(float));
+    llm_transformer_2017_step(&t, ids, ids, 1, 4, 4, &arena);
+    size_t small = 0;
+    for (size_t i = 0; i < t.count; i++) {
+        const double g = (double)t.g[i], moved = (double)before[i] - (double)t.w[i];
+        CHECK_NEAR(moved, 0.5 * g / (fabs(g) + 1e-9), 1e-5); /* rate: 1/sqrt(4) */
+        small += fabs(g) > 1e-10 && fabs(g) < 1e-8;
+    }
+    CHECK(small > 20);
+}
+
 TEST(transformer_2017, "each step drops other units; encoder and decoder drop different ones") {
     llm_encoder_decoder_config c = llm_transformer_2017_config(9, 1, 4, 2);
     c.encoder.dropout = c.decoder.dropout = 0.5f;

@@ -148,6 +148,29 @@ TEST(transformer_attention, "gradients equal finite differences: groups, bias, r
     }
 }
 
+TEST(transformer_attention, "what stays in the arena, and the scratch of both passes") {
+    float cosine[T], sine[T], inv_freq[1];
+    llm_rope_inv_freq(inv_freq, D, 100.0f);
+    llm_rope_table(cosine, sine, NULL, inv_freq, T, D);
+    layer l = layer_of(K, false, true, true, 1);
+    llm_arena arena = test_arena(1 << 16);
+    llm_transformer_sublayer_view v = look(NULL, NULL, true);
+    v.cosine = cosine, v.sine = sine;
+    llm_transformer_sublayer_acts a;
+    const size_t nq = B * T * HD, nk = B * T * K * D, ns = B * H * T * T;
+    const size_t stays = 2 * arena_room(B * T) + 2 * arena_room(B * T * C) +
+                         (B * T * T + 63) / 64 * 64 + 2 * arena_room(nq) + 2 * arena_room(nk) +
+                         arena_room(ns);
+    arena.peak = 0;
+    llm_transformer_attention_forward(&a, l.x, &v, &l.w, &l.c, &arena);
+    CHECK(arena.used == stays && arena.peak == stays + arena_room(nq));
+    arena.peak = 0;
+    llm_transformer_attention_backward(l.dy, NULL, NULL, &l.g, &a, &l.w, &l.c, &arena);
+    CHECK(arena.used == stays);
+    CHECK(arena.peak == stays + arena_room(3 * nq + 2 * nk) + arena_room(2 * ns) +
+                            arena_room(B * T * C) + arena_room(nq));
+}
+
 TEST(transformer_attention, "a head of keys for two of queries is the same head written twice") {
     layer few = layer_of(K, true, true, true, 3), many = layer_of(H, true, true, true, 3);
     llm_arena arena = test_arena(1 << 16);

@@ -51,6 +51,7 @@ TEST(transformer_layout, "the parts stand in the order of the data, with their l
                            LLM_TRANSFORMER_LAYOUT_DOWN, LLM_TRANSFORMER_LAYOUT_MLP_NORM};
     CHECK(list[0].part == LLM_TRANSFORMER_LAYOUT_TOKENS &&
           list[n - 1].part == LLM_TRANSFORMER_LAYOUT_HEAD);
+    CHECK(list[0].layer == 0);
     for (size_t i = 0; i < 6; i++) CHECK(list[1 + i].part == own[i]);
     for (size_t i = 0; i < 4; i++) CHECK(list[7 + i].part == mlp[i] && list[7 + i].layer == 0);
     CHECK(list[11].part == LLM_TRANSFORMER_LAYOUT_LAST_NORM);

@@ -197,6 +197,18 @@ TEST(transformer_model,
     CHECK_ASSERTS(run(m, false, NULL));
 }
 
+TEST(transformer_model, "a backward pass gives its scratch back, part by part") {
+    const llm_transformer_config c = tiny_transformer_of(1);
+    model *m = model_of(&c, false, 5);
+    llm_transformer_model_acts a;
+    float *d = zeros(B * S * C);
+    llm_transformer_model_forward(&a, &m->text, &m->w, &c, &m->arena);
+    const size_t used = m->arena.used;
+    m->arena.peak = 0;
+    llm_transformer_model_embed_backward(&m->g, d, &a, 0, &m->w, &c, &m->arena);
+    CHECK(m->arena.used == used && m->arena.peak == used + arena_room(B * S * C));
+}
+
 TEST(transformer_model, "no labels are no loss and no gradient; a text must fit the model") {
     const llm_transformer_config c = tiny_transformer_of(2);
     model *m = model_of(&c, false, 5);
@@ -205,7 +217,11 @@ TEST(transformer_model, "no labels are no loss and no gradient; a text must fit 
     m->labels = none;
     CHECK(run(m, true, NULL) == 0.0f);
     for (size_t i = 0; i < m->count; i++) CHECK(m->grad[i] == 0.0f);
-    m->text.S = 1;
+    m->text.T = 1, m->labels = m->text.ids; /* one token; as many as there are places */
+    CHECK(run(m, false, NULL) > 0.0f);
+    m->text.T = 5, m->text.B = 1;
+    CHECK(run(m, false, NULL) > 0.0f);
+    m->text.T = T, m->text.B = B, m->text.S = 1;
     CHECK_ASSERTS(run(m, false, NULL));
     m->text.S = 0, m->text.T = 0;
     CHECK_ASSERTS(run(m, false, NULL));

@@ -105,6 +105,49 @@ TEST(transformer_stack, "T5's stacks are @t5_stack's") {
 }
 
 TEST(transformer_stack,
+     "queries and keys of place t are turned by t / theta^(2 i / D), from 0 on") {
+    enum { D = 16, H = 2 };
+    llm_arena arena = test_arena(1 << 17);
+    llm_transformer_config c = tiny_transformer_of(LLM_TRANSFORMER_LLAMA);
+    c.head_size = D, c.decoder = 1;
+    const stack s = stack_of(&c, 1, &arena);
+    llm_transformer_stack_acts turned, plain;
+    size_t used[3] = {arena.used, 0, 0};
+    llm_transformer_stack_forward(&turned, s.x, NULL, NULL, true, 1, T, 0, &s.w.stack[1], 1, &c,
+                                  &arena);
+    used[1] = arena.used;
+    c.position = LLM_TRANSFORMER_TABLE;
+    llm_transformer_stack_forward(&plain, s.x, NULL, NULL, true, 1, T, 0, &s.w.stack[1], 1, &c,
+                                  &arena);
+    used[2] = arena.used;
+    CHECK(used[1] - used[0] == used[2] - used[1] + arena_room(T * D) + arena_room(D / 2));
+    for (size_t k = 0; k < H + 1; k++) { /* two heads of queries, one of keys */
+        const float *from = k < H ? plain.layer->attn.q + k * T * D : plain.layer->attn.k;
+        const float *to = k < H ? turned.layer->attn.q + k * T * D : turned.layer->attn.k;
+        for (size_t i = 0; i < T * D; i++) {
+            const double angle = (double)(i / D) * pow(1e4, -(double)(i % (D / 2)) / (D / 2));
+            const double first = i % D < D / 2;
+            const double other = first ? -(double)from[i + D / 2] : (double)from[i - D / 2];
+            CHECK_NEAR(to[i], cos(angle) * (double)from[i] + sin(angle) * other, 1e-5);
+        }
+    }
+    CHECK_ALL_NEAR(turned.layer->attn.v, plain.layer->attn.v, T * D, 0.0f);
+}
+
+TEST(transformer_stack, "an MLP gives its scratch back") {
+    llm_arena arena = test_arena(1 << 17);
+    const llm_transformer_config c = tiny_transformer_of(LLM_TRANSFORMER_GPT2);
+    const stack s = stack_of(&c, 1, &arena);
+    llm_transformer_stack_acts a;
+    llm_transformer_stack_forward(&a, s.x, NULL, NULL, true, B, T, 0, &s.w.stack[1], s.layers, &c,
+                                  &arena);
+    const size_t used = arena.used;
+    llm_transformer_stack_mlp_backward(s.dy, &s.g.stack[1].layer[1], &a.layer[1].mlp,
+                                       &s.w.stack[1].layer[1], &c, &arena);
+    CHECK(arena.used == used);
+}
+
+TEST(transformer_stack,
      "rotations turn a text's own attention by distance: a shift changes nothing") {
     llm_arena arena = test_arena(1 << 17);
     llm_transformer_config c = tiny_transformer_of(LLM_TRANSFORMER_LLAMA);

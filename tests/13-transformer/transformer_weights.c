@@ -99,7 +99,7 @@ TEST(transformer_weights, "first weights: the deviations of GPT-2, gains 1, bias
     for (size_t k = 0; k < 5; k++) {
         llm_transformer_config c = tiny_transformer_of(k);
         c.width = 32, c.hidden = 64, c.vocab = 60, c.head_size = 16, c.places = k == 1 ? 60 : 0;
-        c.pooler = k == 1;
+        c.pooler = k == 1, c.types = k == 1 ? 32 : 0, c.buckets = k == 3 ? 512 : 0;
         if (k == 2) c.tied = false;
         llm_arena arena = test_arena(1 << 14);
         llm_rng rng = llm_rng_seed(k);
@@ -114,10 +114,11 @@ TEST(transformer_weights, "first weights: the deviations of GPT-2, gains 1, bias
         const llm_transformer_weights_layer *l = &w.stack[stack].layer[0];
         const size_t added = (stack && c.encoder ? 3 : 2) * (stack ? c.decoder : c.encoder);
         const double deviation = 0.02, out = 0.02 / sqrt((double)added);
-        const float *usual[7] = {w.tokens,    w.head,   l->attn.mha.wq, l->ffn.up,
-                                 l->ffn.gate, w.pool_w, w.places};
+        const float *usual[9] = {w.tokens,  w.head,      l->attn.mha.wq,
+                                 l->ffn.up, l->ffn.gate, w.pool_w,
+                                 w.places,  w.types,     w.stack[stack].distances};
         const float *small[3] = {l->attn.mha.wo, l->ffn.down, l->cross.mha.wo};
-        for (size_t i = 0; i < 7; i++)
+        for (size_t i = 0; i < 9; i++)
             if (usual[i])
                 CHECK_NEAR(sqrt(dot(usual[i], usual[i], n) / (double)n) / deviation, 1, 0.09);
         for (size_t i = 0; i < 3; i++)
@@ -132,8 +133,11 @@ TEST(transformer_weights, "first weights: the deviations of GPT-2, gains 1, bias
         norms += c.last_norm ? (size_t)((c.encoder > 0) + (c.decoder > 0)) : 0;
         CHECK(ones == 32 * norms);
         if (l->attn.mha.bq) CHECK(l->attn.mha.bq[3] == 0.0f && l->ffn.up_bias[5] == 0.0f);
-        if (w.types) CHECK(w.types[3] != 0.0f);
-        if (w.stack[stack].distances) CHECK(w.stack[stack].distances[15] != 0.0f);
+        size_t drawn = 0; /* each once */
+        for (size_t i = 0; i < count; i++) drawn += flat[i] != 0.0f && flat[i] != 1.0f;
+        llm_rng same = llm_rng_seed(k);
+        llm_rng_normal_fill(&same, floats(drawn), drawn);
+        CHECK(rng.block == same.block && rng.used == same.used);
     }
 }
 

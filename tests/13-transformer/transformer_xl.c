@@ -78,10 +78,35 @@ TEST(transformer_xl, "new weights: 0.02, gains 1, biases 0; every weight is some
     }
     CHECK(ones == 2 * 2 * 32 && none == 2 * (3 * 32 + 48));
     CHECK_NEAR(sqrt(sum / (double)(s.n - ones - none)), 0.02, 0.0005);
+    const size_t size = sizeof(llm_transformer_xl_layer);
+    llm_transformer_xl_layer *w = (llm_transformer_xl_layer *)test_memory(2, size);
+    memset(w, 255, 2 * size);
+    llm_transformer_xl_bind(w, s.w, &s.c);
+    CHECK(fabsf(s.w[0]) < 0.12f);
     for (size_t l = 0; l < 2; l++) {
-        CHECK(s.weights[l].norm.out_w[31] == 1.0f && s.weights[l].mlp.norm.out_w[0] == 1.0f);
-        CHECK(s.weights[l].mlp.ffn.up_bias[47] == 0.0f && s.weights[l].norm.in_w == NULL);
+        CHECK(!w[l].norm.in_w && !w[l].norm.in_b && !w[l].mlp.norm.in_w && !w[l].mlp.norm.in_b);
+        CHECK(!w[l].mlp.ffn.gate);
+        for (size_t i = 0; i < 48; i++) CHECK(w[l].mlp.ffn.up_bias[i] == 0.0f);
+        for (size_t i = 0; i < 32; i++) {
+            CHECK(w[l].norm.out_w[i] == 1.0f && w[l].mlp.norm.out_w[i] == 1.0f);
+            CHECK(w[l].norm.out_b[i] == 0.0f && w[l].mlp.norm.out_b[i] == 0.0f);
+            CHECK(w[l].mlp.ffn.down_bias[i] == 0.0f);
+        }
     }
+}
+
+TEST(transformer_xl, "what stays in the arena is what is named") {
+    enum { C = 32, H = 4, F = 48, B = 2, T = 3, M = 5, N = B * T, S = M + T };
+    stack s = stack_of(2, C, H, F, B, M);
+    memset(s.w, 0, s.n * sizeof(float));
+    memset(s.memory.x, 0, 2 * B * M * C * sizeof(float));
+    s.memory.held = M;
+    CHECK(s.mark == arena_room(2 * B * M * C));
+    stack_forward(&s, zeros(N * C), T);
+    const size_t attn = arena_room(B * S * C) + 2 * arena_room(N * C) + arena_room(2 * B * S * C) +
+                        arena_room(S * C) + arena_room(H * N * S);
+    const size_t frames = 6 * arena_room(N * C) + 8 * arena_room(N) + 2 * arena_room(N * F);
+    CHECK(s.arena.used - s.mark == arena_room(S * C) + 2 * (attn + frames));
 }
 
 TEST(transformer_xl, "a memory of everything makes segments one long text, in every layer") {

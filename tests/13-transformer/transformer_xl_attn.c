@@ -44,7 +44,10 @@ TEST(transformer_xl_attn,
         const float *waves = sinusoids(M + T);
         CHECK_GOLDEN(waves, (M + T) * C, 1e-6f, "%s/waves", name[k]);
         const llm_transformer_xl_attn_saved s = llm_transformer_xl_attn_take(waves, &c, &a);
-        CHECK(a.used >= 4 * (3 * B * (M + T) * C + 2 * B * T * C + B * H * T * (M + T)));
+        const size_t S = M + T, N = B * T;
+        const size_t stays = arena_room(B * S * C) + 2 * arena_room(N * C) +
+                             arena_room(2 * B * S * C) + arena_room(S * C) + arena_room(H * N * S);
+        CHECK(a.used == stays);
         float *y = floats(B * T * C), *dx = zeros(B * T * C);
         const float *x = golden("%s/x", name[k]), *dy = golden("%s/dy", name[k]);
         const float *memory = M ? golden("%s/memory", name[k]) : NULL;
@@ -53,10 +56,11 @@ TEST(transformer_xl_attn,
         for (size_t row = 0; row < B * H * T; row++)
             for (size_t j = M + row % T + 1; j < M + T; j++)
                 CHECK(s.att[row * (M + T) + j] == 0.0f);
-        const size_t used = a.used;
         const weights dw = gradients(0.0f), more = gradients(1.0f);
+        a.peak = 0;
         llm_transformer_xl_attn_backward(dx, &dw, dy, &s, &w, &c, &a);
-        CHECK(a.used == used);
+        CHECK(a.used == stays &&
+              a.peak == stays + arena_room(2 * N * C + 2 * B * S * C + S * C) + arena_room(S));
         CHECK_GOLDEN(dx, B * T * C, 1e-5f, "%s/dx", name[k]);
         CHECK_GOLDEN(dw.q, C * C, 1e-5f, "%s/dq", name[k]);
         CHECK_GOLDEN(dw.kv, 2 * C * C, 1e-5f, "%s/dkv", name[k]);
@@ -92,6 +96,10 @@ TEST(transformer_xl_attn, "segments with the last one as memory are one long tex
         llm_transformer_xl_attn_forward(part, &s, x + k * T * C, x, &w, &c);
         CHECK_ALL_NEAR(part, whole + k * T * C, T * C, 2e-5f);
     }
+    c = shape(1, T, 1); /* a memory of one place */
+    s = llm_transformer_xl_attn_take(sinusoids(T + 1), &c, &a);
+    llm_transformer_xl_attn_forward(part, &s, x + C, x, &w, &c);
+    CHECK_ALL_NEAR(part, whole + C, T * C, 2e-5f);
     /* a shorter memory is another text; every row of it is read by every place */
     c = shape(1, T, T);
     s = llm_transformer_xl_attn_take(sinusoids(2 * T), &c, &a);
@@ -106,6 +114,15 @@ TEST(transformer_xl_attn, "segments with the last one as memory are one long tex
         memory[j * C] -= 1.0f;
         for (size_t t = 0; t < T; t++)
             CHECK(memcmp(changed + t * C, part + t * C, C * sizeof(float)) != 0);
+    }
+    c = shape(1, 1, 0), c.H = 1; /* one token, one head: its value */
+    s = llm_transformer_xl_attn_take(sinusoids(1), &c, &a);
+    llm_transformer_xl_attn_forward(part, &s, x, NULL, &w, &c);
+    for (size_t i = 0; i < C; i++) {
+        double sum = 0.0;
+        for (size_t j = 0; j < C; j++)
+            sum += (double)w.out[i * C + j] * dot(w.kv + (C + j) * C, x, C);
+        CHECK_NEAR(part[i], sum, 1e-5);
     }
     c.H = 4;
     CHECK_ASSERTS(llm_transformer_xl_attn_forward(part, &s, x, x, &w, &c));
