@@ -50814,9 +50814,9 @@ LLM_API void llm_t5_step_attend(float *x, const float *in, const float *k, const
     arena->used = mark;
 }
 
-/* logits (B,V) <- ids (B), the next token of each text; it joins the cache. Scratch: B (2 C + H D) +
- * H (t + 1) floats and the most that a part takes: attention, or an MLP's B (C + 2 F), 3 F where it
- * is gated. */
+/* logits (B,V) <- ids (B), the next token of each text; it joins the cache. Scratch: B (2 C + H D)
+ * + H (t + 1) floats and the most that a part takes: attention, or an MLP's B (C + 2 F), 3 F where
+ * it is gated. */
 LLM_API void llm_t5_step(float *logits, llm_t5_step_cache *cache, const int *ids,
                          const llm_t5_weights *w, const llm_t5_config *c, llm_arena *arena) {
     const llm_t5_stack_config *s = &c->decoder;
@@ -51458,8 +51458,7 @@ LLM_API bool llm_llama_config_rope(llm_llama_config *c, const llm_json *j, llm_e
     const char *name = type && type->kind == LLM_JSON_STRING ? type->text : "default";
     int mode = LLM_YARN_LLAMA3;
     while (mode >= 0 && (!*known[mode] || strcmp(known[mode], name) != 0)) mode--;
-    if (mode < 0 ||
-        (r && (llm_json_get(j, r, "mscale") || llm_json_get(j, r, "attention_factor"))))
+    if (mode < 0 || (r && (llm_json_get(j, r, "mscale") || llm_json_get(j, r, "attention_factor"))))
         return llm_fail(e, "config.json: rotations \"%s\" with these settings are not known here",
                         name);
     const double theta = llm_llama_config_number(
@@ -51896,16 +51895,14 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
     if (rank != (columns > 0 ? 2u : 1u) || found[0] != rows || found[1] != columns)
         return llm_fail(e, "%s is (%zu, %zu) of rank %zu, expected (%zu, %zu)", name, found[0],
                         found[1], rank, rows, columns);
-    w->rows = columns > 0 ? rows : 1;
-    w->columns = columns > 0 ? columns : rows;
+    w->rows = columns > 0 ? rows : 1, w->columns = columns > 0 ? columns : rows;
     return true;
 }
 
 /* What so many bytes take of the memory. */
 LLM_API size_t llm_llama_file_room(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* A vector of n numbers as floats; more is added to each. NULL, and the error set, if it is not
- * there. */
+/* n numbers as floats, more added to each. NULL, and the error set, if they are not there. */
 LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t n, float more,
                                      llm_error *e) {
     llm_stored_matrix w;
