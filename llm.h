@@ -51958,8 +51958,7 @@ LLM_API bool llm_llama_file_find(llm_stored_matrix *w, const llm_llama_file *m, 
 /* What so many bytes take of the memory. */
 LLM_API size_t llm_llama_file_room(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* A vector of n numbers as floats; more is added to each. NULL, and the error set, if it is not
- * there. */
+/* n numbers as floats, more added to each. NULL, and the error set, if they are not there. */
 LLM_API float *llm_llama_file_vector(llm_llama_file *m, const char *name, size_t n, float more,
                                      llm_error *e) {
     llm_stored_matrix w;
