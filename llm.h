@@ -52071,7 +52071,7 @@ LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_ll
                                b[LLM_LLAMA_NAMES_GATE_BIAS], n, c->rounded);
     llm_activation_forward(gate, gate, n * F,
                            gelu ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU);
-    if (w->matrix[LLM_LLAMA_NAMES_UP].rows > 0) {
+    if (w->matrix[LLM_LLAMA_NAMES_UP].rows != 0) {
         llm_stored_rounded_product(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n, c->rounded);
         LLM_PARALLEL_MANY(n * F, 1)
         for (size_t i = 0; i < n * F; i++) gate[i] *= up[i];

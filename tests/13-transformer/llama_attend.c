@@ -102,7 +102,8 @@ TEST(llama_attend, "key by key and in tiles it is the definition: any number of 
         {130, 30, 100, 48, 2.0f, false}, {257, 0, 0, 3, 0.0f, false},
         {300, 129, 90, 8, 0.0f, true},   {9, 10, 0, 300, 0.0f, false},
         {20, 70, 30, 257, 0.0f, true},   {519, 10, 200, 2, 0.0f, false},
-        {64, 128, 64, 6, 0.0f, false},
+        {64, 128, 64, 6, 0.0f, false},   {15, 0, 0, 4, 0.0f, false},
+        {9, 4, 0, 128, 0.0f, false},     {9, 4, 0, 256, 0.0f, true},
     };
     llm_rng rng = llm_rng_seed(1);
     for (size_t k = 0; k < sizeof shape / sizeof *shape; k++) {
@@ -176,5 +177,10 @@ TEST(llama_attend, "scores of thousands, rising and falling, and keys that are i
         rest.first += 70 * h.step, rest.past -= 70;
         rest.window = rest.past + N;
         la_check(out, q, &rest);
+    }
+    for (size_t j = 70; j < PAST + N; j++) h.keys.wide[h.first + j * h.step] = -FLT_MAX;
+    for (size_t many = 0; many < 2; many++) { /* all of them: there are no weights */
+        const float *out = la_run(q, &h, many == 1);
+        for (size_t i = 0; i < N * LD - APART; i++) CHECK(i % LD >= D || isnan(out[i]));
     }
 }
