@@ -439,6 +439,7 @@
  *   llama_file               Where a Llama's weights are
  *   llama_mlp                The MLP of a model from its files
  *   llama_cache              Keys and values in 32 or 16 bits
+ *   llama_attend             Attention over a cache, in tiles
  *   llama                    A large language model from its files
  *   base_model               Base model: it continues text
  *   chat_template            Chat templates: how turns are spelt
@@ -2032,29 +2033,31 @@ LLM_API void llm_transpose(float *to, size_t to_ld, const float *from, size_t fr
 #if (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)) && !defined(__CUDACC__)
     typedef float four __attribute__((vector_size(16)));
     rows4 = rows / 4 * 4, cols4 = cols / 4 * 4;
-    for (size_t i = 0; i < rows4; i += 4) {
-        for (size_t j = 0; j < cols4; j += 4) {
-            const float *x = from + i * from_ld + j;
-            float *y = to + j * to_ld + i;
-            four a, b, c, d;
-            memcpy(&a, x, sizeof a);
-            memcpy(&b, x + from_ld, sizeof b);
-            memcpy(&c, x + 2 * from_ld, sizeof c);
-            memcpy(&d, x + 3 * from_ld, sizeof d);
-            for (size_t r = 4; j % 16 == 0 && i + 8 <= rows4 && r < 8; r++)
-                LLM_LANES_FETCH(x + r * from_ld);
-            const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-            const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-            const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-            const four cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-            b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-            c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
-            d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
-            memcpy(y, &a, sizeof a);
-            memcpy(y + to_ld, &b, sizeof b);
-            memcpy(y + 2 * to_ld, &c, sizeof c);
-            memcpy(y + 3 * to_ld, &d, sizeof d);
+    for (size_t band = 0; band < cols4; band += 16) {
+        for (size_t i = 0; i < rows4; i += 4) {
+            for (size_t r = 4; i + 8 <= rows4 && r < 8; r++)
+                LLM_LANES_FETCH(from + (i + r) * from_ld + band);
+            for (size_t j = band; j < cols4 && j < band + 16; j += 4) {
+                const float *x = from + i * from_ld + j;
+                float *y = to + j * to_ld + i;
+                four a, b, c, d;
+                memcpy(&a, x, sizeof a);
+                memcpy(&b, x + from_ld, sizeof b);
+                memcpy(&c, x + 2 * from_ld, sizeof c);
+                memcpy(&d, x + 3 * from_ld, sizeof d);
+                const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+                const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+                const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+                const four cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+                a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+                b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+                c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+                d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+                memcpy(y, &a, sizeof a);
+                memcpy(y + to_ld, &b, sizeof b);
+                memcpy(y + 2 * to_ld, &c, sizeof c);
+                memcpy(y + 3 * to_ld, &d, sizeof d);
+            }
         }
     }
 #endif
@@ -48278,12 +48281,14 @@ LLM_API void llm_stored_matrix_row(float *out, const llm_stored_matrix *w, size_
     llm_gguf_blocks_floats(out, w->data + r * llm_stored_matrix_stride(w), w->columns, w->type);
 }
 
-/* y (N,rows) += x (N,columns) times rows from r on, at most LLM_GEMM_PANEL of them. */
-LLM_API void llm_stored_matrix_panel(float *y, const float *x, const llm_stored_matrix *w, size_t r,
-                                     size_t N) {
+/* y (N,rows) <- x (N,columns) times rows from r on, at most LLM_GEMM_PANEL of them; + b. */
+LLM_API void llm_stored_matrix_panel(float *y, const float *x, const llm_stored_matrix *w,
+                                     const float *b, size_t r, size_t N) {
     float part[LLM_GEMM_PANEL * LLM_STORED_MATRIX_PIECE];
     const size_t PIECE = LLM_STORED_MATRIX_PIECE, C = w->columns, O = w->rows;
     const size_t stride = llm_stored_matrix_stride(w), rows = llm_gemm_least(LLM_GEMM_PANEL, O - r);
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = r; i < r + rows; i++) y[n * O + i] = b ? b[i] : 0.0f;
     for (size_t at = 0; at < C; at += PIECE) {
         const size_t m = llm_gemm_least(PIECE, C - at);
         for (size_t i = 0; i < rows; i++)
@@ -48336,12 +48341,12 @@ LLM_API void llm_stored_matrix_forward(float *y, const float *x, const llm_store
     const size_t stride = llm_stored_matrix_stride(w), C = w->columns, O = w->rows;
     const size_t apart = (O + ROWS - 1) / ROWS;
     float arranged[(FEW - 1) * MOST];
-    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
     if (N >= FEW) {
         LLM_PARALLEL_MANY(O, N * C)
-        for (size_t r = 0; r < O; r += LLM_GEMM_PANEL) llm_stored_matrix_panel(y, x, w, r, N);
+        for (size_t r = 0; r < O; r += LLM_GEMM_PANEL) llm_stored_matrix_panel(y, x, w, b, r, N);
         return;
     }
+    for (size_t i = 0; i < N * O; i++) y[i] = b ? b[i % O] : 0.0f;
     for (size_t at = 0; at < C; at += MOST) {
         const size_t m = llm_gemm_least(MOST, C - at);
         for (size_t n = 0; n < N; n++)
@@ -52105,6 +52110,7 @@ LLM_API void llm_llama_mlp_norm(float *out, const float *x, const float *w, cons
 LLM_API void llm_llama_mlp_add(float *x, float *f, const float *norm, size_t n,
                                const llm_llama_config *c) {
     if (norm) llm_rmsnorm_forward(f, NULL, f, norm, n, c->width, c->eps);
+    LLM_PARALLEL_MANY(n * c->width, 1)
     for (size_t i = 0; i < n * c->width; i++) x[i] += f[i];
 }
 
@@ -52120,8 +52126,9 @@ LLM_API void llm_llama_mlp(float *x, const llm_llama_file_layer *w, const llm_ll
                                b[LLM_LLAMA_NAMES_GATE_BIAS], n, c->rounded);
     llm_activation_forward(gate, gate, n * F,
                            gelu ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU);
-    if (w->matrix[LLM_LLAMA_NAMES_UP].rows > 0) {
+    if (w->matrix[LLM_LLAMA_NAMES_UP].rows != 0) {
         llm_stored_rounded_product(up, in, &w->matrix[LLM_LLAMA_NAMES_UP], NULL, n, c->rounded);
+        LLM_PARALLEL_MANY(n * F, 1)
         for (size_t i = 0; i < n * F; i++) gate[i] *= up[i];
     }
     llm_stored_rounded_product(in, gate, &w->matrix[LLM_LLAMA_NAMES_DOWN],
@@ -52192,6 +52199,170 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
     return row;
 }
 
+/* The same for rows of n numbers that begin `step` numbers apart: where they stand, or in out
+ * (rows,n). *ld gets the numbers from one to the next. */
+LLM_API const float *llm_llama_cache_rows(float *out, size_t *ld, const llm_llama_cache *c,
+                                          size_t at, size_t step, size_t rows, size_t n) {
+    *ld = c->wide ? step : n;
+    if (c->wide) return c->wide + at;
+    for (size_t r = 0; r < rows; r++) llm_llama_cache_read(out + r * n, c, at + r * step, n);
+    return out;
+}
+
+/* @llama_attend --------------------------------------------- Attention over a cache, in tiles
+ *
+ *     query i sees key j  <=>  past + i - window < j <= past + i
+ *     o_i = sum_j p_ij v_j    p_i = softmax(cap(scale q_i.k_j))    cap(s) = s, or c tanh(s / c)
+ *
+ * A token that is written has one query, and the rows of the cache pass by it. A prompt has
+ * hundreds, and each key serves all of them that see it: so KEYS keys at a time are multiplied with
+ * up to ROWS queries as in @gemm, while each row's maximum and sum grow as in @flash. Its sum of
+ * values is brought to the new maximum at each tile, and divided once at the end. What is kept in
+ * 16 bits is made floats once for all queries of a tile. Tiles lie at the same keys for all
+ * queries, so that a row's bits do not depend on the pass it came with.
+ *
+ * What is easily got wrong are the edges. Where the text ends and where the window begins, queries
+ * see a part of a tile. There weights are multiplied key by key: a weight of 0 would let a NaN
+ * through that the query does not see.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 1; Jiang et al. 2023, "Mistral 7B" (the window);
+ *         Gemma Team 2024, "Gemma 2" (the cap)
+ * needs   exp gemm logsumexp gqa llama_cache
+ * see     @flash @causal_attn (without a cache), @llama
+ * topics  -
+ */
+enum { LLM_LLAMA_ATTEND_ROWS = 256, LLM_LLAMA_ATTEND_KEYS = 64, LLM_LLAMA_ATTEND_STEP = 16 };
+
+/* One head of n queries, behind `past` keys. Key j begins at number first + j step of a cache. A
+ * window of all keys is none, as is a cap of 0. */
+typedef struct {
+    llm_llama_cache keys, values;
+    size_t first, step, D, past, n, window;
+    float scale, cap;
+} llm_llama_attend_head;
+
+/* Query i sees the keys from .. past + i. Key j is seen by the queries after .. before - 1. */
+LLM_API size_t llm_llama_attend_from(const llm_llama_attend_head *h, size_t i) {
+    const size_t end = h->past + i + 1;
+    return end > h->window ? end - h->window : 0;
+}
+LLM_API size_t llm_llama_attend_after(const llm_llama_attend_head *h, size_t j) {
+    return j > h->past ? j - h->past : 0;
+}
+LLM_API size_t llm_llama_attend_before(const llm_llama_attend_head *h, size_t j) {
+    return j + h->window > h->past ? llm_gemm_least(j + h->window - h->past, h->n) : 0;
+}
+
+/* s (n), products of queries and keys, in place: scores. Then e^(s - max). Returns their sum. */
+LLM_API void llm_llama_attend_scores(float *s, size_t n, const llm_llama_attend_head *h) {
+    for (size_t j = 0; j < n; j++) s[j] *= h->scale;
+    for (size_t j = 0; h->cap > 0.0f && j < n; j++) s[j] = h->cap * llm_tanhf(s[j] / h->cap);
+}
+LLM_API float llm_llama_attend_exp(float *s, size_t n, float max) {
+    float sum = 0.0f;
+    LLM_SIMD_SUM(sum)
+    for (size_t j = 0; j < n; j++) sum += s[j] = llm_expf(s[j] - max);
+    return sum;
+}
+
+/* out <- q, both n rows of D numbers with ld from one to the next: for few queries, key by key.
+ * Scratch: p (past + n), row (D). */
+LLM_API void llm_llama_attend_few(float *out, float *p, float *row, const float *q, size_t ld,
+                                  const llm_llama_attend_head *h) {
+    for (size_t i = 0; i < h->n; i++) {
+        const size_t from = llm_llama_attend_from(h, i), end = h->past + i + 1, D = h->D;
+        float *o = out + i * ld;
+        for (size_t j = from; j < end; j++) {
+            const float *k = llm_llama_cache_read(row, &h->keys, h->first + j * h->step, D);
+            p[j] = llm_gqa_dot(q + i * ld, k, D);
+        }
+        llm_llama_attend_scores(p + from, end - from, h);
+        const float max = llm_logsumexp_max(p + from, end - from);
+        const float sum = llm_llama_attend_exp(p + from, end - from, max);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = from; j < end; j++) {
+            const float *v = llm_llama_cache_read(row, &h->values, h->first + j * h->step, D);
+            for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[d];
+        }
+    }
+}
+
+/* s (b-a,KEYS) <- queries a .. b-1 times keys j .. j+N-1, seen or not. */
+LLM_API void llm_llama_attend_products(float *s, const float *q, size_t ld, size_t a, size_t b,
+                                       size_t j, size_t N, const llm_llama_attend_head *h) {
+    enum { KEYS = LLM_LLAMA_ATTEND_KEYS, DEPTH = LLM_GEMM_DEPTH };
+    float part[KEYS * DEPTH];
+    size_t lk;
+    for (size_t i = 0; i < (b - a) * KEYS; i++) s[i] = 0.0f;
+    for (size_t d = 0; d < h->D; d += DEPTH) {
+        const size_t depth = llm_gemm_least(h->D - d, DEPTH), at = h->first + j * h->step + d;
+        const float *k = llm_llama_cache_rows(part, &lk, &h->keys, at, h->step, N, depth);
+        llm_gemm_block(s, KEYS, q + a * ld + d, ld, false, k, lk, true, b - a, N, depth);
+    }
+}
+
+/* out, its rows a .. b-1, += weights w (b-a,KEYS) times values j .. j+N-1, STEP of them at a time:
+ * queries that see all of these as in @gemm, the others key by key. */
+LLM_API void llm_llama_attend_gather(float *out, const float *w, size_t ld, size_t a, size_t b,
+                                     size_t j, size_t N, const llm_llama_attend_head *h) {
+    enum { KEYS = LLM_LLAMA_ATTEND_KEYS, STEP = LLM_LLAMA_ATTEND_STEP, DEPTH = LLM_GEMM_DEPTH };
+    float part[KEYS * DEPTH];
+    size_t lv;
+    for (size_t d = 0; d < h->D; d += DEPTH) {
+        const size_t depth = llm_gemm_least(h->D - d, DEPTH), at = h->first + j * h->step + d;
+        const float *v = llm_llama_cache_rows(part, &lv, &h->values, at, h->step, N, depth);
+        for (size_t n = j; n < j + N; n += STEP) {
+            const size_t after = llm_llama_attend_after(h, n + STEP - 1);
+            const size_t whole = after > a ? after : a;
+            const size_t stop = llm_gemm_least(llm_llama_attend_before(h, n), b);
+            for (size_t i = a; i < b; i++) {
+                const size_t from = llm_llama_attend_from(h, i);
+                const size_t end = llm_gemm_least(n + STEP, h->past + i + 1);
+                if (i >= whole && i < stop) continue;
+                for (size_t key = from > n ? from : n; key < end; key++)
+                    for (size_t c = 0; c < depth; c++)
+                        out[i * ld + d + c] += w[(i - a) * KEYS + key - j] * v[(key - j) * lv + c];
+            }
+            if (whole < stop)
+                llm_gemm_block(out + whole * ld + d, ld, w + (whole - a) * KEYS + n - j, KEYS,
+                               false, v + (n - j) * lv, lv, false, stop - whole, depth, STEP);
+        }
+    }
+}
+
+/* As llm_llama_attend_few, for many queries. */
+LLM_API void llm_llama_attend_many(float *out, const float *q, size_t ld,
+                                   const llm_llama_attend_head *h) {
+    enum { ROWS = LLM_LLAMA_ATTEND_ROWS, KEYS = LLM_LLAMA_ATTEND_KEYS };
+    float s[ROWS * KEYS], max[ROWS], sum[ROWS];
+    for (size_t i0 = 0; i0 < h->n; i0 += ROWS) {
+        const size_t i1 = llm_gemm_least(i0 + ROWS, h->n), end = h->past + i1;
+        for (size_t i = i0; i < i1; i++) {
+            max[i - i0] = -FLT_MAX, sum[i - i0] = 0.0f;
+            for (size_t d = 0; d < h->D; d++) out[i * ld + d] = 0.0f;
+        }
+        for (size_t j = llm_llama_attend_from(h, i0) / KEYS * KEYS; j < end; j += KEYS) {
+            const size_t N = llm_gemm_least(KEYS, end - j), after = llm_llama_attend_after(h, j);
+            const size_t a = after > i0 ? after : i0;
+            const size_t b = llm_gemm_least(llm_llama_attend_before(h, j + N - 1), i1);
+            llm_llama_attend_products(s, q, ld, a, b, j, N, h);
+            for (size_t i = a; i < b; i++) {
+                const size_t from = llm_llama_attend_from(h, i), first = from > j ? from - j : 0;
+                const size_t seen = llm_gemm_least(N, h->past + i + 1 - j) - first;
+                float *p = s + (i - a) * KEYS + first, *m = max + (i - i0), *l = sum + (i - i0);
+                llm_llama_attend_scores(p, seen, h);
+                const float most = fmaxf(*m, llm_logsumexp_max(p, seen));
+                const float old = llm_expf(*m - most);
+                for (size_t d = 0; d < h->D; d++) out[i * ld + d] *= old;
+                *l = old * *l + llm_llama_attend_exp(p, seen, most), *m = most;
+            }
+            llm_llama_attend_gather(out, s, ld, a, b, j, N, h);
+        }
+        for (size_t i = i0; i < i1; i++)
+            for (size_t d = 0; d < h->D; d++) out[i * ld + d] /= sum[i - i0];
+    }
+}
+
 /* @llama ---------------------------------------------------- A large language model from its files
  *
  *     x = E[token]
@@ -52213,8 +52384,8 @@ LLM_API const float *llm_llama_cache_read(float *row, const llm_llama_cache *c, 
  * source  Touvron et al. 2023, "LLaMA"; Grattafiori et al. 2024, "The Llama 3 Herd of Models";
  *         Jiang et al. 2023, "Mistral 7B"; Gemma Team 2024, "Gemma 2", table 1 and section 2; Yang
  *         et al. 2024, 2025, "Qwen2", "Qwen3"
- * needs   arena error rmsnorm logsumexp exp gqa rope yarn stored_matrix stored_rounded llama_config
- *         llama_names llama_file llama_mlp llama_cache
+ * needs   arena error rmsnorm rope yarn stored_matrix stored_rounded llama_config llama_names
+ *         llama_file llama_mlp llama_cache llama_attend
  * see     @decoder_only (the same to be trained), @decoding, @sampling
  * topics  Large Language Model (LLM)
  */
@@ -52272,47 +52443,28 @@ LLM_API bool llm_llama_open(llm_llama *m, const char *path, size_t context, size
  * NULL. */
 LLM_API void llm_llama_turn(float *x, const float *norm, const float *cosine, const float *sine,
                             size_t n, size_t H, const llm_llama_config *c) {
-    const size_t D = c->head;
-    for (size_t i = 0; i < n; i++) {
-        for (size_t h = 0; h < H; h++) {
-            float *row = x + (i * H + h) * D;
-            if (norm) llm_rmsnorm_row(row, row, norm, D, c->eps);
-            if (!cosine) continue;
-            llm_rope_forward(row, row, cosine + i * (D / 2), sine + i * (D / 2), 1, 1, 1, D, D,
-                             c->pairing);
-        }
-    }
+    if (norm) llm_rmsnorm_forward(x, NULL, x, norm, n * H, c->head, c->eps);
+    if (cosine) llm_rope_forward(x, x, cosine, sine, n, H, 1, c->head, c->head, c->pairing);
 }
 
 /* out (n,H,D) <- q (n,H,D), the queries of the n newest positions; each sees the keys of layer l up
- * to its own, or the last of them. Scratch: H (context + D) floats, given back. */
+ * to its own, or the last of them. Few queries go key by key, as few x go through a matrix.
+ * Scratch: H (context + D) floats, given back. */
 LLM_API void llm_llama_attend(float *out, const float *q, llm_llama *m, size_t l, size_t n) {
     const llm_llama_config *c = &m->file.config;
     const size_t H = c->heads, Hkv = c->kv_heads, D = c->head, mark = m->memory.used;
+    const size_t all = m->length + n, seen = llm_llama_config_windowed(c, l) ? c->window : all;
     float *scratch = llm_arena_floats(&m->memory, H * (m->context + D));
-    LLM_PARALLEL_MANY(H, n * (m->length + n) * D)
+    LLM_PARALLEL_MANY(H, n * all * D)
     for (size_t h = 0; h < H; h++) {
         const size_t first = (l * m->context * Hkv + h / (H / Hkv)) * D;
-        float *p = scratch + h * (m->context + D), *row = p + m->context;
-        for (size_t i = 0; i < n; i++) {
-            const size_t end = m->length + i + 1;
-            const bool cut = llm_llama_config_windowed(c, l) && end > c->window;
-            const size_t from = cut ? end - c->window : 0;
-            const float *qi = q + (i * H + h) * D;
-            float *o = out + (i * H + h) * D, sum = 0.0f;
-            for (size_t j = from; j < end; j++) {
-                const float *k = llm_llama_cache_read(row, &m->keys, first + j * Hkv * D, D);
-                p[j] = c->scale * llm_gqa_dot(qi, k, D);
-                if (c->score_cap > 0.0f) p[j] = c->score_cap * tanhf(p[j] / c->score_cap);
-            }
-            const float max = llm_logsumexp_max(p + from, end - from);
-            for (size_t j = from; j < end; j++) sum += p[j] = llm_expf(p[j] - max);
-            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
-            for (size_t j = from; j < end; j++) {
-                const float *v = llm_llama_cache_read(row, &m->values, first + j * Hkv * D, D);
-                for (size_t d = 0; d < D; d++) o[d] += p[j] / sum * v[d];
-            }
-        }
+        const llm_llama_attend_head head = {m->keys,   m->values, first, Hkv * D,  D,
+                                            m->length, n,         seen,  c->scale, c->score_cap};
+        float *p = scratch + h * (m->context + D);
+        if (n < LLM_STORED_MATRIX_FEW)
+            llm_llama_attend_few(out + h * D, p, p + m->context, q + h * D, H * D, &head);
+        else
+            llm_llama_attend_many(out + h * D, q + h * D, H * D, &head);
     }
     m->memory.used = mark;
 }

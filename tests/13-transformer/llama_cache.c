@@ -63,6 +63,24 @@ TEST(llama_cache, "bf16 is the nearest number, ties to the even one; float is as
     CHECK(isnan(row[0]) && row[1] == INFINITY && row[2] == -INFINITY);
 }
 
+TEST(llama_cache, "rows are read where they stand, or side by side, and no row more") {
+    enum { N = 3, STEP = 7, ROWS = 4, AT = 2, SIZE = AT + (ROWS - 1) * STEP + N };
+    llm_llama_cache half = {NULL, NULL}, wide = {floats(SIZE), NULL};
+    float out[ROWS * N + 1];
+    size_t ld = 0;
+    half.half = (uint16_t *)test_memory(SIZE, sizeof(uint16_t)); /* nothing behind the last row */
+    for (size_t i = 0; i < SIZE; i++) {
+        const float x = (float)i;
+        llm_llama_cache_write(&half, i, &x, 1);
+    }
+    out[ROWS * N] = -1.0f;
+    CHECK(llm_llama_cache_rows(out, &ld, &half, AT, STEP, ROWS, N) == out && ld == N);
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t i = 0; i < N; i++) CHECK(out[r * N + i] == (float)(AT + r * STEP + i));
+    CHECK(out[ROWS * N] == -1.0f);
+    CHECK(llm_llama_cache_rows(out, &ld, &wide, AT, STEP, ROWS, N) == wide.wide + AT && ld == STEP);
+}
+
 /* A tiny model with a cache of either kind: "llama", or "mistral" with a window of 5. */
 enum { CONTEXT = 40, V = 24 };
 static const char *config_of(bool windowed) {
