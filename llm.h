@@ -48045,8 +48045,8 @@ enum { LLM_STORED_DOT_BLOCKS = 8 }; /* at a time */
 /* at (BLOCKS) <- where blocks begin, behind each other; those that are missing repeat the first.
  * Returns how many there are before n columns end. */
 LLM_API size_t llm_stored_dot_codes_blocks(size_t *at, size_t n, size_t bytes) {
-    const size_t all = n / 32, some = all < LLM_STORED_DOT_BLOCKS ? all : LLM_STORED_DOT_BLOCKS;
-    for (size_t b = 0; b < LLM_STORED_DOT_BLOCKS; b++) at[b] = b < some ? b * bytes : 0;
+    const size_t most = LLM_STORED_DOT_BLOCKS, some = n / 32 < most ? n / 32 : most;
+    for (size_t b = 0; b < most; b++) at[b] = b < some ? b * bytes : 0;
     return some;
 }
 
@@ -52228,7 +52228,7 @@ LLM_API const float *llm_llama_cache_rows(float *out, size_t *ld, const llm_llam
  * source  Dao 2023, "FlashAttention-2", algorithm 1; Jiang et al. 2023, "Mistral 7B" (the window);
  *         Gemma Team 2024, "Gemma 2" (the cap)
  * needs   exp gemm logsumexp gqa llama_cache
- * see     @flash @causal_attn (without a cache), @llama
+ * see     @flash, @causal_attn (without a cache), @llama
  * topics  -
  */
 enum { LLM_LLAMA_ATTEND_ROWS = 256, LLM_LLAMA_ATTEND_KEYS = 64, LLM_LLAMA_ATTEND_STEP = 16 };
