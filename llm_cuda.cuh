@@ -9592,9 +9592,10 @@ llm_cuda_sam_restore(const llm_cuda_sam_tensor *tensor, size_t count, cudaStream
 
 /* @grad_clip ------------------------------------------------ Gradient clipping
  *
- * The norm of all gradients of a model, in two stages without atomics: 1024 blocks each sum the
- * squares of a fixed share of every tensor, then one block adds the 1024 sums. The order does not
- * depend on the card, so two runs clip alike. The norm and the factor that clips stay on the
+ * The norm of all gradients of a model, in two stages without atomics: up to 1024 blocks each sum
+ * the squares of a fixed share of every tensor, then one block adds those sums. How many there are
+ * follows from the sizes alone, four numbers a thread, so that a small model does not wait for
+ * blocks without work; the order does not depend on the card, and two runs clip alike. The norm and the factor that clips stay on the
  * device: copying them to the host to decide there would stop the queue at every step. AdamW reads
  * the factor while it reads the gradients, so clipping costs no memory traffic of its own.
  *
@@ -9638,21 +9639,30 @@ LLM_KERNEL void llm_grad_clip_squares_kernel(double *part, llm_cuda_grad_clip_li
     sum = llm_block_sum(sum);
     if (threadIdx.x == 0) part[blockIdx.x] = again ? part[blockIdx.x] + sum : sum;
 }
-LLM_KERNEL void llm_grad_clip_factor_kernel(float *norm_factor, const double *part,
+LLM_KERNEL void llm_grad_clip_factor_kernel(float *norm_factor, const double *part, size_t parts,
                                             float max_norm) {
-    const double sum = llm_block_sum(part[threadIdx.x]);
+    const double sum = llm_block_sum(threadIdx.x < parts ? part[threadIdx.x] : 0.0);
     if (threadIdx.x != 0) return;
     const float norm = (float)sqrt(sum), factor = max_norm / (norm + 1e-6f);
     llm_store(norm_factor, 0, norm);
     llm_store(norm_factor, 1, !(norm < INFINITY) ? NAN : factor < 1.0f ? factor : 1.0f);
 }
 
+/* Blocks for tensors of n (count) numbers: as many as the largest of them keeps busy. */
+static inline __attribute__((unused)) unsigned llm_cuda_grad_clip_blocks(const size_t *n,
+                                                                         size_t count) {
+    size_t most = 1;
+    for (size_t i = 0; i < count; i++) most = n[i] > most ? n[i] : most;
+    const size_t blocks = (most + 1023) / 1024, limit = LLM_CUDA_GRAD_CLIP_BLOCKS;
+    return (unsigned)(blocks < limit ? blocks : limit);
+}
 /* norm_factor (2) <- the norm of the `count` gradients g[i] (n[i]) together, and what clips them to
  * max_norm: at most 1, NaN if the norm is not finite. g and n are host arrays, g[i] and the rest on
  * the device. scratch: LLM_CUDA_GRAD_CLIP_BLOCKS doubles. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_grad_clip_norm(float *norm_factor, const float *const *g, const size_t *n, size_t count,
                         float max_norm, double *scratch, cudaStream_t stream) {
+    const unsigned blocks = llm_cuda_grad_clip_blocks(n, count);
     llm_cuda_grad_clip_list list;
     size_t first = 0;
     do {
@@ -9662,12 +9672,11 @@ llm_cuda_grad_clip_norm(float *norm_factor, const float *const *g, const size_t 
             list.g[list.count] = g[first + list.count];
             list.n[list.count] = n[first + list.count];
         }
-        LLM_LAUNCH(llm_grad_clip_squares_kernel, LLM_CUDA_GRAD_CLIP_BLOCKS, 256, 0, stream, scratch,
-                   list, first > 0);
+        LLM_LAUNCH(llm_grad_clip_squares_kernel, blocks, 256, 0, stream, scratch, list, first > 0);
         first += list.count;
     } while (first < count && cudaPeekAtLastError() == cudaSuccess);
-    LLM_LAUNCH(llm_grad_clip_factor_kernel, 1, LLM_CUDA_GRAD_CLIP_BLOCKS, 0, stream, norm_factor,
-               scratch, max_norm);
+    LLM_LAUNCH(llm_grad_clip_factor_kernel, 1, llm_row_threads(blocks), 0, stream, norm_factor,
+               scratch, (size_t)blocks, max_norm);
     return cudaGetLastError();
 }
 
