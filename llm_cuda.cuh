@@ -12618,7 +12618,8 @@ llm_cuda_alibi_backward(T *dq, T *dk, T *dv, const T *dout, const T *out, const 
  * few dimensions: rows are read by neighbours, and the weight of each key comes from its lane by a
  * shuffle. Maximum and sum run along as in @flash. Four warps and, where a batch has too few heads
  * to fill the card, several blocks share a head's keys; what they found is merged in shared memory
- * and in a second kernel, by the rule of @logsumexp and in a fixed order.
+ * and in a second kernel, by the rule of @logsumexp and in a fixed order. Where keys lie, which are
+ * seen and what becomes of a score is a rule, as @flash's: pages (@llama_step) have another one.
  *
  * Traffic: 2 S D elements a head of keys and values, the minimum, and D + 2 floats a split, each of
  * at least 256 keys. 4 S D operations a query head. Limit: memory bandwidth; for 8 heads of
@@ -12666,6 +12667,19 @@ static inline __attribute__((unused)) size_t llm_cuda_gqa_scratch(const llm_cuda
     return splits > 1 ? c->B * c->H * splits * (c->D + 2) : 0;
 }
 
+/* The rule of @gqa. A block enters head bh = b Hkv + h of the keys, then asks: keys first .. S - 1
+ * are seen, first < S or none; entries in front of key j, a multiple of 32, and the 31 behind it
+ * follow; the score of query head h and key j. */
+struct llm_cuda_gqa_rule {
+    llm_cuda_gqa_config c;
+    size_t first, S, bh;
+    LLM_DEVICE_METHOD void enter(size_t head) {
+        bh = head, first = 0, S = c.S + (c.length ? c.length[bh / c.Hkv] : 0);
+    }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const { return (bh * c.room + j) * c.D; }
+    LLM_DEVICE_METHOD float score(float s, size_t, size_t) const { return s; }
+};
+
 /* s_g += q_g.k of one key; q (D,HEADS) in shared memory. */
 template <int V, typename T, int HEADS>
 LLM_DEVICE void llm_cuda_gqa_dot(float (&s)[HEADS], const float *q, const T *k, size_t D) {
@@ -12697,18 +12711,19 @@ LLM_DEVICE float llm_cuda_gqa_merge(float &max, float &total, const float *state
 }
 
 /* HEADS at least those of a block, D at most 32 DIMS. part: the splits' results, or NULL. */
-template <typename T, int HEADS, int DIMS>
+template <typename T, int HEADS, int DIMS, typename R>
 LLM_KERNEL void __launch_bounds__(128, 3)
-    llm_gqa_decode_kernel(T *out, float *part, const T *q, const T *k, const T *v,
-                          llm_cuda_gqa_config c, bool wide) {
+    llm_gqa_decode_kernel(T *out, float *part, const T *q, const T *k, const T *v, R rule,
+                          bool wide) {
     LLM_DYNAMIC_SHARED(float, shared); /* q (D,HEADS); at the end states (4,HEADS,D+2) */
+    const llm_cuda_gqa_config &c = rule.c;
     const size_t D = c.D, lane = threadIdx.x % 32, warp = threadIdx.x / 32, bh = blockIdx.x;
     const size_t group = c.H / c.Hkv, most = llm_cuda_gqa_heads(&c), skip = blockIdx.z * most;
     const size_t count = most < group - skip ? most : group - skip, head = bh * group + skip;
-    const size_t S = c.S + (c.length ? c.length[bh / c.Hkv] : 0);
-    const size_t share = ((S + gridDim.y - 1) / gridDim.y + 31) / 32 * 32;
-    const size_t begin = blockIdx.y * share, end = begin + share < S ? begin + share : S;
-    k += bh * c.room * D, v += bh * c.room * D;
+    rule.enter(bh);
+    const size_t S = rule.S, low = rule.first / 32 * 32;
+    const size_t share = ((S - low + gridDim.y - 1) / gridDim.y + 31) / 32 * 32;
+    const size_t begin = low + blockIdx.y * share, end = begin + share < S ? begin + share : S;
 
     for (size_t i = threadIdx.x; i < D * HEADS; i += 128) {
         const size_t g = i % HEADS;
@@ -12719,27 +12734,30 @@ LLM_KERNEL void __launch_bounds__(128, 3)
     float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {}; /* l: this lane's share of the sum */
     for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
     for (size_t j = begin + 32 * warp; j < end; j += 128) {
-        const size_t keys = end - j < 32 ? end - j : 32, row = (j + lane) * D;
-        float s[HEADS];
-        for (int g = 0; g < HEADS; g++) s[g] = lane < keys ? 0.0f : -INFINITY;
-        if (lane < keys && wide) llm_cuda_gqa_dot<16 / sizeof(T)>(s, shared, k + row, D);
-        if (lane < keys && !wide) llm_cuda_gqa_dot<1>(s, shared, k + row, D);
+        const size_t keys = end - j < 32 ? end - j : 32, at = rule.k_at(j);
+        const size_t from = rule.first > j ? rule.first - j : 0; /* the first of them */
+        const bool seen = lane >= from && lane < keys;
+        float s[HEADS] = {};
+        if (seen && wide) llm_cuda_gqa_dot<16 / sizeof(T)>(s, shared, k + at + lane * D, D);
+        if (seen && !wide) llm_cuda_gqa_dot<1>(s, shared, k + at + lane * D, D);
         LLM_UNROLL
         for (int g = 0; g < HEADS; g++) {
+            s[g] = seen ? rule.score(s[g], head + (size_t)g, j + lane) : -INFINITY;
             const float max = fmaxf(m[g], llm_warp_max(s[g]));
             const float old = m[g] == max ? 1.0f : expf(m[g] - max);
-            s[g] = expf(s[g] - max); /* the weight; 0 behind the last key */
+            s[g] = expf(s[g] - max); /* the weight; 0 where no key is seen */
             l[g] = l[g] * old + s[g];
             m[g] = max;
             LLM_UNROLL
             for (int i = 0; i < DIMS; i++) o[g][i] *= old;
         }
-        for (size_t n = 0; n < keys; n += 4) { /* and four rows of v */
+        for (size_t n = from / 4 * 4; n < keys; n += 4) { /* and four rows of v */
             float x[4][DIMS];
             LLM_UNROLL
             for (size_t i = 0; i < 4 * DIMS; i++) {
                 const size_t a = i % 4, d = lane + i / 4 * 32;
-                x[a][i / 4] = n + a < keys && d < D ? llm_load(v, (j + n + a) * D + d) : 0.0f;
+                const bool inside = n + a >= from && n + a < keys && d < D;
+                x[a][i / 4] = inside ? llm_load(v, at + (n + a) * D + d) : 0.0f;
             }
             LLM_UNROLL
             for (size_t i = 0; i < 4 * HEADS; i++) {
@@ -12782,29 +12800,37 @@ LLM_KERNEL void llm_gqa_combine_kernel(T *out, const float *part, size_t splits,
     }
 }
 
+/* The kernel for any rule; k and v as k_at has them. Other arguments as below. */
+template <typename T, typename R>
+static inline cudaError_t llm_cuda_gqa_run(T *out, const T *q, const T *k, const T *v,
+                                           const R &rule, float *scratch, cudaStream_t stream) {
+    const llm_cuda_gqa_config *const c = &rule.c;
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 256) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->H == 0 || c->D == 0) return cudaSuccess;
+    const size_t heads = llm_cuda_gqa_heads(c), splits = llm_cuda_gqa_splits(c), D = c->D;
+    const size_t HEADS = heads > 4 ? 8 : heads > 1 || D > 128 ? 4 : 1, group = c->H / c->Hkv;
+    const auto decode = D > 128      ? llm_gqa_decode_kernel<T, 4, 8, R>
+                        : HEADS == 1 ? llm_gqa_decode_kernel<T, 1, 4, R>
+                        : HEADS == 4 ? llm_gqa_decode_kernel<T, 4, 4, R>
+                                     : llm_gqa_decode_kernel<T, 8, 4, R>;
+    const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)splits,
+                    (unsigned)((group + heads - 1) / heads));
+    LLM_LAUNCH(decode, grid, 128, 4 * HEADS * (D + 2) * sizeof(float), stream, out,
+               splits > 1 ? scratch : NULL, q, k, v, rule, llm_aligned(k, D));
+    const cudaError_t error = cudaGetLastError();
+    if (splits == 1 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_gqa_combine_kernel<T>, (unsigned)(c->B * c->H), llm_row_threads(D), 0, stream,
+               out, scratch, splits, D);
+    return cudaGetLastError();
+}
 /* out (B,H,D) <- q (B,H,D), k, v (B,Hkv,room,D): llm_gqa_decode for every group; a text without
  * keys gets 0. scratch: llm_cuda_gqa_scratch(c) floats. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, const T *v,
                                               const llm_cuda_gqa_config *c, float *scratch,
                                               cudaStream_t stream) {
-    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 256) return (cudaError_t)cudaErrorInvalidValue;
-    if (c->B == 0 || c->H == 0 || c->D == 0) return cudaSuccess;
-    const size_t heads = llm_cuda_gqa_heads(c), splits = llm_cuda_gqa_splits(c), D = c->D;
-    const size_t HEADS = heads > 4 ? 8 : heads > 1 || D > 128 ? 4 : 1, group = c->H / c->Hkv;
-    const auto decode = D > 128      ? llm_gqa_decode_kernel<T, 4, 8>
-                        : HEADS == 1 ? llm_gqa_decode_kernel<T, 1, 4>
-                        : HEADS == 4 ? llm_gqa_decode_kernel<T, 4, 4>
-                                     : llm_gqa_decode_kernel<T, 8, 4>;
-    const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)splits,
-                    (unsigned)((group + heads - 1) / heads));
-    LLM_LAUNCH(decode, grid, 128, 4 * HEADS * (D + 2) * sizeof(float), stream, out,
-               splits > 1 ? scratch : NULL, q, k, v, *c, llm_aligned(k, D));
-    const cudaError_t error = cudaGetLastError();
-    if (splits == 1 || error != cudaSuccess) return error;
-    LLM_LAUNCH(llm_gqa_combine_kernel<T>, (unsigned)(c->B * c->H), llm_row_threads(D), 0, stream,
-               out, scratch, splits, D);
-    return cudaGetLastError();
+    const llm_cuda_gqa_rule rule = {*c, 0, 0, 0};
+    return llm_cuda_gqa_run(out, q, k, v, rule, scratch, stream);
 }
 
 /* @mla_decode ----------------------------------------------- Latent attention from its latents
