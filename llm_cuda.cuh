@@ -14703,6 +14703,234 @@ static inline cudaError_t llm_cuda_flash_mask_backward(T *dq, T *dk, T *dv, cons
                                        rule->c.S, scratch, stream);
 }
 
+/* @flash_wide ----------------------------------------------- FlashAttention of heads over 128
+ *
+ * The forward passes of @flash and @flash23_bf16 for heads of 129 to 256 numbers (Gemma), by the
+ * same rules. What is too large twice over are tiles: three of 64 by 256 floats are 200 KB. So in
+ * float one tile of 64 by 128 serves for both halves of the keys, whose products add up to the
+ * scores, and then for both halves of the values. In bfloat16 there is a tile for keys and one for
+ * values, and each is filled while the other is worked off, at two barriers a step; 128 registers a
+ * thread hold the output, and the queries' fragments are read again for every tile.
+ *
+ * Traffic: as @flash. 4 T S D operations a head, half of that causal. Limit: in float the
+ * multiply-adds, now with four loads that nothing hides; in bfloat16 shared memory, three ldmatrix
+ * for two products of keys. Shared memory: 116 KB; in bfloat16 99 KB.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 1
+ * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash23_bf16
+ * see     flash, flash23_bf16, llama
+ * topics  -
+ */
+
+template <typename T, typename R>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_flash_wide_kernel(T *out, float *lse, const T *q, const T *k, const T *v, R rule) {
+    enum { HALF = 128, ROW = HALF + 4, TILE = 64 * ROW };
+    LLM_DYNAMIC_SHARED(float, q_tiles);
+    float *tile = q_tiles + 2 * TILE, *p_tile = tile + TILE;
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return; /* other texts are longer */
+    rule.keys(n, end, i);
+    float m[4], l[4] = {}, o[2][4][HALF / 16] = {}; /* l: this thread's share of the sum */
+    for (int r = 0; r < 4; r++) m[r] = -INFINITY;
+    for (size_t half = 0; half < 2; half++)
+        llm_cuda_flash_load<HALF>(q_tiles + half * TILE, q + rule.q_at(i) + half * HALF, rule.T - i,
+                                  D - half * HALF, rule.q_row());
+    for (; n < end; n++) {
+        const size_t j = rule.key_tile(n), at = rule.k_at(j);
+        const bool whole = rule.whole(i, j, true, n);
+        float s[4][4] = {};
+        for (size_t half = 0; half < 2; half++) {
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash_load<HALF>(tile, k + at + half * HALF, rule.S - j, D - half * HALF,
+                                      rule.k_row());
+            __syncthreads();
+            llm_cuda_flash_product<ROW, 1, ROW, HALF>(s, q_tiles + half * TILE, tile);
+        }
+        LLM_UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            const size_t row = y + 16 * r;
+            float max = m[r], slope;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const bool seen = whole || rule.seen(i + row, j + x + 16 * e);
+                s[r][e] = seen ? rule.score(slope, s[r][e], i + row, j + x + 16 * e) : -INFINITY;
+                max = fmaxf(max, s[r][e]);
+            }
+            for (int distance = 8; distance > 0; distance /= 2)
+                max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, distance));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const float w = expf(s[r][e] - shift);
+                l[r] += w;
+                p_tile[row * LLM_CUDA_FLASH_ROW + x + 16 * e] =
+                    w * rule.keep(i + row, j + x + 16 * e);
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < HALF / 8; d++) o[d % 2][r][d / 2] *= old;
+        }
+        LLM_UNROLL
+        for (size_t half = 0; half < 2; half++) {
+            __syncthreads();
+            llm_cuda_flash_load<HALF>(tile, v + at + half * HALF, rule.S - j, D - half * HALF,
+                                      rule.k_row());
+            __syncthreads();
+            llm_cuda_flash_product<LLM_CUDA_FLASH_ROW, ROW, 1, 64>(o[half], p_tile, tile);
+        }
+    }
+    LLM_UNROLL
+    for (unsigned r = 0; r < 4; r++) {
+        const size_t row = i + y + 16 * r;
+        for (int distance = 8; distance > 0; distance /= 2)
+            l[r] += __shfl_xor_sync(0xffffffffu, l[r], distance);
+        if (row >= rule.T) continue;
+        if (x == 0) llm_store(lse, rule.lse_at(row), m[r] + logf(l[r]));
+        LLM_UNROLL
+        for (unsigned d = 0; d < HALF / 8; d++)
+            if (x + 16 * d < D)
+                llm_store(out, rule.q_at(row) + x + 16 * d,
+                          l[r] == 0.0f ? 0.0f : o[d / 8][r][d % 8] / l[r]);
+    }
+}
+
+/* The same on tensor cores, as llm_flash23_bf16_kernel. */
+template <typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash_wide_bf16_kernel(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                               const llm_bf16 *v, R rule) {
+    enum { W = 256, ROW = W + 8, TILE = 64 * ROW };
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    llm_bf16 *k_tile = q_tile + TILE, *v_tile = k_tile + TILE;
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    const unsigned y = threadIdx.x / 32 * 16; /* the warp's first row */
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return;
+    rule.keys(n, end, i);
+    llm_cuda_flash23_bf16_send<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    if (n < end) {
+        const size_t j = rule.key_tile(n);
+        llm_cuda_flash23_bf16_send<W>(k_tile, k + rule.k_at(j), rule.S - j, D, rule.k_row());
+    }
+    llm_copy_commit();
+
+    /* rows lane / 4 and lane / 4 + 8 of the warp's; l: this lane's share of the sum */
+    float m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f}, o[W / 8][4] = {};
+    for (; n < end; n++) {
+        const size_t j = rule.key_tile(n);
+        llm_copy_wait<0>();
+        __syncthreads(); /* the keys are there, and the values before are worked off */
+        llm_cuda_flash23_bf16_send<W>(v_tile, v + rule.k_at(j), rule.S - j, D, rule.k_row());
+        llm_copy_commit();
+        float s[8][4] = {};
+        for (unsigned d = 0; d < W / 16; d++) {
+            uint32_t q_v[4];
+            llm_ldmatrix_x4(q_v, q_tile + (y + m8 % 2 * 8 + in8) * ROW + 16 * d + m8 / 2 * 8);
+            LLM_UNROLL
+            for (unsigned e = 0; e < 8; e += 2) {
+                uint32_t w[4];
+                llm_ldmatrix_x4(w, k_tile + (8 * e + m8 / 2 * 8 + in8) * ROW + 16 * d + m8 % 2 * 8);
+                const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+                llm_mma_m16n8k16_bf16(s[e], q_v, low);
+                llm_mma_m16n8k16_bf16(s[e + 1], q_v, high);
+            }
+        }
+        const bool whole = rule.whole(i, j, true, n);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 2; r++) {
+            const size_t row = i + y + lane / 4 + 8 * r, column = j + lane % 4 * 2;
+            float max = m[r], slope;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                const size_t key = column + e / 2 * 8 + e % 2;
+                at = whole || rule.seen(row, key) ? rule.score(slope, at, row, key) : -INFINITY;
+                max = fmaxf(max, at);
+            }
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                at = expf(at - shift);
+                l[r] += at;
+                at *= rule.keep(row, column + e / 2 * 8 + e % 2);
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 8; d++) o[d][2 * r] *= old, o[d][2 * r + 1] *= old;
+        }
+        llm_copy_wait<0>();
+        __syncthreads(); /* the values are there, and the keys are worked off */
+        if (n + 1 < end) {
+            const size_t next = rule.key_tile(n + 1);
+            llm_cuda_flash23_bf16_send<W>(k_tile, k + rule.k_at(next), rule.S - next, D,
+                                          rule.k_row());
+        }
+        llm_copy_commit();
+        llm_cuda_flash23_bf16_gather<W>(o, s, v_tile);
+    }
+    llm_copy_wait<0>();
+    LLM_UNROLL
+    for (unsigned r = 0; r < 2; r++) {
+        const size_t row = i + y + lane / 4 + 8 * r;
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 1);
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 2);
+        if (row >= rule.T) continue;
+        const float gain = l[r] == 0.0f ? 0.0f : 1.0f / l[r];
+        if (lane % 4 == 0) llm_store(lse, rule.lse_at(row), m[r] + logf(l[r]));
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 8; d++)
+            if (8 * d < D)
+                llm_store_words(out + rule.q_at(row) + 8 * d + lane % 4 * 2,
+                                llm_pack(gain * o[d][2 * r], gain * o[d][2 * r + 1]));
+    }
+}
+
+/* Whether these heads are for the kernels here: launch refuses others. */
+template <typename R> static inline bool llm_cuda_flash_wide_fits(const R &rule) {
+    const size_t D = rule.c.D;
+    return rule.c.Hkv != 0 && rule.c.H % rule.c.Hkv == 0 && D > 128 && D <= 256;
+}
+/* out, lse <- q, k, v as the rule has them, 128 < D <= 256, texts of at most Tq queries; otherwise
+ * as llm_cuda_flash_run. */
+template <typename T, typename R>
+static inline cudaError_t llm_cuda_flash_wide_run(T *out, float *lse, const T *q, const T *k,
+                                                  const T *v, const R &rule, size_t Tq,
+                                                  cudaStream_t stream) {
+    const size_t heads = rule.c.B * rule.c.H;
+    if (!llm_cuda_flash_wide_fits(rule)) return (cudaError_t)cudaErrorInvalidValue;
+    if (heads * Tq == 0) return cudaSuccess;
+    const auto flash = llm_flash_wide_kernel<T, R>;
+    LLM_LAUNCH(flash, dim3((unsigned)heads, (unsigned)((Tq + 63) / 64)), 256,
+               64 * (3 * 132 + LLM_CUDA_FLASH_ROW) * sizeof(float), stream, out, lse, q, k, v,
+               rule);
+    return cudaGetLastError();
+}
+/* bfloat16 whose rows are multiples of 16 bytes takes tensor cores. */
+template <typename R>
+static inline cudaError_t llm_cuda_flash_wide_run(llm_bf16 *out, float *lse, const llm_bf16 *q,
+                                                  const llm_bf16 *k, const llm_bf16 *v,
+                                                  const R &rule, size_t Tq, cudaStream_t stream) {
+    const size_t heads = rule.c.B * rule.c.H, D = rule.c.D;
+    if (D % 8 != 0 || !llm_aligned(q, 8) || !llm_aligned(k, 8) || !llm_aligned(v, 8) ||
+        !llm_aligned(out, 8))
+        return llm_cuda_flash_wide_run<llm_bf16, R>(out, lse, q, k, v, rule, Tq, stream);
+    if (!llm_cuda_flash_wide_fits(rule)) return (cudaError_t)cudaErrorInvalidValue;
+    if (heads * Tq == 0) return cudaSuccess;
+    const auto flash = llm_flash_wide_bf16_kernel<R>;
+    LLM_LAUNCH(flash, dim3((unsigned)heads, (unsigned)((Tq + 63) / 64)), 128,
+               3 * 64 * 264 * sizeof(llm_bf16), stream, out, lse, q, k, v, rule);
+    return cudaGetLastError();
+}
+
 /* @csa_compress --------------------------------------------- Windows of tokens pooled to entries
  *
  * A block has a window, a thread a channel: the softmax over its 2 m slots runs along as the slots
