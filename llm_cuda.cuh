@@ -19032,8 +19032,8 @@ llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_p
  * grow without room reserved for each, share pages of a common beginning, and a prompt can come in
  * chunks: new queries see what is in the cache and themselves. Windows and caps of scores are
  * numbers of the rule. The logits of each text's last token alone are made, capped in the product's
- * epilogue. Matrices in other forms are unpacked first (@stored_matrix); single tokens go this way
- * too, but @decoding_step is for them.
+ * epilogue. Matrices in other forms are unpacked first (@stored_matrix). Single tokens go through
+ * the same layers, with another attention: @llama_step.
  *
  * Traffic between the kernels, in elements: 13 of (N,C), about 4 of (N,O), 5 of (N,F).
  * 2 operations a weight and token, 4 H D for each pair seen. Limit: the products.
@@ -19041,8 +19041,8 @@ llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_p
  * source  Kwon et al. 2023, "Efficient Memory Management for Large Language Model Serving with
  *         PagedAttention", section 4
  * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, rmsnorm, embedding, pad, ffn,
- *         prenorm, weight_tying, decoder_block, sublayer_attend, flash23, llama_config
- * see     kv_cache, decoding_step
+ *         prenorm, weight_tying, decoder_block, sublayer_attend, flash23, flash_wide, llama_config
+ * see     llama_step, kv_cache, decoding_step
  * topics  -
  */
 
@@ -19092,7 +19092,8 @@ static inline size_t llm_cuda_llama_bind(llm_cuda_llama_scratch<T> &s, unsigned 
     return used;
 }
 
-/* A warp: a head of a row (N,O), normed, turned, and put to q (N,H,D) or its page of a layer. */
+/* A warp: a head of a row (N,O), normed, turned, and put to q (N,H,D) or its page of a layer. Rows
+ * whose place is below 0 go nowhere. */
 template <typename T>
 LLM_KERNEL void llm_llama_store_kernel(T *q, T *pages, const T *rows, llm_cuda_llama_layer<T> w,
                                        llm_cuda_llama<T> m, llm_cuda_llama_batch b) {
@@ -19100,6 +19101,7 @@ LLM_KERNEL void llm_llama_store_kernel(T *q, T *pages, const T *rows, llm_cuda_l
     const llm_row_place p = llm_my_row<true>();
     if (p.row >= b.N * (H + 2 * Hkv)) return;
     const size_t n = p.row / (H + 2 * Hkv), h = p.row % (H + 2 * Hkv), at = (size_t)b.place[n];
+    if (b.place[n] < 0) return;
     const bool query = h < H, value = h >= H + Hkv,
                neighbours = m.config.pairing == LLM_ROPE_NEIGHBOURS;
     const T *const norm = query ? w.q_norm : value ? NULL : w.k_norm;
@@ -19178,28 +19180,40 @@ static inline cudaError_t llm_cuda_llama_add(const llm_cuda_llama_scratch<T> &s,
         llm_cuda_rmsnorm_forward(s.in, no, (const T *)s.x, next, N, c.width, c.eps, stream)};
     return llm_cuda_first_error(done);
 }
-LLM_KERNEL void llm_llama_advance_kernel(size_t *length, const size_t *start, size_t B) {
-    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += start[b + 1] - start[b];
-}
+/* How the queries of prompts look at a layer's keys and values. */
+template <typename T> struct llm_cuda_llama_prompts {
+    const llm_cuda_llama<T> &m;
+    const llm_cuda_llama_batch &b;
+    const llm_cuda_llama_scratch<T> &s;
+    cudaError_t operator()(size_t l, const T *k, const T *v, cudaStream_t stream) const {
+        const llm_llama_config &c = m.config;
+        llm_flash23_config f = llm_flash23_defaults(b.start, b.B, c.heads, c.kv_heads, c.head);
+        f.scale = c.scale, f.cap = c.score_cap;
+        f.left = llm_llama_config_windowed(&c, l) ? c.window - 1 : SIZE_MAX;
+        llm_cuda_llama_rule rule;
+        static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, b.T_most, 0, false);
+        rule.table = m.table, rule.own = NULL, rule.length = m.length;
+        rule.page = m.page, rule.most = m.most;
+        const T *const q = s.q;
+        return c.head > 128 ? llm_cuda_flash_wide_run(s.out, s.lse, q, k, v, rule, b.T_most, stream)
+                            : llm_cuda_sublayer_attend(s.out, s.lse, q, k, v, rule, stream);
+    }
+};
 
-/* logits (B,V) behind each text's last token <- the batch, which joins the cache: as
- * llm_llama_forward for each text. D is even and at most 128, page a multiple of 64. A text without
- * new tokens has logits of whatever row `last` names for it. */
-template <typename T>
+/* logits (B,V) <- the batch through all layers, where attend(l, keys, values, stream) makes s.out
+ * (N,H D) of s.q. Lengths stay. */
+template <typename T, typename A>
 static inline cudaError_t
-llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda_llama_batch &b,
-                       const llm_cuda_llama_scratch<T> &s, cudaStream_t stream) {
+llm_cuda_llama_run(float *logits, const llm_cuda_llama<T> &m, const llm_cuda_llama_batch &b,
+                   const llm_cuda_llama_scratch<T> &s, const A &attend, cudaStream_t stream) {
     const llm_llama_config &c = m.config;
     const size_t N = b.N, C = c.width, D = c.head, Q = c.heads * D, O = Q + 2 * c.kv_heads * D;
     const bool gemma = c.family == LLM_LLAMA_CONFIG_GEMMA2;
     const int act = gemma ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU;
     T *const none = NULL;
-    if (D % 2 != 0 || D > 128 || m.page == 0 || m.page % 64 != 0)
+    if (D % 2 != 0 || D > 256 || m.page == 0 || m.page % 64 != 0)
         return (cudaError_t)cudaErrorInvalidValue;
     if (b.B == 0 || N == 0) return cudaSuccess;
-    llm_flash23_config f = llm_flash23_defaults(b.start, b.B, c.heads, c.kv_heads, D);
-    f.scale = c.scale, f.cap = c.score_cap;
-    llm_cuda_llama_rule rule;
     const cudaError_t begin[] = {
         llm_cuda_embedding_forward(s.x, b.ids, m.embed, N, c.vocab, C, stream),
         gemma ? llm_cuda_weight_tying_scale(s.x, (const T *)s.x, N * C, sqrtf((float)C), stream)
@@ -19210,10 +19224,6 @@ llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda
     for (size_t l = 0; l < c.layers && error == cudaSuccess; l++) {
         const llm_cuda_llama_layer<T> &w = m.layer[l];
         T *const pages = m.pages + l * m.count * 2 * c.kv_heads * m.page * D;
-        f.left = llm_llama_config_windowed(&c, l) ? c.window - 1 : SIZE_MAX;
-        static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, b.T_most, 0, false);
-        rule.table = m.table, rule.own = NULL, rule.length = m.length;
-        rule.page = m.page, rule.most = m.most;
         error = llm_cuda_dense_forward(s.rows, none, (const T *)s.in, w.qkv, w.bias, N, C, O,
                                        LLM_ACTIVATION_IDENTITY, stream);
         if (error != cudaSuccess) break;
@@ -19221,8 +19231,7 @@ llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda
                    128, 0, stream, s.q, pages, s.rows, w, m, b);
         const cudaError_t done[] = {
             cudaGetLastError(),
-            llm_cuda_sublayer_attend(s.out, s.lse, (const T *)s.q, (const T *)pages,
-                                     (const T *)pages + c.kv_heads * m.page * D, rule, stream),
+            attend(l, pages, pages + c.kv_heads * m.page * D, stream),
             llm_cuda_dense_forward(s.f, none, (const T *)s.out, w.out, (const T *)NULL, N, Q, C,
                                    LLM_ACTIVATION_IDENTITY, stream),
             llm_cuda_llama_add(s, w.out1, w.norm2, N, c, stream),
@@ -19235,11 +19244,165 @@ llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda
         error = llm_cuda_pad_move(s.end, (const T *)s.in, b.last, b.B, C, false, stream);
     if (error != cudaSuccess) return error;
     const llm_cuda_llama_logits end = {logits, c.vocab, c.logit_cap};
-    error = llm_cuda_dense_product<false, false, T>::launch(end, (const T *)s.end, m.head, b.B,
-                                                            c.vocab, C, 1, C, stream);
+    return llm_cuda_dense_product<false, false, T>::launch(end, (const T *)s.end, m.head, b.B,
+                                                           c.vocab, C, 1, C, stream);
+}
+
+LLM_KERNEL void llm_llama_advance_kernel(size_t *length, const size_t *start, size_t B) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += start[b + 1] - start[b];
+}
+/* logits (B,V) behind each text's last token <- the batch, which joins the cache: as
+ * llm_llama_forward for each text. D is even and at most 256, page a multiple of 64. A text without
+ * new tokens has logits of whatever row `last` names for it. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda_llama_batch &b,
+                       const llm_cuda_llama_scratch<T> &s, cudaStream_t stream) {
+    const llm_cuda_llama_prompts<T> attend = {m, b, s};
+    const cudaError_t error = llm_cuda_llama_run(logits, m, b, s, attend, stream);
+    if (error != cudaSuccess || b.B == 0 || b.N == 0) return error;
     LLM_LAUNCH(llm_llama_advance_kernel, 1, llm_row_threads(b.B), 0, stream, m.length, b.start,
                b.B);
-    return error == cudaSuccess ? cudaGetLastError() : error;
+    return cudaGetLastError();
+}
+
+/* @llama_step ----------------------------------------------- A large language model: its tokens
+ *
+ * A token of each of B texts behind what prompts have left in the pages of @llama: the same layers,
+ * but a query alone against thousands of keys would leave most of the card idle if a block took a
+ * head. So @gqa's kernel splits the keys of a head over blocks, whose partial softmaxes meet in a
+ * second launch; its rule finds a key's page in the table, once for 32 keys, and begins where the
+ * layer's window does. What is shared out are the keys that are there, by the length on the device;
+ * how many blocks share them follows from the room, and no argument from the token: a step can be
+ * captured as a graph, and the host may give out pages between two of its launches.
+ *
+ *     begin    embed + norm    each layer: QKV    store    attend    merge    ...    logits
+ *
+ * begin gives each token its place. A row is a slot of a server: where its id is below 0, or its
+ * pages are full, nothing is stored and nothing is read.
+ *
+ * Traffic: each weight once, and a text's keys and values, those of the window: the minimum; D + 2
+ * floats a split and head. Limit: memory bandwidth; for few texts and short ones the launches, 12 a
+ * layer.
+ *
+ * source  Dao, Haziza, Massa & Sizov 2023, "Flash-Decoding for long-context inference"; Kwon et al.
+ *         2023, "Efficient Memory Management for Large Language Model Serving with PagedAttention",
+ *         section 4.3
+ * needs   cuda_launch, decoder_block, gqa, llama_config, llama
+ * see     decoding_step, kv_cache
+ * topics  -
+ */
+
+/* Given: B slots, and splits, blocks that share a head's keys, 0 to have them chosen.
+ * llm_cuda_llama_step_bind points the rest into memory: what slots share with prompts, text, place
+ * and last (B), start (B + 1), the states of splits. */
+template <typename T> struct llm_cuda_llama_step {
+    size_t B, splits;
+    llm_cuda_llama_scratch<T> s;
+    int *text, *place, *last;
+    size_t *start;
+    float *part;
+};
+/* Attention of layer l: the keys at hand are those of its window, at most. */
+template <typename T>
+static inline llm_cuda_gqa_config llm_cuda_llama_step_config(const llm_cuda_llama_step<T> &step,
+                                                             const llm_cuda_llama<T> &m, size_t l) {
+    const llm_llama_config &c = m.config;
+    const size_t room = m.most * m.page;
+    llm_cuda_gqa_config g = llm_cuda_gqa_defaults(step.B, c.heads, c.kv_heads, 1, c.head);
+    g.room = llm_llama_config_windowed(&c, l) && c.window < room ? c.window : room;
+    g.length = m.length, g.scale = c.scale, g.splits = step.splits;
+    return g;
+}
+/* Returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_llama_step_bind(llm_cuda_llama_step<T> &step, unsigned char *memory,
+                                              const llm_cuda_llama<T> &m) {
+    const size_t B = step.B;
+    size_t used = llm_cuda_llama_bind(step.s, memory, m.config, B, B), floats = 0;
+    for (size_t l = 0; l < m.config.layers; l++) {
+        const llm_cuda_gqa_config g = llm_cuda_llama_step_config(step, m, l);
+        const size_t part = llm_cuda_gqa_scratch(&g);
+        floats = part > floats ? part : floats;
+    }
+    step.text = llm_cuda_decoder_block_take<int>(memory, used, B);
+    step.place = llm_cuda_decoder_block_take<int>(memory, used, B);
+    step.last = llm_cuda_decoder_block_take<int>(memory, used, B);
+    step.start = llm_cuda_decoder_block_take<size_t>(memory, used, B + 1);
+    step.part = llm_cuda_decoder_block_take<float>(memory, used, floats);
+    return used;
+}
+
+/* The rule (@gqa) of a text's pages: its newest token sees itself and `window` - 1 in front of it. */
+struct llm_cuda_llama_step_rule {
+    llm_cuda_gqa_config c;
+    const int *table, *place;
+    size_t page, most, window;
+    float cap;
+    size_t first, S, h;
+    const int *own;
+    LLM_DEVICE_METHOD void enter(size_t bh) {
+        const size_t b = bh / c.Hkv;
+        h = bh % c.Hkv, own = table + b * most, S = (size_t)(place[b] + 1);
+        first = S > window ? S - window : 0;
+    }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const {
+        return (((size_t)own[j / page] * 2 * c.Hkv + h) * page + j % page) * c.D;
+    }
+    LLM_DEVICE_METHOD float score(float s, size_t, size_t) const {
+        return cap > 0.0f ? cap * tanhf(s / cap) : s;
+    }
+};
+/* How single tokens look at a layer's keys and values. */
+template <typename T> struct llm_cuda_llama_step_look {
+    const llm_cuda_llama<T> &m;
+    const llm_cuda_llama_step<T> &step;
+    cudaError_t operator()(size_t l, const T *k, const T *v, cudaStream_t stream) const {
+        const llm_llama_config &c = m.config;
+        const llm_cuda_llama_step_rule rule = {llm_cuda_llama_step_config(step, m, l),
+                                               m.table,
+                                               step.place,
+                                               m.page,
+                                               m.most,
+                                               llm_llama_config_windowed(&c, l) ? c.window
+                                                                                : SIZE_MAX,
+                                               c.score_cap,
+                                               0,
+                                               0,
+                                               0,
+                                               NULL};
+        return llm_cuda_gqa_run(step.s.out, (const T *)step.s.q, k, v, rule, step.part, stream);
+    }
+};
+
+template <typename T>
+LLM_KERNEL void llm_llama_step_begin_kernel(llm_cuda_llama_step<T> step, size_t *length,
+                                            const int *ids, size_t room) {
+    for (size_t b = threadIdx.x; b <= step.B; b += blockDim.x) {
+        step.start[b] = b;
+        if (b == step.B) return;
+        const bool goes = ids[b] >= 0 && length[b] < room;
+        step.text[b] = step.last[b] = (int)b;
+        step.place[b] = goes ? (int)length[b] : -1;
+        length[b] += goes;
+    }
+}
+/* logits (B,V) <- ids (B), the next token of each text, which joins the cache: as llm_llama_forward
+ * with one token, for texts that llm_cuda_llama_prefill knows. Rows with an id below 0, and of texts
+ * whose pages are full, get numbers without meaning, and their cache stays. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_llama_step_token(float *logits, const llm_cuda_llama<T> &m, const int *ids,
+                          const llm_cuda_llama_step<T> &step, cudaStream_t stream) {
+    const size_t B = step.B;
+    const llm_cuda_llama_batch b = {ids, step.text, step.place, step.last, step.start, B, B, 1};
+    const llm_cuda_llama_step_look<T> attend = {m, step};
+    if (m.page == 0 || m.page % 64 != 0) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_llama_step_begin_kernel<T>, 1, llm_row_threads(B + 1), 0, stream, step, m.length,
+               ids, m.most * m.page);
+    const cudaError_t error = cudaGetLastError();
+    return error != cudaSuccess ? error : llm_cuda_llama_run(logits, m, b, step.s, attend, stream);
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
