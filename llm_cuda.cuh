@@ -9595,9 +9595,10 @@ llm_cuda_sam_restore(const llm_cuda_sam_tensor *tensor, size_t count, cudaStream
  * The norm of all gradients of a model, in two stages without atomics: up to 1024 blocks each sum
  * the squares of a fixed share of every tensor, then one block adds those sums. How many there are
  * follows from the sizes alone, four numbers a thread, so that a small model does not wait for
- * blocks without work; the order does not depend on the card, and two runs clip alike. The norm and the factor that clips stay on the
- * device: copying them to the host to decide there would stop the queue at every step. AdamW reads
- * the factor while it reads the gradients, so clipping costs no memory traffic of its own.
+ * blocks without work; the order does not depend on the card, and two runs clip alike. The norm and
+ * the factor that clips stay on the device: copying them to the host to decide there would stop the
+ * queue at every step. AdamW reads the factor while it reads the gradients, so clipping costs no
+ * memory traffic of its own.
  *
  * Squares are summed in double: a gradient of 1e20 squared is not a float. A norm that is not
  * finite gives a factor that is not either, and the optimizer then skips the step.
@@ -16388,8 +16389,8 @@ static inline cudaError_t llm_cuda_bert_pool_backward(T *dh, const llm_cuda_bert
  * of few rows leave most of a tile idle, but they wait for the weights all the same.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, activation, dense, layernorm, gqa, ffn, prenorm, decoder_block,
- *         sublayer, encoder
+ * needs   cuda_launch, cuda_memory, activation, dense, layernorm, rmsnorm, gqa, ffn, prenorm,
+ *         decoder_block, sublayer, encoder
  * see     cross_attn, kv_cache, encoder_decoder
  * topics  -
  */
@@ -16411,12 +16412,27 @@ static inline void llm_cuda_decoder_parts(llm_cuda_sublayer_part<T> *p, T *&matr
 
 /* B texts: keys and values own (L,2,B,H,room,D) of the tokens so far, length (B) of each text; mem
  * (L,2,B,H,S,D) of the memory, mem_length (B) of each. The rest is scratch of a step:
- * llm_cuda_decoder_cache_bind points all of it into memory. */
+ * llm_cuda_decoder_cache_bind points all of it into memory. bias: of distances to tokens below
+ * `most` >= room, as in @sublayer; bind leaves none. */
 template <typename T> struct llm_cuda_decoder_cache {
     size_t B, room, S;
     size_t *length, *mem_length;
-    T *own, *mem, *x, *in, *f, *q, *out, *up, *hidden;
+    T *own, *mem, *x, *in, *f, *q, *out, *gate, *up, *hidden;
     float *part;
+    const float *bias;
+    size_t most;
+};
+/* The rule (@gqa) of a cache whose scores have a bias, or NULL. */
+struct llm_cuda_decoder_rule : llm_cuda_gqa_rule {
+    const float *bias;
+    size_t most;
+    LLM_DEVICE_METHOD void enter(size_t head) {
+        llm_cuda_gqa_rule::enter(head);
+        S = S < c.room ? S : c.room; /* a text that is full */
+    }
+    LLM_DEVICE_METHOD float score(float s, size_t head, size_t j) const {
+        return bias ? s + llm_load(bias, head % c.H * (2 * most - 1) + j + most - S) : s;
+    }
 };
 /* Attention of a step: to the cache with its newest token, or to the memory. */
 template <typename T>
@@ -16438,14 +16454,15 @@ static inline size_t llm_cuda_decoder_cache_bind(llm_cuda_decoder_cache<T> &k,
     k.mem_length = llm_cuda_decoder_block_take<size_t>(memory, used, k.B);
     k.own = llm_cuda_decoder_block_take<T>(memory, used, each * k.room);
     k.mem = llm_cuda_decoder_block_take<T>(memory, used, each * k.S);
-    T **const row[7] = {&k.x, &k.in, &k.f, &k.q, &k.out, &k.up, &k.hidden};
-    const size_t wide[7] = {C, C, C, Q, Q, c.hidden, c.hidden};
-    for (size_t i = 0; i < 7; i++)
+    T **const row[8] = {&k.x, &k.in, &k.f, &k.q, &k.out, &k.up, &k.hidden, &k.gate};
+    const size_t wide[8] = {C, C, C, Q, Q, c.hidden, c.hidden, c.gated ? c.hidden : 0};
+    for (size_t i = 0; i < 8; i++)
         *row[i] = llm_cuda_decoder_block_take<T>(memory, used, k.B * wide[i]);
     const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
     const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
     const size_t a = llm_cuda_gqa_scratch(&own), b = llm_cuda_gqa_scratch(&mem);
     k.part = llm_cuda_decoder_block_take<float>(memory, used, a > b ? a : b);
+    k.bias = NULL, k.most = 0;
     return used;
 }
 
@@ -16515,17 +16532,19 @@ static inline cudaError_t llm_cuda_decoder_step(T *y, const llm_cuda_decoder_cac
     const size_t B = k.B, C = c.width, Q = c.heads * c.head_size, n = 3 * c.layers;
     const bool pre = c.norm == LLM_PRENORM_PRE;
     const float alpha = llm_prenorm_alpha(c.norm, c.layers);
-    const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
-    const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
-    const llm_cuda_ffn_acts<T> acts = {NULL, k.up, k.hidden};
+    llm_cuda_decoder_rule own, mem;
+    own.c = llm_cuda_decoder_cache_look(k, true, c), own.bias = k.bias, own.most = k.most;
+    mem.c = llm_cuda_decoder_cache_look(k, false, c), mem.bias = NULL, mem.most = 0;
+    const llm_cuda_ffn_acts<T> acts = {k.gate, k.up, k.hidden};
     T *const none = NULL, *in = k.in, *stream_x = k.x; /* with norms behind they take turns */
     float *const no = NULL;
     if (B == 0) return cudaSuccess;
     cudaError_t error =
         cudaMemcpyAsync(pre ? k.x : k.in, x, B * C * sizeof(T), cudaMemcpyDeviceToDevice, stream);
     if (pre && error == cudaSuccess)
-        error = llm_cuda_layernorm_forward(k.in, no, no, k.x, p->norm_w, p->norm_b, B, C, c.eps,
-                                           stream);
+        error = c.rms ? llm_cuda_rmsnorm_forward(k.in, no, k.x, p->norm_w, B, C, c.eps, stream)
+                      : llm_cuda_layernorm_forward(k.in, no, no, k.x, p->norm_w, p->norm_b, B, C,
+                                                   c.eps, stream);
     for (size_t e = 0; e < n && error == cudaSuccess; e++) {
         const llm_cuda_sublayer_part<T> &w = p[e];
         const size_t l = e / 3;
@@ -16542,8 +16561,8 @@ static inline cudaError_t llm_cuda_decoder_step(T *y, const llm_cuda_decoder_cac
             const cudaError_t done[] = {
                 llm_cuda_dense_product<false, false, T>::launch(end, in, w.wq, B, self ? 3 * Q : Q,
                                                                 C, 1, C, stream),
-                llm_cuda_gqa_decode(k.out, k.q, keys, keys + B * Q * (self ? k.room : k.S),
-                                    self ? &own : &mem, k.part, stream),
+                llm_cuda_gqa_run(k.out, (const T *)k.q, keys, keys + B * Q * (self ? k.room : k.S),
+                                 self ? own : mem, k.part, stream),
                 llm_cuda_dense_forward(k.f, none, k.out, w.wo, w.bo, B, Q, C,
                                        LLM_ACTIVATION_IDENTITY, stream)};
             error = llm_cuda_first_error(done);
@@ -16820,10 +16839,10 @@ template <typename T> struct llm_cuda_encoder_decoder_step {
 };
 /* Returns the bytes; memory may be NULL to count. */
 template <typename T>
-static inline size_t llm_cuda_encoder_decoder_step_bind(llm_cuda_encoder_decoder_step<T> &s,
-                                                        unsigned char *memory,
-                                                        const llm_cuda_encoder_decoder<T> &m) {
-    const size_t B = s.cache.B, C = m.decoder.width;
+static inline size_t
+llm_cuda_encoder_decoder_step_bind(llm_cuda_encoder_decoder_step<T> &s, unsigned char *memory,
+                                   const llm_cuda_sublayer_config &c, size_t V) {
+    const size_t B = s.cache.B, C = c.width;
     size_t used = 0;
     s.ids = llm_cuda_decoder_block_take<int>(memory, used, B * s.cache.room);
     s.last = llm_cuda_decoder_block_take<int>(memory, used, B);
@@ -16832,9 +16851,9 @@ static inline size_t llm_cuda_encoder_decoder_step_bind(llm_cuda_encoder_decoder
     s.done = llm_cuda_decoder_block_take<bool>(memory, used, B);
     s.x = llm_cuda_decoder_block_take<T>(memory, used, B * C);
     s.y = llm_cuda_decoder_block_take<T>(memory, used, B * C);
-    s.logits = llm_cuda_decoder_block_take<T>(memory, used, B * m.config.target_vocab);
+    s.logits = llm_cuda_decoder_block_take<T>(memory, used, B * V);
     unsigned char *const rest = memory ? memory + used : NULL;
-    return used + llm_cuda_decoder_cache_bind(s.cache, rest, m.decoder);
+    return used + llm_cuda_decoder_cache_bind(s.cache, rest, c);
 }
 
 /* A block a text. */
@@ -16847,21 +16866,21 @@ LLM_KERNEL void llm_encoder_decoder_begin_kernel(llm_cuda_encoder_decoder_step<T
     s.cache.length[b] = 0, s.cache.mem_length[b] = n;
     s.last[b] = first, s.place[b] = 0, s.done[b] = false;
 }
-/* The memory (N,C) of source, what llm_cuda_encoder_decoder_encode has made, joins the cache; the
- * texts begin anew. */
+/* The memory (N,C) of source, what llm_cuda_encoder_decoder_encode has made, joins the cache of a
+ * decoder p, c; the texts begin anew, with the token `first`. */
 template <typename T>
-static inline cudaError_t
-llm_cuda_encoder_decoder_begin(const llm_cuda_encoder_decoder_step<T> &s, const T *memory,
-                               const llm_cuda_encoder_decoder<T> &m,
-                               const llm_cuda_encoder_decoder_texts &source, cudaStream_t stream) {
+static inline cudaError_t llm_cuda_encoder_decoder_step_begin(
+    const llm_cuda_encoder_decoder_step<T> &s, const T *memory, const llm_cuda_sublayer_part<T> *p,
+    const llm_cuda_sublayer_config &c, int first, const llm_cuda_encoder_decoder_texts &source,
+    cudaStream_t stream) {
     if (source.B != s.cache.B || source.most > s.cache.S) return (cudaError_t)cudaErrorInvalidValue;
     if (source.B == 0) return cudaSuccess;
     LLM_LAUNCH(llm_encoder_decoder_begin_kernel<T>, (unsigned)source.B, 128, 0, stream, s,
-               source.start, m.config.start);
+               source.start, first);
     const cudaError_t error = cudaGetLastError();
-    return error != cudaSuccess ? error
-                                : llm_cuda_decoder_memory(s.cache, memory, s.index, source.N, m.dec,
-                                                          m.decoder, stream);
+    return error != cudaSuccess
+               ? error
+               : llm_cuda_decoder_memory(s.cache, memory, s.index, source.N, p, c, stream);
 }
 
 /* A block a row: the first of the largest logits, which are finite. */
@@ -19282,7 +19301,7 @@ llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda
  * pages are full, nothing is stored and nothing is read.
  *
  * Traffic: each weight once, and a text's keys and values, those of the window: the minimum; D + 2
- * floats a split and head. Limit: memory bandwidth; for few texts and short ones the launches, 12 a
+ * floats a split and head. Limit: memory bandwidth; for few texts and short ones the launches, 10 a
  * layer.
  *
  * source  Dao, Haziza, Massa & Sizov 2023, "Flash-Decoding for long-context inference"; Kwon et al.
@@ -19333,7 +19352,7 @@ static inline size_t llm_cuda_llama_step_bind(llm_cuda_llama_step<T> &step, unsi
     return used;
 }
 
-/* The rule (@gqa) of a text's pages: its newest token sees itself and `window` - 1 in front of it. */
+/* The rule (@gqa) of a text's pages: its newest token sees itself and `window` - 1 before it. */
 struct llm_cuda_llama_step_rule {
     llm_cuda_gqa_config c;
     const int *table, *place;
@@ -19388,8 +19407,8 @@ LLM_KERNEL void llm_llama_step_begin_kernel(llm_cuda_llama_step<T> step, size_t 
     }
 }
 /* logits (B,V) <- ids (B), the next token of each text, which joins the cache: as llm_llama_forward
- * with one token, for texts that llm_cuda_llama_prefill knows. Rows with an id below 0, and of texts
- * whose pages are full, get numbers without meaning, and their cache stays. */
+ * with one token, for texts that llm_cuda_llama_prefill knows. Rows with an id below 0, and those
+ * of texts whose pages are full, get numbers without meaning, and their cache stays. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_llama_step_token(float *logits, const llm_cuda_llama<T> &m, const int *ids,

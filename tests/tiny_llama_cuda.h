@@ -1,6 +1,6 @@
 /* A tiny Llama on the device beside the one on the host, and prompts for it. Behind test.h,
- * llm_cuda.cuh and tiny_llama.h, once in each suite: nvcc compiles a chapter as one file, a namespace
- * a suite, so there is no guard. */
+ * llm_cuda.cuh and tiny_llama.h, once in each suite: nvcc compiles a chapter as one file, a
+ * namespace a suite, so there is no guard. */
 
 enum { MOST = 3, TEXTS = 3, PAGES = 10, V = 24 };
 /* The model of a family, opened from its files, and on the device. */

@@ -57,7 +57,7 @@ TEST(grad_clip, "as many blocks as the largest tensor needs: sums of 1024 number
     const size_t down[2] = {5000, 3};
     CHECK(llm_cuda_grad_clip_blocks(down, 2) == 5);
     if (TEST_SLOW) return;
-    /* what lies behind the sums of the blocks is not read: scratch is full of NaN; two runs agree */
+    /* what lies behind the sums of the blocks, NaN, is not read; two runs agree */
     float *g = floats(40000), got[2][2];
     const size_t all = 40000; /* 40 blocks: more than a warp of them */
     double sum = 0.0;

@@ -91,26 +91,26 @@ TEST(flash_wide, "no keys give 0, nothing to do is done, heads that fit elsewher
     llm_flash23_config c = llm_flash23_defaults(d_q, 1, 1, 1, D);
     c.start_k = d_k;
     float out[2 * D], lse[2], *d_lse = to_device<float>(NULL, 2);
-    llm_bf16 *d = to_device<llm_bf16>(NULL, 2 * D);
-    float *f = to_device<float>(NULL, 2 * D);
+    llm_bf16 *d = to_device<llm_bf16>(NULL, 2 * D), *q = to_device<llm_bf16>(NULL, 2 * D);
+    float *f = to_device<float>(NULL, 2 * D), *qf = to_device<float>(NULL, 2 * D);
     CHECK_CUDA(
-        llm_cuda_flash_wide_run(d, d_lse, d, d, d, llm_cuda_flash23_make(&c, 2, 0, false), 2, 0));
+        llm_cuda_flash_wide_run(d, d_lse, q, q, q, llm_cuda_flash23_make(&c, 2, 0, false), 2, 0));
     CHECK(from_device(lse, d_lse, 2)[1] == -INFINITY);
     from_device_as(out, d, 2 * D);
     for (size_t i = 0; i < 2 * D; i++) CHECK(out[i] == 0.0f);
-    CHECK_CUDA(
-        llm_cuda_flash_wide_run(f, d_lse, f, f, f, llm_cuda_flash23_make(&c, 2, 0, false), 2, 0));
+    CHECK_CUDA(llm_cuda_flash_wide_run(f, d_lse, qf, qf, qf, llm_cuda_flash23_make(&c, 2, 0, false),
+                                       2, 0));
     from_device(out, f, 2 * D);
     for (size_t i = 0; i < 2 * D; i++) CHECK(out[i] == 0.0f);
     const size_t bad[4][3] = {{128, 1, 1}, {264, 1, 1}, {136, 1, 0}, {136, 3, 2}};
     for (size_t i = 0; i < 4; i++) {
         c.D = bad[i][0], c.H = bad[i][1], c.Hkv = bad[i][2];
         const llm_cuda_flash23_rule rule = llm_cuda_flash23_make(&c, 2, 0, false);
-        CHECK(llm_cuda_flash_wide_run(d, d_lse, d, d, d, rule, 2, 0) == cudaErrorInvalidValue);
-        CHECK(llm_cuda_flash_wide_run(f, d_lse, f, f, f, rule, 2, 0) == cudaErrorInvalidValue);
+        CHECK(llm_cuda_flash_wide_run(d, d_lse, q, q, q, rule, 2, 0) == cudaErrorInvalidValue);
+        CHECK(llm_cuda_flash_wide_run(f, d_lse, qf, qf, qf, rule, 2, 0) == cudaErrorInvalidValue);
     }
     c = llm_flash23_defaults(d_q, 0, 1, 1, D);
     const llm_cuda_flash23_rule none = llm_cuda_flash23_make(&c, 0, 0, false);
-    CHECK_CUDA(llm_cuda_flash_wide_run(d, d_lse, d, d, d, none, 0, 0));
-    CHECK_CUDA(llm_cuda_flash_wide_run(f, d_lse, f, f, f, none, 0, 0));
+    CHECK_CUDA(llm_cuda_flash_wide_run(d, d_lse, q, q, q, none, 0, 0));
+    CHECK_CUDA(llm_cuda_flash_wide_run(f, d_lse, qf, qf, qf, none, 0, 0));
 }

@@ -45,8 +45,8 @@ template <typename T> static void spoil(const model<T> &g, size_t l, size_t b, s
     }
 }
 
-/* Prompts of given lengths, then `tokens` single tokens for each text, beside llm_llama on the whole
- * of it; text b waits for hold[b] steps first. */
+/* Prompts of given lengths, then `tokens` single tokens for each text, beside llm_llama on all of
+ * it; text b waits for hold[b] steps first. */
 template <typename T>
 static void check_steps(model<T> &g, const size_t *prompt, const size_t *hold, size_t tokens,
                         size_t splits, float tol) {
