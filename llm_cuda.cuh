@@ -17621,6 +17621,16 @@ static inline llm_cuda_sublayer_view<T> llm_cuda_t5_stack_view(const llm_cuda_t5
     with.bias = s.bias, with.dbias = s.dbias, with.most = most;
     return with;
 }
+/* s.bias <- the table of distances below `most`. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_stack_distances(const llm_cuda_t5_stack<T> &s, size_t most,
+                                                      cudaStream_t stream) {
+    const size_t diagonals = 2 * most - 1;
+    LLM_LAUNCH(llm_t5_stack_bias_kernel<T>,
+               dim3((unsigned)((diagonals + 127) / 128), (unsigned)s.config.heads), 128, 0, stream,
+               s.bias, s.distances, s.bucket, s.config.heads, diagonals);
+    return cudaGetLastError();
+}
 /* a[n].y (N,C) <- x (N,C) in a[0].sum: as llm_t5_stack_forward without padding. v is of
  * llm_cuda_t5_stack_view. */
 template <typename T>
@@ -17628,12 +17638,8 @@ static inline cudaError_t
 llm_cuda_t5_stack_forward(const llm_cuda_sublayer_acts<T> *a, const llm_cuda_t5_stack<T> &s,
                           const llm_cuda_sublayer_view<T> &v,
                           const llm_cuda_sublayer_scratch<T> &scratch, cudaStream_t stream) {
-    const size_t diagonals = 2 * v.most - 1;
     if (v.T_most > v.most) return (cudaError_t)cudaErrorInvalidValue;
-    LLM_LAUNCH(llm_t5_stack_bias_kernel<T>,
-               dim3((unsigned)((diagonals + 127) / 128), (unsigned)s.config.heads), 128, 0, stream,
-               s.bias, s.distances, s.bucket, s.config.heads, diagonals);
-    const cudaError_t error = cudaGetLastError();
+    const cudaError_t error = llm_cuda_t5_stack_distances(s, v.most, stream);
     if (error != cudaSuccess) return error;
     return llm_cuda_sublayer_forward(a, s.p, s.n, v, s.config, scratch, stream);
 }
@@ -19035,6 +19041,225 @@ llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_p
         llm_cuda_embedding_backward(dwte, d, ids, order, segment, segments, C, stream),
         llm_cuda_column_sum(dwpe, d, v.B, v.T_most * C, stream)};
     return llm_cuda_first_error(done);
+}
+
+/* @t5 ------------------------------------------------------- T5
+ *
+ * Both stacks of @t5_stack around one table: a batch's loss and all its gradients without the host.
+ * Texts lie without padding, in the batches of @encoder_decoder_weights, whose start and pad are 0.
+ *
+ *     gather    the encoder's list    gather    the decoder's list    scale, logits
+ *     loss, and the logits' gradient in their place (@label_smoothing without smoothing)
+ *
+ * and the same back. Version 1.0 has one table for sources, targets and head, whose three gradients
+ * meet in one buffer, one after another in the stream; its factor C^(-1/2) is applied to the rows
+ * in front of the head (@weight_tying). 1.1 has a head of its own and no factor.
+ *
+ * Operations: 6 for each weight and token, the table's lookups none. Limit: the products; with
+ * 32,128 rows of the table the head's are the largest.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, embedding, label_smoothing, dense, decoder_block, encoder, sublayer,
+ *         t5_stack, weight_tying
+ * see     t5_step, encoder_decoder
+ * topics  -
+ */
+
+/* Given: config; w, the numbers in llm_t5_bind's order, T is float or llm_bf16, and their gradients
+ * g; of both stacks what llm_cuda_t5_stack asks for, buckets of texts of up to `most` tokens among
+ * it. llm_cuda_t5_bind sets the rest. */
+template <typename T> struct llm_cuda_t5 {
+    llm_t5_config config;
+    T *w;
+    float *g;
+    size_t most;
+    llm_cuda_t5_stack<T> encoder, decoder;
+    llm_cuda_weight_tying<T> tables;
+};
+/* Points m's tables and stacks into its vectors. */
+template <typename T> static inline void llm_cuda_t5_bind(llm_cuda_t5<T> &m) {
+    const llm_t5_config &c = m.config;
+    const size_t table = c.vocab * c.encoder.attn.width;
+    size_t matrices;
+    llm_t5_count(&matrices, &c);
+    T *matrix = m.w, *vector = m.w + matrices;
+    float *dmatrix = m.g, *dvector = m.g + matrices;
+    llm_cuda_weight_tying<T> &t = m.tables;
+    t.embed = t.head = llm_cuda_encoder_next(matrix, table);
+    t.dembed = t.dhead = llm_cuda_encoder_next(dmatrix, table);
+    if (!c.tied) {
+        t.head = llm_cuda_encoder_next(matrix, table);
+        t.dhead = llm_cuda_encoder_next(dmatrix, table);
+    }
+    t.scale_in = 1.0f, t.scale_out = llm_t5_scale(&c);
+    m.encoder.c = c.encoder, m.decoder.c = c.decoder;
+    llm_cuda_t5_stack_bind(m.encoder, matrix, vector, dmatrix, dvector);
+    llm_cuda_t5_stack_bind(m.decoder, matrix, vector, dmatrix, dvector);
+}
+
+/* What a batch needs: activations of both stacks (n + 1 entries each), their views and scratch; y
+ * scaled for the head, logits (N,V), the gradients of y and the memory, loss (N). */
+template <typename T> struct llm_cuda_t5_acts {
+    llm_cuda_sublayer_acts<T> *enc, *dec;
+    llm_cuda_sublayer_view<T> source, target;
+    llm_cuda_sublayer_scratch<T> se, sd;
+    T *scaled, *logits, *d, *dscaled, *dmem;
+    float *loss, *sums;
+};
+/* Points a into memory for a batch, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_t5_take(llm_cuda_t5_acts<T> &a, unsigned char *memory,
+                                      const llm_cuda_t5<T> &m,
+                                      const llm_cuda_encoder_decoder_texts &source,
+                                      const llm_cuda_encoder_decoder_texts &target) {
+    const size_t C = m.encoder.config.width, V = m.config.vocab, N = target.N;
+    llm_cuda_sublayer_view<T> s, t;
+    size_t used = 0;
+    memset(&s, 0, sizeof s), memset(&t, 0, sizeof t);
+    s.B = source.B, s.N = source.N, s.T_most = source.most, s.start = source.start;
+    t.B = target.B, t.N = N, t.T_most = target.most, t.start = target.start;
+    t.M = source.N, t.S_most = source.most, t.mem_start = source.start;
+    T **const row[4] = {&a.scaled, &a.d, &a.dscaled, &a.dmem};
+    for (size_t i = 0; i < 4; i++)
+        *row[i] = llm_cuda_decoder_block_take<T>(memory, used, (i < 3 ? N : source.N) * C);
+    a.logits = llm_cuda_decoder_block_take<T>(memory, used, N * V);
+    a.loss = llm_cuda_decoder_block_take<float>(memory, used, N);
+    a.sums =
+        llm_cuda_decoder_block_take<float>(memory, used, llm_cuda_dense_slices(N, C, V) * V * C);
+    a.source = llm_cuda_t5_stack_view(m.encoder, s, m.most);
+    unsigned char *rest = memory ? memory + used : NULL;
+    used += llm_cuda_sublayer_bind(a.enc, a.se, rest, m.encoder.p, m.encoder.n, a.source,
+                                   m.encoder.config);
+    t.mem = a.enc[m.encoder.n].y, t.dmem = a.dmem;
+    a.target = llm_cuda_t5_stack_view(m.decoder, t, m.most);
+    rest = memory ? memory + used : NULL;
+    return used + llm_cuda_sublayer_bind(a.dec, a.sd, rest, m.decoder.p, m.decoder.n, a.target,
+                                         m.decoder.config);
+}
+
+/* The memory, y of a.enc's last entry (Ns,C), <- source. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_encode(const llm_cuda_t5_acts<T> &a, const llm_cuda_t5<T> &m,
+                                             const llm_cuda_encoder_decoder_texts &source,
+                                             cudaStream_t stream) {
+    const size_t C = m.encoder.config.width;
+    const cudaError_t done[] = {
+        llm_cuda_embedding_forward(a.enc->sum, source.ids, (const T *)m.tables.embed, source.N,
+                                   m.config.vocab, C, stream),
+        llm_cuda_t5_stack_forward(a.enc, m.encoder, a.source, a.se, stream)};
+    return llm_cuda_first_error(done);
+}
+/* a.logits (Nt,V) <- the shifted target, behind llm_cuda_t5_encode. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_decode(const llm_cuda_t5_acts<T> &a, const llm_cuda_t5<T> &m,
+                                             const llm_cuda_encoder_decoder_texts &target,
+                                             cudaStream_t stream) {
+    const size_t C = m.decoder.config.width, V = m.config.vocab;
+    const cudaError_t done[] = {
+        llm_cuda_embedding_forward(a.dec->sum, target.ids, (const T *)m.tables.embed, target.N, V,
+                                   C, stream),
+        llm_cuda_t5_stack_forward(a.dec, m.decoder, a.target, a.sd, stream),
+        llm_cuda_weight_tying_logits(a.logits, a.scaled, m.tables, (const T *)a.dec[m.decoder.n].y,
+                                     target.N, V, C, stream)};
+    return llm_cuda_first_error(done);
+}
+/* loss (Nt) and logits, which become gain times the gradient of the summed loss, <- source, target,
+ * label (Nt): as llm_t5_forward; gain is 1 / (labels). */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_forward(const llm_cuda_t5_acts<T> &a, const llm_cuda_t5<T> &m,
+                                              const llm_cuda_encoder_decoder_texts &source,
+                                              const llm_cuda_encoder_decoder_texts &target,
+                                              const int *label, float gain, cudaStream_t stream) {
+    const cudaError_t done[] = {
+        llm_cuda_t5_encode(a, m, source, stream), llm_cuda_t5_decode(a, m, target, stream),
+        llm_cuda_label_smoothing_in_place(a.loss, a.logits, label, (const float *)NULL, target.N,
+                                          m.config.vocab, 0.0f, LLM_LABEL_SMOOTHING_ALL, gain,
+                                          stream)};
+    return llm_cuda_first_error(done);
+}
+/* m.g += the gradient of what forward has left. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_t5_backward(const llm_cuda_t5_acts<T> &a, const llm_cuda_t5<T> &m,
+                     const llm_cuda_encoder_decoder_texts &source,
+                     const llm_cuda_encoder_decoder_texts &target, cudaStream_t stream) {
+    const size_t C = m.decoder.config.width, V = m.config.vocab;
+    const llm_cuda_weight_tying<T> &t = m.tables;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(a.d, 0, target.N * C * sizeof(T), stream),
+        cudaMemsetAsync(a.dmem, 0, source.N * C * sizeof(T), stream),
+        llm_cuda_weight_tying_logits_backward(a.d, a.dscaled, t, (const T *)a.logits,
+                                              (const T *)a.scaled, target.N, V, C, a.sums, stream),
+        llm_cuda_t5_stack_backward(a.d, a.dec, m.decoder, a.target, a.sd, stream),
+        llm_cuda_embedding_backward(t.dembed, (const T *)a.d, target.ids, target.order,
+                                    target.segment, target.segments, C, stream),
+        llm_cuda_t5_stack_backward(a.dmem, a.enc, m.encoder, a.source, a.se, stream),
+        llm_cuda_embedding_backward(t.dembed, (const T *)a.dmem, source.ids, source.order,
+                                    source.segment, source.segments, C, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @t5_step -------------------------------------------------- T5, one token at a time
+ *
+ * Greedy writing without the host: @encoder_decoder_step with T5's embeddings and head. The step is
+ * @decoder's; its attention to the tokens so far adds the bias of a head and a distance, from the
+ * table that begin makes of the buckets, to each score where it stands.
+ *
+ *     begin    the table, lengths, rows of memory to heads
+ *     token    gather    @decoder's step    scale, logits    take
+ *
+ * No argument depends on the token, so it can be captured once and replayed.
+ *
+ * Limit: reading weights and caches; for few texts the launches, 11 a layer, 12 where the MLP is
+ * gated, and 6.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, embedding, decoder, t5_stack, encoder_decoder_step, weight_tying, t5
+ * see     t5, encoder_decoder_step
+ * topics  -
+ */
+
+/* Returns the bytes of a step, whose cache.B, cache.room and cache.S are given; memory may be NULL
+ * to count. room <= m.most. */
+template <typename T>
+static inline size_t llm_cuda_t5_step_bind(llm_cuda_encoder_decoder_step<T> &s,
+                                           unsigned char *memory, const llm_cuda_t5<T> &m) {
+    const size_t used =
+        llm_cuda_encoder_decoder_step_bind(s, memory, m.decoder.config, m.config.vocab);
+    s.cache.bias = m.decoder.bias, s.cache.most = m.most;
+    return used;
+}
+/* The memory (N,C) of source, what llm_cuda_t5_encode has made, joins the cache; the texts begin
+ * anew. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_step_begin(const llm_cuda_encoder_decoder_step<T> &s,
+                                                 const T *memory, const llm_cuda_t5<T> &m,
+                                                 const llm_cuda_encoder_decoder_texts &source,
+                                                 cudaStream_t stream) {
+    if (s.cache.room > m.most) return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {llm_cuda_t5_stack_distances(m.decoder, m.most, stream),
+                                llm_cuda_encoder_decoder_step_begin(
+                                    s, memory, m.decoder.p, m.decoder.config, 0, source, stream)};
+    return llm_cuda_first_error(done);
+}
+/* A token of each text joins s.ids: as llm_t5_generate. To be queued `room` times, or captured once
+ * and replayed. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_step_token(const llm_cuda_encoder_decoder_step<T> &s,
+                                                 const llm_cuda_t5<T> &m, int end,
+                                                 cudaStream_t stream) {
+    const size_t B = s.cache.B, C = m.decoder.config.width, V = m.config.vocab;
+    if (B == 0 || s.cache.room == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        llm_cuda_embedding_forward(s.x, (const int *)s.last, (const T *)m.tables.embed, B, V, C,
+                                   stream),
+        llm_cuda_decoder_step(s.y, s.cache, (const T *)s.x, m.decoder.p, m.decoder.config, stream),
+        llm_cuda_weight_tying_logits(s.logits, s.x, m.tables, (const T *)s.y, B, V, C, stream)};
+    const cudaError_t error = llm_cuda_first_error(done);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_encoder_decoder_take_kernel<T>, (unsigned)B, llm_row_threads(V), 0, stream, s, V,
+               0, end);
+    return cudaGetLastError();
 }
 
 /* @llama ---------------------------------------------------- A large language model: its prompts
