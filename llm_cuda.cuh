@@ -21582,6 +21582,280 @@ static inline cudaError_t llm_cuda_beam_search_advance(const llm_cuda_beam_searc
     return cudaGetLastError();
 }
 
+/* @stochastic_beam ------------------------------------------ Different texts drawn by a beam
+ *
+ * A depth of many searches at once, without the host, in three launches. The reference draws a word
+ * for each child that is not banned, one after another; so a block a row takes log-softmax and
+ * counts, and in the second launch each row knows how many words the rows in front of it took, each
+ * warp those of its stretch, each lane those of a ballot: any number of the stream can be had
+ * alone, and the noise is the reference's. The shift of a row's noise keeps its order, so the k
+ * largest are found first, as in @beam_search, and those alone are shifted. Then a block a search
+ * puts the candidates in order by counting who is better, and moves the texts.
+ *
+ * With T = 1 it draws k different tokens of a row.
+ *
+ * Moves each logit three times, once from memory, and its noise once in each direction, where
+ * reading the logit once would do; texts cost T ints a row and depth. Limit: memory bandwidth and
+ * Philox, 20 multiplications and two logarithms an entry; for few rows the k rounds, each two
+ * barriers.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select, logsumexp, beam_search
+ * see     beam_search, kv_cache
+ * topics  -
+ */
+enum {
+    LLM_CUDA_STOCHASTIC_BEAM_MOST = 64,   /* texts of a search */
+    LLM_CUDA_STOCHASTIC_BEAM_NONE = -1,   /* tokens of candidates that do not exist, */
+    LLM_CUDA_STOCHASTIC_BEAM_ITSELF = -2, /* or are a text that has ended */
+};
+
+/* A child, or a text that has ended: log p, G, the token. */
+typedef struct {
+    float logp, noisy;
+    int token;
+} llm_cuda_stochastic_beam_candidate;
+/* One search: texts, how many go on, words of its stream that are used. */
+typedef struct {
+    size_t count, open;
+    uint64_t drawn;
+} llm_cuda_stochastic_beam_state;
+
+/* S searches of k texts on the device, each with a generator of llm_rng_seed(seed): state, seed
+ * (S); ids, spare (S,k,T); length, logp, noisy, ended (S,k) by falling G, as llm_stochastic_beam.
+ * For the model: token, parent (S k), rows counted through all searches; a row that is not used
+ * takes the first one's state. Scratch: candidate (S,k,k), sums, finite (S,k), noise (S,k,V). */
+typedef struct {
+    size_t searches, k, T;
+    int stop; /* -1: none */
+    const uint64_t *seed;
+    llm_cuda_stochastic_beam_state *state;
+    llm_cuda_stochastic_beam_candidate *candidate;
+    int *ids, *spare, *token;
+    size_t *length, *parent, *finite;
+    float *logp, *noisy, *noise;
+    llm_logsumexp_pair *sums;
+    bool *ended;
+} llm_cuda_stochastic_beam;
+
+/* Gumbel noise of word n of a stream: as the reference's. */
+LLM_DEVICE float llm_cuda_stochastic_beam_gumbel(uint64_t seed, uint64_t n) {
+    uint32_t w[4];
+    llm_cuda_philox(w, n / 4, seed);
+    const uint32_t low = n % 2 ? w[1] : w[0], high = n % 2 ? w[3] : w[2];
+    const float u = ((float)((n % 4 < 2 ? low : high) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    return -logf(-logf(u));
+}
+/* llm_stochastic_beam_shift. */
+LLM_DEVICE float llm_cuda_stochastic_beam_shift(float g, float Z, float maximum) {
+    if (g == Z) return maximum;
+    const float x = g - Z, rest = x > -0.69314718f ? logf(-expm1f(x)) : log1pf(-expf(x));
+    const float v = maximum - g + rest;
+    return maximum - fmaxf(v, 0.0f) - log1pf(expf(-fabsf(v)));
+}
+
+LLM_KERNEL void llm_stochastic_beam_begin_kernel(llm_cuda_stochastic_beam s) {
+    const size_t first = blockIdx.x * s.k;
+    for (size_t b = threadIdx.x; b < s.k; b += blockDim.x)
+        s.parent[first + b] = first, s.token[first + b] = 0;
+    if (threadIdx.x != 0) return;
+    llm_cuda_stochastic_beam_state &now = s.state[blockIdx.x];
+    now.count = now.open = now.drawn = 1;
+    s.length[first] = 0, s.ended[first] = false, s.logp[first] = 0.0f;
+    s.noisy[first] = llm_cuda_stochastic_beam_gumbel(s.seed[blockIdx.x], 0);
+}
+/* One empty text for each search, whose model has seen the prompt in the first of its rows. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_stochastic_beam_begin(const llm_cuda_stochastic_beam *s, cudaStream_t stream) {
+    if (s->searches == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_stochastic_beam_begin_kernel, (unsigned)s->searches, 32, 0, stream, *s);
+    return cudaGetLastError();
+}
+
+/* A block a row: what log-softmax subtracts, and how many children are not banned. */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_stochastic_beam_sums_kernel(llm_cuda_stochastic_beam s, const T *logits, size_t V) {
+    const size_t row = blockIdx.x;
+    const llm_cuda_stochastic_beam_state &now = s.state[row / s.k];
+    if (!now.open || row % s.k >= now.count || s.ended[row]) return;
+    llm_logsumexp_pair all = {-INFINITY, 0.0f};
+    size_t finite = 0;
+    for (size_t from = 0; from < V; from += blockDim.x) {
+        const size_t v = from + threadIdx.x;
+        const float one[1] = {v < V ? llm_load(logits, row * V + v) : -INFINITY};
+        if (one[0] != -INFINITY) llm_cuda_logsumexp_add(all, one, 1.0f);
+        finite += (size_t)__syncthreads_count(one[0] != -INFINITY);
+    }
+    all = llm_cuda_logsumexp_row<false>(all, 1.0f);
+    if (threadIdx.x == 0) s.sums[row] = all, s.finite[row] = finite;
+}
+
+/* A block a row: noise (V) of its children; those with most become candidates. */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_stochastic_beam_rows_kernel(llm_cuda_stochastic_beam s, const T *logits, size_t V) {
+    __shared__ unsigned part[32];
+    const size_t row = blockIdx.x, b = row % s.k, search = row / s.k;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const llm_cuda_stochastic_beam_state &now = s.state[search];
+    llm_cuda_stochastic_beam_candidate *to = s.candidate + row * s.k;
+    if (!now.open || b >= now.count) return;
+    const float above = s.logp[row], maximum = s.noisy[row];
+    if (s.ended[row]) {
+        for (size_t r = threadIdx.x; r < s.k; r += blockDim.x) {
+            to[r].token = r ? LLM_CUDA_STOCHASTIC_BEAM_NONE : LLM_CUDA_STOCHASTIC_BEAM_ITSELF;
+            to[r].logp = above, to[r].noisy = maximum;
+        }
+        return;
+    }
+    const T *x = logits + row * V;
+    float *g = s.noise + row * V;
+    const size_t stretch = (V + blockDim.x - 1) / blockDim.x * 32, from = warp * stretch;
+    const size_t end = from + stretch < V ? from + stretch : V;
+    unsigned mine = 0;
+    for (size_t i = from; i < end; i += 32) {
+        const bool open = i + lane < end && llm_load(x, i + lane) != -INFINITY;
+        mine += (unsigned)__popc(__ballot_sync(0xffffffffu, open));
+    }
+    if (lane == 0) part[warp] = mine;
+    __syncthreads();
+    uint64_t number = now.drawn; /* of this stretch's first word */
+    for (size_t i = row - b; i < row; i++) number += s.ended[i] ? 0 : s.finite[i];
+    for (unsigned w = 0; w < warp; w++) number += part[w];
+    const llm_logsumexp_pair all = s.sums[row];
+    const float shift = all.max == -INFINITY ? 0.0f : all.max, log_sum = logf(all.sum);
+    for (size_t i = from; i < end; i += 32) {
+        const float z = i + lane < end ? llm_load(x, i + lane) : -INFINITY;
+        const unsigned open = __ballot_sync(0xffffffffu, z != -INFINITY);
+        const uint64_t n = number + (unsigned)__popc(open & ((1u << lane) - 1));
+        const float noisy =
+            (z - shift) - log_sum + above + llm_cuda_stochastic_beam_gumbel(s.seed[search], n);
+        if (i + lane < end) llm_store(g, i + lane, z != -INFINITY ? noisy : -INFINITY);
+        number += (unsigned)__popc(open);
+    }
+    __syncthreads();
+
+    unsigned long long best[2] = {0, 0}, below = ~0ull; /* as in @beam_search */
+    float Z = 0.0f;
+    for (size_t r = 0; r < s.k; r++) {
+        if (best[0] == 0 && below != 0) {
+            for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+                const float noisy = llm_load(g, v);
+                const unsigned long long key = llm_cuda_beam_search_key(noisy, v);
+                if (noisy == -INFINITY || key >= below || key <= best[1]) continue;
+                best[1] = key > best[0] ? best[0] : key;
+                best[0] = key > best[0] ? key : best[0];
+            }
+            if (best[0] == 0) below = 0; /* nothing is left */
+        }
+        const unsigned long long first = llm_select_block_max(best[0]);
+        if (first == 0) {
+            if (threadIdx.x == 0) to[r].token = LLM_CUDA_STOCHASTIC_BEAM_NONE;
+            continue;
+        }
+        const float noisy = llm_select_value(first);
+        if (r == 0) Z = noisy;
+        if (best[0] != first) continue;
+        const size_t v = 0xffffffffu - (first & 0xffffffffu);
+        to[r].token = (int)v, to[r].logp = (llm_load(x, v) - shift) - log_sum + above;
+        to[r].noisy = llm_cuda_stochastic_beam_shift(noisy, Z, maximum);
+        below = first, best[0] = best[1], best[1] = 0;
+    }
+}
+
+/* Where candidate i of a search stands among its `all`, by falling G; equal ones go by their number
+ * among children, then ended texts. */
+LLM_DEVICE size_t llm_cuda_stochastic_beam_place(const llm_cuda_stochastic_beam_candidate *of,
+                                                 size_t i, size_t all, size_t k) {
+    size_t place = 0;
+    for (size_t j = 0; j < all; j++) {
+        const bool ended = of[i].token < 0, other = of[j].token < 0;
+        const bool ahead = ended != other            ? ended
+                           : j / k != i / k || ended ? j / k < i / k
+                                                     : of[j].token < of[i].token;
+        place += of[j].token != LLM_CUDA_STOCHASTIC_BEAM_NONE &&
+                 (of[j].noisy > of[i].noisy || (of[j].noisy == of[i].noisy && ahead));
+    }
+    return place;
+}
+/* A block a search. */
+LLM_KERNEL void __launch_bounds__(256)
+    llm_stochastic_beam_merge_kernel(llm_cuda_stochastic_beam s) {
+    __shared__ int best[LLM_CUDA_STOCHASTIC_BEAM_MOST];
+    const size_t k = s.k, T = s.T, first = blockIdx.x * k, r = threadIdx.x;
+    llm_cuda_stochastic_beam_state &now = s.state[blockIdx.x];
+    const size_t all = now.count * k;
+    const llm_cuda_stochastic_beam_candidate *of = s.candidate + first * k;
+    if (!now.open) { /* rows stay where they are */
+        if (r < k) s.parent[first + r] = first + r;
+        return;
+    }
+    int count = 0; /* candidates that exist */
+    for (size_t from = 0; from < all; from += blockDim.x)
+        count += __syncthreads_count(from + r < all &&
+                                     of[from + r].token != LLM_CUDA_STOCHASTIC_BEAM_NONE);
+    const size_t n = (size_t)count < k ? (size_t)count : k;
+    for (size_t i = r; i < all; i += blockDim.x) {
+        if (of[i].token == LLM_CUDA_STOCHASTIC_BEAM_NONE) continue;
+        const size_t place = llm_cuda_stochastic_beam_place(of, i, all, k);
+        if (place < n) best[place] = (int)i;
+    }
+    __syncthreads();
+    for (size_t i = r; i < n * T; i += blockDim.x) {
+        const size_t at = (size_t)best[i / T], b = first + at / k, t = i % T;
+        if (t < s.length[b])
+            s.spare[first * T + i] = s.ids[b * T + t];
+        else if (t == s.length[b] && of[at].token >= 0)
+            s.spare[first * T + i] = of[at].token;
+    }
+    size_t length = 0;
+    uint64_t drawn = 0;
+    if (r < n) {
+        const size_t at = (size_t)best[r], b = first + at / k;
+        length = s.length[b] + (of[at].token >= 0);
+        s.parent[first + r] = b;
+    } else if (r < k) {
+        s.parent[first + r] = first, s.token[first + r] = 0;
+    }
+    for (size_t b = 0; b < now.count && r == 0; b++)
+        drawn += s.ended[first + b] ? 0 : s.finite[first + b];
+    __syncthreads(); /* what the texts were is read */
+    bool goes = false;
+    if (r < n) {
+        const llm_cuda_stochastic_beam_candidate &got = of[best[r]];
+        const int token = length ? s.spare[(first + r) * T + length - 1] : 0;
+        s.length[first + r] = length, s.logp[first + r] = got.logp, s.noisy[first + r] = got.noisy;
+        s.token[first + r] = token;
+        goes = !(length == T || token == s.stop);
+        s.ended[first + r] = !goes;
+    }
+    const int open = __syncthreads_count(goes);
+    for (size_t i = r; i < n * T; i += blockDim.x)
+        if (i % T < s.length[first + i / T]) s.ids[first * T + i] = s.spare[first * T + i];
+    if (r == 0) now.count = n, now.open = (size_t)open, now.drawn += drawn;
+}
+
+/* One depth of every search that is open: logits (S k,V) of the texts under way, in the order of
+ * the rows: as llm_stochastic_beam_advance. k <= 64. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_stochastic_beam_advance(const llm_cuda_stochastic_beam *s,
+                                                           const T *logits, size_t V,
+                                                           cudaStream_t stream) {
+    const size_t rows = s->searches * s->k;
+    if (s->k > LLM_CUDA_STOCHASTIC_BEAM_MOST || s->T == 0 || V == 0 || V > 0x7fffffff)
+        return cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_stochastic_beam_sums_kernel<T>, (unsigned)rows, llm_row_threads(V), 0, stream,
+               *s, logits, V);
+    LLM_LAUNCH(llm_stochastic_beam_rows_kernel<T>, (unsigned)rows, llm_row_threads(V), 0, stream,
+               *s, logits, V);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_stochastic_beam_merge_kernel, (unsigned)s->searches, 256, 0, stream, *s);
+    return cudaGetLastError();
+}
+
 /* @decoding_step -------------------------------------------- A token of a Llama without the host
  *
  * From the ids on the device to the next id on the device, five launches a layer and a few around
