@@ -88,14 +88,17 @@ static void check_search(size_t S, size_t k, size_t most, size_t V, int stop, si
                 logits[n * V + v] = used ? table[(text[n][0] * V + text[n][1]) * V + v] : NAN;
         }
         CHECK_CUDA(llm_cuda_stochastic_beam_advance(&d, to_device_as<T>(logits, N * V), V, 0));
-        const size_t old = state[S - 1].open;
+        size_t old[8]; /* searches that go on */
+        for (size_t i = 0; i < S; i++) old[i] = state[i].open;
         from_device(state, d.state, S);
         from_device(parent, d.parent, N), from_device(token, d.token, N);
         memcpy(before, text, N * sizeof *text);
         open = false;
         for (size_t n = 0; n < N; n++) {
             CHECK(parent[n] / k == n / k);
-            if (n / k == S - 1 && !old) CHECK(parent[n] == n); /* it is over */
+            if (!old[n / k]) CHECK(parent[n] == n); /* it is over */
+            if (old[n / k] && n % k >= state[n / k].count)
+                CHECK(parent[n] == n / k * k && token[n] == 0);
             if (n % k < state[n / k].count && state[n / k].open) {
                 text[n][0] = before[parent[n]][1];
                 text[n][1] = (size_t)token[n];
@@ -124,6 +127,8 @@ TEST(stochastic_beam, "searches draw the texts of llm_stochastic_beam_run, by th
     check_search<float>(1, 1, 6, 6, -1, 0, 4);
     check_search<float>(2, 12, 3, 40, 3, 5, 5); /* two warps a row */
     check_search<float>(2, 20, 2, 3, 1, 0, 6);  /* fewer texts than places */
+    check_search<float>(3, 5, 6, 4, -1, 2, 7);  /* texts that nothing can follow */
+    check_search<float>(6, 2, 8, 3, 1, 0, 8);   /* some searches are over before others */
 }
 
 /* A depth of three texts with these G, of which the first has ended, beside advance. */
