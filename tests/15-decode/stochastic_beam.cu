@@ -127,8 +127,8 @@ TEST(stochastic_beam, "searches draw the texts of llm_stochastic_beam_run, by th
     check_search<float>(1, 1, 6, 6, -1, 0, 4);
     check_search<float>(2, 12, 3, 40, 3, 5, 5); /* two warps a row */
     check_search<float>(2, 20, 2, 3, 1, 0, 6);  /* fewer texts than places */
-    check_search<float>(3, 5, 6, 4, -1, 2, 7);  /* texts that nothing can follow */
-    check_search<float>(6, 2, 8, 3, 1, 0, 8);   /* some searches are over before others */
+    check_search<float>(4, 5, 6, 2, -1, 2, 7);  /* texts that nothing can follow */
+    check_search<float>(7, 4, 8, 3, 1, 0, 8);   /* some searches are over before others */
 }
 
 /* A depth of three texts with these G, of which the first has ended, beside advance. */
@@ -185,9 +185,18 @@ TEST(stochastic_beam, "a row without children ends nothing; what is refused") {
     llm_cuda_stochastic_beam_state now;
     for (size_t i = 0; i < 8; i++) z[i] = -INFINITY;
     CHECK_CUDA(llm_cuda_stochastic_beam_begin(&d, 0));
-    CHECK_CUDA(llm_cuda_stochastic_beam_advance(&d, to_device(z, 8), V, 0));
-    from_device(&now, d.state, 1);
-    CHECK(now.count == 0 && now.open == 0 && now.drawn == 1);
+    for (size_t turn = 0; turn < 2; turn++) { /* it ends; then it is over, and rows stay */
+        size_t parent[2] = {7, 7};
+        int token[2] = {7, 7};
+        CHECK_CUDA(cudaMemcpy(d.parent, parent, sizeof parent, cudaMemcpyHostToDevice));
+        CHECK_CUDA(cudaMemcpy(d.token, token, sizeof token, cudaMemcpyHostToDevice));
+        CHECK_CUDA(llm_cuda_stochastic_beam_advance(&d, to_device(z, 8), V, 0));
+        from_device(&now, d.state, 1);
+        CHECK(now.count == 0 && now.open == 0 && now.drawn == 1);
+        from_device(parent, d.parent, 2), from_device(token, d.token, 2);
+        CHECK(parent[0] == 0 && parent[1] == turn);
+        for (size_t b = 0; b < 2; b++) CHECK(token[b] == (turn ? 7 : 0));
+    }
     const float *none = NULL;
     CHECK(llm_cuda_stochastic_beam_advance(&d, none, 0, 0) != cudaSuccess);
     d.T = 0;
