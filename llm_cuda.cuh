@@ -9592,11 +9592,13 @@ llm_cuda_sam_restore(const llm_cuda_sam_tensor *tensor, size_t count, cudaStream
 
 /* @grad_clip ------------------------------------------------ Gradient clipping
  *
- * The norm of all gradients of a model, in two stages without atomics: 1024 blocks each sum the
- * squares of a fixed share of every tensor, then one block adds the 1024 sums. The order does not
- * depend on the card, so two runs clip alike. The norm and the factor that clips stay on the
- * device: copying them to the host to decide there would stop the queue at every step. AdamW reads
- * the factor while it reads the gradients, so clipping costs no memory traffic of its own.
+ * The norm of all gradients of a model, in two stages without atomics: up to 1024 blocks each sum
+ * the squares of a fixed share of every tensor, then one block adds those sums. How many there are
+ * follows from the sizes alone, four numbers a thread, so that a small model does not wait for
+ * blocks without work; the order does not depend on the card, and two runs clip alike. The norm and
+ * the factor that clips stay on the device: copying them to the host to decide there would stop the
+ * queue at every step. AdamW reads the factor while it reads the gradients, so clipping costs no
+ * memory traffic of its own.
  *
  * Squares are summed in double: a gradient of 1e20 squared is not a float. A norm that is not
  * finite gives a factor that is not either, and the optimizer then skips the step.
@@ -9638,21 +9640,30 @@ LLM_KERNEL void llm_grad_clip_squares_kernel(double *part, llm_cuda_grad_clip_li
     sum = llm_block_sum(sum);
     if (threadIdx.x == 0) part[blockIdx.x] = again ? part[blockIdx.x] + sum : sum;
 }
-LLM_KERNEL void llm_grad_clip_factor_kernel(float *norm_factor, const double *part,
+LLM_KERNEL void llm_grad_clip_factor_kernel(float *norm_factor, const double *part, size_t parts,
                                             float max_norm) {
-    const double sum = llm_block_sum(part[threadIdx.x]);
+    const double sum = llm_block_sum(threadIdx.x < parts ? part[threadIdx.x] : 0.0);
     if (threadIdx.x != 0) return;
     const float norm = (float)sqrt(sum), factor = max_norm / (norm + 1e-6f);
     llm_store(norm_factor, 0, norm);
     llm_store(norm_factor, 1, !(norm < INFINITY) ? NAN : factor < 1.0f ? factor : 1.0f);
 }
 
+/* Blocks for tensors of n (count) numbers: as many as the largest of them keeps busy. */
+static inline __attribute__((unused)) unsigned llm_cuda_grad_clip_blocks(const size_t *n,
+                                                                         size_t count) {
+    size_t most = 1;
+    for (size_t i = 0; i < count; i++) most = n[i] > most ? n[i] : most;
+    const size_t blocks = (most + 1023) / 1024, limit = LLM_CUDA_GRAD_CLIP_BLOCKS;
+    return (unsigned)(blocks < limit ? blocks : limit);
+}
 /* norm_factor (2) <- the norm of the `count` gradients g[i] (n[i]) together, and what clips them to
  * max_norm: at most 1, NaN if the norm is not finite. g and n are host arrays, g[i] and the rest on
  * the device. scratch: LLM_CUDA_GRAD_CLIP_BLOCKS doubles. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_grad_clip_norm(float *norm_factor, const float *const *g, const size_t *n, size_t count,
                         float max_norm, double *scratch, cudaStream_t stream) {
+    const unsigned blocks = llm_cuda_grad_clip_blocks(n, count);
     llm_cuda_grad_clip_list list;
     size_t first = 0;
     do {
@@ -9662,12 +9673,11 @@ llm_cuda_grad_clip_norm(float *norm_factor, const float *const *g, const size_t 
             list.g[list.count] = g[first + list.count];
             list.n[list.count] = n[first + list.count];
         }
-        LLM_LAUNCH(llm_grad_clip_squares_kernel, LLM_CUDA_GRAD_CLIP_BLOCKS, 256, 0, stream, scratch,
-                   list, first > 0);
+        LLM_LAUNCH(llm_grad_clip_squares_kernel, blocks, 256, 0, stream, scratch, list, first > 0);
         first += list.count;
     } while (first < count && cudaPeekAtLastError() == cudaSuccess);
-    LLM_LAUNCH(llm_grad_clip_factor_kernel, 1, LLM_CUDA_GRAD_CLIP_BLOCKS, 0, stream, norm_factor,
-               scratch, max_norm);
+    LLM_LAUNCH(llm_grad_clip_factor_kernel, 1, llm_row_threads(blocks), 0, stream, norm_factor,
+               scratch, (size_t)blocks, max_norm);
     return cudaGetLastError();
 }
 
@@ -12609,7 +12619,8 @@ llm_cuda_alibi_backward(T *dq, T *dk, T *dv, const T *dout, const T *out, const 
  * few dimensions: rows are read by neighbours, and the weight of each key comes from its lane by a
  * shuffle. Maximum and sum run along as in @flash. Four warps and, where a batch has too few heads
  * to fill the card, several blocks share a head's keys; what they found is merged in shared memory
- * and in a second kernel, by the rule of @logsumexp and in a fixed order.
+ * and in a second kernel, by the rule of @logsumexp and in a fixed order. Where keys lie, which are
+ * seen and what becomes of a score is a rule, as @flash's: pages (@llama_step) have another one.
  *
  * Traffic: 2 S D elements a head of keys and values, the minimum, and D + 2 floats a split, each of
  * at least 256 keys. 4 S D operations a query head. Limit: memory bandwidth; for 8 heads of
@@ -12657,6 +12668,19 @@ static inline __attribute__((unused)) size_t llm_cuda_gqa_scratch(const llm_cuda
     return splits > 1 ? c->B * c->H * splits * (c->D + 2) : 0;
 }
 
+/* The rule of @gqa. A block enters head bh = b Hkv + h of the keys, then asks: keys first .. S - 1
+ * are seen, first < S or none; entries in front of key j, a multiple of 32, and the 31 behind it
+ * follow; the score of query head h and key j. */
+struct llm_cuda_gqa_rule {
+    llm_cuda_gqa_config c;
+    size_t first, S, bh;
+    LLM_DEVICE_METHOD void enter(size_t head) {
+        bh = head, first = 0, S = c.S + (c.length ? c.length[bh / c.Hkv] : 0);
+    }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const { return (bh * c.room + j) * c.D; }
+    LLM_DEVICE_METHOD float score(float s, size_t, size_t) const { return s; }
+};
+
 /* s_g += q_g.k of one key; q (D,HEADS) in shared memory. */
 template <int V, typename T, int HEADS>
 LLM_DEVICE void llm_cuda_gqa_dot(float (&s)[HEADS], const float *q, const T *k, size_t D) {
@@ -12688,18 +12712,19 @@ LLM_DEVICE float llm_cuda_gqa_merge(float &max, float &total, const float *state
 }
 
 /* HEADS at least those of a block, D at most 32 DIMS. part: the splits' results, or NULL. */
-template <typename T, int HEADS, int DIMS>
+template <typename T, int HEADS, int DIMS, typename R>
 LLM_KERNEL void __launch_bounds__(128, 3)
-    llm_gqa_decode_kernel(T *out, float *part, const T *q, const T *k, const T *v,
-                          llm_cuda_gqa_config c, bool wide) {
+    llm_gqa_decode_kernel(T *out, float *part, const T *q, const T *k, const T *v, R rule,
+                          bool wide) {
     LLM_DYNAMIC_SHARED(float, shared); /* q (D,HEADS); at the end states (4,HEADS,D+2) */
+    const llm_cuda_gqa_config &c = rule.c;
     const size_t D = c.D, lane = threadIdx.x % 32, warp = threadIdx.x / 32, bh = blockIdx.x;
     const size_t group = c.H / c.Hkv, most = llm_cuda_gqa_heads(&c), skip = blockIdx.z * most;
     const size_t count = most < group - skip ? most : group - skip, head = bh * group + skip;
-    const size_t S = c.S + (c.length ? c.length[bh / c.Hkv] : 0);
-    const size_t share = ((S + gridDim.y - 1) / gridDim.y + 31) / 32 * 32;
-    const size_t begin = blockIdx.y * share, end = begin + share < S ? begin + share : S;
-    k += bh * c.room * D, v += bh * c.room * D;
+    rule.enter(bh);
+    const size_t S = rule.S, low = rule.first / 32 * 32;
+    const size_t share = ((S - low + gridDim.y - 1) / gridDim.y + 31) / 32 * 32;
+    const size_t begin = low + blockIdx.y * share, end = begin + share < S ? begin + share : S;
 
     for (size_t i = threadIdx.x; i < D * HEADS; i += 128) {
         const size_t g = i % HEADS;
@@ -12710,27 +12735,30 @@ LLM_KERNEL void __launch_bounds__(128, 3)
     float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {}; /* l: this lane's share of the sum */
     for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
     for (size_t j = begin + 32 * warp; j < end; j += 128) {
-        const size_t keys = end - j < 32 ? end - j : 32, row = (j + lane) * D;
-        float s[HEADS];
-        for (int g = 0; g < HEADS; g++) s[g] = lane < keys ? 0.0f : -INFINITY;
-        if (lane < keys && wide) llm_cuda_gqa_dot<16 / sizeof(T)>(s, shared, k + row, D);
-        if (lane < keys && !wide) llm_cuda_gqa_dot<1>(s, shared, k + row, D);
+        const size_t keys = end - j < 32 ? end - j : 32, at = rule.k_at(j);
+        const size_t from = rule.first > j ? rule.first - j : 0; /* the first of them */
+        const bool seen = lane >= from && lane < keys;
+        float s[HEADS] = {};
+        if (seen && wide) llm_cuda_gqa_dot<16 / sizeof(T)>(s, shared, k + at + lane * D, D);
+        if (seen && !wide) llm_cuda_gqa_dot<1>(s, shared, k + at + lane * D, D);
         LLM_UNROLL
         for (int g = 0; g < HEADS; g++) {
+            s[g] = seen ? rule.score(s[g], head + (size_t)g, j + lane) : -INFINITY;
             const float max = fmaxf(m[g], llm_warp_max(s[g]));
             const float old = m[g] == max ? 1.0f : expf(m[g] - max);
-            s[g] = expf(s[g] - max); /* the weight; 0 behind the last key */
+            s[g] = expf(s[g] - max); /* the weight; 0 where no key is seen */
             l[g] = l[g] * old + s[g];
             m[g] = max;
             LLM_UNROLL
             for (int i = 0; i < DIMS; i++) o[g][i] *= old;
         }
-        for (size_t n = 0; n < keys; n += 4) { /* and four rows of v */
+        for (size_t n = from / 4 * 4; n < keys; n += 4) { /* and four rows of v */
             float x[4][DIMS];
             LLM_UNROLL
             for (size_t i = 0; i < 4 * DIMS; i++) {
                 const size_t a = i % 4, d = lane + i / 4 * 32;
-                x[a][i / 4] = n + a < keys && d < D ? llm_load(v, (j + n + a) * D + d) : 0.0f;
+                const bool inside = n + a >= from && n + a < keys && d < D;
+                x[a][i / 4] = inside ? llm_load(v, at + (n + a) * D + d) : 0.0f;
             }
             LLM_UNROLL
             for (size_t i = 0; i < 4 * HEADS; i++) {
@@ -12773,29 +12801,37 @@ LLM_KERNEL void llm_gqa_combine_kernel(T *out, const float *part, size_t splits,
     }
 }
 
+/* The kernel for any rule; k and v as k_at has them. Other arguments as below. */
+template <typename T, typename R>
+static inline cudaError_t llm_cuda_gqa_run(T *out, const T *q, const T *k, const T *v,
+                                           const R &rule, float *scratch, cudaStream_t stream) {
+    const llm_cuda_gqa_config *const c = &rule.c;
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 256) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->H == 0 || c->D == 0) return cudaSuccess;
+    const size_t heads = llm_cuda_gqa_heads(c), splits = llm_cuda_gqa_splits(c), D = c->D;
+    const size_t HEADS = heads > 4 ? 8 : heads > 1 || D > 128 ? 4 : 1, group = c->H / c->Hkv;
+    const auto decode = D > 128      ? llm_gqa_decode_kernel<T, 4, 8, R>
+                        : HEADS == 1 ? llm_gqa_decode_kernel<T, 1, 4, R>
+                        : HEADS == 4 ? llm_gqa_decode_kernel<T, 4, 4, R>
+                                     : llm_gqa_decode_kernel<T, 8, 4, R>;
+    const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)splits,
+                    (unsigned)((group + heads - 1) / heads));
+    LLM_LAUNCH(decode, grid, 128, 4 * HEADS * (D + 2) * sizeof(float), stream, out,
+               splits > 1 ? scratch : NULL, q, k, v, rule, llm_aligned(k, D));
+    const cudaError_t error = cudaGetLastError();
+    if (splits == 1 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_gqa_combine_kernel<T>, (unsigned)(c->B * c->H), llm_row_threads(D), 0, stream,
+               out, scratch, splits, D);
+    return cudaGetLastError();
+}
 /* out (B,H,D) <- q (B,H,D), k, v (B,Hkv,room,D): llm_gqa_decode for every group; a text without
  * keys gets 0. scratch: llm_cuda_gqa_scratch(c) floats. T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, const T *v,
                                               const llm_cuda_gqa_config *c, float *scratch,
                                               cudaStream_t stream) {
-    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 256) return (cudaError_t)cudaErrorInvalidValue;
-    if (c->B == 0 || c->H == 0 || c->D == 0) return cudaSuccess;
-    const size_t heads = llm_cuda_gqa_heads(c), splits = llm_cuda_gqa_splits(c), D = c->D;
-    const size_t HEADS = heads > 4 ? 8 : heads > 1 || D > 128 ? 4 : 1, group = c->H / c->Hkv;
-    const auto decode = D > 128      ? llm_gqa_decode_kernel<T, 4, 8>
-                        : HEADS == 1 ? llm_gqa_decode_kernel<T, 1, 4>
-                        : HEADS == 4 ? llm_gqa_decode_kernel<T, 4, 4>
-                                     : llm_gqa_decode_kernel<T, 8, 4>;
-    const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)splits,
-                    (unsigned)((group + heads - 1) / heads));
-    LLM_LAUNCH(decode, grid, 128, 4 * HEADS * (D + 2) * sizeof(float), stream, out,
-               splits > 1 ? scratch : NULL, q, k, v, *c, llm_aligned(k, D));
-    const cudaError_t error = cudaGetLastError();
-    if (splits == 1 || error != cudaSuccess) return error;
-    LLM_LAUNCH(llm_gqa_combine_kernel<T>, (unsigned)(c->B * c->H), llm_row_threads(D), 0, stream,
-               out, scratch, splits, D);
-    return cudaGetLastError();
+    const llm_cuda_gqa_rule rule = {*c, 0, 0, 0};
+    return llm_cuda_gqa_run(out, q, k, v, rule, scratch, stream);
 }
 
 /* @mla_decode ----------------------------------------------- Latent attention from its latents
@@ -14668,6 +14704,234 @@ static inline cudaError_t llm_cuda_flash_mask_backward(T *dq, T *dk, T *dv, cons
                                        rule->c.S, scratch, stream);
 }
 
+/* @flash_wide ----------------------------------------------- FlashAttention of heads over 128
+ *
+ * The forward passes of @flash and @flash23_bf16 for heads of 129 to 256 numbers (Gemma), by the
+ * same rules. What is too large twice over are tiles: three of 64 by 256 floats are 200 KB. So in
+ * float one tile of 64 by 128 serves for both halves of the keys, whose products add up to the
+ * scores, and then for both halves of the values. In bfloat16 there is a tile for keys and one for
+ * values, and each is filled while the other is worked off, at two barriers a step; 128 registers a
+ * thread hold the output, and the queries' fragments are read again for every tile.
+ *
+ * Traffic: as @flash. 4 T S D operations a head, half of that causal. Limit: in float the
+ * multiply-adds, now with four loads that nothing hides; in bfloat16 shared memory, three ldmatrix
+ * for two products of keys. Shared memory: 116 KB; in bfloat16 99 KB.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 1
+ * needs   cuda_launch, cuda_memory, cuda_mma, flash, flash23_bf16
+ * see     flash, flash23_bf16, llama
+ * topics  -
+ */
+
+template <typename T, typename R>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_flash_wide_kernel(T *out, float *lse, const T *q, const T *k, const T *v, R rule) {
+    enum { HALF = 128, ROW = HALF + 4, TILE = 64 * ROW };
+    LLM_DYNAMIC_SHARED(float, q_tiles);
+    float *tile = q_tiles + 2 * TILE, *p_tile = tile + TILE;
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return; /* other texts are longer */
+    rule.keys(n, end, i);
+    float m[4], l[4] = {}, o[2][4][HALF / 16] = {}; /* l: this thread's share of the sum */
+    for (int r = 0; r < 4; r++) m[r] = -INFINITY;
+    for (size_t half = 0; half < 2; half++)
+        llm_cuda_flash_load<HALF>(q_tiles + half * TILE, q + rule.q_at(i) + half * HALF, rule.T - i,
+                                  D - half * HALF, rule.q_row());
+    for (; n < end; n++) {
+        const size_t j = rule.key_tile(n), at = rule.k_at(j);
+        const bool whole = rule.whole(i, j, true, n);
+        float s[4][4] = {};
+        for (size_t half = 0; half < 2; half++) {
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash_load<HALF>(tile, k + at + half * HALF, rule.S - j, D - half * HALF,
+                                      rule.k_row());
+            __syncthreads();
+            llm_cuda_flash_product<ROW, 1, ROW, HALF>(s, q_tiles + half * TILE, tile);
+        }
+        LLM_UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            const size_t row = y + 16 * r;
+            float max = m[r], slope;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const bool seen = whole || rule.seen(i + row, j + x + 16 * e);
+                s[r][e] = seen ? rule.score(slope, s[r][e], i + row, j + x + 16 * e) : -INFINITY;
+                max = fmaxf(max, s[r][e]);
+            }
+            for (int distance = 8; distance > 0; distance /= 2)
+                max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, distance));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const float w = expf(s[r][e] - shift);
+                l[r] += w;
+                p_tile[row * LLM_CUDA_FLASH_ROW + x + 16 * e] =
+                    w * rule.keep(i + row, j + x + 16 * e);
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < HALF / 8; d++) o[d % 2][r][d / 2] *= old;
+        }
+        LLM_UNROLL
+        for (size_t half = 0; half < 2; half++) {
+            __syncthreads();
+            llm_cuda_flash_load<HALF>(tile, v + at + half * HALF, rule.S - j, D - half * HALF,
+                                      rule.k_row());
+            __syncthreads();
+            llm_cuda_flash_product<LLM_CUDA_FLASH_ROW, ROW, 1, 64>(o[half], p_tile, tile);
+        }
+    }
+    LLM_UNROLL
+    for (unsigned r = 0; r < 4; r++) {
+        const size_t row = i + y + 16 * r;
+        for (int distance = 8; distance > 0; distance /= 2)
+            l[r] += __shfl_xor_sync(0xffffffffu, l[r], distance);
+        if (row >= rule.T) continue;
+        if (x == 0) llm_store(lse, rule.lse_at(row), m[r] + logf(l[r]));
+        LLM_UNROLL
+        for (unsigned d = 0; d < HALF / 8; d++)
+            if (x + 16 * d < D)
+                llm_store(out, rule.q_at(row) + x + 16 * d,
+                          l[r] == 0.0f ? 0.0f : o[d / 8][r][d % 8] / l[r]);
+    }
+}
+
+/* The same on tensor cores, as llm_flash23_bf16_kernel. */
+template <typename R>
+LLM_KERNEL void __launch_bounds__(128)
+    llm_flash_wide_bf16_kernel(llm_bf16 *out, float *lse, const llm_bf16 *q, const llm_bf16 *k,
+                               const llm_bf16 *v, R rule) {
+    enum { W = 256, ROW = W + 8, TILE = 64 * ROW };
+    LLM_DYNAMIC_SHARED(llm_bf16, q_tile);
+    llm_bf16 *k_tile = q_tile + TILE, *v_tile = k_tile + TILE;
+    const unsigned lane = threadIdx.x % 32, m8 = lane / 8, in8 = lane % 8;
+    const unsigned y = threadIdx.x / 32 * 16; /* the warp's first row */
+    const size_t i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64, D = rule.c.D;
+    size_t n, end;
+    rule.enter(blockIdx.x);
+    if (i >= rule.T) return;
+    rule.keys(n, end, i);
+    llm_cuda_flash23_bf16_send<W>(q_tile, q + rule.q_at(i), rule.T - i, D, rule.q_row());
+    if (n < end) {
+        const size_t j = rule.key_tile(n);
+        llm_cuda_flash23_bf16_send<W>(k_tile, k + rule.k_at(j), rule.S - j, D, rule.k_row());
+    }
+    llm_copy_commit();
+
+    /* rows lane / 4 and lane / 4 + 8 of the warp's; l: this lane's share of the sum */
+    float m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f}, o[W / 8][4] = {};
+    for (; n < end; n++) {
+        const size_t j = rule.key_tile(n);
+        llm_copy_wait<0>();
+        __syncthreads(); /* the keys are there, and the values before are worked off */
+        llm_cuda_flash23_bf16_send<W>(v_tile, v + rule.k_at(j), rule.S - j, D, rule.k_row());
+        llm_copy_commit();
+        float s[8][4] = {};
+        for (unsigned d = 0; d < W / 16; d++) {
+            uint32_t q_v[4];
+            llm_ldmatrix_x4(q_v, q_tile + (y + m8 % 2 * 8 + in8) * ROW + 16 * d + m8 / 2 * 8);
+            LLM_UNROLL
+            for (unsigned e = 0; e < 8; e += 2) {
+                uint32_t w[4];
+                llm_ldmatrix_x4(w, k_tile + (8 * e + m8 / 2 * 8 + in8) * ROW + 16 * d + m8 % 2 * 8);
+                const uint32_t low[2] = {w[0], w[1]}, high[2] = {w[2], w[3]};
+                llm_mma_m16n8k16_bf16(s[e], q_v, low);
+                llm_mma_m16n8k16_bf16(s[e + 1], q_v, high);
+            }
+        }
+        const bool whole = rule.whole(i, j, true, n);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 2; r++) {
+            const size_t row = i + y + lane / 4 + 8 * r, column = j + lane % 4 * 2;
+            float max = m[r], slope;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                const size_t key = column + e / 2 * 8 + e % 2;
+                at = whole || rule.seen(row, key) ? rule.score(slope, at, row, key) : -INFINITY;
+                max = fmaxf(max, at);
+            }
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 16; e++) {
+                float &at = s[e / 2][2 * r + e % 2];
+                at = expf(at - shift);
+                l[r] += at;
+                at *= rule.keep(row, column + e / 2 * 8 + e % 2);
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 8; d++) o[d][2 * r] *= old, o[d][2 * r + 1] *= old;
+        }
+        llm_copy_wait<0>();
+        __syncthreads(); /* the values are there, and the keys are worked off */
+        if (n + 1 < end) {
+            const size_t next = rule.key_tile(n + 1);
+            llm_cuda_flash23_bf16_send<W>(k_tile, k + rule.k_at(next), rule.S - next, D,
+                                          rule.k_row());
+        }
+        llm_copy_commit();
+        llm_cuda_flash23_bf16_gather<W>(o, s, v_tile);
+    }
+    llm_copy_wait<0>();
+    LLM_UNROLL
+    for (unsigned r = 0; r < 2; r++) {
+        const size_t row = i + y + lane / 4 + 8 * r;
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 1);
+        l[r] += __shfl_xor_sync(0xffffffffu, l[r], 2);
+        if (row >= rule.T) continue;
+        const float gain = l[r] == 0.0f ? 0.0f : 1.0f / l[r];
+        if (lane % 4 == 0) llm_store(lse, rule.lse_at(row), m[r] + logf(l[r]));
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 8; d++)
+            if (8 * d < D)
+                llm_store_words(out + rule.q_at(row) + 8 * d + lane % 4 * 2,
+                                llm_pack(gain * o[d][2 * r], gain * o[d][2 * r + 1]));
+    }
+}
+
+/* Whether these heads are for the kernels here: launch refuses others. */
+template <typename R> static inline bool llm_cuda_flash_wide_fits(const R &rule) {
+    const size_t D = rule.c.D;
+    return rule.c.Hkv != 0 && rule.c.H % rule.c.Hkv == 0 && D > 128 && D <= 256;
+}
+/* out, lse <- q, k, v as the rule has them, 128 < D <= 256, texts of at most Tq queries; otherwise
+ * as llm_cuda_flash_run. */
+template <typename T, typename R>
+static inline cudaError_t llm_cuda_flash_wide_run(T *out, float *lse, const T *q, const T *k,
+                                                  const T *v, const R &rule, size_t Tq,
+                                                  cudaStream_t stream) {
+    const size_t heads = rule.c.B * rule.c.H;
+    if (!llm_cuda_flash_wide_fits(rule)) return (cudaError_t)cudaErrorInvalidValue;
+    if (heads * Tq == 0) return cudaSuccess;
+    const auto flash = llm_flash_wide_kernel<T, R>;
+    LLM_LAUNCH(flash, dim3((unsigned)heads, (unsigned)((Tq + 63) / 64)), 256,
+               64 * (3 * 132 + LLM_CUDA_FLASH_ROW) * sizeof(float), stream, out, lse, q, k, v,
+               rule);
+    return cudaGetLastError();
+}
+/* bfloat16 whose rows are multiples of 16 bytes takes tensor cores. */
+template <typename R>
+static inline cudaError_t llm_cuda_flash_wide_run(llm_bf16 *out, float *lse, const llm_bf16 *q,
+                                                  const llm_bf16 *k, const llm_bf16 *v,
+                                                  const R &rule, size_t Tq, cudaStream_t stream) {
+    const size_t heads = rule.c.B * rule.c.H, D = rule.c.D;
+    if (D % 8 != 0 || !llm_aligned(q, 8) || !llm_aligned(k, 8) || !llm_aligned(v, 8) ||
+        !llm_aligned(out, 8))
+        return llm_cuda_flash_wide_run<llm_bf16, R>(out, lse, q, k, v, rule, Tq, stream);
+    if (!llm_cuda_flash_wide_fits(rule)) return (cudaError_t)cudaErrorInvalidValue;
+    if (heads * Tq == 0) return cudaSuccess;
+    const auto flash = llm_flash_wide_bf16_kernel<R>;
+    LLM_LAUNCH(flash, dim3((unsigned)heads, (unsigned)((Tq + 63) / 64)), 128,
+               3 * 64 * 264 * sizeof(llm_bf16), stream, out, lse, q, k, v, rule);
+    return cudaGetLastError();
+}
+
 /* @csa_compress --------------------------------------------- Windows of tokens pooled to entries
  *
  * A block has a window, a thread a channel: the softmax over its 2 m slots runs along as the slots
@@ -16125,8 +16389,8 @@ static inline cudaError_t llm_cuda_bert_pool_backward(T *dh, const llm_cuda_bert
  * of few rows leave most of a tile idle, but they wait for the weights all the same.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, activation, dense, layernorm, gqa, ffn, prenorm, decoder_block,
- *         sublayer, encoder
+ * needs   cuda_launch, cuda_memory, activation, dense, layernorm, rmsnorm, gqa, ffn, prenorm,
+ *         decoder_block, sublayer, encoder
  * see     cross_attn, kv_cache, encoder_decoder
  * topics  -
  */
@@ -16148,12 +16412,27 @@ static inline void llm_cuda_decoder_parts(llm_cuda_sublayer_part<T> *p, T *&matr
 
 /* B texts: keys and values own (L,2,B,H,room,D) of the tokens so far, length (B) of each text; mem
  * (L,2,B,H,S,D) of the memory, mem_length (B) of each. The rest is scratch of a step:
- * llm_cuda_decoder_cache_bind points all of it into memory. */
+ * llm_cuda_decoder_cache_bind points all of it into memory. bias: of distances to tokens below
+ * `most` >= room, as in @sublayer; bind leaves none. */
 template <typename T> struct llm_cuda_decoder_cache {
     size_t B, room, S;
     size_t *length, *mem_length;
-    T *own, *mem, *x, *in, *f, *q, *out, *up, *hidden;
+    T *own, *mem, *x, *in, *f, *q, *out, *gate, *up, *hidden;
     float *part;
+    const float *bias;
+    size_t most;
+};
+/* The rule (@gqa) of a cache whose scores have a bias, or NULL. */
+struct llm_cuda_decoder_rule : llm_cuda_gqa_rule {
+    const float *bias;
+    size_t most;
+    LLM_DEVICE_METHOD void enter(size_t head) {
+        llm_cuda_gqa_rule::enter(head);
+        S = S < c.room ? S : c.room; /* a text that is full */
+    }
+    LLM_DEVICE_METHOD float score(float s, size_t head, size_t j) const {
+        return bias ? s + llm_load(bias, head % c.H * (2 * most - 1) + j + most - S) : s;
+    }
 };
 /* Attention of a step: to the cache with its newest token, or to the memory. */
 template <typename T>
@@ -16175,14 +16454,15 @@ static inline size_t llm_cuda_decoder_cache_bind(llm_cuda_decoder_cache<T> &k,
     k.mem_length = llm_cuda_decoder_block_take<size_t>(memory, used, k.B);
     k.own = llm_cuda_decoder_block_take<T>(memory, used, each * k.room);
     k.mem = llm_cuda_decoder_block_take<T>(memory, used, each * k.S);
-    T **const row[7] = {&k.x, &k.in, &k.f, &k.q, &k.out, &k.up, &k.hidden};
-    const size_t wide[7] = {C, C, C, Q, Q, c.hidden, c.hidden};
-    for (size_t i = 0; i < 7; i++)
+    T **const row[8] = {&k.x, &k.in, &k.f, &k.q, &k.out, &k.up, &k.hidden, &k.gate};
+    const size_t wide[8] = {C, C, C, Q, Q, c.hidden, c.hidden, c.gated ? c.hidden : 0};
+    for (size_t i = 0; i < 8; i++)
         *row[i] = llm_cuda_decoder_block_take<T>(memory, used, k.B * wide[i]);
     const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
     const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
     const size_t a = llm_cuda_gqa_scratch(&own), b = llm_cuda_gqa_scratch(&mem);
     k.part = llm_cuda_decoder_block_take<float>(memory, used, a > b ? a : b);
+    k.bias = NULL, k.most = 0;
     return used;
 }
 
@@ -16252,17 +16532,19 @@ static inline cudaError_t llm_cuda_decoder_step(T *y, const llm_cuda_decoder_cac
     const size_t B = k.B, C = c.width, Q = c.heads * c.head_size, n = 3 * c.layers;
     const bool pre = c.norm == LLM_PRENORM_PRE;
     const float alpha = llm_prenorm_alpha(c.norm, c.layers);
-    const llm_cuda_gqa_config own = llm_cuda_decoder_cache_look(k, true, c);
-    const llm_cuda_gqa_config mem = llm_cuda_decoder_cache_look(k, false, c);
-    const llm_cuda_ffn_acts<T> acts = {NULL, k.up, k.hidden};
+    llm_cuda_decoder_rule own, mem;
+    own.c = llm_cuda_decoder_cache_look(k, true, c), own.bias = k.bias, own.most = k.most;
+    mem.c = llm_cuda_decoder_cache_look(k, false, c), mem.bias = NULL, mem.most = 0;
+    const llm_cuda_ffn_acts<T> acts = {k.gate, k.up, k.hidden};
     T *const none = NULL, *in = k.in, *stream_x = k.x; /* with norms behind they take turns */
     float *const no = NULL;
     if (B == 0) return cudaSuccess;
     cudaError_t error =
         cudaMemcpyAsync(pre ? k.x : k.in, x, B * C * sizeof(T), cudaMemcpyDeviceToDevice, stream);
     if (pre && error == cudaSuccess)
-        error = llm_cuda_layernorm_forward(k.in, no, no, k.x, p->norm_w, p->norm_b, B, C, c.eps,
-                                           stream);
+        error = c.rms ? llm_cuda_rmsnorm_forward(k.in, no, k.x, p->norm_w, B, C, c.eps, stream)
+                      : llm_cuda_layernorm_forward(k.in, no, no, k.x, p->norm_w, p->norm_b, B, C,
+                                                   c.eps, stream);
     for (size_t e = 0; e < n && error == cudaSuccess; e++) {
         const llm_cuda_sublayer_part<T> &w = p[e];
         const size_t l = e / 3;
@@ -16279,8 +16561,8 @@ static inline cudaError_t llm_cuda_decoder_step(T *y, const llm_cuda_decoder_cac
             const cudaError_t done[] = {
                 llm_cuda_dense_product<false, false, T>::launch(end, in, w.wq, B, self ? 3 * Q : Q,
                                                                 C, 1, C, stream),
-                llm_cuda_gqa_decode(k.out, k.q, keys, keys + B * Q * (self ? k.room : k.S),
-                                    self ? &own : &mem, k.part, stream),
+                llm_cuda_gqa_run(k.out, (const T *)k.q, keys, keys + B * Q * (self ? k.room : k.S),
+                                 self ? own : mem, k.part, stream),
                 llm_cuda_dense_forward(k.f, none, k.out, w.wo, w.bo, B, Q, C,
                                        LLM_ACTIVATION_IDENTITY, stream)};
             error = llm_cuda_first_error(done);
@@ -16557,10 +16839,10 @@ template <typename T> struct llm_cuda_encoder_decoder_step {
 };
 /* Returns the bytes; memory may be NULL to count. */
 template <typename T>
-static inline size_t llm_cuda_encoder_decoder_step_bind(llm_cuda_encoder_decoder_step<T> &s,
-                                                        unsigned char *memory,
-                                                        const llm_cuda_encoder_decoder<T> &m) {
-    const size_t B = s.cache.B, C = m.decoder.width;
+static inline size_t
+llm_cuda_encoder_decoder_step_bind(llm_cuda_encoder_decoder_step<T> &s, unsigned char *memory,
+                                   const llm_cuda_sublayer_config &c, size_t V) {
+    const size_t B = s.cache.B, C = c.width;
     size_t used = 0;
     s.ids = llm_cuda_decoder_block_take<int>(memory, used, B * s.cache.room);
     s.last = llm_cuda_decoder_block_take<int>(memory, used, B);
@@ -16569,9 +16851,9 @@ static inline size_t llm_cuda_encoder_decoder_step_bind(llm_cuda_encoder_decoder
     s.done = llm_cuda_decoder_block_take<bool>(memory, used, B);
     s.x = llm_cuda_decoder_block_take<T>(memory, used, B * C);
     s.y = llm_cuda_decoder_block_take<T>(memory, used, B * C);
-    s.logits = llm_cuda_decoder_block_take<T>(memory, used, B * m.config.target_vocab);
+    s.logits = llm_cuda_decoder_block_take<T>(memory, used, B * V);
     unsigned char *const rest = memory ? memory + used : NULL;
-    return used + llm_cuda_decoder_cache_bind(s.cache, rest, m.decoder);
+    return used + llm_cuda_decoder_cache_bind(s.cache, rest, c);
 }
 
 /* A block a text. */
@@ -16584,21 +16866,21 @@ LLM_KERNEL void llm_encoder_decoder_begin_kernel(llm_cuda_encoder_decoder_step<T
     s.cache.length[b] = 0, s.cache.mem_length[b] = n;
     s.last[b] = first, s.place[b] = 0, s.done[b] = false;
 }
-/* The memory (N,C) of source, what llm_cuda_encoder_decoder_encode has made, joins the cache; the
- * texts begin anew. */
+/* The memory (N,C) of source, what llm_cuda_encoder_decoder_encode has made, joins the cache of a
+ * decoder p, c; the texts begin anew, with the token `first`. */
 template <typename T>
-static inline cudaError_t
-llm_cuda_encoder_decoder_begin(const llm_cuda_encoder_decoder_step<T> &s, const T *memory,
-                               const llm_cuda_encoder_decoder<T> &m,
-                               const llm_cuda_encoder_decoder_texts &source, cudaStream_t stream) {
+static inline cudaError_t llm_cuda_encoder_decoder_step_begin(
+    const llm_cuda_encoder_decoder_step<T> &s, const T *memory, const llm_cuda_sublayer_part<T> *p,
+    const llm_cuda_sublayer_config &c, int first, const llm_cuda_encoder_decoder_texts &source,
+    cudaStream_t stream) {
     if (source.B != s.cache.B || source.most > s.cache.S) return (cudaError_t)cudaErrorInvalidValue;
     if (source.B == 0) return cudaSuccess;
     LLM_LAUNCH(llm_encoder_decoder_begin_kernel<T>, (unsigned)source.B, 128, 0, stream, s,
-               source.start, m.config.start);
+               source.start, first);
     const cudaError_t error = cudaGetLastError();
-    return error != cudaSuccess ? error
-                                : llm_cuda_decoder_memory(s.cache, memory, s.index, source.N, m.dec,
-                                                          m.decoder, stream);
+    return error != cudaSuccess
+               ? error
+               : llm_cuda_decoder_memory(s.cache, memory, s.index, source.N, p, c, stream);
 }
 
 /* A block a row: the first of the largest logits, which are finite. */
@@ -17339,6 +17621,16 @@ static inline llm_cuda_sublayer_view<T> llm_cuda_t5_stack_view(const llm_cuda_t5
     with.bias = s.bias, with.dbias = s.dbias, with.most = most;
     return with;
 }
+/* s.bias <- the table of distances below `most`. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_stack_distances(const llm_cuda_t5_stack<T> &s, size_t most,
+                                                      cudaStream_t stream) {
+    const size_t diagonals = 2 * most - 1;
+    LLM_LAUNCH(llm_t5_stack_bias_kernel<T>,
+               dim3((unsigned)((diagonals + 127) / 128), (unsigned)s.config.heads), 128, 0, stream,
+               s.bias, s.distances, s.bucket, s.config.heads, diagonals);
+    return cudaGetLastError();
+}
 /* a[n].y (N,C) <- x (N,C) in a[0].sum: as llm_t5_stack_forward without padding. v is of
  * llm_cuda_t5_stack_view. */
 template <typename T>
@@ -17346,12 +17638,8 @@ static inline cudaError_t
 llm_cuda_t5_stack_forward(const llm_cuda_sublayer_acts<T> *a, const llm_cuda_t5_stack<T> &s,
                           const llm_cuda_sublayer_view<T> &v,
                           const llm_cuda_sublayer_scratch<T> &scratch, cudaStream_t stream) {
-    const size_t diagonals = 2 * v.most - 1;
     if (v.T_most > v.most) return (cudaError_t)cudaErrorInvalidValue;
-    LLM_LAUNCH(llm_t5_stack_bias_kernel<T>,
-               dim3((unsigned)((diagonals + 127) / 128), (unsigned)s.config.heads), 128, 0, stream,
-               s.bias, s.distances, s.bucket, s.config.heads, diagonals);
-    const cudaError_t error = cudaGetLastError();
+    const cudaError_t error = llm_cuda_t5_stack_distances(s, v.most, stream);
     if (error != cudaSuccess) return error;
     return llm_cuda_sublayer_forward(a, s.p, s.n, v, s.config, scratch, stream);
 }
@@ -18755,6 +19043,225 @@ llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_p
     return llm_cuda_first_error(done);
 }
 
+/* @t5 ------------------------------------------------------- T5
+ *
+ * Both stacks of @t5_stack around one table: a batch's loss and all its gradients without the host.
+ * Texts lie without padding, in the batches of @encoder_decoder_weights, whose start and pad are 0.
+ *
+ *     gather    the encoder's list    gather    the decoder's list    scale, logits
+ *     loss, and the logits' gradient in their place (@label_smoothing without smoothing)
+ *
+ * and the same back. Version 1.0 has one table for sources, targets and head, whose three gradients
+ * meet in one buffer, one after another in the stream; its factor C^(-1/2) is applied to the rows
+ * in front of the head (@weight_tying). 1.1 has a head of its own and no factor.
+ *
+ * Operations: 6 for each weight and token, the table's lookups none. Limit: the products; with
+ * 32,128 rows of the table the head's are the largest.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, embedding, label_smoothing, dense, decoder_block, encoder, sublayer,
+ *         t5_stack, weight_tying
+ * see     t5_step, encoder_decoder
+ * topics  -
+ */
+
+/* Given: config; w, the numbers in llm_t5_bind's order, T is float or llm_bf16, and their gradients
+ * g; of both stacks what llm_cuda_t5_stack asks for, buckets of texts of up to `most` tokens among
+ * it. llm_cuda_t5_bind sets the rest. */
+template <typename T> struct llm_cuda_t5 {
+    llm_t5_config config;
+    T *w;
+    float *g;
+    size_t most;
+    llm_cuda_t5_stack<T> encoder, decoder;
+    llm_cuda_weight_tying<T> tables;
+};
+/* Points m's tables and stacks into its vectors. */
+template <typename T> static inline void llm_cuda_t5_bind(llm_cuda_t5<T> &m) {
+    const llm_t5_config &c = m.config;
+    const size_t table = c.vocab * c.encoder.attn.width;
+    size_t matrices;
+    llm_t5_count(&matrices, &c);
+    T *matrix = m.w, *vector = m.w + matrices;
+    float *dmatrix = m.g, *dvector = m.g + matrices;
+    llm_cuda_weight_tying<T> &t = m.tables;
+    t.embed = t.head = llm_cuda_encoder_next(matrix, table);
+    t.dembed = t.dhead = llm_cuda_encoder_next(dmatrix, table);
+    if (!c.tied) {
+        t.head = llm_cuda_encoder_next(matrix, table);
+        t.dhead = llm_cuda_encoder_next(dmatrix, table);
+    }
+    t.scale_in = 1.0f, t.scale_out = llm_t5_scale(&c);
+    m.encoder.c = c.encoder, m.decoder.c = c.decoder;
+    llm_cuda_t5_stack_bind(m.encoder, matrix, vector, dmatrix, dvector);
+    llm_cuda_t5_stack_bind(m.decoder, matrix, vector, dmatrix, dvector);
+}
+
+/* What a batch needs: activations of both stacks (n + 1 entries each), their views and scratch; y
+ * scaled for the head, logits (N,V), the gradients of y and the memory, loss (N). */
+template <typename T> struct llm_cuda_t5_acts {
+    llm_cuda_sublayer_acts<T> *enc, *dec;
+    llm_cuda_sublayer_view<T> source, target;
+    llm_cuda_sublayer_scratch<T> se, sd;
+    T *scaled, *logits, *d, *dscaled, *dmem;
+    float *loss, *sums;
+};
+/* Points a into memory for a batch, returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_t5_take(llm_cuda_t5_acts<T> &a, unsigned char *memory,
+                                      const llm_cuda_t5<T> &m,
+                                      const llm_cuda_encoder_decoder_texts &source,
+                                      const llm_cuda_encoder_decoder_texts &target) {
+    const size_t C = m.encoder.config.width, V = m.config.vocab, N = target.N;
+    llm_cuda_sublayer_view<T> s, t;
+    size_t used = 0;
+    memset(&s, 0, sizeof s), memset(&t, 0, sizeof t);
+    s.B = source.B, s.N = source.N, s.T_most = source.most, s.start = source.start;
+    t.B = target.B, t.N = N, t.T_most = target.most, t.start = target.start;
+    t.M = source.N, t.S_most = source.most, t.mem_start = source.start;
+    T **const row[4] = {&a.scaled, &a.d, &a.dscaled, &a.dmem};
+    for (size_t i = 0; i < 4; i++)
+        *row[i] = llm_cuda_decoder_block_take<T>(memory, used, (i < 3 ? N : source.N) * C);
+    a.logits = llm_cuda_decoder_block_take<T>(memory, used, N * V);
+    a.loss = llm_cuda_decoder_block_take<float>(memory, used, N);
+    a.sums =
+        llm_cuda_decoder_block_take<float>(memory, used, llm_cuda_dense_slices(N, C, V) * V * C);
+    a.source = llm_cuda_t5_stack_view(m.encoder, s, m.most);
+    unsigned char *rest = memory ? memory + used : NULL;
+    used += llm_cuda_sublayer_bind(a.enc, a.se, rest, m.encoder.p, m.encoder.n, a.source,
+                                   m.encoder.config);
+    t.mem = a.enc[m.encoder.n].y, t.dmem = a.dmem;
+    a.target = llm_cuda_t5_stack_view(m.decoder, t, m.most);
+    rest = memory ? memory + used : NULL;
+    return used + llm_cuda_sublayer_bind(a.dec, a.sd, rest, m.decoder.p, m.decoder.n, a.target,
+                                         m.decoder.config);
+}
+
+/* The memory, y of a.enc's last entry (Ns,C), <- source. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_encode(const llm_cuda_t5_acts<T> &a, const llm_cuda_t5<T> &m,
+                                             const llm_cuda_encoder_decoder_texts &source,
+                                             cudaStream_t stream) {
+    const size_t C = m.encoder.config.width;
+    const cudaError_t done[] = {
+        llm_cuda_embedding_forward(a.enc->sum, source.ids, (const T *)m.tables.embed, source.N,
+                                   m.config.vocab, C, stream),
+        llm_cuda_t5_stack_forward(a.enc, m.encoder, a.source, a.se, stream)};
+    return llm_cuda_first_error(done);
+}
+/* a.logits (Nt,V) <- the shifted target, behind llm_cuda_t5_encode. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_decode(const llm_cuda_t5_acts<T> &a, const llm_cuda_t5<T> &m,
+                                             const llm_cuda_encoder_decoder_texts &target,
+                                             cudaStream_t stream) {
+    const size_t C = m.decoder.config.width, V = m.config.vocab;
+    const cudaError_t done[] = {
+        llm_cuda_embedding_forward(a.dec->sum, target.ids, (const T *)m.tables.embed, target.N, V,
+                                   C, stream),
+        llm_cuda_t5_stack_forward(a.dec, m.decoder, a.target, a.sd, stream),
+        llm_cuda_weight_tying_logits(a.logits, a.scaled, m.tables, (const T *)a.dec[m.decoder.n].y,
+                                     target.N, V, C, stream)};
+    return llm_cuda_first_error(done);
+}
+/* loss (Nt) and logits, which become gain times the gradient of the summed loss, <- source, target,
+ * label (Nt): as llm_t5_forward; gain is 1 / (labels). */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_forward(const llm_cuda_t5_acts<T> &a, const llm_cuda_t5<T> &m,
+                                              const llm_cuda_encoder_decoder_texts &source,
+                                              const llm_cuda_encoder_decoder_texts &target,
+                                              const int *label, float gain, cudaStream_t stream) {
+    const cudaError_t done[] = {
+        llm_cuda_t5_encode(a, m, source, stream), llm_cuda_t5_decode(a, m, target, stream),
+        llm_cuda_label_smoothing_in_place(a.loss, a.logits, label, (const float *)NULL, target.N,
+                                          m.config.vocab, 0.0f, LLM_LABEL_SMOOTHING_ALL, gain,
+                                          stream)};
+    return llm_cuda_first_error(done);
+}
+/* m.g += the gradient of what forward has left. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_t5_backward(const llm_cuda_t5_acts<T> &a, const llm_cuda_t5<T> &m,
+                     const llm_cuda_encoder_decoder_texts &source,
+                     const llm_cuda_encoder_decoder_texts &target, cudaStream_t stream) {
+    const size_t C = m.decoder.config.width, V = m.config.vocab;
+    const llm_cuda_weight_tying<T> &t = m.tables;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(a.d, 0, target.N * C * sizeof(T), stream),
+        cudaMemsetAsync(a.dmem, 0, source.N * C * sizeof(T), stream),
+        llm_cuda_weight_tying_logits_backward(a.d, a.dscaled, t, (const T *)a.logits,
+                                              (const T *)a.scaled, target.N, V, C, a.sums, stream),
+        llm_cuda_t5_stack_backward(a.d, a.dec, m.decoder, a.target, a.sd, stream),
+        llm_cuda_embedding_backward(t.dembed, (const T *)a.d, target.ids, target.order,
+                                    target.segment, target.segments, C, stream),
+        llm_cuda_t5_stack_backward(a.dmem, a.enc, m.encoder, a.source, a.se, stream),
+        llm_cuda_embedding_backward(t.dembed, (const T *)a.dmem, source.ids, source.order,
+                                    source.segment, source.segments, C, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @t5_step -------------------------------------------------- T5, one token at a time
+ *
+ * Greedy writing without the host: @encoder_decoder_step with T5's embeddings and head. The step is
+ * @decoder's; its attention to the tokens so far adds the bias of a head and a distance, from the
+ * table that begin makes of the buckets, to each score where it stands.
+ *
+ *     begin    the table, lengths, rows of memory to heads
+ *     token    gather    @decoder's step    scale, logits    take
+ *
+ * No argument depends on the token, so it can be captured once and replayed.
+ *
+ * Limit: reading weights and caches; for few texts the launches, 11 a layer, 12 where the MLP is
+ * gated, and 6.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, embedding, decoder, t5_stack, encoder_decoder_step, weight_tying, t5
+ * see     t5, encoder_decoder_step
+ * topics  -
+ */
+
+/* Returns the bytes of a step, whose cache.B, cache.room and cache.S are given; memory may be NULL
+ * to count. room <= m.most. */
+template <typename T>
+static inline size_t llm_cuda_t5_step_bind(llm_cuda_encoder_decoder_step<T> &s,
+                                           unsigned char *memory, const llm_cuda_t5<T> &m) {
+    const size_t used =
+        llm_cuda_encoder_decoder_step_bind(s, memory, m.decoder.config, m.config.vocab);
+    s.cache.bias = m.decoder.bias, s.cache.most = m.most;
+    return used;
+}
+/* The memory (N,C) of source, what llm_cuda_t5_encode has made, joins the cache; the texts begin
+ * anew. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_step_begin(const llm_cuda_encoder_decoder_step<T> &s,
+                                                 const T *memory, const llm_cuda_t5<T> &m,
+                                                 const llm_cuda_encoder_decoder_texts &source,
+                                                 cudaStream_t stream) {
+    if (s.cache.room > m.most) return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {llm_cuda_t5_stack_distances(m.decoder, m.most, stream),
+                                llm_cuda_encoder_decoder_step_begin(
+                                    s, memory, m.decoder.p, m.decoder.config, 0, source, stream)};
+    return llm_cuda_first_error(done);
+}
+/* A token of each text joins s.ids: as llm_t5_generate. To be queued `room` times, or captured once
+ * and replayed. */
+template <typename T>
+static inline cudaError_t llm_cuda_t5_step_token(const llm_cuda_encoder_decoder_step<T> &s,
+                                                 const llm_cuda_t5<T> &m, int end,
+                                                 cudaStream_t stream) {
+    const size_t B = s.cache.B, C = m.decoder.config.width, V = m.config.vocab;
+    if (B == 0 || s.cache.room == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        llm_cuda_embedding_forward(s.x, (const int *)s.last, (const T *)m.tables.embed, B, V, C,
+                                   stream),
+        llm_cuda_decoder_step(s.y, s.cache, (const T *)s.x, m.decoder.p, m.decoder.config, stream),
+        llm_cuda_weight_tying_logits(s.logits, s.x, m.tables, (const T *)s.y, B, V, C, stream)};
+    const cudaError_t error = llm_cuda_first_error(done);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_encoder_decoder_take_kernel<T>, (unsigned)B, llm_row_threads(V), 0, stream, s, V,
+               0, end);
+    return cudaGetLastError();
+}
+
 /* @llama ---------------------------------------------------- A large language model: its prompts
  *
  * Prompts of several texts, behind each other without padding, go through the layers of Llama,
@@ -18769,8 +19276,8 @@ llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_p
  * grow without room reserved for each, share pages of a common beginning, and a prompt can come in
  * chunks: new queries see what is in the cache and themselves. Windows and caps of scores are
  * numbers of the rule. The logits of each text's last token alone are made, capped in the product's
- * epilogue. Matrices in other forms are unpacked first (@stored_matrix); single tokens go this way
- * too, but @decoding_step is for them.
+ * epilogue. Matrices in other forms are unpacked first (@stored_matrix). Single tokens go through
+ * the same layers, with another attention: @llama_step.
  *
  * Traffic between the kernels, in elements: 13 of (N,C), about 4 of (N,O), 5 of (N,F).
  * 2 operations a weight and token, 4 H D for each pair seen. Limit: the products.
@@ -18778,8 +19285,8 @@ llm_cuda_gpt3_backward(T *d, float *dwte, float *dwpe, const llm_cuda_sublayer_p
  * source  Kwon et al. 2023, "Efficient Memory Management for Large Language Model Serving with
  *         PagedAttention", section 4
  * needs   cuda_launch, cuda_memory, cuda_reduce, activation, dense, rmsnorm, embedding, pad, ffn,
- *         prenorm, weight_tying, decoder_block, sublayer_attend, flash23, llama_config
- * see     kv_cache, decoding_step
+ *         prenorm, weight_tying, decoder_block, sublayer_attend, flash23, flash_wide, llama_config
+ * see     llama_step, kv_cache, decoding_step
  * topics  -
  */
 
@@ -18829,7 +19336,8 @@ static inline size_t llm_cuda_llama_bind(llm_cuda_llama_scratch<T> &s, unsigned 
     return used;
 }
 
-/* A warp: a head of a row (N,O), normed, turned, and put to q (N,H,D) or its page of a layer. */
+/* A warp: a head of a row (N,O), normed, turned, and put to q (N,H,D) or its page of a layer. Rows
+ * whose place is below 0 go nowhere. */
 template <typename T>
 LLM_KERNEL void llm_llama_store_kernel(T *q, T *pages, const T *rows, llm_cuda_llama_layer<T> w,
                                        llm_cuda_llama<T> m, llm_cuda_llama_batch b) {
@@ -18837,6 +19345,7 @@ LLM_KERNEL void llm_llama_store_kernel(T *q, T *pages, const T *rows, llm_cuda_l
     const llm_row_place p = llm_my_row<true>();
     if (p.row >= b.N * (H + 2 * Hkv)) return;
     const size_t n = p.row / (H + 2 * Hkv), h = p.row % (H + 2 * Hkv), at = (size_t)b.place[n];
+    if (b.place[n] < 0) return;
     const bool query = h < H, value = h >= H + Hkv,
                neighbours = m.config.pairing == LLM_ROPE_NEIGHBOURS;
     const T *const norm = query ? w.q_norm : value ? NULL : w.k_norm;
@@ -18915,28 +19424,40 @@ static inline cudaError_t llm_cuda_llama_add(const llm_cuda_llama_scratch<T> &s,
         llm_cuda_rmsnorm_forward(s.in, no, (const T *)s.x, next, N, c.width, c.eps, stream)};
     return llm_cuda_first_error(done);
 }
-LLM_KERNEL void llm_llama_advance_kernel(size_t *length, const size_t *start, size_t B) {
-    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += start[b + 1] - start[b];
-}
+/* How the queries of prompts look at a layer's keys and values. */
+template <typename T> struct llm_cuda_llama_prompts {
+    const llm_cuda_llama<T> &m;
+    const llm_cuda_llama_batch &b;
+    const llm_cuda_llama_scratch<T> &s;
+    cudaError_t operator()(size_t l, const T *k, const T *v, cudaStream_t stream) const {
+        const llm_llama_config &c = m.config;
+        llm_flash23_config f = llm_flash23_defaults(b.start, b.B, c.heads, c.kv_heads, c.head);
+        f.scale = c.scale, f.cap = c.score_cap;
+        f.left = llm_llama_config_windowed(&c, l) ? c.window - 1 : SIZE_MAX;
+        llm_cuda_llama_rule rule;
+        static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, b.T_most, 0, false);
+        rule.table = m.table, rule.own = NULL, rule.length = m.length;
+        rule.page = m.page, rule.most = m.most;
+        const T *const q = s.q;
+        return c.head > 128 ? llm_cuda_flash_wide_run(s.out, s.lse, q, k, v, rule, b.T_most, stream)
+                            : llm_cuda_sublayer_attend(s.out, s.lse, q, k, v, rule, stream);
+    }
+};
 
-/* logits (B,V) behind each text's last token <- the batch, which joins the cache: as
- * llm_llama_forward for each text. D is even and at most 128, page a multiple of 64. A text without
- * new tokens has logits of whatever row `last` names for it. */
-template <typename T>
+/* logits (B,V) <- the batch through all layers, where attend(l, keys, values, stream) makes s.out
+ * (N,H D) of s.q. Lengths stay. */
+template <typename T, typename A>
 static inline cudaError_t
-llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda_llama_batch &b,
-                       const llm_cuda_llama_scratch<T> &s, cudaStream_t stream) {
+llm_cuda_llama_run(float *logits, const llm_cuda_llama<T> &m, const llm_cuda_llama_batch &b,
+                   const llm_cuda_llama_scratch<T> &s, const A &attend, cudaStream_t stream) {
     const llm_llama_config &c = m.config;
     const size_t N = b.N, C = c.width, D = c.head, Q = c.heads * D, O = Q + 2 * c.kv_heads * D;
     const bool gemma = c.family == LLM_LLAMA_CONFIG_GEMMA2;
     const int act = gemma ? LLM_ACTIVATION_GELU_TANH : LLM_ACTIVATION_SILU;
     T *const none = NULL;
-    if (D % 2 != 0 || D > 128 || m.page == 0 || m.page % 64 != 0)
+    if (D % 2 != 0 || D > 256 || m.page == 0 || m.page % 64 != 0)
         return (cudaError_t)cudaErrorInvalidValue;
     if (b.B == 0 || N == 0) return cudaSuccess;
-    llm_flash23_config f = llm_flash23_defaults(b.start, b.B, c.heads, c.kv_heads, D);
-    f.scale = c.scale, f.cap = c.score_cap;
-    llm_cuda_llama_rule rule;
     const cudaError_t begin[] = {
         llm_cuda_embedding_forward(s.x, b.ids, m.embed, N, c.vocab, C, stream),
         gemma ? llm_cuda_weight_tying_scale(s.x, (const T *)s.x, N * C, sqrtf((float)C), stream)
@@ -18947,10 +19468,6 @@ llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda
     for (size_t l = 0; l < c.layers && error == cudaSuccess; l++) {
         const llm_cuda_llama_layer<T> &w = m.layer[l];
         T *const pages = m.pages + l * m.count * 2 * c.kv_heads * m.page * D;
-        f.left = llm_llama_config_windowed(&c, l) ? c.window - 1 : SIZE_MAX;
-        static_cast<llm_cuda_flash23_rule &>(rule) = llm_cuda_flash23_make(&f, b.T_most, 0, false);
-        rule.table = m.table, rule.own = NULL, rule.length = m.length;
-        rule.page = m.page, rule.most = m.most;
         error = llm_cuda_dense_forward(s.rows, none, (const T *)s.in, w.qkv, w.bias, N, C, O,
                                        LLM_ACTIVATION_IDENTITY, stream);
         if (error != cudaSuccess) break;
@@ -18958,8 +19475,7 @@ llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda
                    128, 0, stream, s.q, pages, s.rows, w, m, b);
         const cudaError_t done[] = {
             cudaGetLastError(),
-            llm_cuda_sublayer_attend(s.out, s.lse, (const T *)s.q, (const T *)pages,
-                                     (const T *)pages + c.kv_heads * m.page * D, rule, stream),
+            attend(l, pages, pages + c.kv_heads * m.page * D, stream),
             llm_cuda_dense_forward(s.f, none, (const T *)s.out, w.out, (const T *)NULL, N, Q, C,
                                    LLM_ACTIVATION_IDENTITY, stream),
             llm_cuda_llama_add(s, w.out1, w.norm2, N, c, stream),
@@ -18972,11 +19488,165 @@ llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda
         error = llm_cuda_pad_move(s.end, (const T *)s.in, b.last, b.B, C, false, stream);
     if (error != cudaSuccess) return error;
     const llm_cuda_llama_logits end = {logits, c.vocab, c.logit_cap};
-    error = llm_cuda_dense_product<false, false, T>::launch(end, (const T *)s.end, m.head, b.B,
-                                                            c.vocab, C, 1, C, stream);
+    return llm_cuda_dense_product<false, false, T>::launch(end, (const T *)s.end, m.head, b.B,
+                                                           c.vocab, C, 1, C, stream);
+}
+
+LLM_KERNEL void llm_llama_advance_kernel(size_t *length, const size_t *start, size_t B) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) length[b] += start[b + 1] - start[b];
+}
+/* logits (B,V) behind each text's last token <- the batch, which joins the cache: as
+ * llm_llama_forward for each text. D is even and at most 256, page a multiple of 64. A text without
+ * new tokens has logits of whatever row `last` names for it. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_llama_prefill(float *logits, const llm_cuda_llama<T> &m, const llm_cuda_llama_batch &b,
+                       const llm_cuda_llama_scratch<T> &s, cudaStream_t stream) {
+    const llm_cuda_llama_prompts<T> attend = {m, b, s};
+    const cudaError_t error = llm_cuda_llama_run(logits, m, b, s, attend, stream);
+    if (error != cudaSuccess || b.B == 0 || b.N == 0) return error;
     LLM_LAUNCH(llm_llama_advance_kernel, 1, llm_row_threads(b.B), 0, stream, m.length, b.start,
                b.B);
-    return error == cudaSuccess ? cudaGetLastError() : error;
+    return cudaGetLastError();
+}
+
+/* @llama_step ----------------------------------------------- A large language model: its tokens
+ *
+ * A token of each of B texts behind what prompts have left in the pages of @llama: the same layers,
+ * but a query alone against thousands of keys would leave most of the card idle if a block took a
+ * head. So @gqa's kernel splits the keys of a head over blocks, whose partial softmaxes meet in a
+ * second launch; its rule finds a key's page in the table, once for 32 keys, and begins where the
+ * layer's window does. What is shared out are the keys that are there, by the length on the device;
+ * how many blocks share them follows from the room, and no argument from the token: a step can be
+ * captured as a graph, and the host may give out pages between two of its launches.
+ *
+ *     begin    embed + norm    each layer: QKV    store    attend    merge    ...    logits
+ *
+ * begin gives each token its place. A row is a slot of a server: where its id is below 0, or its
+ * pages are full, nothing is stored and nothing is read.
+ *
+ * Traffic: each weight once, and a text's keys and values, those of the window: the minimum; D + 2
+ * floats a split and head. Limit: memory bandwidth; for few texts and short ones the launches, 10 a
+ * layer.
+ *
+ * source  Dao, Haziza, Massa & Sizov 2023, "Flash-Decoding for long-context inference"; Kwon et al.
+ *         2023, "Efficient Memory Management for Large Language Model Serving with PagedAttention",
+ *         section 4.3
+ * needs   cuda_launch, decoder_block, gqa, llama_config, llama
+ * see     decoding_step, kv_cache
+ * topics  -
+ */
+
+/* Given: B slots, and splits, blocks that share a head's keys, 0 to have them chosen.
+ * llm_cuda_llama_step_bind points the rest into memory: what slots share with prompts, text, place
+ * and last (B), start (B + 1), the states of splits. */
+template <typename T> struct llm_cuda_llama_step {
+    size_t B, splits;
+    llm_cuda_llama_scratch<T> s;
+    int *text, *place, *last;
+    size_t *start;
+    float *part;
+};
+/* Attention of layer l: the keys at hand are those of its window, at most. */
+template <typename T>
+static inline llm_cuda_gqa_config llm_cuda_llama_step_config(const llm_cuda_llama_step<T> &step,
+                                                             const llm_cuda_llama<T> &m, size_t l) {
+    const llm_llama_config &c = m.config;
+    const size_t room = m.most * m.page;
+    llm_cuda_gqa_config g = llm_cuda_gqa_defaults(step.B, c.heads, c.kv_heads, 1, c.head);
+    g.room = llm_llama_config_windowed(&c, l) && c.window < room ? c.window : room;
+    g.length = m.length, g.scale = c.scale, g.splits = step.splits;
+    return g;
+}
+/* Returns the bytes; memory may be NULL to count. */
+template <typename T>
+static inline size_t llm_cuda_llama_step_bind(llm_cuda_llama_step<T> &step, unsigned char *memory,
+                                              const llm_cuda_llama<T> &m) {
+    const size_t B = step.B;
+    size_t used = llm_cuda_llama_bind(step.s, memory, m.config, B, B), floats = 0;
+    for (size_t l = 0; l < m.config.layers; l++) {
+        const llm_cuda_gqa_config g = llm_cuda_llama_step_config(step, m, l);
+        const size_t part = llm_cuda_gqa_scratch(&g);
+        floats = part > floats ? part : floats;
+    }
+    step.text = llm_cuda_decoder_block_take<int>(memory, used, B);
+    step.place = llm_cuda_decoder_block_take<int>(memory, used, B);
+    step.last = llm_cuda_decoder_block_take<int>(memory, used, B);
+    step.start = llm_cuda_decoder_block_take<size_t>(memory, used, B + 1);
+    step.part = llm_cuda_decoder_block_take<float>(memory, used, floats);
+    return used;
+}
+
+/* The rule (@gqa) of a text's pages: its newest token sees itself and `window` - 1 before it. */
+struct llm_cuda_llama_step_rule {
+    llm_cuda_gqa_config c;
+    const int *table, *place;
+    size_t page, most, window;
+    float cap;
+    size_t first, S, h;
+    const int *own;
+    LLM_DEVICE_METHOD void enter(size_t bh) {
+        const size_t b = bh / c.Hkv;
+        h = bh % c.Hkv, own = table + b * most, S = (size_t)(place[b] + 1);
+        first = S > window ? S - window : 0;
+    }
+    LLM_DEVICE_METHOD size_t k_at(size_t j) const {
+        return (((size_t)own[j / page] * 2 * c.Hkv + h) * page + j % page) * c.D;
+    }
+    LLM_DEVICE_METHOD float score(float s, size_t, size_t) const {
+        return cap > 0.0f ? cap * tanhf(s / cap) : s;
+    }
+};
+/* How single tokens look at a layer's keys and values. */
+template <typename T> struct llm_cuda_llama_step_look {
+    const llm_cuda_llama<T> &m;
+    const llm_cuda_llama_step<T> &step;
+    cudaError_t operator()(size_t l, const T *k, const T *v, cudaStream_t stream) const {
+        const llm_llama_config &c = m.config;
+        const llm_cuda_llama_step_rule rule = {llm_cuda_llama_step_config(step, m, l),
+                                               m.table,
+                                               step.place,
+                                               m.page,
+                                               m.most,
+                                               llm_llama_config_windowed(&c, l) ? c.window
+                                                                                : SIZE_MAX,
+                                               c.score_cap,
+                                               0,
+                                               0,
+                                               0,
+                                               NULL};
+        return llm_cuda_gqa_run(step.s.out, (const T *)step.s.q, k, v, rule, step.part, stream);
+    }
+};
+
+template <typename T>
+LLM_KERNEL void llm_llama_step_begin_kernel(llm_cuda_llama_step<T> step, size_t *length,
+                                            const int *ids, size_t room) {
+    for (size_t b = threadIdx.x; b <= step.B; b += blockDim.x) {
+        step.start[b] = b;
+        if (b == step.B) return;
+        const bool goes = ids[b] >= 0 && length[b] < room;
+        step.text[b] = step.last[b] = (int)b;
+        step.place[b] = goes ? (int)length[b] : -1;
+        length[b] += goes;
+    }
+}
+/* logits (B,V) <- ids (B), the next token of each text, which joins the cache: as llm_llama_forward
+ * with one token, for texts that llm_cuda_llama_prefill knows. Rows with an id below 0, and those
+ * of texts whose pages are full, get numbers without meaning, and their cache stays. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_llama_step_token(float *logits, const llm_cuda_llama<T> &m, const int *ids,
+                          const llm_cuda_llama_step<T> &step, cudaStream_t stream) {
+    const size_t B = step.B;
+    const llm_cuda_llama_batch b = {ids, step.text, step.place, step.last, step.start, B, B, 1};
+    const llm_cuda_llama_step_look<T> attend = {m, step};
+    if (m.page == 0 || m.page % 64 != 0) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_llama_step_begin_kernel<T>, 1, llm_row_threads(B + 1), 0, stream, step, m.length,
+               ids, m.most * m.page);
+    const cudaError_t error = cudaGetLastError();
+    return error != cudaSuccess ? error : llm_cuda_llama_run(logits, m, b, step.s, attend, stream);
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
@@ -20909,6 +21579,280 @@ static inline cudaError_t llm_cuda_beam_search_advance(const llm_cuda_beam_searc
     const cudaError_t error = cudaGetLastError();
     if (error != cudaSuccess) return error;
     LLM_LAUNCH(llm_beam_search_merge_kernel, (unsigned)s->searches, 256, 0, stream, *s);
+    return cudaGetLastError();
+}
+
+/* @stochastic_beam ------------------------------------------ Different texts drawn by a beam
+ *
+ * A depth of many searches at once, without the host, in three launches. The reference draws a word
+ * for each child that is not banned, one after another; so a block a row takes log-softmax and
+ * counts, and in the second launch each row knows how many words the rows in front of it took, each
+ * warp those of its stretch, each lane those of a ballot: any number of the stream can be had
+ * alone, and the noise is the reference's. The shift of a row's noise keeps its order, so the k
+ * largest are found first, as in @beam_search, and those alone are shifted. Then a block a search
+ * puts the candidates in order by counting who is better, and moves the texts.
+ *
+ * With T = 1 it draws k different tokens of a row.
+ *
+ * Moves each logit three times, once from memory, and its noise once in each direction, where
+ * reading the logit once would do; texts cost T ints a row and depth. Limit: memory bandwidth and
+ * Philox, 20 multiplications and two logarithms an entry; for few rows the k rounds, each two
+ * barriers.
+ *
+ * source  as in llm.h
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select, logsumexp, beam_search
+ * see     beam_search, kv_cache
+ * topics  -
+ */
+enum {
+    LLM_CUDA_STOCHASTIC_BEAM_MOST = 64,   /* texts of a search */
+    LLM_CUDA_STOCHASTIC_BEAM_NONE = -1,   /* tokens of candidates that do not exist, */
+    LLM_CUDA_STOCHASTIC_BEAM_ITSELF = -2, /* or are a text that has ended */
+};
+
+/* A child, or a text that has ended: log p, G, the token. */
+typedef struct {
+    float logp, noisy;
+    int token;
+} llm_cuda_stochastic_beam_candidate;
+/* One search: texts, how many go on, words of its stream that are used. */
+typedef struct {
+    size_t count, open;
+    uint64_t drawn;
+} llm_cuda_stochastic_beam_state;
+
+/* S searches of k texts on the device, each with a generator of llm_rng_seed(seed): state, seed
+ * (S); ids, spare (S,k,T); length, logp, noisy, ended (S,k) by falling G, as llm_stochastic_beam.
+ * For the model: token, parent (S k), rows counted through all searches; a row that is not used
+ * takes the first one's state. Scratch: candidate (S,k,k), sums, finite (S,k), noise (S,k,V). */
+typedef struct {
+    size_t searches, k, T;
+    int stop; /* -1: none */
+    const uint64_t *seed;
+    llm_cuda_stochastic_beam_state *state;
+    llm_cuda_stochastic_beam_candidate *candidate;
+    int *ids, *spare, *token;
+    size_t *length, *parent, *finite;
+    float *logp, *noisy, *noise;
+    llm_logsumexp_pair *sums;
+    bool *ended;
+} llm_cuda_stochastic_beam;
+
+/* Gumbel noise of word n of a stream: as the reference's. */
+LLM_DEVICE float llm_cuda_stochastic_beam_gumbel(uint64_t seed, uint64_t n) {
+    uint32_t w[4];
+    llm_cuda_philox(w, n / 4, seed);
+    const uint32_t low = n % 2 ? w[1] : w[0], high = n % 2 ? w[3] : w[2];
+    const float u = ((float)((n % 4 < 2 ? low : high) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    return -logf(-logf(u));
+}
+/* llm_stochastic_beam_shift. */
+LLM_DEVICE float llm_cuda_stochastic_beam_shift(float g, float Z, float maximum) {
+    if (g == Z) return maximum;
+    const float x = g - Z, rest = x > -0.69314718f ? logf(-expm1f(x)) : log1pf(-expf(x));
+    const float v = maximum - g + rest;
+    return maximum - fmaxf(v, 0.0f) - log1pf(expf(-fabsf(v)));
+}
+
+LLM_KERNEL void llm_stochastic_beam_begin_kernel(llm_cuda_stochastic_beam s) {
+    const size_t first = blockIdx.x * s.k;
+    for (size_t b = threadIdx.x; b < s.k; b += blockDim.x)
+        s.parent[first + b] = first, s.token[first + b] = 0;
+    if (threadIdx.x != 0) return;
+    llm_cuda_stochastic_beam_state &now = s.state[blockIdx.x];
+    now.count = now.open = now.drawn = 1;
+    s.length[first] = 0, s.ended[first] = false, s.logp[first] = 0.0f;
+    s.noisy[first] = llm_cuda_stochastic_beam_gumbel(s.seed[blockIdx.x], 0);
+}
+/* One empty text for each search, whose model has seen the prompt in the first of its rows. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_stochastic_beam_begin(const llm_cuda_stochastic_beam *s, cudaStream_t stream) {
+    if (s->searches == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_stochastic_beam_begin_kernel, (unsigned)s->searches, 32, 0, stream, *s);
+    return cudaGetLastError();
+}
+
+/* A block a row: what log-softmax subtracts, and how many children are not banned. */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_stochastic_beam_sums_kernel(llm_cuda_stochastic_beam s, const T *logits, size_t V) {
+    const size_t row = blockIdx.x;
+    const llm_cuda_stochastic_beam_state &now = s.state[row / s.k];
+    if (!now.open || row % s.k >= now.count || s.ended[row]) return;
+    llm_logsumexp_pair all = {-INFINITY, 0.0f};
+    size_t finite = 0;
+    for (size_t from = 0; from < V; from += blockDim.x) {
+        const size_t v = from + threadIdx.x;
+        const float one[1] = {v < V ? llm_load(logits, row * V + v) : -INFINITY};
+        if (one[0] != -INFINITY) llm_cuda_logsumexp_add(all, one, 1.0f);
+        finite += (size_t)__syncthreads_count(one[0] != -INFINITY);
+    }
+    all = llm_cuda_logsumexp_row<false>(all, 1.0f);
+    if (threadIdx.x == 0) s.sums[row] = all, s.finite[row] = finite;
+}
+
+/* A block a row: noise (V) of its children; those with most become candidates. */
+template <typename T>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_stochastic_beam_rows_kernel(llm_cuda_stochastic_beam s, const T *logits, size_t V) {
+    __shared__ unsigned part[32];
+    const size_t row = blockIdx.x, b = row % s.k, search = row / s.k;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const llm_cuda_stochastic_beam_state &now = s.state[search];
+    llm_cuda_stochastic_beam_candidate *to = s.candidate + row * s.k;
+    if (!now.open || b >= now.count) return;
+    const float above = s.logp[row], maximum = s.noisy[row];
+    if (s.ended[row]) {
+        for (size_t r = threadIdx.x; r < s.k; r += blockDim.x) {
+            to[r].token = r ? LLM_CUDA_STOCHASTIC_BEAM_NONE : LLM_CUDA_STOCHASTIC_BEAM_ITSELF;
+            to[r].logp = above, to[r].noisy = maximum;
+        }
+        return;
+    }
+    const T *x = logits + row * V;
+    float *g = s.noise + row * V;
+    const size_t stretch = (V + blockDim.x - 1) / blockDim.x * 32, from = warp * stretch;
+    const size_t end = from + stretch < V ? from + stretch : V;
+    unsigned mine = 0;
+    for (size_t i = from; i < end; i += 32) {
+        const bool open = i + lane < end && llm_load(x, i + lane) != -INFINITY;
+        mine += (unsigned)__popc(__ballot_sync(0xffffffffu, open));
+    }
+    if (lane == 0) part[warp] = mine;
+    __syncthreads();
+    uint64_t number = now.drawn; /* of this stretch's first word */
+    for (size_t i = row - b; i < row; i++) number += s.ended[i] ? 0 : s.finite[i];
+    for (unsigned w = 0; w < warp; w++) number += part[w];
+    const llm_logsumexp_pair all = s.sums[row];
+    const float shift = all.max == -INFINITY ? 0.0f : all.max, log_sum = logf(all.sum);
+    for (size_t i = from; i < end; i += 32) {
+        const float z = i + lane < end ? llm_load(x, i + lane) : -INFINITY;
+        const unsigned open = __ballot_sync(0xffffffffu, z != -INFINITY);
+        const uint64_t n = number + (unsigned)__popc(open & ((1u << lane) - 1));
+        const float noisy =
+            (z - shift) - log_sum + above + llm_cuda_stochastic_beam_gumbel(s.seed[search], n);
+        if (i + lane < end) llm_store(g, i + lane, z != -INFINITY ? noisy : -INFINITY);
+        number += (unsigned)__popc(open);
+    }
+    __syncthreads();
+
+    unsigned long long best[2] = {0, 0}, below = ~0ull; /* as in @beam_search */
+    float Z = 0.0f;
+    for (size_t r = 0; r < s.k; r++) {
+        if (best[0] == 0 && below != 0) {
+            for (size_t v = threadIdx.x; v < V; v += blockDim.x) {
+                const float noisy = llm_load(g, v);
+                const unsigned long long key = llm_cuda_beam_search_key(noisy, v);
+                if (noisy == -INFINITY || key >= below || key <= best[1]) continue;
+                best[1] = key > best[0] ? best[0] : key;
+                best[0] = key > best[0] ? key : best[0];
+            }
+            if (best[0] == 0) below = 0; /* nothing is left */
+        }
+        const unsigned long long first = llm_select_block_max(best[0]);
+        if (first == 0) {
+            if (threadIdx.x == 0) to[r].token = LLM_CUDA_STOCHASTIC_BEAM_NONE;
+            continue;
+        }
+        const float noisy = llm_select_value(first);
+        if (r == 0) Z = noisy;
+        if (best[0] != first) continue;
+        const size_t v = 0xffffffffu - (first & 0xffffffffu);
+        to[r].token = (int)v, to[r].logp = (llm_load(x, v) - shift) - log_sum + above;
+        to[r].noisy = llm_cuda_stochastic_beam_shift(noisy, Z, maximum);
+        below = first, best[0] = best[1], best[1] = 0;
+    }
+}
+
+/* Where candidate i of a search stands among its `all`, by falling G; equal ones go by their number
+ * among children, then ended texts. */
+LLM_DEVICE size_t llm_cuda_stochastic_beam_place(const llm_cuda_stochastic_beam_candidate *of,
+                                                 size_t i, size_t all, size_t k) {
+    size_t place = 0;
+    for (size_t j = 0; j < all; j++) {
+        const bool ended = of[i].token < 0, other = of[j].token < 0;
+        const bool ahead = ended != other            ? ended
+                           : j / k != i / k || ended ? j / k < i / k
+                                                     : of[j].token < of[i].token;
+        place += of[j].token != LLM_CUDA_STOCHASTIC_BEAM_NONE &&
+                 (of[j].noisy > of[i].noisy || (of[j].noisy == of[i].noisy && ahead));
+    }
+    return place;
+}
+/* A block a search. */
+LLM_KERNEL void __launch_bounds__(256)
+    llm_stochastic_beam_merge_kernel(llm_cuda_stochastic_beam s) {
+    __shared__ int best[LLM_CUDA_STOCHASTIC_BEAM_MOST];
+    const size_t k = s.k, T = s.T, first = blockIdx.x * k, r = threadIdx.x;
+    llm_cuda_stochastic_beam_state &now = s.state[blockIdx.x];
+    const size_t all = now.count * k;
+    const llm_cuda_stochastic_beam_candidate *of = s.candidate + first * k;
+    if (!now.open) { /* rows stay where they are */
+        if (r < k) s.parent[first + r] = first + r;
+        return;
+    }
+    int count = 0; /* candidates that exist */
+    for (size_t from = 0; from < all; from += blockDim.x)
+        count += __syncthreads_count(from + r < all &&
+                                     of[from + r].token != LLM_CUDA_STOCHASTIC_BEAM_NONE);
+    const size_t n = (size_t)count < k ? (size_t)count : k;
+    for (size_t i = r; i < all; i += blockDim.x) {
+        if (of[i].token == LLM_CUDA_STOCHASTIC_BEAM_NONE) continue;
+        const size_t place = llm_cuda_stochastic_beam_place(of, i, all, k);
+        if (place < n) best[place] = (int)i;
+    }
+    __syncthreads();
+    for (size_t i = r; i < n * T; i += blockDim.x) {
+        const size_t at = (size_t)best[i / T], b = first + at / k, t = i % T;
+        if (t < s.length[b])
+            s.spare[first * T + i] = s.ids[b * T + t];
+        else if (t == s.length[b] && of[at].token >= 0)
+            s.spare[first * T + i] = of[at].token;
+    }
+    size_t length = 0;
+    uint64_t drawn = 0;
+    if (r < n) {
+        const size_t at = (size_t)best[r], b = first + at / k;
+        length = s.length[b] + (of[at].token >= 0);
+        s.parent[first + r] = b;
+    } else if (r < k) {
+        s.parent[first + r] = first, s.token[first + r] = 0;
+    }
+    for (size_t b = 0; b < now.count && r == 0; b++)
+        drawn += s.ended[first + b] ? 0 : s.finite[first + b];
+    __syncthreads(); /* what the texts were is read */
+    bool goes = false;
+    if (r < n) {
+        const llm_cuda_stochastic_beam_candidate &got = of[best[r]];
+        const int token = length ? s.spare[(first + r) * T + length - 1] : 0;
+        s.length[first + r] = length, s.logp[first + r] = got.logp, s.noisy[first + r] = got.noisy;
+        s.token[first + r] = token;
+        goes = !(length == T || token == s.stop);
+        s.ended[first + r] = !goes;
+    }
+    const int open = __syncthreads_count(goes);
+    for (size_t i = r; i < n * T; i += blockDim.x)
+        if (i % T < s.length[first + i / T]) s.ids[first * T + i] = s.spare[first * T + i];
+    if (r == 0) now.count = n, now.open = (size_t)open, now.drawn += drawn;
+}
+
+/* One depth of every search that is open: logits (S k,V) of the texts under way, in the order of
+ * the rows: as llm_stochastic_beam_advance. k <= 64. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_stochastic_beam_advance(const llm_cuda_stochastic_beam *s,
+                                                           const T *logits, size_t V,
+                                                           cudaStream_t stream) {
+    const size_t rows = s->searches * s->k;
+    if (s->k > LLM_CUDA_STOCHASTIC_BEAM_MOST || s->T == 0 || V == 0 || V > 0x7fffffff)
+        return cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_stochastic_beam_sums_kernel<T>, (unsigned)rows, llm_row_threads(V), 0, stream,
+               *s, logits, V);
+    LLM_LAUNCH(llm_stochastic_beam_rows_kernel<T>, (unsigned)rows, llm_row_threads(V), 0, stream,
+               *s, logits, V);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_stochastic_beam_merge_kernel, (unsigned)s->searches, 256, 0, stream, *s);
     return cudaGetLastError();
 }
 

@@ -1,7 +1,6 @@
 /* A model for searches: logits are table (V^2,V) of the last two tokens, 0 stands before the first.
- * Behind test.h and llm.h. */
-#ifndef TINY_BEAM_H
-#define TINY_BEAM_H
+ * Behind test.h and llm.h, once in each suite: nvcc compiles a chapter as one file, a namespace a
+ * suite, so there is no guard. */
 
 enum { TINY_BEAM_ROWS = 4096 };
 
@@ -71,5 +70,3 @@ TEST_UNUSED static double tiny_beam_logp(const float *table, size_t V, int first
     }
     return sum;
 }
-
-#endif

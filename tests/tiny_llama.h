@@ -1,7 +1,6 @@
 /* Tiny models of Llama's family with weights that tests/13-transformer/llama.py makes, too. Behind
- * test.h and llm.h. */
-#ifndef TINY_LLAMA_H
-#define TINY_LLAMA_H
+ * test.h and llm.h, once in each suite: nvcc compiles a chapter as one file, a namespace a suite,
+ * so there is no guard. */
 
 enum { TINY_LLAMA_MOST = 64 };
 typedef struct {
@@ -270,5 +269,3 @@ TEST_UNUSED static void tiny_llama_pairs(llm_buffer *b, size_t *pairs, const cha
         CHECK(llm_gguf_write_value(b, pairs, key, all[i].type, all[i].value));
     }
 }
-
-#endif

@@ -50,6 +50,33 @@ TEST(grad_clip, "one norm over all tensors, and the factor min(1, max / (norm + 
     CHECK(got[0] == 0.0f && got[1] == 1.0f);
 }
 
+TEST(grad_clip, "as many blocks as the largest tensor needs: sums of 1024 numbers, 1024 at most") {
+    const size_t n[5] = {0, 1024, 1025, 5000, (size_t)1 << 30};
+    const unsigned want[6] = {1, 1, 1, 2, 5, 1024};
+    for (size_t i = 0; i < 6; i++) CHECK(llm_cuda_grad_clip_blocks(n, i) == want[i]);
+    const size_t down[2] = {5000, 3};
+    CHECK(llm_cuda_grad_clip_blocks(down, 2) == 5);
+    if (TEST_SLOW) return;
+    /* what lies behind the sums of the blocks, NaN, is not read; two runs agree */
+    float *g = floats(40000), got[2][2];
+    const size_t all = 40000; /* 40 blocks: more than a warp of them */
+    double sum = 0.0;
+    llm_rng rng = llm_rng_seed(9);
+    for (size_t i = 0; i < all; i++) {
+        g[i] = llm_rng_normal(&rng);
+        sum += (double)g[i] * (double)g[i];
+    }
+    const float *d_g = to_device(g, all);
+    for (size_t i = 0; i < 2; i++) {
+        float *d = to_device<float>(NULL, 2);
+        CHECK_CUDA(llm_cuda_grad_clip_norm(d, &d_g, &all, 1, 1.0f,
+                                           to_device<double>(NULL, LLM_CUDA_GRAD_CLIP_BLOCKS), 0));
+        from_device(got[i], d, 2);
+    }
+    CHECK_NEAR(got[0][0], sqrt(sum), 1e-6 * sqrt(sum));
+    CHECK(got[0][0] == got[1][0] && got[0][1] == got[1][1]);
+}
+
 TEST(grad_clip, "a gradient that is not finite gives a factor that is not") {
     const float bad[2] = {NAN, INFINITY};
     for (size_t i = 0; i < 2; i++) {

@@ -7,6 +7,13 @@
 
 enum { B = 3, S = 4, ROOM = 5, V = 7 };
 
+static cudaError_t begin(const llm_cuda_encoder_decoder_step<float> &s, const float *memory,
+                         const tiny_translator<float> &k,
+                         const llm_cuda_encoder_decoder_texts &source) {
+    return llm_cuda_encoder_decoder_step_begin(s, memory, k.m.dec, k.m.decoder, k.m.config.start,
+                                               source, 0);
+}
+
 /* Sources of 4, 2 and 1 tokens beside llm_encoder_decoder_generate, token by token. */
 static void check_writing(llm_prenorm_kind norm, bool tied, int end, size_t layers) {
     llm_encoder_decoder_config c = llm_encoder_decoder_defaults(V, layers, 4, 2);
@@ -33,10 +40,10 @@ static void check_writing(llm_prenorm_kind norm, bool tied, int end, size_t laye
     llm_cuda_encoder_decoder_step<float> s;
     memset(&s, 0, sizeof s);
     s.cache.B = B, s.cache.room = ROOM, s.cache.S = S;
-    const size_t size = llm_cuda_encoder_decoder_step_bind(s, NULL, k.m);
-    CHECK(llm_cuda_encoder_decoder_step_bind(s, to_device<unsigned char>(NULL, size), k.m) == size);
-    CHECK_CUDA(
-        llm_cuda_encoder_decoder_begin(s, (const float *)k.a.enc[2 * layers].y, k.m, k.source, 0));
+    const size_t size = llm_cuda_encoder_decoder_step_bind(s, NULL, k.m.decoder, V);
+    CHECK(llm_cuda_encoder_decoder_step_bind(s, to_device<unsigned char>(NULL, size), k.m.decoder,
+                                             V) == size);
+    CHECK_CUDA(begin(s, k.a.enc[2 * layers].y, k, k.source));
     for (size_t t = 0; t < ROOM + 1; t++) /* the last one finds no room */
         CHECK_CUDA(llm_cuda_encoder_decoder_token(s, k.m, end, 0));
     from_device(got, s.ids, B * ROOM);
@@ -50,13 +57,11 @@ static void check_writing(llm_prenorm_kind norm, bool tied, int end, size_t laye
         ended += over;
     }
     CHECK(end < 0 ? ended == 0 : ended > 0);
-    CHECK(llm_cuda_encoder_decoder_begin(s, (const float *)k.a.enc->y, k.m, k.target, 0) == 0);
+    CHECK(begin(s, k.a.enc->y, k, k.target) == 0);
     k.source.most = S + 1;
-    CHECK(llm_cuda_encoder_decoder_begin(s, (const float *)k.a.enc->y, k.m, k.source, 0) ==
-          (cudaError_t)cudaErrorInvalidValue);
+    CHECK(begin(s, k.a.enc->y, k, k.source) == (cudaError_t)cudaErrorInvalidValue);
     k.source.most = S, k.source.B = 1;
-    CHECK(llm_cuda_encoder_decoder_begin(s, (const float *)k.a.enc->y, k.m, k.source, 0) ==
-          (cudaError_t)cudaErrorInvalidValue);
+    CHECK(begin(s, k.a.enc->y, k, k.source) == (cudaError_t)cudaErrorInvalidValue);
     llm_arena_destroy(&arena);
 }
 TEST(encoder_decoder_step, "token by token it writes what llm_encoder_decoder_generate does") {
