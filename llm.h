@@ -2017,7 +2017,8 @@ LLM_API llm_lanes llm_lanes_max(llm_lanes a, llm_lanes b) {
  * A copy whose one side runs along the rows and the other across them: number by number, an
  * instruction moves 4 bytes and most of every cache line is fetched for nothing. Squares of 4 x 4
  * touch four lines on either side and turn in registers with eight shuffles: pairs of rows are
- * interleaved, then pairs of pairs.
+ * interleaved, then pairs of pairs. They go down in bands of 16 columns, a line of the cache, so
+ * that a line is used whole when it is there.
  *
  * source  -
  * needs   lanes
@@ -52166,8 +52167,8 @@ LLM_API const float *llm_llama_cache_rows(float *out, size_t *ld, const llm_llam
  * 16 bits is made floats once for all queries of a tile. Tiles lie at the same keys for all
  * queries, so that a row's bits do not depend on the pass it came with.
  *
- * What is easily got wrong are the edges. Where the text ends and where the window begins, queries
- * see a part of a tile. There weights are multiplied key by key: a weight of 0 would let a NaN
+ * What is easily got wrong are the edges. Where the text ends and where the window begins, only a
+ * part of a tile is seen. There weights are multiplied key by key: a weight of 0 would let a NaN
  * through that the query does not see.
  *
  * source  Dao 2023, "FlashAttention-2", algorithm 1; Jiang et al. 2023, "Mistral 7B" (the window);
