@@ -2017,7 +2017,8 @@ LLM_API llm_lanes llm_lanes_max(llm_lanes a, llm_lanes b) {
  * A copy whose one side runs along the rows and the other across them: number by number, an
  * instruction moves 4 bytes and most of every cache line is fetched for nothing. Squares of 4 x 4
  * touch four lines on either side and turn in registers with eight shuffles: pairs of rows are
- * interleaved, then pairs of pairs.
+ * interleaved, then pairs of pairs. They go down in bands of 16 columns, a line of the cache, so
+ * that a line is used whole when it is there.
  *
  * source  -
  * needs   lanes
@@ -48054,16 +48055,23 @@ LLM_API size_t llm_stored_dot_codes_blocks(size_t *at, size_t n, size_t bytes) {
 LLM_API void llm_stored_dot_codes_scales(float *scale, const unsigned char *from, const size_t *at,
                                          float by) {
     enum { L = LLM_STORED_DOT_LANES };
-    uint16_t half[LLM_STORED_DOT_BLOCKS];
+    int16_t half[LLM_STORED_DOT_BLOCKS];
     LLM_LANES_UNROLL
     for (size_t b = 0; b < LLM_STORED_DOT_BLOCKS; b++) memcpy(&half[b], from + at[b], 2);
+#if defined(__GNUC__) && !defined(__CUDACC__) && defined(__F16C__)
+    typedef int16_t halves __attribute__((vector_size(16)));
+    const halves all = {half[0], half[1], half[2], half[3], half[4], half[5], half[6], half[7]};
+    const llm_stored_dot_floats d = __builtin_ia32_vcvtph2ps256(all) * by;
+    memcpy(scale, &d, sizeof d);
+#else
     for (size_t b = 0; b < LLM_STORED_DOT_BLOCKS; b += L) {
         uint32_t word[L];
         LLM_LANES_UNROLL
-        for (size_t l = 0; l < L; l++) word[l] = half[b + l];
+        for (size_t l = 0; l < L; l++) word[l] = (uint16_t)half[b + l];
         const llm_stored_dot_floats d = llm_stored_dot_half(llm_stored_dot_load(word)) * by;
         memcpy(scale + b, &d, sizeof d);
     }
+#endif
 }
 
 /* y (ROWS) <- sums over n columns of Q8_0, whole blocks; x is arranged. */
@@ -52221,8 +52229,8 @@ LLM_API const float *llm_llama_cache_rows(float *out, size_t *ld, const llm_llam
  * 16 bits is made floats once for all queries of a tile. Tiles lie at the same keys for all
  * queries, so that a row's bits do not depend on the pass it came with.
  *
- * What is easily got wrong are the edges. Where the text ends and where the window begins, queries
- * see a part of a tile. There weights are multiplied key by key: a weight of 0 would let a NaN
+ * What is easily got wrong are the edges. Where the text ends and where the window begins, only a
+ * part of a tile is seen. There weights are multiplied key by key: a weight of 0 would let a NaN
  * through that the query does not see.
  *
  * source  Dao 2023, "FlashAttention-2", algorithm 1; Jiang et al. 2023, "Mistral 7B" (the window);
