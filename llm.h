@@ -48046,7 +48046,7 @@ enum { LLM_STORED_DOT_BLOCKS = 8 }; /* at a time */
 /* at (BLOCKS) <- where blocks begin, behind each other; those that are missing repeat the first.
  * Returns how many there are before n columns end. */
 LLM_API size_t llm_stored_dot_codes_blocks(size_t *at, size_t n, size_t bytes) {
-    const size_t most = LLM_STORED_DOT_BLOCKS, some = n / 32 < most ? n / 32 : most;
+    const size_t all = n / 32, most = LLM_STORED_DOT_BLOCKS, some = all < most ? all : most;
     for (size_t b = 0; b < most; b++) at[b] = b < some ? b * bytes : 0;
     return some;
 }
