@@ -42772,8 +42772,7 @@ LLM_API llm_prefix_lm_config llm_prefix_lm_defaults(size_t vocab, size_t layers,
     c.stack = llm_sublayer_defaults(layers, width, heads);
     c.vocab = vocab;
     c.scale = sqrtf((float)width);
-    c.causal = false;
-    c.pad = 0, c.start = 1;
+    c.pad = 0, c.start = 1, c.causal = false;
     return c;
 }
 
@@ -42855,7 +42854,8 @@ LLM_API float llm_prefix_lm_forward(llm_prefix_lm_acts *a, const int *source, co
             const size_t n = b * R + i;
             a->ids[n] = i < S ? source[b * S + i] : i > S ? to[i - S - 1] : c->start;
             a->hidden[n] = i < S && a->ids[n] == c->pad;
-            a->place[n] = a->hidden[n] ? 0 : tokens++;
+            a->place[n] = tokens;
+            tokens += !a->hidden[n];
         }
         for (size_t t = 0; t < T; t++) {
             a->labels[b * T + t] = to[t] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : to[t];
@@ -42944,7 +42944,8 @@ LLM_API void llm_prefix_lm_generate(int *ids, const int *source, size_t B, size_
         for (size_t i = 0; i < S; i++) {
             const size_t n = b * S + i;
             cache.ahead[b * R + i] = hidden[n] = source[n] == c->pad;
-            place[n] = hidden[n] ? 0 : next[b]++;
+            place[n] = next[b];
+            next[b] += !hidden[n];
         }
     }
     const size_t step = arena->used;
