@@ -42949,22 +42949,20 @@ LLM_API void llm_prefix_lm_generate(int *ids, const int *source, size_t B, size_
         }
     }
     const size_t step = arena->used;
-    if (S > 0) {
-        llm_encoder_acts a;
-        for (size_t i = 0; i < S * S; i++) blocked[i] = c->causal && i % S > i / S;
-        v.hidden = hidden, v.blocked = blocked;
-        const float *x = llm_prefix_lm_embed(source, place, B * S, S, w, c, arena);
-        llm_encoder_forward(&a, x, &v, &w->stack, &c->stack, arena);
-        const size_t heads = B * c->stack.heads, D = C / c->stack.heads;
-        for (size_t i = 0; i < c->stack.layers * heads; i++) {
-            const size_t l = i / heads, h = i % heads;
-            const llm_mha_saved *from = &a.attn[l].attn, *to = &cache.attn[l];
-            memcpy(to->k + h * R * D, from->k + h * S * D, S * D * sizeof(float));
-            memcpy(to->v + h * R * D, from->v + h * S * D, S * D * sizeof(float));
-        }
-        cache.t = S;
-        arena->used = step;
+    llm_encoder_acts a;
+    for (size_t i = 0; i < S * S; i++) blocked[i] = c->causal && i % S > i / S;
+    v.hidden = hidden, v.blocked = blocked;
+    const float *all = llm_prefix_lm_embed(source, place, B * S, S, w, c, arena);
+    llm_encoder_forward(&a, all, &v, &w->stack, &c->stack, arena);
+    const size_t heads = B * c->stack.heads, D = C / c->stack.heads;
+    for (size_t i = 0; i < c->stack.layers * heads; i++) {
+        const size_t l = i / heads, h = i % heads;
+        const llm_mha_saved *from = &a.attn[l].attn, *to = &cache.attn[l];
+        memcpy(to->k + h * R * D, from->k + h * S * D, S * D * sizeof(float));
+        memcpy(to->v + h * R * D, from->v + h * S * D, S * D * sizeof(float));
     }
+    cache.t = S;
+    arena->used = step;
     for (size_t t = 0; t < T; t++) {
         const float *x = llm_prefix_lm_embed(last, next, B, R, w, c, arena);
         llm_decoder_step(y, &cache, x, &dw, &c->stack, arena);
@@ -43554,7 +43552,7 @@ typedef struct {
     const float *g;                         /* (B,T-1,C): what the next module reads */
     float *before, *e, *pair, *y;           /* (N,C), (N,C), (N,2C), (N,C) */
     float *rstd_in, *rstd_token, *rstd_out; /* (N) each */
-    float *norm, *logits, *loss, *lse;      /* (2,N,C), (N,V), (N), (N) */
+    float *logits, *loss, *lse;             /* (N,V), (N), (N) */
 } llm_mtp_acts;
 
 /* Returns the mean loss of module `depth` (1, 2, ..): g (B,T,C) is the trunk's output (depth 1, T
@@ -43568,7 +43566,7 @@ LLM_API float llm_mtp_forward(llm_mtp_acts *a, const float *g, const int *ids, s
     a->B = B, a->T = T, a->count = 0;
     a->given = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->label = a->given + N;
     a->before = llm_arena_floats(arena, 4 * N * C), a->e = a->before + N * C;
-    a->pair = a->e + N * C, a->norm = llm_arena_floats(arena, 2 * N * C);
+    a->pair = a->e + N * C;
     a->rstd_in = llm_arena_floats(arena, 3 * N), a->rstd_token = a->rstd_in + N;
     a->rstd_out = a->rstd_token + N;
     for (size_t b = 0; b < B; b++)
@@ -43580,13 +43578,11 @@ LLM_API float llm_mtp_forward(llm_mtp_acts *a, const float *g, const int *ids, s
             a->count += next >= 0;
             memcpy(a->before + (b * R + t) * C, g + (b * T + t) * C, C * sizeof(float));
         }
-    float *norm_in = a->norm, *norm_token = a->norm + N * C;
     llm_embedding_forward(a->e, a->given, table, N, V, C);
-    llm_rmsnorm_forward(norm_in, a->rstd_in, a->before, w->in, N, C, c->eps);
-    llm_rmsnorm_forward(norm_token, a->rstd_token, a->e, w->token, N, C, c->eps);
     for (size_t n = 0; n < N; n++) {
-        memcpy(a->pair + n * 2 * C, norm_in + n * C, C * sizeof(float));
-        memcpy(a->pair + n * 2 * C + C, norm_token + n * C, C * sizeof(float));
+        float *pair = a->pair + n * 2 * C;
+        llm_rmsnorm_forward(pair, a->rstd_in + n, a->before + n * C, w->in, 1, C, c->eps);
+        llm_rmsnorm_forward(pair + C, a->rstd_token + n, a->e + n * C, w->token, 1, C, c->eps);
     }
     float *u = llm_arena_floats(arena, N * C);
     llm_matmul_forward(u, a->pair, w->merge, NULL, N, 2 * C, C);
