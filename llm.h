@@ -44492,8 +44492,8 @@ LLM_API void llm_mlm_score_ask(llm_mlm_acts *acts, const int *ids, const int *ty
 
 /* Returns PLL; logp (T) <- the score of each token of ids (T), 0 where special (T). types (T) or
  * NULL. word (T) or NULL: neighbours of one number are one word, whose later pieces are hidden with
- * each. mask is the id of [MASK]; `batch` copies of the text are run at once. Scratch: batch T (2
- * or 3 ints) and a forward pass of as many texts. */
+ * each. mask is the id of [MASK]; `batch` copies of the text are run at once. Scratch: batch sizes,
+ * batch T (2 or 3) ints and a forward pass of as many texts. */
 LLM_API double llm_mlm_score(float *logp, const int *ids, const int *types, const bool *special,
                              const int *word, size_t T, int mask, size_t batch,
                              const llm_mlm_score_model *m, llm_arena *arena) {
@@ -44521,7 +44521,6 @@ LLM_API double llm_mlm_score(float *logp, const int *ids, const int *types, cons
                 row[i] = mask;
             place[B++] = t;
         }
-        if (B == 0) break; /* the rest is special */
         llm_mlm_acts acts;
         llm_mlm_score_ask(&acts, copy, kind, NULL, label, B, T, m, arena);
         for (size_t b = 0; b < B; b++) {
@@ -44559,7 +44558,7 @@ LLM_API double llm_mlm_score(float *logp, const int *ids, const int *types, cons
 /* ids (B,T) in place: where open (B,T) an answer in c->first .. c->vocab - 1, whatever stood there,
  * after `rounds` passes. sure (B,T): its probability when it was written, 1 where not open. score
  * (B) or NULL: the mean log of them, 0 of none. types, hidden (B,T) or NULL as in @bert. Scratch:
- * 2 B T ints, T size_t, T floats and a forward pass. */
+ * B T ints, T size_t, T floats and a forward pass. */
 LLM_API void llm_mask_predict(int *ids, float *sure, float *score, const bool *open,
                               const int *types, const bool *hidden, size_t B, size_t T,
                               size_t rounds, const llm_mlm_config *c, const llm_mlm_score_model *m,
@@ -44569,7 +44568,7 @@ LLM_API void llm_mask_predict(int *ids, float *sure, float *score, const bool *o
     int *label = (int *)llm_arena_take(arena, B * T, sizeof(int));
     size_t *order = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
     float *key = llm_arena_floats(arena, T);
-    for (size_t i = 0; i < B * T; i++) sure[i] = open[i] ? 0.0f : 1.0f;
+    for (size_t i = 0; i < B * T; i++) sure[i] = 1.0f; /* round 0 asks for all open ones */
     for (size_t r = 0; r < rounds; r++) {
         const size_t step = arena->used;
         size_t asked = 0;
@@ -44582,8 +44581,8 @@ LLM_API void llm_mask_predict(int *ids, float *sure, float *score, const bool *o
             }
             llm_argsort(order, key, T);
             for (size_t k = 0; k < n * (rounds - r) / rounds; k++, asked++) {
-                ids[b * T + order[k]] = c->mask;
-                label[b * T + order[k]] = 0; /* any token: asked */
+                const size_t at = b * T + order[k];
+                ids[at] = label[at] = c->mask; /* any label: asked */
             }
         }
         if (asked == 0) break; /* more rounds than places */
