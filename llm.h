@@ -46358,7 +46358,7 @@ LLM_API bool llm_token_batches_make(size_t *order, size_t *start, size_t *batche
     size_t count = 0, longest = 0;
     for (size_t i = 0; i < N; i++) {
         const size_t width = llm_token_batches_width(source, target, order[i]);
-        if (width > longest) longest = width;
+        longest = width > longest ? width : longest;
         if (count == 0 || (i + 1 - cut[count - 1]) * longest > budget)
             cut[count++] = i, longest = width;
     }
@@ -46383,8 +46383,9 @@ LLM_API double llm_token_batches_padding(const size_t *order, const size_t *star
     for (size_t k = 0; k < batches; k++) {
         size_t longest = 0;
         for (size_t i = start[k]; i < start[k + 1]; i++) {
-            tokens += (double)length[order[i]];
-            if (length[order[i]] > longest) longest = length[order[i]];
+            const size_t width = length[order[i]];
+            tokens += (double)width;
+            longest = width > longest ? width : longest;
         }
         places += (double)(longest * (start[k + 1] - start[k]));
     }
