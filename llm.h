@@ -50119,15 +50119,16 @@ LLM_API llm_gpt2_state_result llm_gpt2_state_compare(llm_gpt2 *g, const llm_gpt2
     r.grad[1] = llm_gpt2_state_off(g->grads.wpe, c->context * C, data, at), at += c->context * C;
     const size_t size[12] = {C, C, 3 * C * C, 3 * C, C * C, C, C, C, F * C, F, C * F, C};
     for (size_t k = 0; k < 12; k++) {
-        r.grad[2 + k] = 0.0f;
+        float most = 0.0f;
         for (size_t l = 0; l < c->layers; l++, at += size[k]) {
             const llm_decoder_block_weights *b = &g->grads.block[l];
             const float *const from[12] = {
                 b->norm1_w, b->norm1_b, b->qkv_w,  b->qkv_b,       b->out_w,    b->out_b,
                 b->norm2_w, b->norm2_b, b->ffn.up, b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
             const float off = llm_gpt2_state_off(from[k], size[k], data, at);
-            if (!(off <= r.grad[2 + k])) r.grad[2 + k] = off;
+            if (!(off <= most)) most = off;
         }
+        r.grad[2 + k] = most;
     }
     r.grad[14] = llm_gpt2_state_off(g->grads.norm_w, C, data, at);
     r.grad[15] = llm_gpt2_state_off(g->grads.norm_b, C, data, at + C);
@@ -50219,7 +50220,7 @@ LLM_API bool llm_gpt2_choices_open(llm_gpt2_choices *f, const char *path, size_t
     const long count = ok ? (long)llm_gpt2_bin_int(data, 2) : 0;
     ok = ok && ((count >= 0 && count <= 65536) ||
                 llm_fail(e, "choices: %ld examples, expected 0 to 65536", count));
-    f->examples = ok ? (size_t)count : 0, f->at = 1024, f->most = 0;
+    f->examples = (size_t)count, f->at = 1024, f->most = 0;
     for (size_t i = 0; ok && i < f->examples; i++) {
         size_t bytes = 0;
         ok = llm_gpt2_choices_check(&bytes, &f->most, data + f->at, size - f->at, i, V, e);
