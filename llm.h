@@ -42773,8 +42773,7 @@ LLM_API llm_prefix_lm_config llm_prefix_lm_defaults(size_t vocab, size_t layers,
     c.stack = llm_sublayer_defaults(layers, width, heads);
     c.vocab = vocab;
     c.scale = sqrtf((float)width);
-    c.causal = false;
-    c.pad = 0, c.start = 1;
+    c.pad = 0, c.start = 1, c.causal = false;
     return c;
 }
 
@@ -42856,7 +42855,8 @@ LLM_API float llm_prefix_lm_forward(llm_prefix_lm_acts *a, const int *source, co
             const size_t n = b * R + i;
             a->ids[n] = i < S ? source[b * S + i] : i > S ? to[i - S - 1] : c->start;
             a->hidden[n] = i < S && a->ids[n] == c->pad;
-            a->place[n] = a->hidden[n] ? 0 : tokens++;
+            a->place[n] = tokens;
+            tokens += !a->hidden[n];
         }
         for (size_t t = 0; t < T; t++) {
             a->labels[b * T + t] = to[t] == c->pad ? LLM_CROSS_ENTROPY_IGNORE : to[t];
@@ -42945,26 +42945,25 @@ LLM_API void llm_prefix_lm_generate(int *ids, const int *source, size_t B, size_
         for (size_t i = 0; i < S; i++) {
             const size_t n = b * S + i;
             cache.ahead[b * R + i] = hidden[n] = source[n] == c->pad;
-            place[n] = hidden[n] ? 0 : next[b]++;
+            place[n] = next[b];
+            next[b] += !hidden[n];
         }
     }
     const size_t step = arena->used;
-    if (S > 0) {
-        llm_encoder_acts a;
-        for (size_t i = 0; i < S * S; i++) blocked[i] = c->causal && i % S > i / S;
-        v.hidden = hidden, v.blocked = blocked;
-        const float *x = llm_prefix_lm_embed(source, place, B * S, S, w, c, arena);
-        llm_encoder_forward(&a, x, &v, &w->stack, &c->stack, arena);
-        const size_t heads = B * c->stack.heads, D = C / c->stack.heads;
-        for (size_t i = 0; i < c->stack.layers * heads; i++) {
-            const size_t l = i / heads, h = i % heads;
-            const llm_mha_saved *from = &a.attn[l].attn, *to = &cache.attn[l];
-            memcpy(to->k + h * R * D, from->k + h * S * D, S * D * sizeof(float));
-            memcpy(to->v + h * R * D, from->v + h * S * D, S * D * sizeof(float));
-        }
-        cache.t = S;
-        arena->used = step;
+    llm_encoder_acts a;
+    for (size_t i = 0; i < S * S; i++) blocked[i] = c->causal && i % S > i / S;
+    v.hidden = hidden, v.blocked = blocked;
+    const float *all = llm_prefix_lm_embed(source, place, B * S, S, w, c, arena);
+    llm_encoder_forward(&a, all, &v, &w->stack, &c->stack, arena);
+    const size_t heads = B * c->stack.heads, D = C / c->stack.heads;
+    for (size_t i = 0; i < c->stack.layers * heads; i++) {
+        const size_t l = i / heads, h = i % heads;
+        const llm_mha_saved *from = &a.attn[l].attn, *to = &cache.attn[l];
+        memcpy(to->k + h * R * D, from->k + h * S * D, S * D * sizeof(float));
+        memcpy(to->v + h * R * D, from->v + h * S * D, S * D * sizeof(float));
     }
+    cache.t = S;
+    arena->used = step;
     for (size_t t = 0; t < T; t++) {
         const float *x = llm_prefix_lm_embed(last, next, B, R, w, c, arena);
         llm_decoder_step(y, &cache, x, &dw, &c->stack, arena);
@@ -43554,7 +43553,7 @@ typedef struct {
     const float *g;                         /* (B,T-1,C): what the next module reads */
     float *before, *e, *pair, *y;           /* (N,C), (N,C), (N,2C), (N,C) */
     float *rstd_in, *rstd_token, *rstd_out; /* (N) each */
-    float *norm, *logits, *loss, *lse;      /* (2,N,C), (N,V), (N), (N) */
+    float *logits, *loss, *lse;             /* (N,V), (N), (N) */
 } llm_mtp_acts;
 
 /* Returns the mean loss of module `depth` (1, 2, ..): g (B,T,C) is the trunk's output (depth 1, T
@@ -43568,7 +43567,7 @@ LLM_API float llm_mtp_forward(llm_mtp_acts *a, const float *g, const int *ids, s
     a->B = B, a->T = T, a->count = 0;
     a->given = (int *)llm_arena_take(arena, 2 * N, sizeof(int)), a->label = a->given + N;
     a->before = llm_arena_floats(arena, 4 * N * C), a->e = a->before + N * C;
-    a->pair = a->e + N * C, a->norm = llm_arena_floats(arena, 2 * N * C);
+    a->pair = a->e + N * C;
     a->rstd_in = llm_arena_floats(arena, 3 * N), a->rstd_token = a->rstd_in + N;
     a->rstd_out = a->rstd_token + N;
     for (size_t b = 0; b < B; b++)
@@ -43580,13 +43579,11 @@ LLM_API float llm_mtp_forward(llm_mtp_acts *a, const float *g, const int *ids, s
             a->count += next >= 0;
             memcpy(a->before + (b * R + t) * C, g + (b * T + t) * C, C * sizeof(float));
         }
-    float *norm_in = a->norm, *norm_token = a->norm + N * C;
     llm_embedding_forward(a->e, a->given, table, N, V, C);
-    llm_rmsnorm_forward(norm_in, a->rstd_in, a->before, w->in, N, C, c->eps);
-    llm_rmsnorm_forward(norm_token, a->rstd_token, a->e, w->token, N, C, c->eps);
     for (size_t n = 0; n < N; n++) {
-        memcpy(a->pair + n * 2 * C, norm_in + n * C, C * sizeof(float));
-        memcpy(a->pair + n * 2 * C + C, norm_token + n * C, C * sizeof(float));
+        float *pair = a->pair + n * 2 * C;
+        llm_rmsnorm_forward(pair, a->rstd_in + n, a->before + n * C, w->in, 1, C, c->eps);
+        llm_rmsnorm_forward(pair + C, a->rstd_token + n, a->e + n * C, w->token, 1, C, c->eps);
     }
     float *u = llm_arena_floats(arena, N * C);
     llm_matmul_forward(u, a->pair, w->merge, NULL, N, 2 * C, C);
@@ -44496,8 +44493,8 @@ LLM_API void llm_mlm_score_ask(llm_mlm_acts *acts, const int *ids, const int *ty
 
 /* Returns PLL; logp (T) <- the score of each token of ids (T), 0 where special (T). types (T) or
  * NULL. word (T) or NULL: neighbours of one number are one word, whose later pieces are hidden with
- * each. mask is the id of [MASK]; `batch` copies of the text are run at once. Scratch: batch T (2
- * or 3 ints) and a forward pass of as many texts. */
+ * each. mask is the id of [MASK]; `batch` copies of the text are run at once. Scratch: batch sizes,
+ * batch T (2 or 3) ints and a forward pass of as many texts. */
 LLM_API double llm_mlm_score(float *logp, const int *ids, const int *types, const bool *special,
                              const int *word, size_t T, int mask, size_t batch,
                              const llm_mlm_score_model *m, llm_arena *arena) {
@@ -44525,7 +44522,6 @@ LLM_API double llm_mlm_score(float *logp, const int *ids, const int *types, cons
                 row[i] = mask;
             place[B++] = t;
         }
-        if (B == 0) break; /* the rest is special */
         llm_mlm_acts acts;
         llm_mlm_score_ask(&acts, copy, kind, NULL, label, B, T, m, arena);
         for (size_t b = 0; b < B; b++) {
@@ -44563,7 +44559,7 @@ LLM_API double llm_mlm_score(float *logp, const int *ids, const int *types, cons
 /* ids (B,T) in place: where open (B,T) an answer in c->first .. c->vocab - 1, whatever stood there,
  * after `rounds` passes. sure (B,T): its probability when it was written, 1 where not open. score
  * (B) or NULL: the mean log of them, 0 of none. types, hidden (B,T) or NULL as in @bert. Scratch:
- * 2 B T ints, T size_t, T floats and a forward pass. */
+ * B T ints, T size_t, T floats and a forward pass. */
 LLM_API void llm_mask_predict(int *ids, float *sure, float *score, const bool *open,
                               const int *types, const bool *hidden, size_t B, size_t T,
                               size_t rounds, const llm_mlm_config *c, const llm_mlm_score_model *m,
@@ -44573,7 +44569,7 @@ LLM_API void llm_mask_predict(int *ids, float *sure, float *score, const bool *o
     int *label = (int *)llm_arena_take(arena, B * T, sizeof(int));
     size_t *order = (size_t *)llm_arena_take(arena, T, sizeof(size_t));
     float *key = llm_arena_floats(arena, T);
-    for (size_t i = 0; i < B * T; i++) sure[i] = open[i] ? 0.0f : 1.0f;
+    for (size_t i = 0; i < B * T; i++) sure[i] = 1.0f; /* round 0 asks for all open ones */
     for (size_t r = 0; r < rounds; r++) {
         const size_t step = arena->used;
         size_t asked = 0;
@@ -44586,8 +44582,8 @@ LLM_API void llm_mask_predict(int *ids, float *sure, float *score, const bool *o
             }
             llm_argsort(order, key, T);
             for (size_t k = 0; k < n * (rounds - r) / rounds; k++, asked++) {
-                ids[b * T + order[k]] = c->mask;
-                label[b * T + order[k]] = 0; /* any token: asked */
+                const size_t at = b * T + order[k];
+                ids[at] = label[at] = c->mask; /* any label: asked */
             }
         }
         if (asked == 0) break; /* more rounds than places */
@@ -46363,7 +46359,7 @@ LLM_API bool llm_token_batches_make(size_t *order, size_t *start, size_t *batche
     size_t count = 0, longest = 0;
     for (size_t i = 0; i < N; i++) {
         const size_t width = llm_token_batches_width(source, target, order[i]);
-        if (width > longest) longest = width;
+        longest = width > longest ? width : longest;
         if (count == 0 || (i + 1 - cut[count - 1]) * longest > budget)
             cut[count++] = i, longest = width;
     }
@@ -46388,8 +46384,9 @@ LLM_API double llm_token_batches_padding(const size_t *order, const size_t *star
     for (size_t k = 0; k < batches; k++) {
         size_t longest = 0;
         for (size_t i = start[k]; i < start[k + 1]; i++) {
-            tokens += (double)length[order[i]];
-            if (length[order[i]] > longest) longest = length[order[i]];
+            const size_t width = length[order[i]];
+            tokens += (double)width;
+            longest = width > longest ? width : longest;
         }
         places += (double)(longest * (start[k + 1] - start[k]));
     }
@@ -50130,15 +50127,16 @@ LLM_API llm_gpt2_state_result llm_gpt2_state_compare(llm_gpt2 *g, const llm_gpt2
     r.grad[1] = llm_gpt2_state_off(g->grads.wpe, c->context * C, data, at), at += c->context * C;
     const size_t size[12] = {C, C, 3 * C * C, 3 * C, C * C, C, C, C, F * C, F, C * F, C};
     for (size_t k = 0; k < 12; k++) {
-        r.grad[2 + k] = 0.0f;
+        float most = 0.0f;
         for (size_t l = 0; l < c->layers; l++, at += size[k]) {
             const llm_decoder_block_weights *b = &g->grads.block[l];
             const float *const from[12] = {
                 b->norm1_w, b->norm1_b, b->qkv_w,  b->qkv_b,       b->out_w,    b->out_b,
                 b->norm2_w, b->norm2_b, b->ffn.up, b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
             const float off = llm_gpt2_state_off(from[k], size[k], data, at);
-            if (!(off <= r.grad[2 + k])) r.grad[2 + k] = off;
+            if (!(off <= most)) most = off;
         }
+        r.grad[2 + k] = most;
     }
     r.grad[14] = llm_gpt2_state_off(g->grads.norm_w, C, data, at);
     r.grad[15] = llm_gpt2_state_off(g->grads.norm_b, C, data, at + C);
@@ -50230,7 +50228,7 @@ LLM_API bool llm_gpt2_choices_open(llm_gpt2_choices *f, const char *path, size_t
     const long count = ok ? (long)llm_gpt2_bin_int(data, 2) : 0;
     ok = ok && ((count >= 0 && count <= 65536) ||
                 llm_fail(e, "choices: %ld examples, expected 0 to 65536", count));
-    f->examples = ok ? (size_t)count : 0, f->at = 1024, f->most = 0;
+    f->examples = (size_t)count, f->at = 1024, f->most = 0;
     for (size_t i = 0; ok && i < f->examples; i++) {
         size_t bytes = 0;
         ok = llm_gpt2_choices_check(&bytes, &f->most, data + f->at, size - f->at, i, V, e);

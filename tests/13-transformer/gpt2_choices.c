@@ -76,7 +76,25 @@ TEST(gpt2_choices, "an example's parts are where they should be") {
     CHECK(x.start[0] == 0 && x.start[1] == 1 && x.start[2] == 3);
     CHECK(x.choice[0] == 7 && x.choice[1] == 8 && x.choice[2] == 5);
     CHECK(x.bytes[0] == 1 && x.bytes[1] == 1);
+    CHECK(x.choice[3] == -1); /* the arena's own bytes: nothing behind the last answer is read */
     CHECK(!llm_gpt2_choices_next(&x, &f, &arena));
+    llm_gpt2_choices_close(&f);
+
+    for (size_t i = 0; i < 5; i++) /* the longer answer may be the first */
+        bytes[FIRST + 18 + 2 * i] = (unsigned char)(i == 0 ? 2 : i == 3 ? 1 : i);
+    CHECK(llm_gpt2_choices_open(&f, tiny_bin_written(bytes, n), V, &e));
+    CHECK(f.most == 5);
+    llm_gpt2_choices_close(&f);
+
+    const size_t words[15] = {65535, 30, 0, 2, 3, 2, 1, 2, 1, 3, 1, 4, 2, 5, 6};
+    for (size_t i = 0; i < 15; i++) { /* three answers, on exactly their memory */
+        bytes[FIRST + 2 * i] = (unsigned char)words[i];
+        bytes[FIRST + 2 * i + 1] = (unsigned char)(words[i] >> 8);
+    }
+    llm_arena least = test_arena(2 * 64);
+    CHECK(llm_gpt2_choices_open(&f, tiny_bin_written(bytes, FIRST + 30), V, &e));
+    CHECK(llm_gpt2_choices_next(&x, &f, &least));
+    CHECK(least.used == 2 * 64 && x.n == 3 && x.start[3] == 4 && x.choice[3] == 6 && f.most == 4);
     llm_gpt2_choices_close(&f);
 
     tiny_bin_put(bytes + 8, 0); /* no examples */
@@ -100,6 +118,7 @@ TEST(gpt2_choices, "what cannot be is refused, and what is wrong named") {
                    {FIRST + 4, 1, "example 0 begins with 65535 and number 1"},
                    {FIRST + 2, 30, "example 0 is cut off"},
                    {FIRST + 3, 255, "example 0 is cut off"},
+                   {FIRST + 2, 24, "part 2 of example 0 has 2 tokens in 24 bytes"},
                    {FIRST + 2, 27, "part 2 of example 0 has 2 tokens in 27 bytes"},
                    {FIRST + 2, 10, "part 0 of example 0 has 0 tokens in 10 bytes"},
                    {FIRST + 2, 0, "part 0 of example 0 has 0 tokens in 0 bytes"},
@@ -126,6 +145,14 @@ TEST(gpt2_choices, "what cannot be is refused, and what is wrong named") {
     bytes[FIRST + 20] = 1, bytes[FIRST + 22] = 1; /* answers of 1, 1 and, at the end, no token */
     CHECK_FAILS(llm_gpt2_choices_open(&f, tiny_bin_written(bytes, n), V, &e), e,
                 "ends behind 26 of its 28 bytes");
+    small(bytes, 3);
+    bytes[FIRST + 2] = 10; /* no room for a text */
+    CHECK_FAILS(llm_gpt2_choices_open(&f, tiny_bin_written(bytes, FIRST + 10), V, &e), e,
+                "part 0 of example 0 has 0 tokens in 10 bytes");
+    n = small(bytes, 3);
+    tiny_bin_put(bytes + 8, 65536); /* as many as there can be numbers */
+    CHECK_FAILS(llm_gpt2_choices_open(&f, tiny_bin_written(bytes, n), V, &e), e,
+                "example 1 is cut off");
     n = small(bytes, 3);
     for (size_t size = 0; size<n; size += size> 1000 ? 1 : 100)
         CHECK_FAILS(llm_gpt2_choices_open(&f, tiny_bin_written(bytes, size), V, &e), e,

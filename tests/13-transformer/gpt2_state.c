@@ -102,8 +102,8 @@ TEST(gpt2_state, "files of version 1 have no rows of no token; what cannot be is
     } refused[] = {{0, 20240326, "begins with 20240326, not 20240327"},
                    {4, 3, "version 3, expected 1 or 2"},
                    {4, 1, "a table of 8 rows for 5 tokens"},
-                   {8, 0, "0 rows of 3 tokens"},
-                   {8, -1, "-1 rows of 3 tokens"},
+                   {8, 0, "0 rows of 3 tokens, the model has 3 places"},
+                   {8, -1, "-1 rows of 3 tokens, the model has 3 places"},
                    {12, 0, "2 rows of 0 tokens, the model has 3 places"},
                    {12, 4, "2 rows of 4 tokens, the model has 3 places"},
                    {8, 0x7fffffff, "are not 2147483647 rows of 3 tokens of this model"},
@@ -136,6 +136,21 @@ TEST(gpt2_state, "files of version 1 have no rows of no token; what cannot be is
                     "are not 2 rows");
     CHECK_FAILS(llm_gpt2_state_open(&s, tiny_bin_written(bytes, n - 4), &g.config, &e), e,
                 "are not 2 rows");
+    /* a whole row of the table less than there must be */
+    CHECK_FAILS(llm_gpt2_state_open(&s, tiny_bin_written(bytes, n - 4 * 4 * C), &g.config, &e), e,
+                "are not 2 rows");
+    for (size_t texts = 1; texts <= B; texts++) /* batches of any size, of token 0 alone */
+        for (size_t tokens = 1; tokens <= T; tokens++) {
+            const size_t places = texts * tokens;
+            const size_t size =
+                HEAD + 8 * places + 4 * (places * V + 1 + llm_gpt2_count(&g.config));
+            unsigned char *zero = (unsigned char *)test_memory(size, 1);
+            memcpy(zero, bytes, 8);
+            tiny_bin_put(zero + 8, (long)texts), tiny_bin_put(zero + 12, (long)tokens);
+            CHECK(llm_gpt2_state_open(&s, tiny_bin_written(zero, size), &g.config, &e));
+            CHECK(s.B == texts && s.T == tokens && s.padded == V);
+            llm_gpt2_state_close(&s);
+        }
     CHECK_FAILS(llm_gpt2_state_open(&s, test_path("nowhere"), &g.config, &e), e, "nowhere");
     free(more);
     llm_gpt2_destroy(&g);

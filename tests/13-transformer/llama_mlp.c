@@ -39,7 +39,7 @@ static void lm_want(double *want, const float *x, const llm_llama_file_layer *w,
     float *const *b = w->vector;
     for (size_t i = 0; i < C; i++) in[i] = (double)x[i];
     lm_norm(h, in, b[LLM_LLAMA_NAMES_NORM2], b[LLM_LLAMA_NAMES_NORM2_BIAS], (double)c->eps);
-    for (size_t j = 0; j < F; j++) {
+    for (size_t j = 0; j < c->hidden; j++) {
         const double z =
             lm_row(&w->matrix[LLM_LLAMA_NAMES_GATE], j, h) +
             (b[LLM_LLAMA_NAMES_GATE_BIAS] ? (double)b[LLM_LLAMA_NAMES_GATE_BIAS][j] : 0.0);
@@ -59,19 +59,19 @@ static void lm_want(double *want, const float *x, const llm_llama_file_layer *w,
 
 /* A layer's MLP as a family has it. */
 static void lm_layer(llm_llama_file_layer *w, llm_llama_config *c, llm_llama_config_family family,
-                     llm_rng *rng) {
+                     size_t hidden, llm_rng *rng) {
     memset(c, 0, sizeof *c);
     memset(w, 0, sizeof *w);
-    c->family = family, c->width = C, c->hidden = F, c->eps = 0.25f;
+    c->family = family, c->width = C, c->hidden = hidden, c->eps = 0.25f;
     const bool gpt2 = family == LLM_LLAMA_CONFIG_GPT2;
-    w->matrix[LLM_LLAMA_NAMES_GATE] = lm_matrix(F, C, rng);
-    if (!gpt2) w->matrix[LLM_LLAMA_NAMES_UP] = lm_matrix(F, C, rng);
-    w->matrix[LLM_LLAMA_NAMES_DOWN] = lm_matrix(C, F, rng);
+    w->matrix[LLM_LLAMA_NAMES_GATE] = lm_matrix(hidden, C, rng);
+    if (!gpt2) w->matrix[LLM_LLAMA_NAMES_UP] = lm_matrix(hidden, C, rng);
+    w->matrix[LLM_LLAMA_NAMES_DOWN] = lm_matrix(C, hidden, rng);
     w->vector[LLM_LLAMA_NAMES_NORM2] = lm_draw(C, rng);
     if (family == LLM_LLAMA_CONFIG_GEMMA2) w->vector[LLM_LLAMA_NAMES_OUT2] = lm_draw(C, rng);
     if (!gpt2) return;
     w->vector[LLM_LLAMA_NAMES_NORM2_BIAS] = lm_draw(C, rng);
-    w->vector[LLM_LLAMA_NAMES_GATE_BIAS] = lm_draw(F, rng);
+    w->vector[LLM_LLAMA_NAMES_GATE_BIAS] = lm_draw(hidden, rng);
     w->vector[LLM_LLAMA_NAMES_DOWN_BIAS] = lm_draw(C, rng);
 }
 
@@ -79,15 +79,15 @@ TEST(llama_mlp, "every family's MLP is its formula in doubles, for few rows and 
     static const size_t count[] = {1, 2, 3, MOST};
     llm_rng rng = llm_rng_seed(2);
     for (int family = 0; family < LLM_LLAMA_CONFIG_FAMILIES; family++) {
-        for (size_t k = 0; k < 4; k++) {
+        for (size_t k = 0; k < 8; k++) { /* of one hidden number, then of more */
             llm_llama_file_layer w;
             llm_llama_config c;
             double want[MOST * C];
-            const size_t n = count[k];
-            lm_layer(&w, &c, (llm_llama_config_family)family, &rng);
+            const size_t n = count[k % 4], hidden = k < 4 ? 1 : F;
+            lm_layer(&w, &c, (llm_llama_config_family)family, hidden, &rng);
             float *x = lm_draw(n * C, &rng);
             for (size_t i = 0; i < n; i++) lm_want(want + i * C, x + i * C, &w, &c);
-            llm_arena a = test_arena((n * (C + 2 * F) + 3 * 16) * sizeof(float));
+            llm_arena a = test_arena((n * (C + 2 * hidden) + 3 * 16) * sizeof(float));
             llm_llama_mlp(x, &w, &c, n, &a);
             CHECK(a.used == 0);
             for (size_t i = 0; i < n * C; i++) CHECK_NEAR(x[i], want[i], 2e-5);

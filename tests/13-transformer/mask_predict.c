@@ -35,7 +35,8 @@ TEST(mask_predict, "texts, probabilities and scores of 1 to 5 rounds equal a Num
     int ids[T] = {1, 5, 2, 7, 8, 2};
     float sure[T], score = 1.0f;
     const bool none[T] = {false};
-    llm_mask_predict(ids, sure, &score, none, NULL, NULL, 1, T, 2, &c, &s, &m.arena);
+    llm_arena lists = test_arena(3 * 64); /* nothing open: no pass */
+    llm_mask_predict(ids, sure, &score, none, NULL, NULL, 1, T, 2, &c, &s, &lists);
     CHECK(ids[0] == 1 && ids[5] == 2 && sure[3] == 1.0f && score == 0.0f);
     CHECK_ASSERTS(llm_mask_predict(ids, sure, NULL, none, NULL, NULL, 1, T, 0, &c, &s, &m.arena));
     llm_mlm_config bad = c;
@@ -43,6 +44,30 @@ TEST(mask_predict, "texts, probabilities and scores of 1 to 5 rounds equal a Num
     CHECK_ASSERTS(llm_mask_predict(ids, sure, NULL, none, NULL, NULL, 1, T, 1, &bad, &s, &m.arena));
     bad = c, bad.vocab = V + 1;
     CHECK_ASSERTS(llm_mask_predict(ids, sure, NULL, none, NULL, NULL, 1, T, 1, &bad, &s, &m.arena));
+}
+
+TEST(mask_predict, "of equal answers the first; however many rounds, the scratch is one pass") {
+    model m = make(V, T, 1, 4, 3, NULL); /* all weights 0 */
+    const llm_mlm_score_model s = {m.c, m.w, m.head};
+    const llm_mlm_config c = llm_mlm_defaults(MASK, FIRST, V - 1);
+    int ids[T] = {1, 5, 2, 7, 8, 2}, label[T];
+    bool open[T];
+    float sure[T];
+    llm_arena pass = test_arena(1 << 16);
+    llm_mlm_acts acts;
+    for (size_t t = 0; t < T; t++) {
+        open[t] = t > 0;
+        label[t] = open[t] ? 1 : (int)LLM_CROSS_ENTROPY_IGNORE;
+    }
+    pass.peak = 0;
+    llm_mlm_score_ask(&acts, ids, NULL, NULL, label, 1, T, &s, &pass);
+    llm_arena arena = test_arena(3 * 64 + pass.peak);
+    llm_mask_predict(ids, sure, NULL, open, NULL, NULL, 1, T, 9, &c, &s, &arena);
+    CHECK(arena.used == 0 && ids[0] == 1 && sure[0] == 1.0f);
+    for (size_t t = 1; t < T; t++) {
+        CHECK(ids[t] == FIRST);
+        CHECK_NEAR(sure[t], 1.0 / V, 1e-6);
+    }
 }
 
 /* Texts that count up or down, modulo 7, from a first token that is given: each place behind it has

@@ -40,6 +40,45 @@ TEST(mlm_score, "the score of each token equals transformers' with that token, o
     CHECK(llm_mlm_score(logp, ids, NULL, special, NULL, 0, MASK, 2, &s, &m.arena) == 0.0);
 }
 
+static size_t taken(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+TEST(mlm_score, "the scratch is the copies and one pass over them; a word may end the text") {
+    model m = tiny_mlm_golden("score/weights");
+    const llm_mlm_score_model s = {m.c, m.w, m.head};
+    const int *ids = as_ints(golden("in/ids"), T), *types = as_ints(golden("in/types"), T);
+    const bool *plain = bools(T);
+    int *word = (int *)test_memory(T, sizeof(int));
+    for (size_t t = 0; t < T; t++) word[t] = t < 4 ? 0 : 1;
+    for (size_t batch = 1; batch <= 4; batch++)
+        for (size_t typed = 0; typed < 2; typed++) {
+            llm_arena pass = test_arena(1 << 16);
+            llm_mlm_acts acts;
+            int copy[4 * T], kind[4 * T], label[4 * T];
+            for (size_t i = 0; i < batch * T; i++) {
+                copy[i] = ids[i % T], kind[i] = types[i % T];
+                label[i] = i % T ? (int)LLM_CROSS_ENTROPY_IGNORE : 1;
+            }
+            pass.peak = 0;
+            llm_mlm_score_ask(&acts, copy, typed ? kind : NULL, NULL, label, batch, T, &s, &pass);
+            llm_arena arena = test_arena(taken(batch * sizeof(size_t)) +
+                                         (2 + typed) * taken(batch * T * sizeof(int)) + pass.peak);
+            float logp[T], one[T];
+            llm_mlm_score(logp, ids, typed ? types : NULL, plain, word, T, MASK, batch, &s, &arena);
+            CHECK(arena.used == 0);
+            for (size_t t = 0; t < T;
+                 t++) { /* each token by itself, what follows in its word too */
+                for (size_t i = 0; i < T; i++) {
+                    copy[i] = i >= t && word[i] == word[t] ? MASK : ids[i];
+                    label[i] = i == t ? ids[t] : (int)LLM_CROSS_ENTROPY_IGNORE;
+                }
+                pass.used = 0;
+                llm_mlm_score_ask(&acts, copy, typed ? types : NULL, NULL, label, 1, T, &s, &pass);
+                one[t] = -acts.loss[0];
+            }
+            CHECK_ALL_NEAR(logp, one, T, 2e-6f);
+        }
+}
+
 TEST(mlm_score, "a head that hears of nothing but its bias: the sum of the tokens' logarithms") {
     enum { V = 5, LONG = 7, C = 4 };
     model m = make(V, LONG, 1, C, 3, NULL); /* all weights 0 */

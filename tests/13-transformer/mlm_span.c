@@ -93,11 +93,12 @@ TEST(mlm_span, "words are whole, a span has at most so many of them, starts are 
     }
     const size_t count = llm_mlm_span_mask(ids, label, special, word, MANY, 0.5f, 2, &c, &rng);
     CHECK(count > 2900 && count <= 2950);
-    size_t spans = 0, length[7] = {0};
+    size_t spans = 0, length[7] = {0}, behind = 0;
     for (size_t n = 0; n < MANY; n++) {
         const bool on = label[n] != LLM_CROSS_ENTROPY_IGNORE;
         const bool before = n > 0 && label[n - 1] != LLM_CROSS_ENTROPY_IGNORE;
         if (n > 0 && word[n] == word[n - 1] && !special[n] && !special[n - 1]) CHECK(on == before);
+        behind += on && n % 60 == 32;
         if (!on || before) continue;
         size_t end = n;
         while (end < MANY && label[end] != LLM_CROSS_ENTROPY_IGNORE) end++;
@@ -105,6 +106,17 @@ TEST(mlm_span, "words are whole, a span has at most so many of them, starts are 
         length[end - n]++, spans++;
     }
     CHECK(length[3] > 100 && length[6] > 100 && length[1] > 0 && spans > 500);
+    CHECK(behind > 20); /* of 333 ends of words that a special token has cut off */
+
+    for (size_t round = 0; round < 200; round++) { /* the first word is whole, too */
+        int row[6] = {9, 9, 9, 9, 9, 9}, asked[6];
+        const int words[6] = {0, 0, 1, 1, 2, 2};
+        const bool none[6] = {false};
+        llm_mlm_config half = c;
+        half.chosen = 0.5f;
+        llm_mlm_span_mask(row, asked, none, words, 6, 0.5f, 2, &half, &rng);
+        for (size_t n = 0; n < 6; n += 2) CHECK(asked[n] == asked[n + 1]);
+    }
 
     /* a row of 9, one token covered: all starts equally often */
     size_t seen[9] = {0};
@@ -132,10 +144,24 @@ TEST(mlm_span, "spans do not touch; where none fits it comes to an end") {
             CHECK(label[n] == LLM_CROSS_ENTROPY_IGNORE || label[n - 1] == LLM_CROSS_ENTROPY_IGNORE);
     }
     for (size_t n = 0; n < 30; n++) ids[n] = 9, special[n] = false, word[n] = 0;
-    c.chosen = 0.5f; /* one word of 30 tokens is more than 15 */
+    c.chosen = 0.5f; /* one word of 30 tokens is more than 15: 20 N draws */
+    llm_rng same = rng;
     CHECK(llm_mlm_span_mask(ids, label, special, word, 30, 0.2f, 1, &c, &rng) == 0);
+    for (size_t draw = 0; draw < 20 * 30; draw++) {
+        llm_mlm_span_length(0.2f, 1, &same);
+        llm_rng_below(&same, 30);
+    }
+    CHECK(llm_rng_u32(&rng) == llm_rng_u32(&same));
     for (size_t n = 0; n < 30; n++) special[n] = true;
+    same = rng; /* nothing to be covered, nothing drawn */
     CHECK(llm_mlm_span_mask(ids, label, special, NULL, 30, 0.2f, 1, &c, &rng) == 0);
     CHECK(llm_mlm_span_mask(ids, label, special, NULL, 0, 0.2f, 1, &c, &rng) == 0);
     for (size_t n = 0; n < 30; n++) CHECK(ids[n] == 9 && label[n] == LLM_CROSS_ENTROPY_IGNORE);
+    CHECK(llm_rng_u32(&rng) == llm_rng_u32(&same));
+    c.chosen = 1.0f, c.masked = c.random = 0.0f; /* all stay, for the smallest fate, too */
+    special[0] = false;
+    for (size_t i = 0; i < 4; i++) rng.word[i] = 0; /* length, start, fate */
+    rng.used = 0;
+    CHECK(llm_mlm_span_mask(ids, label, special, NULL, 1, 0.2f, 1, &c, &rng) == 1);
+    CHECK(ids[0] == 9 && label[0] == 9);
 }

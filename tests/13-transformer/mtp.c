@@ -105,6 +105,101 @@ TEST(mtp,
     CHECK(memcmp(a[0].logits, a[1].logits, 3 * V * sizeof(float)) == 0);
 }
 
+static size_t taken(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+TEST(mtp, "the memory is the layer's and that of the arrays; token 0 is a label as any, and one "
+          "label is learned from") {
+    const llm_sublayer_config c = config();
+    llm_arena lists = test_arena(1 << 14);
+    llm_mtp_module w[1];
+    float *flat = golden("model/weights"), *h = golden("in/h"), *table = golden("in/table");
+    float *first = NULL;
+    bind(w, flat, 1, &c, &lists);
+    for (size_t rows = 1; rows <= 2; rows++)
+        for (size_t from = 3; from <= 6; from++) { /* twice the same text: the same means */
+            const size_t places = from - 1, n = rows * places, x = n * C * 4;
+            const int text[6] = {3, 0, 0, 4, -1, 2};
+            float *g = floats(rows * from * C), *dg = zeros(rows * from * C);
+            float *dtable = zeros(V * C), *grad = zeros(all(&c));
+            int *ids = (int *)test_memory(rows * from, sizeof(int));
+            for (size_t i = 0; i < rows * from; i++) ids[i] = text[i % from];
+            for (size_t i = 0; i < rows * from * C; i++) g[i] = h[i % (from * C)];
+            llm_mtp_module dw[1];
+            bind(dw, grad, 1, &c, &lists);
+            llm_arena layer = test_arena(1 << 16), back = test_arena(1 << 16);
+            llm_encoder_acts b;
+            const llm_sublayer_view view = llm_sublayer_look(rows, places);
+            layer.peak = back.peak = 0;
+            llm_encoder_forward(&b, g, &view, &w[0].layer, &c, &layer);
+            llm_encoder_backward(zeros(n * C), &dw[0].layer, &b, rows, places, &w[0].layer, &c,
+                                 &back);
+            memset(grad, 0, all(&c) * sizeof(float));
+            const size_t front = taken(2 * n * 4) + taken(4 * x) + taken(3 * n * 4) + taken(x) +
+                                 taken(places * places);
+            const size_t behind = taken(x) + taken(n * V * 4) + 2 * taken(n * 4);
+            llm_arena arena = test_arena(
+                front + (layer.peak > layer.used + behind ? layer.peak : layer.used + behind));
+            llm_mtp_acts a;
+            llm_mtp_forward(&a, g, ids, 1, rows, from, V, w, table, &c, &arena);
+            CHECK(arena.used == front + layer.used + behind);
+            CHECK(a.count == rows * (from - 2 - (from > 4)));
+            for (size_t i = 0; i < n; i++) {
+                const size_t t = i % places;
+                CHECK(a.given[i] == (text[t + 1] < 0 ? 0 : text[t + 1]));
+                CHECK(a.label[i] == (t + 2 < from && text[t + 2] >= 0
+                                         ? text[t + 2]
+                                         : (int)LLM_CROSS_ENTROPY_IGNORE));
+            }
+            llm_arena scratch = test_arena(taken(n * V * 4) + taken(7 * x) + back.peak);
+            llm_mtp_backward(dg, dw, dtable, NULL, &a, 1.0f, V, w, table, &c, &scratch);
+            CHECK(scratch.used == 0);
+            if (from > 3) continue;
+            CHECK(dot(grad, grad, all(&c)) > 0.01 && dot(dtable, dtable, V * C) > 0.01);
+            if (rows == 1)
+                first = grad;
+            else
+                CHECK_ALL_NEAR(first, grad, all(&c), 1e-6f);
+        }
+}
+
+TEST(mtp, "a module drops what its layers would drop as the next ones of one stack") {
+    llm_sublayer_config c = config();
+    c.layers = 2, c.dropout = 0.5f, c.seed = 7;
+    llm_arena arena = test_arena(1 << 17);
+    float *flat = floats(all(&c));
+    const float *h = golden("in/h"), *table = golden("in/table");
+    llm_rng rng = llm_rng_seed(3);
+    llm_rng_normal_fill(&rng, flat, all(&c));
+    llm_mtp_module w[1];
+    bind(w, flat, 1, &c, &arena);
+    const int ids[6] = {3, 5, 1, 4, 2, 2};
+    for (size_t depth = 1; depth <= 3; depth++) { /* in front of it layers that add nothing */
+        enum { R = 3 };
+        llm_sublayer_config deep = c;
+        deep.layers = 2 * depth;
+        llm_encoder_weights stack;
+        float *matrix = zeros(llm_encoder_matrices(&deep));
+        float *vector = zeros(llm_encoder_vectors(&deep));
+        llm_encoder_bind(&stack, &matrix, &vector, &deep, &arena);
+        for (size_t l = 0; l < 2; l++) {
+            stack.attn[2 * depth - 2 + l] = w[0].layer.attn[l];
+            stack.mlp[2 * depth - 2 + l] = w[0].layer.mlp[l];
+        }
+        stack.norm_w = stack.norm_b = NULL;
+        bool blocked[R * R];
+        for (size_t i = 0; i < R * R; i++) blocked[i] = i % R > i / R;
+        llm_sublayer_view view = llm_sublayer_look(1, R);
+        view.blocked = blocked;
+        llm_mtp_acts a;
+        llm_encoder_acts b;
+        float u[R * C];
+        llm_mtp_forward(&a, h, ids, depth, 1, R + 1, V, w, table, &c, &arena);
+        llm_matmul_forward(u, a.pair, w[0].merge, NULL, R, 2 * C, C);
+        const float *want = llm_encoder_forward(&b, u, &view, &stack, &deep, &arena);
+        CHECK_ALL_NEAR(a.g, want, R * C, 0.0f);
+    }
+}
+
 /* Texts 0 1 2 3 4 or 0 4 3 2 1, each with probability 1/2. Behind the 0 the second token is 2 or 3:
  * a head that has to say so without the first loses ln 2 there, a module that is given the first
  * loses nothing. Trains either for 150 steps; the trunk is the table alone. */

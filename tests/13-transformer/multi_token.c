@@ -95,6 +95,90 @@ TEST(multi_token, "labels are the tokens k places behind, of their own row; a he
         CHECK(grad[llm_encoder_matrices(&c.head) + i] == 0.0f);
 }
 
+static size_t taken(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+TEST(multi_token, "the scratch is a head's and the numbers of the comment; one label is learned "
+                  "from as from any") {
+    const llm_multi_token_config c = config();
+    float *flat = golden("model/weights"), *h = golden("in/h"), *table = golden("in/table");
+    llm_arena lists = test_arena(1 << 14);
+    const llm_encoder_weights *w = bind(flat, &c, &lists);
+    float *first = NULL, *grad = NULL;
+    for (size_t rows = 1; rows <= 2; rows++)
+        for (size_t from = 2; from <= 4; from++) { /* twice the same text: the same means */
+            const size_t n = rows * from, numbers = all(&c);
+            const int text[8] = {3, 5, 1, 4, 3, 5, 1, 4};
+            float *x = floats(n * C), loss[K], *dh = zeros(n * C), *dtable = zeros(V * C);
+            int *ids = (int *)test_memory(n, sizeof(int));
+            for (size_t i = 0; i < n; i++) ids[i] = text[i % from];
+            for (size_t i = 0; i < n * C; i++) x[i] = h[i % (from * C)];
+            grad = zeros(numbers);
+            const llm_encoder_weights *dw = bind(grad, &c, &lists);
+            llm_arena head = test_arena(1 << 16), back = test_arena(1 << 16);
+            llm_encoder_acts a;
+            back.peak = 0;
+            llm_multi_token_head(&a, x, 0, rows, from, w, &c, &head);
+            llm_encoder_backward(zeros(n * C), &bind(zeros(numbers), &c, &lists)[0], &a, rows, from,
+                                 &w[0], &c.head, &back);
+            llm_arena arena = test_arena(taken(n * 4) + 2 * taken(n * V * 4) + taken(2 * n * 4) +
+                                         taken(n * C * 4) + head.used + back.peak);
+            llm_multi_token_train(loss, dh, dw, dtable, x, ids, rows, from, w, table, &c, &arena);
+            CHECK(arena.used == 0);
+            if (from > 2) continue;
+            CHECK(dot(dtable, dtable, V * C) > 0.01 && dot(grad, grad, numbers) > 0.01);
+            if (rows == 1)
+                first = grad;
+            else
+                CHECK_ALL_NEAR(first, grad, numbers, 1e-6f);
+        }
+}
+
+TEST(multi_token, "a guess behind any text is what the heads make of its last place") {
+    const llm_multi_token_config c = config();
+    llm_arena arena = test_arena(1 << 16);
+    const llm_encoder_weights *w = bind(golden("model/weights"), &c, &arena);
+    const float *h = golden("in/h"), *table = golden("in/table");
+    float logits[K * V], want[K * V];
+    for (size_t n = 1; n <= T; n++) {
+        llm_multi_token_guess(logits, h, n, w, table, &c, &arena);
+        for (size_t k = 0; k < K; k++) { /* no place hears of those behind it */
+            llm_encoder_acts a;
+            const float *y = llm_multi_token_head(&a, h, k, 1, T, w, &c, &arena) + (n - 1) * C;
+            for (size_t v = 0; v < V; v++) want[k * V + v] = (float)dot(y, table + v * C, C);
+        }
+        CHECK_ALL_NEAR(logits, want, K * V, 2e-6f);
+    }
+}
+
+TEST(multi_token, "a head drops what its layers would drop as the next ones of one stack") {
+    llm_multi_token_config c = config();
+    c.head.layers = 2, c.head.dropout = 0.5f, c.head.seed = 7;
+    llm_arena arena = test_arena(1 << 17);
+    float *flat = floats(all(&c)), *h = golden("in/h");
+    llm_rng rng = llm_rng_seed(3);
+    llm_rng_normal_fill(&rng, flat, all(&c));
+    const llm_encoder_weights *w = bind(flat, &c, &arena);
+    for (size_t k = 0; k < K; k++) { /* in front of it layers that add nothing */
+        llm_sublayer_config deep = c.head;
+        deep.layers = 2 * (k + 1);
+        llm_encoder_weights stack;
+        float *matrix = zeros(llm_encoder_matrices(&deep));
+        float *vector = zeros(llm_encoder_vectors(&deep));
+        llm_encoder_bind(&stack, &matrix, &vector, &deep, &arena);
+        for (size_t l = 0; l < 2; l++)
+            stack.attn[2 * k + l] = w[k].attn[l], stack.mlp[2 * k + l] = w[k].mlp[l];
+        stack.norm_w = w[k].norm_w, stack.norm_b = w[k].norm_b;
+        bool blocked[T * T];
+        for (size_t i = 0; i < T * T; i++) blocked[i] = i % T > i / T;
+        llm_sublayer_view view = llm_sublayer_look(B, T);
+        view.blocked = blocked;
+        llm_encoder_acts a, b;
+        const float *y = llm_multi_token_head(&a, h, k, B, T, w, &c, &arena);
+        const float *want = llm_encoder_forward(&b, h, &view, &stack, &deep, &arena);
+        CHECK_ALL_NEAR(y, want, N * C, 0.0f);
+    }
+}
+
 TEST(multi_token, "no head looks ahead, and each has dropped numbers of its own") {
     llm_multi_token_config c = config();
     llm_arena arena = test_arena(1 << 17);

@@ -61,6 +61,16 @@ TEST(prefix_lm, "finite differences of the table with dropout") {
     CHECK(gone > 5);
 }
 
+TEST(prefix_lm, "finite differences where a single token is asked for") {
+    prefix_model *m = prefix_golden(0);
+    const int source[B * S] = {2, 5, 3, 4, 3}, target[B * T] = {4};
+    llm_prefix_lm_acts a;
+    llm_prefix_lm_forward(&a, source, target, B, S, T, &m->w, &m->c, &m->arena);
+    CHECK(a.kept == 1);
+    llm_prefix_lm_backward(&m->g, &a, &m->w, &m->c, &m->arena);
+    CHECK_GRAD(m->grad, m->flat, (size_t)V * C, 4e-3f, 1e-2f, loss_of(m, source, target));
+}
+
 /* Does place t of row 0's logits change when number i of the row's source or target does? */
 static bool heard(prefix_model *m, bool in_source, size_t i, size_t t) {
     int source[S] = {2, 5, 3, 4}, target[T] = {3, 5, 2};
@@ -106,10 +116,26 @@ TEST(prefix_lm, "padding the source changes no logit; first weights") {
     llm_prefix_lm_forward(&a, wide, target, 1, 5, T, &m->w, &m->c, &m->arena);
     CHECK_ALL_NEAR(a.logits, logits, T * V, 2e-6f);
 
+    /* a start token that is the padding is not hidden */
+    const int full[4] = {4, 2, 3, 4};
+    m->c.pad = 0, m->c.start = 1;
+    llm_prefix_lm_forward(&a, full, target, 1, 4, T, &m->w, &m->c, &m->arena);
+    memcpy(logits, a.logits, sizeof logits);
+    m->c.pad = 1;
+    llm_prefix_lm_forward(&a, full, target, 1, 4, T, &m->w, &m->c, &m->arena);
+    CHECK(memcmp(a.logits, logits, sizeof logits) == 0);
+
     const llm_prefix_lm_config c = llm_prefix_lm_defaults(500, 1, 16, 2);
     CHECK(!c.causal && c.scale == 4.0f && c.pad == 0 && c.start == 1 && c.vocab == 500);
     prefix_model *big = prefix_new(&c, 1, 1 << 16);
     CHECK_NEAR(dot(big->w.table, big->w.table, 8000) / 8000.0, 1.0 / 16.0, 0.004);
+    llm_rng rng = llm_rng_seed(1);
+    float *normal = floats(8000);
+    llm_rng_normal_fill(&rng, normal, 8000);
+    for (size_t i = 0; i < 8000; i++) CHECK(big->w.table[i] == normal[i] / 4.0f);
+    llm_prefix_lm_config none = llm_prefix_lm_defaults(500, 0, 16, 2); /* a table and no more */
+    none.stack.norm = LLM_PRENORM_POST;
+    CHECK(prefix_new(&none, 1, 64)->count == 8000);
     CHECK(big->w.stack.mlp[0].ffn.up_bias[0] == 0.0f && big->w.stack.attn[0].norm.out_w[0] == 1.0f);
 }
 

@@ -9,10 +9,11 @@ static void smt_check(llm_gguf_blocks_type type, size_t rows, size_t columns, si
     const size_t each = type == LLM_GGUF_BLOCKS_F32 ? 4 : 2, size = rows * count * each;
     unsigned char *in = (unsigned char *)test_memory(rows * columns * each + 1, 1);
     unsigned char *out = (unsigned char *)test_memory(size + 2, 1);
+    unsigned char *file = (unsigned char *)test_memory(rows * columns * each + 1, 1);
     for (size_t i = 0; i < rows * columns * each; i++)
-        in[i] = (unsigned char)(i * 167 + (i >> 8) * 13);
+        in[i] = file[i] = (unsigned char)(i * 167 + (i >> 8) * 13);
     memset(out, 0xab, size + 2);
-    const llm_stored_matrix w = {in, type, rows, columns};
+    const llm_stored_matrix w = {file, type, rows, columns};
     llm_stored_matrix_turn(out + 1, &w, first, count);
     CHECK(out[0] == 0xab && out[size + 1] == 0xab);
     for (size_t i = 0; i < size; i++) {

@@ -27,6 +27,7 @@ TEST(token_batches, "each pair stands in one batch, none is above the budget on 
         size_t batches = 99;
         llm_arena arena = test_arena(1 << 16);
         lengths(source, target, N, &rng);
+        memset(start, 0xff, sizeof start);
         const size_t *other = k % 2 ? target : NULL;
         CHECK(llm_token_batches_make(order, start, &batches, source, other, N, budget, pool, &rng,
                                      &arena, NULL));
@@ -162,6 +163,7 @@ TEST(token_batches, "a pair above the budget is named, whichever side it is") {
     llm_rng rng = llm_rng_seed(1);
     llm_arena arena = test_arena(1 << 12);
     llm_error e;
+    batches = 99;
     CHECK_FAILS(
         llm_token_batches_make(order, start, &batches, source, target, 3, 8, 0, &rng, &arena, &e),
         e, "pair 1 has 9 tokens on one side, the budget is 8");
@@ -171,4 +173,35 @@ TEST(token_batches, "a pair above the budget is named, whichever side it is") {
         e, "pair 2 has 11 tokens on one side, the budget is 10");
     CHECK(
         llm_token_batches_make(order, start, &batches, source, target, 3, 11, 0, &rng, &arena, &e));
+    CHECK_FAILS(
+        llm_token_batches_make(order, start, &batches, source, target, 3, 3, 0, &rng, &arena, &e),
+        e, "pair 0 has 4 tokens on one side, the budget is 3");
+    /* what a float cannot count is refused */
+    size_t longest[1] = {(1 << 24) - 1};
+    CHECK(llm_token_batches_make(order, start, &batches, longest, NULL, 1, SIZE_MAX, 0, &rng,
+                                 &arena, &e));
+    longest[0]++;
+    CHECK_ASSERTS(llm_token_batches_make(order, start, &batches, longest, NULL, 1, SIZE_MAX, 0,
+                                         &rng, &arena, &e));
+}
+
+TEST(token_batches, "pools are sorted up and down in turn; a shuffle of n takes n - 1 draws") {
+    enum { N = 14, POOL = 3 }; /* the last one of two */
+    const size_t source[N] = {9, 4, 1, 7, 2, 13, 5, 11, 3, 8, 14, 6, 10, 12};
+    size_t order[N], start[N + 1], batches;
+    llm_rng rng = llm_rng_seed(5);
+    llm_arena arena = test_arena(64 + 2 * 128 + 128); /* what the comment asks for */
+    for (size_t round = 0; round < 20; round++) {
+        CHECK(llm_token_batches_make(order, start, &batches, source, NULL, N, 1000, POOL, &rng,
+                                     &arena, NULL));
+        CHECK(batches == 1); /* as it was sorted */
+        for (size_t i = 1; i < N; i++)
+            if (i % POOL) CHECK((source[order[i]] > source[order[i - 1]]) == (i / POOL % 2 == 0));
+    }
+    for (size_t n = 0; n < 5; n++) {
+        llm_rng same = rng;
+        llm_token_batches_shuffle(order, n, &rng);
+        for (size_t i = n; i > 1; i--) llm_rng_below(&same, i);
+        CHECK(llm_rng_u32(&rng) == llm_rng_u32(&same));
+    }
 }

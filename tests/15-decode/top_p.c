@@ -72,6 +72,22 @@ TEST(top_p, "p = 0 keeps the most probable token alone, whatever the rounding of
     CHECK_ASSERTS(llm_top_p_cut(NAN));
 }
 
+TEST(top_p, "a set that sums to exactly p is enough") {
+    llm_arena arena = top_p_scratch();
+    for (int sorted = 0; sorted < 2; sorted++) {
+        float even[4] = {1.0f, 1.0f, 1.0f, 1.0f}, sure[3] = {0.0f, -1000.0f, -2000.0f};
+        if (sorted) {
+            llm_top_p_sorted(even, 4, 0.5f, 1, &arena);
+            llm_top_p_sorted(sure, 3, 1.0f, 1, &arena);
+        } else {
+            llm_top_p_filter(even, 4, 0.5f, 1, &arena);
+            llm_top_p_filter(sure, 3, 1.0f, 1, &arena);
+        }
+        CHECK(even[0] == -INFINITY && even[1] == -INFINITY && even[2] == 1.0f && even[3] == 1.0f);
+        CHECK(sure[0] == 0.0f && sure[1] == -INFINITY && sure[2] == -INFINITY);
+    }
+}
+
 TEST(top_p, "the set reaches p, and without its least token it does not") {
     llm_arena arena = top_p_scratch();
     llm_rng rng = llm_rng_seed(7);
