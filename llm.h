@@ -56735,11 +56735,11 @@ LLM_API bool llm_llama_draft_fits(const llm_tokenizer *target, const llm_tokeniz
         a.size = b.size = 0;
         same = llm_tokenizer_decode(target, &a, pair, 2, &unused) ==
                    llm_tokenizer_decode(draft, &b, pair, 2, &unused) &&
-               a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+               a.size == b.size;
+        for (size_t k = 0; same && k < a.size; k++) same = a.data[k] == b.data[k];
         if (!same)
-            llm_fail(e, "draft: token %d twice is '%.*s', of the model '%.*s'", pair[0],
-                     b.size < 40 ? (int)b.size : 40, b.size ? b.data : "",
-                     a.size < 40 ? (int)a.size : 40, a.size ? a.data : "");
+            llm_fail(e, "draft: token %zu twice is '%.40s', of the model '%.40s'", i,
+                     b.size ? b.data : "", a.size ? a.data : "");
     }
     llm_buffer_free(&a);
     llm_buffer_free(&b);

@@ -64,7 +64,7 @@ TEST(llama_draft, "greedy text is the target's own, whatever drafts, as many, wi
     static const struct {
         const char *family;
         size_t head, vocab, context;
-    } drafts[] = {{"llama", 4, 24, 40}, {"qwen3", 8, 24, 40}, {"qwen3", 8, 9, 40},
+    } drafts[] = {{"llama", 4, 24, 40}, {"qwen3", 8, 24, 40}, {"qwen3", 8, 17, 40},
                   {"qwen2", 4, 24, 11}, {"", 0, 0, 0},        {"mistral", 4, 24, 3}};
     llm_llama m;
     ld_open(&m, "llama", 4, V, 40);
@@ -181,6 +181,7 @@ TEST(llama_draft, "three tokens have the target's law, behind temperature, top-k
     CHECK(share > 0.02 && share < 0.9);
     CHECK(ld_joint(2, &c, "qwen2", 4, V, 1500, &share) < 3.09);
     CHECK(ld_joint(2, &c, "qwen2", 4, 18, 1500, &share) < 3.09);
+    CHECK(share > 0.02 && share < 0.9);
     CHECK(ld_joint(3, &c, "llama", 4, V, 1500, &share) < 3.09 && share > 0.999);
 }
 
@@ -211,6 +212,13 @@ TEST(llama_draft, "logits that are no numbers end the text, or the drafts, and n
     d.length = 0, ids[4] = -1;
     CHECK(llm_llama_draft_turn(&s, ids, 4, 9, &rng) == 1 && ids[4] == 7);
     CHECK(m.length == 4 && d.length <= 4);
+    s.draft = NULL, m.length = 3, ids[4] = -7; /* broken, and nothing drafted: nothing is written */
+    CHECK(llm_llama_draft_turn(&s, ids, 4, 9, &rng) == 0 && ids[4] == -7 && m.length == 4);
+    m.length = 0; /* a text without a token */
+    CHECK_ASSERTS(llm_llama_draft_turn(&s, ids, 0, 9, &rng));
+    s.draft = &d, s.g = 0, m.length = d.length = 4; /* all is read, and nothing is to be drafted */
+    CHECK_ASSERTS(llm_llama_draft_turn(&s, ids, 4, 9, &rng));
+    s.g = 3, d.length = 0;
     m.length = 2;
     CHECK_ASSERTS(llm_llama_draft_turn(&s, ids, 4, 9, &rng));
     m.length = 4, d.length = 4;
@@ -219,6 +227,8 @@ TEST(llama_draft, "logits that are no numbers end the text, or the drafts, and n
     CHECK_ASSERTS(llm_llama_draft_turn(&s, ids, 4, 0, &rng));
     m.length = 20;
     CHECK_ASSERTS(llm_llama_draft_turn(&s, ids, 21, 1, &rng));
+    m.file.norm = d.file.norm, m.length = d.length = 0; /* a text of one token */
+    CHECK(llm_llama_draft_turn(&s, ids, 1, 9, &rng) == 4 && s.accepted == 3);
     llm_llama_close(&m), llm_llama_close(&d);
 }
 
@@ -248,5 +258,21 @@ TEST(llama_draft, "tokenizers fit if the ids of both mean the same") {
                 "draft: token 256 twice is 'acac', of the model 'abab'");
     CHECK_FAILS(llm_llama_draft_fits(&t[3], &t[1], &e), e,
                 "draft: token 257 twice is '<|end|><|end|>', of the model '<|stop|><|stop|>'");
+    t[4].bpe.token.bytes.data[0] = 'Z'; /* its first token is another */
+    CHECK_FAILS(llm_llama_draft_fits(&t[0], &t[4], &e), e,
+                "draft: token 0 twice is 'ZZ', of the model '!!'");
     for (int i = 0; i < 5; i++) llm_tokenizer_free(&t[i]);
+    const char *name[2] = {"<|a name of twenty-five|>", "<|a name of twenty five|>"};
+    for (int i = 0; i < 2; i++) ld_tokenizer(&t[i], "ab", 1, name[i]);
+    CHECK_FAILS(
+        llm_llama_draft_fits(&t[0], &t[1], &e), e,
+        "draft: token 257 twice is '<|a name of twenty five|><|a name of twe', of the model "
+        "'<|a name of twenty-five|><|a name of twe'"); /* 40 bytes of each */
+    for (int i = 0; i < 2; i++) {                      /* a first token that neither has */
+        llm_tokenizer_free(&t[i]);
+        ld_tokenizer(&t[i], "ab", 0, "");
+        t[i].bpe.token.end[0] = 0;
+    }
+    CHECK(llm_llama_draft_fits(&t[0], &t[1], &e));
+    for (int i = 0; i < 2; i++) llm_tokenizer_free(&t[i]);
 }
