@@ -71,6 +71,16 @@ static bool all_ones(const float *x, size_t n) {
     return true;
 }
 
+TEST(t5_stack, "a matrix is filled to its last number and no further") {
+    float w[4], want[3];
+    llm_rng rng = llm_rng_seed(1), same = rng;
+    w[3] = 7.0f;
+    llm_t5_stack_fill(w, 3, 4.0, &rng);
+    llm_rng_normal_fill(&same, want, 3);
+    for (size_t i = 0; i < 3; i++) CHECK(w[i] == 2.0f * want[i]);
+    CHECK(w[3] == 7.0f);
+}
+
 TEST(t5_stack, "first weights have the deviations of T5's code") {
     for (size_t k = 0; k < 2; k++) {
         llm_t5_stack_config c = config(k);
