@@ -55403,9 +55403,9 @@ LLM_API void llm_beam_search_diverse(llm_beam_search *group, size_t G, float lam
  * topics  -
  */
 
-/* Noise g whose maximum Z was drawn freely -> the same noise with the given maximum. */
+/* Noise g whose maximum Z was drawn freely -> the same noise with the given maximum, which is what
+ * Z itself becomes: v = -inf. */
 LLM_API float llm_stochastic_beam_shift(float g, float Z, float maximum) {
-    if (g == Z) return maximum;
     const float v = maximum - g + llm_logsumexp_log1mexp(g - Z);
     return maximum - fmaxf(v, 0.0f) - log1pf(expf(-fabsf(v)));
 }
@@ -55450,7 +55450,7 @@ LLM_API size_t llm_stochastic_beam_advance(llm_stochastic_beam *s, const float *
         if (!s->ended[b]) llm_softmax_log_forward(p, logits + b * V, 1, V);
         for (size_t v = 0; v < V; v++) {
             g[v] = -INFINITY;
-            if (s->ended[b] || p[v] == -INFINITY) continue;
+            if (s->ended[b]) continue;
             const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
             p[v] += s->logp[b];
             g[v] = p[v] - logf(-logf(u));
@@ -55880,10 +55880,10 @@ LLM_API size_t llm_speculative_tree_verify(size_t *path, int *next, const int *i
         const size_t x = (size_t)ids[i];
         if (llm_rng_uniform(rng) * qn[x] < pn[x]) {
             path[length++] = node = i;
-            continue;
+        } else {
+            llm_speculative_residual(pn, qn, ids[i], V);
+            if (!replace) llm_speculative_residual(qn, NULL, ids[i], V);
         }
-        llm_speculative_residual(pn, qn, ids[i], V);
-        if (!replace) llm_speculative_residual(qn, NULL, ids[i], V);
     }
     *next = llm_speculative_draw(p + node * V, V, rng);
     return length;

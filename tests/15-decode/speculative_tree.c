@@ -144,11 +144,35 @@ TEST(speculative_tree, "greedy trees say what greedy decoding says; states hold 
             if (depth == 0) CHECK(turns == 47);
             const size_t seen = w->target.length < 50 ? w->target.length : 50;
             CHECK(seen >= 49 && memcmp(w->target.text, ids, seen * sizeof(int)) == 0);
+            /* the draft has read the same, but for the tokens of the last turn */
+            CHECK(w->draft.length < w->target.length && w->draft.length + depth + 2 >= 50);
+            CHECK(memcmp(w->draft.text, ids, w->draft.length * sizeof(int)) == 0);
         }
     }
     const size_t width[3] = {3, 2, 2};
     CHECK(llm_speculative_tree_size(width, 3) == 1 + 3 + 6 + 12);
     CHECK(llm_speculative_tree_size(width, 0) == 1);
+}
+
+TEST(speculative_tree, "trees have their widths; what the target bans is refused, whatever u") {
+    const float *p = tiny_speculative_table(3, V, NULL, 1.0f);
+    const size_t width[3] = {2, 1, 3};
+    llm_rng rng = llm_rng_seed(4);
+    int ids[16], parent[16];
+    float q[16 * V];
+    for (size_t depth = 0; depth <= 3; depth++) {
+        tree_world *w = tree_make(p, p, width, depth, true, 1, NULL, 0);
+        const size_t n = llm_speculative_tree_grow(ids, parent, q, 2, &w->c, &rng, &w->arena);
+        CHECK(n == llm_speculative_tree_size(width, depth));
+    }
+    const int pair[2] = {0, 1}, up[2] = {-1, 0};
+    float laws[2][2 * V] = {{0.5f, 0.5f}, {1.0f}};
+    size_t path[2];
+    int next = -1;
+    rng.used = 0, rng.word[0] = 0; /* u = 0 */
+    CHECK(llm_speculative_tree_verify(path, &next, pair, up, 2, laws[0], laws[1], V, true, &rng) ==
+          1);
+    CHECK(next == 0);
 }
 
 TEST(speculative_tree, "without replacement no child comes twice; few tokens, few children") {

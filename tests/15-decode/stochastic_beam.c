@@ -28,7 +28,7 @@ static stochastic_world *stochastic_make(size_t k, const float *table) {
         2 * stochastic_up((k * V + k) * 4) + stochastic_up(2 * k * 4) + 2 * stochastic_up(k * 8);
     w->arena = test_arena(kept + run + advance);
     llm_stochastic_beam_create(&w->s, k, T, &w->arena);
-    CHECK(w->arena.used == kept);
+    CHECK(w->arena.used == kept && w->s.count == 0);
     w->kept = kept;
     w->model = tiny_beam_model(&w->memory, table, V);
     w->model.model.capacity = 1 + T;
@@ -124,6 +124,8 @@ TEST(stochastic_beam,
         stochastic_world *w = stochastic_make(k, table);
         stochastic_draw(w, &rng);
         CHECK(w->s.count == 15);
+        CHECK(w->memory.rows ==
+              1 + 2 + 4); /* the prompt; of 3 texts one has ended, then of 6 two */
         bool seen[MOST] = {false};
         double sum = 0.0;
         for (size_t b = 0; b < 15; b++) {
@@ -187,6 +189,65 @@ TEST(stochastic_beam, "noise with a given maximum: equal to its law at the top, 
     CHECK_ASSERTS(llm_stochastic_beam_run(&w->s, &prompt, 0, &w->model, -1, &rng, &w->arena));
     w->model.model.capacity = 3;
     CHECK_ASSERTS(llm_stochastic_beam_run(&w->s, &prompt, 1, &w->model, -1, &rng, &w->arena));
+}
+
+TEST(stochastic_beam, "one depth: ended texts stay, of the others the best child has their G") {
+    enum { K = 16, L = 4 };
+    const size_t kept = 2 * stochastic_up(K * L * 4) + 2 * stochastic_up(K * 8) +
+                        2 * stochastic_up(K * 4) + stochastic_up(K);
+    llm_arena arena = test_arena(kept + 2 * stochastic_up((K * V + K) * 4) +
+                                 stochastic_up(2 * K * 4) + 2 * stochastic_up(K * 8));
+    llm_stochastic_beam s;
+    llm_rng rng = llm_rng_seed(9);
+    llm_stochastic_beam_create(&s, K, L, &arena);
+    s.count = K;
+    float logits[K * V], noisy[K];
+    size_t open = 0;
+    for (size_t b = 0; b < K; b++) {
+        s.length[b] = 2, s.ended[b] = b % 4 == 1;
+        s.ids[b * L] = (int)b, s.ids[b * L + 1] = s.ended[b] ? STOP : 1;
+        s.logp[b] = -0.1f * (float)b, s.noisy[b] = noisy[b] = -0.03f * (float)b;
+        for (size_t v = 0; v < V; v++)
+            logits[b * V + v] = s.ended[b] ? NAN : llm_rng_normal(&rng); /* nobody computed them */
+    }
+    const size_t go_on = llm_stochastic_beam_advance(&s, logits, V, STOP, &rng, &arena);
+    CHECK(arena.used == kept && s.count == K);
+    bool seen[K] = {false};
+    for (size_t b = 0; b < K; b++) {
+        const size_t up = (size_t)s.ids[b * L];
+        const bool before = up % 4 == 1;
+        CHECK(s.parent[b] == up && s.length[b] == (before ? 2 : 3));
+        CHECK(s.ended[b] == (before || s.ids[b * L + 2] == STOP));
+        CHECK(s.ids[b * L + 1] == (before ? STOP : 1));
+        CHECK(b == 0 || s.noisy[b] <= s.noisy[b - 1]);
+        if (!seen[up]) CHECK_NEAR(s.noisy[b], noisy[up], 1e-6);
+        seen[up] = true, open += !s.ended[b];
+    }
+    CHECK(go_on == open && open > 0 && open < K);
+}
+
+TEST(stochastic_beam, "the smallest and the largest random number make finite noise; one text, one "
+                      "token") {
+    const double u[2] = {0.5 / 8388608.0, 8388607.5 / 8388608.0};
+    llm_arena arena = test_arena(4096);
+    llm_stochastic_beam s;
+    llm_stochastic_beam_create(&s, 2, 1, &arena);
+    s.count = 1, s.length[0] = 0, s.ended[0] = false, s.logp[0] = s.noisy[0] = 0.0f;
+    const float logits[2] = {0.0f, 0.0f};
+    llm_rng rng = llm_rng_seed(1);
+    rng.used = 0, rng.word[0] = 0, rng.word[1] = UINT32_MAX;
+    CHECK(llm_stochastic_beam_advance(&s, logits, 2, -1, &rng, &arena) == 0);
+    CHECK(s.count == 2 && s.ids[0] == 1 && s.ids[1] == 0 && s.noisy[0] == 0.0f);
+    const double g = log(0.5) - log(-log(u[0])), Z = log(0.5) - log(-log(u[1]));
+    CHECK_NEAR(s.noisy[1], -log(1.0 - exp(-Z) + exp(-g)), 1e-5);
+    const float *table = tiny_beam_table(1, V, 1.0f);
+    for (size_t i = 0; i < 2; i++) {
+        stochastic_world *w = stochastic_make(1, table);
+        rng.used = 0, rng.word[0] = i ? UINT32_MAX : 0;
+        stochastic_draw(w, &rng);
+        CHECK(w->s.count == 1 && w->s.ended[0]);
+        CHECK_NEAR(w->s.noisy[0], -log(-log(u[i])), 1e-4);
+    }
 }
 
 TEST(stochastic_beam,
