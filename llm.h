@@ -42372,12 +42372,11 @@ LLM_API void llm_seq2seq_additive_backward(const llm_seq2seq_additive_weights *d
     float *first = ds + H; /* of s_0: what stands before t = 0 */
     for (size_t i = 0; i < H; i++) first[i] *= 1.0f - a->first[i] * a->first[i];
     llm_matmul_backward(dh + H, dw->first, dw->first_bias, first, a->h + H, w->first, 1, H, H);
-    float *half = llm_arena_floats(arena, S * H), *none = llm_arena_floats(arena, H);
-    float *dsource = llm_arena_floats(arena, S * C);
+    float *half = llm_arena_floats(arena, S * H), *dsource = llm_arena_floats(arena, S * C);
+    float *none = llm_arena_floats(arena, H); /* the state before the text is no weight */
     for (size_t k = 0; k < 2; k++) { /* each direction's own half, in the order it was read */
         for (size_t j = 0; j < S; j++)
             memcpy(half + j * H, dh + (k ? S - 1 - j : j) * 2 * H + k * H, H * sizeof(float));
-        memset(none, 0, H * sizeof(float)); /* the state before the text is no weight */
         memset(dsource, 0, S * C * sizeof(float));
         llm_seq2seq_gru_backward(dsource, none, k ? &dw->backward : &dw->forward, half,
                                  k ? &a->backward : &a->forward, k ? &w->backward : &w->forward, C,
@@ -42445,7 +42444,8 @@ LLM_API int llm_scheduled_sampling_own(const float *z, size_t V, bool draw, llm_
 }
 
 /* As llm_seq2seq_forward, for its backward, with eps = share and *own (or NULL) of the T - 1 inputs
- * behind the first written by the model itself: drawn, or its likeliest. Scratch: T steps. */
+ * behind the first written by the model itself: drawn, or its likeliest. Takes what that does, and
+ * a state more. */
 LLM_API float llm_scheduled_sampling_forward(llm_seq2seq_acts *a, size_t *own, const int *source,
                                              size_t S, const int *target, size_t T, double share,
                                              bool draw, const llm_seq2seq_weights *w,

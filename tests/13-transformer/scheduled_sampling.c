@@ -35,6 +35,15 @@ TEST(scheduled_sampling, "a model's own token: its likeliest, or drawn with the 
     for (size_t v = 0; v < 4; v++) /* four standard errors */
         CHECK_NEAR((double)seen[v] / 10000.0, p[v],
                    1e-9 + 4.0 * sqrt(p[v] * (1.0 - p[v]) / 10000.0));
+    float *y = zeros(3); /* of equals the first; the least number draws no impossible one */
+    CHECK(llm_scheduled_sampling_own(y, 3, false, &rng) == 0);
+    y[0] = -INFINITY, rng.used = 0, rng.word[0] = 0;
+    CHECK(llm_scheduled_sampling_own(y, 3, true, &rng) == 1);
+    y[2] = NAN; /* nothing can be drawn: the likeliest of the numbers */
+    for (int best = 0; best < 2; best++) {
+        y[0] = 1.0f, y[1] = best ? 2.0f : 0.0f;
+        CHECK(llm_scheduled_sampling_own(y, 3, true, &rng) == best);
+    }
 }
 
 enum { S = 5, T = 6, V = 6 };
@@ -84,6 +93,27 @@ TEST(scheduled_sampling, "with share 1 it is teacher forcing, with 0 all inputs 
         llm_seq2seq_backward(&dw, &b, &w, &c, 1.0f, &arena);
         CHECK_ALL_NEAR(g, want, count, 1e-5f);
         CHECK(dot(want, want, count) > 0.1);
+    }
+}
+
+TEST(scheduled_sampling, "leaves in the arena what llm_seq2seq_forward does and a state, and takes "
+                         "no more; share 0 means all, for the least random number, too") {
+    for (size_t attention = 0; attention < 2; attention++) {
+        const llm_seq2seq_config c = config(attention);
+        float *flat = floats(llm_seq2seq_count(&c));
+        llm_seq2seq_weights w;
+        llm_rng rng = llm_rng_seed(3);
+        llm_arena plain = test_arena(1 << 14);
+        llm_seq2seq_acts a;
+        llm_seq2seq_bind(&w, flat, &c);
+        llm_seq2seq_init(&w, &c, &rng);
+        llm_seq2seq_forward(&a, source, S, target, T - 1, &w, &c, &plain);
+        llm_arena arena = test_arena(plain.used + 64);
+        size_t own = 0;
+        memset(rng.word, 0, sizeof rng.word), rng.used = 0;
+        llm_scheduled_sampling_forward(&a, &own, source, S, target, T - 1, 0.0, false, &w, &c, &rng,
+                                       &arena);
+        CHECK(arena.used == arena.size && own == T - 2);
     }
 }
 

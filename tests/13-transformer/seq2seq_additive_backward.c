@@ -27,6 +27,30 @@ TEST(seq2seq_additive_backward, "all gradients equal torch's autograd, times a s
     CHECK_GOLDEN(g, count, 1e-5f, "model/grads");
 }
 
+static size_t additive_up(size_t n) { return (n * sizeof(float) + 63) / 64 * 64; }
+
+TEST(seq2seq_additive_backward, "takes exactly the scratch that its comment asks for") {
+    enum { C = 5, H = 6, A = 7, V = 6, Y = 3 * H + C, X = C + 2 * H };
+    const llm_seq2seq_additive_config c = {7, V, C, H, A, 1};
+    static const int source[S] = {2, 5, 3, 6, 4}, target[T] = {3, 2, 5, 0};
+    const size_t count = llm_seq2seq_additive_count(&c);
+    float *flat = floats(count);
+    llm_seq2seq_additive_weights w, dw;
+    llm_rng rng = llm_rng_seed(1);
+    llm_seq2seq_additive_bind(&w, flat, &c);
+    llm_seq2seq_additive_bind(&dw, zeros(count), &c);
+    llm_seq2seq_additive_init(&w, &c, &rng);
+    llm_arena arena = test_arena(1 << 16);
+    llm_arena back = test_arena(additive_up(T * V) + additive_up(T * Y) + additive_up(X) +
+                                additive_up(T * C) + additive_up(S * 2 * H) + additive_up(2 * H) +
+                                additive_up(S * H) + additive_up(S * C) + additive_up(H) +
+                                2 * additive_up(S * 3 * H)); /* of a direction's cells */
+    llm_seq2seq_additive_acts a;
+    llm_seq2seq_additive_forward(&a, source, S, target, T, &w, &c, &arena);
+    llm_seq2seq_additive_backward(&dw, &a, &w, &c, 1.0f, &back);
+    CHECK(back.used == 0);
+}
+
 static double loss_of(const float *flat, const llm_seq2seq_additive_config *c, size_t from,
                       size_t to) {
     static const int source[3] = {2, 2, 1}, target[3] = {1, 2, 0};
