@@ -42301,7 +42301,7 @@ LLM_API float llm_seq2seq_additive_forward(llm_seq2seq_additive_acts *a, const i
 
 /* Returns the length of ids, at most `most`: the likeliest token after source (S) and what was
  * written, up to and with `end`. align (most), or NULL: the place of the source that was looked at
- * most. Scratch: the source's states and two steps. */
+ * most. Scratch: the source's states and a step. */
 LLM_API size_t llm_seq2seq_additive_greedy(int *ids, size_t *align, size_t most, const int *source,
                                            size_t S, int end, const llm_seq2seq_additive_weights *w,
                                            const llm_seq2seq_additive_config *c, llm_arena *arena) {
@@ -42338,8 +42338,8 @@ LLM_API size_t llm_seq2seq_additive_greedy(int *ids, size_t *align, size_t most,
  * topics  -
  */
 
-/* dw += scale times the gradient of the sum. Scratch: T (V + 4 H + 2 C) + S (3 H + C) + 2 H floats
- * and that of the cells and of the search. */
+/* dw += scale times the gradient of the sum. Scratch: T (V + 3 H + 2 C) + S (3 H + C) + 5 H + C
+ * floats and that of the cells and of the search. */
 LLM_API void llm_seq2seq_additive_backward(const llm_seq2seq_additive_weights *dw,
                                            const llm_seq2seq_additive_acts *a,
                                            const llm_seq2seq_additive_weights *w,
@@ -55450,7 +55450,7 @@ LLM_API size_t llm_stochastic_beam_advance(llm_stochastic_beam *s, const float *
         if (!s->ended[b]) llm_softmax_log_forward(p, logits + b * V, 1, V);
         for (size_t v = 0; v < V; v++) {
             g[v] = -INFINITY;
-            if (s->ended[b]) continue;
+            if (s->ended[b] || p[v] == -INFINITY) continue;
             const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
             p[v] += s->logp[b];
             g[v] = p[v] - logf(-logf(u));

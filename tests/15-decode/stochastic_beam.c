@@ -191,6 +191,34 @@ TEST(stochastic_beam, "noise with a given maximum: equal to its law at the top, 
     CHECK_ASSERTS(llm_stochastic_beam_run(&w->s, &prompt, 1, &w->model, -1, &rng, &w->arena));
 }
 
+TEST(stochastic_beam, "a banned token takes no random number: the same texts as without it") {
+    enum { K = 5, L = 3 };
+    llm_stochastic_beam s[2];
+    llm_rng rng = llm_rng_seed(11);
+    float logits[2][K * (V + 1)];
+    for (size_t b = 0; b < K; b++)
+        for (size_t v = 0; v < V; v++)
+            logits[0][b * V + v] = logits[1][b * (V + 1) + v + (v > 0)] = llm_rng_normal(&rng);
+    for (size_t b = 0; b < K; b++) logits[1][b * (V + 1) + 1] = -INFINITY; /* number 1 of four */
+    for (size_t i = 0; i < 2; i++) {
+        llm_arena arena = test_arena(1 << 16);
+        llm_rng draw = llm_rng_seed(12);
+        llm_stochastic_beam_create(&s[i], K, L, &arena);
+        s[i].count = 3;
+        for (size_t b = 0; b < 3; b++) {
+            s[i].length[b] = 1, s[i].ended[b] = false, s[i].ids[b * L] = 9;
+            s[i].logp[b] = -0.5f * (float)b, s[i].noisy[b] = -0.4f * (float)b;
+        }
+        llm_stochastic_beam_advance(&s[i], logits[i], V + i, -1, &draw, &arena);
+    }
+    CHECK(s[0].count == K && s[1].count == K);
+    for (size_t b = 0; b < K; b++) {
+        const int id = s[0].ids[b * L + 1];
+        CHECK(s[1].ids[b * L + 1] == id + (id > 0) && s[1].parent[b] == s[0].parent[b]);
+        CHECK_NEAR(s[1].noisy[b], s[0].noisy[b], 1e-5);
+    }
+}
+
 TEST(stochastic_beam, "one depth: ended texts stay, of the others the best child has their G") {
     enum { K = 16, L = 4 };
     const size_t kept = 2 * stochastic_up(K * L * 4) + 2 * stochastic_up(K * 8) +
