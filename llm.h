@@ -47883,6 +47883,7 @@ LLM_API bool llm_gguf_write(const char *path, const llm_buffer *pair, size_t pai
  * topics  -
  */
 enum { LLM_STORED_DOT_ROWS = 4, LLM_STORED_DOT_MOST = 4096 };  /* columns at a time */
+enum { LLM_STORED_DOT_AHEAD = 1024 };                          /* bytes, of each row */
 enum { LLM_STORED_DOT_LANES = LLM_LANES < 8 ? LLM_LANES : 8 }; /* of 32 bits: a block of Q8_0 */
 #if defined(__GNUC__) && !defined(__CUDACC__)
 #define LLM_STORED_DOT_VECTOR __attribute__((vector_size(4 * LLM_STORED_DOT_LANES)))
@@ -47911,6 +47912,11 @@ LLM_API float llm_stored_dot_sum(llm_stored_dot_floats x) {
     memcpy(lane, &x, sizeof lane);
     for (size_t l = 0; l < LLM_STORED_DOT_LANES; l++) sum += lane[l];
     return sum;
+}
+
+/* Asks for the line that stands AHEAD bytes behind p, wherever that is: nothing is read. */
+LLM_API void llm_stored_dot_ahead(const unsigned char *p) {
+    LLM_LANES_FETCH((const void *)((uintptr_t)p + LLM_STORED_DOT_AHEAD));
 }
 
 /* Numbers of half precision in the low 16 bits of the lanes, without a branch. */
@@ -47995,6 +48001,7 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
         x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
         LLM_LANES_UNROLL
         for (size_t r = 0; r < ROWS; r++) {
+            llm_stored_dot_ahead(w[r] + 4 * i);
             low[r] += x0 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * i));
             high[r] += x1 * llm_stored_dot_real(llm_stored_dot_load(w[r] + 4 * (i + L)));
         }
@@ -48004,6 +48011,7 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
         x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
         LLM_LANES_UNROLL
         for (size_t r = 0; r < ROWS; r++) {
+            llm_stored_dot_ahead(w[r] + 2 * i);
             word = llm_stored_dot_load(w[r] + 2 * i);
             low[r] += x0 * llm_stored_dot_real(word << 16);
             high[r] += x1 * llm_stored_dot_real(word & 0xffff0000u);
@@ -48014,6 +48022,7 @@ LLM_API void llm_stored_dot_numbers(float *y, const unsigned char *const *row, c
         x1 = llm_stored_dot_real(llm_stored_dot_load(x + i + L));
         LLM_LANES_UNROLL
         for (size_t r = 0; r < ROWS; r++) {
+            llm_stored_dot_ahead(w[r] + 2 * i);
             llm_stored_dot_halves(half, w[r] + 2 * i);
             low[r] += x0 * half[0], high[r] += x1 * half[1];
         }
@@ -48092,6 +48101,7 @@ LLM_API void llm_stored_dot_bytes(float *y, const unsigned char *const *row, con
             LLM_LANES_UNROLL
             for (size_t r = 0; r < ROWS; r++) {
                 llm_stored_dot_floats part[4];
+                llm_stored_dot_ahead(w[r]);
                 LLM_LANES_UNROLL
                 for (size_t k = 0; k < 32; k += 4 * L) {
                     const llm_stored_dot_bits word = llm_stored_dot_load(w[r] + 2 + k);
@@ -48158,6 +48168,7 @@ LLM_API void llm_stored_dot_nibbles(float *y, const unsigned char *const *row, c
             LLM_LANES_UNROLL
             for (size_t r = 0; r < ROWS; r++) {
                 llm_stored_dot_floats part[8];
+                llm_stored_dot_ahead(w[r]);
                 LLM_LANES_UNROLL
                 for (size_t k = 0; k < 32 * MANY; k += 8 * L) {
                     const llm_stored_dot_bits word =
@@ -48529,6 +48540,7 @@ LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
             if (four) {
                 LLM_LANES_UNROLL
                 for (size_t r = 0; r < ROWS; r++) {
+                    llm_stored_dot_ahead(w[r]);
                     c = llm_stored_rounded_nibbles(w[r] + 2);
                     sum[r] += scale[r][b] * llm_stored_rounded_fours(c, u);
                     w[r] += 18;
@@ -48536,6 +48548,7 @@ LLM_API void llm_stored_rounded_rows(float *y, const unsigned char *const *row,
             } else {
                 LLM_LANES_UNROLL
                 for (size_t r = 0; r < ROWS; r++) {
+                    llm_stored_dot_ahead(w[r]);
                     memcpy(&c, w[r] + 2, sizeof c);
                     sum[r] +=
                         scale[r][b] * llm_stored_rounded_fours(__builtin_ia32_psignb256(c, c),
