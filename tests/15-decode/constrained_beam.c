@@ -168,6 +168,12 @@ TEST(constrained_beam, "stop tokens take no place from others before all is said
     llm_beam_search_create(&s, &c, &arena);
     llm_constrained_beam_advance(&s, at, logits, V, &p, &c, &arena);
     CHECK(s.live == 2 && s.ids[0] == 1 && s.ids[T] == 2 && at[0] == 0 && at[1] == 1 && s.open);
+    const float alike[V] = {0.0f, 0.0f, 0.0f, 0.0f}; /* of equals the first come first */
+    at[0] = 1, c.stops = 0;
+    llm_beam_search_create(&s, &c, &arena);
+    llm_constrained_beam_advance(&s, at, alike, V, &p, &c, &arena);
+    CHECK(s.live == 2 && s.ids[0] == 0 && s.ids[T] == 1);
+    c.stops = 2;
     tiny_beam memory;
     llm_beam_search_model m = tiny_beam_model(&memory, tiny_beam_table(1, V, 1.0f), V);
     llm_beam_search_create(&s, &c, &arena);
