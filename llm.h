@@ -45027,7 +45027,7 @@ LLM_API void llm_transformer_weights_bind(llm_transformer_weights *w, float *fla
         if (L && c->last_norm) llm_transformer_weights_bind_norm(&s->norm, &p, c);
     }
     if (c->pooler) w->pool_w = llm_encoder_next(&p, C * C), w->pool_b = llm_encoder_next(&p, C);
-    if (!c->tied) w->head = llm_encoder_next(&p, c->vocab * C);
+    if (!c->tied) w->head = p;
 }
 
 /* A matrix of n numbers, or none; gains 1. */
