@@ -1338,7 +1338,7 @@ LLM_API size_t llm_json_token_utf8(const unsigned char *s, const unsigned char *
     return n;
 }
 
-/* code <- uXXXX; it is 0 before. */
+/* code <- u and four hexadecimal digits; it is 0 before. */
 LLM_API bool llm_json_token_hex(llm_json_token *r, uint32_t *code) {
     if (!llm_json_token_is(r, 'u')) return llm_json_token_fail(r, "an escape: one of \"\\/bfnrtu");
     r->at++;

@@ -66,3 +66,22 @@ template <typename T> static float tiny_translator_loss(const tiny_translator<T>
     for (size_t n = 0; n < k.target.N; n++) sum += (double)loss[n];
     return (float)(sum / (double)k.target.N);
 }
+
+/* Texts ids (B,room) as they should be written, and a step's own numbers after the last: the same,
+ * and done where `end` stands. Returns how many texts ended. */
+TEST_UNUSED static size_t tiny_written(const int *d_ids, const bool *d_done, const int *want,
+                                       size_t B, size_t room, int end) {
+    int *ids = (int *)test_memory(B * room, sizeof(int));
+    bool *done = bools(B);
+    size_t ended = 0;
+    from_device(ids, d_ids, B * room);
+    from_device(done, d_done, B);
+    for (size_t i = 0; i < B * room; i++) CHECK(ids[i] == want[i]);
+    for (size_t b = 0; b < B; b++) {
+        bool over = false;
+        for (size_t t = 0; t < room; t++) over = over || want[b * room + t] == end;
+        CHECK(done[b] == over);
+        ended += over;
+    }
+    return ended;
+}

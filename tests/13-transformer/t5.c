@@ -4,20 +4,12 @@
 #include "../../llm.h"
 
 #include "../arena.h"
+#include "../tiny_t5.h"
 
 enum { B = 2, S = 6, T = 3, V = 7 };
 static const char *const name[2] = {"v10", "v11"};
 
-static llm_t5_config config(bool gated) {
-    llm_t5_config c = llm_t5_defaults();
-    c.vocab = V, c.tied = !gated;
-    c.encoder.layers = 2, c.encoder.hidden = 5, c.encoder.buckets = 8, c.encoder.far = 5;
-    c.encoder.gated = gated;
-    c.encoder.attn.width = 4, c.encoder.attn.heads = 2, c.encoder.attn.head_size = 3;
-    c.decoder = c.encoder;
-    c.decoder.decoder = true, c.decoder.layers = 1;
-    return c;
-}
+static llm_t5_config config(bool gated) { return tiny_t5_config(gated, V, 4, 5, 2, 3, 2); }
 static const int *source(void) { return as_ints(golden("in/source"), B * S); }
 static const int *target(void) { return as_ints(golden("in/target"), B * T); }
 

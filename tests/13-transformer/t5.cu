@@ -5,21 +5,13 @@
 
 #include "../tiny_translator_cuda.h"
 
+#include "../tiny_t5.h"
 #include "../tiny_t5_cuda.h"
 
 enum { B = 2, S = 6, T = 3, C = 4, V = 7 };
 static const char *const name[2] = {"v10", "v11"};
 
-static llm_t5_config config(bool gated) {
-    llm_t5_config c = llm_t5_defaults();
-    c.vocab = V, c.tied = !gated;
-    c.encoder.layers = 2, c.encoder.hidden = 5, c.encoder.buckets = 8, c.encoder.far = 5;
-    c.encoder.gated = gated;
-    c.encoder.attn.width = C, c.encoder.attn.heads = 2, c.encoder.attn.head_size = 3;
-    c.decoder = c.encoder;
-    c.decoder.decoder = true, c.decoder.layers = 1;
-    return c;
-}
+static llm_t5_config config(bool gated) { return tiny_t5_config(gated, V, C, 5, 2, 3, 2); }
 
 TEST(t5, "logits, loss and all gradients equal transformers', 1.0 and 1.1, without padding") {
     const int *source = as_ints(golden("in/source"), B * S);

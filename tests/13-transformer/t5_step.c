@@ -4,20 +4,12 @@
 #include "../../llm.h"
 
 #include "../arena.h"
+#include "../tiny_t5.h"
 
 enum { B = 2, S = 5, T = 6, V = 9 };
 static const int source[B * S] = {2, 5, 3, 4, 6, 4, 2, 6, 0, 0};
 
-static llm_t5_config config(bool gated) {
-    llm_t5_config c = llm_t5_defaults();
-    c.vocab = V, c.tied = !gated;
-    c.encoder.layers = 1, c.encoder.hidden = 7, c.encoder.buckets = 8, c.encoder.far = 5;
-    c.encoder.gated = gated;
-    c.encoder.attn.width = 6, c.encoder.attn.heads = 3, c.encoder.attn.head_size = 2;
-    c.decoder = c.encoder;
-    c.decoder.decoder = true, c.decoder.layers = 2;
-    return c;
-}
+static llm_t5_config config(bool gated) { return tiny_t5_config(gated, V, 6, 7, 3, 2, 1); }
 static float *weights(llm_t5_weights *w, const llm_t5_config *c, uint64_t seed, llm_arena *arena) {
     size_t matrices;
     llm_rng rng = llm_rng_seed(seed);

@@ -5,31 +5,23 @@
 
 #include "../tiny_translator_cuda.h"
 
+#include "../tiny_t5.h"
 #include "../tiny_t5_cuda.h"
 
 enum { B = 3, S = 5, ROOM = 6, V = 9 };
 static const int source[B * S] = {2, 5, 3, 4, 6, 4, 2, 6, 0, 0, 7, 0, 0, 0, 0};
 
-static llm_t5_config config(bool gated) {
-    llm_t5_config c = llm_t5_defaults();
-    c.vocab = V, c.tied = !gated;
-    c.encoder.layers = 1, c.encoder.hidden = 7, c.encoder.buckets = 8, c.encoder.far = 5;
-    c.encoder.gated = gated;
-    c.encoder.attn.width = 6, c.encoder.attn.heads = 3, c.encoder.attn.head_size = 2;
-    c.decoder = c.encoder;
-    c.decoder.decoder = true, c.decoder.layers = 2;
-    return c;
-}
+static llm_t5_config config(bool gated) { return tiny_t5_config(gated, V, 6, 7, 3, 2, 1); }
 
 /* Token by token beside llm_t5_generate, and the logits of each step beside llm_t5_step. Distances
  * go further than the room: by `more`. */
 static void check_writing(bool gated, bool stops, size_t more) {
     const llm_t5_config c = config(gated);
     const int target[B] = {2, 2, 2};
-    size_t matrices, ended = 0;
+    size_t matrices;
     const size_t count = llm_t5_count(&matrices, &c);
     float *flat = floats(count), logits[B * V], seen[B * V];
-    int want[B * ROOM], got[B * ROOM], last[B] = {0, 0, 0}, end = -1;
+    int want[B * ROOM], last[B] = {0, 0, 0}, end = -1;
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 1 << 20));
     llm_rng rng = llm_rng_seed(5);
@@ -63,16 +55,7 @@ static void check_writing(bool gated, bool stops, size_t more) {
         CHECK_ALL_NEAR(seen, logits, B * V, 5e-5f);
         for (size_t b = 0; b < B; b++) last[b] = want[b * ROOM + t];
     }
-    from_device(got, s.ids, B * ROOM);
-    for (size_t i = 0; i < B * ROOM; i++) CHECK(got[i] == want[i]);
-    bool done[B];
-    from_device(done, s.done, B);
-    for (size_t b = 0; b < B; b++) {
-        bool over = false;
-        for (size_t t = 0; t < ROOM; t++) over = over || want[b * ROOM + t] == end;
-        CHECK(done[b] == over);
-        ended += over;
-    }
+    const size_t ended = tiny_written(s.ids, s.done, want, B, ROOM, end);
     CHECK(stops ? ended > 0 : ended == 0);
     s.cache.room = ROOM + more + 1;
     CHECK(llm_cuda_t5_step_begin(s, memory, k.m, k.source, 0) ==
