@@ -79,6 +79,32 @@ template <typename T> static void check_nan(void) {
                                        llm_cuda_flash23_make(&device, Tq, Tk, false), Tq, 0));
     CHECK_STORED(T, from_device_as(got, d_out, D), want, D, sizeof(T) == 2 ? 0.01f : 1e-5f);
 }
+/* Dropped weights, by @flash's rule, against llm_flash_forward, which draws the same. */
+template <typename T> static void check_dropped(float tol) {
+    enum { N = 70, S = 75, D = 136 };
+    llm_flash_config c = llm_flash_defaults(1, 2, 1, N, D);
+    c.S = S, c.causal = true, c.dropout = 0.3f, c.seed = 11, c.offset = 5;
+    const size_t nq = 2 * N * D, nk = S * D;
+    float *q = tiny_flash23_normal(1, nq), *k = tiny_flash23_normal(2, nk);
+    float *v = tiny_flash23_normal(3, nk), *want = floats(nq), *lse = floats(2 * N);
+    float *got = floats(nq);
+    const T *d_q = to_device_as<T>(q, nq), *d_k = to_device_as<T>(k, nk);
+    const T *d_v = to_device_as<T>(v, nk);
+    T *d_out = to_device<T>(NULL, nq);
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 1 << 22));
+    llm_flash_forward(want, lse, q, k, v, &c, &arena);
+    llm_arena_destroy(&arena);
+    const llm_cuda_flash_rule rule = {c, 0, 0, 0};
+    CHECK_CUDA(
+        llm_cuda_flash_wide_run(d_out, to_device<float>(NULL, 2 * N), d_q, d_k, d_v, rule, N, 0));
+    CHECK_STORED(T, from_device_as(got, d_out, nq), want, nq, tol);
+}
+TEST(flash_wide, "dropout draws what the reference draws, each weight its own") {
+    check_dropped<float>(1e-5f);
+    check_dropped<llm_bf16>(0.01f);
+}
+
 TEST(flash_wide, "what lies behind a text or in front of its window is not read") {
     check_nan<float>();
     check_nan<llm_bf16>();

@@ -70,3 +70,14 @@ TEST(t5_step, "token by token it writes what llm_t5_generate does, with llm_t5_s
     check_writing(false, false, 3);
     check_writing(true, true, 1);
 }
+
+TEST(t5_step, "no texts and no room are nothing to do: nothing is read") {
+    llm_cuda_encoder_decoder_step<float> s = {};
+    llm_cuda_t5<float> m = {};
+    m.config.vocab = V, m.decoder.config.width = 4, m.decoder.config.heads = 1;
+    m.decoder.config.head_size = 4;
+    s.cache.room = 1;
+    CHECK_CUDA(llm_cuda_t5_step_token(s, m, -1, 0));
+    s.cache.B = 1, s.cache.room = 0;
+    CHECK_CUDA(llm_cuda_t5_step_token(s, m, -1, 0));
+}
